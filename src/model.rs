@@ -1,0 +1,6 @@
+//! The statistical model, pure: no I/O, no clock, no configuration, nothing of the rest of the crate.
+//!
+//! The data's way: [`block`] (one experiment's effects and their joint sampling error) -> [`spectrum`] (its
+//! independent components) -> [`sketch`] (the exact, order-free sum of all components of a population).
+
+pub mod block;
