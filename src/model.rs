@@ -4,3 +4,8 @@
 //! independent components) -> [`sketch`] (the exact, order-free sum of all components of a population).
 
 pub mod block;
+mod double_double;
+pub mod likelihood;
+pub mod prior;
+pub mod sketch;
+pub mod spectrum;

@@ -1,0 +1,260 @@
+//! The likelihood sketch: everything that the marginal likelihood of a population needs, of any size, in a few cells
+//! of integers that add and subtract without error.
+//!
+//! Components `(lambda, a, b)` of all blocks enter the likelihood through the sums over `log(lambda + t)`,
+//! `a^2 / (lambda + t)`, `a b / (lambda + t)` and `b^2 / (lambda + t)`, t = tau^2. Within one octave of lambda,
+//! `s <= lambda < 2 s`, write `u = 2 lambda / s - 3` in [-1, 1): then `1 / (lambda + t)` is a Chebyshev series in u whose
+//! coefficients fall like `q^m`, `q = z - sqrt(z^2 - 1) <= 0.172`, `z = 3 + 2 t / s` (generating function of the
+//! Chebyshev polynomials; Mason & Handscomb, Chebyshev Polynomials, 2003, section 1.4). So the moments
+//! `X_m = sum x T_m(u)`, m < 20, of the four series x = 1, a^2, a b~, b~^2 say all there is to say, to 1e-15.
+//!
+//! **Promise.** A moment is a fixed-point sum in an i128: each contribution is rounded once, by integer arithmetic,
+//! and the rest is addition in a group. Any order, any grouping into merged sketches and any addition that is later
+//! subtracted leave the same bits, on every platform. Up to 2^40 effects cannot overflow:
+//!
+//! | series | a contribution is below | unit of the sum | 2^40 effects are below |
+//! | --- | --- | --- | --- |
+//! | 1 | 1 | 2^-62 | 2^102 |
+//! | a^2 | 2^10 (`sum a^2` over a block is its size) | 2^-80 | 2^120 |
+//! | a b~ | 2^27 | 2^-62 | 2^124 (Cauchy-Schwarz) |
+//! | b~^2 | 2^44 | 2^-41 | 2^125 |
+//!
+//! `b~ = b / 2^floor(e/2)` with `s = 2^e` is the component in (half octaves of) its own standard errors; it must lie
+//! below 2^22. What does not fit is refused whole, before any cell is touched.
+
+use std::collections::BTreeMap;
+
+use super::spectrum::Component;
+
+/// Chebyshev moments a cell keeps of each series.
+pub const MOMENTS: usize = 20;
+
+/// Version of the arithmetic and of the serialised form: cells of different versions do not mix.
+pub const ARITHMETIC_VERSION: u8 = 1;
+
+/// Fixed-point units: a moment of series x counts `2^-BITS`.
+pub(super) const COUNT_BITS: i32 = 62;
+pub(super) const AA_BITS: i32 = 80;
+pub(super) const AB_BITS: i32 = 62;
+pub(super) const BB_BITS: i32 = 41;
+
+/// Fixed-point units in which a component is rounded: a in 2^-58, b~ in 2^-40.
+const A_BITS: i32 = 58;
+const B_BITS: i32 = 40;
+
+/// Moments of the four series of one octave: count, a^2, a b~, b~^2.
+pub type Cell = [[i128; 4]; MOMENTS];
+
+const EMPTY: Cell = [[0; 4]; MOMENTS];
+
+/// The exact, order-free sum of the components of a population, by octave of lambda.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sketch {
+    cells: BTreeMap<i16, Cell>,
+}
+
+/// A component that the fixed-point range does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+pub enum OutOfRange {
+    #[error("a component's sampling variance is {0:e}: the range is 1e-100 to 1e100")]
+    Lambda(f64),
+    #[error("a component's loading on mu is {0}: blocks have at most 1,000 effects")]
+    Loading(f64),
+    #[error("a component lies {0:e} of its own standard errors from 0: at most 2 million fit")]
+    Distance(f64),
+}
+
+/// Bytes that are not a sketch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SketchBytesError {
+    #[error("the sketch has arithmetic version {0}, this build has version {ARITHMETIC_VERSION}: rebuild it")]
+    Version(u8),
+    #[error("the sketch is cut short or damaged at byte {0}")]
+    Damaged(usize),
+}
+
+impl Sketch {
+    /// The sketch of nothing.
+    pub fn new() -> Sketch {
+        Sketch::default()
+    }
+
+    /// Adds the components of a block.
+    ///
+    /// # Errors
+    /// Where a component does not fit; the sketch is then as it was.
+    pub fn add(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
+        self.apply(components, i128::wrapping_add)
+    }
+
+    /// Subtracts the components of a block: exactly what [`Sketch::add`] of the same components added.
+    ///
+    /// # Errors
+    /// Where a component does not fit (it cannot have been added); the sketch is then as it was.
+    pub fn subtract(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
+        self.apply(components, i128::wrapping_sub)
+    }
+
+    /// Adds another sketch, cell by cell.
+    pub fn merge(&mut self, other: &Sketch) {
+        for (&octave, cell) in &other.cells {
+            self.update(octave, |mine| {
+                for (x, y) in mine.iter_mut().flatten().zip(cell.iter().flatten()) {
+                    *x = x.wrapping_add(*y);
+                }
+            });
+        }
+    }
+
+    /// The cells by octave `e`, `2^e <= lambda < 2^(e+1)`, ascending; none is all zero.
+    pub fn cells(&self) -> impl Iterator<Item = (i16, &Cell)> {
+        self.cells.iter().map(|(&octave, cell)| (octave, cell))
+    }
+
+    /// Number of components, that is of effects.
+    pub fn effects(&self) -> u64 {
+        let total: i128 = self.cells.values().map(|cell| cell[0][0]).sum();
+        u64::try_from(total >> COUNT_BITS).unwrap_or(0)
+    }
+
+    fn apply(&mut self, components: &[Component], combine: fn(i128, i128) -> i128) -> Result<(), OutOfRange> {
+        for component in components {
+            Quantised::new(component)?;
+        }
+        for component in components {
+            let quantised = Quantised::new(component)?;
+            self.update(quantised.octave, |cell| quantised.accumulate(cell, combine));
+        }
+        Ok(())
+    }
+
+    fn update(&mut self, octave: i16, change: impl FnOnce(&mut Cell)) {
+        let cell = self.cells.entry(octave).or_insert(EMPTY);
+        change(cell);
+        if *cell == EMPTY {
+            self.cells.remove(&octave);
+        }
+    }
+
+    /// Version byte, then each cell as its octave (i16) and 20 x 4 moments (i128), little endian.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(1 + self.cells.len() * CELL_BYTES);
+        bytes.push(ARITHMETIC_VERSION);
+        for (octave, cell) in &self.cells {
+            bytes.extend_from_slice(&octave.to_le_bytes());
+            bytes.extend(cell.iter().flatten().flat_map(|x| x.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Reads what [`Sketch::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// Where the version is another, the length is not that of whole cells, or cells are out of order or empty.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Sketch, SketchBytesError> {
+        let (&version, rest) = bytes.split_first().ok_or(SketchBytesError::Damaged(0))?;
+        if version != ARITHMETIC_VERSION {
+            return Err(SketchBytesError::Version(version));
+        }
+        let mut cells = BTreeMap::new();
+        let mut last = None;
+        for (index, chunk) in rest.chunks(CELL_BYTES).enumerate() {
+            let damaged = SketchBytesError::Damaged(1 + index * CELL_BYTES);
+            let (octave, cell) = read_cell(chunk).ok_or(damaged)?;
+            if last.is_some_and(|last| octave <= last) || cell == EMPTY {
+                return Err(damaged);
+            }
+            last = Some(octave);
+            cells.insert(octave, cell);
+        }
+        Ok(Sketch { cells })
+    }
+}
+
+const CELL_BYTES: usize = 2 + MOMENTS * 4 * 16;
+
+fn read_cell(bytes: &[u8]) -> Option<(i16, Cell)> {
+    let (octave, mut rest) = bytes.split_first_chunk::<2>()?;
+    let mut cell = EMPTY;
+    for x in cell.iter_mut().flatten() {
+        let (moment, tail) = rest.split_first_chunk::<16>()?;
+        *x = i128::from_le_bytes(*moment);
+        rest = tail;
+    }
+    rest.is_empty().then_some((i16::from_le_bytes(*octave), cell))
+}
+
+/// A component in integers: all that follows is exact or rounded in one stated place.
+struct Quantised {
+    octave: i16,
+    /// `u` in 2^-62.
+    u: i64,
+    aa: i128,
+    ab: i128,
+    bb: i128,
+}
+
+impl Quantised {
+    fn new(component: &Component) -> Result<Quantised, OutOfRange> {
+        let Component { lambda, a, b } = *component;
+        if !(1e-100..=1e100).contains(&lambda) {
+            return Err(OutOfRange::Lambda(lambda));
+        }
+        // NaN fails both comparisons.
+        let within = |x: f64, limit: f64| x.abs() < limit;
+        if !within(a, 32.0) {
+            return Err(OutOfRange::Loading(a));
+        }
+        let bits = lambda.to_bits();
+        let octave = ((bits >> 52) & 0x7ff) as i16 - 1023;
+        let b_scaled = b * power_of_two(-i32::from(half_octave(octave)));
+        if !within(b_scaled, f64::from(1 << 22)) {
+            return Err(OutOfRange::Distance(b_scaled));
+        }
+        // lambda / s = 1 + f with f the 52 bits of the fraction, so u = 2 f - 1 is exact.
+        let fraction = (bits & ((1 << 52) - 1)) as i64;
+        let a = i128::from((a * power_of_two(A_BITS)).round_ties_even() as i64);
+        let b = i128::from((b_scaled * power_of_two(B_BITS)).round_ties_even() as i64);
+        Ok(Quantised {
+            octave,
+            u: (fraction << 11) - (1 << 62),
+            aa: shift_rounded(a * a, 2 * A_BITS - AA_BITS),
+            ab: shift_rounded(a * b, A_BITS + B_BITS - AB_BITS),
+            bb: shift_rounded(b * b, 2 * B_BITS - BB_BITS),
+        })
+    }
+
+    fn accumulate(&self, cell: &mut Cell, combine: fn(i128, i128) -> i128) {
+        let (mut previous, mut current) = (self.u, 1_i64 << 62); // T_{-1} = T_1 and T_0, in 2^-62
+        for moment in cell {
+            moment[0] = combine(moment[0], i128::from(current));
+            moment[1] = combine(moment[1], times(self.aa, current));
+            moment[2] = combine(moment[2], times(self.ab, current));
+            moment[3] = combine(moment[3], times(self.bb, current));
+            // T_{m+1} = 2 u T_m - T_{m-1}
+            let next = shift_rounded(i128::from(self.u) * i128::from(current), 61) - i128::from(previous);
+            (previous, current) = (current, next as i64);
+        }
+    }
+}
+
+/// `floor(e / 2)`: b~ is b in units of 2 to this power.
+pub(super) fn half_octave(octave: i16) -> i16 {
+    octave.div_euclid(2)
+}
+
+/// `2^exponent`, exact for normal numbers.
+pub(super) fn power_of_two(exponent: i32) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
+}
+
+/// `x / 2^bits`, rounded to nearest, halves up.
+fn shift_rounded(x: i128, bits: i32) -> i128 {
+    (x + (1 << (bits - 1))) >> bits
+}
+
+/// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: the high and the low half of x in turn.
+fn times(x: i128, t: i64) -> i128 {
+    let (high, low) = ((x >> 64) as i64, x as u64);
+    (i128::from(high) * i128::from(t) << 2) + shift_rounded(i128::from(low) * i128::from(t), 62)
+}
