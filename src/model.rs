@@ -6,6 +6,7 @@
 pub mod block;
 mod double_double;
 pub mod likelihood;
+pub mod posterior;
 pub mod prior;
 pub mod sketch;
 pub mod spectrum;
