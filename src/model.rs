@@ -6,7 +6,9 @@
 pub mod block;
 mod double_double;
 pub mod likelihood;
+pub mod normal;
 pub mod posterior;
 pub mod prior;
+pub mod shrinkage;
 pub mod sketch;
 pub mod spectrum;

@@ -37,6 +37,9 @@ pub trait Likelihood {
     /// A lower bound of every lambda, within a factor of 2 of the smallest.
     fn smallest_lambda(&self) -> f64;
 
+    /// An upper bound of every lambda, within a factor of 2 of the largest.
+    fn largest_lambda(&self) -> f64;
+
     /// The value of mu that B and C are about, in the effects' unit. Near the data, so that `C - B^2 / A` does not
     /// cancel for effects far from 0.
     fn centre(&self) -> f64;
@@ -143,6 +146,10 @@ impl Likelihood for SketchLikelihood {
         self.octaves.first().map_or(1.0, |octave| octave.s)
     }
 
+    fn largest_lambda(&self) -> f64 {
+        self.octaves.last().map_or(1.0, |octave| 2.0 * octave.s)
+    }
+
     fn centre(&self) -> f64 {
         self.centre
     }
@@ -244,6 +251,10 @@ impl Likelihood for DirectLikelihood {
 
     fn smallest_lambda(&self) -> f64 {
         self.components.iter().map(|component| component.lambda).fold(f64::INFINITY, f64::min)
+    }
+
+    fn largest_lambda(&self) -> f64 {
+        self.components.iter().map(|component| component.lambda).fold(0.0, f64::max)
     }
 
     fn centre(&self) -> f64 {

@@ -10,7 +10,10 @@
 //! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
 //! given tau, over which the effects' posteriors are averaged.
 
+pub mod condense;
 pub mod laplace;
+mod marginal;
+mod panel;
 pub mod point;
 pub mod quadrature;
 pub mod variational;

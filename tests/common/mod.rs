@@ -1,0 +1,84 @@
+//! What several tests need: the reference posteriors, where they are at hand.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use shrinkd::model::block::Block;
+use shrinkd::model::sketch::Sketch;
+
+/// The folder of reference data beside the checkout, or `None` with a message: users do not have it.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SHRINKD_SHARED")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let path = root.join(folder);
+    if path.is_dir() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED: {} is not there (set SHRINKD_SHARED to the folder of reference data)", path.display());
+    None
+}
+
+/// One reference file: its blocks and what is true of them.
+pub struct Oracle {
+    pub name: String,
+    pub blocks: Vec<Block>,
+    pub fits: Vec<Value>,
+}
+
+impl Oracle {
+    /// Every reference file.
+    pub fn all() -> Vec<Oracle> {
+        let Some(folder) = shared("oracle") else { return Vec::new() };
+        let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
+            .expect("the folder is readable")
+            .map(|entry| entry.expect("an entry").path())
+            .filter(|path| path.extension().is_some_and(|e| e == "json"))
+            .collect();
+        names.sort();
+        names.iter().map(|path| Oracle::read(path)).collect()
+    }
+
+    fn read(path: &std::path::Path) -> Oracle {
+        let truth: Value = serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON");
+        let events = std::fs::read_to_string(path.with_extension("ndjson")).expect("readable");
+        let blocks = events.lines().map(|line| block(&serde_json::from_str(line).expect("JSON"))).collect();
+        Oracle {
+            name: truth["name"].as_str().expect("a name").to_owned(),
+            blocks,
+            fits: truth["fits"].as_array().expect("fits").clone(),
+        }
+    }
+
+    /// The blocks under a treatment of correlation.
+    pub fn treated(&self, treatment: &str) -> Vec<Block> {
+        match treatment {
+            "independent" => self.blocks.iter().map(Block::independent).collect(),
+            _ => self.blocks.clone(),
+        }
+    }
+}
+
+/// The sketch of some blocks.
+pub fn sketch_of(blocks: &[Block]) -> Sketch {
+    let mut sketch = Sketch::new();
+    for block in blocks {
+        sketch.add(&block.components().expect("components")).expect("in range");
+    }
+    sketch
+}
+
+fn block(event: &Value) -> Block {
+    let result = &event["results"][0];
+    let effects = result["effects"].as_array().expect("effects");
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let estimates: Vec<f64> = effects.iter().map(|e| number(&e["estimate"])).collect();
+    if let Some(rows) = result["covariance"].as_array() {
+        let matrix = rows.iter().flat_map(|row| row.as_array().expect("a row")).map(number).collect();
+        return Block::dense(estimates, matrix).expect("a block");
+    }
+    let control = result["control_variance"].as_f64().unwrap_or(0.0);
+    let own = effects.iter().map(|e| number(&e["variance"]) - control).collect();
+    let loadings = vec![1.0; estimates.len()];
+    Block::shared_control(estimates, own, control, loadings).expect("a block")
+}
