@@ -4,6 +4,7 @@
 //! independent components) -> [`sketch`] (the exact, order-free sum of all components of a population).
 
 pub mod block;
+pub mod diagnostics;
 mod double_double;
 pub mod likelihood;
 pub mod normal;

@@ -6,8 +6,8 @@ use common::{Oracle, sketch_of};
 use serde_json::Value;
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::posterior::Summary;
-use shrinkd::model::posterior::quadrature::quadrature;
 use shrinkd::model::posterior::condense::condense;
+use shrinkd::model::posterior::quadrature::quadrature;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 
@@ -18,13 +18,9 @@ fn error(got: &Summary, want: &Value) -> f64 {
     let width = reference("q975").expect("a quantile") - reference("q025").expect("a quantile");
     let sd = reference("sd").unwrap_or(width / 4.0);
     let mut worst = 0.0_f64;
-    for (got, name) in [
-        (got.mean, "mean"),
-        (got.median, "median"),
-        (got.q025, "q025"),
-        (got.q975, "q975"),
-        (got.sd, "sd"),
-    ] {
+    for (got, name) in
+        [(got.mean, "mean"), (got.median, "median"), (got.q025, "q025"), (got.q975, "q975"), (got.sd, "sd")]
+    {
         worst = worst.max(match (got, reference(name)) {
             (Some(got), Some(want)) => (got - want).abs() / sd,
             (None, None) => 0.0,
@@ -91,7 +87,14 @@ fn every_reference_posterior_of_the_effects_is_met_to_1e_6() {
                     index += 1;
                 }
             }
-            println!("{label}: {:.1e} {:.1e} {:.1e}, {} nodes of {}", worst[0], worst[1], worst[2], nodes.len(), posterior.nodes.len());
+            println!(
+                "{label}: {:.1e} {:.1e} {:.1e}, {} nodes of {}",
+                worst[0],
+                worst[1],
+                worst[2],
+                nodes.len(),
+                posterior.nodes.len()
+            );
             assert!(worst.iter().all(|&error| error < 1e-6), "{label}: mean, sd, P(theta > 0) off by {worst:?}");
         }
     }

@@ -27,14 +27,9 @@ fn sketch_of<'a>(blocks: impl IntoIterator<Item = &'a Vec<Component>>) -> Sketch
 
 /// Largest difference of two sets of sums, each against the size of what was summed.
 fn distance(x: Terms, y: Terms, size: Terms) -> f64 {
-    [
-        (x.log_det - y.log_det) / size.log_det,
-        (x.a - y.a) / size.a,
-        (x.b - y.b) / size.b,
-        (x.c - y.c) / size.c,
-    ]
-    .into_iter()
-    .fold(0.0, |worst, d| worst.max(d.abs()))
+    [(x.log_det - y.log_det) / size.log_det, (x.a - y.a) / size.a, (x.b - y.b) / size.b, (x.c - y.c) / size.c]
+        .into_iter()
+        .fold(0.0, |worst, d| worst.max(d.abs()))
 }
 
 proptest! {

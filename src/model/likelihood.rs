@@ -66,8 +66,8 @@ pub struct SketchLikelihood {
 struct Octave {
     /// `s = 2^e`.
     s: f64,
-    /// The coefficient of `q^m` for log det (m >= 1), a^2, a b and b^2.
-    coefficients: [[f64; 4]; MOMENTS],
+    /// The coefficient of `q^m` for log det (m >= 1), a^2, a b and b^2; the last is 0 and makes the powers pairs.
+    coefficients: [[f64; 4]; MOMENTS + 1],
 }
 
 impl SketchLikelihood {
@@ -96,38 +96,57 @@ impl Octave {
         let half = i32::from(sketch::half_octave(octave));
         let s = sketch::power_of_two(i32::from(octave));
         let shift = centre * sketch::power_of_two(-half);
-        let unit = |bits: i32| sketch::power_of_two(-bits);
         let b_unit = sketch::power_of_two(half);
-        let mut coefficients = [[0.0; 4]; MOMENTS];
+        let mut coefficients = [[0.0; 4]; MOMENTS + 1];
         for (m, (coefficient, moment)) in coefficients.iter_mut().zip(cell).enumerate() {
-            let [count, aa, ab, bb] = moment.map(DoubleDouble::from_integer);
-            let aa = aa.times(unit(sketch::AA_BITS));
-            let ab = ab.times(unit(sketch::AB_BITS));
-            let bb = bb.times(unit(sketch::BB_BITS));
-            let ab_shifted = ab.plus(aa.times(-shift));
-            let bb_shifted = bb.plus(ab.times(-shift)).plus(ab_shifted.times(-shift));
+            let [aa, ab, bb] = if shift.abs() < NEAR { moved_near(moment, shift) } else { moved_far(moment, shift) };
             let sign = if m % 2 == 0 { 1.0 } else { -1.0 };
             let twice = if m == 0 { sign } else { 2.0 * sign };
             let log_weight = if m == 0 { 1.0 } else { -twice / m as f64 };
             *coefficient = [
-                log_weight * count.value() * unit(sketch::COUNT_BITS),
-                twice * aa.value(),
-                twice * ab_shifted.value() * b_unit,
-                twice * bb_shifted.value() * b_unit * b_unit,
+                log_weight * (moment[0] as f64 * sketch::power_of_two(-sketch::COUNT_BITS)),
+                twice * aa,
+                twice * ab * b_unit,
+                twice * bb * b_unit * b_unit,
             ];
         }
         Octave { s, coefficients }
     }
 
-    /// `q`, `z = 3 + 2 t / s` and `r = sqrt(z^2 - 1)`, and how many powers of q still count.
+    /// `q`, `z = 3 + 2 t / s` and `r = sqrt(z^2 - 1)`, and the highest power of q that still counts, even.
     fn frame(&self, t: f64) -> Frame {
         let z = 3.0 + 2.0 * (t / self.s);
-        let r = (z - 1.0).sqrt() * (z + 1.0).sqrt();
+        // From 2^500 on, r is z to the last bit, and its square would overflow.
+        let r = if z < 3e150 { (z * z - 1.0).sqrt() } else { z };
         let q = 1.0 / (z + r);
-        // q <= 0.172 and q^m < 2^-56 from here on: powers that cannot be seen in the sum.
-        let powers = ((-39.0 / q.ln()) as usize + 2).min(MOMENTS);
-        Frame { z, r, q, powers }
+        // z + r >= 2^e, so that from m = 56 / e on q^m <= 2^-56 cannot be seen in the sum.
+        let e = (((z + r).to_bits() >> 52) & 0x7ff) as usize - 1023;
+        Frame { z, r, q, powers: (56 / e + 2).min(MOMENTS) & !1 }
     }
+}
+
+/// Where the centre is no farther than this from 0, in an octave's own standard errors, moving it cancels three digits
+/// at the most, and f64 will do.
+const NEAR: f64 = 30.0;
+
+/// The moments of a^2, a b~ and b~^2 about a centre near 0.
+fn moved_near(moment: &[i128; 4], shift: f64) -> [f64; 3] {
+    let aa = moment[1] as f64 * sketch::power_of_two(-sketch::AA_BITS);
+    let ab = moment[2] as f64 * sketch::power_of_two(-sketch::AB_BITS);
+    let bb = moment[3] as f64 * sketch::power_of_two(-sketch::BB_BITS);
+    let ab_moved = ab - shift * aa;
+    [aa, ab_moved, bb - shift * ab - shift * ab_moved]
+}
+
+/// The same where they would cancel: in 106 bits.
+fn moved_far(moment: &[i128; 4], shift: f64) -> [f64; 3] {
+    let scaled = |x: i128, bits: i32| DoubleDouble::from_integer(x).times(sketch::power_of_two(-bits));
+    let aa = scaled(moment[1], sketch::AA_BITS);
+    let ab = scaled(moment[2], sketch::AB_BITS);
+    let bb = scaled(moment[3], sketch::BB_BITS);
+    let ab_moved = ab.plus(aa.times(-shift));
+    let bb_moved = bb.plus(ab.times(-shift)).plus(ab_moved.times(-shift));
+    [aa.value(), ab_moved.value(), bb_moved.value()]
 }
 
 struct Frame {
@@ -158,12 +177,16 @@ impl Likelihood for SketchLikelihood {
         let mut terms = Terms::default();
         for octave in &self.octaves {
             let Frame { z, r, q, powers } = octave.frame(t);
-            let mut sum = [0.0; 4];
-            for coefficient in octave.coefficients[1..powers].iter().rev() {
-                for (sum, x) in sum.iter_mut().zip(coefficient) {
-                    *sum = (*sum + x) * q;
+            // Even and odd powers apart: two chains of half the length.
+            let (mut odd, mut even) = ([0.0; 4], [0.0; 4]);
+            let square = q * q;
+            for pair in octave.coefficients[1..=powers].chunks_exact(2).rev() {
+                for i in 0..4 {
+                    odd[i] = odd[i] * square + pair[0][i];
+                    even[i] = even[i] * square + pair[1][i];
                 }
             }
+            let sum: [f64; 4] = std::array::from_fn(|i| q * (odd[i] + q * even[i]));
             let first = &octave.coefficients[0];
             let scale = 2.0 / (octave.s * r);
             terms.log_det += first[0] * (0.25 * octave.s * (z + r)).ln() + sum[0];
@@ -181,7 +204,7 @@ impl Likelihood for SketchLikelihood {
             // The series sum of m^k c_m (-q)^m x, k = 0, 1, 2. That of x = 1 is the log series times -m.
             let mut sums = [[0.0; 4]; 3];
             let mut power = 1.0;
-            for (m, coefficient) in octave.coefficients[..powers].iter().enumerate() {
+            for (m, coefficient) in octave.coefficients[..=powers].iter().enumerate() {
                 let m_f64 = m as f64;
                 let count = if m == 0 { coefficient[0] } else { -m_f64 * coefficient[0] };
                 for (i, x) in [count, coefficient[1], coefficient[2], coefficient[3]].into_iter().enumerate() {
@@ -278,9 +301,7 @@ impl Likelihood for DirectLikelihood {
                 (value, -value * weight, 2.0 * value * weight * weight)
             });
             for (i, (value, first, second)) in series.into_iter().enumerate() {
-                for (terms, x) in
-                    [(&mut total.value, value), (&mut total.first, first), (&mut total.second, second)]
-                {
+                for (terms, x) in [(&mut total.value, value), (&mut total.first, first), (&mut total.second, second)] {
                     match i {
                         0 => terms.a += x,
                         1 => terms.b += x,

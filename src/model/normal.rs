@@ -65,16 +65,24 @@ pub fn mixture_quantile(parts: &[Part], z: f64, start: f64) -> f64 {
                 excess += part.weight * above(part, x);
             }
         }
-        if excess.abs() <= 1e-14 * level.min(1.0 - level) {
-            break;
-        }
         if excess > 0.0 {
             low = x;
         } else {
             high = x;
         }
-        let proposal = x + excess / density;
-        x = if proposal > low && proposal < high { proposal } else { 0.5 * low + 0.5 * high };
+        let step = excess / density;
+        let proposal = x + step;
+        if proposal > low && proposal < high {
+            // Newton squares the error: what a step of 1e-7 leaves is below rounding.
+            if step.abs() * density <= 1e-7 * level.min(1.0 - level) {
+                return proposal;
+            }
+            x = proposal;
+        } else if step.abs() * density <= 1e-14 {
+            return x;
+        } else {
+            x = 0.5 * low + 0.5 * high;
+        }
     }
     x
 }

@@ -12,7 +12,7 @@
 
 pub mod condense;
 pub mod laplace;
-mod marginal;
+pub(in crate::model) mod marginal;
 mod panel;
 pub mod point;
 pub mod quadrature;

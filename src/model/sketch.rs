@@ -84,7 +84,7 @@ impl Sketch {
     /// # Errors
     /// Where a component does not fit; the sketch is then as it was.
     pub fn add(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
-        self.apply(components, i128::wrapping_add)
+        self.apply(components, i128::wrapping_add, i128::wrapping_sub)
     }
 
     /// Subtracts the components of a block: exactly what [`Sketch::add`] of the same components added.
@@ -92,7 +92,7 @@ impl Sketch {
     /// # Errors
     /// Where a component does not fit (it cannot have been added); the sketch is then as it was.
     pub fn subtract(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
-        self.apply(components, i128::wrapping_sub)
+        self.apply(components, i128::wrapping_sub, i128::wrapping_add)
     }
 
     /// Adds another sketch, cell by cell.
@@ -117,13 +117,23 @@ impl Sketch {
         u64::try_from(total >> COUNT_BITS).unwrap_or(0)
     }
 
-    fn apply(&mut self, components: &[Component], combine: fn(i128, i128) -> i128) -> Result<(), OutOfRange> {
-        for component in components {
-            Quantised::new(component)?;
-        }
-        for component in components {
-            let quantised = Quantised::new(component)?;
-            self.update(quantised.octave, |cell| quantised.accumulate(cell, combine));
+    /// Combines one component after the other; where one does not fit, takes back those before it.
+    fn apply(
+        &mut self,
+        components: &[Component],
+        combine: impl Fn(i128, i128) -> i128,
+        invert: impl Fn(i128, i128) -> i128,
+    ) -> Result<(), OutOfRange> {
+        for (done, component) in components.iter().enumerate() {
+            match Quantised::new(component) {
+                Ok(quantised) => self.update(quantised.octave, |cell| quantised.accumulate(cell, &combine)),
+                Err(error) => {
+                    for quantised in components[..done].iter().filter_map(|earlier| Quantised::new(earlier).ok()) {
+                        self.update(quantised.octave, |cell| quantised.accumulate(cell, &invert));
+                    }
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     }
@@ -224,7 +234,7 @@ impl Quantised {
         })
     }
 
-    fn accumulate(&self, cell: &mut Cell, combine: fn(i128, i128) -> i128) {
+    fn accumulate(&self, cell: &mut Cell, combine: impl Fn(i128, i128) -> i128) {
         let (mut previous, mut current) = (self.u, 1_i64 << 62); // T_{-1} = T_1 and T_0, in 2^-62
         for moment in cell {
             moment[0] = combine(moment[0], i128::from(current));

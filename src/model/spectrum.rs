@@ -44,9 +44,8 @@ impl Block {
 
 fn dense(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> {
     let n = effects.len();
-    let factor = MatRef::from_row_major_slice(matrix, n, n)
-        .llt(Side::Lower)
-        .map_err(|_| BlockError::NotPositiveDefinite)?;
+    let factor =
+        MatRef::from_row_major_slice(matrix, n, n).llt(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
     let svd = factor.L().svd().map_err(|_| BlockError::NotPositiveDefinite)?;
     let (directions, singular) = (svd.U(), svd.S().column_vector());
     Ok((0..n)

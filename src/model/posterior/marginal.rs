@@ -7,13 +7,58 @@
 use crate::model::likelihood::{Derivatives, Likelihood, Terms};
 use crate::model::prior::{PriorMu, Priors};
 
+/// The prior of mu as the normal that is multiplied into the likelihood; precision 0 where it is flat.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) struct MuPrior {
+    precision: f64,
+    /// About the likelihood's centre.
+    mean: f64,
+}
+
+/// What is left of the likelihood at one tau once mu is integrated out.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::model) struct Integrated {
+    /// Log of the integral over mu, up to a constant that does not depend on tau.
+    pub(in crate::model) log_mass: f64,
+    /// Mean of mu given tau, about the likelihood's centre.
+    pub(in crate::model) mu_mean: f64,
+    /// Variance of mu given tau.
+    pub(in crate::model) mu_variance: f64,
+}
+
+impl MuPrior {
+    pub(in crate::model) fn new(prior: &PriorMu, centre: f64) -> MuPrior {
+        match *prior {
+            PriorMu::Flat => MuPrior { precision: 0.0, mean: 0.0 },
+            PriorMu::Normal { mean, sd } => MuPrior { precision: 1.0 / (sd * sd), mean: mean - centre },
+        }
+    }
+
+    /// Integrates mu out of the likelihood with these sums.
+    pub(in crate::model) fn integrate(&self, terms: &Terms) -> Integrated {
+        let Terms { log_det, a, b, c } = *terms;
+        let precision = a + self.precision;
+        // The two quadratics in mu, the data's about B / A and the prior's about its mean, without the cancellation
+        // of C - B^2 / A where the prior sits far from the data.
+        let distance = b / a - self.mean;
+        let disagreement = a * (self.precision / precision) * distance * distance;
+        Integrated {
+            log_mass: -0.5 * (log_det + precision.ln() + (c - b * b / a) + disagreement),
+            mu_mean: self.mean(a, b),
+            mu_variance: 1.0 / precision,
+        }
+    }
+
+    fn mean(&self, a: f64, b: f64) -> f64 {
+        (b + self.precision * self.mean) / (a + self.precision)
+    }
+}
+
 /// The marginal posterior of tau of one population under its priors.
 pub(super) struct Marginal<'a, L> {
     likelihood: &'a L,
     pub(super) priors: &'a Priors,
-    /// The normal prior of mu as precision and mean about the likelihood's centre; precision 0 where it is flat.
-    prior_precision: f64,
-    prior_mean: f64,
+    mu_prior: MuPrior,
 }
 
 /// The marginal at one tau.
@@ -29,33 +74,23 @@ pub(super) struct Point {
 
 impl<'a, L: Likelihood> Marginal<'a, L> {
     pub(super) fn new(likelihood: &'a L, priors: &'a Priors) -> Marginal<'a, L> {
-        let (prior_precision, prior_mean) = match priors.mu {
-            PriorMu::Flat => (0.0, 0.0),
-            PriorMu::Normal { mean, sd } => (1.0 / (sd * sd), mean - likelihood.centre()),
-        };
-        Marginal { likelihood, priors, prior_precision, prior_mean }
+        Marginal { likelihood, priors, mu_prior: MuPrior::new(&priors.mu, likelihood.centre()) }
     }
 
     pub(super) fn at(&self, tau: f64) -> Point {
-        let Terms { log_det, a, b, c } = self.likelihood.at(tau * tau);
-        let precision = a + self.prior_precision;
-        // The two quadratics in mu, the data's about B / A and the prior's about its mean, without the cancellation
-        // of C - B^2 / A where the prior sits far from the data.
-        let distance = b / a - self.prior_mean;
-        let disagreement = a * (self.prior_precision / precision) * distance * distance;
+        let Integrated { log_mass, mu_mean, mu_variance } = self.mu_prior.integrate(&self.likelihood.at(tau * tau));
         Point {
-            log_density: self.priors.tau.log_density(tau)
-                - 0.5 * (log_det + precision.ln() + (c - b * b / a) + disagreement),
-            mu_mean: self.likelihood.centre() + self.mean(a, b),
-            mu_variance: 1.0 / precision,
+            log_density: self.priors.tau.log_density(tau) + log_mass,
+            mu_mean: self.likelihood.centre() + mu_mean,
+            mu_variance,
         }
     }
 
     /// First and second derivative of the log density of tau in t = tau^2.
     pub(super) fn derivatives(&self, t: f64) -> (f64, f64) {
         let Derivatives { value, first, second } = self.likelihood.derivatives(t);
-        let a = value.a + self.prior_precision;
-        let mean = self.mean(value.a, value.b);
+        let a = value.a + self.mu_prior.precision;
+        let mean = self.mu_prior.mean(value.a, value.b);
         let (log_slope, residual) = (first.a / a, first.b - mean * first.a);
         let slope = first.log_det + log_slope + first.c - 2.0 * mean * first.b + mean * mean * first.a;
         let curvature = second.log_det + second.a / a - log_slope * log_slope + second.c
@@ -64,11 +99,6 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
             + mean * mean * second.a;
         let (prior_slope, prior_curvature) = self.priors.tau.derivatives(t);
         (prior_slope - 0.5 * slope, prior_curvature - 0.5 * curvature)
-    }
-
-    /// Mean of mu given tau, about the likelihood's centre.
-    fn mean(&self, a: f64, b: f64) -> f64 {
-        (b + self.prior_precision * self.prior_mean) / (a + self.prior_precision)
     }
 
     /// Log evidence from the log of the integral of `exp(log_density)`, where the priors are proper.

@@ -36,9 +36,8 @@ impl Rule {
             let sign = if i % 2 == 0 { 1.0 } else { -1.0 };
             sign * ((1.0 - nodes[i] * nodes[i]) * weights[i]).sqrt()
         });
-        let last_coefficients = [NODES - 2, NODES - 1].map(|degree| {
-            std::array::from_fn(|i| (degree as f64 + 0.5) * weights[i] * legendre(degree, nodes[i]).0)
-        });
+        let last_coefficients = [NODES - 2, NODES - 1]
+            .map(|degree| std::array::from_fn(|i| (degree as f64 + 0.5) * weights[i] * legendre(degree, nodes[i]).0));
         Rule { nodes, weights, barycentric, last_coefficients }
     }
 }
@@ -90,9 +89,11 @@ impl Panel {
     /// The mass below `x` within the panel.
     pub(super) fn mass_below(&self, x: f64) -> f64 {
         let half = 0.5 * (x - self.low);
-        let masses = RULE.nodes.iter().zip(&RULE.weights).map(|(node, weight)| {
-            weight * self.density(self.low + half * (1.0 + node))
-        });
+        let masses = RULE
+            .nodes
+            .iter()
+            .zip(&RULE.weights)
+            .map(|(node, weight)| weight * self.density(self.low + half * (1.0 + node)));
         half * masses.sum::<f64>()
     }
 

@@ -52,6 +52,18 @@ struct Scan {
     modes: Vec<(f64, f64)>,
 }
 
+/// The marginal at one x.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    x: f64,
+    /// Log density of tau.
+    log_density_tau: f64,
+    /// Log density of x.
+    log_density: f64,
+    /// The same of the highest moment's integrand.
+    log_moment: f64,
+}
+
 /// A resolved panel with the posterior of mu at each of its nodes.
 struct Resolved {
     panel: Panel,
@@ -67,7 +79,12 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         // At t far above every lambda, t C / N is the mean square of the effects about the centre.
         let huge = 1e20 * likelihood.largest_lambda().max(smallest);
         let mean_square = huge * likelihood.at(huge).c / likelihood.effects() as f64;
-        Axis { marginal, effects: likelihood.effects(), scale, far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square }
+        Axis {
+            marginal,
+            effects: likelihood.effects(),
+            scale,
+            far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square,
+        }
     }
 
     fn tau(&self, x: f64) -> f64 {
@@ -97,58 +114,71 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         f64::from((1..=2).filter(|&k| exists(k)).count() as u8)
     }
 
-    /// Walks along x from 0 in half units, finds the modes by the sign of the slope, and cuts the support.
+    /// Walks along x from 0 in half units, refines the modes that it passes, and cuts the support.
     fn scan(&self) -> Scan {
         const STEP: f64 = 0.5;
         let moment = self.moment();
-        let mut seen: Vec<(f64, f64)> = Vec::new();
-        let mut modes: Vec<(f64, f64)> = Vec::new();
-        let (mut peak, mut moment_peak) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        let mut last_slope = 0.0;
-        let mut x = 0.0;
+        let mut seen: Vec<Sample> = Vec::with_capacity(100);
+        let mut moment_peak = f64::NEG_INFINITY;
+        let mut peak = f64::NEG_INFINITY;
         loop {
-            let tau = self.tau(x);
-            let (point, log_density) = self.at(x);
-            let slope = self.marginal.derivatives(tau * tau).0;
-            if x == 0.0 && slope <= 0.0 {
-                modes.push((0.0, point.log_density));
-            } else if last_slope > 0.0 && slope <= 0.0 {
-                let mode = self.mode(x - STEP, x);
-                let (point, log_density) = self.at(mode);
-                modes.push((self.tau(mode), point.log_density));
-                seen.push((mode, log_density));
-                peak = peak.max(log_density);
-                moment_peak = moment_peak.max(log_density + moment * self.tau(mode).ln());
-            }
-            last_slope = slope;
-            seen.push((x, log_density));
-            peak = peak.max(log_density);
-            let moment_density = if moment > 0.0 { log_density + moment * tau.ln() } else { log_density };
-            moment_peak = moment_peak.max(moment_density);
-            let is_negligible = log_density < peak - CUT && moment_density < moment_peak - CUT;
-            if tau * tau > self.far && (is_negligible || x > 300.0) {
+            let sample = self.sample(STEP * seen.len() as f64, moment);
+            peak = peak.max(sample.log_density);
+            moment_peak = moment_peak.max(sample.log_moment);
+            let is_negligible = sample.log_density < peak - CUT && sample.log_moment < moment_peak - CUT;
+            let tau = self.tau(sample.x);
+            seen.push(sample);
+            if tau * tau > self.far && (is_negligible || sample.x > 300.0) {
                 break;
             }
-            x += STEP;
         }
-        modes.sort_by(|left, right| right.1.total_cmp(&left.1));
-        let floor = peak - CUT;
-        let is_kept = |&(_, log_density): &(f64, f64)| log_density >= floor;
-        let first = seen.iter().position(is_kept).unwrap_or(0);
-        let low = if first == 0 { 0.0 } else { self.crossing(seen[first - 1], seen[first], floor, 0.0) };
-        let keeps_moment = |&(x, log_density): &(f64, f64)| {
-            log_density >= floor || (moment > 0.0 && log_density + moment * self.tau(x).ln() >= moment_peak - CUT)
+        let modes = self.modes(&seen, moment);
+        seen.extend(&modes);
+        seen.sort_by(|left, right| left.x.total_cmp(&right.x));
+        peak = modes.iter().map(|mode| mode.log_density).fold(peak, f64::max);
+        moment_peak = modes.iter().map(|mode| mode.log_moment).fold(moment_peak, f64::max);
+        let is_low = |sample: &Sample| sample.log_density < peak - CUT;
+        let is_high = |sample: &Sample| is_low(sample) && sample.log_moment < moment_peak - CUT;
+        let first = seen.iter().position(|sample| !is_low(sample)).unwrap_or(0);
+        let last = seen.iter().rposition(|sample| !is_high(sample)).unwrap_or(0);
+        let highest = seen.iter().max_by(|left, right| left.log_density.total_cmp(&right.log_density));
+        let peak_x = highest.map_or(0.0, |sample| sample.x);
+        let low = match first {
+            0 => 0.0,
+            _ => self.crossing((seen[first - 1].x, seen[first].x), peak_x, moment, is_low),
         };
-        let last = seen.iter().rposition(keeps_moment).unwrap_or(0);
         let high = match seen.get(last + 1) {
-            Some(&beyond) => {
-                let at = |(x, log_density): (f64, f64)| (x, log_density + moment * self.tau(x).max(f64::MIN_POSITIVE).ln());
-                let floor = (moment_peak - CUT).min(floor + moment * self.tau(beyond.0).ln());
-                self.crossing(at(beyond), at(seen[last]), floor, moment)
-            }
-            None => x,
+            Some(beyond) => self.crossing((beyond.x, seen[last].x), peak_x, moment, is_high),
+            None => seen[last].x,
         };
+        let mut modes: Vec<(f64, f64)> = modes.iter().map(|mode| (self.tau(mode.x), mode.log_density_tau)).collect();
+        modes.sort_by(|left, right| right.1.total_cmp(&left.1));
         Scan { low, high, peak, modes }
+    }
+
+    fn sample(&self, x: f64, moment: f64) -> Sample {
+        let (point, log_density) = self.at(x);
+        let log_moment = if moment > 0.0 { log_density + moment * self.tau(x).ln() } else { log_density };
+        Sample { x, log_density_tau: point.log_density, log_density, log_moment }
+    }
+
+    /// The local modes of the density of tau, from samples along x: 0 is one where the density falls from there.
+    fn modes(&self, seen: &[Sample], moment: f64) -> Vec<Sample> {
+        let mut modes = Vec::new();
+        if self.marginal.derivatives(0.0).0 <= 0.0 {
+            modes.extend(seen.first());
+        } else if let [first, second, ..] = seen
+            && first.log_density_tau >= second.log_density_tau
+        {
+            modes.push(self.sample(self.mode(first.x, second.x), moment));
+        }
+        for neighbours in seen.windows(3) {
+            let [left, middle, right] = [0, 1, 2].map(|i| neighbours[i].log_density_tau);
+            if left < middle && middle >= right {
+                modes.push(self.sample(self.mode(neighbours[0].x, neighbours[2].x), moment));
+            }
+        }
+        modes
     }
 
     /// The mode of the density of tau between two x with slopes of opposite sign: Newton in t within the bracket.
@@ -174,21 +204,22 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         x
     }
 
-    /// Between a point below `floor` and one above it, a point somewhat below it: no more than needs to be integrated.
-    fn crossing(&self, mut below: (f64, f64), mut above: (f64, f64), floor: f64, moment: f64) -> f64 {
-        for _ in 0..40 {
-            if below.1 > floor - 6.0 {
+    /// Between an x that may be left out and one that may not, one that may: the edge of the support, to a tenth of its
+    /// distance from the peak.
+    fn crossing(&self, edge: (f64, f64), peak: f64, moment: f64, is_outside: impl Fn(&Sample) -> bool) -> f64 {
+        let (mut outside, mut inside) = edge;
+        while (outside - inside).abs() > 0.1 * (outside - peak).abs() {
+            let x = 0.5 * (outside + inside);
+            if x == outside || x == inside {
                 break;
             }
-            let x = 0.5 * (below.0 + above.0);
-            let log_density = self.at(x).1 + moment * self.tau(x).max(f64::MIN_POSITIVE).ln();
-            if log_density < floor {
-                below = (x, log_density);
+            if is_outside(&self.sample(x, moment)) {
+                outside = x;
             } else {
-                above = (x, log_density);
+                inside = x;
             }
         }
-        below.0
+        outside
     }
 
     /// Panels over the support, halved until each is resolved.

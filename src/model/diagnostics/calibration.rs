@@ -1,0 +1,117 @@
+//! Calibration: does the population predict the experiment that is left out?
+//!
+//! A block is left out exactly, by subtracting its own sums from the population's at the nodes of the posterior and
+//! weighting those anew; each of its effects then has a predictive distribution that never saw it, a mixture of
+//! `N(mu, 1 / A + V_ii)`, against which it is placed (Gelman, Meng & Stern, Statistica Sinica 6, 1996; leave-one-out
+//! predictive checks: Marshall & Spiegelhalter, Stat. Med. 22, 2003).
+
+use super::block::block_terms;
+use crate::model::block::Block;
+use crate::model::likelihood::{Likelihood, Terms};
+use crate::model::normal::{self, Part};
+use crate::model::posterior::Node;
+use crate::model::posterior::marginal::MuPrior;
+use crate::model::prior::Priors;
+use crate::model::spectrum::Component;
+
+/// Where one effect lies in what the other experiments predict for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// (effect - predictive mean) / predictive sd.
+    pub z: f64,
+    /// Probability integral transform: the predictive probability of an effect below this one.
+    pub pit: f64,
+}
+
+/// The population's posterior at its nodes, ready to leave blocks out.
+pub struct LeaveOneOut<'a> {
+    nodes: &'a [Node],
+    terms: Vec<Terms>,
+    centre: f64,
+    effects: u64,
+    priors: &'a Priors,
+    mu_prior: MuPrior,
+}
+
+impl<'a> LeaveOneOut<'a> {
+    /// From the population's likelihood, priors and posterior nodes.
+    pub fn new(likelihood: &impl Likelihood, priors: &'a Priors, nodes: &'a [Node]) -> LeaveOneOut<'a> {
+        let centre = likelihood.centre();
+        LeaveOneOut {
+            nodes,
+            terms: nodes.iter().map(|node| likelihood.at(node.tau * node.tau)).collect(),
+            centre,
+            effects: likelihood.effects(),
+            priors,
+            mu_prior: MuPrior::new(&priors.mu, centre),
+        }
+    }
+
+    /// Where the block's effects lie in what the rest predicts; `None` where the rest has no predictive sd.
+    pub fn predict(&self, block: &Block, components: &[Component]) -> Option<Vec<Prediction>> {
+        let rest = self.effects.checked_sub(block.len() as u64)?;
+        let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
+        if !has_sd {
+            return None;
+        }
+        let without: Vec<(f64, f64, f64)> =
+            self.nodes.iter().zip(&self.terms).map(|(node, terms)| self.without(node, terms, components)).collect();
+        let highest = without.iter().map(|x| x.0).fold(f64::NEG_INFINITY, f64::max);
+        let total: f64 = without.iter().map(|x| (x.0 - highest).exp()).sum();
+        let mut parts: Vec<Part> = Vec::with_capacity(self.nodes.len());
+        let predictions = (0..block.len()).map(|i| {
+            let effect = block.effects()[i];
+            parts.clear();
+            parts.extend(self.nodes.iter().zip(&without).map(|(node, &(log_weight, mean, variance))| Part {
+                weight: (log_weight - highest).exp() / total,
+                mean,
+                sd: (variance + block.sampling_variance(i) + node.tau * node.tau).sqrt(),
+            }));
+            let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
+            let variance: f64 = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum();
+            Prediction { z: (effect - mean) / variance.sqrt(), pit: 1.0 - normal::mixture_above(&parts, effect) }
+        });
+        Some(predictions.collect())
+    }
+
+    /// Log weight of a node, and mean and variance of mu there, once the components are left out.
+    fn without(&self, node: &Node, terms: &Terms, components: &[Component]) -> (f64, f64, f64) {
+        let own = block_terms(components, node.tau * node.tau, self.centre);
+        let rest = self.mu_prior.integrate(&Terms {
+            log_det: terms.log_det - own.log_det,
+            a: (terms.a - own.a).max(0.0),
+            b: terms.b - own.b,
+            c: terms.c - own.c,
+        });
+        let change = rest.log_mass - self.mu_prior.integrate(terms).log_mass;
+        (node.weight.ln() + change, self.centre + rest.mu_mean, rest.mu_variance)
+    }
+}
+
+/// The predictions of a population, summed up.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Calibration {
+    pub effects: u64,
+    /// Root mean square of z: 1 where the predictive spread is right.
+    pub rms_z: f64,
+    /// Share of effects within their central 50%, 80% and 95% predictive intervals.
+    pub coverage50: f64,
+    pub coverage80: f64,
+    pub coverage95: f64,
+}
+
+impl Calibration {
+    /// Sums up predictions; `None` without any.
+    pub fn new(predictions: &[Prediction]) -> Option<Calibration> {
+        let count = predictions.len() as f64;
+        let within =
+            |level: f64| predictions.iter().filter(|p| (p.pit - 0.5).abs() <= 0.5 * level).count() as f64 / count;
+        (!predictions.is_empty()).then(|| Calibration {
+            effects: predictions.len() as u64,
+            rms_z: (predictions.iter().map(|p| p.z * p.z).sum::<f64>() / count).sqrt(),
+            coverage50: within(0.5),
+            coverage80: within(0.8),
+            coverage95: within(0.95),
+        })
+    }
+}
