@@ -11,10 +11,14 @@
 //! given tau, over which the effects' posteriors are averaged.
 
 pub mod condense;
+mod gaussian;
+mod joint;
 pub mod laplace;
-pub(in crate::model) mod marginal;
+mod marginal;
+mod maxima;
 mod panel;
 pub mod point;
+pub(in crate::model) mod profile;
 pub mod quadrature;
 pub mod variational;
 
@@ -77,6 +81,8 @@ pub enum PosteriorError {
          half-normal, half-cauchy or half-t with a scale in the effects' unit"
     )]
     Improper { effects: u64 },
+    #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
+    Degenerate,
 }
 
 /// Refuses what has no posterior, before any method begins.

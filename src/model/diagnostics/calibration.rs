@@ -10,7 +10,7 @@ use crate::model::block::Block;
 use crate::model::likelihood::{Likelihood, Terms};
 use crate::model::normal::{self, Part};
 use crate::model::posterior::Node;
-use crate::model::posterior::marginal::MuPrior;
+use crate::model::posterior::profile::{MuPrior, Profile};
 use crate::model::prior::Priors;
 use crate::model::spectrum::Component;
 
@@ -43,7 +43,7 @@ impl<'a> LeaveOneOut<'a> {
             centre,
             effects: likelihood.effects(),
             priors,
-            mu_prior: MuPrior::new(&priors.mu, centre),
+            mu_prior: MuPrior::new(priors.mu, centre),
         }
     }
 
@@ -77,14 +77,15 @@ impl<'a> LeaveOneOut<'a> {
     /// Log weight of a node, and mean and variance of mu there, once the components are left out.
     fn without(&self, node: &Node, terms: &Terms, components: &[Component]) -> (f64, f64, f64) {
         let own = block_terms(components, node.tau * node.tau, self.centre);
-        let rest = self.mu_prior.integrate(&Terms {
+        let rest = Terms {
             log_det: terms.log_det - own.log_det,
             a: (terms.a - own.a).max(0.0),
             b: terms.b - own.b,
             c: terms.c - own.c,
-        });
-        let change = rest.log_mass - self.mu_prior.integrate(terms).log_mass;
-        (node.weight.ln() + change, self.centre + rest.mu_mean, rest.mu_variance)
+        };
+        let rest = Profile::new(&rest, self.mu_prior);
+        let change = rest.log_mass() - Profile::new(terms, self.mu_prior).log_mass();
+        (node.weight.ln() + change, self.centre + rest.mean, 1.0 / rest.precision)
     }
 }
 
