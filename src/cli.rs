@@ -1,0 +1,65 @@
+//! The command line: one room per command, each with its arguments and a `run`.
+//!
+//! The doc comments of the arguments are what `--help` prints.
+
+pub mod simulate;
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done (a reader that closes its end of a pipe early is no error)
+  1  input or output failed
+  2  the command line says something that cannot be done";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Simulate(simulate::Args),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The arguments contradict each other.
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Cli {
+    /// Runs the command. A broken pipe ends it quietly: whoever reads the output has seen enough.
+    ///
+    /// # Errors
+    /// Where the arguments contradict each other, or reading or writing fails.
+    pub fn run(self) -> Result<ExitCode, CliError> {
+        let result = match self.command {
+            Command::Simulate(args) => simulate::run(&args),
+        };
+        match result {
+            Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+            result => result,
+        }
+    }
+}
+
+impl CliError {
+    /// The exit code that says what kind of error this was.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            CliError::Io(_) => ExitCode::from(1),
+            CliError::Usage(_) => ExitCode::from(2),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Messages as a producer writes them: the event contract from the sending side.
+//!
+//! These types can say wrong things on purpose (a null variance, a treatment named like the control), as producers do.
+
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The version of the contract that is spoken here.
+const SCHEMA_VERSION: u32 = 1;
+
+/// One line of NDJSON, one Kafka message.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Message {
+    Event(Event),
+    Tombstone(Tombstone),
+}
+
+/// A completed experiment at one revision.
+#[derive(Debug, Clone, Serialize)]
+pub struct Event {
+    pub(super) schema_version: u32,
+    pub experiment_id: String,
+    pub revision: u64,
+    #[serde(serialize_with = "rfc3339")]
+    pub completed_at: OffsetDateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<&'static str>,
+    pub results: Vec<Report>,
+}
+
+/// Withdraws an experiment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Tombstone {
+    schema_version: u32,
+    pub experiment_id: String,
+    retracted: bool,
+}
+
+/// What a platform says about an experiment beside its results.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Labels {
+    pub team: &'static str,
+    pub surface: &'static str,
+}
+
+/// One result of an event.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Report {
+    Arms {
+        metric: &'static str,
+        segment: &'static str,
+        scale: &'static str,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        accumulate: bool,
+        control: Arm,
+        treatments: Vec<Arm>,
+    },
+    SharedControl {
+        metric: &'static str,
+        scale: &'static str,
+        effects: Vec<Effect>,
+        control_variance: f64,
+    },
+    Covariance {
+        metric: &'static str,
+        scale: &'static str,
+        effects: Vec<Effect>,
+        covariance: Vec<Vec<f64>>,
+    },
+    Retraction {
+        metric: &'static str,
+        status: &'static str,
+    },
+}
+
+/// One arm.
+#[derive(Debug, Clone, Serialize)]
+pub struct Arm {
+    pub variant: String,
+    #[serde(flatten)]
+    pub statistics: Statistics,
+}
+
+/// The ways to report an arm.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum Statistics {
+    /// A `None` is written as null, as pipelines do that could not compute it.
+    MeanAndVariance {
+        n: u64,
+        mean: f64,
+        variance: Option<f64>,
+    },
+    Sums {
+        n: u64,
+        sum: f64,
+        sum_squares: f64,
+    },
+    Successes {
+        n: u64,
+        successes: u64,
+    },
+    MeanAndError {
+        mean: f64,
+        standard_error: f64,
+    },
+}
+
+/// One effect that the producer computed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Effect {
+    pub variant: String,
+    pub estimate: f64,
+    /// The whole sampling variance; absent where a covariance matrix has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variance: Option<f64>,
+}
+
+impl Event {
+    /// An event with neither id, labels nor decision.
+    pub fn new(experiment_id: String, revision: u64, completed_at: OffsetDateTime, results: Vec<Report>) -> Event {
+        Event {
+            schema_version: SCHEMA_VERSION,
+            experiment_id,
+            revision,
+            completed_at,
+            event_id: None,
+            labels: None,
+            decision: None,
+            results,
+        }
+    }
+}
+
+impl Tombstone {
+    pub fn new(experiment_id: String) -> Tombstone {
+        Tombstone { schema_version: SCHEMA_VERSION, experiment_id, retracted: true }
+    }
+}
+
+impl Report {
+    /// Withdraws a metric's results: every segment, every scale.
+    pub fn retraction(metric: &'static str) -> Report {
+        Report::Retraction { metric, status: "retracted" }
+    }
+}
+
+/// The id of the experiment at `index`, padded so that ids sort in the order of the experiments.
+pub(super) fn experiment_id(index: usize) -> String {
+    format!("exp-{:06}", index + 1)
+}
+
+/// The name of the treatment at `index`.
+pub(super) fn variant(index: usize) -> String {
+    format!("v{}", index + 1)
+}
+
+/// The moment `minutes` after the simulated clock starts, 2026-01-01.
+pub(super) fn minutes_in(minutes: i64) -> OffsetDateTime {
+    const START: i64 = 20_454 * 24 * 60;
+    OffsetDateTime::UNIX_EPOCH.saturating_add(time::Duration::minutes(START.saturating_add(minutes)))
+}
+
+fn rfc3339<S: Serializer>(moment: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+    let text = moment.format(&Rfc3339).map_err(serde::ser::Error::custom)?;
+    serializer.serialize_str(&text)
+}

@@ -1,0 +1,190 @@
+//! A platform's mixed traffic: several metrics on their own scales, and everything that happens to a result after it
+//! was first sent.
+//!
+//! What a metric is and how its arms are drawn is in [`metric`]. What happens to an experiment goes by its index, so
+//! that each kind of trouble is met in any portfolio of sixty experiments: see [`Fate`] and [`Fault`].
+
+mod experiment;
+pub mod metric;
+
+use std::collections::BTreeMap;
+
+use super::Draws;
+use super::message::{self, Message, Report, Statistics, Tombstone};
+use experiment::Experiment;
+
+/// Minutes from one experiment's start to the next one's: some seven experiments a day.
+const INTERVAL: i64 = 200;
+const DAY: i64 = 24 * 60;
+
+/// A mixed portfolio to draw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Portfolio {
+    pub experiments: usize,
+    /// Experiments have 1 to so many variants, the more the rarer.
+    pub max_variants: usize,
+}
+
+/// What happens to an experiment's results after, or before, they are complete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Sent once.
+    Plain,
+    /// A first revision at half time, replaced by the complete one.
+    Interim,
+    /// The same, and the first revision arrives again after the second.
+    InterimRepeated,
+    /// The complete message is delivered twice.
+    Redelivered,
+    /// Conversion is restated at a higher revision once bots are filtered out; the other results stand.
+    Restated,
+    /// Revenue is withdrawn: its currency was wrong.
+    Retracted,
+    /// Conversion arrives in two parts that add up, one from each device's pipeline.
+    InParts,
+}
+
+/// What is wrong with one result of an experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// The pipeline could not compute a variance and wrote null.
+    NullVariance,
+    /// Conversions were counted by event, not by user: there are more of them than users.
+    CountedTwice,
+    /// Tracking was off: every unit reports 0.
+    NothingTracked,
+    /// A treatment was given the control's name.
+    NamedLikeControl,
+}
+
+/// The messages of a portfolio in the order of their arrival.
+#[derive(Debug)]
+pub struct Messages {
+    portfolio: Portfolio,
+    draws: Draws,
+    next_index: usize,
+    /// By minute of arrival, then experiment, then order within it.
+    queue: BTreeMap<(i64, usize, usize), Message>,
+}
+
+impl Portfolio {
+    /// The portfolio's messages under `seed`.
+    pub fn messages(self, seed: u64) -> Messages {
+        Messages { portfolio: self, draws: Draws::new(seed, 0), next_index: 0, queue: BTreeMap::new() }
+    }
+}
+
+impl Iterator for Messages {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        // Nothing of an experiment arrives before it starts, so what is due by the next start can go.
+        while self.next_index < self.portfolio.experiments && !self.is_due_before(start(self.next_index)) {
+            self.enqueue(self.next_index);
+            self.next_index += 1;
+        }
+        self.queue.pop_first().map(|(_, message)| message)
+    }
+}
+
+impl Messages {
+    fn is_due_before(&self, minute: i64) -> bool {
+        self.queue.first_key_value().is_some_and(|((arrival, _, _), _)| *arrival < minute)
+    }
+
+    fn enqueue(&mut self, index: usize) {
+        let experiment = Experiment::draw(index, start(index), self.portfolio.max_variants, &mut self.draws);
+        let mut arrivals = arrivals(&experiment, index);
+        if index == self.portfolio.experiments / 2 {
+            let tombstone = Message::Tombstone(Tombstone::new(message::experiment_id(index)));
+            arrivals.push((30 * DAY, tombstone));
+        }
+        for (order, (delay, message)) in arrivals.into_iter().enumerate() {
+            self.queue.insert((start(index) + delay, index, order), message);
+        }
+    }
+}
+
+impl Fate {
+    fn of(index: usize) -> Fate {
+        match index % 20 {
+            5 => Fate::InterimRepeated,
+            1 | 9 | 13 | 17 => Fate::Interim,
+            3 | 14 => Fate::Redelivered,
+            7 => Fate::Restated,
+            12 => Fate::Retracted,
+            18 => Fate::InParts,
+            _ => Fate::Plain,
+        }
+    }
+}
+
+impl Fault {
+    fn of(index: usize) -> Option<Fault> {
+        match index % 60 {
+            4 => Some(Fault::NullVariance),
+            16 => Some(Fault::CountedTwice),
+            29 => Some(Fault::NothingTracked),
+            41 => Some(Fault::NamedLikeControl),
+            _ => None,
+        }
+    }
+
+    /// Spoils the result that the fault is about.
+    fn spoil(self, reports: &mut [Report]) {
+        let spoilt = match self {
+            Fault::NullVariance | Fault::NothingTracked => metric::REVENUE.name,
+            Fault::CountedTwice | Fault::NamedLikeControl => metric::CONVERSION.name,
+        };
+        for report in reports {
+            let Report::Arms { metric, control, treatments, .. } = report else { continue };
+            if *metric != spoilt {
+                continue;
+            }
+            for arm in treatments {
+                match (self, &mut arm.statistics) {
+                    (Fault::NullVariance, Statistics::MeanAndVariance { variance, .. }) => *variance = None,
+                    (Fault::NothingTracked, Statistics::MeanAndVariance { mean, variance, .. }) => {
+                        (*mean, *variance) = (0.0, Some(0.0));
+                    }
+                    (Fault::CountedTwice, Statistics::Successes { n, successes }) => *successes += *n,
+                    (Fault::NamedLikeControl, _) => arm.variant.clone_from(&control.variant),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+/// When the experiment at `index` starts, in minutes of the simulated clock.
+fn start(index: usize) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX).saturating_mul(INTERVAL)
+}
+
+/// What is sent of an experiment, each message with its delay after the start, in minutes.
+fn arrivals(experiment: &Experiment, index: usize) -> Vec<(i64, Message)> {
+    let (half, full, late) = (7 * DAY, 14 * DAY, 18 * DAY);
+    let complete = |revision| {
+        let mut reports = experiment.reports(index.is_multiple_of(3));
+        if let Some(fault) = Fault::of(index) {
+            fault.spoil(&mut reports);
+        }
+        Message::Event(experiment.event(revision, full, reports))
+    };
+    let interim = || Message::Event(experiment.interim(1, half));
+    match Fate::of(index) {
+        Fate::Plain => vec![(full, complete(1))],
+        Fate::Interim => vec![(half, interim()), (full, complete(2))],
+        Fate::InterimRepeated => vec![(half, interim()), (full, complete(2)), (late, interim())],
+        Fate::Redelivered => vec![(full, complete(1)), (full + 5, complete(1))],
+        Fate::Restated => vec![(full, complete(1)), (late, Message::Event(experiment.restatement(2, late)))],
+        Fate::Retracted => {
+            let retraction = vec![Report::retraction(metric::REVENUE.name)];
+            vec![(full, complete(1)), (late, Message::Event(experiment.event(2, late, retraction)))]
+        }
+        Fate::InParts => {
+            let [mobile, desktop] = experiment.parts(1, full);
+            vec![(full, Message::Event(desktop)), (full + 15, Message::Event(mobile))]
+        }
+    }
+}
