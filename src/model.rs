@@ -6,6 +6,7 @@
 pub mod block;
 pub mod diagnostics;
 mod double_double;
+pub mod fit;
 pub mod likelihood;
 pub mod normal;
 pub mod posterior;
