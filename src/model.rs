@@ -3,12 +3,15 @@
 //! The data's way: [`block`] (one experiment's effects and their joint sampling error) -> [`spectrum`] (its
 //! independent components) -> [`sketch`] (the exact, order-free sum of all components of a population).
 
+pub mod best;
 pub mod block;
 pub mod diagnostics;
 mod double_double;
 pub mod fit;
 pub mod likelihood;
 pub mod normal;
+pub mod parallel;
+pub mod population;
 pub mod posterior;
 pub mod prior;
 pub mod shrinkage;

@@ -101,7 +101,8 @@ fn off_diagonal_sum(cells: &Sketch) -> f64 {
 /// What only a pass over the blocks can say of a population, at one tau (its posterior median).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockPass {
-    effects: u64,
+    /// Effects with an estimate under both treatments.
+    compared: u64,
     weight: f64,
     weighted_variance: f64,
     largest_correlation: f64,
@@ -118,12 +119,12 @@ impl BlockPass {
     pub fn add(&mut self, block: &Block, t: f64, estimates: &[Estimate], naive: &[Estimate]) {
         let n = block.len();
         let weights: Vec<f64> = (0..n).map(|i| 1.0 / (block.sampling_variance(i) + t)).collect();
-        self.effects += n as u64;
         self.weight += weights.iter().sum::<f64>();
         let (quadratic, correlation) = off_diagonals(block, &weights);
         // g_i V_ii g_i = g_i on the diagonal.
         self.weighted_variance += weights.iter().sum::<f64>() + quadratic;
         self.largest_correlation = self.largest_correlation.max(correlation);
+        self.compared += estimates.len().min(naive.len()) as u64;
         for (estimate, naive) in estimates.iter().zip(naive) {
             self.largest_estimate_shift =
                 self.largest_estimate_shift.max((naive.mean - estimate.mean).abs() / estimate.sd);
@@ -135,7 +136,7 @@ impl BlockPass {
 
     /// Adds what another pass saw of other blocks.
     pub fn merge(&mut self, other: &BlockPass) {
-        self.effects += other.effects;
+        self.compared += other.compared;
         self.weight += other.weight;
         self.weighted_variance += other.weighted_variance;
         self.largest_correlation = self.largest_correlation.max(other.largest_correlation);
@@ -171,7 +172,7 @@ impl BlockPass {
 
     /// The share of effects whose sign call differs between the treatments.
     pub fn sign_flip_share(&self) -> f64 {
-        self.sign_flips as f64 / self.effects as f64
+        self.sign_flips as f64 / self.compared.max(1) as f64
     }
 
     /// The Hausman z of the shift of mu at one tau under a flat prior: `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`; `None`

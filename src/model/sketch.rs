@@ -194,6 +194,16 @@ fn read_cell(bytes: &[u8]) -> Option<(i16, Cell)> {
     rest.is_empty().then_some((i16::from_le_bytes(*octave), cell))
 }
 
+impl Component {
+    /// Whether the component fits a sketch.
+    ///
+    /// # Errors
+    /// What about it does not.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        Quantised::new(self).map(drop)
+    }
+}
+
 /// A component in integers: all that follows is exact or rounded in one stated place.
 struct Quantised {
     octave: i16,

@@ -82,14 +82,14 @@ fn information_bound(block: &Block) -> Option<f64> {
 
 /// Gives each block its q (Benjamini & Hochberg, JRSS B 57, 1995): the smallest false discovery rate at which its z
 /// would be called.
-pub fn set_q_values(blocks: &mut [BlockDiagnostics]) {
+pub fn set_q_values<'a>(blocks: impl Iterator<Item = &'a mut BlockDiagnostics>) {
     let p = |block: &BlockDiagnostics| block.control_shift_z.map(|z| 2.0 * normal::cdf(-z.abs()));
-    let mut order: Vec<(usize, f64)> = blocks.iter().enumerate().filter_map(|(i, b)| Some((i, p(b)?))).collect();
-    order.sort_by(|left, right| left.1.total_cmp(&right.1).then(left.0.cmp(&right.0)));
-    let count = order.len() as f64;
+    let mut tested: Vec<(f64, &mut BlockDiagnostics)> = blocks.filter_map(|block| Some((p(block)?, block))).collect();
+    tested.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let count = tested.len() as f64;
     let mut q = 1.0_f64;
-    for (rank, &(i, p)) in order.iter().enumerate().rev() {
-        q = q.min(p * count / (rank as f64 + 1.0));
-        blocks[i].control_shift_q = Some(q);
+    for (rank, (p, block)) in tested.iter_mut().enumerate().rev() {
+        q = q.min(*p * count / (rank as f64 + 1.0));
+        block.control_shift_q = Some(q);
     }
 }

@@ -1,0 +1,329 @@
+//! A population: the blocks that share (mu, tau), their sketches under the three treatments of correlation, and
+//! everything that is said of them at once.
+
+use super::best::{BestProbabilities, prob_best};
+use super::block::{Block, BlockError};
+use super::diagnostics::block::{BlockDiagnostics, set_q_values};
+use super::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
+use super::diagnostics::{BlockPass, Diagnostics, Thresholds, Verdict};
+use super::fit::{Distance, Fit, Method, Treatment};
+use super::likelihood::{Likelihood, SketchLikelihood, Terms};
+use super::parallel::map_chunks;
+use super::posterior::{Node, Posterior, PosteriorError};
+use super::prior::Priors;
+use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+use super::sketch::{OutOfRange, Sketch};
+use super::spectrum::Component;
+
+/// A block in its population: decomposed once, with the variant that speaks for it where only one may.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    block: Block,
+    components: Vec<Component>,
+    chosen: usize,
+}
+
+/// Why a block cannot join a population.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum MemberError {
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    #[error(transparent)]
+    OutOfRange(#[from] OutOfRange),
+}
+
+impl Member {
+    /// Decomposes a block whose variant `chosen` speaks for it under [`Treatment::OnePerExperiment`].
+    ///
+    /// # Errors
+    /// Where the block has no spectral form, or a component does not fit the sketch under some treatment.
+    pub fn new(block: Block, chosen: usize) -> Result<Member, MemberError> {
+        let components = block.components()?;
+        let member = Member { chosen: chosen.min(block.len() - 1), block, components };
+        for component in member.components.iter().copied().chain((0..member.block.len()).map(|i| member.alone(i))) {
+            component.check()?;
+        }
+        Ok(member)
+    }
+
+    /// The block as it was measured.
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    /// The block as a treatment sees it.
+    pub fn treated(&self, treatment: Treatment) -> Block {
+        match treatment {
+            Treatment::Correlated => self.block.clone(),
+            Treatment::Independent => self.block.independent(),
+            Treatment::OnePerExperiment => self.block.single(self.chosen),
+        }
+    }
+
+    /// Which of the block's variants have estimates under a treatment.
+    pub fn variants(&self, treatment: Treatment) -> std::ops::Range<usize> {
+        match treatment {
+            Treatment::Correlated | Treatment::Independent => 0..self.block.len(),
+            Treatment::OnePerExperiment => self.chosen..self.chosen + 1,
+        }
+    }
+
+    /// The components of the block as a treatment sees it.
+    pub fn components(&self, treatment: Treatment) -> Vec<Component> {
+        match treatment {
+            Treatment::Correlated => self.components.clone(),
+            _ => self.variants(treatment).map(|i| self.alone(i)).collect(),
+        }
+    }
+
+    /// Effect `i` as a component of its own.
+    fn alone(&self, i: usize) -> Component {
+        Component { lambda: self.block.sampling_variance(i), a: 1.0, b: self.block.effects()[i] }
+    }
+}
+
+/// A population's sketches under the three treatments.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Sketches {
+    by_treatment: [Sketch; 3],
+}
+
+impl Sketches {
+    /// Adds a block under every treatment.
+    ///
+    /// # Errors
+    /// None for a [`Member`], which was checked when it was made.
+    pub fn add(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.apply(member, Sketch::add)
+    }
+
+    /// Subtracts a block under every treatment.
+    ///
+    /// # Errors
+    /// None for a [`Member`], which was checked when it was made.
+    pub fn subtract(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.apply(member, Sketch::subtract)
+    }
+
+    /// Adds the sketches of other blocks.
+    pub fn merge(&mut self, other: &Sketches) {
+        for (mine, theirs) in self.by_treatment.iter_mut().zip(&other.by_treatment) {
+            mine.merge(theirs);
+        }
+    }
+
+    /// The sketch under one treatment.
+    pub fn of(&self, treatment: Treatment) -> &Sketch {
+        &self.by_treatment[treatment as usize]
+    }
+
+    fn apply(
+        &mut self,
+        member: &Member,
+        change: impl Fn(&mut Sketch, &[Component]) -> Result<(), OutOfRange>,
+    ) -> Result<(), OutOfRange> {
+        let [correlated, independent, one] = &mut self.by_treatment;
+        change(correlated, &member.components)?;
+        for i in 0..member.block.len() {
+            change(independent, &[member.alone(i)])?;
+        }
+        change(one, &[member.alone(member.chosen)])
+    }
+}
+
+/// What to compute of a population.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub treatment: Treatment,
+    pub method: Method,
+    pub priors: Priors,
+    /// Whether to compute P(best in experiment).
+    pub is_best_wanted: bool,
+    pub thresholds: Thresholds,
+    pub threads: usize,
+}
+
+/// Everything that is said of a population at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// The fit under the treatment asked for.
+    pub fit: Fit,
+    /// The posterior under each treatment that has one, in the order of [`Treatment::ALL`].
+    pub posteriors: [Option<Posterior>; 3],
+    /// How far `laplace` and `variational` are from exact under the treatment asked for, where that exists.
+    pub distances: Option<[Option<Distance>; 2]>,
+    pub correlation: Option<Correlation>,
+    pub calibration: Option<Calibration>,
+    /// One for each member, in their order.
+    pub blocks: Vec<BlockAnalysis>,
+}
+
+/// Whether correlation mattered, judged by the exact posteriors of the two treatments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Correlation {
+    pub diagnostics: Diagnostics,
+    pub pass: BlockPass,
+    pub hausman_z: Option<f64>,
+    pub verdict: Verdict,
+    /// The measure that the verdict rests on, and its value.
+    pub rests_on: (&'static str, f64),
+}
+
+/// Everything that is said of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockAnalysis {
+    /// One for each variant that the treatment estimates; see [`Member::variants`]. Empty without a posterior.
+    pub effects: Vec<EffectAnalysis>,
+    pub control_shift: Option<ControlShift>,
+    pub diagnostics: Option<BlockDiagnostics>,
+    pub best: Option<BestProbabilities>,
+}
+
+/// Everything that is said of one effect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EffectAnalysis {
+    pub estimate: Estimate,
+    pub intervals: Intervals,
+    /// The posterior mean that the naive model gives; `None` where that has no posterior.
+    pub naive_mean: Option<f64>,
+    pub prediction: Option<Prediction>,
+}
+
+/// Blocks that one thread takes at a time: sums are formed within them, so the number is part of the result.
+const CHUNK: usize = 256;
+
+impl Analysis {
+    /// Fits the population under every treatment, estimates every effect and diagnoses every block.
+    ///
+    /// # Errors
+    /// [`PosteriorError`] where the treatment asked for has no posterior.
+    pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
+        let likelihoods = Treatment::ALL.map(|treatment| SketchLikelihood::new(sketches.of(treatment)));
+        let likelihood = &likelihoods[request.treatment as usize];
+        let mut fits: Vec<Result<Fit, PosteriorError>> =
+            likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
+        let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
+        let fit = fits.swap_remove(request.treatment as usize)?;
+
+        let exact = |treatment: Treatment| match request.method {
+            Method::Quadrature => posteriors[treatment as usize].clone(),
+            _ => Fit::new(&likelihoods[treatment as usize], &request.priors, Method::Quadrature)
+                .ok()
+                .map(|f| f.posterior),
+        };
+        let (correlated, independent) = (exact(Treatment::Correlated), exact(Treatment::Independent));
+        let at_tau = correlated.as_ref().and_then(|posterior| posterior.tau.median);
+        let distances = exact(request.treatment).map(|exact| {
+            [Method::Laplace, Method::Variational].map(|method| {
+                let approximate = Fit::new(likelihood, &request.priors, method).ok()?;
+                Some(Distance::new(&approximate.posterior, &exact))
+            })
+        });
+
+        let context = Context {
+            request,
+            fit: &fit,
+            nodes: &nodes,
+            leave_one_out: LeaveOneOut::new(likelihood, &request.priors, loo_nodes(&fit, likelihood)),
+            diagnosis: at_tau.map(|tau| Diagnosis {
+                t: tau * tau,
+                population: likelihoods[Treatment::Correlated as usize].at(tau * tau),
+                centre: likelihoods[Treatment::Correlated as usize].centre(),
+            }),
+        };
+        let chunks = map_chunks(members, CHUNK, request.threads, |members| {
+            let mut pass = BlockPass::default();
+            let blocks: Vec<BlockAnalysis> = members.iter().map(|member| context.block(member, &mut pass)).collect();
+            (blocks, pass)
+        });
+        let mut pass = BlockPass::default();
+        let mut blocks = Vec::with_capacity(members.len());
+        for (chunk, chunk_pass) in chunks {
+            blocks.extend(chunk);
+            pass.merge(&chunk_pass);
+        }
+        set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
+
+        let correlation = correlated.zip(independent).zip(at_tau).map(|((correlated, independent), tau)| {
+            let [block_model, naive, _] = &likelihoods;
+            let diagnostics =
+                Diagnostics::new((sketches.of(Treatment::Correlated), block_model, &correlated), (naive, &independent));
+            let (verdict, name, value) = request.thresholds.verdict(&diagnostics, &pass);
+            let hausman_z = pass.hausman_z(block_model, naive, tau * tau);
+            Correlation { diagnostics, pass, hausman_z, verdict, rests_on: (name, value) }
+        });
+        let predictions: Vec<Prediction> =
+            blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
+        Ok(Analysis { fit, posteriors, distances, correlation, calibration: Calibration::new(&predictions), blocks })
+    }
+}
+
+/// The nodes at which blocks are left out: all of a small population's, whose posterior changes when a block goes.
+fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
+    if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
+}
+
+/// What every block of a population is analysed against.
+struct Context<'a> {
+    request: &'a Request,
+    fit: &'a Fit,
+    /// Of the block model and of the naive one; empty where there is no posterior.
+    nodes: &'a [Vec<Node>; 2],
+    leave_one_out: LeaveOneOut<'a>,
+    diagnosis: Option<Diagnosis>,
+}
+
+/// The t = tau^2 at which blocks are diagnosed, the exact posterior median of tau, and the population's sums there.
+struct Diagnosis {
+    t: f64,
+    population: Terms,
+    centre: f64,
+}
+
+impl Context<'_> {
+    fn block(&self, member: &Member, pass: &mut BlockPass) -> BlockAnalysis {
+        let treatment = self.request.treatment;
+        let treated = member.treated(treatment);
+        let [correlated, naive] = [(Treatment::Correlated, &self.nodes[0]), (Treatment::Independent, &self.nodes[1])]
+            .map(|(treatment, nodes)| {
+                (!nodes.is_empty()).then(|| BlockPosterior::new(&member.treated(treatment), nodes))
+            });
+        let one = (treatment == Treatment::OnePerExperiment).then(|| BlockPosterior::new(&treated, &self.fit.nodes));
+        let [estimates, naive_estimates] = [&correlated, &naive].map(|posterior| {
+            let all = |posterior: &BlockPosterior| -> Vec<Estimate> {
+                (0..member.block.len()).map(|i| posterior.estimate(i)).collect()
+            };
+            posterior.as_ref().map(all).unwrap_or_default()
+        });
+        let diagnostics = self.diagnosis.as_ref().map(|at| {
+            pass.add(&member.block, at.t, &estimates, &naive_estimates);
+            BlockDiagnostics::new(&member.block, &member.components, at.t, &at.population, at.centre)
+        });
+        let (posterior, own_estimates) = match treatment {
+            Treatment::Correlated => (&correlated, estimates),
+            Treatment::Independent => (&naive, naive_estimates.clone()),
+            Treatment::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
+        };
+        let Some(posterior) = posterior.as_ref().filter(|_| !self.fit.nodes.is_empty()) else {
+            return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
+        };
+        let predictions = match self.request.method.is_point() {
+            true => None,
+            false => self.leave_one_out.predict(&treated, &member.components(treatment)),
+        };
+        let effects = own_estimates.iter().zip(member.variants(treatment)).enumerate();
+        let effects = effects.map(|(i, (&estimate, variant))| EffectAnalysis {
+            estimate,
+            intervals: posterior.intervals(i, &estimate),
+            naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
+            prediction: predictions.as_ref().and_then(|predictions| predictions.get(i).copied()),
+        });
+        BlockAnalysis {
+            effects: effects.collect(),
+            control_shift: posterior.control_shift,
+            diagnostics,
+            best: self.request.is_best_wanted.then(|| prob_best(&treated, &self.fit.nodes)),
+        }
+    }
+}
