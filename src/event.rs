@@ -11,14 +11,26 @@
 //! | [`reason`] | the reason codes of a refusal, in the order in which they are checked |
 //! | [`schema`] | the same contract as a JSON Schema, generated from the wire types |
 
+mod arms;
 pub mod decode;
+mod effects;
+mod faults;
+mod leaf;
+mod lenient;
 pub mod measure;
+mod merge;
+mod overlap;
+mod path;
 pub mod reason;
+mod reported;
 pub mod schema;
+mod wire;
 
 use std::collections::BTreeMap;
 
-pub use decode::decode;
+pub use decode::{MAX_MESSAGE_BYTES, check_key, decode};
+pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
+pub use wire::MAX_VARIANTS;
 pub use reason::{Reason, Refusal};
 
 use crate::model::block::Block;
@@ -137,6 +149,9 @@ pub enum Uncertainty {
 }
 
 impl Scale {
+    /// Every scale.
+    pub const ALL: [Scale; 3] = [Scale::Absolute, Scale::Relative, Scale::LogRatio];
+
     /// The scale's name on the wire, in tables and in population names.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,6 +1,128 @@
-//! Bytes to messages.
-use super::{Message, Refusal};
-/// Decodes one message.
-pub fn decode(_bytes: &[u8]) -> Result<Message, Refusal> {
-    todo!()
+//! Bytes to messages: what is wrong with the message as a whole.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+
+use super::faults::Faults;
+use super::leaf::{check_identifier, missing, violation};
+use super::lenient::Lenient;
+use super::path::{Path, quote};
+use super::overlap::refuse_overlaps;
+use super::reported::read_result;
+use super::wire;
+use super::{Event, Message, Reason, Refusal, ReportedResult};
+
+/// Messages of more bytes are refused unread.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Decodes one message and judges it as far as it alone can be judged.
+///
+/// # Errors
+/// What is wrong with the message as a whole: `too_large`, `malformed_json`, `unsupported_version`,
+/// `schema_violation`, `invalid_identifier`. A fault inside a result is that result's entry in [`Event::results`].
+pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        let detail = format!("the message has {} bytes, at most {MAX_MESSAGE_BYTES} are taken", bytes.len());
+        return Err(Refusal::new(Reason::TooLarge, detail));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    let parsed: Lenient<wire::Event<'_>> = serde_json::from_str(text).map_err(|error| unparsed(text, &error))?;
+    read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?)
+}
+
+/// Holds a message against the key that it was sent under; the key is null where the producer gave none.
+///
+/// # Errors
+/// `key_mismatch` where the key is not the message's `experiment_id`: partitions are formed over the key, so all
+/// messages of an experiment must share it.
+pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
+    let (Message::Event(Event { experiment_id, .. }) | Message::Tombstone { experiment_id }) = message;
+    if key == Some(experiment_id.as_bytes()) {
+        return Ok(());
+    }
+    let found = key.map_or("null".to_owned(), |key| quote(&String::from_utf8_lossy(key)));
+    let detail = format!("the key is {found}, it must be the experiment_id {}", quote(experiment_id));
+    Err(Refusal::new(Reason::KeyMismatch, detail))
+}
+
+fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
+    let mut faults = Faults::default();
+    let root = Path::Root;
+    faults.note_repeated_key(root, event.repeated.as_deref());
+    faults.required(root.field("schema_version"), event.schema_version.as_ref());
+    let experiment_id = faults.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
+    if faults.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
+        if event.results.is_some() {
+            faults.note(root.field("results"), violation("must not stand beside \"retracted\": true"));
+        }
+        faults.into_result()?;
+        return Ok(Message::Tombstone { experiment_id: experiment_id.into_owned() });
+    }
+    let revision = faults.required(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
+    let completed_at = faults.required(root.field("completed_at"), event.completed_at.as_ref());
+    let event_id = faults.optional(root.field("event_id"), event.event_id.as_ref());
+    let labels = faults.shape(root.field("labels"), event.labels).map(|labels| read_labels(labels, &mut faults));
+    let decision = faults.optional(root.field("decision"), event.decision.as_ref()).flatten();
+    if event.results.is_none() {
+        faults.note(root.field("results"), missing());
+    }
+    let results = faults.shape(root.field("results"), event.results).unwrap_or_default();
+    faults.into_result()?;
+    Ok(Message::Event(Event {
+        experiment_id: experiment_id.into_owned(),
+        revision,
+        completed_at: completed_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        results: read_results(&results, event_id.is_some()),
+        event_id: event_id.map(Cow::into_owned),
+        labels: labels.unwrap_or_default(),
+        decision,
+    }))
+}
+
+fn read_labels(labels: wire::Labels<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+    let at = Path::Root.field("labels");
+    faults.note_repeated_key(at, labels.repeated.as_deref());
+    let mut read = BTreeMap::new();
+    for (key, value) in labels.entries {
+        if let Err(refusal) = check_identifier(&key) {
+            faults.note(at.field(&key), refusal);
+        }
+        if let Some(value) = faults.optional(at.field(&key), value.as_ref()) {
+            read.insert(key.into_owned(), value.into_owned());
+        }
+    }
+    read
+}
+
+fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Result<ReportedResult, Refusal>> {
+    let at = Path::Root.field("results");
+    let mut read: Vec<_> =
+        results.iter().enumerate().map(|(i, raw)| read_result(raw.get(), at.item(i), has_event_id)).collect();
+    refuse_overlaps(&mut read, at);
+    read
+}
+
+/// Why the parser failed: the text is not JSON, or it is JSON with a value that has no meaning, such as half a
+/// surrogate pair in a key.
+fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
+    if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return violation(format!("cannot be read: {error}")).at(Path::Root);
+    }
+    let hint = if text.starts_with('\u{feff}') {
+        "; leave out the byte order mark"
+    } else if text.contains("NaN") || text.contains("Infinity") {
+        "; JSON has no NaN and no Infinity"
+    } else {
+        ""
+    };
+    malformed(format!("the message is not JSON: {error}{hint}"))
+}
+
+fn malformed(detail: String) -> Refusal {
+    Refusal::new(Reason::MalformedJson, detail)
 }

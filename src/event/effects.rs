@@ -1,0 +1,147 @@
+//! Effects as they are sent -> effects as they are kept, sorted by variant, the covariance permuted alike.
+
+use super::arms::{check_count, duplicate};
+use super::faults::Faults;
+use super::leaf::{Number, violation};
+use super::lenient::Lenient;
+use super::path::{Path, quote};
+use super::wire::{self, Variants};
+use super::{Effects, Reason, Refusal, Uncertainty};
+
+/// How far a covariance may be from symmetric, and its diagonal from the variances, in units of `sqrt(S_ii S_jj)`.
+const COVARIANCE_TOLERANCE: f64 = 1e-9;
+
+type Matrix<'a> = Variants<Lenient<Variants<Number<'a>>>>;
+
+struct Effect {
+    variant: String,
+    estimate: f64,
+    variance: Option<f64>,
+    /// Where it stood in the message, which is its row and column in the covariance.
+    row: usize,
+}
+
+pub(super) fn read_effects<'a>(
+    effects: Option<Lenient<Variants<Lenient<wire::Effect<'a>>>>>,
+    control_variance: Option<Number<'a>>,
+    covariance: Option<Lenient<Matrix<'a>>>,
+    at: Path<'_>,
+    faults: &mut Faults,
+) -> Effects {
+    let at_effects = at.field("effects");
+    if effects.is_none() {
+        faults.note(at_effects, violation("is required beside control_variance and covariance"));
+    }
+    if covariance.is_some() && control_variance.is_some() {
+        faults.note(at, violation("must hold control_variance or covariance, not both"));
+    }
+    let sent = faults.shape(at_effects, effects).map(|variants| variants.0).unwrap_or_default();
+    let n = sent.len();
+    check_count(n, at_effects, faults);
+    let needs_variance = covariance.is_none();
+    let mut effects: Vec<Effect> = sent
+        .into_iter()
+        .enumerate()
+        .filter_map(|(row, effect)| {
+            let at = at_effects.item(row);
+            Some(read_effect(faults.shape(at, Some(effect))?, row, needs_variance, at, faults))
+        })
+        .collect();
+    effects.sort_by(|a, b| a.variant.cmp(&b.variant));
+    if let Some(name) = duplicate(effects.iter().map(|effect| effect.variant.as_str())) {
+        let detail = format!("names variant {} twice, keep one", quote(name));
+        faults.note(at_effects, Refusal::new(Reason::DuplicateVariant, detail));
+    }
+    let control_variance = faults.optional(at.field("control_variance"), control_variance.as_ref());
+    let uncertainty = match covariance {
+        Some(covariance) => Uncertainty::Covariance {
+            matrix: read_covariance(covariance, &effects, n, at.field("covariance"), faults),
+        },
+        None => {
+            if control_variance.is_none() && n > 1 {
+                let detail = "effects of one experiment share its control: send control_variance (0 where nothing is \
+                              shared) or covariance";
+                faults.note(at, Refusal::new(Reason::CovarianceRequired, detail));
+            }
+            Uncertainty::SharedControl {
+                variances: effects.iter().map(|effect| effect.variance.unwrap_or_default()).collect(),
+                control_variance: control_variance.unwrap_or_default(),
+            }
+        }
+    };
+    Effects {
+        estimates: effects.iter().map(|effect| effect.estimate).collect(),
+        variants: effects.into_iter().map(|effect| effect.variant).collect(),
+        uncertainty,
+    }
+}
+
+fn read_effect(
+    effect: wire::Effect<'_>,
+    row: usize,
+    needs_variance: bool,
+    at: Path<'_>,
+    faults: &mut Faults,
+) -> Effect {
+    faults.note_repeated_key(at, effect.repeated.as_deref());
+    let at_variance = at.field("variance");
+    let variance = effect.variance.as_ref();
+    Effect {
+        variant: faults.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned(),
+        estimate: faults.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default(),
+        variance: match needs_variance {
+            true => faults.required(at_variance, variance),
+            false => faults.optional(at_variance, variance),
+        },
+        row,
+    }
+}
+
+/// The matrix in the order of `effects`, which stood in its rows as their `row` says.
+fn read_covariance(
+    covariance: Lenient<Matrix<'_>>,
+    effects: &[Effect],
+    n: usize,
+    at: Path<'_>,
+    faults: &mut Faults,
+) -> Vec<f64> {
+    let rows = faults.shape(at, Some(covariance)).map(|rows| rows.0).unwrap_or_default();
+    let mut sent: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+    for (index, row) in rows.into_iter().enumerate() {
+        let at = at.item(index);
+        let numbers = faults.shape(at, Some(row)).map(|row| row.0).unwrap_or_default();
+        // NaN stands in for what could not be read: it takes no part in the comparisons below.
+        let read = |(column, number)| faults.optional(at.item(column), Some(number)).unwrap_or(f64::NAN);
+        sent.push(numbers.iter().enumerate().map(read).collect());
+    }
+    if sent.len() != n || sent.iter().any(|row| row.len() != n) {
+        faults.note(at, violation(format!("must have {n} rows of {n} numbers, one for each effect")));
+        return Vec::new();
+    }
+    let entry = |i: &Effect, j: &Effect| sent.get(i.row).and_then(|row| row.get(j.row)).copied().unwrap_or(f64::NAN);
+    if let Err(detail) = check_covariance(effects, entry) {
+        faults.note(at, violation(detail));
+    }
+    // The mean with the transpose makes the matrix symmetric to the last bit.
+    let symmetric = |i, j| 0.5 * entry(i, j) + 0.5 * entry(j, i);
+    effects.iter().flat_map(|i| effects.iter().map(move |j| symmetric(i, j))).collect()
+}
+
+fn check_covariance(effects: &[Effect], entry: impl Fn(&Effect, &Effect) -> f64) -> Result<(), String> {
+    for i in effects {
+        let diagonal = entry(i, i);
+        if i.variance.is_some_and(|variance| differ(variance, diagonal, diagonal.abs())) {
+            return Err(format!("differs from the variance of {} on its diagonal, keep one", quote(&i.variant)));
+        }
+        for j in effects {
+            if differ(entry(i, j), entry(j, i), diagonal.abs().sqrt() * entry(j, j).abs().sqrt()) {
+                return Err(format!("is not symmetric between {} and {}", quote(&i.variant), quote(&j.variant)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn differ(a: f64, b: f64, scale: f64) -> bool {
+    (a - b).abs() > COVARIANCE_TOLERANCE * scale
+}
