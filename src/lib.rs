@@ -2,5 +2,7 @@
 
 pub mod cli;
 pub mod event;
+pub mod ledger;
 pub mod model;
+pub mod population;
 pub mod simulate;
