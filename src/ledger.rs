@@ -1,0 +1,283 @@
+//! The ledger: what currently stands of one experiment, folded from its events.
+//!
+//! A pure fold, without I/O or clock. Each key (metric x segment x scale) holds the newest statement about it, and
+//! what arrives is judged by its revision against the one that the key holds:
+//!
+//! | what arrives | smaller | equal | larger |
+//! | --- | --- | --- | --- |
+//! | a whole result | stale | equal content: duplicate; else `revision_conflict` | replaces |
+//! | a part | stale | new event id: added; equal content: duplicate; else `revision_conflict` | replaces |
+//! | a retraction | stale | of a retraction: duplicate; of a result: `revision_conflict` | withdraws |
+//!
+//! - Events of distinct revisions, and the parts of one revision, may arrive in any order: the ledger ends the same.
+//! - Whatever was applied since the last tombstone may be applied again, in any order: nothing changes.
+//! - In a conflict the first to arrive stands. Results that an event does not mention stay; a refused one changes
+//!   nothing.
+//! - Retractions are statements like results: they are remembered, also for keys not seen yet.
+
+mod retraction;
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use crate::event::measure::{measure, merge_parts};
+use crate::event::{Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey};
+use retraction::{Retractions, Scope};
+
+/// The current state of one experiment: plain data, empty until its first event.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ExperimentLedger {
+    /// The keys whose newest statement is a result: no retraction that covers an entry is newer than it.
+    results: BTreeMap<ResultKey, Entry>,
+    retractions: Retractions,
+    /// The largest revision seen and what it decided.
+    decision: Option<(u64, Option<String>)>,
+}
+
+/// What a key holds.
+#[derive(Debug, Clone, PartialEq)]
+struct Entry {
+    revision: u64,
+    statistics: Statistics,
+    /// The block, or why the parts cannot be estimated yet.
+    estimate: Result<Measured, Refusal>,
+}
+
+/// What was sent, kept to recognise it when it comes again.
+#[derive(Debug, Clone, PartialEq)]
+enum Statistics {
+    Whole(Measurement),
+    /// By event id: the order in which they are merged.
+    Parts(BTreeMap<String, Arms>),
+}
+
+/// What one event did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Applied {
+    /// One for each result of the event, in its order.
+    pub outcomes: Vec<Outcome>,
+    /// The blocks that moved, in the order in which they did.
+    pub changes: Vec<Change>,
+}
+
+/// What became of one result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Accepted,
+    /// Taken as a part of a sum that cannot be estimated yet, for this reason; until it can, the key has no block.
+    Pending(Refusal),
+    /// Already there, with equal content.
+    Duplicate,
+    /// Older than what stands.
+    Stale,
+    /// Not taken. A retraction of several keys is refused only for those that hold a result of its own revision.
+    Refused(Refusal),
+}
+
+/// A block that was put in, replaced or withdrawn: subtract `before`, add `after`. At least one of them is there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    pub key: ResultKey,
+    pub before: Option<CurrentBlock>,
+    pub after: Option<CurrentBlock>,
+}
+
+/// A block and the revision that last changed it. Parts of one revision change the block under the same revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurrentBlock {
+    pub revision: u64,
+    pub measured: Measured,
+}
+
+impl ExperimentLedger {
+    /// Folds an event of this experiment in.
+    pub fn apply(&mut self, event: Event) -> Applied {
+        let Event { revision, event_id, decision, results, .. } = event;
+        // Events of one revision (the parts of a sum) may decide differently: the maximum does not depend on their order.
+        self.decision = self.decision.take().max(Some((revision, decision)));
+        let mut changes = Vec::new();
+        let outcomes = results
+            .into_iter()
+            .map(|result| match result {
+                Ok(ReportedResult::Whole { key, measurement, measured }) => {
+                    self.replace(revision, key, measurement, measured, &mut changes)
+                }
+                Ok(ReportedResult::Part { key, arms }) => {
+                    self.accumulate(revision, event_id.as_deref(), key, arms, &mut changes)
+                }
+                Ok(ReportedResult::Retraction { metric, segment, scale }) => {
+                    self.retract(revision, Scope { metric, segment, scale }, &mut changes)
+                }
+                Err(refusal) => Outcome::Refused(refusal),
+            })
+            .collect();
+        Applied { outcomes, changes }
+    }
+
+    /// Withdraws every block and forgets everything, revisions included: what comes next is taken as if for the first
+    /// time.
+    pub fn tombstone(&mut self) -> Vec<Change> {
+        let forgotten = std::mem::take(self);
+        forgotten.results.into_iter().filter_map(|(key, entry)| Change::new(key, entry.into_block(), None)).collect()
+    }
+
+    /// The current blocks in the order of their keys, each with the revision that last changed it.
+    pub fn blocks(&self) -> impl Iterator<Item = (&ResultKey, u64, &Measured)> {
+        self.results.iter().filter_map(|(key, entry)| Some((key, entry.revision, entry.estimate.as_ref().ok()?)))
+    }
+
+    /// The keys whose parts cannot be estimated yet, and why.
+    pub fn pending(&self) -> impl Iterator<Item = (&ResultKey, &Refusal)> {
+        self.results.iter().filter_map(|(key, entry)| Some((key, entry.estimate.as_ref().err()?)))
+    }
+
+    /// What the platform decided at the largest revision seen.
+    pub fn decision(&self) -> Option<&str> {
+        self.decision.as_ref()?.1.as_deref()
+    }
+
+    fn replace(
+        &mut self,
+        revision: u64,
+        key: ResultKey,
+        measurement: Measurement,
+        measured: Measured,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        let statistics = Statistics::Whole(measurement);
+        match Some(revision).cmp(&self.revision(&key)) {
+            Ordering::Less => Outcome::Stale,
+            Ordering::Equal => match self.results.get(&key) {
+                Some(held) if held.statistics == statistics => Outcome::Duplicate,
+                _ => revision_conflict(revision, &key),
+            },
+            Ordering::Greater => {
+                changes.extend(self.put(key, Entry { revision, statistics, estimate: Ok(measured) }));
+                Outcome::Accepted
+            }
+        }
+    }
+
+    fn accumulate(
+        &mut self,
+        revision: u64,
+        event_id: Option<&str>,
+        key: ResultKey,
+        arms: Arms,
+        changes: &mut Vec<Change>,
+    ) -> Outcome {
+        let Some(event_id) = event_id else {
+            return Outcome::Refused(Refusal::new(
+                Reason::NotAccumulable,
+                format!("a part of {} came without an event_id: send one that names this message", name(&key)),
+            ));
+        };
+        let mut parts = match Some(revision).cmp(&self.revision(&key)) {
+            Ordering::Less => return Outcome::Stale,
+            Ordering::Equal => match self.results.get(&key).map(|held| &held.statistics) {
+                Some(Statistics::Parts(parts)) => parts.clone(),
+                _ => return revision_conflict(revision, &key),
+            },
+            Ordering::Greater => BTreeMap::new(),
+        };
+        match parts.get(event_id) {
+            Some(held) if *held == arms => return Outcome::Duplicate,
+            Some(_) => return event_id_conflict(event_id, &key),
+            None => parts.insert(event_id.to_owned(), arms),
+        };
+        let estimate = match merge_parts(parts.values()) {
+            Ok(sum) => measure(key.scale, &Measurement::Arms(sum)),
+            Err(refusal) => return Outcome::Refused(refusal),
+        };
+        let outcome = match &estimate {
+            Ok(_) => Outcome::Accepted,
+            Err(refusal) => Outcome::Pending(refusal.clone()),
+        };
+        changes.extend(self.put(key, Entry { revision, statistics: Statistics::Parts(parts), estimate }));
+        outcome
+    }
+
+    fn retract(&mut self, revision: u64, scope: Scope, changes: &mut Vec<Change>) -> Outcome {
+        let retracted = self.retractions.newest(&scope);
+        if retracted > Some(revision) {
+            return Outcome::Stale;
+        }
+        let withdrawn = self
+            .results
+            .extract_if(scope.keys(), |key, entry| scope.covers(key) && entry.revision < revision)
+            .filter_map(|(key, entry)| Change::new(key, entry.into_block(), None));
+        changes.extend(withdrawn);
+
+        let mut standing = self.results.range(scope.keys()).filter(|(key, _)| scope.covers(key)).peekable();
+        let is_overtaken = scope.is_single() && standing.peek().is_some();
+        let conflict = standing.find(|(_, entry)| entry.revision == revision).map(|(key, _)| key.clone());
+        // Where another key may come, the retraction is remembered even if it conflicts with this one: otherwise it would
+        // be taken when it is applied again after the result in its way has moved on.
+        if !is_overtaken {
+            self.retractions.remember(scope, revision);
+        }
+        match conflict {
+            Some(key) => revision_conflict(revision, &key),
+            None if is_overtaken => Outcome::Stale,
+            None if retracted == Some(revision) => Outcome::Duplicate,
+            None => Outcome::Accepted,
+        }
+    }
+
+    /// The revision of the newest statement about a key.
+    fn revision(&self, key: &ResultKey) -> Option<u64> {
+        match self.results.get(key) {
+            Some(entry) => Some(entry.revision),
+            None => self.retractions.newest(&Scope::single(key)),
+        }
+    }
+
+    fn put(&mut self, key: ResultKey, entry: Entry) -> Option<Change> {
+        self.retractions.forget(&Scope::single(&key));
+        let after = entry.clone_block();
+        let before = self.results.insert(key.clone(), entry).and_then(Entry::into_block);
+        Change::new(key, before, after)
+    }
+}
+
+impl Entry {
+    fn into_block(self) -> Option<CurrentBlock> {
+        Some(CurrentBlock { revision: self.revision, measured: self.estimate.ok()? })
+    }
+
+    fn clone_block(&self) -> Option<CurrentBlock> {
+        Some(CurrentBlock { revision: self.revision, measured: self.estimate.as_ref().ok()?.clone() })
+    }
+}
+
+impl Change {
+    fn new(key: ResultKey, before: Option<CurrentBlock>, after: Option<CurrentBlock>) -> Option<Change> {
+        (before.is_some() || after.is_some()).then_some(Change { key, before, after })
+    }
+}
+
+fn revision_conflict(revision: u64, key: &ResultKey) -> Outcome {
+    Outcome::Refused(Refusal::new(
+        Reason::RevisionConflict,
+        format!(
+            "revision {revision} has already said something else of {}, which stands: send the correction with a larger \
+             revision",
+            name(key)
+        ),
+    ))
+}
+
+fn event_id_conflict(event_id: &str, key: &ResultKey) -> Outcome {
+    Outcome::Refused(Refusal::new(
+        Reason::RevisionConflict,
+        format!(
+            "event_id `{event_id}` has already brought another part of {}, which stands: give every part its own event_id",
+            name(key)
+        ),
+    ))
+}
+
+fn name(key: &ResultKey) -> String {
+    format!("metric `{}`, segment `{}`, scale {}", key.metric, key.segment, key.scale)
+}
