@@ -11,8 +11,7 @@
 //!
 //! - Events of distinct revisions, and the parts of one revision, may arrive in any order: the ledger ends the same.
 //! - Whatever was applied since the last tombstone may be applied again, in any order: nothing changes.
-//! - In a conflict the first to arrive stands. Results that an event does not mention stay; a refused one changes
-//!   nothing.
+//! - In a conflict the first to arrive stands. Results that an event does not mention, or is refused for, stay.
 //! - Retractions are statements like results: they are remembered, also for keys not seen yet.
 
 mod retraction;
@@ -28,7 +27,8 @@ use retraction::{Retractions, Scope};
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExperimentLedger {
     /// The keys whose newest statement is a result: no retraction that covers an entry is newer than it.
-    results: BTreeMap<ResultKey, Entry>,
+    /// Boxed, because a node of the tree has room for 11 and most experiments have few.
+    results: BTreeMap<ResultKey, Box<Entry>>,
     retractions: Retractions,
     /// The largest revision seen and what it decided.
     decision: Option<(u64, Option<String>)>,
@@ -236,7 +236,7 @@ impl ExperimentLedger {
     fn put(&mut self, key: ResultKey, entry: Entry) -> Option<Change> {
         self.retractions.forget(&Scope::single(&key));
         let after = entry.clone_block();
-        let before = self.results.insert(key.clone(), entry).and_then(Entry::into_block);
+        let before = self.results.insert(key.clone(), Box::new(entry)).and_then(|entry| entry.into_block());
         Change::new(key, before, after)
     }
 }

@@ -1,0 +1,152 @@
+//! Whole results and their revisions.
+
+use super::*;
+
+#[test]
+fn a_larger_revision_replaces_the_block_and_the_change_names_both() {
+    let mut ledger = folded([event(1, [whole(conversion(), 0.1)])]);
+    let applied = ledger.apply(event(2, [whole(conversion(), 0.2)]));
+
+    assert_eq!(applied.outcomes, [Outcome::Accepted]);
+    assert_eq!(blocks(&ledger), [(conversion(), 2, vec![0.2])]);
+    let [change] = applied.changes.try_into().unwrap();
+    let (before, after) = (change.before.unwrap(), change.after.unwrap());
+    assert_eq!((before.revision, before.measured.block.effects()), (1, &[0.1][..]));
+    assert_eq!((after.revision, after.measured.block.effects()), (2, &[0.2][..]));
+}
+
+#[test]
+fn the_first_result_of_a_key_changes_nothing_into_something() {
+    let mut ledger = ExperimentLedger::default();
+    let applied = ledger.apply(event(0, [whole(conversion(), 0.1)]));
+    assert_eq!(applied.outcomes, [Outcome::Accepted]);
+    assert!(applied.changes[0].before.is_none());
+    assert!(applied.changes[0].after.is_some());
+}
+
+#[test]
+fn a_larger_revision_counts_even_with_equal_content() {
+    let mut ledger = folded([event(1, [whole(conversion(), 0.1)])]);
+    assert_eq!(apply(&mut ledger, event(3, [whole(conversion(), 0.1)])), Outcome::Accepted);
+    assert_eq!(apply(&mut ledger, event(2, [whole(conversion(), 0.2)])), Outcome::Stale);
+    assert_eq!(blocks(&ledger), [(conversion(), 3, vec![0.1])]);
+}
+
+#[test]
+fn a_smaller_revision_is_stale_and_changes_nothing() {
+    let mut ledger = folded([event(2, [whole(conversion(), 0.2)])]);
+    let before = ledger.clone();
+    let applied = ledger.apply(event(1, [whole(conversion(), 0.1)]));
+    assert_eq!(applied, Applied { outcomes: vec![Outcome::Stale], changes: vec![] });
+    assert_eq!(ledger, before);
+}
+
+#[test]
+fn equal_content_under_the_same_revision_is_a_duplicate_whatever_the_rest_of_the_event_says() {
+    let first = event(2, [whole(conversion(), 0.2)]);
+    let mut ledger = folded([first.clone()]);
+    let again = Event {
+        completed_at: first.completed_at + time::Duration::days(1),
+        event_id: Some("another".to_owned()),
+        labels: BTreeMap::from([("team".to_owned(), "search".to_owned())]),
+        decision: Some("shipped".to_owned()),
+        ..first
+    };
+    assert_eq!(ledger.apply(again), Applied { outcomes: vec![Outcome::Duplicate], changes: vec![] });
+}
+
+#[test]
+fn other_content_under_the_same_revision_is_a_conflict_and_the_first_to_arrive_stands() {
+    let mut ledger = folded([event(2, [whole(conversion(), 0.2)])]);
+    let before = ledger.clone();
+    let applied = ledger.apply(event(2, [whole(conversion(), 0.3)]));
+    assert_eq!(refused_for(&applied.outcomes[0]), Some(Reason::RevisionConflict));
+    assert!(applied.changes.is_empty());
+    assert_eq!(ledger, before);
+}
+
+#[test]
+fn whole_part_and_retraction_conflict_under_the_same_revision_whichever_comes_first() {
+    let events = [
+        event(4, [whole(conversion(), 0.2)]),
+        part(4, "p", conversion(), arms(Some(arm("A", &[1.0, 2.0])), [arm("B", &[2.0, 4.0])])),
+        event(4, [retraction_of(&conversion())]),
+    ];
+    for (i, first) in events.iter().enumerate() {
+        for second in events.iter().enumerate().filter(|(j, _)| i != *j).map(|(_, second)| second) {
+            let mut ledger = folded([first.clone()]);
+            let before = ledger.clone();
+            let outcome = apply(&mut ledger, second.clone());
+            assert_eq!(refused_for(&outcome), Some(Reason::RevisionConflict), "{first:?} then {second:?}");
+            assert_eq!(ledger, before);
+        }
+    }
+}
+
+#[test]
+fn results_that_a_newer_event_does_not_mention_stay() {
+    let revenue = key("revenue", "all", Scale::Absolute);
+    let mut ledger = folded([event(1, [whole(conversion(), 0.1), whole(revenue.clone(), 3.0)])]);
+    ledger.apply(event(2, [whole(conversion(), 0.2)]));
+    assert_eq!(blocks(&ledger), [(conversion(), 2, vec![0.2]), (revenue.clone(), 1, vec![3.0])]);
+
+    let late = event(1, [whole(key("latency", "all", Scale::LogRatio), 0.5)]);
+    assert_eq!(apply(&mut ledger, late), Outcome::Accepted, "each key has its own revision");
+}
+
+#[test]
+fn segments_and_scales_of_a_metric_are_separate_results() {
+    let keys = [
+        key("conversion", "all", Scale::Absolute),
+        key("conversion", "all", Scale::Relative),
+        key("conversion", "new", Scale::Absolute),
+    ];
+    let ledger = folded((0..3).map(|i| event(3 - i, [whole(keys[i as usize].clone(), i as f64)])));
+    assert_eq!(
+        ledger.blocks().map(|(key, revision, _)| (key.clone(), revision)).collect::<Vec<_>>(),
+        [(keys[0].clone(), 3), (keys[1].clone(), 2), (keys[2].clone(), 1)]
+    );
+}
+
+#[test]
+fn a_refused_result_leaves_the_accepted_block_standing_and_the_others_of_its_event_are_taken() {
+    let revenue = key("revenue", "all", Scale::Absolute);
+    let mut ledger = folded([event(1, [whole(conversion(), 0.1), whole(revenue.clone(), 3.0)])]);
+    let refusal = Refusal::new(Reason::NonFinite, "$.results[0].effects[0].estimate is 1e400");
+    let applied = ledger.apply(event(2, [Err(refusal.clone()), whole(revenue.clone(), 4.0)]));
+    assert_eq!(applied.outcomes, [Outcome::Refused(refusal), Outcome::Accepted]);
+    assert_eq!(blocks(&ledger), [(conversion(), 1, vec![0.1]), (revenue, 2, vec![4.0])]);
+}
+
+#[test]
+fn a_tombstone_withdraws_every_block_and_forgets_all_revisions() {
+    let revenue = key("revenue", "all", Scale::Absolute);
+    let mut ledger = folded([
+        event(7, [whole(conversion(), 0.1), whole(revenue.clone(), 3.0), retraction("old", None, None)]),
+        part(7, "p", key("latency", "all", Scale::Absolute), arms(None, [arm("B", &[2.0, 4.0])])),
+    ]);
+    let changes = ledger.tombstone();
+    let withdrawn: Vec<_> = changes.iter().map(|c| (&c.key, c.before.is_some(), c.after.is_none())).collect();
+    assert_eq!(withdrawn, [(&conversion(), true, true), (&revenue, true, true)]);
+    assert_eq!(ledger, ExperimentLedger::default());
+
+    let older = event(1, [whole(conversion(), 0.1), whole(key("old", "all", Scale::Absolute), 0.2)]);
+    assert_eq!(ledger.apply(older).outcomes, [Outcome::Accepted, Outcome::Accepted]);
+    ledger.tombstone();
+    assert_eq!(ledger.tombstone(), [], "a second tombstone has nothing to withdraw");
+}
+
+#[test]
+fn the_decision_is_that_of_the_largest_revision_seen() {
+    let decided = |revision, decision: Option<&str>| Event {
+        decision: decision.map(str::to_owned),
+        ..event(revision, [whole(conversion(), revision as f64)])
+    };
+    let mut ledger = folded([decided(2, Some("shipped")), decided(1, Some("stopped"))]);
+    assert_eq!(ledger.decision(), Some("shipped"));
+    ledger.apply(decided(3, None));
+    assert_eq!(ledger.decision(), None, "revision 3 has not decided yet");
+    ledger.tombstone();
+    ledger.apply(decided(0, Some("stopped")));
+    assert_eq!(ledger.decision(), Some("stopped"));
+}
