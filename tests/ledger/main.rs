@@ -75,7 +75,7 @@ fn arm(variant: &str, units: &[f64]) -> Arm {
     Arm { variant: variant.to_owned(), statistics: ArmStatistics::Moments { n: units.len() as u64, mean, m2 } }
 }
 
-/// Applies an event of one result that moves no other block than that result's own.
+/// Applies an event of one result.
 fn apply(ledger: &mut ExperimentLedger, event: Event) -> Outcome {
     let Applied { outcomes, .. } = ledger.apply(event);
     let [outcome] = outcomes.try_into().expect("one outcome for one result");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// What the blocks would be if these arms had come as one whole result.
+/// What these arms say as one whole result.
 fn measured(pooled: Arms) -> Measured {
     shrinkd::event::measure::measure(Scale::Absolute, &Measurement::Arms(pooled)).unwrap()
 }
