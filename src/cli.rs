@@ -2,9 +2,11 @@
 //!
 //! The doc comments of the arguments are what `--help` prints.
 
+pub mod fit;
 pub mod simulate;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -25,6 +27,7 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Fit(fit::Args),
     Simulate(simulate::Args),
 }
 
@@ -36,6 +39,11 @@ pub enum CliError {
     Usage(String),
     #[error(transparent)]
     Io(#[from] io::Error),
+    #[error("cannot read {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// What should not happen whatever the input.
+    #[error("{0} (a bug: please report it with the input)")]
+    Internal(String),
 }
 
 impl Cli {
@@ -45,6 +53,7 @@ impl Cli {
     /// Where the arguments contradict each other, or reading or writing fails.
     pub fn run(self) -> Result<ExitCode, CliError> {
         let result = match self.command {
+            Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
         };
         match result {
@@ -58,7 +67,7 @@ impl CliError {
     /// The exit code that says what kind of error this was.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            CliError::Io(_) => ExitCode::from(1),
+            CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) => ExitCode::from(1),
             CliError::Usage(_) => ExitCode::from(2),
         }
     }

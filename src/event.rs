@@ -30,8 +30,8 @@ use std::collections::BTreeMap;
 
 pub use decode::{MAX_MESSAGE_BYTES, check_key, decode};
 pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
-pub use wire::MAX_VARIANTS;
 pub use reason::{Reason, Refusal};
+pub use wire::MAX_VARIANTS;
 
 use crate::model::block::Block;
 

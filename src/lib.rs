@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod event;
+pub mod history;
 pub mod ledger;
 pub mod model;
 pub mod population;

@@ -54,9 +54,9 @@ pub(super) fn read_effects<'a>(
     }
     let control_variance = faults.optional(at.field("control_variance"), control_variance.as_ref());
     let uncertainty = match covariance {
-        Some(covariance) => Uncertainty::Covariance {
-            matrix: read_covariance(covariance, &effects, n, at.field("covariance"), faults),
-        },
+        Some(covariance) => {
+            Uncertainty::Covariance { matrix: read_covariance(covariance, &effects, n, at.field("covariance"), faults) }
+        }
         None => {
             if control_variance.is_none() && n > 1 {
                 let detail = "effects of one experiment share its control: send control_variance (0 where nothing is \

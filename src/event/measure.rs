@@ -87,9 +87,8 @@ fn log_ratio(mean: f64, control: f64) -> f64 {
 
 fn check_arms(scale: Scale, control: &Arm, treatments: &[Arm]) -> Result<(), Refusal> {
     let arms = || std::iter::once(control).chain(treatments);
-    let refuse = |reason, arm: &Arm, what: &str| {
-        Err(Refusal::new(reason, format!("variant {} {what}", quote(&arm.variant))))
-    };
+    let refuse =
+        |reason, arm: &Arm, what: &str| Err(Refusal::new(reason, format!("variant {} {what}", quote(&arm.variant))));
     if let Some(arm) = arms().find(|arm| arm.statistics.n().is_some_and(|n| n < 2)) {
         return refuse(Reason::SampleTooSmall, arm, "has fewer than 2 units, a variance needs 2");
     }
@@ -126,12 +125,7 @@ fn measure_effects(scale: Scale, effects: &Effects) -> Result<Measured, Refusal>
     Ok(Measured { variants: effects.variants.clone(), block })
 }
 
-fn shared_control(
-    scale: Scale,
-    effects: &Effects,
-    variances: &[f64],
-    control_variance: f64,
-) -> Result<Block, Refusal> {
+fn shared_control(scale: Scale, effects: &Effects, variances: &[f64], control_variance: f64) -> Result<Block, Refusal> {
     if let Some((variant, _)) = effects.variants.iter().zip(variances).find(|(_, variance)| **variance <= 0.0) {
         return Err(no_variance(variant));
     }

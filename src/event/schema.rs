@@ -77,7 +77,8 @@ fn is(name: &str, value: Value) -> Value {
 }
 
 fn given(names: &[&str]) -> Value {
-    let not_null: Map<_, _> = names.iter().map(|name| ((*name).to_owned(), json!({ "not": { "type": "null" } }))).collect();
+    let not_null: Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), json!({ "not": { "type": "null" } }))).collect();
     json!({ "required": names, "properties": not_null })
 }
 

@@ -1,0 +1,140 @@
+//! `shrinkd fit`: a file of events in, populations and shrunken estimates out; no server, no state.
+
+mod csv;
+mod input;
+mod json;
+mod report;
+mod table;
+
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+
+use super::CliError;
+use crate::model::diagnostics::Thresholds;
+use crate::model::fit::{Method, Treatment};
+use crate::model::parallel::available_threads;
+use crate::model::population::Request;
+use crate::model::prior::{PriorMu, PriorTau, Priors};
+use report::Report;
+
+/// Fit the populations of a file of events and shrink every effect.
+///
+/// Reads events as NDJSON (one per line; revisions, retractions and accumulation count as they do in the worker), fits
+/// mu and tau of every metric x segment x scale, and prints the shrunken estimates.
+///
+/// What is refused is said on stderr, one line each: `line 12: non_positive_variance: ...`; the rest is fitted.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// File of events, - for stdin.
+    #[arg(default_value = "-")]
+    file: PathBuf,
+    /// How the correlation between the variants of an experiment is treated.
+    #[arg(long, value_enum, default_value_t = TreatmentArg::Correlated)]
+    treatment: TreatmentArg,
+    /// How mu and tau are found; reml and ml are points without priors, for comparison with meta-analysis software.
+    #[arg(long, value_enum, default_value_t = MethodArg::Quadrature)]
+    method: MethodArg,
+    /// Prior of mu: flat or normal:MEAN,SD, in the effects' unit.
+    #[arg(long, default_value = "flat", value_name = "PRIOR", allow_hyphen_values = true)]
+    prior_mu: PriorMu,
+    /// Prior of tau: flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, in the effects' unit.
+    #[arg(long, default_value = "flat", value_name = "PRIOR")]
+    prior_tau: PriorTau,
+    /// Also compute the probability that each variant is the best of its experiment, the control included.
+    #[arg(long)]
+    best: bool,
+    /// What to print.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  shrinkd simulate --scenario portfolio | shrinkd fit
+  shrinkd fit events.ndjson --format json | jq '.populations[].mu'
+  shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
+  shrinkd fit events.ndjson --method reml --format csv > estimates.csv
+
+Exit codes:
+  0  at least one population was fitted
+  1  input or output failed
+  2  no population could be fitted, or the command line is wrong";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TreatmentArg {
+    /// The block as it is: the shared control's error is modelled
+    Correlated,
+    /// The naive model: off-diagonals dropped
+    Independent,
+    /// One variant of each experiment
+    OnePerExperiment,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum MethodArg {
+    /// The exact posterior
+    Quadrature,
+    /// A Gaussian at the mode
+    Laplace,
+    /// The Gaussian nearest to the posterior
+    Variational,
+    /// Restricted maximum likelihood
+    Reml,
+    /// Maximum likelihood
+    Ml,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, with a plot of raw against shrunk
+    Table,
+    /// For programs: everything
+    Json,
+    /// One row per effect
+    Csv,
+}
+
+impl Args {
+    fn request(&self) -> Request {
+        Request {
+            treatment: match self.treatment {
+                TreatmentArg::Correlated => Treatment::Correlated,
+                TreatmentArg::Independent => Treatment::Independent,
+                TreatmentArg::OnePerExperiment => Treatment::OnePerExperiment,
+            },
+            method: match self.method {
+                MethodArg::Quadrature => Method::Quadrature,
+                MethodArg::Laplace => Method::Laplace,
+                MethodArg::Variational => Method::Variational,
+                MethodArg::Reml => Method::Reml,
+                MethodArg::Ml => Method::Ml,
+            },
+            priors: Priors { mu: self.prior_mu, tau: self.prior_tau },
+            is_best_wanted: self.best,
+            thresholds: Thresholds::default(),
+            threads: available_threads(),
+        }
+    }
+}
+
+/// Reads, fits, prints.
+///
+/// # Errors
+/// Where the file cannot be read or the output not written.
+pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let request = args.request();
+    let history = input::read(&args.file, request.threads, &mut io::stderr().lock())?;
+    let report = Report::new(history, &request)?;
+    let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    match args.format {
+        Format::Table => table::write(&mut out, &report)?,
+        Format::Json => json::write(&mut out, &report)?,
+        Format::Csv => csv::write(&mut out, &report)?,
+    }
+    out.flush()?;
+    Ok(if report.is_any_fitted() { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}

@@ -1,0 +1,86 @@
+//! Reads a file of events, decoding on all cores and folding in order.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::cli::CliError;
+use crate::event::{MAX_MESSAGE_BYTES, decode};
+use crate::history::History;
+use crate::model::parallel::map_chunks;
+
+/// Bytes that are decoded at a time.
+const BATCH_BYTES: usize = 4 << 20;
+
+/// Reads all events of a file (`-` for stdin), saying on `refusals` what is refused, a line each. Empty lines are passed
+/// over.
+///
+/// # Errors
+/// Where the file cannot be opened or read.
+pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Result<History, CliError> {
+    let with_path = |error: io::Error| CliError::File { path: path.to_owned(), source: error };
+    let (mut reader, length): (Box<dyn BufRead>, u64) = if path == Path::new("-") {
+        (Box::new(io::stdin().lock()), 0)
+    } else {
+        let file = File::open(path).map_err(with_path)?;
+        let length = file.metadata().map_or(0, |metadata| metadata.len());
+        (Box::new(BufReader::with_capacity(1 << 18, file)), length)
+    };
+    let progress = progress(length);
+    let mut history = History::default();
+    let mut number = 0;
+    loop {
+        let (lines, bytes) = batch(&mut reader).map_err(with_path)?;
+        if lines.is_empty() {
+            break;
+        }
+        let decoded = map_chunks(&lines, 256, threads, |lines| {
+            lines.iter().map(|line| (!line.is_empty()).then(|| decode(line))).collect::<Vec<_>>()
+        });
+        for message in decoded.into_iter().flatten() {
+            number += 1;
+            let Some(message) = message else { continue };
+            for refusal in history.take(message) {
+                progress.suspend(|| writeln!(refusals, "line {number}: {refusal}"))?;
+            }
+        }
+        progress.inc(bytes);
+    }
+    progress.finish_and_clear();
+    Ok(history)
+}
+
+/// The next lines, without their ends, and how many bytes they took. Of a line too long to be a message only the
+/// beginning is kept, one byte more than is allowed: it is refused for its size.
+fn batch(reader: &mut dyn BufRead) -> io::Result<(Vec<Vec<u8>>, u64)> {
+    let (mut lines, mut bytes) = (Vec::new(), 0);
+    while bytes < BATCH_BYTES as u64 {
+        let mut line = Vec::with_capacity(256);
+        let mut read = reader.take(MAX_MESSAGE_BYTES as u64 + 1).read_until(b'\n', &mut line)? as u64;
+        if read == 0 {
+            break;
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+        } else if line.len() > MAX_MESSAGE_BYTES {
+            read += reader.skip_until(b'\n')? as u64;
+        }
+        bytes += read;
+        lines.push(line);
+    }
+    Ok((lines, bytes))
+}
+
+/// A bar on stderr where that is a terminal and the length is known.
+fn progress(length: u64) -> ProgressBar {
+    if length == 0 || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading events [{bar:40}] {bytes} of {total_bytes}, {eta} left");
+    ProgressBar::new(length).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}

@@ -1,0 +1,374 @@
+//! The fit as JSON, for programs. Names are a contract: more may be added, none goes.
+
+use std::io::{self, Write};
+
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
+
+use super::report::{FittedPopulation, Report};
+use crate::history::{Counts, Experiment};
+use crate::model::fit::{Distance, Treatment};
+use crate::model::population::{Analysis, BlockAnalysis, Correlation, EffectAnalysis, Member, Request};
+use crate::model::posterior::{Posterior, Summary};
+use crate::population::PopulationName;
+
+/// Writes the whole report as one JSON object and a line end.
+pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &Document(report))?;
+    writeln!(out)
+}
+
+struct Document<'a>(&'a Report);
+
+impl Serialize for Document<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Report { request, counts, pending, populations } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        let populations: Vec<PopulationDocument<'_>> =
+            populations.iter().map(|(name, fitted)| PopulationDocument::new(name, fitted, request)).collect();
+        map.serialize_entry("populations", &populations)?;
+        map.serialize_entry("input", counts as &Counts)?;
+        let pending: Vec<PendingDocument<'_>> = pending
+            .iter()
+            .map(|(experiment_id, name, why)| PendingDocument {
+                experiment_id,
+                population: name.to_string(),
+                reason: why.reason.as_str(),
+                detail: &why.detail,
+            })
+            .collect();
+        map.serialize_entry("pending", &pending)?;
+        map.end()
+    }
+}
+
+#[derive(Serialize)]
+struct PendingDocument<'a> {
+    experiment_id: &'a str,
+    population: String,
+    reason: &'a str,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct PopulationDocument<'a> {
+    population: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+    warnings: &'a [String],
+    treatment: &'static str,
+    method: &'static str,
+    prior_mu: Option<String>,
+    prior_tau: Option<String>,
+    experiments: usize,
+    effects: u64,
+    log_evidence: Option<f64>,
+    mu: SummaryDocument,
+    tau: SummaryDocument,
+    correlation_mu_tau: Option<f64>,
+    tau_modes: Vec<ModeDocument>,
+    predictive: SummaryDocument,
+    treatments: Vec<TreatmentDocument>,
+    diagnostics: DiagnosticsDocument,
+    blocks: Vec<BlockDocument<'a>>,
+    estimates: Estimates<'a>,
+}
+
+impl<'a> PopulationDocument<'a> {
+    fn new(name: &PopulationName, fitted: &'a FittedPopulation, request: &Request) -> PopulationDocument<'a> {
+        let analysis = fitted.analysis.as_ref().ok();
+        let posterior = analysis.map(|analysis| &analysis.fit.posterior);
+        let summary =
+            |pick: fn(&Posterior) -> &Summary| posterior.map(pick).map(SummaryDocument::from).unwrap_or_default();
+        let prior = |text: String| (!request.method.is_point()).then_some(text);
+        PopulationDocument {
+            population: name.to_string(),
+            status: if analysis.is_some() { "fitted" } else { "improper" },
+            message: fitted.analysis.as_ref().err().map(ToString::to_string),
+            warnings: &fitted.warnings,
+            treatment: request.treatment.as_str(),
+            method: request.method.as_str(),
+            prior_mu: prior(request.priors.mu.to_string()),
+            prior_tau: prior(request.priors.tau.to_string()),
+            experiments: fitted.experiments(),
+            effects: fitted.effects(request.treatment),
+            log_evidence: posterior.and_then(|posterior| posterior.log_evidence),
+            mu: summary(|posterior| &posterior.mu),
+            tau: summary(|posterior| &posterior.tau),
+            correlation_mu_tau: posterior.and_then(|posterior| posterior.correlation),
+            tau_modes: posterior.map(modes).unwrap_or_default(),
+            predictive: analysis.map(|analysis| SummaryDocument::from(&analysis.fit.predictive)).unwrap_or_default(),
+            treatments: analysis.map(|analysis| treatments(fitted, analysis)).unwrap_or_default(),
+            diagnostics: DiagnosticsDocument::new(fitted, analysis),
+            blocks: analysis.map(|analysis| blocks(fitted, analysis)).unwrap_or_default(),
+            estimates: Estimates { fitted, analysis, treatment: request.treatment },
+        }
+    }
+}
+
+#[derive(Serialize, Default)]
+struct SummaryDocument {
+    mean: Option<f64>,
+    median: Option<f64>,
+    sd: Option<f64>,
+    q025: Option<f64>,
+    q25: Option<f64>,
+    q75: Option<f64>,
+    q975: Option<f64>,
+}
+
+impl From<&Summary> for SummaryDocument {
+    fn from(summary: &Summary) -> SummaryDocument {
+        let Summary { mean, median, sd, q025, q25, q75, q975 } = *summary;
+        SummaryDocument { mean, median, sd, q025, q25, q75, q975 }
+    }
+}
+
+#[derive(Serialize)]
+struct ModeDocument {
+    tau: f64,
+    relative_log_density: f64,
+}
+
+fn modes(posterior: &Posterior) -> Vec<ModeDocument> {
+    let mode = |mode: &crate::model::posterior::Mode| ModeDocument {
+        tau: mode.tau,
+        relative_log_density: mode.relative_log_density,
+    };
+    posterior.modes.iter().map(mode).collect()
+}
+
+/// One treatment's mu and tau, side by side with the others'.
+#[derive(Serialize)]
+struct TreatmentDocument {
+    treatment: &'static str,
+    effects: u64,
+    mu: SummaryDocument,
+    tau: SummaryDocument,
+}
+
+fn treatments(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<TreatmentDocument> {
+    let document = |(treatment, posterior): (Treatment, &Option<Posterior>)| TreatmentDocument {
+        treatment: treatment.as_str(),
+        effects: fitted.effects(treatment),
+        mu: posterior.as_ref().map(|p| SummaryDocument::from(&p.mu)).unwrap_or_default(),
+        tau: posterior.as_ref().map(|p| SummaryDocument::from(&p.tau)).unwrap_or_default(),
+    };
+    Treatment::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
+}
+
+#[derive(Serialize, Default)]
+struct DiagnosticsDocument {
+    verdict: Option<&'static str>,
+    verdict_rests_on: Option<&'static str>,
+    verdict_value: Option<f64>,
+    design_effect: Option<f64>,
+    information: Option<f64>,
+    information_independent: Option<f64>,
+    effective_effects: Option<f64>,
+    tau_squared_moment_bias: Option<f64>,
+    mu_shift: Option<f64>,
+    log_tau_shift: Option<f64>,
+    hausman_z: Option<f64>,
+    largest_correlation: Option<f64>,
+    largest_estimate_shift: Option<f64>,
+    sign_calls: Option<u64>,
+    sign_flips: Option<u64>,
+    shipped_share: Option<f64>,
+    calibration: Option<CalibrationDocument>,
+    laplace: Option<DistanceDocument>,
+    variational: Option<DistanceDocument>,
+}
+
+#[derive(Serialize)]
+struct CalibrationDocument {
+    effects: u64,
+    rms_z: f64,
+    coverage50: f64,
+    coverage80: f64,
+    coverage95: f64,
+}
+
+/// Distance of an approximation from the exact posterior, in its posterior sds.
+#[derive(Serialize)]
+struct DistanceDocument {
+    mu_mean: Option<f64>,
+    mu_sd: Option<f64>,
+    tau_median: Option<f64>,
+    tau_sd: Option<f64>,
+    log_evidence: Option<f64>,
+}
+
+impl DiagnosticsDocument {
+    fn new(fitted: &FittedPopulation, analysis: Option<&Analysis>) -> DiagnosticsDocument {
+        let mut document =
+            DiagnosticsDocument { shipped_share: fitted.population.shipped_share(), ..DiagnosticsDocument::default() };
+        let Some(analysis) = analysis else { return document };
+        if let Some(correlation) = &analysis.correlation {
+            document.add_correlation(correlation);
+        }
+        document.calibration = analysis.calibration.map(|calibration| CalibrationDocument {
+            effects: calibration.effects,
+            rms_z: calibration.rms_z,
+            coverage50: calibration.coverage50,
+            coverage80: calibration.coverage80,
+            coverage95: calibration.coverage95,
+        });
+        let [laplace, variational] = analysis.distances.unwrap_or_default();
+        document.laplace = laplace.map(DistanceDocument::from);
+        document.variational = variational.map(DistanceDocument::from);
+        document
+    }
+
+    fn add_correlation(&mut self, correlation: &Correlation) {
+        let Correlation { diagnostics, pass, hausman_z, verdict, rests_on } = correlation;
+        self.verdict = Some(verdict.as_str());
+        self.verdict_rests_on = Some(rests_on.0);
+        self.verdict_value = Some(rests_on.1);
+        self.design_effect = Some(pass.design_effect());
+        self.information = Some(diagnostics.information);
+        self.information_independent = Some(diagnostics.information_independent);
+        self.effective_effects = Some(diagnostics.effective_effects);
+        self.tau_squared_moment_bias = diagnostics.tau_squared_moment_bias;
+        self.mu_shift = diagnostics.mu_shift;
+        self.log_tau_shift = diagnostics.log_tau_shift;
+        self.hausman_z = *hausman_z;
+        self.largest_correlation = Some(pass.largest_correlation());
+        self.largest_estimate_shift = Some(pass.largest_estimate_shift());
+        self.sign_calls = Some(pass.sign_calls());
+        self.sign_flips = Some(pass.sign_flips());
+    }
+}
+
+impl From<Distance> for DistanceDocument {
+    fn from(distance: Distance) -> DistanceDocument {
+        let Distance { mu_mean, mu_sd, tau_median, tau_sd, log_evidence } = distance;
+        DistanceDocument { mu_mean, mu_sd, tau_median, tau_sd, log_evidence }
+    }
+}
+
+#[derive(Serialize)]
+struct BlockDocument<'a> {
+    experiment_id: &'a str,
+    effects: usize,
+    control_shift: Option<f64>,
+    control_shift_sd: Option<f64>,
+    control_shift_z: Option<f64>,
+    control_shift_q: Option<f64>,
+    is_control_anomaly: bool,
+    information: Option<f64>,
+    information_bound: Option<f64>,
+    information_share: Option<f64>,
+    mu_influence: Option<f64>,
+    within_q: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prob_best_control: Option<f64>,
+}
+
+fn blocks<'a>(fitted: &'a FittedPopulation, analysis: &'a Analysis) -> Vec<BlockDocument<'a>> {
+    let document = |(experiment, block): (&'a Experiment, &BlockAnalysis)| {
+        let diagnostics = block.diagnostics.as_ref();
+        BlockDocument {
+            experiment_id: &experiment.experiment_id,
+            effects: experiment.variants.len(),
+            control_shift: block.control_shift.map(|shift| shift.mean),
+            control_shift_sd: block.control_shift.map(|shift| shift.sd),
+            control_shift_z: diagnostics.and_then(|d| d.control_shift_z),
+            control_shift_q: diagnostics.and_then(|d| d.control_shift_q),
+            is_control_anomaly: diagnostics.is_some_and(|d| d.is_control_anomaly()),
+            information: diagnostics.map(|d| d.information),
+            information_bound: diagnostics.and_then(|d| d.information_bound),
+            information_share: diagnostics.map(|d| d.information_share),
+            mu_influence: diagnostics.and_then(|d| d.mu_influence),
+            within_q: diagnostics.and_then(|d| d.within_q),
+            prob_best_control: block.best.as_ref().map(|best| best.control),
+        }
+    };
+    fitted.population.experiments.iter().zip(&analysis.blocks).map(document).collect()
+}
+
+/// One row per effect, written without building a list of them.
+struct Estimates<'a> {
+    fitted: &'a FittedPopulation,
+    analysis: Option<&'a Analysis>,
+    treatment: Treatment,
+}
+
+impl Serialize for Estimates<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut rows = serializer.serialize_seq(None)?;
+        if let Some(analysis) = self.analysis {
+            for_each_effect(self.fitted, analysis, self.treatment, |row| rows.serialize_element(&row))?;
+        }
+        rows.end()
+    }
+}
+
+/// One effect, raw and shrunk.
+#[derive(Serialize)]
+pub(super) struct EstimateRow<'a> {
+    pub(super) experiment_id: &'a str,
+    pub(super) variant: &'a str,
+    pub(super) revision: u64,
+    pub(super) raw_estimate: f64,
+    pub(super) raw_se: f64,
+    pub(super) posterior_mean: f64,
+    pub(super) posterior_sd: f64,
+    pub(super) ci80_low: f64,
+    pub(super) ci80_high: f64,
+    pub(super) ci95_low: f64,
+    pub(super) ci95_high: f64,
+    pub(super) prob_positive: f64,
+    pub(super) lfsr: f64,
+    pub(super) shrinkage_factor: f64,
+    pub(super) naive_posterior_mean: Option<f64>,
+    pub(super) predictive_z: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) prob_best: Option<f64>,
+}
+
+/// Calls `each` for every effect that the treatment estimates, by experiment and variant.
+pub(super) fn for_each_effect<'a, E>(
+    fitted: &'a FittedPopulation,
+    analysis: &'a Analysis,
+    treatment: Treatment,
+    mut each: impl FnMut(EstimateRow<'a>) -> Result<(), E>,
+) -> Result<(), E> {
+    let population = &fitted.population;
+    for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
+        for (i, (effect, variant)) in block.effects.iter().zip(member.variants(treatment)).enumerate() {
+            each(row(experiment, member, effect, variant, block.best.as_ref().map(|best| best.variants[i])))?;
+        }
+    }
+    Ok(())
+}
+
+fn row<'a>(
+    experiment: &'a Experiment,
+    member: &Member,
+    effect: &EffectAnalysis,
+    variant: usize,
+    prob_best: Option<f64>,
+) -> EstimateRow<'a> {
+    let EffectAnalysis { estimate, intervals, naive_mean, prediction } = *effect;
+    EstimateRow {
+        experiment_id: &experiment.experiment_id,
+        variant: &experiment.variants[variant],
+        revision: experiment.revision,
+        raw_estimate: member.block().effects()[variant],
+        raw_se: member.block().sampling_variance(variant).sqrt(),
+        posterior_mean: estimate.mean,
+        posterior_sd: estimate.sd,
+        ci80_low: intervals.ci80.0,
+        ci80_high: intervals.ci80.1,
+        ci95_low: intervals.ci95.0,
+        ci95_high: intervals.ci95.1,
+        prob_positive: estimate.prob_positive,
+        lfsr: estimate.lfsr(),
+        shrinkage_factor: estimate.shrinkage_factor,
+        naive_posterior_mean: naive_mean,
+        predictive_z: prediction.map(|prediction| prediction.z),
+        prob_best,
+    }
+}

@@ -1,0 +1,120 @@
+//! What a fit says, before it is printed in one form or another.
+
+use std::collections::BTreeMap;
+
+use crate::cli::CliError;
+use crate::event::Refusal;
+use crate::history::{Counts, History, Population};
+use crate::model::fit::Treatment;
+use crate::model::population::{Analysis, Request};
+use crate::model::posterior::PosteriorError;
+use crate::model::prior::{PriorMu, PriorTau};
+use crate::population::PopulationName;
+
+/// A fit of every population of a history.
+pub(super) struct Report {
+    pub(super) request: Request,
+    pub(super) counts: Counts,
+    /// Sums of parts that cannot be estimated yet: experiment, population, and why.
+    pub(super) pending: Vec<(String, PopulationName, Refusal)>,
+    pub(super) populations: BTreeMap<PopulationName, FittedPopulation>,
+}
+
+/// One population and what was found of it.
+pub(super) struct FittedPopulation {
+    pub(super) population: Population,
+    pub(super) analysis: Result<Analysis, PosteriorError>,
+    /// What a reader should know before trusting the numbers.
+    pub(super) warnings: Vec<String>,
+}
+
+/// The share of shipped experiments above which the losers seem not to arrive.
+const SHIPPED_WARNING: f64 = 0.8;
+
+/// How many times a prior's scale and the data's may differ without a warning.
+const SCALE_WARNING: f64 = 1_000.0;
+
+impl Report {
+    /// Fits every population of the history.
+    ///
+    /// # Errors
+    /// Where a block that was accepted does not fit its population, which is a bug.
+    pub(super) fn new(history: History, request: &Request) -> Result<Report, CliError> {
+        let counts = history.counts;
+        let pending = history
+            .pending()
+            .map(|(experiment, key, why)| (experiment.to_owned(), PopulationName::from(key.clone()), why.clone()))
+            .collect();
+        let populations = history.into_populations().map_err(|error| CliError::Internal(error.to_string()))?;
+        let fit = |population: Population| {
+            let analysis = Analysis::new(&population.members, &population.sketches, request);
+            let warnings = warnings(&population, request);
+            FittedPopulation { population, analysis, warnings }
+        };
+        let populations = populations.into_iter().map(|(name, population)| (name, fit(population))).collect();
+        Ok(Report { request: *request, counts, pending, populations })
+    }
+
+    pub(super) fn is_any_fitted(&self) -> bool {
+        self.populations.values().any(|fitted| fitted.analysis.is_ok())
+    }
+}
+
+impl FittedPopulation {
+    pub(super) fn experiments(&self) -> usize {
+        self.population.experiments.len()
+    }
+
+    /// Effects that the treatment takes in.
+    pub(super) fn effects(&self, treatment: Treatment) -> u64 {
+        self.population.sketches.of(treatment).effects()
+    }
+}
+
+fn warnings(population: &Population, request: &Request) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(share) = population.shipped_share().filter(|&share| share > SHIPPED_WARNING) {
+        warnings.push(format!(
+            "{:.0}% of the experiments were shipped: shrinkage undoes the winner's curse only if the losers arrive too",
+            100.0 * share
+        ));
+    }
+    let scales = [
+        (
+            "mu",
+            match request.priors.mu {
+                PriorMu::Flat => None,
+                PriorMu::Normal { sd, .. } => Some(sd),
+            },
+        ),
+        (
+            "tau",
+            match request.priors.tau {
+                PriorTau::Flat => None,
+                PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => {
+                    Some(scale)
+                }
+            },
+        ),
+    ];
+    let data = data_scale(population);
+    for (parameter, scale) in scales {
+        if !request.method.is_point()
+            && let Some(scale) = scale.filter(|scale| (scale / data).ln().abs() > SCALE_WARNING.ln())
+        {
+            warnings.push(format!(
+                "the prior of {parameter} has scale {scale:e} where the effects are of the order of {data:.1e}: \
+                 priors are in the population's own unit"
+            ));
+        }
+    }
+    warnings
+}
+
+/// The order of magnitude of the effects: their root mean square.
+fn data_scale(population: &Population) -> f64 {
+    let blocks = || population.members.iter().map(|member| member.block());
+    let squares: f64 = blocks().flat_map(|block| block.effects()).map(|effect| effect * effect).sum();
+    let count: usize = blocks().map(|block| block.len()).sum();
+    (squares / count as f64).sqrt()
+}

@@ -1,0 +1,140 @@
+//! A history of events folded in memory: what a run of the worker would hold at its end, without a store.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, Message, Refusal, ResultKey};
+use crate::ledger::{ExperimentLedger, Outcome};
+use crate::model::population::{Member, MemberError, Sketches};
+use crate::population::{PopulationName, chosen_variant};
+
+/// Seed of the choice of one variant per experiment.
+pub const DEFAULT_TREATMENT_SEED: u64 = 0;
+
+/// The experiments of a history and what became of its events.
+#[derive(Debug, Default)]
+pub struct History {
+    experiments: BTreeMap<String, ExperimentLedger>,
+    pub counts: Counts,
+}
+
+/// What became of the results of a history, and of its messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Counts {
+    pub messages: u64,
+    pub tombstones: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub stale: u64,
+    pub pending: u64,
+    pub refused: u64,
+}
+
+/// The experiments of one population.
+#[derive(Debug, Default)]
+pub struct Population {
+    /// By experiment id.
+    pub experiments: Vec<Experiment>,
+    /// Their blocks, in the same order.
+    pub members: Vec<Member>,
+    pub sketches: Sketches,
+}
+
+/// One experiment of a population.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experiment {
+    pub experiment_id: String,
+    pub revision: u64,
+    /// One for each effect of the block.
+    pub variants: Vec<String>,
+    /// What the platform decided at the highest revision.
+    pub decision: Option<String>,
+}
+
+/// A block that stands in the ledger and does not fit its population, which measuring it should have found.
+#[derive(Debug, thiserror::Error)]
+#[error("experiment {experiment_id}: {source}")]
+pub struct UnfitBlock {
+    experiment_id: String,
+    source: MemberError,
+}
+
+impl History {
+    /// Takes one message, decoded or refused, and returns what was refused of it.
+    pub fn take(&mut self, message: Result<Message, Refusal>) -> Vec<Refusal> {
+        self.counts.messages += 1;
+        match message {
+            Ok(Message::Event(event)) => self.apply(event),
+            Ok(Message::Tombstone { experiment_id }) => {
+                self.counts.tombstones += 1;
+                self.experiments.remove(&experiment_id);
+                Vec::new()
+            }
+            Err(refusal) => {
+                self.counts.refused += 1;
+                vec![refusal]
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> Vec<Refusal> {
+        let ledger = match self.experiments.get_mut(&event.experiment_id) {
+            Some(ledger) => ledger,
+            None => self.experiments.entry(event.experiment_id.clone()).or_default(),
+        };
+        let mut refusals = Vec::new();
+        for outcome in ledger.apply(event).outcomes {
+            match outcome {
+                Outcome::Accepted => self.counts.accepted += 1,
+                Outcome::Pending(_) => self.counts.pending += 1,
+                Outcome::Duplicate => self.counts.duplicates += 1,
+                Outcome::Stale => self.counts.stale += 1,
+                Outcome::Refused(refusal) => {
+                    self.counts.refused += 1;
+                    refusals.push(refusal);
+                }
+            }
+        }
+        refusals
+    }
+
+    /// The sums of parts that cannot be estimated yet: experiment, key, and why.
+    pub fn pending(&self) -> impl Iterator<Item = (&str, &ResultKey, &Refusal)> {
+        self.experiments.iter().flat_map(|(experiment_id, ledger)| {
+            ledger.pending().map(move |(key, refusal)| (experiment_id.as_str(), key, refusal))
+        })
+    }
+
+    /// The populations that the blocks form, one per metric x segment x scale, by name; the ledgers are used up.
+    ///
+    /// # Errors
+    /// [`UnfitBlock`], which measuring rules out.
+    pub fn into_populations(self) -> Result<BTreeMap<PopulationName, Population>, UnfitBlock> {
+        let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
+        for (experiment_id, ledger) in self.experiments {
+            for (key, revision, measured) in ledger.blocks() {
+                let unfit = |source| UnfitBlock { experiment_id: experiment_id.clone(), source };
+                let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, &experiment_id, &measured.variants).unwrap_or(0);
+                let member = Member::new(measured.block.clone(), chosen).map_err(unfit)?;
+                let population = populations.entry(PopulationName::from(key.clone())).or_default();
+                population.sketches.add(&member).map_err(|error| unfit(error.into()))?;
+                population.members.push(member);
+                population.experiments.push(Experiment {
+                    experiment_id: experiment_id.clone(),
+                    revision,
+                    variants: measured.variants.clone(),
+                    decision: ledger.decision().map(str::to_owned),
+                });
+            }
+        }
+        Ok(populations)
+    }
+}
+
+impl Population {
+    /// The share of experiments that were shipped; `None` where no experiment says what was decided.
+    pub fn shipped_share(&self) -> Option<f64> {
+        let decided = self.experiments.iter().filter_map(|experiment| experiment.decision.as_deref());
+        let shipped = decided.clone().filter(|&decision| decision == "shipped").count();
+        (decided.count() > 0).then(|| shipped as f64 / self.experiments.len() as f64)
+    }
+}
