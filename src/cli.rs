@@ -4,12 +4,15 @@
 
 pub mod fit;
 pub mod simulate;
+pub mod study;
 
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::study::StudyError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
 #[derive(Debug, Parser)]
@@ -22,13 +25,14 @@ pub struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done (a reader that closes its end of a pipe early is no error)
-  1  input or output failed
+  1  input, output or a computation failed
   2  the command line says something that cannot be done";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Fit(fit::Args),
     Simulate(simulate::Args),
+    Study(study::Args),
 }
 
 /// Why a command did not do what it was asked.
@@ -44,6 +48,19 @@ pub enum CliError {
     /// What should not happen whatever the input.
     #[error("{0} (a bug: please report it with the input)")]
     Internal(String),
+    #[error(transparent)]
+    Study(#[from] StudyError),
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Table,
+    /// For programs: everything
+    Json,
+    /// One row per subject, with a header
+    Csv,
 }
 
 impl Cli {
@@ -55,6 +72,7 @@ impl Cli {
         let result = match self.command {
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
+            Command::Study(args) => study::run(&args),
         };
         match result {
             Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
@@ -67,7 +85,7 @@ impl CliError {
     /// The exit code that says what kind of error this was.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) => ExitCode::from(1),
+            CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) | CliError::Study(_) => ExitCode::from(1),
             CliError::Usage(_) => ExitCode::from(2),
         }
     }

@@ -7,3 +7,4 @@ pub mod ledger;
 pub mod model;
 pub mod population;
 pub mod simulate;
+pub mod study;

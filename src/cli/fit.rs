@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::CliError;
+use super::{CliError, Format};
 use crate::model::diagnostics::Thresholds;
 use crate::model::fit::{Method, Treatment};
 use crate::model::parallel::available_threads;
@@ -86,16 +86,6 @@ enum MethodArg {
     Reml,
     /// Maximum likelihood
     Ml,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people, with a plot of raw against shrunk
-    Table,
-    /// For programs: everything
-    Json,
-    /// One row per effect
-    Csv,
 }
 
 impl Args {

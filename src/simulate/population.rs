@@ -103,11 +103,23 @@ impl Population {
         })
     }
 
+    /// How many effects there are in all.
+    pub fn effects(&self) -> usize {
+        (0..self.experiments).map(|index| if self.is_single(index) { 1 } else { self.variants }).sum()
+    }
+
+    /// Whether the scenario holds an experiment to one variant.
+    fn is_single(&self, index: usize) -> bool {
+        index + 1 < self.experiments && matches!(self.scenario, Scenario::ManyVariants | Scenario::BadControl)
+    }
+
     fn experiment(&self, index: usize, draws: &mut Draws) -> Experiment {
         let is_last = index + 1 == self.experiments;
-        let is_single = !is_last && matches!(self.scenario, Scenario::ManyVariants | Scenario::BadControl);
-        let (variants, control_variance) =
-            if is_single { (1, self.treatment_variance) } else { (self.variants, self.control_variance) };
+        let (variants, control_variance) = if self.is_single(index) {
+            (1, self.treatment_variance)
+        } else {
+            (self.variants, self.control_variance)
+        };
         let size = match self.scenario {
             Scenario::Baseline => draws.between(2.0 / 7.0, 12.0 / 7.0),
             _ => 1.0,

@@ -1,0 +1,71 @@
+//! How good an estimator is, from replicates whose truth is known.
+//!
+//! Definitions and Monte-Carlo standard errors after Morris, White and Crowther, "Using simulation studies to evaluate
+//! statistical methods", Statistics in Medicine 38:2074-2102, 2019, table 6. The replicate is the unit that is
+//! independent: effects within one share a fit, so they are averaged before anything is said of their scatter.
+
+use serde::Serialize;
+
+/// One replicate's estimate against the truth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score {
+    /// Estimate less truth, in the effects' unit.
+    pub error: f64,
+    pub squared_error: f64,
+    /// 1 where the interval holds the truth, else 0; their share where many effects are averaged.
+    pub coverage: f64,
+}
+
+/// An estimator over the replicates. Each `_mcse` is the Monte-Carlo standard error of the figure before it, `None`
+/// for fewer than two replicates.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Performance {
+    pub bias: f64,
+    pub bias_mcse: Option<f64>,
+    pub rmse: f64,
+    pub rmse_mcse: Option<f64>,
+    /// Share of the 95% intervals that hold the truth.
+    pub coverage: f64,
+    pub coverage_mcse: Option<f64>,
+}
+
+impl Score {
+    /// An estimate and its interval against the truth.
+    pub fn new(estimate: f64, (low, high): (f64, f64), truth: f64) -> Score {
+        let error = estimate - truth;
+        Score { error, squared_error: error * error, coverage: f64::from(u8::from(low <= truth && truth <= high)) }
+    }
+
+    /// The average over a replicate's effects, of which there must be one at least.
+    pub fn mean(scores: impl Iterator<Item = Score>) -> Score {
+        let (mut count, mut sum) = (0.0, Score { error: 0.0, squared_error: 0.0, coverage: 0.0 });
+        for score in scores {
+            count += 1.0;
+            sum.error += score.error;
+            sum.squared_error += score.squared_error;
+            sum.coverage += score.coverage;
+        }
+        Score { error: sum.error / count, squared_error: sum.squared_error / count, coverage: sum.coverage / count }
+    }
+}
+
+impl Performance {
+    /// The performance over replicates, of which there must be one at least.
+    pub fn of(scores: &[Score]) -> Performance {
+        let (bias, bias_mcse) = mean_and_error(scores, |score| score.error);
+        let (mean_square, mean_square_mcse) = mean_and_error(scores, |score| score.squared_error);
+        let (coverage, coverage_mcse) = mean_and_error(scores, |score| score.coverage);
+        let rmse = mean_square.sqrt();
+        // The delta method for the square root.
+        let rmse_mcse = mean_square_mcse.filter(|_| rmse > 0.0).map(|error| error / (2.0 * rmse));
+        Performance { bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse }
+    }
+}
+
+/// A mean over the replicates and its standard error.
+fn mean_and_error(scores: &[Score], figure: fn(&Score) -> f64) -> (f64, Option<f64>) {
+    let count = scores.len() as f64;
+    let mean = scores.iter().map(figure).sum::<f64>() / count;
+    let squares: f64 = scores.iter().map(|score| (figure(score) - mean).powi(2)).sum();
+    (mean, (scores.len() > 1).then(|| (squares / (count * (count - 1.0))).sqrt()))
+}
