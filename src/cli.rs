@@ -59,7 +59,7 @@ enum Format {
     Table,
     /// For programs: everything
     Json,
-    /// One row per subject, with a header
+    /// Rows under a header
     Csv,
 }
 

@@ -37,15 +37,13 @@ impl Score {
     }
 
     /// The average over a replicate's effects, of which there must be one at least.
-    pub fn mean(scores: impl Iterator<Item = Score>) -> Score {
-        let (mut count, mut sum) = (0.0, Score { error: 0.0, squared_error: 0.0, coverage: 0.0 });
-        for score in scores {
-            count += 1.0;
-            sum.error += score.error;
-            sum.squared_error += score.squared_error;
-            sum.coverage += score.coverage;
+    pub fn mean(scores: &[Score]) -> Score {
+        let mean = |figure| mean_and_error(scores, figure).0;
+        Score {
+            error: mean(|score| score.error),
+            squared_error: mean(|score| score.squared_error),
+            coverage: mean(|score| score.coverage),
         }
-        Score { error: sum.error / count, squared_error: sum.squared_error / count, coverage: sum.coverage / count }
     }
 }
 
@@ -62,7 +60,7 @@ impl Performance {
     }
 }
 
-/// A mean over the replicates and its standard error.
+/// A mean and its standard error.
 fn mean_and_error(scores: &[Score], figure: fn(&Score) -> f64) -> (f64, Option<f64>) {
     let count = scores.len() as f64;
     let mean = scores.iter().map(figure).sum::<f64>() / count;

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 
 use crate::simulate::Scenario;
 use crate::study::performance::Performance;
-use crate::study::{ParameterReport, Report, ScenarioReport, Treatment, TreatmentReport};
+use crate::study::report::{Correlation, ParameterReport, ScenarioReport, TreatmentReport};
+use crate::study::{Report, Treatment};
 
 /// Writes the report as tables, two for each scenario.
 pub fn table(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -17,6 +18,8 @@ pub fn table(report: &Report, out: &mut impl Write) -> io::Result<()> {
         first_replicate(scenario, out)?;
         writeln!(out)?;
         performance(scenario, report.replicates, out)?;
+        writeln!(out)?;
+        correlation(&scenario.correlation, report.replicates, out)?;
     }
     Ok(())
 }
@@ -33,7 +36,7 @@ fn first_replicate(scenario: &ScenarioReport, out: &mut impl Write) -> io::Resul
 
 fn performance(scenario: &ScenarioReport, replicates: usize, out: &mut impl Write) -> io::Result<()> {
     let title = format!("{replicates} replicate{}", if replicates == 1 { "" } else { "s" });
-    writeln!(out, "  {title:<20}{:<8}{:<19}{:<18}{}", "", "bias", "RMSE", "95% coverage")?;
+    writeln!(out, "  {title:<20}{:<8}{:<19}{:<18}95% coverage", "", "bias", "RMSE")?;
     for treatment in &scenario.treatments {
         let mut label = label(treatment.treatment);
         for (parameter, performance) in parameters(treatment) {
@@ -48,14 +51,27 @@ fn performance(scenario: &ScenarioReport, replicates: usize, out: &mut impl Writ
     Ok(())
 }
 
+fn correlation(correlation: &Correlation, replicates: usize, out: &mut impl Write) -> io::Result<()> {
+    let Correlation { verdict, rests_on, value, replicates: counts } = correlation;
+    let share = |count: usize| 100.0 * count as f64 / replicates as f64;
+    let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
+    writeln!(out, "  Does correlation matter here? {} ({rests_on} {value:.3})", verdict.as_str())?;
+    writeln!(
+        out,
+        "  of all replicates {negligible:.1}% negligible, {noticeable:.1}% noticeable, {material:.1}% material"
+    )
+}
+
 /// Writes one row for each scenario, treatment and parameter; what does not exist is empty.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "scenario,treatment,parameter,truth,median,sd,replicates,bias,bias_mcse,rmse,rmse_mcse,coverage,coverage_mcse"
+        "scenario,treatment,parameter,truth,median,sd,replicates,bias,bias_mcse,rmse,rmse_mcse,coverage,coverage_mcse,\
+         verdict"
     )?;
     let cell = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
     for scenario in &report.scenarios {
+        let verdict = scenario.correlation.verdict.as_str();
         for treatment in &scenario.treatments {
             let posteriors = [
                 (Some(scenario.truth.mu), Some(treatment.mu.median), treatment.mu.sd),
@@ -70,7 +86,7 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
                 writeln!(
                     out,
                     "{scenario},{treatment},{parameter},{truth},{median},{sd},{replicates},{bias},{bias_mcse},{rmse},\
-                     {rmse_mcse},{coverage},{coverage_mcse}"
+                     {rmse_mcse},{coverage},{coverage_mcse},{verdict}"
                 )?;
             }
         }

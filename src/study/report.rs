@@ -1,0 +1,147 @@
+//! What the study found, in the form in which it is printed as JSON.
+
+use serde::{Serialize, Serializer};
+
+use super::performance::{Performance, Score};
+use super::replicate::{Fit, Located, Replicate, Treatment};
+use crate::model::diagnostics::Verdict;
+use crate::simulate::Scenario;
+
+/// What the study found, scenario by scenario.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    pub seed: u64,
+    pub replicates: usize,
+    pub scenarios: Vec<ScenarioReport>,
+}
+
+/// One scenario: its sizes, its truth, whether correlation mattered, and what each treatment made of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ScenarioReport {
+    #[serde(serialize_with = "scenario_name")]
+    pub scenario: Scenario,
+    pub experiments: usize,
+    pub effects: usize,
+    pub truth: Truth,
+    pub correlation: Correlation,
+    pub treatments: Vec<TreatmentReport>,
+}
+
+/// The parameters that the data were drawn with.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Truth {
+    pub mu: f64,
+    pub tau: f64,
+}
+
+/// Whether treating the variants as independent would have changed the answers.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Correlation {
+    /// Of the first replicate, as are the measure that it rests on and that measure's value.
+    #[serde(serialize_with = "verdict_name")]
+    pub verdict: Verdict,
+    pub rests_on: &'static str,
+    pub value: f64,
+    /// How many replicates came to each verdict.
+    pub replicates: VerdictCounts,
+}
+
+/// How often each verdict was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct VerdictCounts {
+    pub negligible: usize,
+    pub noticeable: usize,
+    pub material: usize,
+}
+
+/// One treatment in one scenario.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TreatmentReport {
+    #[serde(serialize_with = "treatment_name")]
+    pub treatment: Treatment,
+    pub mu: ParameterReport,
+    pub tau: ParameterReport,
+    /// Of the posterior means and 95% intervals of the effects that the treatment keeps.
+    pub theta: Performance,
+}
+
+/// One parameter: its posterior in the first replicate, and how its posterior median and 95% interval did over all.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ParameterReport {
+    pub median: f64,
+    pub sd: Option<f64>,
+    #[serde(flatten)]
+    pub performance: Performance,
+}
+
+impl ScenarioReport {
+    /// Sums up a scenario's replicates, of which there must be one at least.
+    pub(super) fn new(scenario: Scenario, replicates: &[Replicate]) -> ScenarioReport {
+        let population = scenario.population();
+        let truth = Truth { mu: population.mu, tau: population.tau };
+        let treatments = Treatment::ALL.into_iter().enumerate().map(|(i, treatment)| {
+            let fits: Vec<Fit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
+            TreatmentReport::new(treatment, &fits, truth)
+        });
+        ScenarioReport {
+            scenario,
+            experiments: population.experiments,
+            effects: population.effects(),
+            truth,
+            correlation: Correlation::new(replicates),
+            treatments: treatments.collect(),
+        }
+    }
+}
+
+impl Correlation {
+    fn new(replicates: &[Replicate]) -> Correlation {
+        let count = |verdict| replicates.iter().filter(|replicate| replicate.verdict == verdict).count();
+        let (rests_on, value) = replicates[0].rests_on;
+        Correlation {
+            verdict: replicates[0].verdict,
+            rests_on,
+            value,
+            replicates: VerdictCounts {
+                negligible: count(Verdict::Negligible),
+                noticeable: count(Verdict::Noticeable),
+                material: count(Verdict::Material),
+            },
+        }
+    }
+}
+
+impl TreatmentReport {
+    fn new(treatment: Treatment, fits: &[Fit], truth: Truth) -> TreatmentReport {
+        let parameter = |of: fn(&Fit) -> Located, truth| {
+            let located: Vec<Located> = fits.iter().map(of).collect();
+            ParameterReport::new(&located, truth)
+        };
+        let thetas: Vec<Score> = fits.iter().map(|fit| fit.theta).collect();
+        TreatmentReport {
+            treatment,
+            mu: parameter(|fit| fit.mu, truth.mu),
+            tau: parameter(|fit| fit.tau, truth.tau),
+            theta: Performance::of(&thetas),
+        }
+    }
+}
+
+impl ParameterReport {
+    fn new(located: &[Located], truth: f64) -> ParameterReport {
+        let scores: Vec<Score> = located.iter().map(|l| Score::new(l.median, l.ci95, truth)).collect();
+        ParameterReport { median: located[0].median, sd: located[0].sd, performance: Performance::of(&scores) }
+    }
+}
+
+fn scenario_name<S: Serializer>(scenario: &Scenario, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(scenario.as_str())
+}
+
+fn treatment_name<S: Serializer>(treatment: &Treatment, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(treatment.as_str())
+}
+
+fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(verdict.as_str())
+}

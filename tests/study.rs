@@ -1,0 +1,178 @@
+//! What `shrinkd study` promises: definitions by the book, results that depend on the seed alone, and a model that
+//! covers where the naive one does not.
+
+use std::num::NonZero;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use shrinkd::model::diagnostics::Verdict;
+use shrinkd::simulate::Scenario;
+use shrinkd::study::performance::{Performance, Score};
+use shrinkd::study::report::{ScenarioReport, TreatmentReport};
+use shrinkd::study::{Replicate, Report, Study, parallel};
+
+fn study(replicates: usize, threads: usize) -> Report {
+    let some = |number| NonZero::new(number).unwrap();
+    Study { seed: 1, replicates: some(replicates), threads: some(threads) }.run(|| {}).unwrap()
+}
+
+fn shrinkd(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shrinkd")).arg("study").args(arguments).output().unwrap()
+}
+
+fn is_near(x: f64, y: f64) -> bool {
+    (x - y).abs() < 1e-12
+}
+
+#[test]
+fn bias_rmse_and_coverage_are_what_the_textbook_says() {
+    let scores = [1.5, 2.5, 0.0, 3.0].map(|estimate| Score::new(estimate, (estimate - 1.0, estimate + 1.0), 2.0));
+    let performance = Performance::of(&scores);
+    // Errors -0.5, 0.5, -2, 1; squares 0.25, 0.25, 4, 1.
+    assert!(is_near(performance.bias, -0.25));
+    assert!(is_near(performance.rmse, 1.375f64.sqrt()));
+    assert!(is_near(performance.coverage, 0.75));
+    assert!(is_near(performance.bias_mcse.unwrap(), (5.25f64 / 12.0).sqrt()));
+    assert!(is_near(performance.coverage_mcse.unwrap(), (0.75f64 * 0.25 / 3.0).sqrt()));
+    let squares: f64 = [0.25f64, 0.25, 4.0, 1.0].iter().map(|square| (square - 1.375).powi(2)).sum();
+    assert!(is_near(performance.rmse_mcse.unwrap(), (squares / 12.0).sqrt() / (2.0 * 1.375f64.sqrt())));
+}
+
+#[test]
+fn an_interval_covers_its_ends() {
+    for (truth, covers) in [(1.0, 1.0), (3.0, 1.0), (0.999, 0.0), (3.001, 0.0)] {
+        assert_eq!(Score::new(2.0, (1.0, 3.0), truth).coverage, covers);
+    }
+}
+
+#[test]
+fn one_replicate_has_no_monte_carlo_error() {
+    let performance = Performance::of(&[Score::new(1.0, (0.0, 2.0), 1.5)]);
+    assert_eq!((performance.bias_mcse, performance.rmse_mcse, performance.coverage_mcse), (None, None, None));
+}
+
+#[test]
+fn work_on_many_threads_comes_back_in_order() {
+    for threads in [1, 3, 64] {
+        let threads = NonZero::new(threads).unwrap();
+        let squares: Result<Vec<usize>, ()> = parallel::map(100, threads, |i| Ok(i * i));
+        assert_eq!(squares.unwrap(), (0..100).map(|i| i * i).collect::<Vec<_>>());
+        let first_failure: Result<Vec<()>, usize> =
+            parallel::map(100, threads, |i| if i % 30 == 29 { Err(i) } else { Ok(()) });
+        assert_eq!(first_failure, Err(29));
+        assert_eq!(parallel::map(0, threads, Ok::<usize, ()>), Ok(vec![]));
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit_of_the_report() {
+    let alone = study(4, 1);
+    for threads in [2, 7] {
+        assert_eq!(study(4, threads), alone);
+    }
+}
+
+#[test]
+fn the_tables_show_the_data_that_simulate_prints_for_the_seed() {
+    let report = study(2, 2);
+    for (scenario, told) in Scenario::ALL.into_iter().zip(&report.scenarios) {
+        let experiments: Vec<_> = scenario.population().draw(1, 0).collect();
+        let first = Replicate::new(&experiments).unwrap();
+        assert_eq!(told.experiments, experiments.len());
+        assert_eq!(told.effects, experiments.iter().map(|experiment| experiment.effects.len()).sum::<usize>());
+        assert_eq!(told.correlation.verdict, first.verdict);
+        for (told, fit) in told.treatments.iter().zip(&first.fits) {
+            assert_eq!((told.mu.median, told.mu.sd), (fit.mu.median, fit.mu.sd));
+            assert_eq!((told.tau.median, told.tau.sd), (fit.tau.median, fit.tau.sd));
+        }
+    }
+}
+
+#[test]
+fn the_block_model_covers_where_the_naive_one_does_not() {
+    let report = study(60, 2);
+    let [baseline, many_variants, bad_control, treatment_heavy] = &report.scenarios[..] else {
+        panic!("four scenarios")
+    };
+
+    // 60 draws of a 95% interval: 0.83 is more than four standard errors low.
+    let covers = |performance: &Performance| performance.coverage > 0.83;
+    for scenario in [baseline, many_variants, treatment_heavy] {
+        for treatment in [&scenario.treatments[0], &scenario.treatments[2]] {
+            assert!(
+                covers(&treatment.mu.performance) && covers(&treatment.tau.performance) && covers(&treatment.theta)
+            );
+        }
+    }
+    let naive = |scenario: &ScenarioReport| -> TreatmentReport { scenario.treatments[1].clone() };
+    assert!(naive(many_variants).mu.performance.coverage < 0.5);
+    assert!(naive(treatment_heavy).mu.performance.coverage < 0.83);
+    assert!(naive(bad_control).mu.performance.bias > 1.0);
+    assert!(bad_control.treatments[0].mu.performance.bias.abs() < 0.5);
+}
+
+#[test]
+fn without_a_shared_control_every_treatment_says_the_same_and_correlation_is_negligible() {
+    let report = study(20, 2);
+    let baseline = &report.scenarios[0];
+    assert_eq!(baseline.correlation.replicates.negligible, 20);
+    let [correlated, others @ ..] = &baseline.treatments[..] else { panic!("three treatments") };
+    for other in others {
+        assert_eq!((other.mu, other.tau), (correlated.mu, correlated.tau));
+        // The effects go through d and c here, through d + c there.
+        assert!(is_near(other.theta.bias, correlated.theta.bias) && is_near(other.theta.rmse, correlated.theta.rmse));
+        assert_eq!(other.theta.coverage, correlated.theta.coverage);
+    }
+    for shared in &report.scenarios[1..] {
+        assert_eq!(shared.correlation.verdict, Verdict::Material);
+        assert_eq!(shared.correlation.replicates.negligible, 0);
+    }
+}
+
+#[test]
+fn the_command_prints_one_json_document() {
+    let output = shrinkd(&["--replicates", "2", "--format", "json"]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((report["seed"].as_u64(), report["replicates"].as_u64()), (Some(1), Some(2)));
+    for scenario in report["scenarios"].as_array().unwrap() {
+        assert!(scenario["correlation"]["verdict"].is_string() && scenario["correlation"]["value"].is_number());
+        for treatment in scenario["treatments"].as_array().unwrap() {
+            for parameter in ["mu", "tau"] {
+                assert!(treatment[parameter]["median"].is_f64() && treatment[parameter]["sd"].is_f64());
+            }
+            for parameter in ["mu", "tau", "theta"] {
+                for figure in ["bias", "bias_mcse", "rmse", "rmse_mcse", "coverage", "coverage_mcse"] {
+                    assert!(treatment[parameter][figure].is_f64(), "{parameter} {figure}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_csv_has_a_row_for_each_scenario_treatment_and_parameter() {
+    let output = String::from_utf8(shrinkd(&["--replicates", "1", "--format", "csv"]).stdout).unwrap();
+    let rows: Vec<Vec<&str>> = output.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 1 + 4 * 3 * 3);
+    assert!(rows.iter().all(|row| row.len() == rows[0].len()));
+    assert_eq!(rows[1][..4], ["baseline", "correlated", "mu", "1"]);
+    assert_eq!(rows[3][..6], ["baseline", "correlated", "theta", "", "", ""]);
+}
+
+#[test]
+fn the_table_has_the_rows_of_every_scenario() {
+    let output = String::from_utf8(shrinkd(&["--replicates", "1"]).stdout).unwrap();
+    for row in ["  Correlated ", "  Naive ", "  One per experiment ", "  True "] {
+        assert!(output.lines().filter(|line| line.starts_with(row)).count() >= 4, "{row}");
+    }
+    assert!(output.lines().all(|line| line.chars().count() <= 100));
+}
+
+#[test]
+fn no_replicates_at_all_is_a_usage_error() {
+    let output = shrinkd(&["--replicates", "0"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(output.stdout.is_empty());
+}
