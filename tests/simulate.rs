@@ -5,6 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use shrinkd::event::{self, Reason};
+use shrinkd::ledger::{ExperimentLedger, Outcome};
 use shrinkd::simulate::{Draws, Experiment, Message, Population, Portfolio, Scenario};
 
 fn lines(messages: impl Iterator<Item = Message>) -> Vec<String> {
@@ -174,6 +176,48 @@ fn every_scenario_sends_complete_effect_form_events() {
             }
         }
     }
+}
+
+#[test]
+fn every_scenario_speaks_the_contract_without_a_fault() {
+    for scenario in Scenario::ALL {
+        for line in lines(scenario.population().messages(1)) {
+            let Ok(event::Message::Event(event)) = event::decode(line.as_bytes()) else { panic!("an event: {line}") };
+            assert!(event.results.iter().all(Result::is_ok), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_portfolio_brings_a_ledger_to_every_outcome_and_is_refused_for_its_faults_alone() {
+    let mut ledgers: BTreeMap<String, ExperimentLedger> = BTreeMap::new();
+    let mut refused: BTreeMap<Reason, usize> = BTreeMap::new();
+    let (mut accepted, mut duplicate, mut stale, mut replaced, mut withdrawn) = (0, 0, 0, 0, 0);
+    for line in lines(Portfolio { experiments: 300, max_variants: 6 }.messages(1)) {
+        let changes = match event::decode(line.as_bytes()).unwrap() {
+            event::Message::Tombstone { experiment_id } => ledgers.entry(experiment_id).or_default().tombstone(),
+            event::Message::Event(event) => {
+                let applied = ledgers.entry(event.experiment_id.clone()).or_default().apply(event);
+                for outcome in applied.outcomes {
+                    match outcome {
+                        Outcome::Accepted => accepted += 1,
+                        Outcome::Duplicate => duplicate += 1,
+                        Outcome::Stale => stale += 1,
+                        Outcome::Refused(refusal) => *refused.entry(refusal.reason).or_default() += 1,
+                        Outcome::Pending(refusal) => panic!("each part has its arms: {refusal}"),
+                    }
+                }
+                applied.changes
+            }
+        };
+        replaced += changes.iter().filter(|change| change.before.is_some() && change.after.is_some()).count();
+        withdrawn += changes.iter().filter(|change| change.after.is_none()).count();
+    }
+    assert!(accepted > 1_000 && duplicate > 50 && stale > 30 && replaced > 150 && withdrawn > 15);
+    let faults =
+        [Reason::SchemaViolation, Reason::DuplicateVariant, Reason::InconsistentSums, Reason::NonPositiveVariance];
+    assert!(refused.keys().eq(&faults), "{refused:?}");
+    assert!(refused.values().sum::<usize>() < accepted / 50);
 }
 
 #[test]
