@@ -115,11 +115,8 @@ impl Population {
 
     fn experiment(&self, index: usize, draws: &mut Draws) -> Experiment {
         let is_last = index + 1 == self.experiments;
-        let (variants, control_variance) = if self.is_single(index) {
-            (1, self.treatment_variance)
-        } else {
-            (self.variants, self.control_variance)
-        };
+        let (variants, control_variance) =
+            if self.is_single(index) { (1, self.treatment_variance) } else { (self.variants, self.control_variance) };
         let size = match self.scenario {
             Scenario::Baseline => draws.between(2.0 / 7.0, 12.0 / 7.0),
             _ => 1.0,
