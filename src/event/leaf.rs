@@ -60,6 +60,7 @@ leaf! {
         "maxLength": MAX_IDENTIFIER_BYTES,
         "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
     }
+    Revision { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
     Count { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
     Number { "type": "number" }
     Flag { "type": "boolean" }
@@ -99,14 +100,20 @@ impl<'a> Leaf for Identifier<'a> {
     }
 }
 
+impl Leaf for Revision<'_> {
+    type Value = u64;
+
+    fn read(&self) -> Result<u64, Refusal> {
+        whole_number(number_text(self.0)?)
+    }
+}
+
 impl Leaf for Count<'_> {
     type Value = u64;
 
     fn read(&self) -> Result<u64, Refusal> {
         let text = number_text(self.0)?;
-        integer(text)
-            .filter(|&count| count <= MAX_INTEGER)
-            .ok_or_else(|| violation(format!("must be a whole number from 0 to {MAX_INTEGER}")))
+        whole_number(text).or_else(|refusal| finite(text).and(Err(refusal)))
     }
 }
 
@@ -114,13 +121,7 @@ impl Leaf for Number<'_> {
     type Value = f64;
 
     fn read(&self) -> Result<f64, Refusal> {
-        // The standard library rounds correctly; serde_json's default parser may be off by one unit in the last place.
-        let number: f64 = number_text(self.0)?.parse().map_err(|_| violation("is not a number"))?;
-        if number.is_finite() {
-            Ok(number)
-        } else {
-            Err(Refusal::new(Reason::NonFinite, "is beyond what a 64-bit float holds (about 1.8e308)"))
-        }
+        finite(number_text(self.0)?)
     }
 }
 
@@ -233,6 +234,22 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Refusal> {
             .map_err(|error| violation(format!("is not a string of Unicode characters: {error}"))),
         None => Err(violation(format!("must be a string, found {}", kind(raw)))),
     }
+}
+
+fn finite(text: &str) -> Result<f64, Refusal> {
+    // The standard library rounds correctly; serde_json's default parser may be off by one unit in the last place.
+    let number: f64 = text.parse().map_err(|_| violation("is not a number"))?;
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err(Refusal::new(Reason::NonFinite, "is beyond what a 64-bit float holds (about 1.8e308)"))
+    }
+}
+
+fn whole_number(text: &str) -> Result<u64, Refusal> {
+    integer(text)
+        .filter(|&number| number <= MAX_INTEGER)
+        .ok_or_else(|| violation(format!("must be a whole number from 0 to {MAX_INTEGER}")))
 }
 
 /// A JSON number as a whole number, exactly, whichever way it is written (`1000`, `1000.0`, `1e3`); None where it has

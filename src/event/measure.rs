@@ -48,7 +48,9 @@ pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refu
         Measurement::Arms(arms) => measure_arms(scale, arms)?,
         Measurement::Effects(effects) => measure_effects(scale, effects)?,
     };
-    check_plausible(&measured)?;
+    // An arm always has an error; only a producer may say that the control has none.
+    let may_lack_control_error = matches!(measurement, Measurement::Effects(_));
+    check_plausible(&measured, may_lack_control_error)?;
     Ok(measured)
 }
 
@@ -105,8 +107,8 @@ fn check_arms(scale: Scale, control: &Arm, treatments: &[Arm]) -> Result<(), Ref
         let what = format!("is the control and its mean is within {nearest} standard errors of 0, use scale absolute");
         return refuse(Reason::ControlMeanNearZero, control, &what);
     }
-    let positive = |arm: &&Arm| arm.statistics.mean_and_variance().0 <= 0.0;
-    match arms().find(positive).filter(|_| scale == Scale::LogRatio) {
+    let lacks_logarithm = |arm: &&Arm| scale == Scale::LogRatio && arm.statistics.mean_and_variance().0 <= 0.0;
+    match arms().find(lacks_logarithm) {
         Some(arm) => refuse(Reason::NonPositiveMean, arm, "has a mean of 0 or below, which has no logarithm"),
         None => Ok(()),
     }
@@ -174,7 +176,7 @@ fn check_any(effects: usize) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_plausible(measured: &Measured) -> Result<(), Refusal> {
+fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<(), Refusal> {
     let implausible = |detail| Err(Refusal::new(Reason::ImplausibleScale, detail));
     let (own, control): (&[f64], f64) = match measured.block.covariance() {
         Covariance::SharedControl { treatment_variances, control_variance, .. } => {
@@ -182,7 +184,7 @@ fn check_plausible(measured: &Measured) -> Result<(), Refusal> {
         }
         Covariance::Dense { .. } => (&[], 0.0),
     };
-    if control != 0.0 && !PLAUSIBLE_VARIANCES.contains(&control) {
+    if !(PLAUSIBLE_VARIANCES.contains(&control) || control == 0.0 && may_lack_control_error) {
         return implausible(format!("the control's variance is {control:e} on this scale, outside 1e-120..1e120"));
     }
     for (i, (variant, effect)) in measured.variants.iter().zip(measured.block.effects()).enumerate() {

@@ -5,6 +5,7 @@
 //! numbers themselves is left to the decoder.
 
 use schemars::Schema;
+use schemars::transform::{RecursiveTransform, Transform};
 use serde_json::{Map, Value, json};
 
 use super::wire;
@@ -12,9 +13,17 @@ use super::wire;
 /// The schema of a message, with descriptions and examples for producers.
 pub fn schema() -> Value {
     let mut schema = schemars::schema_for!(wire::Event<'static>);
+    RecursiveTransform(join_lines).transform(&mut schema);
     schema.insert("title".to_owned(), json!("Completed experiment"));
     schema.insert("examples".to_owned(), examples());
     schema.to_value()
+}
+
+/// Descriptions are doc comments, wrapped where the source is.
+fn join_lines(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
 }
 
 /// A tombstone needs no more than its experiment; every other message says when, at which revision and what.

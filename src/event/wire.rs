@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
-use super::leaf::{Count, Decision, Flag, Identifier, Number, ScaleName, Status, Timestamp, Version};
+use super::leaf::{Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, Version};
 use super::lenient::{Key, Lenient, Shape};
 use super::schema;
 
@@ -71,7 +71,7 @@ object! {
         #[schemars(required)]
         experiment_id: Identifier<'a>,
         /// Orders what is said of an experiment: a result of a larger revision replaces that of a smaller one.
-        revision: Count<'a>,
+        revision: Revision<'a>,
         /// When the experiment was completed, RFC 3339 with an offset.
         completed_at: Timestamp<'a>,
         /// Names this message; required where a result accumulates.
@@ -116,7 +116,7 @@ object! {
         /// The full sampling covariance of the effects, one row for each effect, symmetric.
         covariance: Lenient<Variants<Lenient<Variants<Number<'a>>>>>,
         /// true adds this as one part (a shard, a region) to the parts of the same revision: arms with n and an
-        /// event_id are needed, and either arms or control may be left to other parts.
+        /// event_id are needed, and the control or the treatments may be left to other parts.
         accumulate: Flag<'a>,
     }
 }
