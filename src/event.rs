@@ -6,10 +6,14 @@
 //!
 //! | room | what happens there |
 //! | --- | --- |
-//! | [`decode`] | bytes -> [`Message`]: JSON, shape, identifiers, what can be judged without state |
+//! | [`mod@decode`] | bytes -> [`Message`]: JSON, shape, identifiers, what can be judged without state |
 //! | [`measure`] | arms or reported effects -> the effects and covariance of a [`Block`] |
 //! | [`reason`] | the reason codes of a refusal, in the order in which they are checked |
 //! | [`schema`] | the same contract as a JSON Schema, generated from the wire types |
+//!
+//! Within `decode`: `wire` (what producers write, field by field), `lenient` and `leaf` (values that may be of the wrong
+//! type), `faults` and `path` (which fault is reported, and where it stands), `reported` with `arms` and `effects` (one
+//! result), `overlap` (two results of one block). `merge` adds up the parts of a result that accumulates.
 
 mod arms;
 pub mod decode;
@@ -50,11 +54,13 @@ pub struct Event {
     pub experiment_id: String,
     /// Orders the versions of an experiment, 0 to 2^63 - 1.
     pub revision: u64,
+    /// A day beyond its month's end, such as 30 February, has run on into the next month.
     pub completed_at: time::OffsetDateTime,
     /// Names the message itself; required where results accumulate.
     pub event_id: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// What the platform decided, free text; `shipped` is counted in the selection diagnostic.
+    /// What the platform decided; `shipped` is counted in the selection diagnostic. None also where it is not a string
+    /// that an identifier could be.
     pub decision: Option<String>,
     /// One entry for each result of the message, in its order; a refused one does not take the others down.
     pub results: Vec<Result<ReportedResult, Refusal>>,

@@ -72,6 +72,7 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
         faults.note(root.field("results"), missing());
     }
     let results = faults.shape(root.field("results"), event.results).unwrap_or_default();
+    // What must be there and is not has been noted: no default below gets past this line.
     faults.into_result()?;
     Ok(Message::Event(Event {
         experiment_id: experiment_id.into_owned(),

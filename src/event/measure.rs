@@ -37,6 +37,10 @@ const CONTROL_Z_TOLERANCE: f64 = 1e-9;
 /// Effects that the producer computed are taken as they are; their `d_i` is `variance_i - c w_i^2` with `w = 1`, or
 /// `w = 1 + estimate` on `relative`.
 ///
+/// How far from 0 the control's mean must be differs: 5 of its standard errors on `relative`, where a ratio is taken,
+/// and 1 on `log_ratio`, where means are positive anyway. Log ratios of rare events are usual in meta-analysis, and an
+/// arm with a single event in n has a mean of exactly one standard error.
+///
 /// # Errors
 /// What keeps an effect from being estimated, in this order: `schema_violation` (no control), `no_treatments`,
 /// `sample_too_small`, `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`,
