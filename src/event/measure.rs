@@ -14,9 +14,10 @@ pub use super::merge::merge_parts;
 use super::path::quote;
 use super::{Arm, ArmStatistics, Arms, Effects, Measured, Measurement, Reason, Refusal, Scale, Uncertainty};
 use crate::model::block::{Block, BlockError, Covariance};
+use crate::model::population::Member;
 
 /// Variances, in the unit of the scale squared, that leave room for their products and squares in a 64-bit float.
-const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-120..=1e120;
+const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
 /// No experiment measures an effect to a millionth of itself; a number beyond this is in another unit.
 const PLAUSIBLE_Z: f64 = 1e6;
@@ -45,7 +46,7 @@ const CONTROL_Z_TOLERANCE: f64 = 1e-9;
 /// What keeps an effect from being estimated, in this order: `schema_violation` (no control), `no_treatments`,
 /// `sample_too_small`, `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`,
 /// `control_mean_near_zero` (`relative`: below 5 standard errors; `log_ratio`: below 1), `non_positive_mean`
-/// (`log_ratio`), `implausible_scale` (a variance outside 1e-120..1e120, an effect beyond 1e6 of its standard errors,
+/// (`log_ratio`), `implausible_scale` (a variance outside 1e-100..1e100, an effect beyond 1e6 of its standard errors,
 /// overflow).
 pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refusal> {
     let measured = match measurement {
@@ -55,7 +56,15 @@ pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refu
     // An arm always has an error; only a producer may say that the control has none.
     let may_lack_control_error = matches!(measurement, Measurement::Effects(_));
     check_plausible(&measured, may_lack_control_error)?;
+    check_components(&measured.block)?;
     Ok(measured)
+}
+
+/// The block as the model takes it: a sketch must hold its components, of the joint effects and of each alone.
+fn check_components(block: &Block) -> Result<(), Refusal> {
+    Member::new(block.clone(), 0).map(drop).map_err(|error| {
+        Refusal::new(Reason::ImplausibleScale, format!("the numbers are beyond the range of the model: {error}"))
+    })
 }
 
 fn measure_arms(scale: Scale, arms: &Arms) -> Result<Measured, Refusal> {
@@ -189,7 +198,7 @@ fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<
         Covariance::Dense { .. } => (&[], 0.0),
     };
     if !(PLAUSIBLE_VARIANCES.contains(&control) || control == 0.0 && may_lack_control_error) {
-        return implausible(format!("the control's variance is {control:e} on this scale, outside 1e-120..1e120"));
+        return implausible(format!("the control's variance is {control:e} on this scale, outside 1e-100..1e100"));
     }
     for (i, (variant, effect)) in measured.variants.iter().zip(measured.block.effects()).enumerate() {
         let variance = measured.block.sampling_variance(i);
@@ -197,7 +206,7 @@ fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<
         if !PLAUSIBLE_VARIANCES.contains(&variance) || !PLAUSIBLE_VARIANCES.contains(&narrowest) {
             let found = if PLAUSIBLE_VARIANCES.contains(&variance) { narrowest } else { variance };
             let name = quote(variant);
-            return implausible(format!("the variance of {name} is {found:e} on this scale, outside 1e-120..1e120"));
+            return implausible(format!("the variance of {name} is {found:e} on this scale, outside 1e-100..1e100"));
         }
         if effect.abs() > PLAUSIBLE_Z * variance.sqrt() {
             let name = quote(variant);

@@ -24,6 +24,8 @@ pub struct Oracle {
     pub name: String,
     pub blocks: Vec<Block>,
     pub fits: Vec<Value>,
+    /// The events as they are sent.
+    pub events: String,
 }
 
 impl Oracle {
@@ -47,7 +49,22 @@ impl Oracle {
             name: truth["name"].as_str().expect("a name").to_owned(),
             blocks,
             fits: truth["fits"].as_array().expect("fits").clone(),
+            events,
         }
+    }
+
+    /// The effects in the order of the events: a label, experiment, variant, and their index.
+    pub fn effect_order(&self) -> Vec<(String, String, String, usize)> {
+        let mut order = Vec::new();
+        for line in self.events.lines() {
+            let event: Value = serde_json::from_str(line).expect("JSON");
+            let experiment = event["experiment_id"].as_str().expect("text").to_owned();
+            for effect in event["results"][0]["effects"].as_array().expect("effects") {
+                let variant = effect["variant"].as_str().expect("text").to_owned();
+                order.push((format!("{experiment} {variant}"), experiment.clone(), variant, order.len()));
+            }
+        }
+        order
     }
 
     /// The blocks under a treatment of correlation.
