@@ -353,3 +353,11 @@ fn no_effects_and_improper_posteriors_are_refused() {
     assert_eq!(laplace(&one, &FLAT), Err(PosteriorError::Improper { effects: 1 }));
     assert_eq!(variational(&one, &FLAT), Err(PosteriorError::Improper { effects: 1 }));
 }
+
+#[test]
+fn a_prior_whose_squared_scale_underflows_ends_in_an_error() {
+    let priors = Priors { mu: PriorMu::Flat, tau: PriorTau::HalfNormal { scale: 1e-200 } };
+    let likelihood = population(5, &[1.0]);
+    assert_eq!(laplace(&likelihood, &priors), Err(PosteriorError::Degenerate));
+    assert_eq!(variational(&likelihood, &priors), Err(PosteriorError::Degenerate));
+}

@@ -9,7 +9,7 @@ use crate::model::prior::{PriorMu, Priors};
 /// `ln(2 pi)`.
 pub(super) const LN_2_PI: f64 = 1.837_877_066_409_345_3;
 
-/// Where t would leave the range of f64; no density is left there.
+/// Log tau is sought between minus this and this: t would leave the range of f64, and no density is left there.
 const LARGEST_LOG_TAU: f64 = 330.0;
 
 /// Grid of log tau: a sum over components in which t enters as `1 / (lambda + t)` does not turn faster.
@@ -108,7 +108,7 @@ impl<'a, L: Likelihood> Joint<'a, L> {
     pub(super) fn modes(&self) -> Vec<Sample> {
         // Left of t = 1 / (L' - 2 prior') at t = 0 the Jacobian outweighs all that falls.
         let steepest = self.likelihood.derivatives(0.0).first.log_det - 2.0 * self.priors.tau.derivatives(0.0).0;
-        let start = -0.5 * steepest.ln() - 0.5 * STEP;
+        let start = (-0.5 * steepest.ln() - 0.5 * STEP).max(-LARGEST_LOG_TAU);
         let grid = (0..).map(|k| start + STEP * f64::from(k)).take_while(|&x| x < LARGEST_LOG_TAU);
         let mut modes = maxima(grid, |log_tau| self.expand(log_tau).0);
         modes.sort_by(|x, y| y.value.total_cmp(&x.value));

@@ -14,6 +14,9 @@ pub(super) struct Sample {
 /// How often an interval is halved in search of two roots of the slope.
 const HALVINGS: u32 = 3;
 
+/// A Newton step this small, in widths of the bracket, leaves an error of the order of its square.
+const LAST_STEP: f64 = 1e-8;
+
 /// Local maxima in ascending order of `x`. The ascending grid is followed to its end or until the function is past
 /// its last maximum; it must be so fine that the slope turns at most once between two of its points.
 pub(super) fn maxima(grid: impl IntoIterator<Item = f64>, at: impl Fn(f64) -> Sample) -> Vec<Sample> {
@@ -61,10 +64,11 @@ fn climb(at: &impl Fn(f64) -> Sample, mut low: f64, mut high: f64) -> Sample {
         }
         let newton = sample.x - sample.slope / sample.curvature;
         let next = if newton >= low && newton <= high { newton } else { 0.5 * (low + high) };
-        if (next - sample.x).abs() <= 1e-14 * width + 4.0 * f64::EPSILON * next.abs() {
+        let is_last = (next - sample.x).abs() <= LAST_STEP * width;
+        sample = at(next);
+        if is_last {
             break;
         }
-        sample = at(next);
     }
     sample
 }

@@ -18,7 +18,7 @@ use crate::model::likelihood::Likelihood;
 use crate::model::prior::Priors;
 
 /// How many sds of x a table must hold to either side, and holds when it is new.
-const REACH: f64 = 8.0;
+const REACH: f64 = 7.5;
 const NEW_REACH: f64 = 9.5;
 
 /// Steps of a table: the widest for a smooth log density, whose poles are at Im x = pi / 2; the widest in sds; and that
