@@ -1,0 +1,40 @@
+# What there is to do in this repository. Everything needs the Rust toolchain and nothing else, but for `deny`, which
+# fetches its own tool.
+
+CARGO ?= cargo
+SHRINKD := $(or $(CARGO_TARGET_DIR),target)/release/shrinkd
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench check lint doc deny approximations
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## See it work: what correlation does to estimates, then a fit of generated events (release build)
+	$(CARGO) build --release --locked
+	@printf '\n=== A study: four scenarios with known truths, 20 replicates of each ===\n\n'
+	$(SHRINKD) study --replicates 20
+	@printf '\n=== A fit: 50 experiments, one of which has a hundred variants and one control ===\n\n'
+	$(SHRINKD) simulate --scenario many-variants | $(SHRINKD) fit
+
+test: lint ## Formatting, lints and every test, the examples in the documentation included
+	$(CARGO) test --locked
+
+bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
+	$(CARGO) bench --locked
+
+check: lint doc deny ## What is judged without running anything: formatting, lints, documentation, dependencies
+
+lint: ## Formatting and clippy, warnings are errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc: ## Build the documentation, broken links are errors
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+deny: ## Licences, advisories and sources of all dependencies; installs cargo-deny the first time
+	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --locked check
+
+approximations: ## Table of how far laplace and variational are from exact: make approximations EVENTS=folder
+	@$(CARGO) run --release --locked --quiet --example approximations -- $(EVENTS)
