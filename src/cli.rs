@@ -3,6 +3,7 @@
 //! The doc comments of the arguments are what `--help` prints.
 
 pub mod fit;
+pub mod schema;
 pub mod simulate;
 pub mod study;
 
@@ -33,6 +34,7 @@ enum Command {
     Fit(fit::Args),
     Simulate(simulate::Args),
     Study(study::Args),
+    Schema(schema::Args),
 }
 
 /// Why a command did not do what it was asked.
@@ -73,6 +75,7 @@ impl Cli {
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
+            Command::Schema(args) => schema::run(&args),
         };
         match result {
             Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
