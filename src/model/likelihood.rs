@@ -221,7 +221,7 @@ impl Likelihood for SketchLikelihood {
             let (inverse, ratio) = (1.0 / r, z / r);
             let per_r = k * inverse;
             for i in 0..4 {
-                let [s0, s1, s2] = [sums[0][i], sums[1][i], sums[2][i]];
+                let [s0, s1, s2] = sums.map(|sum| sum[i]);
                 let value = per_r * s0;
                 let first = -(ratio * s0 + s1) * per_r * per_r;
                 let second =

@@ -276,5 +276,5 @@ fn shift_rounded(x: i128, bits: i32) -> i128 {
 /// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: the high and the low half of x in turn.
 fn times(x: i128, t: i64) -> i128 {
     let (high, low) = ((x >> 64) as i64, x as u64);
-    (i128::from(high) * i128::from(t) << 2) + shift_rounded(i128::from(low) * i128::from(t), 62)
+    ((i128::from(high) * i128::from(t)) << 2) + shift_rounded(i128::from(low) * i128::from(t), 62)
 }

@@ -2,7 +2,7 @@
 //! was first sent.
 //!
 //! What a metric is and how its arms are drawn is in [`metric`]. What happens to an experiment goes by its index, so
-//! that each kind of trouble is met in any portfolio of sixty experiments: see [`Fate`] and [`Fault`].
+//! that each kind of trouble is met in any portfolio of sixty experiments: see `Fate` and `Fault`.
 
 mod experiment;
 pub mod metric;
