@@ -73,7 +73,11 @@ fn cells(population: &Population, treatment: Treatment, priors: &Priors) -> [[St
     figures.map(|figure| distances.map(|distance| cell(distance.as_ref().and_then(figure))))
 }
 
-/// Two decimals, because a hundredth of a posterior sd is nothing that anyone would see.
+/// Two decimals: a hundredth of a posterior sd is nothing that anyone would see.
 fn cell(distance: Option<f64>) -> String {
-    distance.map_or("-".to_owned(), |distance| format!("{distance:+.2}"))
+    match distance {
+        None => "-".to_owned(),
+        Some(distance) if distance.abs() < 0.005 => "0.00".to_owned(),
+        Some(distance) => format!("{distance:+.2}"),
+    }
 }
