@@ -1,0 +1,69 @@
+//! A long mixture over tau as a short one with the same averages.
+
+use crate::model::posterior::Node;
+
+/// How many runs a long mixture is cut into.
+const RUNS: f64 = 5.0;
+
+/// The mixture as it is, if it is short; else runs of adjacent nodes, each replaced by its two-point Gauss rule, which
+/// averages cubics without error, in `tau / (tau + unit)`, a scale on which a long tail is short. mu's mean and standard
+/// deviation are taken to be linear within a run.
+///
+/// The runs share the cube roots of the weights evenly: the rule's error grows with a run's weight and much faster with
+/// its length, so the tails must not be left to one run each.
+pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
+    let mut nodes = nodes.to_vec();
+    if nodes.len() as f64 <= 2.0 * RUNS {
+        return nodes;
+    }
+    nodes.sort_by(|x, y| x.tau.total_cmp(&y.tau));
+    let mut total = 0.0;
+    let middles: Vec<f64> = nodes
+        .iter()
+        .map(|node| {
+            let share = node.weight.cbrt();
+            total += share;
+            total - 0.5 * share
+        })
+        .collect();
+    let upper_half = nodes.iter().zip(&middles).filter(|(_, middle)| **middle >= 0.5 * total);
+    let unit = upper_half.map(|(node, _)| node.tau).find(|&tau| tau > 0.0).unwrap_or(1.0);
+    let run_of = |i: usize| (RUNS * middles[i] / total).floor();
+    let mut short = Vec::with_capacity(2 * RUNS as usize);
+    let mut start = 0;
+    for end in 1..=nodes.len() {
+        if end == nodes.len() || run_of(end) != run_of(start) {
+            push_two_point_rule(&nodes[start..end], unit, &mut short);
+            start = end;
+        }
+    }
+    short
+}
+
+fn push_two_point_rule(run: &[Node], unit: f64, short: &mut Vec<Node>) {
+    let weight: f64 = run.iter().map(|node| node.weight).sum();
+    let average = |x: &dyn Fn(&Node) -> f64| run.iter().map(|node| node.weight * x(node)).sum::<f64>() / weight;
+    let place = |node: &Node| node.tau / (node.tau + unit);
+    let centre = average(&place);
+    let sd = average(&|node| (place(node) - centre).powi(2)).sqrt();
+    let [first, .., last] = run else { return short.extend_from_slice(run) };
+    if sd.is_nan() || sd <= 0.0 {
+        return short.extend_from_slice(run);
+    }
+    let standardised = |node: &Node| (place(node) - centre) / sd;
+    let skewness = average(&|node| standardised(node).powi(3));
+    let mu_mean = average(&|node| node.mu_mean);
+    let mu_mean_slope = average(&|node| node.mu_mean * standardised(node));
+    let mu_sd = average(&|node| node.mu_variance.sqrt());
+    let mu_sd_slope = average(&|node| node.mu_variance.sqrt() * standardised(node));
+    let half_width = (1.0 + 0.25 * skewness * skewness).sqrt();
+    for z in [0.5 * skewness - half_width, 0.5 * skewness + half_width] {
+        let place = centre + sd * z;
+        short.push(Node {
+            weight: weight / (1.0 + z * z),
+            tau: (unit * place / (1.0 - place)).clamp(first.tau, last.tau),
+            mu_mean: mu_mean + mu_mean_slope * z,
+            mu_variance: (mu_sd + mu_sd_slope * z).powi(2),
+        });
+    }
+}
