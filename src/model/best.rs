@@ -44,8 +44,8 @@ pub struct BestProbabilities {
 
 /// The posterior probability that each variant is the best of its experiment, averaged over a population's posterior.
 ///
-/// Deterministic. One variant alone is exact. Of more, each probability is within 5e-4 where the control is shared, mostly
-/// within 1e-4, and within 1e-3 where the covariance is dense. A tie, as at `tau = 0` where every effect is mu, is split evenly.
+/// Deterministic. One variant alone is exact. Of more, each probability is within 5e-4 where the control is shared and
+/// within 1e-3 where the covariance is dense. A tie, as at `tau = 0` where every effect is mu, is split evenly.
 ///
 /// # Errors
 /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense covariance fails.
