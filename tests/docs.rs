@@ -58,8 +58,11 @@ fn every_link_between_pages_leads_to_a_file() {
 #[test]
 fn every_link_within_a_page_leads_to_a_heading() {
     for page in Page::all() {
-        let headings: Vec<String> =
-            page.text.lines().filter_map(|line| Some(anchor(line.strip_prefix('#')?.trim_start_matches('#')))).collect();
+        let headings: Vec<String> = page
+            .text
+            .lines()
+            .filter_map(|line| Some(anchor(line.strip_prefix('#')?.trim_start_matches('#'))))
+            .collect();
         let targets = page.text.split("](#").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets {
             assert!(headings.iter().any(|heading| heading == target), "{} has no #{target}", page.path.display());

@@ -33,7 +33,7 @@ pub fn measure(stopwatch: &mut Stopwatch) {
         stopwatch.time(&item, || (), |()| blocks.iter().map(|block| intervals(block, &nodes)).sum::<f64>());
         if variants == 3 {
             let item = Item { what: "P(best), a block of 3", count: CONTESTS, aim: Aim::Seconds(AIM_BEST) };
-            let best = |block| prob_best(block, &nodes).control;
+            let best = |block| prob_best(block, &nodes).map_or(f64::NAN, |best| best.control);
             stopwatch.time(&item, || (), |()| blocks[..CONTESTS].iter().map(best).sum::<f64>());
         }
     }

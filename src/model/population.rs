@@ -323,7 +323,8 @@ impl Context<'_> {
             effects: effects.collect(),
             control_shift: posterior.control_shift,
             diagnostics,
-            best: self.request.is_best_wanted.then(|| prob_best(&treated, &self.fit.nodes)),
+            // The block was decomposed when it became a member; should its rotation fail here, there is no such probability.
+            best: self.request.is_best_wanted.then(|| prob_best(&treated, &self.fit.nodes).ok()).flatten(),
         }
     }
 }
