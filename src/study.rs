@@ -7,20 +7,19 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`replicate`] | one draw of a scenario: three fits, and the verdict |
-//! | [`parallel`] | replicates on all cores, with results that do not depend on their number |
 //! | [`performance`] | bias, RMSE and coverage with their Monte-Carlo errors |
 //! | [`report`] | what the study found |
 
-pub mod parallel;
 pub mod performance;
 pub mod replicate;
 pub mod report;
 
 use std::num::NonZero;
 
-pub use replicate::{Replicate, StudyError, Treatment};
+pub use replicate::{Replicate, StudyError};
 pub use report::Report;
 
+use crate::model::parallel::map_chunks;
 use crate::simulate::Scenario;
 use report::ScenarioReport;
 
@@ -45,13 +44,18 @@ impl Study {
     /// Where a replicate cannot be fitted, which no scenario leads to.
     pub fn run(&self, replicate_done: impl Fn() + Sync) -> Result<Report, StudyError> {
         let count = self.replicates.get();
-        let replicates = parallel::map(self.total(), self.threads, |index| {
-            let population = Scenario::ALL[index / count].population();
-            let experiments: Vec<_> = population.draw(self.seed, (index % count) as u64).collect();
-            let replicate = Replicate::new(&experiments);
-            replicate_done();
-            replicate
-        })?;
+        let indices: Vec<usize> = (0..self.total()).collect();
+        let replicates = map_chunks(&indices, 1, self.threads.get(), |indices| {
+            let replicates = indices.iter().map(|index| {
+                let population = Scenario::ALL[index / count].population();
+                let experiments: Vec<_> = population.draw(self.seed, (index % count) as u64).collect();
+                let replicate = Replicate::new(&experiments);
+                replicate_done();
+                replicate
+            });
+            replicates.collect::<Result<Vec<Replicate>, StudyError>>()
+        });
+        let replicates = replicates.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
         let scenarios = Scenario::ALL.into_iter().zip(replicates.chunks(count));
         Ok(Report {
             seed: self.seed,

@@ -1,15 +1,16 @@
 //! What `shrinkd study` promises: definitions by the book, results that depend on the seed alone, and a model that
 //! covers where the naive one does not.
 
+use std::io::Write;
 use std::num::NonZero;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 use shrinkd::model::diagnostics::Verdict;
 use shrinkd::simulate::Scenario;
 use shrinkd::study::performance::{Performance, Score};
 use shrinkd::study::report::{ScenarioReport, TreatmentReport};
-use shrinkd::study::{Replicate, Report, Study, parallel};
+use shrinkd::study::{Replicate, Report, Study};
 
 fn study(replicates: usize, threads: usize) -> Report {
     let some = |number| NonZero::new(number).unwrap();
@@ -52,19 +53,6 @@ fn one_replicate_has_no_monte_carlo_error() {
 }
 
 #[test]
-fn work_on_many_threads_comes_back_in_order() {
-    for threads in [1, 3, 64] {
-        let threads = NonZero::new(threads).unwrap();
-        let squares: Result<Vec<usize>, ()> = parallel::map(100, threads, |i| Ok(i * i));
-        assert_eq!(squares.unwrap(), (0..100).map(|i| i * i).collect::<Vec<_>>());
-        let first_failure: Result<Vec<()>, usize> =
-            parallel::map(100, threads, |i| if i % 30 == 29 { Err(i) } else { Ok(()) });
-        assert_eq!(first_failure, Err(29));
-        assert_eq!(parallel::map(0, threads, Ok::<usize, ()>), Ok(vec![]));
-    }
-}
-
-#[test]
 fn the_number_of_threads_changes_no_bit_of_the_report() {
     let alone = study(4, 1);
     for threads in [2, 7] {
@@ -84,6 +72,56 @@ fn the_tables_show_the_data_that_simulate_prints_for_the_seed() {
         for (told, fit) in told.treatments.iter().zip(&first.fits) {
             assert_eq!((told.mu.median, told.mu.sd), (fit.mu.median, fit.mu.sd));
             assert_eq!((told.tau.median, told.tau.sd), (fit.tau.median, fit.tau.sd));
+        }
+    }
+}
+
+/// `shrinkd fit` of the events that `shrinkd simulate` prints: its one population.
+fn fit_of_simulated(scenario: &str, arguments: &[&str]) -> Value {
+    let shrinkd = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let events = shrinkd(&["simulate", "--scenario", scenario, "--seed", "1"]).wait_with_output().unwrap().stdout;
+    let mut fit = shrinkd(&[&["fit", "--format", "json"], arguments].concat());
+    fit.stdin.take().unwrap().write_all(&events).unwrap();
+    let mut report: Value = serde_json::from_slice(&fit.wait_with_output().unwrap().stdout).unwrap();
+    report["populations"][0].take()
+}
+
+#[test]
+fn the_first_replicate_is_what_fit_says_of_the_same_events() {
+    // The events carry the sum of the two variances, so that the treatment's own comes back rounded.
+    let agree = |fit: &Value, study: f64| (fit.as_f64().unwrap() - study).abs() < 1e-9 * study.abs().max(1.0);
+    for scenario in study(1, 2).scenarios {
+        let fit = fit_of_simulated(scenario.scenario.as_str(), &[]);
+        assert_eq!(fit["diagnostics"]["verdict"], scenario.correlation.verdict.as_str());
+        assert_eq!(fit["diagnostics"]["verdict_rests_on"], scenario.correlation.rests_on.as_str());
+        assert!(agree(&fit["diagnostics"]["verdict_value"], scenario.correlation.value));
+        for (told, fit) in scenario.treatments.iter().zip(fit["treatments"].as_array().unwrap()) {
+            assert_eq!(fit["treatment"], told.treatment.as_str());
+            for (study, fit) in [(told.mu, &fit["mu"]), (told.tau, &fit["tau"])] {
+                assert!(agree(&fit["median"], study.median) && agree(&fit["sd"], study.sd.unwrap()), "{fit} {study:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_effects_are_scored_as_fit_estimates_them() {
+    for scenario in study(1, 2).scenarios {
+        let experiments: Vec<_> = scenario.scenario.population().draw(1, 0).collect();
+        let truth = |row: &Value| {
+            let experiment = experiments.iter().find(|e| row["experiment_id"] == *e.experiment_id).unwrap();
+            experiment.true_effects[experiment.variants.iter().position(|name| row["variant"] == **name).unwrap()]
+        };
+        let flags = ["correlated", "independent", "one-per-experiment"];
+        for (told, treatment) in scenario.treatments.iter().zip(flags) {
+            let fit = fit_of_simulated(scenario.scenario.as_str(), &["--treatment", treatment]);
+            let rows = fit["estimates"].as_array().unwrap();
+            let errors: f64 = rows.iter().map(|row| row["posterior_mean"].as_f64().unwrap() - truth(row)).sum();
+            assert!((errors / rows.len() as f64 - told.theta.bias).abs() < 1e-9, "{treatment}");
         }
     }
 }

@@ -235,23 +235,32 @@ pub enum Verdict {
     Material,
 }
 
-/// Where a measure of the correlation's effect becomes noticeable, and material.
+/// A measure of what the correlation does to the answers, on which a verdict can rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Measure {
+    /// `sqrt(DEFF)`: by how much the naive standard error of mu is too small.
+    SeRatio,
+    /// |shift of mu|, in posterior sds.
+    MuShift,
+    /// |shift of log tau|, in posterior sds.
+    LogTauShift,
+    /// The share of effects whose sign call flips.
+    SignFlipShare,
+}
+
+/// Where a measure becomes noticeable, and material.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Threshold {
     pub noticeable: f64,
     pub material: f64,
 }
 
-/// The thresholds of the verdict.
+/// The thresholds of the verdict, one for each [`Measure`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Thresholds {
-    /// Of `sqrt(DEFF)`: by how much the naive standard error of mu is too small.
     pub se_ratio: Threshold,
-    /// Of |shift of mu|, in posterior sds.
     pub mu_shift: Threshold,
-    /// Of |shift of log tau|, in posterior sds.
     pub log_tau_shift: Threshold,
-    /// Of the share of effects whose sign call flips.
     pub sign_flip_share: Threshold,
 }
 
@@ -268,17 +277,17 @@ impl Default for Thresholds {
 }
 
 impl Thresholds {
-    /// The verdict, and the name and value of the measure it rests on: the one that reaches farthest.
-    pub fn verdict(&self, diagnostics: &Diagnostics, pass: &BlockPass) -> (Verdict, &'static str, f64) {
+    /// The verdict, and the measure it rests on with its value: the one that reaches farthest.
+    pub fn verdict(&self, diagnostics: &Diagnostics, pass: &BlockPass) -> (Verdict, Measure, f64) {
         let measures = [
-            ("se_ratio", Some(pass.design_effect().sqrt()), self.se_ratio, 1.0),
-            ("mu_shift", diagnostics.mu_shift.map(f64::abs), self.mu_shift, 0.0),
-            ("log_tau_shift", diagnostics.log_tau_shift.map(f64::abs), self.log_tau_shift, 0.0),
-            ("sign_flip_share", Some(pass.sign_flip_share()), self.sign_flip_share, 0.0),
+            (Measure::SeRatio, Some(pass.design_effect().sqrt()), self.se_ratio, 1.0),
+            (Measure::MuShift, diagnostics.mu_shift.map(f64::abs), self.mu_shift, 0.0),
+            (Measure::LogTauShift, diagnostics.log_tau_shift.map(f64::abs), self.log_tau_shift, 0.0),
+            (Measure::SignFlipShare, Some(pass.sign_flip_share()), self.sign_flip_share, 0.0),
         ];
-        let mut worst = (Verdict::Negligible, "se_ratio", pass.design_effect().sqrt());
+        let mut worst = (Verdict::Negligible, Measure::SeRatio, pass.design_effect().sqrt());
         let mut reach = f64::NEG_INFINITY;
-        for (name, value, threshold, neutral) in measures {
+        for (measure, value, threshold, neutral) in measures {
             let Some(value) = value else { continue };
             let verdict = match value {
                 v if v > threshold.material => Verdict::Material,
@@ -287,11 +296,23 @@ impl Thresholds {
             };
             let farther = (value - neutral) / (threshold.material - neutral);
             if verdict > worst.0 || (verdict == worst.0 && farther > reach) {
-                worst = (verdict, name, value);
+                worst = (verdict, measure, value);
                 reach = farther;
             }
         }
         worst
+    }
+}
+
+impl Measure {
+    /// The measure's name in tables, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Measure::SeRatio => "se_ratio",
+            Measure::MuShift => "mu_shift",
+            Measure::LogTauShift => "log_tau_shift",
+            Measure::SignFlipShare => "sign_flip_share",
+        }
     }
 }
 

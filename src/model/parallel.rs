@@ -45,3 +45,19 @@ fn take<'a, T>(next: &AtomicUsize, chunks: &[&'a [T]]) -> Option<(usize, &'a [T]
 pub fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_on_many_threads_comes_back_in_order() {
+        let numbers: Vec<usize> = (0..100).collect();
+        let squares: Vec<usize> = numbers.iter().map(|i| i * i).collect();
+        for (chunk, threads) in [(1, 1), (1, 3), (7, 3), (1, 64), (1_000, 2)] {
+            let chunks = map_chunks(&numbers, chunk, threads, |chunk| chunk.iter().map(|i| i * i).collect::<Vec<_>>());
+            assert_eq!(chunks.concat(), squares, "chunks of {chunk} on {threads} threads");
+        }
+        assert_eq!(map_chunks(&numbers[..0], 1, 2, <[usize]>::len), [0; 0]);
+    }
+}

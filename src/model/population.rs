@@ -5,7 +5,7 @@ use super::best::{BestProbabilities, prob_best};
 use super::block::{Block, BlockError};
 use super::diagnostics::block::{BlockDiagnostics, set_q_values};
 use super::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
-use super::diagnostics::{BlockPass, Diagnostics, Thresholds, Verdict};
+use super::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
 use super::fit::{Distance, Fit, Method, Treatment};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::parallel::map_chunks;
@@ -166,7 +166,7 @@ pub struct Correlation {
     pub hausman_z: Option<f64>,
     pub verdict: Verdict,
     /// The measure that the verdict rests on, and its value.
-    pub rests_on: (&'static str, f64),
+    pub rests_on: (Measure, f64),
 }
 
 /// Everything that is said of one block.
@@ -249,9 +249,9 @@ impl Analysis {
             let [block_model, naive, _] = &likelihoods;
             let diagnostics =
                 Diagnostics::new((sketches.of(Treatment::Correlated), block_model, &correlated), (naive, &independent));
-            let (verdict, name, value) = request.thresholds.verdict(&diagnostics, &pass);
+            let (verdict, measure, value) = request.thresholds.verdict(&diagnostics, &pass);
             let hausman_z = pass.hausman_z(block_model, naive, tau * tau);
-            Correlation { diagnostics, pass, hausman_z, verdict, rests_on: (name, value) }
+            Correlation { diagnostics, pass, hausman_z, verdict, rests_on: (measure, value) }
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();

@@ -44,6 +44,9 @@ pub struct Population {
 /// One experiment as drawn: the raw effects beside the true ones, both of length n.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
+    pub experiment_id: String,
+    /// Names, one for each effect.
+    pub variants: Vec<String>,
     pub true_effects: Vec<f64>,
     pub effects: Vec<f64>,
     /// Of each treatment's mean.
@@ -99,7 +102,8 @@ impl Population {
     pub fn messages(&self, seed: u64) -> impl Iterator<Item = Message> + '_ {
         self.draw(seed, 0).enumerate().map(|(index, experiment)| {
             let completed_at = message::minutes_in(i64::try_from(index).unwrap_or(i64::MAX));
-            Message::Event(Event::new(message::experiment_id(index), 1, completed_at, vec![experiment.report()]))
+            let report = experiment.report();
+            Message::Event(Event::new(experiment.experiment_id, 1, completed_at, vec![report]))
         })
     }
 
@@ -130,7 +134,14 @@ impl Population {
             .iter()
             .map(|effect| draws.normal(*effect, treatment_variance.sqrt()) - control_error)
             .collect();
-        Experiment { true_effects, effects, treatment_variance, control_variance }
+        Experiment {
+            experiment_id: message::experiment_id(index),
+            variants: (0..variants).map(message::variant).collect(),
+            true_effects,
+            effects,
+            treatment_variance,
+            control_variance,
+        }
     }
 }
 
@@ -157,8 +168,8 @@ impl Experiment {
             effects: self
                 .effects
                 .iter()
-                .enumerate()
-                .map(|(i, &estimate)| Effect { variant: message::variant(i), estimate, variance: Some(variance) })
+                .zip(&self.variants)
+                .map(|(&estimate, variant)| Effect { variant: variant.clone(), estimate, variance: Some(variance) })
                 .collect(),
             control_variance: self.control_variance,
         }

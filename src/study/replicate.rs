@@ -1,40 +1,32 @@
 //! One draw of a scenario: its fits under the three treatments of correlation, and whether the correlation mattered.
 
 use super::performance::Score;
-use crate::model::block::{Block, BlockError};
-use crate::model::diagnostics::{BlockPass, Diagnostics, Thresholds, Verdict};
+use crate::history::DEFAULT_TREATMENT_SEED;
+use crate::model::block::BlockError;
+use crate::model::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
+use crate::model::fit::{Fit, Method, Treatment};
 use crate::model::likelihood::SketchLikelihood;
-use crate::model::posterior::quadrature::quadrature;
-use crate::model::posterior::{Posterior, PosteriorError, Summary};
+use crate::model::population::{Member, MemberError, Sketches};
+use crate::model::posterior::{PosteriorError, Summary};
 use crate::model::prior::Priors;
 use crate::model::shrinkage::{BlockPosterior, Estimate};
-use crate::model::sketch::{OutOfRange, Sketch};
+use crate::model::sketch::OutOfRange;
+use crate::population::chosen_variant;
 use crate::simulate::Experiment;
-
-/// How a fit treats the correlation between the variants of one experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Treatment {
-    /// The block as it is.
-    Correlated,
-    /// The off-diagonals dropped: the naive model.
-    Independent,
-    /// One variant of each experiment.
-    OnePerExperiment,
-}
 
 /// What one replicate came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicate {
     /// In the order of [`Treatment::ALL`].
-    pub fits: [Fit; 3],
+    pub fits: [ScoredFit; 3],
     pub verdict: Verdict,
     /// The measure that the verdict rests on, and its value.
-    pub rests_on: (&'static str, f64),
+    pub rests_on: (Measure, f64),
 }
 
-/// One treatment's fit.
+/// One treatment's fit, against the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Fit {
+pub struct ScoredFit {
     pub mu: Located,
     pub tau: Located,
     /// Of the effects that the treatment keeps, averaged.
@@ -55,6 +47,8 @@ pub enum StudyError {
     #[error(transparent)]
     Block(#[from] BlockError),
     #[error(transparent)]
+    Member(#[from] MemberError),
+    #[error(transparent)]
     Sketch(#[from] OutOfRange),
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
@@ -64,36 +58,11 @@ pub enum StudyError {
 
 /// A population under one treatment, with all that was fitted to it.
 struct Fitted {
-    blocks: Vec<Block>,
-    sketch: Sketch,
     likelihood: SketchLikelihood,
-    posterior: Posterior,
-    /// For each block those of its effects.
-    estimates: Vec<Vec<Estimate>>,
     fit: Fit,
-}
-
-impl Treatment {
-    /// Every treatment, in the order in which they are told.
-    pub const ALL: [Treatment; 3] = [Treatment::Correlated, Treatment::Independent, Treatment::OnePerExperiment];
-
-    /// The treatment's name in JSON and in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Treatment::Correlated => "correlated",
-            Treatment::Independent => "independent",
-            Treatment::OnePerExperiment => "one_per_experiment",
-        }
-    }
-
-    fn of(self, block: Block) -> Block {
-        match self {
-            Treatment::Correlated => block,
-            Treatment::Independent => block.independent(),
-            // Simulated variants are exchangeable: the first is as good as one that was drawn.
-            Treatment::OnePerExperiment => block.single(0),
-        }
-    }
+    /// For each block those of its effects that the treatment keeps.
+    estimates: Vec<Vec<Estimate>>,
+    scored: ScoredFit,
 }
 
 impl Replicate {
@@ -102,60 +71,74 @@ impl Replicate {
     /// # Errors
     /// Where they are too few for flat priors, or their numbers are none that a population takes.
     pub fn new(experiments: &[Experiment]) -> Result<Replicate, StudyError> {
-        let correlated = Fitted::new(Treatment::Correlated, experiments)?;
-        let independent = Fitted::new(Treatment::Independent, experiments)?;
-        let one_per_experiment = Fitted::new(Treatment::OnePerExperiment, experiments)?;
-        let (verdict, measure, value) = verdict(&correlated, &independent);
+        let mut sketches = Sketches::default();
+        let mut members = Vec::with_capacity(experiments.len());
+        for experiment in experiments {
+            let Experiment { experiment_id, variants, .. } = experiment;
+            let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, experiment_id, variants).unwrap_or(0);
+            let member = Member::new(experiment.block()?, chosen)?;
+            sketches.add(&member)?;
+            members.push(member);
+        }
+        let fitted = |treatment| Fitted::new(treatment, &sketches, &members, experiments);
+        let correlated = fitted(Treatment::Correlated)?;
+        let independent = fitted(Treatment::Independent)?;
+        let one_per_experiment = fitted(Treatment::OnePerExperiment)?;
+        let (verdict, measure, value) = verdict(&sketches, &members, &correlated, &independent);
         Ok(Replicate {
-            fits: [correlated.fit, independent.fit, one_per_experiment.fit],
+            fits: [correlated, independent, one_per_experiment].map(|fitted| fitted.scored),
             verdict,
             rests_on: (measure, value),
         })
     }
 }
 
-fn verdict(correlated: &Fitted, independent: &Fitted) -> (Verdict, &'static str, f64) {
-    let tau = correlated.fit.tau.median;
+fn verdict(
+    sketches: &Sketches,
+    members: &[Member],
+    correlated: &Fitted,
+    independent: &Fitted,
+) -> (Verdict, Measure, f64) {
+    let tau = correlated.scored.tau.median;
     let mut pass = BlockPass::default();
     let estimates = correlated.estimates.iter().zip(&independent.estimates);
-    for (block, (estimates, naive)) in correlated.blocks.iter().zip(estimates) {
-        pass.add(block, tau * tau, estimates, naive);
+    for (member, (estimates, naive)) in members.iter().zip(estimates) {
+        pass.add(member.block(), tau * tau, estimates, naive);
     }
     let diagnostics = Diagnostics::new(
-        (&correlated.sketch, &correlated.likelihood, &correlated.posterior),
-        (&independent.likelihood, &independent.posterior),
+        (sketches.of(Treatment::Correlated), &correlated.likelihood, &correlated.fit.posterior),
+        (&independent.likelihood, &independent.fit.posterior),
     );
     Thresholds::default().verdict(&diagnostics, &pass)
 }
 
 impl Fitted {
-    fn new(treatment: Treatment, experiments: &[Experiment]) -> Result<Fitted, StudyError> {
-        let mut sketch = Sketch::new();
-        let mut blocks = Vec::with_capacity(experiments.len());
-        for experiment in experiments {
-            let block = treatment.of(experiment.block()?);
-            sketch.add(&block.components()?)?;
-            blocks.push(block);
-        }
-        let likelihood = SketchLikelihood::new(&sketch);
-        let posterior = quadrature(&likelihood, &Priors::default())?;
+    fn new(
+        treatment: Treatment,
+        sketches: &Sketches,
+        members: &[Member],
+        experiments: &[Experiment],
+    ) -> Result<Fitted, StudyError> {
+        let likelihood = SketchLikelihood::new(sketches.of(treatment));
+        let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)?;
 
-        let mut estimates = Vec::with_capacity(blocks.len());
+        let mut estimates = Vec::with_capacity(members.len());
         let mut scores = Vec::new();
-        for (block, experiment) in blocks.iter().zip(experiments) {
-            let shrunk = BlockPosterior::new(block, &posterior.nodes);
-            let of_block: Vec<Estimate> = (0..block.len()).map(|i| shrunk.estimate(i)).collect();
-            for (i, (estimate, &truth)) in of_block.iter().zip(&experiment.true_effects).enumerate() {
+        for (member, experiment) in members.iter().zip(experiments) {
+            let shrunk = BlockPosterior::new(&member.treated(treatment), &fit.nodes);
+            let kept = member.variants(treatment);
+            let of_block: Vec<Estimate> = (0..kept.len()).map(|i| shrunk.estimate(i)).collect();
+            for (i, (estimate, &truth)) in of_block.iter().zip(&experiment.true_effects[kept]).enumerate() {
                 scores.push(Score::new(estimate.mean, shrunk.intervals(i, estimate).ci95, truth));
             }
             estimates.push(of_block);
         }
-        let fit = Fit {
-            mu: Located::new(&posterior.mu).ok_or(StudyError::NoQuantiles)?,
-            tau: Located::new(&posterior.tau).ok_or(StudyError::NoQuantiles)?,
+        let scored = ScoredFit {
+            mu: Located::new(&fit.posterior.mu).ok_or(StudyError::NoQuantiles)?,
+            tau: Located::new(&fit.posterior.tau).ok_or(StudyError::NoQuantiles)?,
             theta: Score::mean(&scores),
         };
-        Ok(Fitted { blocks, sketch, likelihood, posterior, estimates, fit })
+        Ok(Fitted { likelihood, fit, estimates, scored })
     }
 }
 

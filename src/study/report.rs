@@ -3,8 +3,9 @@
 use serde::{Serialize, Serializer};
 
 use super::performance::{Performance, Score};
-use super::replicate::{Fit, Located, Replicate, Treatment};
-use crate::model::diagnostics::Verdict;
+use super::replicate::{Located, Replicate, ScoredFit};
+use crate::model::diagnostics::{Measure, Verdict};
+use crate::model::fit::Treatment;
 use crate::simulate::Scenario;
 
 /// What the study found, scenario by scenario.
@@ -40,7 +41,8 @@ pub struct Correlation {
     /// Of the first replicate, as are the measure that it rests on and that measure's value.
     #[serde(serialize_with = "verdict_name")]
     pub verdict: Verdict,
-    pub rests_on: &'static str,
+    #[serde(serialize_with = "measure_name")]
+    pub rests_on: Measure,
     pub value: f64,
     /// How many replicates came to each verdict.
     pub replicates: VerdictCounts,
@@ -80,7 +82,7 @@ impl ScenarioReport {
         let population = scenario.population();
         let truth = Truth { mu: population.mu, tau: population.tau };
         let treatments = Treatment::ALL.into_iter().enumerate().map(|(i, treatment)| {
-            let fits: Vec<Fit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
+            let fits: Vec<ScoredFit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
             TreatmentReport::new(treatment, &fits, truth)
         });
         ScenarioReport {
@@ -112,8 +114,8 @@ impl Correlation {
 }
 
 impl TreatmentReport {
-    fn new(treatment: Treatment, fits: &[Fit], truth: Truth) -> TreatmentReport {
-        let parameter = |of: fn(&Fit) -> Located, truth| {
+    fn new(treatment: Treatment, fits: &[ScoredFit], truth: Truth) -> TreatmentReport {
+        let parameter = |of: fn(&ScoredFit) -> Located, truth| {
             let located: Vec<Located> = fits.iter().map(of).collect();
             ParameterReport::new(&located, truth)
         };
@@ -140,6 +142,10 @@ fn scenario_name<S: Serializer>(scenario: &Scenario, serializer: S) -> Result<S:
 
 fn treatment_name<S: Serializer>(treatment: &Treatment, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(treatment.as_str())
+}
+
+fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(measure.as_str())
 }
 
 fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {

@@ -224,7 +224,7 @@ impl DiagnosticsDocument {
     fn add_correlation(&mut self, correlation: &Correlation) {
         let Correlation { diagnostics, pass, hausman_z, verdict, rests_on } = correlation;
         self.verdict = Some(verdict.as_str());
-        self.verdict_rests_on = Some(rests_on.0);
+        self.verdict_rests_on = Some(rests_on.0.as_str());
         self.verdict_value = Some(rests_on.1);
         self.design_effect = Some(pass.design_effect());
         self.information = Some(diagnostics.information);

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
+use crate::model::fit::Treatment;
 use crate::simulate::Scenario;
 use crate::study::performance::Performance;
 use crate::study::report::{Correlation, ParameterReport, ScenarioReport, TreatmentReport};
-use crate::study::{Report, Treatment};
+use crate::study::Report;
 
 /// Writes the report as tables, two for each scenario.
 pub fn table(report: &Report, out: &mut impl Write) -> io::Result<()> {
@@ -55,7 +56,7 @@ fn correlation(correlation: &Correlation, replicates: usize, out: &mut impl Writ
     let Correlation { verdict, rests_on, value, replicates: counts } = correlation;
     let share = |count: usize| 100.0 * count as f64 / replicates as f64;
     let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
-    writeln!(out, "  Does correlation matter here? {} ({rests_on} {value:.3})", verdict.as_str())?;
+    writeln!(out, "  Does correlation matter here? {} ({} {value:.3})", verdict.as_str(), rests_on.as_str())?;
     writeln!(
         out,
         "  of all replicates {negligible:.1}% negligible, {noticeable:.1}% noticeable, {material:.1}% material"
