@@ -6,6 +6,8 @@ pub mod fit;
 pub mod schema;
 pub mod simulate;
 pub mod study;
+mod text;
+mod verdict;
 
 use std::io;
 use std::path::PathBuf;

@@ -1,8 +1,11 @@
 //! `shrinkd fit`: a file of events in, populations and shrunken estimates out; no server, no state.
 
 mod csv;
+mod estimates;
+mod findings;
 mod input;
 mod json;
+mod plot;
 mod report;
 mod table;
 
@@ -12,6 +15,7 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 
+use super::text;
 use super::{CliError, Format};
 use crate::model::diagnostics::Thresholds;
 use crate::model::fit::{Method, Treatment};
@@ -24,6 +28,8 @@ use report::Report;
 ///
 /// Reads events as NDJSON (one per line; revisions, retractions and accumulation count as they do in the worker), fits
 /// mu and tau of every metric x segment x scale, and prints the shrunken estimates.
+///
+/// The table is as wide as the terminal, from 80 to 100 columns; COLUMNS overrides that.
 ///
 /// What is refused is said on stderr, one line each: `line 12: non_positive_variance: ...`; the rest is fitted.
 #[derive(Debug, clap::Args)]
@@ -121,7 +127,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let report = Report::new(history, &request)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match args.format {
-        Format::Table => table::write(&mut out, &report)?,
+        Format::Table => table::write(&mut out, &report, text::width())?,
         Format::Json => json::write(&mut out, &report)?,
         Format::Csv => csv::write(&mut out, &report)?,
     }

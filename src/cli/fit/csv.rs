@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::json::{EstimateRow, for_each_effect};
+use super::estimates::{EstimateRow, for_each_effect};
 use super::report::Report;
 
 /// Writes a header and one row per effect.

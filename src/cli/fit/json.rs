@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 
+use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
 use crate::history::{Counts, Experiment};
 use crate::model::fit::{Distance, Treatment};
-use crate::model::population::{Analysis, BlockAnalysis, Correlation, EffectAnalysis, Member, Request};
+use crate::model::population::{Analysis, BlockAnalysis, Correlation, Request};
 use crate::model::posterior::{Posterior, Summary};
 use crate::population::PopulationName;
 
@@ -302,73 +303,5 @@ impl Serialize for Estimates<'_> {
             for_each_effect(self.fitted, analysis, self.treatment, |row| rows.serialize_element(&row))?;
         }
         rows.end()
-    }
-}
-
-/// One effect, raw and shrunk.
-#[derive(Serialize)]
-pub(super) struct EstimateRow<'a> {
-    pub(super) experiment_id: &'a str,
-    pub(super) variant: &'a str,
-    pub(super) revision: u64,
-    pub(super) raw_estimate: f64,
-    pub(super) raw_se: f64,
-    pub(super) posterior_mean: f64,
-    pub(super) posterior_sd: f64,
-    pub(super) ci80_low: f64,
-    pub(super) ci80_high: f64,
-    pub(super) ci95_low: f64,
-    pub(super) ci95_high: f64,
-    pub(super) prob_positive: f64,
-    pub(super) lfsr: f64,
-    pub(super) shrinkage_factor: f64,
-    pub(super) naive_posterior_mean: Option<f64>,
-    pub(super) predictive_z: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) prob_best: Option<f64>,
-}
-
-/// Calls `each` for every effect that the treatment estimates, by experiment and variant.
-pub(super) fn for_each_effect<'a, E>(
-    fitted: &'a FittedPopulation,
-    analysis: &'a Analysis,
-    treatment: Treatment,
-    mut each: impl FnMut(EstimateRow<'a>) -> Result<(), E>,
-) -> Result<(), E> {
-    let population = &fitted.population;
-    for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
-        for (i, (effect, variant)) in block.effects.iter().zip(member.variants(treatment)).enumerate() {
-            each(row(experiment, member, effect, variant, block.best.as_ref().map(|best| best.variants[i])))?;
-        }
-    }
-    Ok(())
-}
-
-fn row<'a>(
-    experiment: &'a Experiment,
-    member: &Member,
-    effect: &EffectAnalysis,
-    variant: usize,
-    prob_best: Option<f64>,
-) -> EstimateRow<'a> {
-    let EffectAnalysis { estimate, intervals, naive_mean, prediction } = *effect;
-    EstimateRow {
-        experiment_id: &experiment.experiment_id,
-        variant: &experiment.variants[variant],
-        revision: experiment.revision,
-        raw_estimate: member.block().effects()[variant],
-        raw_se: member.block().sampling_variance(variant).sqrt(),
-        posterior_mean: estimate.mean,
-        posterior_sd: estimate.sd,
-        ci80_low: intervals.ci80.0,
-        ci80_high: intervals.ci80.1,
-        ci95_low: intervals.ci95.0,
-        ci95_high: intervals.ci95.1,
-        prob_positive: estimate.prob_positive,
-        lfsr: estimate.lfsr(),
-        shrinkage_factor: estimate.shrinkage_factor,
-        naive_posterior_mean: naive_mean,
-        predictive_z: prediction.map(|prediction| prediction.z),
-        prob_best,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cli::CliError;
+use crate::cli::text::rounded;
 use crate::event::Refusal;
 use crate::history::{Counts, History, Population};
 use crate::model::fit::Treatment;
@@ -103,8 +104,9 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
             && let Some(scale) = scale.filter(|scale| (scale / data).ln().abs() > SCALE_WARNING.ln())
         {
             warnings.push(format!(
-                "the prior of {parameter} has scale {scale:e} where the effects are of the order of {data:.1e}: \
-                 priors are in the population's own unit"
+                "the prior of {parameter} has scale {scale:e} where the effects are of the order of {}: priors are in the \
+                 population's own unit",
+                rounded(data, 1)
             ));
         }
     }

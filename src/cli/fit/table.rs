@@ -1,8 +1,236 @@
-//! The fit for people.
+//! The fit for people: a block for each population, and what became of the messages.
+
 use std::io::{self, Write};
 
-use super::report::Report;
+use super::estimates::{EstimateRow, for_each_effect};
+use super::findings::findings;
+use super::plot;
+use super::report::{FittedPopulation, Report};
+use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
+use crate::model::fit::Treatment;
+use crate::model::population::{Analysis, Request};
+use crate::model::posterior::{Posterior, Summary};
+use crate::model::prior::{PriorMu, PriorTau, Priors};
 
-pub(super) fn write(out: &mut impl Write, _report: &Report) -> io::Result<()> {
-    writeln!(out)
+/// Corrections that are listed for each population.
+const CORRECTIONS: usize = 5;
+
+/// Columns that the names of an effect may take together before the sds go.
+const NAMES: usize = 24;
+
+/// Rows of a plot, and of a small one where there are more than a few populations.
+const PLOT: usize = 9;
+const SMALL_PLOT: usize = 5;
+const FEW: usize = 3;
+
+/// Sums of parts that are listed as pending.
+const PENDING: usize = 3;
+
+/// Writes the report in lines of at most `width` columns.
+pub(super) fn write(out: &mut impl Write, report: &Report, width: usize) -> io::Result<()> {
+    let mut page = Page::new(out, width);
+    let plot_rows = if report.populations.len() > FEW { SMALL_PLOT } else { PLOT };
+    for (name, fitted) in &report.populations {
+        page.sentence("", &name.to_string())?;
+        population(&mut page, fitted, &report.request, plot_rows)?;
+        page.blank()?;
+    }
+    if report.populations.is_empty() {
+        page.sentence("", "no result was accepted: there is no population to fit")?;
+    }
+    summary(&mut page, report)
+}
+
+fn population<W: Write>(
+    page: &mut Page<W>,
+    fitted: &FittedPopulation,
+    request: &Request,
+    plot_rows: usize,
+) -> io::Result<()> {
+    page.sentence("  ", &heading(fitted, request))?;
+    if let Ok(analysis) = &fitted.analysis {
+        page.blank()?;
+        let table = if request.method.is_point() { points } else { parameters };
+        page.columns(&table(fitted, analysis))?;
+    }
+    let findings = findings(fitted, request);
+    if !findings.is_empty() {
+        page.blank()?;
+    }
+    for (word, sentence) in findings {
+        page.sentence(&format!("  {word:<14}"), &sentence)?;
+    }
+    let Ok(analysis) = &fitted.analysis else { return Ok(()) };
+    let rows = effects(fitted, analysis, request.treatment)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    page.blank()?;
+    match rows.len() {
+        ..=CORRECTIONS => page.sentence("  ", "raw and shrunk effects")?,
+        count => page
+            .sentence("  ", &format!("the {CORRECTIONS} largest corrections of {}", counted(count as u64, "effect")))?,
+    }
+    page.columns(&corrections(&rows, page.width()))?;
+    page.blank()?;
+    plot::write(page, &rows, centre(&analysis.fit.posterior.mu), plot_rows)
+}
+
+fn heading(fitted: &FittedPopulation, request: &Request) -> String {
+    let status = match &fitted.analysis {
+        Ok(_) => format!("fitted by {}, {}", request.method.as_str(), label(request.treatment)),
+        Err(_) => "improper".to_owned(),
+    };
+    let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.treatment), "effect")];
+    let [experiments, effects] = sizes.map(|(count, noun)| counted(count, noun));
+    let priors = match request.priors {
+        _ if request.method.is_point() => String::new(),
+        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat } => "; flat priors".to_owned(),
+        Priors { mu, tau } => format!("; priors: mu {mu}, tau {tau}"),
+    };
+    format!("{status}; {experiments}, {effects}{priors}")
+}
+
+fn label(treatment: Treatment) -> &'static str {
+    match treatment {
+        Treatment::Correlated => "correlated",
+        Treatment::Independent => "independent",
+        Treatment::OnePerExperiment => "one per experiment",
+    }
+}
+
+/// mu and tau under the three treatments, and under the one asked for the next experiment's effect.
+fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
+    let columns = [text("  "), text("  "), number("  "), number("  "), number("  "), number(" to "), number("  ")];
+    let mut table = Columns::new(columns);
+    table.row(["", "", "median", "sd", "2.5%", "97.5%", "effects"]);
+    for (treatment, name, summary, digits) in by_treatment(analysis) {
+        let names = [name, label(treatment)].map(str::to_owned).into_iter();
+        table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(treatment))]));
+    }
+    let next = &analysis.fit.predictive;
+    table.row(
+        ["theta", "next experiment"].map(str::to_owned).into_iter().chain(numbers(next, digits([next].into_iter()))),
+    );
+    table
+}
+
+/// The same for a method that gives no more than a point.
+fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
+    let mut table = Columns::new([text("  "), text("  "), number("  "), number("  ")]);
+    table.row(["", "", "estimate", "effects"]);
+    for (treatment, name, summary, digits) in by_treatment(analysis) {
+        let [name, treatment_name] = [name, label(treatment)].map(str::to_owned);
+        table.row([name, treatment_name, digits.value(summary.mean), grouped(fitted.effects(treatment))]);
+    }
+    table
+}
+
+/// mu and tau, treatment by treatment, named where each begins, with the digits that they deserve.
+fn by_treatment(analysis: &Analysis) -> impl Iterator<Item = (Treatment, &'static str, &Summary, Digits)> {
+    const NONE: &Summary =
+        &Summary { mean: None, median: None, sd: None, q025: None, q25: None, q75: None, q975: None };
+    let parameters: [(&str, fn(&Posterior) -> &Summary); 2] = [("mu", |p| &p.mu), ("tau", |p| &p.tau)];
+    parameters.into_iter().flat_map(|(name, pick)| {
+        let summaries = analysis.posteriors.each_ref().map(|posterior| posterior.as_ref().map_or(NONE, pick));
+        let digits = digits(summaries.into_iter());
+        let names = [name, "", ""].into_iter();
+        Treatment::ALL
+            .into_iter()
+            .zip(names)
+            .zip(summaries)
+            .map(move |((treatment, name), s)| (treatment, name, s, digits))
+    })
+}
+
+/// Median, sd, 2.5% and 97.5%.
+fn numbers(summary: &Summary, digits: Digits) -> [String; 4] {
+    [digits.value(summary.median), digits.spread(summary.sd), digits.value(summary.q025), digits.value(summary.q975)]
+}
+
+fn centre(summary: &Summary) -> Option<f64> {
+    summary.median.or(summary.mean)
+}
+
+fn digits<'a>(summaries: impl Iterator<Item = &'a Summary> + Clone) -> Digits {
+    let spreads = summaries.clone().filter_map(|summary| summary.sd.or_else(|| Some(summary.q75? - summary.q25?)));
+    let shown = |summary: &Summary| [centre(summary), summary.sd, summary.q025, summary.q975];
+    Digits::for_all(spreads, summaries.flat_map(shown).flatten(), 3)
+}
+
+fn effects<'a>(
+    fitted: &'a FittedPopulation,
+    analysis: &'a Analysis,
+    treatment: Treatment,
+) -> io::Result<Vec<EstimateRow<'a>>> {
+    let mut rows = Vec::new();
+    for_each_effect(fitted, analysis, treatment, |row| {
+        rows.push(row);
+        io::Result::Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// The effects that shrinkage moved farthest. Where the page is too narrow for their names the sds go, of which the
+/// intervals tell.
+fn corrections(effects: &[EstimateRow<'_>], page: usize) -> Columns {
+    let mut rows: Vec<&EstimateRow<'_>> = effects.iter().collect();
+    let correction = |row: &EstimateRow<'_>| (row.raw_estimate - row.posterior_mean).abs();
+    rows.sort_by(|left, right| correction(right).total_cmp(&correction(left)));
+    rows.truncate(CORRECTIONS);
+    let with_sds = correction_columns(&rows, |_| true);
+    if with_sds.width(NAMES) > page { correction_columns(&rows, |header| header != "sd") } else { with_sds }
+}
+
+fn correction_columns(rows: &[&EstimateRow<'_>], is_shown: impl Fn(&str) -> bool) -> Columns {
+    type Cell = fn(&EstimateRow<'_>, Digits) -> String;
+    let fields: [(Column, &str, Cell); 10] = [
+        (text("  "), "experiment", |row, _| row.experiment_id.to_owned()),
+        (text("  "), "variant", |row, _| row.variant.to_owned()),
+        (number("  "), "raw", |row, digits| digits.value(row.raw_estimate)),
+        (number(" ± "), "se", |row, digits| digits.spread(row.raw_se)),
+        (number("  "), "shrunk", |row, digits| digits.value(row.posterior_mean)),
+        (number(" ± "), "sd", |row, digits| digits.spread(row.posterior_sd)),
+        (number("  "), "2.5%", |row, digits| digits.value(row.ci95_low)),
+        (number(" to "), "97.5%", |row, digits| digits.value(row.ci95_high)),
+        (number("  "), "P(>0)", |row, _| probability(row.prob_positive)),
+        (number("  "), "P(best)", |row, _| row.prob_best.map(probability).unwrap_or_default()),
+    ];
+    let is_best_known = rows.iter().any(|row| row.prob_best.is_some());
+    let fields = fields.iter().filter(|(_, header, _)| is_shown(header) && (is_best_known || *header != "P(best)"));
+
+    let shown =
+        |row: &&EstimateRow<'_>| [row.raw_estimate, row.raw_se, row.posterior_mean, row.ci95_low, row.ci95_high];
+    let digits = Digits::for_all(rows.iter().map(|row| row.posterior_sd), rows.iter().flat_map(shown), 2);
+    let mut table = Columns::new(fields.clone().map(|(column, ..)| *column));
+    table.row(fields.clone().map(|(_, header, _)| *header));
+    for row in rows {
+        table.row(fields.clone().map(|(.., cell)| cell(row, digits)));
+    }
+    table
+}
+
+fn summary<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
+    let counts = report.counts;
+    let tombstones = match counts.tombstones {
+        0 => String::new(),
+        tombstones => format!(" ({})", counted(tombstones, "tombstone")),
+    };
+    let told = format!(
+        "{}{tombstones}: {} accepted, {} duplicate, {} stale, {} pending, {} refused",
+        counted(counts.messages, "message"),
+        counted(counts.accepted, "result"),
+        grouped(counts.duplicates),
+        grouped(counts.stale),
+        grouped(counts.pending),
+        grouped(counts.refused)
+    );
+    page.sentence("", &told)?;
+    for (experiment, population, why) in report.pending.iter().take(PENDING) {
+        page.sentence("  ", &format!("still pending: {experiment} in {population}: {why}"))?;
+    }
+    match report.pending.len().saturating_sub(PENDING) {
+        0 => Ok(()),
+        more => page.sentence("  ", &format!("and {} more pending (see the JSON)", grouped(more as u64))),
+    }
 }

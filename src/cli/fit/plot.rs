@@ -1,0 +1,140 @@
+//! A forest plot in text: raw effects against shrunk ones on a common axis, mu through them.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr;
+
+use super::estimates::EstimateRow;
+use crate::cli::text::{Columns, Digits, Page, number, text};
+
+/// Columns that the names of an effect may take together.
+const NAMES: usize = 28;
+
+/// How far the axis goes beyond the intervals, on either side, to reach raw effects, as a share of its length.
+const BEYOND: f64 = 0.75;
+
+/// The axis has steps of a round length, about so many.
+const STEPS: f64 = 5.0;
+
+/// Plots at most `count` effects, evenly spread from the lowest raw one to the highest.
+pub(super) fn write<W: Write>(
+    page: &mut Page<W>,
+    effects: &[EstimateRow<'_>],
+    mu: Option<f64>,
+    count: usize,
+) -> io::Result<()> {
+    let rows = selection(effects, count);
+    let widest = |name: fn(&EstimateRow<'_>) -> usize| rows.iter().map(|row| name(row)).max().unwrap_or(0);
+    let names = widest(|row| row.experiment_id.width()) + widest(|row| row.variant.width());
+    let axis = Axis::new(&rows, mu, page.width() - names.min(NAMES) - 6);
+
+    let mut plot = Columns::new([text("  "), text("  "), number("  ")]);
+    let is_beyond = rows.iter().any(|row| !(axis.low..=axis.high).contains(&row.raw_estimate));
+    let beyond = if is_beyond { " (< > beyond)" } else { "" };
+    plot.row(["", "", &axis.line(&format!("o raw{beyond}    ● shrunk, ├─┤ its 95% interval    │ mu"))]);
+    for row in rows {
+        plot.row([row.experiment_id, row.variant, &axis.row(row, mu)]);
+    }
+    let [ticks, labels] = axis.scale();
+    plot.row(["", "", &ticks]);
+    plot.row(["", "", &labels]);
+    page.columns(&plot)
+}
+
+fn selection<'a, 'b>(effects: &'b [EstimateRow<'a>], count: usize) -> Vec<&'b EstimateRow<'a>> {
+    let mut rows: Vec<&EstimateRow<'_>> = effects.iter().collect();
+    rows.sort_by(|left, right| left.raw_estimate.total_cmp(&right.raw_estimate));
+    if rows.len() <= count {
+        return rows;
+    }
+    let last = (rows.len() - 1) as f64;
+    let ranks = (0..count).map(|i| (last * i as f64 / (count - 1) as f64).round() as usize);
+    ranks.filter_map(|rank| rows.get(rank).copied()).collect()
+}
+
+/// Where numbers are on a line of characters.
+struct Axis {
+    low: f64,
+    high: f64,
+    cells: usize,
+}
+
+impl Axis {
+    /// Holds every interval and mu, and the raw effects that are not too far from them.
+    fn new(rows: &[&EstimateRow<'_>], mu: Option<f64>, cells: usize) -> Axis {
+        let ends = rows.iter().flat_map(|row| [row.ci95_low, row.ci95_high]).chain(mu);
+        let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
+        let beyond = BEYOND * (high - low);
+        let (lowest, highest) = (low - beyond, high + beyond);
+        let raw = || rows.iter().map(|row| row.raw_estimate.clamp(lowest, highest));
+        let (low, high) = (raw().fold(low, f64::min), raw().fold(high, f64::max));
+        // All effects alike and certain: any length will do.
+        let margin = if high > low { 0.0 } else { 0.5 * if low == 0.0 { 1.0 } else { low.abs() } };
+        Axis { low: low - margin, high: high + margin, cells }
+    }
+
+    fn at(&self, x: f64) -> usize {
+        let last = (self.cells - 1) as f64;
+        (last * (x - self.low) / (self.high - self.low)).round().clamp(0.0, last) as usize
+    }
+
+    /// A text that is as long as the axis.
+    fn line(&self, text: &str) -> String {
+        format!("{text:<cells$}", cells = self.cells)
+    }
+
+    fn row(&self, row: &EstimateRow<'_>, mu: Option<f64>) -> String {
+        let (from, to) = (self.at(row.ci95_low), self.at(row.ci95_high));
+        let (shrunk, raw, mu) = (self.at(row.posterior_mean), self.at(row.raw_estimate), mu.map(|mu| self.at(mu)));
+        let mark = |cell: usize| match cell {
+            cell if cell == shrunk => '●',
+            cell if cell == raw => match row.raw_estimate {
+                raw if raw < self.low => '<',
+                raw if raw > self.high => '>',
+                _ => 'o',
+            },
+            cell if cell == from => '├',
+            cell if cell == to => '┤',
+            cell if Some(cell) == mu => {
+                if (from..to).contains(&cell) {
+                    '┼'
+                } else {
+                    '│'
+                }
+            }
+            cell if (from..to).contains(&cell) => '─',
+            _ => ' ',
+        };
+        (0..self.cells).map(mark).collect()
+    }
+
+    /// The axis with its ticks, and the numbers below them.
+    fn scale(&self) -> [String; 2] {
+        let step = round_step((self.high - self.low) / STEPS);
+        let ticks = (self.low / step).ceil() as i64..=(self.high / step).floor() as i64;
+        let numbers: Vec<f64> = ticks.map(|tick| tick as f64 * step).collect();
+        let largest = numbers.iter().fold(0.0, |largest: f64, number| largest.max(number.abs()));
+        let digits = Digits::new(step, largest, 1);
+
+        let mut line = vec!['─'; self.cells];
+        let mut labels = String::new();
+        for number in numbers {
+            let (at, label) = (self.at(number), digits.value(number));
+            if let Some(cell) = line.get_mut(at) {
+                *cell = '┬';
+            }
+            let start = at.saturating_sub(label.len() / 2).min(self.cells.saturating_sub(label.len()));
+            // Labels do not touch; of two that would, the first stands.
+            if labels.is_empty() || labels.len() < start {
+                labels = format!("{labels:<start$}{label}");
+            }
+        }
+        [line.into_iter().collect(), self.line(&labels)]
+    }
+}
+
+/// The least of 1, 2 and 5 times a power of ten that is not below `length`.
+fn round_step(length: f64) -> f64 {
+    let base = 10.0_f64.powf(length.log10().floor());
+    [1.0, 2.0, 5.0].map(|factor| factor * base).into_iter().find(|&step| step >= length).unwrap_or(10.0 * base)
+}
