@@ -9,6 +9,7 @@ use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::text;
 use super::{CliError, Format};
 use crate::study::Study;
 
@@ -56,7 +57,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
     let mut out = BufWriter::new(io::stdout().lock());
     match args.format {
-        Format::Table => render::table(&report, &mut out)?,
+        Format::Table => render::table(&report, &mut out, text::width())?,
         Format::Csv => render::csv(&report, &mut out)?,
         Format::Json => {
             serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;

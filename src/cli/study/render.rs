@@ -2,64 +2,110 @@
 
 use std::io::{self, Write};
 
+use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
+use crate::cli::verdict;
 use crate::model::fit::Treatment;
 use crate::simulate::Scenario;
-use crate::study::performance::Performance;
-use crate::study::report::{Correlation, ParameterReport, ScenarioReport, TreatmentReport};
 use crate::study::Report;
+use crate::study::performance::Performance;
+use crate::study::report::{Correlation, ScenarioReport, TreatmentReport};
 
-/// Writes the report as tables, two for each scenario.
-pub fn table(report: &Report, out: &mut impl Write) -> io::Result<()> {
-    for (i, scenario) in report.scenarios.iter().enumerate() {
-        if i > 0 {
-            writeln!(out)?;
-        }
-        writeln!(out, "{}: {}", scenario.scenario.as_str(), sentence(scenario.scenario))?;
-        writeln!(out, "{} experiments, {} effects\n", scenario.experiments, scenario.effects)?;
-        first_replicate(scenario, out)?;
-        writeln!(out)?;
-        performance(scenario, report.replicates, out)?;
-        writeln!(out)?;
-        correlation(&scenario.correlation, report.replicates, out)?;
+/// Decimals of mu, tau and theta: the scenarios have truths of the order of 1.
+const DECIMALS: usize = 3;
+
+const TRUE: &str = "True";
+
+/// Writes the report as tables, two for each scenario, with what they show.
+pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
+    let mut page = Page::new(out, width);
+    legend(&mut page, report)?;
+    for scenario in &report.scenarios {
+        page.blank()?;
+        let name = scenario.scenario.as_str();
+        let sizes = [(scenario.experiments, "experiment"), (scenario.effects, "effect")];
+        let [experiments, effects] = sizes.map(|(count, noun)| counted(count as u64, noun));
+        page.sentence("", &format!("{name}: {} ({experiments}, {effects})", sentence(scenario.scenario)))?;
+        page.blank()?;
+        page.columns(&first_replicate(scenario))?;
+        correlation(&mut page, &scenario.correlation, report.replicates)?;
+        page.blank()?;
+        page.columns(&performance(scenario, report.replicates))?;
     }
     Ok(())
 }
 
-fn first_replicate(scenario: &ScenarioReport, out: &mut impl Write) -> io::Result<()> {
-    writeln!(out, "  {:<20}{:>10}{:>9}{:>12}{:>9}", "", "mu median", "sd", "tau median", "sd")?;
-    let sd = |parameter: &ParameterReport| parameter.sd.map_or("-".to_owned(), |sd| format!("{sd:.4}"));
-    for TreatmentReport { treatment, mu, tau, .. } in &scenario.treatments {
-        let label = label(*treatment);
-        writeln!(out, "  {label:<20}{:>10.4}{:>9}{:>12.4}{:>9}", mu.median, sd(mu), tau.median, sd(tau))?;
-    }
-    writeln!(out, "  {:<20}{:>10.4}{:>9}{:>12.4}{:>9}", "True", scenario.truth.mu, "-", scenario.truth.tau, "-")
+fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
+    let drawn = format!(
+        "Each scenario is drawn {} (seed {}) and fitted with flat priors and the exact posterior. The effects of an \
+         experiment share the error of its control, which correlates them:",
+        counted(report.replicates as u64, "time"),
+        report.seed
+    );
+    page.sentence("", &drawn)?;
+    let mut rows = Columns::new([text("  "), text("  ")]);
+    rows.row([label(Treatment::Correlated), "models that"]);
+    rows.row([label(Treatment::Independent), "takes the effects for independent"]);
+    rows.row([label(Treatment::OnePerExperiment), "keeps one variant of each experiment"]);
+    rows.row([TRUE, "is what the data were drawn from"]);
+    page.columns(&rows)?;
+    page.sentence(
+        "",
+        "mu is the mean of the true effects, tau their sd, theta the effects themselves, all in the metric's own unit. \
+         The first replicate, the data that `shrinkd simulate` prints for the scenario and seed, shows the posterior \
+         medians and sds. Over all replicates, bias and RMSE are those of the posterior medians of mu and tau and the \
+         posterior means of theta; coverage is the share of 95% intervals that hold the truth; ± is the Monte-Carlo \
+         standard error.",
+    )
 }
 
-fn performance(scenario: &ScenarioReport, replicates: usize, out: &mut impl Write) -> io::Result<()> {
-    let title = format!("{replicates} replicate{}", if replicates == 1 { "" } else { "s" });
-    writeln!(out, "  {title:<20}{:<8}{:<19}{:<18}95% coverage", "", "bias", "RMSE")?;
+fn first_replicate(scenario: &ScenarioReport) -> Columns {
+    let mut table = Columns::new([text("  "), number("  "), number("  "), number("  "), number("  ")]);
+    table.row(["first replicate", "median of mu", "sd", "median of tau", "sd"]);
+    let digits = Digits::Decimals(DECIMALS);
+    for TreatmentReport { treatment, mu, tau, .. } in &scenario.treatments {
+        let numbers = [digits.value(mu.median), digits.spread(mu.sd), digits.value(tau.median), digits.spread(tau.sd)];
+        table.row([label(*treatment).to_owned()].into_iter().chain(numbers));
+    }
+    let [mu, tau] = [scenario.truth.mu, scenario.truth.tau].map(|truth| digits.value(truth));
+    table.row([TRUE, &mu, "", &tau]);
+    table
+}
+
+fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
+    let numbers = [number("  "), number(" ± ")].repeat(3);
+    let mut table = Columns::new([text("  "), text("  ")].into_iter().chain(numbers));
+    table.row([&*counted(replicates as u64, "replicate"), "", "bias", "", "RMSE", "", "coverage"]);
+    let digits = Digits::Decimals(DECIMALS);
+    let percent = Digits::Decimals(1);
     for treatment in &scenario.treatments {
         let mut label = label(treatment.treatment);
         for (parameter, performance) in parameters(treatment) {
-            let Performance { bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse } = performance;
-            let bias = format!("{bias:+.4}{}", plus_minus(*bias_mcse, 4));
-            let rmse = format!("{rmse:.4}{}", plus_minus(*rmse_mcse, 4));
-            let coverage = format!("{:5.1}%{}", 100.0 * coverage, plus_minus(coverage_mcse.map(|e| 100.0 * e), 1));
-            writeln!(out, "  {label:<20}{parameter:<7}{bias:<18} {rmse:<18}{coverage}")?;
+            let Performance { bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse } = *performance;
+            let error = |digits: Digits, error: Option<f64>| error.map_or(String::new(), |error| digits.value(error));
+            table.row([
+                label.to_owned(),
+                parameter.to_owned(),
+                digits.value(bias),
+                error(digits, bias_mcse),
+                digits.value(rmse),
+                error(digits, rmse_mcse),
+                format!("{}%", percent.value(100.0 * coverage)),
+                error(percent, coverage_mcse.map(|error| 100.0 * error)),
+            ]);
             label = "";
         }
     }
-    Ok(())
+    table
 }
 
-fn correlation(correlation: &Correlation, replicates: usize, out: &mut impl Write) -> io::Result<()> {
+fn correlation<W: Write>(page: &mut Page<W>, correlation: &Correlation, replicates: usize) -> io::Result<()> {
     let Correlation { verdict, rests_on, value, replicates: counts } = correlation;
-    let share = |count: usize| 100.0 * count as f64 / replicates as f64;
+    let share = |count: usize| percent(count as f64 / replicates as f64);
     let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
-    writeln!(out, "  Does correlation matter here? {} ({} {value:.3})", verdict.as_str(), rests_on.as_str())?;
-    writeln!(
-        out,
-        "  of all replicates {negligible:.1}% negligible, {noticeable:.1}% noticeable, {material:.1}% material"
+    page.sentence("  Does correlation matter? ", &verdict::clause(*verdict, (*rests_on, *value)))?;
+    page.sentence(
+        "  In all replicates: ",
+        &format!("negligible in {negligible}, noticeable in {noticeable}, material in {material}"),
     )
 }
 
@@ -97,10 +143,6 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
 
 fn parameters(treatment: &TreatmentReport) -> [(&'static str, &Performance); 3] {
     [("mu", &treatment.mu.performance), ("tau", &treatment.tau.performance), ("theta", &treatment.theta)]
-}
-
-fn plus_minus(error: Option<f64>, digits: usize) -> String {
-    error.map_or(String::new(), |error| format!(" ±{error:.digits$}"))
 }
 
 fn label(treatment: Treatment) -> &'static str {
