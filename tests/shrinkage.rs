@@ -40,9 +40,8 @@ fn solve(mut m: Vec<Vec<f64>>, mut y: Vec<f64>) -> Vec<f64> {
         y.swap(k, pivot);
         for i in k + 1..n {
             let factor = m[i][k] / m[k][k];
-            for j in k..n {
-                m[i][j] -= factor * m[k][j];
-            }
+            let pivot_row = m[k].clone();
+            m[i].iter_mut().zip(&pivot_row).skip(k).for_each(|(x, y)| *x -= factor * y);
             y[i] -= factor * y[k];
         }
     }

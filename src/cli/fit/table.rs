@@ -130,8 +130,9 @@ fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
 fn by_treatment(analysis: &Analysis) -> impl Iterator<Item = (Treatment, &'static str, &Summary, Digits)> {
     const NONE: &Summary =
         &Summary { mean: None, median: None, sd: None, q025: None, q25: None, q75: None, q975: None };
-    let parameters: [(&str, fn(&Posterior) -> &Summary); 2] = [("mu", |p| &p.mu), ("tau", |p| &p.tau)];
-    parameters.into_iter().flat_map(|(name, pick)| {
+    let mu: fn(&Posterior) -> &Summary = |posterior| &posterior.mu;
+    let tau: fn(&Posterior) -> &Summary = |posterior| &posterior.tau;
+    [("mu", mu), ("tau", tau)].into_iter().flat_map(|(name, pick)| {
         let summaries = analysis.posteriors.each_ref().map(|posterior| posterior.as_ref().map_or(NONE, pick));
         let digits = digits(summaries.into_iter());
         let names = [name, "", ""].into_iter();
