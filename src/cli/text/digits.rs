@@ -14,11 +14,11 @@ const NOTHING: &str = "-";
 
 impl Digits {
     /// Digits for numbers up to `largest` in size: `significant` ones in numbers of the size of `typical`, and no more in
-    /// all than that and four, so that columns have a bounded width. What is all below 1/1000 or reaches a million has an
+    /// all than that and four, so that columns have a bounded width. What is all below 1/10,000 or reaches a million has an
     /// exponent.
     pub(in crate::cli) fn new(typical: f64, largest: f64, significant: usize) -> Digits {
         let Some(order) = order(largest) else { return Digits::Decimals(significant.saturating_sub(1)) };
-        if !(-3..6).contains(&order) {
+        if !(-4..6).contains(&order) {
             return Digits::Exponent(significant.saturating_sub(1));
         }
         let whole = usize::try_from(order).unwrap_or(0) + 1;
