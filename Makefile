@@ -21,7 +21,7 @@ test: lint ## Formatting, lints and every test, the examples in the documentatio
 	$(CARGO) test --locked
 
 bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
-	$(CARGO) bench --locked
+	$(CARGO) bench --locked --bench speed
 
 check: lint doc ## What is judged without running anything: formatting, lints, documentation
 
