@@ -117,12 +117,10 @@ fn predictive(nodes: &[Node], (has_mean, has_sd): (bool, bool)) -> Summary {
         sd: (node.mu_variance + node.tau * node.tau).sqrt(),
     };
     let parts: Vec<Part> = nodes.iter().map(part).collect();
-    if parts.is_empty() {
-        return Summary::default();
-    }
+    let Some(middle) = normal::middle(&parts) else { return Summary::default() };
     let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
     let sd = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum::<f64>().sqrt();
-    let at = |z: f64| Some(normal::mixture_quantile(&parts, z, mean + z * sd));
+    let at = |z: f64| Some(normal::mixture_quantile(&parts, z, middle.mean + z * middle.sd));
     Summary {
         mean: has_mean.then_some(mean),
         sd: has_sd.then_some(sd),

@@ -16,6 +16,10 @@ use crate::model::prior::Priors;
 /// How near a condensed rule comes to the full one: in probabilities, and in posterior sds of an effect's mean.
 const TOLERANCE: f64 = 1e-8;
 
+/// Degrees are tried below this: where so many are not enough (heavy tails), the population is so small that all of its
+/// nodes cost less than the search for fewer.
+const MOST: usize = 32;
+
 /// The fewest nodes that give every effect what the posterior's own `nodes` give it, to 1e-8 on a set of probes: one
 /// effect for every two octaves of sampling variance between the smallest and the largest, at 0, 1 and 3 standard
 /// deviations of the predictive distribution, the probability that it is above its median and above its 98th centile.
@@ -23,9 +27,11 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
     let axis = Axis::new(likelihood, priors);
     let probes = Probe::set(likelihood, nodes);
     let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(nodes)).collect();
+    let mut lanczos = Lanczos::new(nodes.iter().map(|node| (axis.x(node.tau), node.weight)));
     let mut degree = 6;
-    while degree < nodes.len() {
-        if let Some(condensed) = gauss(&axis, nodes, degree) {
+    while degree < nodes.len().min(MOST) && lanczos.extend(degree) {
+        if let Some(condensed) = lanczos.gauss(degree) {
+            let condensed: Vec<Node> = condensed.into_iter().map(|(x, weight)| axis.node(x, weight)).collect();
             let is_near = probes.iter().zip(&full).all(|(probe, full)| {
                 let summary = probe.summary(&condensed);
                 summary.iter().zip(full).all(|(x, y)| (x - y).abs() <= TOLERANCE)
@@ -39,48 +45,58 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
     nodes.to_vec()
 }
 
-/// The Gauss rule with this many nodes.
-fn gauss<L: Likelihood>(axis: &Axis<'_, L>, nodes: &[Node], degree: usize) -> Option<Vec<Node>> {
-    let x: Vec<f64> = nodes.iter().map(|node| axis.x(node.tau)).collect();
-    let (diagonal, off_diagonal) = lanczos(&x, nodes, degree)?;
-    let jacobi = Mat::from_fn(degree, degree, |i, j| match i.abs_diff(j) {
-        0 => diagonal[i],
-        1 => off_diagonal[i.min(j)],
-        _ => 0.0,
-    });
-    let eigen = jacobi.self_adjoint_eigen(Side::Lower).ok()?;
-    let (x, directions) = (eigen.S().column_vector(), eigen.U());
-    let weights = (0..degree).map(|j| directions[(0, j)] * directions[(0, j)]);
-    Some(weights.enumerate().map(|(j, weight)| axis.node(x[j].max(0.0), weight)).collect())
+/// The Lanczos process on a discrete measure: the recurrence of the polynomials that are orthogonal under it, each
+/// orthogonalised against all before it.
+struct Lanczos {
+    x: Vec<f64>,
+    basis: Vec<Vec<f64>>,
+    diagonal: Vec<f64>,
+    off_diagonal: Vec<f64>,
 }
 
-/// The recurrence coefficients of the polynomials that are orthogonal under the nodes' weights, every step
-/// orthogonalised against all before it.
-fn lanczos(x: &[f64], nodes: &[Node], degree: usize) -> Option<(Vec<f64>, Vec<f64>)> {
-    let mut basis: Vec<Vec<f64>> = vec![nodes.iter().map(|node| node.weight.sqrt()).collect()];
-    let (mut diagonal, mut off_diagonal) = (Vec::with_capacity(degree), Vec::with_capacity(degree));
-    for k in 0..degree {
-        let current = &basis[k];
-        let mut next: Vec<f64> = current.iter().zip(x).map(|(q, x)| q * x).collect();
-        diagonal.push(dot(&next, current));
-        for _ in 0..2 {
-            for earlier in &basis {
-                let overlap = dot(&next, earlier);
-                next.iter_mut().zip(earlier).for_each(|(y, q)| *y -= overlap * q);
+impl Lanczos {
+    /// From points, ascending, and their weights.
+    fn new(measure: impl Iterator<Item = (f64, f64)>) -> Lanczos {
+        let (x, first) = measure.map(|(x, weight)| (x, weight.sqrt())).unzip();
+        Lanczos { x, basis: vec![first], diagonal: Vec::new(), off_diagonal: Vec::new() }
+    }
+
+    /// Goes on to this degree; false where the measure has no more distinguishable points.
+    fn extend(&mut self, degree: usize) -> bool {
+        while self.diagonal.len() < degree {
+            let Some(current) = self.basis.last() else { return false };
+            let mut next: Vec<f64> = current.iter().zip(&self.x).map(|(q, x)| q * x).collect();
+            let diagonal = dot(&next, current);
+            for _ in 0..2 {
+                for earlier in &self.basis {
+                    let overlap = dot(&next, earlier);
+                    next.iter_mut().zip(earlier).for_each(|(y, q)| *y -= overlap * q);
+                }
             }
-        }
-        let norm = dot(&next, &next).sqrt();
-        if k + 1 < degree {
-            // The measure has no more than k + 1 distinguishable points.
-            if norm.is_nan() || norm <= 1e-14 * x.last()?.abs() {
-                return None;
+            let norm = dot(&next, &next).sqrt();
+            let is_distinguishable = self.x.last().is_some_and(|last| norm > 1e-14 * last.abs());
+            if !is_distinguishable {
+                return false;
             }
             next.iter_mut().for_each(|y| *y /= norm);
-            off_diagonal.push(norm);
-            basis.push(next);
+            self.diagonal.push(diagonal);
+            self.off_diagonal.push(norm);
+            self.basis.push(next);
         }
+        true
     }
-    Some((diagonal, off_diagonal))
+
+    /// The Gauss rule of a degree that has been reached: points, at least 0, and weights.
+    fn gauss(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
+        let jacobi = Mat::from_fn(degree, degree, |i, j| match i.abs_diff(j) {
+            0 => self.diagonal[i],
+            1 => self.off_diagonal[i.min(j)],
+            _ => 0.0,
+        });
+        let eigen = jacobi.self_adjoint_eigen(Side::Lower).ok()?;
+        let (x, directions) = (eigen.S().column_vector(), eigen.U());
+        Some((0..degree).map(|j| (x[j].max(0.0), directions[(0, j)] * directions[(0, j)])).collect())
+    }
 }
 
 fn dot(x: &[f64], y: &[f64]) -> f64 {

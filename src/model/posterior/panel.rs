@@ -76,14 +76,16 @@ impl Panel {
     }
 
     /// Whether the panel is resolved, for a total mass of which it holds `mass`: the polynomial through the log density
-    /// to 1e-9 of the whole, and the integral, whose error is some square of the interpolation's, to 1e-10.
-    pub(super) fn is_resolved(&self, mass: f64, total: f64) -> bool {
+    /// to 1e-9 of the whole, and the integral, whose error is some square of the interpolation's, to 1e-10; or both to the
+    /// noise of the log density, where that is more.
+    pub(super) fn is_resolved(&self, mass: f64, total: f64, noise: f64) -> bool {
         let last = |values: &[f64; NODES]| {
             let coefficient = |row: &[f64; NODES]| row.iter().zip(values).map(|(w, x)| w * x).sum::<f64>().abs();
             RULE.last_coefficients.iter().map(coefficient).fold(0.0, f64::max)
         };
         let density = self.log_density.map(f64::exp);
-        last(&self.log_density) * mass <= 1e-9 * total && last(&density) * (self.high - self.low) <= 1e-5 * total
+        last(&self.log_density) * mass <= noise.max(1e-9) * total
+            && last(&density) * (self.high - self.low) <= noise.max(1e-5) * total
     }
 
     /// The mass below `x` within the panel.

@@ -7,8 +7,9 @@
 //! exponential one and leaves a pile-up at tau = 0 as smooth as any other place. Panels begin at 0, so that odd
 //! functions of tau (its mean, its distribution function) have no kink inside one.
 //!
-//! **Promise**: means, medians, quantiles within 1e-7 posterior sd, sds to 1e-7, log evidence to 1e-8, wherever they
-//! exist; for up to 2^40 effects, down to three, up to 1e4 standard errors from 0.
+//! **Promise**: means, medians and quantiles within 1e-7 posterior sd, sds to 1e-7, log evidence to 1e-8, wherever they
+//! exist, from one effect to 10 million, up to 1e4 standard errors from 0. Beyond that the rounding of a log likelihood
+//! that large is added, some 1e-15 for each effect.
 
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
@@ -40,7 +41,12 @@ pub(super) struct Axis<'a, L> {
     scale: f64,
     /// Beyond this t the density only falls: above every lambda and the mean square of the effects.
     far: f64,
+    /// What rounding may do to the log density: no panel is halved in search of more.
+    noise: f64,
 }
+
+/// Rounding error of a log density, per effect.
+const NOISE: f64 = 16.0 * f64::EPSILON;
 
 /// What one walk along the axis finds.
 struct Scan {
@@ -84,6 +90,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             effects: likelihood.effects(),
             scale,
             far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square,
+            noise: NOISE * likelihood.effects() as f64,
         }
     }
 
@@ -235,7 +242,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             let Panel { low, high, .. } = candidate.panel;
             let mass: f64 = candidate.masses.iter().sum();
             let is_narrow = high - low < 1e-6 * width;
-            if is_narrow || candidate.panel.is_resolved(mass, total) {
+            if is_narrow || candidate.panel.is_resolved(mass, total, self.noise) {
                 resolved.push(candidate);
                 continue;
             }
@@ -306,7 +313,9 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
             .collect();
         let sd = priors.mu_moment_exists(self.effects, 2).then(|| variance.sqrt());
-        let at = |z: f64| Some(normal::mixture_quantile(&parts, z, mean + z * variance.sqrt()));
+        // The nodes' means hardly differ, and where the variance is large or infinite it is no guide.
+        let middle = normal::middle(&parts);
+        let at = |z: f64| middle.map(|part| normal::mixture_quantile(&parts, z, part.mean + z * part.sd));
         let summary = Summary {
             mean: priors.mu_moment_exists(self.effects, 1).then_some(mean),
             sd,
@@ -338,10 +347,11 @@ fn quantile(panels: &[Resolved], mass: f64) -> f64 {
             } else {
                 low = x;
             }
-            let step = -excess / panel.density(x);
-            let proposal = x + step;
-            let next = if proposal > low && proposal < high { proposal } else { 0.5 * (low + high) };
-            if (next - x).abs() <= 1e-14 * next || next == x {
+            let proposal = x - excess / panel.density(x);
+            let is_within = proposal > low && proposal < high;
+            let next = if is_within { proposal } else { 0.5 * (low + high) };
+            // Newton squares the error: what a step of 1e-7 leaves is below rounding.
+            if (is_within && excess.abs() <= 1e-7 * mass) || next == x {
                 return next;
             }
             x = next;
