@@ -12,6 +12,7 @@ use shrinkd::event::decode;
 use shrinkd::history::{History, Population};
 use shrinkd::model::fit::{Distance, Fit, Method, Treatment};
 use shrinkd::model::likelihood::SketchLikelihood;
+use shrinkd::model::parallel::available_threads;
 use shrinkd::model::prior::Priors;
 
 /// Priors of mu and tau, as on the command line.
@@ -56,7 +57,9 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, Population)>, Box<dyn Error
             }
         }
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        populations.extend(history.into_populations()?.into_values().map(|population| (name.clone(), population)));
+        populations.extend(
+            history.into_populations(available_threads())?.into_values().map(|population| (name.clone(), population)),
+        );
     }
     Ok(populations)
 }

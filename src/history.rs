@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::event::{Event, Message, Refusal, ResultKey};
-use crate::ledger::{ExperimentLedger, Outcome};
+use crate::event::{Event, Measured, Message, Refusal, ResultKey};
+use crate::ledger::{CurrentBlock, ExperimentLedger, Outcome};
 use crate::model::population::{Member, MemberError, Sketches};
+use crate::model::sketch::OutOfRange;
 use crate::population::{PopulationName, chosen_variant};
 
 /// Seed of the choice of one variant per experiment.
@@ -52,10 +53,11 @@ pub struct Experiment {
 
 /// A block that stands in the ledger and does not fit its population, which measuring it should have found.
 #[derive(Debug, thiserror::Error)]
-#[error("experiment {experiment_id}: {source}")]
-pub struct UnfitBlock {
-    experiment_id: String,
-    source: MemberError,
+pub enum UnfitBlock {
+    #[error("experiment {experiment_id}: {source}")]
+    Member { experiment_id: String, source: MemberError },
+    #[error("population {population}: {source}")]
+    Sketch { population: PopulationName, source: OutOfRange },
 }
 
 impl History {
@@ -77,10 +79,7 @@ impl History {
     }
 
     fn apply(&mut self, event: Event) -> Vec<Refusal> {
-        let ledger = match self.experiments.get_mut(&event.experiment_id) {
-            Some(ledger) => ledger,
-            None => self.experiments.entry(event.experiment_id.clone()).or_default(),
-        };
+        let ledger = self.experiments.entry(event.experiment_id.clone()).or_default();
         let mut refusals = Vec::new();
         for outcome in ledger.apply(event).outcomes {
             match outcome {
@@ -108,23 +107,23 @@ impl History {
     ///
     /// # Errors
     /// [`UnfitBlock`], which measuring rules out.
-    pub fn into_populations(self) -> Result<BTreeMap<PopulationName, Population>, UnfitBlock> {
+    pub fn into_populations(self, threads: usize) -> Result<BTreeMap<PopulationName, Population>, UnfitBlock> {
         let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
         for (experiment_id, ledger) in self.experiments {
-            for (key, revision, measured) in ledger.blocks() {
-                let unfit = |source| UnfitBlock { experiment_id: experiment_id.clone(), source };
-                let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, &experiment_id, &measured.variants).unwrap_or(0);
-                let member = Member::new(measured.block.clone(), chosen).map_err(unfit)?;
-                let population = populations.entry(PopulationName::from(key.clone())).or_default();
-                population.sketches.add(&member).map_err(|error| unfit(error.into()))?;
+            let decision = ledger.decision().map(str::to_owned);
+            for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
+                let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, &experiment_id, &variants).unwrap_or(0);
+                let member = Member::new(block, chosen)
+                    .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
+                let population = populations.entry(PopulationName::from(key)).or_default();
                 population.members.push(member);
-                population.experiments.push(Experiment {
-                    experiment_id: experiment_id.clone(),
-                    revision,
-                    variants: measured.variants.clone(),
-                    decision: ledger.decision().map(str::to_owned),
-                });
+                let (experiment_id, decision) = (experiment_id.clone(), decision.clone());
+                population.experiments.push(Experiment { experiment_id, revision, variants, decision });
             }
+        }
+        for (name, population) in &mut populations {
+            population.sketches = Sketches::of_members(&population.members, threads)
+                .map_err(|source| UnfitBlock::Sketch { population: name.clone(), source })?;
         }
         Ok(populations)
     }

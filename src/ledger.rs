@@ -127,6 +127,11 @@ impl ExperimentLedger {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.revision, entry.estimate.as_ref().ok()?)))
     }
 
+    /// The same, taken out of the ledger.
+    pub fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock)> {
+        self.results.into_iter().filter_map(|(key, entry)| Some((key, entry.into_block()?)))
+    }
+
     /// The keys whose parts cannot be estimated yet, and why.
     pub fn pending(&self) -> impl Iterator<Item = (&ResultKey, &Refusal)> {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.estimate.as_ref().err()?)))

@@ -152,9 +152,9 @@ fn the_output_on_the_pages_is_what_the_commands_print() {
     let search_path = format!("{program_folder}:{}", std::env::var("PATH").unwrap_or_default());
     for page in Page::all() {
         for Shown { command, output } in shown(&page).into_iter().filter(|shown| !shown.output.is_empty()) {
-            let printed =
-                Command::new("sh").args(["-c", command]).env("PATH", &search_path).output().expect("a shell").stdout;
-            let printed = String::from_utf8(printed).expect("text");
+            let mut shell = Command::new("sh");
+            shell.args(["-c", command]).env("PATH", &search_path).env_remove("COLUMNS");
+            let printed = String::from_utf8(shell.output().expect("a shell").stdout).expect("text");
             let printed: Vec<&str> = printed.lines().map(str::trim_end).collect();
             let expected: Vec<&str> = output.iter().map(|line| line.trim_end()).collect();
             match expected.split_last() {

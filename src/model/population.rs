@@ -1,6 +1,8 @@
 //! A population: the blocks that share (mu, tau), their sketches under the three treatments of correlation, and
 //! everything that is said of them at once.
 
+use std::borrow::Cow;
+
 use super::best::{BestProbabilities, prob_best};
 use super::block::{Block, BlockError};
 use super::diagnostics::block::{BlockDiagnostics, set_q_values};
@@ -52,11 +54,11 @@ impl Member {
     }
 
     /// The block as a treatment sees it.
-    pub fn treated(&self, treatment: Treatment) -> Block {
+    pub fn treated(&self, treatment: Treatment) -> Cow<'_, Block> {
         match treatment {
-            Treatment::Correlated => self.block.clone(),
-            Treatment::Independent => self.block.independent(),
-            Treatment::OnePerExperiment => self.block.single(self.chosen),
+            Treatment::Correlated => Cow::Borrowed(&self.block),
+            Treatment::Independent => Cow::Owned(self.block.independent()),
+            Treatment::OnePerExperiment => Cow::Owned(self.block.single(self.chosen)),
         }
     }
 
@@ -89,6 +91,21 @@ pub struct Sketches {
 }
 
 impl Sketches {
+    /// The sketches of these members, added up in parts on several threads: how they are cut changes no bit.
+    ///
+    /// # Errors
+    /// As [`Sketches::add`].
+    pub fn of_members(members: &[Member], threads: usize) -> Result<Sketches, OutOfRange> {
+        let parts = map_chunks(members, CHUNK, threads, |members| {
+            let mut part = Sketches::default();
+            members.iter().try_for_each(|member| part.add(member)).map(|()| part)
+        });
+        parts.into_iter().try_fold(Sketches::default(), |mut total, part| {
+            total.merge(&part?);
+            Ok(total)
+        })
+    }
+
     /// Adds a block under every treatment.
     ///
     /// # Errors

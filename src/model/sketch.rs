@@ -273,8 +273,10 @@ fn shift_rounded(x: i128, bits: i32) -> i128 {
     (x + (1 << (bits - 1))) >> bits
 }
 
-/// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: the high and the low half of x in turn.
+/// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: what of x is above 2^62 and what is below in
+/// turn, each a product of two words.
+#[inline]
 fn times(x: i128, t: i64) -> i128 {
-    let (high, low) = ((x >> 64) as i64, x as u64);
-    ((i128::from(high) * i128::from(t)) << 2) + shift_rounded(i128::from(low) * i128::from(t), 62)
+    let (high, low) = ((x >> 62) as i64, x as i64 & ((1 << 62) - 1));
+    i128::from(high) * i128::from(t) + shift_rounded(i128::from(low) * i128::from(t), 62)
 }

@@ -72,7 +72,7 @@ struct PopulationDocument<'a> {
     predictive: SummaryDocument,
     treatments: Vec<TreatmentDocument>,
     diagnostics: DiagnosticsDocument,
-    blocks: Vec<BlockDocument<'a>>,
+    blocks: Blocks<'a>,
     estimates: Estimates<'a>,
 }
 
@@ -102,7 +102,7 @@ impl<'a> PopulationDocument<'a> {
             predictive: analysis.map(|analysis| SummaryDocument::from(&analysis.fit.predictive)).unwrap_or_default(),
             treatments: analysis.map(|analysis| treatments(fitted, analysis)).unwrap_or_default(),
             diagnostics: DiagnosticsDocument::new(fitted, analysis),
-            blocks: analysis.map(|analysis| blocks(fitted, analysis)).unwrap_or_default(),
+            blocks: Blocks { fitted, analysis },
             estimates: Estimates { fitted, analysis, treatment: request.treatment },
         }
     }
@@ -267,8 +267,8 @@ struct BlockDocument<'a> {
     prob_best_control: Option<f64>,
 }
 
-fn blocks<'a>(fitted: &'a FittedPopulation, analysis: &'a Analysis) -> Vec<BlockDocument<'a>> {
-    let document = |(experiment, block): (&'a Experiment, &BlockAnalysis)| {
+impl<'a> BlockDocument<'a> {
+    fn new(experiment: &'a Experiment, block: &BlockAnalysis) -> BlockDocument<'a> {
         let diagnostics = block.diagnostics.as_ref();
         BlockDocument {
             experiment_id: &experiment.experiment_id,
@@ -285,11 +285,24 @@ fn blocks<'a>(fitted: &'a FittedPopulation, analysis: &'a Analysis) -> Vec<Block
             within_q: diagnostics.and_then(|d| d.within_q),
             prob_best_control: block.best.as_ref().map(|best| best.control),
         }
-    };
-    fitted.population.experiments.iter().zip(&analysis.blocks).map(document).collect()
+    }
 }
 
-/// One row per effect, written without building a list of them.
+/// One row per block, written without building a list of them.
+struct Blocks<'a> {
+    fitted: &'a FittedPopulation,
+    analysis: Option<&'a Analysis>,
+}
+
+impl Serialize for Blocks<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let blocks = self.analysis.map(|analysis| analysis.blocks.as_slice()).unwrap_or_default();
+        let rows = self.fitted.population.experiments.iter().zip(blocks);
+        serializer.collect_seq(rows.map(|(experiment, block)| BlockDocument::new(experiment, block)))
+    }
+}
+
+/// One row per effect, likewise.
 struct Estimates<'a> {
     fitted: &'a FittedPopulation,
     analysis: Option<&'a Analysis>,

@@ -46,7 +46,8 @@ impl Report {
             .pending()
             .map(|(experiment, key, why)| (experiment.to_owned(), PopulationName::from(key.clone()), why.clone()))
             .collect();
-        let populations = history.into_populations().map_err(|error| CliError::Internal(error.to_string()))?;
+        let populations =
+            history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
         let fit = |population: Population| {
             let analysis = Analysis::new(&population.members, &population.sketches, request);
             let warnings = warnings(&population, request);

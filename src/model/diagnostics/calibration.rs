@@ -27,6 +27,8 @@ pub struct Prediction {
 pub struct LeaveOneOut<'a> {
     nodes: &'a [Node],
     terms: Vec<Terms>,
+    /// Log of each node's weight, less the log mass of the population there.
+    log_weights: Vec<f64>,
     centre: f64,
     effects: u64,
     priors: &'a Priors,
@@ -37,13 +39,17 @@ impl<'a> LeaveOneOut<'a> {
     /// From the population's likelihood, priors and posterior nodes.
     pub fn new(likelihood: &impl Likelihood, priors: &'a Priors, nodes: &'a [Node]) -> LeaveOneOut<'a> {
         let centre = likelihood.centre();
+        let mu_prior = MuPrior::new(priors.mu, centre);
+        let terms: Vec<Terms> = nodes.iter().map(|node| likelihood.at(node.tau * node.tau)).collect();
+        let log_weight = |(node, terms): (&Node, &Terms)| node.weight.ln() - Profile::new(terms, mu_prior).log_mass();
         LeaveOneOut {
             nodes,
-            terms: nodes.iter().map(|node| likelihood.at(node.tau * node.tau)).collect(),
+            log_weights: nodes.iter().zip(&terms).map(log_weight).collect(),
+            terms,
             centre,
             effects: likelihood.effects(),
             priors,
-            mu_prior: MuPrior::new(priors.mu, centre),
+            mu_prior,
         }
     }
 
@@ -54,16 +60,16 @@ impl<'a> LeaveOneOut<'a> {
         if !has_sd {
             return None;
         }
-        let without: Vec<(f64, f64, f64)> =
-            self.nodes.iter().zip(&self.terms).map(|(node, terms)| self.without(node, terms, components)).collect();
+        let mut without: Vec<(f64, f64, f64)> = (0..self.nodes.len()).map(|i| self.without(i, components)).collect();
         let highest = without.iter().map(|x| x.0).fold(f64::NEG_INFINITY, f64::max);
-        let total: f64 = without.iter().map(|x| (x.0 - highest).exp()).sum();
+        without.iter_mut().for_each(|x| x.0 = (x.0 - highest).exp());
+        let total: f64 = without.iter().map(|x| x.0).sum();
         let mut parts: Vec<Part> = Vec::with_capacity(self.nodes.len());
         let predictions = (0..block.len()).map(|i| {
             let effect = block.effects()[i];
             parts.clear();
-            parts.extend(self.nodes.iter().zip(&without).map(|(node, &(log_weight, mean, variance))| Part {
-                weight: (log_weight - highest).exp() / total,
+            parts.extend(self.nodes.iter().zip(&without).map(|(node, &(weight, mean, variance))| Part {
+                weight: weight / total,
                 mean,
                 sd: (variance + block.sampling_variance(i) + node.tau * node.tau).sqrt(),
             }));
@@ -74,8 +80,9 @@ impl<'a> LeaveOneOut<'a> {
         Some(predictions.collect())
     }
 
-    /// Log weight of a node, and mean and variance of mu there, once the components are left out.
-    fn without(&self, node: &Node, terms: &Terms, components: &[Component]) -> (f64, f64, f64) {
+    /// Log weight of node `i`, and mean and variance of mu there, once the components are left out.
+    fn without(&self, i: usize, components: &[Component]) -> (f64, f64, f64) {
+        let (node, terms) = (&self.nodes[i], &self.terms[i]);
         let own = block_terms(components, node.tau * node.tau, self.centre);
         let rest = Terms {
             log_det: terms.log_det - own.log_det,
@@ -84,8 +91,7 @@ impl<'a> LeaveOneOut<'a> {
             c: terms.c - own.c,
         };
         let rest = Profile::new(&rest, self.mu_prior);
-        let change = rest.log_mass() - Profile::new(terms, self.mu_prior).log_mass();
-        (node.weight.ln() + change, self.centre + rest.mean, 1.0 / rest.precision)
+        (self.log_weights[i] + rest.log_mass(), self.centre + rest.mean, 1.0 / rest.precision)
     }
 }
 
