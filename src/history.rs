@@ -98,7 +98,9 @@ impl History {
 
     /// The sums of parts that cannot be estimated yet: experiment, key, and why.
     pub fn pending(&self) -> impl Iterator<Item = (&str, &ResultKey, &Refusal)> {
-        self.experiments.iter().flat_map(|(experiment_id, ledger)| {
+        // Most histories never had any, and walking them for nothing costs a pass through all that they hold.
+        let experiments = (self.counts.pending > 0).then_some(&self.experiments);
+        experiments.into_iter().flatten().flat_map(|(experiment_id, ledger)| {
             ledger.pending().map(move |(key, refusal)| (experiment_id.as_str(), key, refusal))
         })
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,7 +13,7 @@ use crate::history::History;
 use crate::model::parallel::map_chunks;
 
 /// Bytes that are decoded at a time.
-const BATCH_BYTES: usize = 4 << 20;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// Reads all events of a file (`-` for stdin), saying on `refusals` what is refused, a line each. Empty lines are passed
 /// over.
@@ -31,13 +32,15 @@ pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Re
     let progress = progress(length);
     let mut history = History::default();
     let mut number = 0;
+    let mut text = Vec::with_capacity(BATCH_BYTES + MAX_MESSAGE_BYTES);
     loop {
-        let (lines, bytes) = batch(&mut reader).map_err(with_path)?;
+        let (lines, bytes) = batch(&mut reader, &mut text).map_err(with_path)?;
         if lines.is_empty() {
             break;
         }
         let decoded = map_chunks(&lines, 256, threads, |lines| {
-            lines.iter().map(|line| (!line.is_empty()).then(|| decode(line))).collect::<Vec<_>>()
+            let line = |line: &Range<usize>| (!line.is_empty()).then(|| decode(&text[line.clone()]));
+            lines.iter().map(line).collect::<Vec<_>>()
         });
         for message in decoded.into_iter().flatten() {
             number += 1;
@@ -52,26 +55,29 @@ pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Re
     Ok(history)
 }
 
-/// The next lines, without their ends, and how many bytes they took. Of a line too long to be a message only the
-/// beginning is kept, one byte more than is allowed: it is refused for its size.
-fn batch(reader: &mut dyn BufRead) -> io::Result<(Vec<Vec<u8>>, u64)> {
+/// Reads the next lines into `text`: where they lie there, without their ends, and how many bytes they took. Of a line too
+/// long to be a message only the beginning is kept, one byte more than is allowed: it is refused for its size.
+fn batch(reader: &mut dyn BufRead, text: &mut Vec<u8>) -> io::Result<(Vec<Range<usize>>, u64)> {
+    text.clear();
     let (mut lines, mut bytes) = (Vec::new(), 0);
     while bytes < BATCH_BYTES as u64 {
-        let mut line = Vec::with_capacity(256);
-        let mut read = reader.take(MAX_MESSAGE_BYTES as u64 + 1).read_until(b'\n', &mut line)? as u64;
+        let start = text.len();
+        let read = reader.take(MAX_MESSAGE_BYTES as u64 + 1).read_until(b'\n', text)?;
         if read == 0 {
             break;
         }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            if line.last() == Some(&b'\r') {
-                line.pop();
+        bytes += read as u64;
+        let line = &text[start..];
+        let end = match line.strip_suffix(b"\n") {
+            Some(line) => line.strip_suffix(b"\r").unwrap_or(line).len(),
+            None => {
+                if read > MAX_MESSAGE_BYTES {
+                    bytes += reader.skip_until(b'\n')? as u64;
+                }
+                read
             }
-        } else if line.len() > MAX_MESSAGE_BYTES {
-            read += reader.skip_until(b'\n')? as u64;
-        }
-        bytes += read;
-        lines.push(line);
+        };
+        lines.push(start..start + end);
     }
     Ok((lines, bytes))
 }
