@@ -1,6 +1,7 @@
 //! Two real data sets: what of them is taken, and what is refused for which reason.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -57,7 +58,9 @@ fn shared() -> PathBuf {
 fn of_the_asos_stream_exactly_the_results_without_a_variance_are_refused() {
     let data = shared().join("data");
     let Ok(csv) = std::fs::File::open(data.join("asos_digital_experiments_dataset.csv")) else {
-        println!("skipped: no ASOS data in {} (set SHRINKD_SHARED)", data.display());
+        // Written past the test harness, which would show the message of a passing test to nobody.
+        let mut stderr = std::io::stderr();
+        let _ = writeln!(stderr, "SKIPPED: no ASOS data in {} (set SHRINKD_SHARED)", data.display());
         return;
     };
     let stream = Command::new("python3")
