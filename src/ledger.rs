@@ -14,6 +14,7 @@
 //! - In a conflict the first to arrive stands. Results that an event does not mention, or is refused for, stay.
 //! - Retractions are statements like results: they are remembered, also for keys not seen yet.
 
+mod results;
 mod retraction;
 
 use std::cmp::Ordering;
@@ -21,14 +22,14 @@ use std::collections::BTreeMap;
 
 use crate::event::measure::{measure, merge_parts};
 use crate::event::{Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey};
+use results::Results;
 use retraction::{Retractions, Scope};
 
 /// The current state of one experiment: plain data, empty until its first event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExperimentLedger {
     /// The keys whose newest statement is a result: no retraction that covers an entry is newer than it.
-    /// Boxed, because a node of the tree has room for 11 and most experiments have few.
-    results: BTreeMap<ResultKey, Box<Entry>>,
+    results: Results,
     retractions: Retractions,
     /// The largest revision seen and what it decided.
     decision: Option<(u64, Option<String>)>,
@@ -96,7 +97,7 @@ impl ExperimentLedger {
         let Event { revision, event_id, decision, results, .. } = event;
         // Events of one revision (the parts of a sum) may decide differently: the maximum does not depend on their order.
         self.decision = self.decision.take().max(Some((revision, decision)));
-        let mut changes = Vec::new();
+        let mut changes = Vec::with_capacity(results.len());
         let outcomes = results
             .into_iter()
             .map(|result| match result {
@@ -234,14 +235,14 @@ impl ExperimentLedger {
     fn revision(&self, key: &ResultKey) -> Option<u64> {
         match self.results.get(key) {
             Some(entry) => Some(entry.revision),
-            None => self.retractions.newest(&Scope::single(key)),
+            None => self.retractions.newest_of(key),
         }
     }
 
     fn put(&mut self, key: ResultKey, entry: Entry) -> Option<Change> {
-        self.retractions.forget(&Scope::single(&key));
+        self.retractions.forget(&key);
         let after = entry.clone_block();
-        let before = self.results.insert(key.clone(), Box::new(entry)).and_then(|entry| entry.into_block());
+        let before = self.results.insert(key.clone(), entry).and_then(Entry::into_block);
         Change::new(key, before, after)
     }
 }

@@ -71,11 +71,13 @@ impl Scope {
 }
 
 impl Retractions {
+    /// The largest revision that retracted a key.
+    pub fn newest_of(&self, key: &ResultKey) -> Option<u64> {
+        if self.0.is_empty() { None } else { self.newest(&Scope::single(key)) }
+    }
+
     /// The largest revision that retracted all of a scope.
     pub fn newest(&self, scope: &Scope) -> Option<u64> {
-        if self.0.is_empty() {
-            return None;
-        }
         scope.wider().iter().filter_map(|other| self.0.get(other)).max().copied()
     }
 
@@ -89,9 +91,11 @@ impl Retractions {
         }
     }
 
-    /// Drops the retraction of exactly this scope: the key holds something newer.
-    pub fn forget(&mut self, scope: &Scope) {
-        self.0.remove(scope);
+    /// Drops the retraction of exactly this key: it holds something newer.
+    pub fn forget(&mut self, key: &ResultKey) {
+        if !self.0.is_empty() {
+            self.0.remove(&Scope::single(key));
+        }
     }
 }
 
