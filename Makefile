@@ -37,4 +37,4 @@ deny: ## Licences, advisories and sources of all dependencies; installs cargo-de
 	$(CARGO) deny --locked check
 
 approximations: ## Table of how far laplace and variational are from exact: make approximations EVENTS=folder
-	@$(CARGO) run --release --locked --quiet --example approximations -- $(EVENTS)
+	@$(CARGO) run --locked --quiet --example approximations -- $(EVENTS)

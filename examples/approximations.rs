@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
     for (mu, tau) in PRIORS {
         let priors = Priors { mu: mu.parse()?, tau: tau.parse()? };
-        writeln!(out, "\n### mu {mu}, tau {tau}\n")?;
+        writeln!(out, "\n## mu `{mu}`, tau `{tau}`\n")?;
         writeln!(out, "| data set | treatment | mu mean | mu sd | tau median | tau sd | log evidence |")?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- |")?;
         for (name, population) in &populations {
