@@ -11,6 +11,9 @@ use super::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
 use super::fit::{Distance, Fit, Method, Treatment};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::parallel::map_chunks;
+use super::posterior::laplace::laplace;
+use super::posterior::quadrature::quadrature;
+use super::posterior::variational::variational;
 use super::posterior::{Node, Posterior, PosteriorError};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
@@ -223,20 +226,16 @@ impl Analysis {
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
         let fit = fits.swap_remove(request.treatment as usize)?;
 
-        let exact = |treatment: Treatment| match request.method {
-            Method::Quadrature => posteriors[treatment as usize].clone(),
-            _ => Fit::new(&likelihoods[treatment as usize], &request.priors, Method::Quadrature)
-                .ok()
-                .map(|f| f.posterior),
+        let exact = match request.method {
+            Method::Quadrature => posteriors.clone(),
+            _ => likelihoods.each_ref().map(|likelihood| quadrature(likelihood, &request.priors).ok()),
         };
-        let (correlated, independent) = (exact(Treatment::Correlated), exact(Treatment::Independent));
-        let at_tau = correlated.as_ref().and_then(|posterior| posterior.tau.median);
-        let distances = exact(request.treatment).map(|exact| {
-            [Method::Laplace, Method::Variational].map(|method| {
-                let approximate = Fit::new(likelihood, &request.priors, method).ok()?;
-                Some(Distance::new(&approximate.posterior, &exact))
-            })
+        let at_tau = exact[Treatment::Correlated as usize].as_ref().and_then(|posterior| posterior.tau.median);
+        let distances = exact[request.treatment as usize].as_ref().map(|exact| {
+            [laplace(likelihood, &request.priors), variational(likelihood, &request.priors)]
+                .map(|approximate| Some(Distance::new(&approximate.ok()?, exact)))
         });
+        let [correlated, independent, _] = exact;
 
         let context = Context {
             request,
