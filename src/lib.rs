@@ -71,3 +71,4 @@ pub mod model;
 pub mod population;
 pub mod simulate;
 pub mod study;
+pub mod worker;
