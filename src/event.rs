@@ -32,6 +32,8 @@ mod wire;
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 pub use decode::{MAX_MESSAGE_BYTES, check_key, decode};
 pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
 pub use reason::{Reason, Refusal};
@@ -86,7 +88,7 @@ pub struct ResultKey {
 }
 
 /// How an effect compares the treatment's mean with the control's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scale {
     /// `m_i - m_c`
     Absolute,
@@ -98,7 +100,7 @@ pub enum Scale {
 
 /// What was measured: arms, or effects that the producer computed. Sorted by variant, so that equal content is equal
 /// whatever order it was sent in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Measurement {
     Arms(Arms),
     Effects(Effects),
@@ -106,14 +108,14 @@ pub enum Measurement {
 
 /// What a measurement says once it is brought to its scale: the block that the model takes, one variant for each
 /// effect, in the order of the variants' names.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Measured {
     pub variants: Vec<String>,
     pub block: Block,
 }
 
 /// Control and treatments of one result; a part may lack either.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arms {
     pub control: Option<Arm>,
     /// Sorted by variant.
@@ -121,14 +123,14 @@ pub struct Arms {
 }
 
 /// One arm's statistics.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     pub variant: String,
     pub statistics: ArmStatistics,
 }
 
 /// What an arm reports of its units, in the metric's own unit.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ArmStatistics {
     /// `n` units with mean and `m2 = (n - 1) variance`: whatever was sent with a count is turned into this.
     Moments { n: u64, mean: f64, m2: f64 },
@@ -137,7 +139,7 @@ pub enum ArmStatistics {
 }
 
 /// Effects as the producer computed them, sorted by variant.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Effects {
     pub variants: Vec<String>,
     /// One effect for each variant, in the unit of the scale.
@@ -146,7 +148,7 @@ pub struct Effects {
 }
 
 /// Sampling error of reported effects.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Uncertainty {
     /// Each effect's whole sampling variance, and the control's part of it (0 where no control is shared).
     SharedControl { variances: Vec<f64>, control_variance: f64 },

@@ -16,9 +16,13 @@
 
 mod results;
 mod retraction;
+pub mod stored;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use crate::event::measure::{measure, merge_parts};
 use crate::event::{Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey};
@@ -31,8 +35,17 @@ pub struct ExperimentLedger {
     /// The keys whose newest statement is a result: no retraction that covers an entry is newer than it.
     results: Results,
     retractions: Retractions,
-    /// The largest revision seen and what it decided.
-    decision: Option<(u64, Option<String>)>,
+    latest: Option<Latest>,
+}
+
+/// What the events of the largest revision say of the experiment itself. Events of one revision (the parts of a sum) may
+/// differ in it: their maximum does not depend on their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Latest {
+    pub revision: u64,
+    pub decision: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub completed_at: OffsetDateTime,
 }
 
 /// What a key holds.
@@ -45,7 +58,7 @@ struct Entry {
 }
 
 /// What was sent, kept to recognise it when it comes again.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 enum Statistics {
     Whole(Measurement),
     /// By event id: the order in which they are merged.
@@ -94,9 +107,10 @@ pub struct CurrentBlock {
 impl ExperimentLedger {
     /// Folds an event of this experiment in.
     pub fn apply(&mut self, event: Event) -> Applied {
-        let Event { revision, event_id, decision, results, .. } = event;
-        // Events of one revision (the parts of a sum) may decide differently: the maximum does not depend on their order.
-        self.decision = self.decision.take().max(Some((revision, decision)));
+        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id: _ } = event;
+        // What every store keeps of a timestamp, so that the one that is read back compares equal.
+        let completed_at = completed_at.truncate_to_microsecond();
+        self.latest = self.latest.take().max(Some(Latest { revision, decision, labels, completed_at }));
         let mut changes = Vec::with_capacity(results.len());
         let outcomes = results
             .into_iter()
@@ -138,9 +152,14 @@ impl ExperimentLedger {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.estimate.as_ref().err()?)))
     }
 
+    /// What was last said of the experiment itself; `None` before its first event.
+    pub fn latest(&self) -> Option<&Latest> {
+        self.latest.as_ref()
+    }
+
     /// What the platform decided at the largest revision seen.
     pub fn decision(&self) -> Option<&str> {
-        self.decision.as_ref()?.1.as_deref()
+        self.latest.as_ref()?.decision.as_deref()
     }
 
     fn replace(

@@ -69,6 +69,8 @@ pub mod history;
 pub mod ledger;
 pub mod model;
 pub mod population;
+pub mod row;
 pub mod simulate;
+pub mod store;
 pub mod study;
 pub mod worker;

@@ -1,38 +1,53 @@
 //! Populations: which blocks share a mean effect and a spread, and which variant speaks for its experiment in the
 //! one-per-experiment treatment.
 //!
-//! The default grouping is one population per metric x segment x scale.
+//! The default grouping is one population per metric x segment x scale; the values of event labels can divide it further.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use crate::event::{ResultKey, Scale};
 
-/// Names a population: `metric/segment/scale`, with `/` and `%` inside a part percent-encoded.
+/// Names a population: `metric/segment/scale`, and `/label=value` for each label that divides it; `/` and `%` inside a part
+/// are percent-encoded, in labels `=` too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PopulationName(ResultKey);
+pub struct PopulationName {
+    key: ResultKey,
+    labels: Vec<(String, String)>,
+}
 
 /// Text that names no population.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` names no population: expected metric/segment/scale, with / as %2F and % as %25 inside a part")]
+#[error(
+    "`{0}` names no population: expected metric/segment/scale, with / as %2F and % as %25 inside a part, and /label=value for each label that divides populations"
+)]
 pub struct PopulationNameError(String);
 
 impl PopulationName {
+    /// The population of a block, by its key and by what its experiment's labels say for those that divide populations; a
+    /// label that the experiment does not have is empty.
+    pub fn new(key: ResultKey, labels: Option<&BTreeMap<String, String>>, dividing: &[String]) -> PopulationName {
+        let value = |label: &String| labels.and_then(|labels| labels.get(label)).cloned().unwrap_or_default();
+        PopulationName { key, labels: dividing.iter().map(|label| (label.clone(), value(label))).collect() }
+    }
+
     /// The key that the population's blocks have in their experiments.
     pub fn key(&self) -> &ResultKey {
-        &self.0
+        &self.key
     }
 }
 
 impl From<ResultKey> for PopulationName {
     fn from(key: ResultKey) -> PopulationName {
-        PopulationName(key)
+        PopulationName { key, labels: Vec::new() }
     }
 }
 
 impl fmt::Display for PopulationName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", encode(&self.0.metric), encode(&self.0.segment), self.0.scale)
+        write!(f, "{}/{}/{}", encode(&self.key.metric), encode(&self.key.segment), self.key.scale)?;
+        self.labels.iter().try_for_each(|(label, value)| write!(f, "/{}={}", encode_label(label), encode_label(value)))
     }
 }
 
@@ -43,13 +58,14 @@ impl FromStr for PopulationName {
     fn from_str(text: &str) -> Result<PopulationName, PopulationNameError> {
         let error = || PopulationNameError(text.to_owned());
         let mut parts = text.split('/');
-        let (Some(metric), Some(segment), Some(scale), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(metric), Some(segment), Some(scale)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(error());
         };
+        let label = |part: &str| part.split_once('=').map(|(label, value)| (decode(label), decode(value)));
+        let labels = parts.map(label).collect::<Option<_>>().ok_or_else(error)?;
         let scale = [Scale::Absolute, Scale::Relative, Scale::LogRatio].into_iter().find(|s| s.as_str() == scale);
         let key = ResultKey { metric: decode(metric), segment: decode(segment), scale: scale.ok_or_else(error)? };
-        let name = PopulationName(key);
+        let name = PopulationName { key, labels };
         let is_canonical = !metric.is_empty() && !segment.is_empty() && name.to_string() == text;
         is_canonical.then_some(name).ok_or_else(error)
     }
@@ -59,8 +75,12 @@ fn encode(part: &str) -> String {
     part.replace('%', "%25").replace('/', "%2F")
 }
 
+fn encode_label(part: &str) -> String {
+    encode(part).replace('=', "%3D")
+}
+
 fn decode(part: &str) -> String {
-    part.replace("%2F", "/").replace("%25", "%")
+    part.replace("%3D", "=").replace("%2F", "/").replace("%25", "%")
 }
 
 /// Which variant speaks for its experiment in the one-per-experiment treatment: the index of the one with the smallest

@@ -3,5 +3,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`source`] | records from Kafka or a file, decoded, in batches; which partitions are owned |
+//! | [`fold`] | records and stored state -> changes, pure |
 
+pub mod fold;
 pub mod source;

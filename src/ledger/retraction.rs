@@ -4,10 +4,12 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::{ResultKey, Scale};
 
 /// The keys of a metric that a retraction covers; `None` means all.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Scope {
     pub metric: String,
     pub segment: Option<String>,
@@ -15,7 +17,7 @@ pub(super) struct Scope {
 }
 
 /// The largest revision retracted of each scope, without the scopes that a wider one has overtaken.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Retractions(BTreeMap<Scope, u64>);
 
 impl Scope {
@@ -71,6 +73,10 @@ impl Scope {
 }
 
 impl Retractions {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The largest revision that retracted a key.
     pub fn newest_of(&self, key: &ResultKey) -> Option<u64> {
         if self.0.is_empty() { None } else { self.newest(&Scope::single(key)) }

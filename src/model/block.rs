@@ -5,16 +5,39 @@
 //! loadings (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
 //! Where a producer knows more, the covariance is any dense positive-definite matrix.
 
+use serde::{Deserialize, Serialize};
+
 /// Effects of one experiment and their sampling covariance, validated: everything finite, the covariance positive
 /// definite. Units: effects in the unit of the scale, variances in its square.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
 pub struct Block {
     effects: Vec<f64>,
     covariance: Covariance,
 }
 
+/// A block as it was written down, to be validated again: bytes can be damaged.
+#[derive(Deserialize)]
+struct Unchecked {
+    effects: Vec<f64>,
+    covariance: Covariance,
+}
+
+impl TryFrom<Unchecked> for Block {
+    type Error = BlockError;
+
+    fn try_from(Unchecked { effects, covariance }: Unchecked) -> Result<Block, BlockError> {
+        match covariance {
+            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+                Block::shared_control(effects, treatment_variances, control_variance, loadings)
+            }
+            Covariance::Dense { matrix } => Block::dense(effects, matrix),
+        }
+    }
+}
+
 /// Sampling covariance of a block's effects.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Covariance {
     /// `diag(d) + c w w'`: every variant against one shared control.
     SharedControl {

@@ -17,7 +17,7 @@ use super::posterior::variational::variational;
 use super::posterior::{Node, Posterior, PosteriorError};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
-use super::sketch::{OutOfRange, Sketch};
+use super::sketch::{Cell, OutOfRange, Sketch};
 use super::spectrum::Component;
 
 /// A block in its population: decomposed once, with the variant that speaks for it where only one may.
@@ -49,6 +49,16 @@ impl Member {
             component.check()?;
         }
         Ok(member)
+    }
+
+    /// A member whose components were computed before, and are taken as they were.
+    pub fn restore(block: Block, components: Vec<Component>, chosen: usize) -> Member {
+        Member { chosen: chosen.min(block.len() - 1), block, components }
+    }
+
+    /// The components of the block itself.
+    pub fn own_components(&self) -> &[Component] {
+        &self.components
     }
 
     /// The block as it was measured.
@@ -130,6 +140,11 @@ impl Sketches {
         for (mine, theirs) in self.by_treatment.iter_mut().zip(&other.by_treatment) {
             mine.merge(theirs);
         }
+    }
+
+    /// Adds one cell of the sketch under a treatment.
+    pub fn add_cell(&mut self, treatment: Treatment, octave: i16, cell: &Cell) {
+        self.by_treatment[treatment as usize].add_cell(octave, cell);
     }
 
     /// The sketch under one treatment.

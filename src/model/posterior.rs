@@ -22,10 +22,12 @@ pub(in crate::model) mod profile;
 pub mod quadrature;
 pub mod variational;
 
+use serde::{Deserialize, Serialize};
+
 use super::prior::Priors;
 
 /// Location and spread of one parameter, in the effects' unit; what does not exist is `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 pub struct Summary {
     pub mean: Option<f64>,
     pub median: Option<f64>,
@@ -37,7 +39,7 @@ pub struct Summary {
 }
 
 /// One point of the mixture over tau: weight `w`, and mu normal given tau.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Weights of a posterior's nodes add up to 1.
     pub weight: f64,

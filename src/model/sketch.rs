@@ -98,17 +98,22 @@ impl Sketch {
     /// Adds another sketch, cell by cell.
     pub fn merge(&mut self, other: &Sketch) {
         for (&octave, cell) in &other.cells {
-            self.update(octave, |mine| {
-                for (x, y) in mine.iter_mut().flatten().zip(cell.iter().flatten()) {
-                    *x = x.wrapping_add(*y);
-                }
-            });
+            self.add_cell(octave, cell);
         }
     }
 
     /// The cells by octave `e`, `2^e <= lambda < 2^(e+1)`, ascending; none is all zero.
     pub fn cells(&self) -> impl Iterator<Item = (i16, &Cell)> {
         self.cells.iter().map(|(&octave, cell)| (octave, cell))
+    }
+
+    /// Adds one cell; what adds up to nothing is dropped.
+    pub fn add_cell(&mut self, octave: i16, cell: &Cell) {
+        self.update(octave, |mine| {
+            for (x, y) in mine.iter_mut().flatten().zip(cell.iter().flatten()) {
+                *x = x.wrapping_add(*y);
+            }
+        });
     }
 
     /// Number of components, that is of effects.
@@ -152,7 +157,7 @@ impl Sketch {
         bytes.push(ARITHMETIC_VERSION);
         for (octave, cell) in &self.cells {
             bytes.extend_from_slice(&octave.to_le_bytes());
-            bytes.extend(cell.iter().flatten().flat_map(|x| x.to_le_bytes()));
+            bytes.extend(cell_to_bytes(cell));
         }
         bytes
     }
@@ -181,17 +186,30 @@ impl Sketch {
     }
 }
 
-const CELL_BYTES: usize = 2 + MOMENTS * 4 * 16;
+const MOMENT_BYTES: usize = 16;
+const CELL_BYTES: usize = 2 + MOMENTS * 4 * MOMENT_BYTES;
+
+/// The 20 x 4 moments of a cell (i128), little endian.
+pub fn cell_to_bytes(cell: &Cell) -> Vec<u8> {
+    cell.iter().flatten().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// Reads what [`cell_to_bytes`] wrote; `None` where the length is another.
+pub fn cell_from_bytes(bytes: &[u8]) -> Option<Cell> {
+    let (moments, rest) = bytes.as_chunks::<MOMENT_BYTES>();
+    let mut cell = EMPTY;
+    if !rest.is_empty() || moments.len() != cell.as_flattened().len() {
+        return None;
+    }
+    for (x, moment) in cell.as_flattened_mut().iter_mut().zip(moments) {
+        *x = i128::from_le_bytes(*moment);
+    }
+    Some(cell)
+}
 
 fn read_cell(bytes: &[u8]) -> Option<(i16, Cell)> {
-    let (octave, mut rest) = bytes.split_first_chunk::<2>()?;
-    let mut cell = EMPTY;
-    for x in cell.iter_mut().flatten() {
-        let (moment, tail) = rest.split_first_chunk::<16>()?;
-        *x = i128::from_le_bytes(*moment);
-        rest = tail;
-    }
-    rest.is_empty().then_some((i16::from_le_bytes(*octave), cell))
+    let (octave, moments) = bytes.split_first_chunk::<2>()?;
+    Some((i16::from_le_bytes(*octave), cell_from_bytes(moments)?))
 }
 
 impl Component {

@@ -13,11 +13,12 @@
 //! half the condition number that an eigendecomposition would lose.
 
 use faer::{MatRef, Side};
+use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockError, Covariance};
 
 /// One independent component of a block: `b ~ N(mu a, lambda + tau^2)`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Component {
     /// Sampling variance, an eigenvalue of `Sigma`.
     pub lambda: f64,

@@ -1,0 +1,276 @@
+//! Rows as the stores keep them: the last stage of an event's way, and the first of what is read back. Plain data; what
+//! the columns mean to those who query them is said in the migrations.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use crate::event::{Measured, Refusal, ResultKey};
+use crate::ledger::Latest;
+use crate::model::population::Sketches;
+use crate::model::posterior::{Node, Summary};
+use crate::population::PopulationName;
+
+/// What is stored of an experiment, with its blocks: all that its ledger is made of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredExperiment {
+    pub latest: Latest,
+    /// See [`ExperimentLedger::retractions`](crate::ledger::ExperimentLedger::retractions).
+    pub retractions: Option<Vec<u8>>,
+    pub blocks: Vec<StoredBlock>,
+}
+
+/// One result that stands, as it is stored: a block, or a sum of parts that cannot be estimated yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredBlock {
+    pub key: ResultKey,
+    pub population: PopulationName,
+    pub revision: u64,
+    pub statistics: Vec<u8>,
+    /// Packed [`Measured`]; `None` while pending.
+    pub block: Option<Vec<u8>>,
+    /// Packed components of the block; `None` while pending.
+    pub components: Option<Vec<u8>>,
+}
+
+/// An experiment to insert or replace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExperimentRow {
+    pub experiment_id: String,
+    pub latest: Latest,
+    pub retractions: Option<Vec<u8>>,
+    /// Whether the store had no such row when it was read: then none may have come in between.
+    pub is_new: bool,
+}
+
+/// A block to insert or replace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockRow {
+    pub experiment_id: String,
+    pub block: StoredBlock,
+    pub pending: Option<Refusal>,
+}
+
+/// How the cells and counters of one population change.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CellChange {
+    pub sketches: Sketches,
+    pub counters: Counters,
+}
+
+/// Counts of a population, or how they change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Blocks put in, replaced or withdrawn: grows with every change, so that news can be seen.
+    pub changes: i64,
+    pub experiments: i64,
+    pub effects: i64,
+}
+
+/// A refused message or result, with the message as it came.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RejectedRow {
+    pub partition_id: i64,
+    pub offset: i64,
+    /// The result's place in its message; `None` where the whole message was refused.
+    pub result_index: Option<i32>,
+    pub experiment_id: Option<String>,
+    pub refusal: Refusal,
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    pub payload_bytes: i64,
+    pub produced_at: Option<OffsetDateTime>,
+}
+
+/// A block whose estimates are to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedBlock {
+    pub population: PopulationName,
+    pub experiment_id: String,
+    pub revision: u64,
+    pub measured: Measured,
+}
+
+/// Estimates that no longer stand for anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetiredEstimate {
+    pub population: PopulationName,
+    pub experiment_id: String,
+    pub variant: String,
+}
+
+/// Everything that one batch changes, but for the estimates.
+#[derive(Debug, Default)]
+pub struct Changes {
+    pub experiments: Vec<ExperimentRow>,
+    pub forgotten_experiments: Vec<String>,
+    pub blocks: Vec<BlockRow>,
+    pub withdrawn_blocks: Vec<(String, ResultKey)>,
+    pub cells: BTreeMap<PopulationName, CellChange>,
+    pub rejected: Vec<RejectedRow>,
+    pub changed: Vec<ChangedBlock>,
+    pub retired: Vec<RetiredEstimate>,
+}
+
+/// What a population's rows are computed with: one fit that was published, kept until the next.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedFit {
+    pub fit_id: i64,
+    pub status: FitStatus,
+    /// Of the block model; empty unless fitted.
+    pub nodes: Vec<Node>,
+    /// Of the naive model; empty where that has no posterior.
+    pub naive_nodes: Vec<Node>,
+}
+
+impl PublishedFit {
+    /// What holds before the first fit.
+    pub fn none() -> PublishedFit {
+        PublishedFit { fit_id: 0, status: FitStatus::ColdStart, nodes: Vec::new(), naive_nodes: Vec::new() }
+    }
+}
+
+/// Whether a population has estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FitStatus {
+    Fitted,
+    /// Too few experiments for the priors in use: the rows carry the raw estimate.
+    ColdStart,
+    /// No posterior under the priors in use: the rows carry the raw estimate.
+    Improper,
+}
+
+/// One effect, raw and shrunk, as analysts see it. All in the unit of the effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EstimateRow {
+    pub population: PopulationName,
+    pub experiment_id: String,
+    pub variant: String,
+    pub block_revision: u64,
+    pub status: FitStatus,
+    pub raw_estimate: f64,
+    pub raw_se: f64,
+    /// d, c and w of the block, from which a plug-in estimate can be computed at read time; `None` where dense.
+    pub treatment_variance: Option<f64>,
+    pub control_variance: Option<f64>,
+    pub control_loading: Option<f64>,
+    /// `None` unless fitted.
+    pub shrunk: Option<ShrunkEstimate>,
+    /// 0 before the first fit.
+    pub fit_id: i64,
+}
+
+/// What a fit makes of one effect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ShrunkEstimate {
+    pub posterior_mean: f64,
+    pub posterior_sd: f64,
+    pub ci80: (f64, f64),
+    pub ci95: (f64, f64),
+    pub prob_positive: f64,
+    pub lfsr: f64,
+    pub shrinkage_factor: f64,
+    pub naive_posterior_mean: Option<f64>,
+    pub prob_best: Option<f64>,
+    pub control_shift: Option<f64>,
+    pub control_shift_sd: Option<f64>,
+}
+
+/// One fit of a population under one treatment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FitRow {
+    pub treatment: crate::model::fit::Treatment,
+    pub status: FitStatus,
+    pub message: Option<String>,
+    pub effects: u64,
+    pub mu: Summary,
+    pub tau: Summary,
+    pub mu_tau_correlation: Option<f64>,
+    pub log_evidence: Option<f64>,
+    pub predictive: Summary,
+    pub log_tau_sd: Option<f64>,
+    /// Distance of the approximations from exact, in exact posterior sds.
+    pub laplace: Option<crate::model::fit::Distance>,
+    pub variational: Option<crate::model::fit::Distance>,
+    pub nodes: Vec<Node>,
+}
+
+/// What the need of a whole publish is judged by: see [`Judged::has_moved`](crate::worker::refit).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judged {
+    pub status: FitStatus,
+    pub mu: Option<f64>,
+    pub mu_sd: Option<f64>,
+    /// Posterior median.
+    pub tau: Option<f64>,
+    pub log_tau_sd: Option<f64>,
+}
+
+/// What the cells say of a population: see [`Diagnostics`](crate::model::diagnostics::Diagnostics).
+pub type CellDiagnostics = crate::model::diagnostics::Diagnostics;
+
+/// What a pass through all blocks of a population found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PassDiagnostics {
+    pub experiments: u64,
+    pub design_effect: f64,
+    pub largest_correlation: f64,
+    pub largest_estimate_shift: f64,
+    pub sign_calls: u64,
+    pub sign_flips: u64,
+    pub sign_flip_share: f64,
+    pub hausman_z: Option<f64>,
+    pub calibration: Option<crate::model::diagnostics::calibration::Calibration>,
+    /// Share of the experiments whose decision is `shipped`; `None` where none says what was decided.
+    pub shipped_share: Option<f64>,
+    pub verdict: crate::model::diagnostics::Verdict,
+    pub verdict_rests_on: crate::model::diagnostics::Measure,
+    pub verdict_value: f64,
+}
+
+/// A block as a pass reads it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockToPublish {
+    pub experiment_id: String,
+    pub revision: u64,
+    /// The commit that last changed it: what is written must still be of the same.
+    pub commit_id: i64,
+    pub measured: Measured,
+    pub decision: Option<String>,
+}
+
+/// A population as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurrentPopulation {
+    pub population: String,
+    /// `None` before the first fit.
+    pub status: Option<FitStatus>,
+    pub experiments: i64,
+    pub effects: i64,
+    pub mu: Option<f64>,
+    pub tau: Option<f64>,
+    pub design_effect: Option<f64>,
+    pub verdict: Option<String>,
+    pub verdict_rests_on: Option<String>,
+    pub verdict_value: Option<f64>,
+    pub fitted_at: Option<OffsetDateTime>,
+    pub diagnosed_at: Option<OffsetDateTime>,
+}
+
+impl FitStatus {
+    /// The name in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FitStatus::Fitted => "fitted",
+            FitStatus::ColdStart => "cold_start",
+            FitStatus::Improper => "improper",
+        }
+    }
+
+    /// The status of that name.
+    pub fn from_name(name: &str) -> Option<FitStatus> {
+        [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper]
+            .into_iter()
+            .find(|status| status.as_str() == name)
+    }
+}

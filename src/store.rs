@@ -1,0 +1,321 @@
+//! The store: where a worker's state and its output are kept. One trait, PostgreSQL and SQLite behind it, one set of
+//! promises tested against both.
+//!
+//! | transaction | what it makes one |
+//! | --- | --- |
+//! | [`Store::claim`] | the epochs of partitions go up, and where to go on is read |
+//! | [`Ingest`] | offsets, experiments, blocks, cells, refusals, and the estimates of changed blocks |
+//! | [`Refit`] | a population's cells read at one moment, its fits and diagnostics |
+//! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
+
+mod decode;
+pub mod postgres;
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+
+use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
+use time::OffsetDateTime;
+
+use crate::model::population::Sketches;
+use crate::population::PopulationName;
+use crate::row::{
+    BlockToPublish, CellDiagnostics, Changes, Counters, CurrentPopulation, EstimateRow, FitRow, Judged,
+    PassDiagnostics, PublishedFit, StoredExperiment,
+};
+use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+
+/// How far a batch moves one partition, and by what right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    pub partition: i32,
+    pub partition_id: i64,
+    pub epoch: Epoch,
+    pub from: Option<NextOffset>,
+    pub to: NextOffset,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another owner has the partitions: what was in hand of them is not ours to commit.
+    #[error("partitions {partitions:?} have another owner now")]
+    Fenced { partitions: Vec<i32> },
+    /// Trying again can help: a lost connection, a deadlock, a store that starts or is full.
+    #[error("{context}: {message}{}", sqlstate(.code))]
+    Transient { context: &'static str, code: Option<String>, message: String },
+    /// Trying again cannot help.
+    #[error("{context}: {message}{}", sqlstate(.code))]
+    Permanent { context: &'static str, code: Option<String>, message: String },
+    #[error("the database has schema version {found}, this build knows {known}: {advice}")]
+    Schema { found: i64, known: i64, advice: &'static str },
+    #[error(
+        "topic {topic} was made again: the stored offsets belong to the topic with id {stored}, the broker has {found}. \
+         Reading on would mix two streams: point the worker to a new database, or remove the rows of this topic from \
+         partition_progress if its events are all to be read again"
+    )]
+    TopicChanged { topic: String, stored: String, found: String },
+    #[error(
+        "the database was filled with {stored}, the configuration says {found}: what is there would not mix with what comes. \
+         Restore the configuration, or fill a new database"
+    )]
+    Settings { stored: String, found: String },
+    #[error("{what} in the database is damaged: {detail}; run `shrinkd verify`")]
+    Damaged { what: &'static str, detail: String },
+}
+
+/// What the cells and blocks of a store were computed with. Others would not mix with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    pub arithmetic_version: u8,
+    /// Event labels whose values divide populations.
+    pub grouping_labels: Vec<String>,
+    /// Seed of the choice of one variant per experiment.
+    pub treatment_seed: u64,
+}
+
+impl Settings {
+    /// Refuses a store that was filled with other settings.
+    fn check_against(&self, stored: &Settings) -> Result<(), StoreError> {
+        match self == stored {
+            true => Ok(()),
+            false => Err(StoreError::Settings { stored: stored.to_string(), found: self.to_string() }),
+        }
+    }
+}
+
+impl std::fmt::Display for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Settings { arithmetic_version, grouping_labels, treatment_seed } = self;
+        write!(
+            f,
+            "arithmetic version {arithmetic_version}, labels {grouping_labels:?}, treatment seed {treatment_seed}"
+        )
+    }
+}
+
+/// Refuses a database whose migrations are not exactly this build's.
+fn check_schema(known: &Migrator, applied: &[AppliedMigration]) -> Result<(), StoreError> {
+    let newest = known.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let found = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let schema = |advice| Err(StoreError::Schema { found, known: newest, advice });
+    match found.cmp(&newest) {
+        Ordering::Less => schema("run `shrinkd migrate`"),
+        Ordering::Greater => schema("it was migrated by a newer build: run that one"),
+        Ordering::Equal => {
+            let is_same = |migration: &AppliedMigration| {
+                known.iter().any(|own| own.version == migration.version && own.checksum == migration.checksum)
+            };
+            match applied.iter().all(is_same) {
+                true => Ok(()),
+                false => schema("a migration was changed after it was applied: restore the database or the build"),
+            }
+        }
+    }
+}
+
+fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
+    match error {
+        MigrateError::VersionMissing(found) => StoreError::Schema {
+            found,
+            known: known.iter().map(|migration| migration.version).max().unwrap_or(0),
+            advice: "it was migrated by a newer build: run that one",
+        },
+        error => {
+            StoreError::Permanent { context: "cannot migrate the database", code: None, message: error.to_string() }
+        }
+    }
+}
+
+/// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side says nothing.
+fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
+    match stored_id == topic.id || stored_id.is_empty() || topic.id.is_empty() {
+        true => Ok(()),
+        false => Err(StoreError::TopicChanged {
+            topic: topic.name.clone(),
+            stored: stored_id.to_owned(),
+            found: topic.id.clone(),
+        }),
+    }
+}
+
+/// Judges a commit in doubt by the rows (partition id, epoch, next offset) that are there now.
+fn judge_commit(advances: &[Advance], rows: &[(i64, i64, Option<i64>)]) -> Result<bool, StoreError> {
+    let row = |advance: &Advance| rows.iter().find(|(partition_id, ..)| *partition_id == advance.partition_id);
+    let fenced: Vec<i32> = advances
+        .iter()
+        .filter(|advance| row(advance).is_none_or(|(_, epoch, _)| *epoch != advance.epoch.0))
+        .map(|advance| advance.partition)
+        .collect();
+    if !fenced.is_empty() {
+        return Err(StoreError::Fenced { partitions: fenced });
+    }
+    // All partitions of a batch move in one transaction: one tells for all.
+    Ok(advances.iter().all(|advance| row(advance).is_some_and(|(.., next)| *next == Some(advance.to.0))))
+}
+
+fn sqlstate(code: &Option<String>) -> String {
+    code.as_ref().map_or_else(String::new, |code| format!(" (SQLSTATE {code})"))
+}
+
+/// Where state and output are kept. Calls are not cancel-safe: they are never put into `select!` or a timeout.
+pub trait Store: Clone + Send + Sync + 'static {
+    type Ingest: Ingest;
+    type Refit: Refit;
+
+    /// Takes partitions over: raises their epochs, which shuts every earlier owner out, and says where to go on. Waits for
+    /// the open transaction of the owner before.
+    fn claim(
+        &self,
+        topic: &Topic,
+        partitions: &[i32],
+        owner: &str,
+    ) -> impl Future<Output = Result<Vec<Claim>, StoreError>> + Send;
+
+    /// Begins the transaction of a batch with the fence: every partition is advanced if the epoch and the offset are still
+    /// those of the claim.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where they are not; nothing is changed then.
+    fn begin_ingest(&self, advances: &[Advance]) -> impl Future<Output = Result<Self::Ingest, StoreError>> + Send;
+
+    /// Whether a commit whose answer was lost has been made.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where another owner has been there since.
+    fn is_committed(&self, advances: &[Advance]) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Populations whose counters moved since their last refit.
+    fn populations_with_news(&self) -> impl Future<Output = Result<Vec<PopulationName>, StoreError>> + Send;
+
+    /// Begins a refit; `None` where another worker has the population.
+    fn begin_refit(
+        &self,
+        population: &PopulationName,
+    ) -> impl Future<Output = Result<Option<Self::Refit>, StoreError>> + Send;
+
+    /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
+    /// `diagnosed_before` and blocks have changed since.
+    fn due_passes(
+        &self,
+        diagnosed_before: OffsetDateTime,
+    ) -> impl Future<Output = Result<Vec<PopulationName>, StoreError>> + Send;
+
+    /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
+    /// where another worker is at it. Returns once no ingest is under way that has read an earlier fit.
+    fn begin_pass(
+        &self,
+        population: &PopulationName,
+        owner: &str,
+    ) -> impl Future<Output = Result<Option<Pass>, StoreError>> + Send;
+
+    /// The population's blocks after an experiment, in key order, at most `limit`.
+    fn blocks_after(
+        &self,
+        population: &PopulationName,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<BlockToPublish>, StoreError>> + Send;
+
+    /// Writes one page of a whole publish and moves its cursor: rows whose block is still the one that was read and whose
+    /// fit is older. Returns how many rows changed, or `None` where the pass was taken by another worker.
+    fn write_estimates(
+        &self,
+        pass: &Pass,
+        rows: &[EstimateRow],
+        commits: &[i64],
+        cursor: &str,
+    ) -> impl Future<Output = Result<Option<u64>, StoreError>> + Send;
+
+    /// A population's cells, outside of any refit.
+    fn population_state(
+        &self,
+        population: &PopulationName,
+    ) -> impl Future<Output = Result<RefitState, StoreError>> + Send;
+
+    /// Ends a pass, with what it found where it saw every block.
+    fn end_pass(
+        &self,
+        pass: &Pass,
+        diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Every population as it stands: for metrics, the status page and the demo.
+    fn current_populations(&self) -> impl Future<Output = Result<Vec<CurrentPopulation>, StoreError>> + Send;
+
+    /// Whether the store answers.
+    fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The transaction of one batch.
+pub trait Ingest: Send {
+    /// What is stored of these experiments, locked in the order of their ids.
+    fn experiments(
+        &mut self,
+        experiment_ids: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<BTreeMap<String, StoredExperiment>, StoreError>> + Send;
+
+    /// The published fits of these populations; those that are new to the store are put in.
+    fn published_fits(
+        &mut self,
+        populations: &BTreeSet<PopulationName>,
+    ) -> impl Future<Output = Result<BTreeMap<PopulationName, PublishedFit>, StoreError>> + Send;
+
+    /// Writes everything but the estimates.
+    fn write_changes(&mut self, changes: &Changes) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Writes the estimates of changed blocks, and removes those that no longer stand for anything.
+    fn write_estimates(
+        &mut self,
+        changes: &Changes,
+        rows: &[EstimateRow],
+    ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// The transaction of one refit. Everything is read as of one moment.
+pub trait Refit: Send {
+    fn state(&mut self) -> impl Future<Output = Result<RefitState, StoreError>> + Send;
+
+    /// Writes the fits of all treatments; with `publish`, they are also appended to the history, with what the cells say of
+    /// the population where it has a posterior, and a whole publish is due.
+    fn write(
+        &mut self,
+        state: &RefitState,
+        fits: &[FitRow],
+        publish: Option<&Option<CellDiagnostics>>,
+    ) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Rows written, by table.
+pub type Written = Vec<(&'static str, u64)>;
+
+/// A population's cells and what hangs on them, as of one moment.
+#[derive(Debug, Clone)]
+pub struct RefitState {
+    pub sketches: Sketches,
+    pub counters: Counters,
+    /// What the last publish was judged by; `None` where there was none.
+    pub published: Option<Judged>,
+    /// Whether a whole publish is under way: the next waits for its end.
+    pub is_publishing: bool,
+    /// How far each partition had been taken in: topic, partition, next offset.
+    pub input_offsets: Vec<(String, i32, i64)>,
+}
+
+/// A pass through all blocks of a population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    pub population: PopulationName,
+    pub owner: String,
+    /// The published fit.
+    pub fit: PublishedFit,
+    /// Whether rows are to be written; otherwise the pass only diagnoses.
+    pub is_publish: bool,
+    /// The last experiment that was published; empty at the beginning.
+    pub cursor: String,
+}

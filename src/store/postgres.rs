@@ -1,0 +1,272 @@
+//! PostgreSQL: the product's store. Rows travel as arrays, one statement for each table of a batch.
+
+mod estimates;
+mod fits;
+mod ingest;
+mod publish;
+mod refit;
+
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{Connection, PgConnection, Row};
+use time::OffsetDateTime;
+
+use super::{Advance, Pass, RefitState, Settings, Store, StoreError};
+use crate::population::PopulationName;
+use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
+use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// Every ingest holds this advisory lock shared; whoever takes it alone has waited for all that were under way.
+const INGEST_LOCK: i64 = i64::from_be_bytes(*b"shrinkd\0");
+
+/// How long a call may wait for a connection of the pool.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A pool of connections to a database whose schema this build knows.
+#[derive(Debug, Clone)]
+pub struct PostgresStore {
+    pool: PgPool,
+}
+
+impl PostgresStore {
+    /// Connects, and checks that the database has this build's schema and was filled with the same settings.
+    ///
+    /// # Errors
+    /// Where the database cannot be reached, or is not for this build.
+    pub async fn connect(options: PgConnectOptions, connections: u32, settings: &Settings) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options.application_name("shrinkd"))
+            .await
+            .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
+        let store = PostgresStore { pool };
+        store.check_schema().await?;
+        store.check_settings(settings).await?;
+        Ok(store)
+    }
+
+    /// Brings the schema of a database up to this build's.
+    ///
+    /// # Errors
+    /// Where the database cannot be reached, has a newer schema, or a migration fails.
+    pub async fn migrate(options: PgConnectOptions) -> Result<(), StoreError> {
+        let mut connection = PgConnection::connect_with(&options.application_name("shrinkd migrate"))
+            .await
+            .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
+        MIGRATIONS.run(&mut connection).await.map_err(|error| super::migration_error(&MIGRATIONS, error))
+    }
+
+    /// The pool, for tests and tools that look at the tables.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        let failed = |error| classify("cannot read the schema version", error);
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        let applied = match is_there {
+            true => connection
+                .list_applied_migrations("_sqlx_migrations")
+                .await
+                .map_err(|error| super::migration_error(&MIGRATIONS, error))?,
+            false => Vec::new(),
+        };
+        super::check_schema(&MIGRATIONS, &applied)
+    }
+
+    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
+        let failed = |error| classify("cannot read store_settings", error);
+        sqlx::query(
+            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+             on conflict do nothing",
+        )
+        .bind(i16::from(settings.arithmetic_version))
+        .bind(&settings.grouping_labels)
+        .bind(settings.treatment_seed as i64)
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        let (arithmetic_version, grouping_labels, treatment_seed): (i16, Vec<String>, i64) =
+            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
+                .fetch_one(&self.pool)
+                .await
+                .map_err(failed)?;
+        settings.check_against(&Settings {
+            arithmetic_version: arithmetic_version as u8,
+            grouping_labels,
+            treatment_seed: treatment_seed as u64,
+        })
+    }
+
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.pool.begin().await.map_err(|error| classify("cannot begin a transaction", error))
+    }
+}
+
+type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
+
+impl Store for PostgresStore {
+    type Ingest = ingest::PostgresIngest;
+    type Refit = refit::PostgresRefit;
+
+    async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
+        let failed = |error| classify("cannot claim partitions", error);
+        let mut transaction = self.begin().await?;
+        // Sorted, so that two workers that claim the same partitions wait for each other in one order only.
+        let mut partitions = partitions.to_vec();
+        partitions.sort_unstable();
+        let rows = sqlx::query(
+            "insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner)
+             select $1, $2, $3, partition_number, 1, $5 from unnest($4::int[]) as partition_number
+             on conflict (cluster_id, topic, partition_number) do update
+             set epoch = partition_progress.epoch + 1, owner = excluded.owner, claimed_at = now(),
+                 topic_id = case when partition_progress.topic_id = '' then excluded.topic_id
+                                 else partition_progress.topic_id end
+             returning partition_id, partition_number, epoch, next_offset, topic_id",
+        )
+        .bind(&topic.cluster_id)
+        .bind(&topic.name)
+        .bind(&topic.id)
+        .bind(&partitions)
+        .bind(owner)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let mut claims = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let claim = || -> Result<(Claim, String), sqlx::Error> {
+                let claim = Claim {
+                    partition: row.try_get("partition_number")?,
+                    partition_id: row.try_get("partition_id")?,
+                    epoch: Epoch(row.try_get("epoch")?),
+                    next_offset: row.try_get::<Option<i64>, _>("next_offset")?.map(NextOffset),
+                };
+                Ok((claim, row.try_get("topic_id")?))
+            };
+            let (claim, stored_id) = claim().map_err(failed)?;
+            super::check_topic(topic, &stored_id)?;
+            claims.push(claim);
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(claims)
+    }
+
+    async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
+        ingest::PostgresIngest::begin(self.begin().await?, advances).await
+    }
+
+    async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
+        let rows: Vec<(i64, i64, Option<i64>)> = sqlx::query_as(
+            "select partition_id, epoch, next_offset from partition_progress where partition_id = any($1)",
+        )
+        .bind(column(advances, |advance| advance.partition_id))
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| classify("cannot tell whether the last commit arrived", error))?;
+        super::judge_commit(advances, &rows)
+    }
+
+    async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
+        refit::populations_with_news(&self.pool).await
+    }
+
+    async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
+        refit::PostgresRefit::begin(self.begin().await?, population).await
+    }
+
+    async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
+        refit::read_state(&mut self.begin().await?, population).await
+    }
+
+    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<PopulationName>, StoreError> {
+        publish::due_passes(&self.pool, diagnosed_before).await
+    }
+
+    async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
+        publish::begin_pass(self, population, owner).await
+    }
+
+    async fn blocks_after(
+        &self,
+        population: &PopulationName,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<BlockToPublish>, StoreError> {
+        publish::blocks_after(&self.pool, population, after, limit).await
+    }
+
+    async fn write_estimates(
+        &self,
+        pass: &Pass,
+        rows: &[EstimateRow],
+        commits: &[i64],
+        cursor: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        publish::write_estimates(self.begin().await?, pass, rows, commits, cursor).await
+    }
+
+    async fn end_pass(
+        &self,
+        pass: &Pass,
+        diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
+    ) -> Result<(), StoreError> {
+        publish::end_pass(self.begin().await?, pass, diagnostics).await
+    }
+
+    async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
+        publish::current_populations(&self.pool).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1")
+            .execute(&self.pool)
+            .await
+            .map_err(|error| classify("the store does not answer", error))?;
+        Ok(())
+    }
+}
+
+/// One column of many rows, for `unnest`.
+fn column<'a, T, U>(rows: &'a [T], value: impl FnMut(&'a T) -> U) -> Vec<U> {
+    rows.iter().map(value).collect()
+}
+
+/// Sorts an error by its SQLSTATE into what is worth another try and what is not.
+fn classify(context: &'static str, error: sqlx::Error) -> StoreError {
+    let (code, is_transient) = match &error {
+        sqlx::Error::Database(database) => {
+            let code = database.code().map(|code| code.into_owned());
+            let is_transient = code.as_deref().is_some_and(is_transient);
+            (code, is_transient)
+        }
+        // A connection that dies in the middle of an answer leaves half a message.
+        sqlx::Error::Io(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::WorkerCrashed
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::Protocol(_) => (None, true),
+        _ => (None, false),
+    };
+    let message = error.to_string();
+    match is_transient {
+        true => StoreError::Transient { context, code, message },
+        false => StoreError::Permanent { context, code, message },
+    }
+}
+
+/// Serialisation failures and deadlocks, lost connections, a server without room or about to stop, and two workers that
+/// put in the same new experiment at once (23505).
+fn is_transient(code: &str) -> bool {
+    matches!(code, "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "23505" | "55P03")
+        || code.starts_with("08")
+        || code.starts_with("53")
+}

@@ -1,0 +1,188 @@
+//! Whole publishes: a pass through the blocks of a population, page by page.
+
+use sqlx::postgres::PgPool;
+use time::OffsetDateTime;
+
+use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits};
+use crate::population::PopulationName;
+use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
+use crate::store::decode::{self, CurrentPopulationColumns};
+use crate::store::{Pass, StoreError};
+
+/// A pass that nobody has touched for so long has lost its worker, and another may take it.
+const ABANDONED: &str = "30 seconds";
+
+pub(super) async fn due_passes(
+    pool: &PgPool,
+    diagnosed_before: OffsetDateTime,
+) -> Result<Vec<PopulationName>, StoreError> {
+    let names: Vec<String> = sqlx::query_scalar(
+        "select population_id from populations
+         where published_fit_id is not null
+           and (publish_cursor is not null
+                or diagnosed_at is null
+                or diagnosed_at < $1 and diagnosed_changes <> refitted_changes)
+           and (pass_owner is null or pass_touched_at < now() - $2::interval)
+         order by population_id",
+    )
+    .bind(diagnosed_before)
+    .bind(ABANDONED)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| classify("cannot look for due publishes", error))?;
+    names.iter().map(|name| decode::population(name)).collect()
+}
+
+pub(super) async fn begin_pass(
+    store: &PostgresStore,
+    population: &PopulationName,
+    owner: &str,
+) -> Result<Option<Pass>, StoreError> {
+    let failed = |error| classify("cannot begin a pass", error);
+    let mut transaction = store.begin().await?;
+    let cursor: Option<Option<String>> = sqlx::query_scalar(
+        "update populations set pass_owner = $2, pass_touched_at = now()
+         where population_id = $1 and published_fit_id is not null
+           and (pass_owner is null or pass_owner = $2 or pass_touched_at < now() - $3::interval)
+         returning publish_cursor",
+    )
+    .bind(population.to_string())
+    .bind(owner)
+    .bind(ABANDONED)
+    .fetch_optional(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    let Some(cursor) = cursor else { return Ok(None) };
+    let rows = sqlx::query_as(
+        "select f.population_id, f.fit_id, f.treatment, f.status, f.nodes
+         from populations as p
+         join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+         where p.population_id = $1 and f.treatment in ('correlated', 'independent')",
+    )
+    .bind(population.to_string())
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let Some(fit) = decode::published_fits(rows)?.remove(population) else { return Ok(None) };
+    wait_for_ingests(store).await?;
+    Ok(Some(Pass {
+        population: population.clone(),
+        owner: owner.to_owned(),
+        fit,
+        is_publish: cursor.is_some(),
+        cursor: cursor.unwrap_or_default(),
+    }))
+}
+
+/// An ingest that began before the fit was published writes rows with the fit before it. Once all of those are through,
+/// the pass finds their rows; those that come later have the new fit already.
+async fn wait_for_ingests(store: &PostgresStore) -> Result<(), StoreError> {
+    let failed = |error| classify("cannot wait for the ingests under way", error);
+    let mut transaction = store.begin().await?;
+    sqlx::query("select pg_advisory_xact_lock($1)")
+        .bind(INGEST_LOCK)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+pub(super) async fn blocks_after(
+    pool: &PgPool,
+    population: &PopulationName,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<BlockToPublish>, StoreError> {
+    let rows: Vec<(String, i64, i64, Vec<u8>, Option<String>)> = sqlx::query_as(
+        "select b.experiment_id, b.revision, b.commit_id, b.block, e.decision
+         from blocks as b join experiments as e using (experiment_id)
+         where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
+         order by b.experiment_id limit $3",
+    )
+    .bind(population.to_string())
+    .bind(after)
+    .bind(limit as i64)
+    .fetch_all(pool)
+    .await
+    .map_err(|error| classify("cannot read the blocks of a population", error))?;
+    let block = |(experiment_id, revision, commit_id, block, decision): (String, i64, i64, Vec<u8>, Option<String>)| {
+        let measured = decode::measured(&block)?;
+        Ok(BlockToPublish { experiment_id, revision: revision as u64, commit_id, measured, decision })
+    };
+    rows.into_iter().map(block).collect()
+}
+
+pub(super) async fn write_estimates(
+    mut transaction: Transaction,
+    pass: &Pass,
+    rows: &[EstimateRow],
+    commits: &[i64],
+    cursor: &str,
+) -> Result<Option<u64>, StoreError> {
+    let failed = |error| classify("cannot publish estimates", error);
+    let is_ours = sqlx::query(
+        "update populations
+         set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = now()
+         where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+    )
+    .bind(pass.population.to_string())
+    .bind(&pass.owner)
+    .bind(pass.fit.fit_id)
+    .bind(cursor)
+    .execute(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    if is_ours.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let written = estimates::rewrite(&mut transaction, pass, rows, commits).await?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(Some(written))
+}
+
+pub(super) async fn end_pass(
+    mut transaction: Transaction,
+    pass: &Pass,
+    diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
+) -> Result<(), StoreError> {
+    let failed = |error| classify("cannot end a pass", error);
+    let name = pass.population.to_string();
+    let ended = sqlx::query(
+        "update populations
+         set publish_cursor = null, pass_owner = null, pass_touched_at = null,
+             diagnosed_at = case when $4 then now() else diagnosed_at end,
+             diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
+         where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+    )
+    .bind(&name)
+    .bind(&pass.owner)
+    .bind(pass.fit.fit_id)
+    .bind(diagnostics.is_some())
+    .execute(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    if let (Some((cells, found)), 1..) = (diagnostics, ended.rows_affected()) {
+        fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;
+    }
+    transaction.commit().await.map_err(failed)
+}
+
+pub(super) async fn current_populations(pool: &PgPool) -> Result<Vec<CurrentPopulation>, StoreError> {
+    let rows: Vec<CurrentPopulationColumns> = sqlx::query_as(
+        "select p.population_id, f.status, coalesce(c.experiments, 0)::bigint, coalesce(c.effects, 0)::bigint,
+                coalesce(f.mu_mean, f.mu_median), f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on,
+                d.verdict_value, f.computed_at, d.diagnosed_at
+         from populations as p
+         left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
+                    from cell_counters group by population_id) as c using (population_id)
+         left join current_population_fits as f on f.population_id = p.population_id and f.treatment = 'correlated'
+         left join lateral (select * from population_diagnostics as d where d.population_id = p.population_id
+                            order by fit_id desc limit 1) as d on true
+         order by p.population_id",
+    )
+    .fetch_all(pool)
+    .await
+    .map_err(|error| classify("cannot read the populations", error))?;
+    rows.into_iter().map(decode::current_population).collect()
+}
