@@ -64,6 +64,7 @@
 //! ```
 
 pub mod cli;
+pub mod estimate;
 pub mod event;
 pub mod history;
 pub mod ledger;

@@ -200,7 +200,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     fn due_passes(
         &self,
         diagnosed_before: OffsetDateTime,
-    ) -> impl Future<Output = Result<Vec<PopulationName>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Vec<DuePass>, StoreError>> + Send;
 
     /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
     /// where another worker is at it. Returns once no ingest is under way that has read an earlier fit.
@@ -305,6 +305,14 @@ pub struct RefitState {
     pub is_publishing: bool,
     /// How far each partition had been taken in: topic, partition, next offset.
     pub input_offsets: Vec<(String, i32, i64)>,
+}
+
+/// A population that waits for a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePass {
+    pub population: PopulationName,
+    /// Whether its blocks are to be diagnosed too.
+    pub is_diagnosis_due: bool,
 }
 
 /// A pass through all blocks of a population.

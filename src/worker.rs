@@ -4,6 +4,27 @@
 //! | --- | --- |
 //! | [`source`] | records from Kafka or a file, decoded, in batches; which partitions are owned |
 //! | [`fold`] | records and stored state -> changes, pure |
+//! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
+//! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
+//! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
 
 pub mod fold;
+pub mod ingest;
+pub mod publish;
+pub mod refit;
 pub mod source;
+
+use crate::store::StoreError;
+
+/// Why a worker cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Source(#[from] source::SourceError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Fold(#[from] fold::FoldError),
+    #[error("a computation ended early: {0} (a bug)")]
+    Computation(#[from] tokio::task::JoinError),
+}

@@ -76,7 +76,7 @@ fn shift(naive: Option<f64>, correlated: Option<f64>, sd: Option<f64>) -> Option
 }
 
 /// Posterior sd of log tau; 0 for a point estimate.
-fn log_tau_sd(nodes: &[Node]) -> f64 {
+pub fn log_tau_sd(nodes: &[Node]) -> f64 {
     let mean: f64 = nodes.iter().map(|n| n.weight * n.tau.ln()).sum();
     nodes.iter().map(|n| n.weight * (n.tau.ln() - mean).powi(2)).sum::<f64>().sqrt()
 }

@@ -291,7 +291,7 @@ impl Analysis {
 }
 
 /// The nodes at which blocks are left out: all of a small population's, whose posterior changes when a block goes.
-fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
+pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
     if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
 }
 

@@ -13,7 +13,7 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection, Row};
 use time::OffsetDateTime;
 
-use super::{Advance, Pass, RefitState, Settings, Store, StoreError};
+use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
 use crate::population::PopulationName;
 use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
@@ -187,7 +187,7 @@ impl Store for PostgresStore {
         refit::read_state(&mut self.begin().await?, population).await
     }
 
-    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<PopulationName>, StoreError> {
+    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
         publish::due_passes(&self.pool, diagnosed_before).await
     }
 

@@ -46,10 +46,11 @@ pub enum FoldError {
     Member { experiment_id: String, source: MemberError },
 }
 
-/// The experiments that records name: what a store has to read before they can be folded.
-pub fn named_experiments(records: &[Record]) -> BTreeSet<String> {
+/// The experiments that records name: what a store has to read before they can be folded. `is_ours` as for [`fold`].
+pub fn named_experiments(records: &[Record], is_ours: impl Fn(&Record) -> Option<i64>) -> BTreeSet<String> {
     records
         .iter()
+        .filter(|record| is_ours(record).is_some())
         .filter_map(|record| match &record.message {
             Ok(Message::Event(event)) => Some(event.experiment_id.clone()),
             Ok(Message::Tombstone { experiment_id }) => Some(experiment_id.clone()),
@@ -60,15 +61,15 @@ pub fn named_experiments(records: &[Record]) -> BTreeSet<String> {
 
 /// Folds records, in their order, into what is stored of their experiments.
 ///
-/// `partition_id` names the store's key of a record's partition.
+/// `is_ours` gives the store's key of a record's partition; `None` passes the record over.
 ///
 /// # Errors
 /// [`FoldError`], which input cannot cause.
 pub fn fold(
-    records: Vec<Record>,
+    records: &[Record],
     stored: BTreeMap<String, StoredExperiment>,
     grouping: &Grouping,
-    partition_id: impl Fn(i32) -> i64,
+    is_ours: impl Fn(&Record) -> Option<i64>,
 ) -> Result<(Changes, FoldCounts), FoldError> {
     let mut experiments = BTreeMap::new();
     for (experiment_id, stored) in stored {
@@ -79,9 +80,9 @@ pub fn fold(
     let mut changes = Changes::default();
     let mut counts = FoldCounts::default();
     for record in records {
+        let Some(partition_id) = is_ours(record) else { continue };
         counts.records += 1;
-        let partition_id = partition_id(record.partition);
-        let (experiment_id, refusals) = match record.message {
+        let (experiment_id, refusals) = match record.message.clone() {
             Err(refusal) => (None, vec![(None, refusal)]),
             Ok(Message::Tombstone { experiment_id }) => {
                 counts.tombstones += 1;

@@ -7,21 +7,18 @@ use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits};
 use crate::population::PopulationName;
 use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
 use crate::store::decode::{self, CurrentPopulationColumns};
-use crate::store::{Pass, StoreError};
+use crate::store::{DuePass, Pass, StoreError};
 
 /// A pass that nobody has touched for so long has lost its worker, and another may take it.
 const ABANDONED: &str = "30 seconds";
 
-pub(super) async fn due_passes(
-    pool: &PgPool,
-    diagnosed_before: OffsetDateTime,
-) -> Result<Vec<PopulationName>, StoreError> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "select population_id from populations
-         where published_fit_id is not null
-           and (publish_cursor is not null
-                or diagnosed_at is null
-                or diagnosed_at < $1 and diagnosed_changes <> refitted_changes)
+pub(super) async fn due_passes(pool: &PgPool, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
+    let rows: Vec<(String, bool)> = sqlx::query_as(
+        "select population_id, is_diagnosis_due
+         from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
+                   as is_diagnosis_due
+               from populations) as p
+         where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
            and (pass_owner is null or pass_touched_at < now() - $2::interval)
          order by population_id",
     )
@@ -30,7 +27,10 @@ pub(super) async fn due_passes(
     .fetch_all(pool)
     .await
     .map_err(|error| classify("cannot look for due publishes", error))?;
-    names.iter().map(|name| decode::population(name)).collect()
+    let due = |(name, is_diagnosis_due): (String, bool)| {
+        Ok(DuePass { population: decode::population(&name)?, is_diagnosis_due })
+    };
+    rows.into_iter().map(due).collect()
 }
 
 pub(super) async fn begin_pass(

@@ -1,0 +1,94 @@
+//! Estimates of the effects of one block, under a published fit: the rows that analysts see.
+
+use crate::event::Measured;
+use crate::model::best::prob_best;
+use crate::model::block::{Block, Covariance};
+use crate::model::shrinkage::{BlockPosterior, Estimate};
+use crate::population::PopulationName;
+use crate::row::{EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
+
+/// The estimates of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockEstimates {
+    pub rows: Vec<EstimateRow>,
+    /// One for each effect; empty unless fitted.
+    pub correlated: Vec<Estimate>,
+    /// The same under the naive model; empty where that has no posterior.
+    pub naive: Vec<Estimate>,
+}
+
+/// P(best) of a full covariance takes a tenth of a second from this many effects on: too long for a stream.
+const DENSE_PROB_BEST: usize = 4;
+
+impl BlockEstimates {
+    /// Estimates every effect of a block; without a posterior the rows carry the raw figures alone.
+    pub fn new(
+        population: &PopulationName,
+        experiment_id: &str,
+        block_revision: u64,
+        measured: &Measured,
+        fit: &PublishedFit,
+    ) -> BlockEstimates {
+        let Measured { variants, block } = measured;
+        let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
+        let posterior = is_fitted.then(|| BlockPosterior::new(block, &fit.nodes));
+        let naive_posterior = (is_fitted && !fit.naive_nodes.is_empty())
+            .then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
+        let all = |posterior: &Option<BlockPosterior>| -> Vec<Estimate> {
+            let estimates = |posterior: &BlockPosterior| (0..block.len()).map(|i| posterior.estimate(i)).collect();
+            posterior.as_ref().map(estimates).unwrap_or_default()
+        };
+        let (correlated, naive) = (all(&posterior), all(&naive_posterior));
+        let best = is_fitted.then(|| best_of(block, fit)).flatten();
+        let row = |(i, variant): (usize, &String)| {
+            let shared = shared_control(block, i);
+            EstimateRow {
+                population: population.clone(),
+                experiment_id: experiment_id.to_owned(),
+                variant: variant.clone(),
+                block_revision,
+                status: fit.status,
+                raw_estimate: block.effects()[i],
+                raw_se: block.sampling_variance(i).sqrt(),
+                treatment_variance: shared.map(|(d, _, _)| d),
+                control_variance: shared.map(|(_, c, _)| c),
+                control_loading: shared.map(|(_, _, w)| w),
+                shrunk: posterior.as_ref().map(|posterior| {
+                    let estimate = correlated[i];
+                    let intervals = posterior.intervals(i, &estimate);
+                    ShrunkEstimate {
+                        posterior_mean: estimate.mean,
+                        posterior_sd: estimate.sd,
+                        ci80: intervals.ci80,
+                        ci95: intervals.ci95,
+                        prob_positive: estimate.prob_positive,
+                        lfsr: estimate.lfsr(),
+                        shrinkage_factor: estimate.shrinkage_factor,
+                        naive_posterior_mean: naive.get(i).map(|estimate| estimate.mean),
+                        prob_best: best.as_ref().and_then(|best| best.get(i).copied()),
+                        control_shift: posterior.control_shift.map(|shift| shift.mean),
+                        control_shift_sd: posterior.control_shift.map(|shift| shift.sd),
+                    }
+                }),
+                fit_id: fit.fit_id,
+            }
+        };
+        let rows = variants.iter().enumerate().map(row).collect();
+        BlockEstimates { rows, correlated, naive }
+    }
+}
+
+fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
+    let is_slow = matches!(block.covariance(), Covariance::Dense { .. }) && block.len() >= DENSE_PROB_BEST;
+    if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
+}
+
+/// d, c and w of one effect; `None` in a block with a full covariance.
+fn shared_control(block: &Block, i: usize) -> Option<(f64, f64, f64)> {
+    match block.covariance() {
+        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+            Some((treatment_variances[i], *control_variance, loadings[i]))
+        }
+        Covariance::Dense { .. } => None,
+    }
+}

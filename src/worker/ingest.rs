@@ -1,0 +1,177 @@
+//! The ingest loop: one batch after the other, each in one transaction with the offsets that cover it.
+//!
+//! What is kept in memory of a partition is its claim, changed only after a commit; a batch that fails for a passing reason
+//! is tried again from the records in hand. A failure that will not pass ends the loop: no later batch can be committed past
+//! one that was not.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::WorkerError;
+use super::fold::{FoldCounts, Grouping, fold, named_experiments};
+use super::source::{Batch, Claim, NextOffset, Record, SourceEvent};
+use crate::estimate::BlockEstimates;
+use crate::model::parallel::{available_threads, map_chunks};
+use crate::population::PopulationName;
+use crate::row::{Changes, EstimateRow, PublishedFit};
+use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
+
+/// The first and the longest pause before a batch is tried again.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// Blocks whose estimates one thread computes at a time.
+const CHUNK: usize = 64;
+
+/// The loop's state.
+pub struct IngestLoop<S> {
+    store: S,
+    grouping: Arc<Grouping>,
+    claims: BTreeMap<i32, Claim>,
+}
+
+/// What a commit did.
+struct Committed {
+    counts: FoldCounts,
+    written: Written,
+}
+
+impl<S: Store> IngestLoop<S> {
+    pub fn new(store: S, grouping: Grouping) -> IngestLoop<S> {
+        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new() }
+    }
+
+    /// Takes what the source says until it ends.
+    ///
+    /// # Errors
+    /// Where the source cannot go on, or the store refuses a batch for good.
+    pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) -> Result<(), WorkerError> {
+        while let Some(event) = events.recv().await {
+            match event {
+                SourceEvent::Assigned(claims) => {
+                    info!(partitions = ?claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), "assigned");
+                    self.claims.extend(claims.into_iter().map(|claim| (claim.partition, claim)));
+                }
+                SourceEvent::Batch(batch) => self.take(batch).await?,
+                SourceEvent::Revoked { partitions, drained } => {
+                    info!(?partitions, "given away");
+                    self.claims.retain(|partition, _| !partitions.contains(partition));
+                    // The source may have stopped waiting: the epoch shuts a late commit out.
+                    let _ = drained.send(());
+                }
+                SourceEvent::HighWatermarks(_) => {}
+                SourceEvent::Ended => return Ok(()),
+                SourceEvent::Failed(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Commits a batch, however often it has to be tried.
+    async fn take(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
+        let records = Arc::new(records);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let advances = self.advances(&ends);
+            if advances.is_empty() {
+                return Ok(());
+            }
+            match self.commit(&advances, &records).await {
+                Ok(committed) => {
+                    self.advance(&advances);
+                    debug!(counts = ?committed.counts, written = ?committed.written, "committed");
+                    return Ok(());
+                }
+                Err(WorkerError::Store(StoreError::Fenced { partitions })) => {
+                    warn!(
+                        ?partitions,
+                        "another worker has taken these partitions over: what is in hand of them is dropped"
+                    );
+                    self.claims.retain(|partition, _| !partitions.contains(partition));
+                }
+                Err(WorkerError::Store(error @ StoreError::Transient { .. })) => {
+                    warn!(%error, pause_ms = pause.as_millis() as u64, "a batch is tried again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    if self.is_committed(&advances).await {
+                        self.advance(&advances);
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// How far the batch moves the partitions that are still owned.
+    fn advances(&self, ends: &[(i32, NextOffset)]) -> Vec<Advance> {
+        let advance = |&(partition, to): &(i32, NextOffset)| {
+            let Claim { partition_id, epoch, next_offset: from, .. } = *self.claims.get(&partition)?;
+            (from < Some(to)).then_some(Advance { partition, partition_id, epoch, from, to })
+        };
+        ends.iter().filter_map(advance).collect()
+    }
+
+    fn advance(&mut self, advances: &[Advance]) {
+        for advance in advances {
+            if let Some(claim) = self.claims.get_mut(&advance.partition) {
+                claim.next_offset = Some(advance.to);
+            }
+        }
+    }
+
+    /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
+    async fn is_committed(&self, advances: &[Advance]) -> bool {
+        self.store.is_committed(advances).await.unwrap_or(false)
+    }
+
+    async fn commit(&self, advances: &[Advance], records: &Arc<Vec<Record>>) -> Result<Committed, WorkerError> {
+        let started = Instant::now();
+        let partitions: BTreeMap<i32, Advance> = advances.iter().map(|advance| (advance.partition, *advance)).collect();
+        let mut transaction = self.store.begin_ingest(advances).await?;
+        // What another worker has, or what was read again after a resumption, is not ours to fold.
+        let is_ours = move |record: &Record| {
+            let advance = partitions.get(&record.partition)?;
+            let is_new = advance.from.is_none_or(|from| record.offset >= from.0);
+            is_new.then_some(advance.partition_id)
+        };
+        let stored = transaction.experiments(&named_experiments(records, &is_ours)).await?;
+        let (grouping, own) = (Arc::clone(&self.grouping), Arc::clone(records));
+        let (changes, counts) = tokio::task::spawn_blocking(move || fold(&own, stored, &grouping, is_ours)).await??;
+        let changes = Arc::new(changes);
+        let populations: BTreeSet<PopulationName> =
+            changes.changed.iter().map(|block| block.population.clone()).collect();
+        let fits = match populations.is_empty() {
+            true => BTreeMap::new(),
+            false => transaction.published_fits(&populations).await?,
+        };
+        let own = Arc::clone(&changes);
+        let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits));
+        let mut written = transaction.write_changes(&changes).await?;
+        written.extend(transaction.write_estimates(&changes, &estimates.await?).await?);
+        transaction.commit().await?;
+        debug!(elapsed_ms = started.elapsed().as_millis() as u64, "batch");
+        Ok(Committed { counts, written })
+    }
+}
+
+/// The estimates of all changed blocks, in the order of their keys: every writer locks rows in that order.
+fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) -> Vec<EstimateRow> {
+    let none = PublishedFit::none();
+    let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
+        let rows = blocks.iter().flat_map(|block| {
+            let fit = fits.get(&block.population).unwrap_or(&none);
+            BlockEstimates::new(&block.population, &block.experiment_id, block.revision, &block.measured, fit).rows
+        });
+        rows.collect::<Vec<_>>()
+    });
+    let mut rows: Vec<EstimateRow> = pages.into_iter().flatten().collect();
+    rows.sort_by(|x, y| {
+        (&x.population, &x.experiment_id, &x.variant).cmp(&(&y.population, &y.experiment_id, &y.variant))
+    });
+    rows
+}

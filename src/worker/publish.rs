@@ -1,0 +1,211 @@
+//! The publish loop: passes through the blocks of populations whose fit has moved, page by page, writing their estimates
+//! anew, and diagnosing what only all blocks together can say.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::WorkerError;
+use super::refit::SettingsOf;
+use crate::estimate::BlockEstimates;
+use crate::model::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
+use crate::model::diagnostics::{BlockPass, Diagnostics, Thresholds};
+use crate::model::fit::{Fit, Method, Treatment};
+use crate::model::likelihood::SketchLikelihood;
+use crate::model::parallel::{available_threads, map_chunks};
+use crate::model::population::loo_nodes;
+use crate::model::prior::Priors;
+use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
+use crate::store::{DuePass, Pass, RefitState, Store};
+
+/// Blocks of a page: what a pass holds in memory, and one transaction writes.
+const PAGE: usize = 1_000;
+
+/// Blocks that one thread takes at a time.
+const CHUNK: usize = 64;
+
+/// How often is looked for due passes.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The loop's state.
+pub struct PublishLoop<S> {
+    pub store: S,
+    pub settings: SettingsOf,
+    pub thresholds: Thresholds,
+    /// How old diagnostics may become while blocks change.
+    pub diagnostics_interval: Duration,
+    /// This worker, among those of the store.
+    pub owner: String,
+}
+
+impl<S: Store> PublishLoop<S> {
+    /// Publishes what is due until told to stop. What fails is tried again.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let diagnosed_before = OffsetDateTime::now_utc() - self.diagnostics_interval;
+            if let Err(error) = self.publish_due(diagnosed_before, &stop).await {
+                warn!(%error, "a publish failed and is tried again");
+            }
+        }
+    }
+
+    /// Publishes every population that is due, and diagnoses those whose diagnostics are older than that; returns how many
+    /// there were.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn publish_due(
+        &self,
+        diagnosed_before: OffsetDateTime,
+        stop: &CancellationToken,
+    ) -> Result<usize, WorkerError> {
+        let due = self.store.due_passes(diagnosed_before).await?;
+        for due in &due {
+            if stop.is_cancelled() {
+                break;
+            }
+            if let Some(pass) = self.store.begin_pass(&due.population, &self.owner).await? {
+                self.publish(pass, due, stop).await?;
+            }
+        }
+        Ok(due.len())
+    }
+
+    async fn publish(&self, mut pass: Pass, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
+        let priors = (self.settings)(&pass.population).priors;
+        // Only a pass that sees every block can diagnose.
+        let mut diagnosis = match due.is_diagnosis_due && pass.cursor.is_empty() {
+            true => Diagnosis::new(self.store.population_state(&pass.population).await?, priors),
+            false => None,
+        };
+        loop {
+            let blocks = self.store.blocks_after(&pass.population, &pass.cursor, PAGE).await?;
+            let Some(last) = blocks.last() else { break };
+            let cursor = last.experiment_id.clone();
+            let commits: Vec<i64> =
+                blocks.iter().flat_map(|block| block.measured.variants.iter().map(|_| block.commit_id)).collect();
+            let own = pass.clone();
+            let (rows, returned) = tokio::task::spawn_blocking(move || page(&own, &blocks, diagnosis)).await?;
+            diagnosis = returned;
+            if pass.is_publish {
+                let Some(written) = self.store.write_estimates(&pass, &rows, &commits, &cursor).await? else {
+                    debug!(population = %pass.population, "another worker has taken the publish over");
+                    return Ok(());
+                };
+                debug!(population = %pass.population, written, "published a page");
+            }
+            pass.cursor = cursor;
+            if stop.is_cancelled() {
+                // The next worker goes on from the cursor.
+                return Ok(());
+            }
+        }
+        let diagnostics = diagnosis.and_then(|diagnosis| diagnosis.finish(&self.thresholds));
+        self.store.end_pass(&pass, diagnostics.as_ref()).await?;
+        Ok(())
+    }
+}
+
+/// The estimates of one page, and what they add to the diagnosis.
+fn page(pass: &Pass, blocks: &[BlockToPublish], diagnosis: Option<Diagnosis>) -> (Vec<EstimateRow>, Option<Diagnosis>) {
+    let fit: &PublishedFit = &pass.fit;
+    let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
+        let estimate = |block: &BlockToPublish| {
+            BlockEstimates::new(&pass.population, &block.experiment_id, block.revision, &block.measured, fit)
+        };
+        blocks.iter().map(estimate).collect::<Vec<_>>()
+    });
+    let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
+    let diagnosis = diagnosis.map(|mut diagnosis| {
+        diagnosis.take(blocks, &estimates);
+        diagnosis
+    });
+    (estimates.into_iter().flat_map(|block| block.rows).collect(), diagnosis)
+}
+
+/// What a pass gathers of a population, block by block.
+struct Diagnosis {
+    likelihoods: [SketchLikelihood; 2],
+    priors: Priors,
+    /// The block model's.
+    fit: Fit,
+    cells: CellDiagnostics,
+    /// The exact posterior median of tau, at which blocks are looked at.
+    tau: f64,
+    pass: BlockPass,
+    predictions: Vec<Prediction>,
+    experiments: u64,
+    decided: u64,
+    shipped: u64,
+}
+
+impl Diagnosis {
+    /// `None` where one of the two models has no posterior: there is nothing to compare then.
+    fn new(state: RefitState, priors: Priors) -> Option<Diagnosis> {
+        let [correlated, independent] =
+            [Treatment::Correlated, Treatment::Independent].map(|treatment| state.sketches.of(treatment));
+        let likelihoods = [SketchLikelihood::new(correlated), SketchLikelihood::new(independent)];
+        let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
+        let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
+        let cells =
+            Diagnostics::new((correlated, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
+        Some(Diagnosis {
+            tau: fit.posterior.tau.median?,
+            likelihoods,
+            priors,
+            fit,
+            cells,
+            pass: BlockPass::default(),
+            predictions: Vec::new(),
+            experiments: 0,
+            decided: 0,
+            shipped: 0,
+        })
+    }
+
+    fn take(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
+        let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
+        let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
+        let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
+            let predict = |block: &BlockToPublish| {
+                let components = block.measured.block.components().ok()?;
+                leave_one_out.predict(&block.measured.block, &components)
+            };
+            blocks.iter().filter_map(predict).flatten().collect::<Vec<_>>()
+        });
+        self.predictions.extend(predicted.into_iter().flatten());
+        for (block, estimates) in blocks.iter().zip(estimates) {
+            self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.correlated, &estimates.naive);
+            self.experiments += 1;
+            self.decided += u64::from(block.decision.is_some());
+            self.shipped += u64::from(block.decision.as_deref() == Some("shipped"));
+        }
+    }
+
+    fn finish(self, thresholds: &Thresholds) -> Option<(CellDiagnostics, PassDiagnostics)> {
+        if self.experiments == 0 {
+            return None;
+        }
+        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(&self.cells, &self.pass);
+        let found = PassDiagnostics {
+            experiments: self.experiments,
+            design_effect: self.pass.design_effect(),
+            largest_correlation: self.pass.largest_correlation(),
+            largest_estimate_shift: self.pass.largest_estimate_shift(),
+            sign_calls: self.pass.sign_calls(),
+            sign_flips: self.pass.sign_flips(),
+            sign_flip_share: self.pass.sign_flip_share(),
+            hausman_z: self.pass.hausman_z(&self.likelihoods[0], &self.likelihoods[1], self.tau * self.tau),
+            calibration: Calibration::new(&self.predictions),
+            shipped_share: (self.decided > 0).then(|| self.shipped as f64 / self.experiments as f64),
+            verdict,
+            verdict_rests_on,
+            verdict_value,
+        };
+        Some((self.cells, found))
+    }
+}

@@ -1,0 +1,196 @@
+//! The refit loop: populations with news are fitted anew from their cells, and it is decided whether the estimates are
+//! still near enough to exact or a whole publish is due.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::WorkerError;
+use crate::model::diagnostics::{Diagnostics, log_tau_sd};
+use crate::model::fit::{Distance, Fit, Method, Treatment};
+use crate::model::likelihood::SketchLikelihood;
+use crate::model::posterior::laplace::laplace;
+use crate::model::posterior::variational::variational;
+use crate::model::posterior::{Posterior, PosteriorError, Summary};
+use crate::model::prior::{PriorTau, Priors};
+use crate::population::PopulationName;
+use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
+use crate::store::{Refit as _, RefitState, Store, StoreError};
+
+/// How a population is fitted.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PopulationSettings {
+    pub priors: Priors,
+    /// Under a flat prior of tau nothing is published below so many experiments.
+    pub min_experiments: u64,
+}
+
+/// The settings of each population.
+pub type SettingsOf = Arc<dyn Fn(&PopulationName) -> PopulationSettings + Send + Sync>;
+
+/// The loop's state.
+pub struct RefitLoop<S> {
+    pub store: S,
+    pub settings: SettingsOf,
+    /// How far mu and tau may move, in units of tau, before all rows are written anew.
+    pub tolerance: f64,
+    pub interval: Duration,
+}
+
+impl<S: Store> RefitLoop<S> {
+    /// Refits at most every interval until told to stop. What fails is tried again at the next.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(self.interval);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            if let Err(error) = self.refit_all().await {
+                warn!(%error, "a refit failed and is tried again");
+            }
+        }
+    }
+
+    /// Refits every population with news; returns how many there were.
+    ///
+    /// # Errors
+    /// Where the store fails for other reasons than two workers meeting.
+    pub async fn refit_all(&self) -> Result<usize, WorkerError> {
+        let populations = self.store.populations_with_news().await?;
+        for population in &populations {
+            match self.refit(population).await {
+                // Two workers met at one population: the other's refit is as good.
+                Err(WorkerError::Store(StoreError::Transient { code: Some(code), .. })) if code == "40001" => {
+                    debug!(%population, "another worker refits");
+                }
+                result => result?,
+            }
+        }
+        Ok(populations.len())
+    }
+
+    async fn refit(&self, population: &PopulationName) -> Result<(), WorkerError> {
+        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(()) };
+        let state = transaction.state().await?;
+        let (settings, tolerance) = ((self.settings)(population), self.tolerance);
+        let (state, refitted) = tokio::task::spawn_blocking(move || {
+            let refitted = Refitted::new(&state, &settings);
+            (state, refitted)
+        })
+        .await?;
+        let is_due = !state.is_publishing && refitted.judged.has_moved(state.published.as_ref(), tolerance);
+        transaction.write(&state, &refitted.fits, is_due.then_some(&refitted.diagnostics)).await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+}
+
+/// The fits of a population under every treatment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refitted {
+    pub fits: Vec<FitRow>,
+    pub judged: Judged,
+    /// `None` where one of the models has no posterior.
+    pub diagnostics: Option<CellDiagnostics>,
+}
+
+impl Refitted {
+    /// Fits the cells under the three treatments.
+    pub fn new(state: &RefitState, settings: &PopulationSettings) -> Refitted {
+        let likelihoods = Treatment::ALL.map(|treatment| SketchLikelihood::new(state.sketches.of(treatment)));
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
+        let is_cold =
+            (state.counters.experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let rows = Treatment::ALL.into_iter().zip(&fits).map(|(treatment, fit)| {
+            let likelihood = &likelihoods[treatment as usize];
+            let effects = state.sketches.of(treatment).effects();
+            match fit {
+                Ok(fit) => FitRow {
+                    treatment,
+                    status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
+                    message: is_cold.then(|| cold_start(state.counters.experiments, settings.min_experiments)),
+                    effects,
+                    mu: fit.posterior.mu,
+                    tau: fit.posterior.tau,
+                    mu_tau_correlation: fit.posterior.correlation,
+                    log_evidence: fit.posterior.log_evidence,
+                    predictive: fit.predictive,
+                    log_tau_sd: Some(log_tau_sd(&fit.posterior.nodes)),
+                    laplace: distance(laplace(likelihood, &settings.priors), &fit.posterior),
+                    variational: distance(variational(likelihood, &settings.priors), &fit.posterior),
+                    nodes: fit.nodes.clone(),
+                },
+                Err(error) => FitRow {
+                    treatment,
+                    status: if is_cold { FitStatus::ColdStart } else { FitStatus::Improper },
+                    message: Some(error.to_string()),
+                    effects,
+                    mu: Summary::default(),
+                    tau: Summary::default(),
+                    mu_tau_correlation: None,
+                    log_evidence: None,
+                    predictive: Summary::default(),
+                    log_tau_sd: None,
+                    laplace: None,
+                    variational: None,
+                    nodes: Vec::new(),
+                },
+            }
+        });
+        let rows: Vec<FitRow> = rows.collect();
+        let diagnostics = match &fits {
+            [Ok(correlated), Ok(independent), _] => Some(Diagnostics::new(
+                (state.sketches.of(Treatment::Correlated), &likelihoods[0], &correlated.posterior),
+                (&likelihoods[1], &independent.posterior),
+            )),
+            _ => None,
+        };
+        Refitted { judged: Judged::of(&rows[Treatment::Correlated as usize]), fits: rows, diagnostics }
+    }
+}
+
+fn cold_start(experiments: i64, needed: u64) -> String {
+    format!(
+        "{experiments} experiment(s) of the {needed} that a flat prior of tau needs: until then the raw estimates stand. A \
+         proper prior of tau in the configuration lifts that"
+    )
+}
+
+fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -> Option<Distance> {
+    Some(Distance::new(&approximate.ok()?, exact))
+}
+
+impl Judged {
+    fn of(fit: &FitRow) -> Judged {
+        Judged {
+            status: fit.status,
+            mu: fit.mu.mean.or(fit.mu.median),
+            mu_sd: fit.mu.sd,
+            tau: fit.tau.median,
+            log_tau_sd: fit.log_tau_sd,
+        }
+    }
+
+    /// Whether estimates under the `published` fit have become too far from those under this one: mu or its sd moved by
+    /// more than `tolerance` tau, log tau or its sd by more than `tolerance`, or the status is another. With plug-in means
+    /// no estimate is then further from exact than `tolerance (sqrt(n) + sqrt(r'V^-1 r))` of its posterior sds.
+    pub fn has_moved(&self, published: Option<&Judged>, tolerance: f64) -> bool {
+        let Some(published) = published else { return self.status != FitStatus::ColdStart };
+        if self.status != published.status {
+            return true;
+        }
+        if self.status != FitStatus::Fitted {
+            return false;
+        }
+        let apart = |x: Option<f64>, y: Option<f64>, unit: f64| match (x, y) {
+            (Some(x), Some(y)) => (x - y).abs() > tolerance * unit,
+            (None, None) => false,
+            _ => true,
+        };
+        let tau = published.tau.unwrap_or(0.0);
+        apart(self.mu, published.mu, tau)
+            || apart(self.mu_sd, published.mu_sd, tau)
+            || apart(self.tau.map(f64::ln), published.tau.map(f64::ln), 1.0)
+            || apart(self.log_tau_sd, published.log_tau_sd, 1.0)
+    }
+}
