@@ -32,7 +32,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 
-pub use decode::{MAX_MESSAGE_BYTES, check_key, decode};
+pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_tombstone, too_large};
 pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
 pub use reason::{Reason, Refusal};
 pub use wire::MAX_VARIANTS;
