@@ -127,18 +127,7 @@ impl Assignment {
     }
 
     fn claim(&self, consumer: &BaseConsumer<Context>, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
-        let name = self.topic.clone();
-        let cluster_id = consumer.client().fetch_cluster_id(IDENTIFICATION).ok_or_else(|| {
-            SourceError::Kafka(
-                "the brokers do not say which cluster they are; check that they can be reached".to_owned(),
-            )
-        })?;
-        let id = native::topic_id(consumer.client().native_client(), &name, IDENTIFICATION).map_err(|error| {
-            SourceError::Kafka(format!(
-                "cannot learn the id of the topic {name}: {error}; start again once it is there"
-            ))
-        })?;
-        let topic = Topic { cluster_id, name, id };
+        let topic = identify(consumer, &self.topic)?;
         let claims = (self.claim)(&topic, partitions).map_err(SourceError::Claim)?;
         match partitions.iter().find(|partition| !claims.iter().any(|claim| claim.partition == **partition)) {
             None => Ok(claims),
@@ -251,4 +240,21 @@ impl Assignment {
             self.outbox.mention(SourceEvent::HighWatermarks(watermarks));
         }
     }
+}
+
+/// Asks the brokers which topic this is: under the same name there may have been another.
+fn identify(consumer: &BaseConsumer<Context>, name: &str) -> Result<Topic, SourceError> {
+    let unknown = |reason: &str| {
+        SourceError::Kafka(format!(
+            "cannot learn the id of the topic {name}: {reason}; start again when the brokers answer"
+        ))
+    };
+    let client = consumer.client();
+    let cluster_id =
+        client.fetch_cluster_id(IDENTIFICATION).ok_or_else(|| unknown("no broker says which cluster it is"))?;
+    let metadata = client.fetch_metadata(Some(name), IDENTIFICATION).map_err(|error| unknown(&error.to_string()))?;
+    // The one that has just answered.
+    let broker = metadata.orig_broker_id();
+    let id = native::topic_id(client.native_client(), broker, name, IDENTIFICATION).map_err(|error| unknown(&error))?;
+    Ok(Topic { cluster_id, name: name.to_owned(), id })
 }

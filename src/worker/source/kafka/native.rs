@@ -7,11 +7,12 @@ use std::time::Duration;
 use rdkafka::bindings as sys;
 use rdkafka::client::NativeClient;
 
-/// The id that the broker gave a topic when it was made, in base64; empty where the broker gives none.
+/// The id that a topic was given when it was made, in base64; empty where the broker, which may be any one of the cluster,
+/// gives none.
 ///
 /// # Errors
-/// Where the broker cannot be asked within `timeout`, in its own words.
-pub(super) fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) -> Result<String, String> {
+/// Where the broker does not answer within `timeout`, or has no such topic, in its own words.
+pub(super) fn topic_id(client: &NativeClient, broker: i32, topic: &str, timeout: Duration) -> Result<String, String> {
     let name = CString::new(topic).map_err(|error| error.to_string())?;
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     let mut names = [name.as_ptr()];
@@ -23,6 +24,8 @@ pub(super) fn topic_id(client: &NativeClient, topic: &str, timeout: Duration) ->
         let operation = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
         let options = sys::rd_kafka_AdminOptions_new(client.ptr(), operation);
         sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
+        // Otherwise the controller is asked, and waited for where there is none.
+        sys::rd_kafka_AdminOptions_set_broker(options, broker, ptr::null_mut(), 0);
         let queue = sys::rd_kafka_queue_new(client.ptr());
         sys::rd_kafka_DescribeTopics(client.ptr(), topics, options, queue);
         sys::rd_kafka_AdminOptions_destroy(options);
