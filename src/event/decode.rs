@@ -26,13 +26,17 @@ pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// `schema_violation`, `invalid_identifier`. A fault inside a result is that result's entry in [`Event::results`].
 pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
     if bytes.len() > MAX_MESSAGE_BYTES {
-        let detail = format!("the message has {} bytes, at most {MAX_MESSAGE_BYTES} are taken", bytes.len());
-        return Err(Refusal::new(Reason::TooLarge, detail));
+        return Err(too_large(bytes.len()));
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
     let parsed: Lenient<wire::Event<'_>> = serde_json::from_str(text).map_err(|error| unparsed(text, &error))?;
     read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?)
+}
+
+/// The refusal of a message of so many bytes, for whoever has not kept them all.
+pub fn too_large(bytes: usize) -> Refusal {
+    Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are taken"))
 }
 
 /// Holds a message against the key that it was sent under; the key is null where the producer gave none.
@@ -48,6 +52,22 @@ pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
     let found = key.map_or("null".to_owned(), |key| quote(&String::from_utf8_lossy(key)));
     let detail = format!("the key is {found}, it must be the experiment_id {}", quote(experiment_id));
     Err(Refusal::new(Reason::KeyMismatch, detail))
+}
+
+/// What a message without a payload says: the experiment that its key names is withdrawn.
+///
+/// # Errors
+/// `key_mismatch` where there is no key or it is not UTF-8, `invalid_identifier` where it could not name an experiment.
+pub fn decode_tombstone(key: Option<&[u8]>) -> Result<Message, Refusal> {
+    let mismatch = |found: &str| {
+        let detail = format!("the key is {found}; a null payload withdraws the experiment whose id is the key");
+        Refusal::new(Reason::KeyMismatch, detail)
+    };
+    let key = key.ok_or_else(|| mismatch("null"))?;
+    let experiment_id = std::str::from_utf8(key).map_err(|_| mismatch("not UTF-8"))?;
+    check_identifier(experiment_id)
+        .map_err(|refusal| Refusal { detail: format!("the key {}", refusal.detail), ..refusal })?;
+    Ok(Message::Tombstone { experiment_id: experiment_id.to_owned() })
 }
 
 fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {

@@ -1,10 +1,25 @@
 //! Where events come from: Kafka, or a file. Either runs on a thread of its own and speaks to the worker through one
 //! bounded channel, so that what it says arrives in order and a slow store holds it back.
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`kafka`] | a member of a consumer group: partitions are claimed and given away with the group's rebalances |
+//! | [`file`] | NDJSON: partition 0, whose offsets are byte positions |
+//! | `assembly` | records are gathered into a batch, until it is large or old enough |
+
+mod assembly;
+pub mod file;
+pub mod kafka;
 
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
-use crate::event::{Message, Refusal};
+pub use assembly::BatchLimits;
+
+use crate::event::{MAX_MESSAGE_BYTES, Message, Refusal};
+
+/// How much is kept of a message that is too large.
+const KEPT_BYTES: usize = 64 << 10;
 
 /// Names a stream of records. Offsets of one stream mean nothing in another, not even in one of the same name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +69,18 @@ pub struct Record {
     pub message: Result<Message, Refusal>,
 }
 
+impl Record {
+    /// The bytes that are kept of a payload: all of it, or the beginning of one that is too large to be decoded.
+    fn kept(payload: &[u8]) -> &[u8] {
+        if payload.len() > MAX_MESSAGE_BYTES { &payload[..KEPT_BYTES] } else { payload }
+    }
+
+    /// What the record holds in memory, as far as it varies.
+    fn bytes(&self) -> usize {
+        [&self.key, &self.payload].into_iter().flatten().map(Vec::len).sum()
+    }
+}
+
 /// Records that are committed together, in the order in which they were read.
 #[derive(Debug, Default)]
 pub struct Batch {
@@ -88,6 +115,11 @@ pub enum SourceError {
     Claim(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
+    #[error(
+        "{path} has {length} bytes, but reading goes on at byte {next}: it was cut or replaced. Put the whole file back, or \
+         give the new one a name of its own"
+    )]
+    Shrunk { path: String, length: u64, next: u64 },
     #[error("{0}")]
     Kafka(String),
 }

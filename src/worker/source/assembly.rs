@@ -1,0 +1,64 @@
+//! Gathers records into batches.
+
+use std::time::{Duration, Instant};
+
+use super::{Batch, NextOffset, Record};
+
+/// When a batch is handed on: as soon as it reaches any of these.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub records: usize,
+    /// Of keys and payloads.
+    pub bytes: usize,
+    /// Since its first record was read.
+    pub age: Duration,
+}
+
+/// The batch that is being gathered.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    limits: BatchLimits,
+    batch: Batch,
+    bytes: usize,
+    /// When its first record was read.
+    since: Option<Instant>,
+}
+
+impl Assembly {
+    pub(super) fn new(limits: BatchLimits) -> Assembly {
+        Assembly { limits, batch: Batch::default(), bytes: 0, since: None }
+    }
+
+    /// Adds a record, after which its partition goes on at `next`.
+    pub(super) fn push(&mut self, record: Record, next: NextOffset) {
+        self.since.get_or_insert_with(Instant::now);
+        self.bytes += record.bytes();
+        match self.batch.ends.iter_mut().find(|(partition, _)| *partition == record.partition) {
+            Some((_, end)) => *end = next,
+            None => self.batch.ends.push((record.partition, next)),
+        }
+        self.batch.records.push(record);
+    }
+
+    /// How long the batch may still wait for records: nothing once it is large or old enough, `None` while it is empty.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        let since = self.since?;
+        let is_large = self.batch.records.len() >= self.limits.records || self.bytes >= self.limits.bytes;
+        Some(if is_large { Duration::ZERO } else { self.limits.age.saturating_sub(since.elapsed()) })
+    }
+
+    /// Takes the batch as it is, where there is one.
+    pub(super) fn close(&mut self) -> Option<Batch> {
+        self.since.take()?;
+        self.bytes = 0;
+        Some(std::mem::take(&mut self.batch))
+    }
+}
+
+impl Batch {
+    /// Drops what the batch has of some partitions.
+    pub(super) fn forget(&mut self, partitions: &[i32]) {
+        self.records.retain(|record| !partitions.contains(&record.partition));
+        self.ends.retain(|(partition, _)| !partitions.contains(partition));
+    }
+}

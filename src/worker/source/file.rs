@@ -1,0 +1,170 @@
+//! NDJSON from a file or stdin: one partition, whose offsets are the positions of the lines' first bytes.
+//!
+//! A file that is followed may grow; one that shrank is another one. What comes over stdin cannot be read again: each run
+//! of it is a topic of its own.
+
+mod input;
+mod lines;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::assembly::Assembly;
+use super::{BatchLimits, Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
+use crate::event::{decode, too_large};
+use input::{Input, Read};
+use lines::{Line, Lines};
+
+/// Files have one partition.
+const PARTITION: i32 = 0;
+/// How often a file is looked at for growth, and at the latest `stop` as well.
+const GROWTH: Duration = Duration::from_millis(200);
+/// How often the length of the file is told.
+const HIGH_WATERMARK: Duration = Duration::from_secs(1);
+
+/// A file of events, one a line.
+#[derive(Debug, Clone)]
+pub struct FileSource {
+    /// `-` for stdin.
+    pub path: PathBuf,
+    /// Wait for more at the end of the file. A last line without its end is then one that is still being written.
+    pub follow: bool,
+    pub limits: BatchLimits,
+}
+
+/// Starts to read a file on the thread `file-source`, from where `claim` says.
+///
+/// The last event is [`SourceEvent::Ended`] at the end of the file or after `stop`, or [`SourceEvent::Failed`]; the thread
+/// ends when that was received, or when the receiver is gone.
+///
+/// # Errors
+/// Where the thread cannot be started.
+pub fn spawn(
+    config: FileSource,
+    claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
+    events: mpsc::Sender<SourceEvent>,
+    stop: CancellationToken,
+) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("file-source".to_owned()).spawn(move || {
+        let mut reader = Reader { assembly: Assembly::new(config.limits), events: &events };
+        let last = match reader.read(&config, claim, &stop) {
+            Ok(()) => SourceEvent::Ended,
+            Err(error) => SourceEvent::Failed(error),
+        };
+        reader.hand_on();
+        // Nobody is left to hear it where this fails.
+        let _ = events.blocking_send(last);
+    })
+}
+
+struct Reader<'a> {
+    assembly: Assembly,
+    events: &'a mpsc::Sender<SourceEvent>,
+}
+
+impl Reader<'_> {
+    fn read(
+        &mut self,
+        config: &FileSource,
+        claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String>,
+        stop: &CancellationToken,
+    ) -> Result<(), SourceError> {
+        let failed = |source: io::Error| SourceError::File { path: config.path.display().to_string(), source };
+        let topic = topic(&config.path).map_err(failed)?;
+        let claims = claim(&topic, &[PARTITION]).map_err(SourceError::Claim)?;
+        let next = claims.iter().find(|claim| claim.partition == PARTITION).and_then(|claim| claim.next_offset);
+        let start = next.and_then(|NextOffset(next)| u64::try_from(next).ok()).unwrap_or(0);
+        self.say(SourceEvent::Assigned(claims));
+
+        let mut input = Input::open(&config.path, start).map_err(failed)?;
+        let mut lines = Lines::starting_at(start);
+        let may_grow = config.follow && input.length().map_err(failed)?.is_some();
+        let mut told: Option<Instant> = None;
+        while !stop.is_cancelled() && !self.events.is_closed() {
+            if told.is_none_or(|told| told.elapsed() >= HIGH_WATERMARK) {
+                told = Some(Instant::now());
+                if let Some(length) = input.length().map_err(failed)? {
+                    if length < lines.position() {
+                        return Err(SourceError::Shrunk { path: topic.name, length, next: lines.position() });
+                    }
+                    // Lost where there is no room: it is said again soon.
+                    let _ = self.events.try_send(SourceEvent::HighWatermarks(vec![(PARTITION, offset(length))]));
+                }
+            }
+            match input.read(self.patience()).map_err(failed)? {
+                Read::Bytes(bytes) => lines.split(bytes, &mut |line| self.take(&line)),
+                Read::NothingYet => {}
+                Read::End if may_grow => {
+                    std::thread::sleep(self.patience());
+                }
+                Read::End => {
+                    lines.finish(&mut |line| self.take(&line));
+                    break;
+                }
+            }
+            self.hand_on_if_due();
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, line: &Line<'_>) {
+        if line.text.is_empty() {
+            return;
+        }
+        let is_whole = line.text.len() == line.bytes;
+        let record = Record {
+            partition: PARTITION,
+            offset: offset(line.start),
+            produced_at: None,
+            key: None,
+            payload: Some(Record::kept(line.text).to_vec()),
+            payload_bytes: line.bytes,
+            message: if is_whole { decode(line.text) } else { Err(too_large(line.bytes)) },
+        };
+        self.assembly.push(record, NextOffset(offset(line.next)));
+        self.hand_on_if_due();
+    }
+
+    /// How long to wait for more before looking at anything else.
+    fn patience(&self) -> Duration {
+        self.assembly.patience().map_or(GROWTH, |patience| patience.min(GROWTH))
+    }
+
+    fn hand_on_if_due(&mut self) {
+        if self.assembly.patience() == Some(Duration::ZERO) {
+            self.hand_on();
+        }
+    }
+
+    fn hand_on(&mut self) {
+        if let Some(batch) = self.assembly.close() {
+            self.say(SourceEvent::Batch(batch));
+        }
+    }
+
+    /// Waits for room. That nobody listens any more is found out at the next turn.
+    fn say(&self, event: SourceEvent) {
+        let _ = self.events.blocking_send(event);
+    }
+}
+
+/// Names what is read. Another run's stdin is another topic.
+fn topic(path: &Path) -> io::Result<Topic> {
+    let cluster_id = "file".to_owned();
+    if path == Path::new("-") {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let id = format!("{}-{}", since_epoch.as_nanos(), std::process::id());
+        return Ok(Topic { cluster_id, name: "stdin".to_owned(), id });
+    }
+    Ok(Topic { cluster_id, name: path.canonicalize()?.display().to_string(), id: String::new() })
+}
+
+/// A position as an offset: files of more than 2^63 bytes there are none.
+fn offset(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}

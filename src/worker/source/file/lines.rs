@@ -1,0 +1,71 @@
+//! Splits bytes into lines, in bounded memory whatever their length.
+
+use crate::event::MAX_MESSAGE_BYTES;
+
+/// One line without its end (LF or CRLF).
+pub(super) struct Line<'a> {
+    /// The position of its first byte.
+    pub(super) start: u64,
+    /// The position after its end.
+    pub(super) next: u64,
+    /// Of a line too long to be a message only the beginning.
+    pub(super) text: &'a [u8],
+    /// The length of the whole line.
+    pub(super) bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Lines {
+    /// Where the line begins that is being read.
+    start: u64,
+    /// How much of it was read.
+    bytes: usize,
+    /// What is kept of it: one byte more than a message may have, so that its length shows.
+    text: Vec<u8>,
+}
+
+impl Lines {
+    pub(super) fn starting_at(start: u64) -> Lines {
+        Lines { start, bytes: 0, text: Vec::new() }
+    }
+
+    /// The position of the next byte.
+    pub(super) fn position(&self) -> u64 {
+        self.start + self.bytes as u64
+    }
+
+    /// Reads on, and gives each line that ends here.
+    pub(super) fn split(&mut self, bytes: &[u8], take: &mut impl FnMut(Line<'_>)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let text = piece.strip_suffix(b"\n");
+            self.extend(text.unwrap_or(piece));
+            if text.is_some() {
+                self.give(1, take);
+            }
+        }
+    }
+
+    /// Gives what is left as the last line.
+    pub(super) fn finish(&mut self, take: &mut impl FnMut(Line<'_>)) {
+        if self.bytes > 0 {
+            self.give(0, take);
+        }
+    }
+
+    fn extend(&mut self, text: &[u8]) {
+        self.bytes += text.len();
+        let room = (MAX_MESSAGE_BYTES + 1).saturating_sub(self.text.len());
+        self.text.extend_from_slice(&text[..text.len().min(room)]);
+    }
+
+    fn give(&mut self, end_bytes: usize, take: &mut impl FnMut(Line<'_>)) {
+        let next = self.start + (self.bytes + end_bytes) as u64;
+        let is_whole = self.text.len() == self.bytes;
+        let text = self.text.strip_suffix(b"\r").filter(|_| is_whole && end_bytes > 0).unwrap_or(&self.text);
+        let bytes = if is_whole { text.len() } else { self.bytes };
+        take(Line { start: self.start, next, text, bytes });
+        self.text.clear();
+        self.bytes = 0;
+        self.start = next;
+    }
+}

@@ -1,0 +1,260 @@
+//! What librdkafka calls back on: rebalances above all. Everything here runs on the source's own thread, from within
+//! `poll`: the lock is there for the type system and is never waited for.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::outbox::Outbox;
+use super::{Committer, native};
+use crate::worker::source::assembly::Assembly;
+use crate::worker::source::{Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
+
+/// How long the broker may take to say which topic this is.
+const IDENTIFICATION: Duration = Duration::from_secs(10);
+/// How often a worker that is drained is asked whether it is done.
+const DRAIN_PACE: Duration = Duration::from_millis(1);
+
+/// Claims partitions of a topic in the store.
+pub(super) type ClaimPartitions = Box<dyn Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send>;
+
+pub(super) struct Context {
+    assignment: Mutex<Assignment>,
+    /// The sentence that came with the last error, which its code does not tell.
+    reason: Mutex<String>,
+}
+
+/// The partitions that are owned, and what was read of them and is not yet with the worker.
+pub(super) struct Assignment {
+    pub(super) topic: String,
+    pub(super) claim: ClaimPartitions,
+    pub(super) drain_budget: Duration,
+    /// Where each owned partition goes on; `None` at its beginning.
+    pub(super) positions: BTreeMap<i32, Option<NextOffset>>,
+    pub(super) assembly: Assembly,
+    pub(super) outbox: Outbox,
+    pub(super) committer: Committer,
+    pub(super) is_paused: bool,
+    /// Nothing is claimed and nothing is taken any more.
+    pub(super) is_ending: bool,
+    /// Why the source cannot go on.
+    pub(super) failure: Option<SourceError>,
+}
+
+impl Context {
+    pub(super) fn new(assignment: Assignment) -> Context {
+        Context { assignment: Mutex::new(assignment), reason: Mutex::default() }
+    }
+
+    pub(super) fn assignment(&self) -> MutexGuard<'_, Assignment> {
+        self.assignment.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The sentence that came with the last error.
+    pub(super) fn reason(&self) -> String {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+                tracing::error!(facility, "librdkafka: {message}");
+            }
+            RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "librdkafka: {message}"),
+            RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+        }
+    }
+
+    fn error(&self, _: KafkaError, reason: &str) {
+        // The same error is what `poll` returns next, where it is judged.
+        reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Users may set `statistics.interval.ms`, but nothing here wants the statistics.
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, consumer: &BaseConsumer<Context>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions: Vec<i32> = list.elements().iter().map(|element| element.partition()).collect();
+        let mut assignment = self.assignment();
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => assignment.assign(consumer, &partitions),
+            _ => assignment.revoke(consumer, &partitions, list),
+        }
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, _: &TopicPartitionList) {
+        if let Err(error) = result {
+            tracing::debug!("Kafka's committed offsets, which only dashboards read, were not moved: {error}");
+        }
+    }
+}
+
+impl Assignment {
+    /// Claims partitions and begins to read them where the store says. Without a claim nothing is read.
+    fn assign(&mut self, consumer: &BaseConsumer<Context>, partitions: &[i32]) {
+        let claims = if partitions.is_empty() || self.is_ending || self.failure.is_some() {
+            Vec::new()
+        } else {
+            self.claim(consumer, partitions).unwrap_or_else(|error| {
+                self.failure = Some(error);
+                Vec::new()
+            })
+        };
+        // Also where there is nothing to read: the group waits for the answer.
+        if let Err(error) = self.begin(consumer, &claims) {
+            let sentence = format!("cannot begin to read partitions {partitions:?} of {}: {error}", self.topic);
+            self.failure.get_or_insert(SourceError::Kafka(sentence));
+            return;
+        }
+        if !claims.is_empty() {
+            tracing::info!(?partitions, "assigned");
+            self.positions.extend(claims.iter().map(|claim| (claim.partition, claim.next_offset)));
+            self.outbox.push(SourceEvent::Assigned(claims));
+        }
+    }
+
+    fn claim(&self, consumer: &BaseConsumer<Context>, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
+        let topic = identify(consumer, &self.topic)?;
+        let claims = (self.claim)(&topic, partitions).map_err(SourceError::Claim)?;
+        match partitions.iter().find(|partition| !claims.iter().any(|claim| claim.partition == **partition)) {
+            None => Ok(claims),
+            Some(partition) => Err(SourceError::Claim(format!("partition {partition} was asked for and not claimed"))),
+        }
+    }
+
+    fn begin(&self, consumer: &BaseConsumer<Context>, claims: &[Claim]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for claim in claims {
+            let offset = claim.next_offset.map_or(Offset::Beginning, |NextOffset(next)| Offset::Offset(next));
+            list.add_partition_offset(&self.topic, claim.partition, offset)?;
+        }
+        match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_assign(&list)?,
+            _ => consumer.assign(&list)?,
+        }
+        if self.is_paused { consumer.pause(&list) } else { Ok(()) }
+    }
+
+    fn revoke(&mut self, consumer: &BaseConsumer<Context>, partitions: &[i32], list: &TopicPartitionList) {
+        self.give_away(consumer, partitions);
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            tracing::warn!("cannot let go of partitions {partitions:?}: {error}");
+        }
+    }
+
+    /// Has the worker commit what was read of some partitions, and forgets them.
+    ///
+    /// The worker may take as long as the budget allows. Where the group has given the partitions to somebody else
+    /// already, what was read of them is dropped: the next owner reads it again.
+    pub(super) fn give_away(&mut self, consumer: &BaseConsumer<Context>, partitions: &[i32]) {
+        let owned = |partition: &&i32| self.positions.contains_key(partition);
+        let partitions: Vec<i32> = partitions.iter().filter(owned).copied().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let is_lost = consumer.assignment_lost();
+        tracing::info!(?partitions, is_lost, "revoked");
+        let mut open = self.assembly.close().unwrap_or_default();
+        if is_lost {
+            open.forget(&partitions);
+            self.outbox.forget(&partitions);
+        }
+        if !open.records.is_empty() {
+            self.outbox.push(SourceEvent::Batch(open));
+        }
+        let (drained, answer) = oneshot::channel();
+        self.outbox.push(SourceEvent::Revoked { partitions: partitions.clone(), drained });
+        if !is_lost && !self.is_answered(answer) {
+            tracing::warn!(?partitions, "not drained within the budget: what is left is read again by the next owner");
+            self.outbox.forget(&partitions);
+        }
+        self.commit(consumer);
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Waits for the worker's answer within the budget. A worker that is gone will not commit anything any more: that
+    /// is an answer too.
+    fn is_answered(&mut self, mut answer: oneshot::Receiver<()>) -> bool {
+        let deadline = Instant::now() + self.drain_budget;
+        loop {
+            self.outbox.flush();
+            match answer.try_recv() {
+                Ok(()) | Err(TryRecvError::Closed) => return true,
+                Err(TryRecvError::Empty) if Instant::now() >= deadline => return false,
+                Err(TryRecvError::Empty) => std::thread::sleep(DRAIN_PACE),
+            }
+        }
+    }
+
+    /// Takes a record, unless its partition is not owned or it was taken before.
+    pub(super) fn take(&mut self, record: Record) {
+        let Some(position) = self.positions.get_mut(&record.partition).filter(|_| !self.is_ending) else { return };
+        let next = NextOffset(record.offset.saturating_add(1));
+        if position.is_some_and(|position| next <= position) {
+            return;
+        }
+        *position = Some(next);
+        self.assembly.push(record, next);
+    }
+
+    /// Moves Kafka's committed offsets to what the worker has committed.
+    pub(super) fn commit(&self, consumer: &BaseConsumer<Context>) {
+        let mut list = TopicPartitionList::new();
+        for (partition, NextOffset(next)) in self.committer.take() {
+            if self.positions.contains_key(&partition) {
+                // An offset from 0 on can always be represented.
+                let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!("Kafka's committed offsets, which only dashboards read, were not moved: {error}");
+        }
+    }
+
+    /// Says how far the owned partitions reach, as the last fetches told.
+    pub(super) fn tell_high_watermarks(&mut self, consumer: &BaseConsumer<Context>) {
+        let client = consumer.client().native_client();
+        let watermark = |&partition: &i32| Some((partition, native::high_watermark(client, &self.topic, partition)?));
+        let watermarks: Vec<(i32, i64)> = self.positions.keys().filter_map(watermark).collect();
+        if !watermarks.is_empty() {
+            self.outbox.mention(SourceEvent::HighWatermarks(watermarks));
+        }
+    }
+}
+
+/// Asks the brokers which topic this is: under the same name there may have been another.
+fn identify(consumer: &BaseConsumer<Context>, name: &str) -> Result<Topic, SourceError> {
+    let unknown = |reason: &str| {
+        SourceError::Kafka(format!(
+            "cannot learn the id of the topic {name}: {reason}; start again when the brokers answer"
+        ))
+    };
+    let client = consumer.client();
+    let cluster_id =
+        client.fetch_cluster_id(IDENTIFICATION).ok_or_else(|| unknown("no broker says which cluster it is"))?;
+    let metadata = client.fetch_metadata(Some(name), IDENTIFICATION).map_err(|error| unknown(&error.to_string()))?;
+    // The one that has just answered.
+    let broker = metadata.orig_broker_id();
+    let id = native::topic_id(client.native_client(), broker, name, IDENTIFICATION).map_err(|error| unknown(&error))?;
+    Ok(Topic { cluster_id, name: name.to_owned(), id })
+}
