@@ -64,6 +64,7 @@
 //! ```
 
 pub mod cli;
+pub mod config;
 pub mod event;
 pub mod history;
 pub mod ledger;
