@@ -2,6 +2,7 @@
 //!
 //! The doc comments of the arguments are what `--help` prints.
 
+pub mod check;
 pub mod fit;
 pub mod schema;
 pub mod simulate;
@@ -9,12 +10,14 @@ pub mod study;
 mod text;
 mod verdict;
 
+use std::env;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::config::{Config, ConfigError};
 use crate::study::StudyError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
@@ -29,7 +32,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0  done (a reader that closes its end of a pipe early is no error)
   1  input, output or a computation failed
-  2  the command line says something that cannot be done";
+  2  the command line or the configuration says something that cannot be done";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,6 +40,7 @@ enum Command {
     Simulate(simulate::Args),
     Study(study::Args),
     Schema(schema::Args),
+    Check(check::Args),
 }
 
 /// Why a command did not do what it was asked.
@@ -54,6 +58,26 @@ pub enum CliError {
     Internal(String),
     #[error(transparent)]
     Study(#[from] StudyError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
+
+/// Which configuration a command goes by.
+#[derive(Debug, clap::Args)]
+pub struct ConfigArg {
+    /// Configuration file (TOML); without one, defaults and the environment (SHRINKD__SECTION__KEY) apply.
+    #[arg(long, short, env = "SHRINKD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArg {
+    /// Reads the file and the environment.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.config.as_deref(), env::vars_os())
+    }
 }
 
 /// How results are printed.
@@ -78,6 +102,7 @@ impl Cli {
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
             Command::Schema(args) => schema::run(&args),
+            Command::Check(args) => check::run(&args),
         };
         match result {
             Err(CliError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
@@ -91,7 +116,7 @@ impl CliError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) | CliError::Study(_) => ExitCode::from(1),
-            CliError::Usage(_) => ExitCode::from(2),
+            CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }
     }
 }

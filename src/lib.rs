@@ -64,9 +64,11 @@
 //! ```
 
 pub mod cli;
+pub mod config;
 pub mod estimate;
 pub mod event;
 pub mod history;
+pub mod http;
 pub mod ledger;
 pub mod model;
 pub mod population;
@@ -74,4 +76,5 @@ pub mod row;
 pub mod simulate;
 pub mod store;
 pub mod study;
+pub mod telemetry;
 pub mod worker;

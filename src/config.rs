@@ -1,0 +1,158 @@
+//! The configuration: defaults, then a TOML file, then the environment; each overrides the one before, key by key.
+//!
+//! | room | what happens there |
+//! | --- | --- |
+//! | [`sections`] | the keys with their defaults, one struct for each section |
+//! | [`layers`] | file and environment laid over the defaults; where each value came from |
+//! | [`resolve`] | what no single key can tell: one source, a store that this build can reach, thresholds in order |
+//! | [`secret`] | what must not be printed, and how it is masked |
+//! | [`dump`] | the effective configuration as `shrinkd check` prints it |
+//!
+//! A key `batch_age` of the section `ingest` is `SHRINKD__INGEST__BATCH_AGE` in the environment, and
+//! `SHRINKD__INGEST__BATCH_AGE_FILE` names a file that holds its value: that is how secrets come in. Nothing is
+//! ignored: a key or a variable that shrinkd does not know is an error.
+
+mod dump;
+mod layers;
+mod resolve;
+mod secret;
+mod sections;
+mod text;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use secret::{MASK, Properties, StoreUrl};
+pub use sections::{
+    DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, KafkaConfig, LogConfig, LogFormat, PopulationOverride,
+    PopulationsConfig, PublishConfig, RefitConfig,
+};
+
+use crate::model::prior::Priors;
+use crate::population::PopulationName;
+use layers::Layers;
+
+/// Everything that the worker is told, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    pub source: SourceConfig,
+    pub store: StoreConfig,
+    pub ingest: IngestConfig,
+    pub refit: RefitConfig,
+    pub publish: PublishConfig,
+    pub diagnostics: DiagnosticsConfig,
+    pub populations: PopulationsConfig,
+    pub http: HttpConfig,
+    pub log: LogConfig,
+}
+
+/// Where events come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SourceConfig {
+    Kafka(KafkaConfig),
+    File(FileConfig),
+}
+
+/// Where state and estimates are kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreConfig {
+    pub url: StoreUrl,
+    /// Connections in the pool, at most.
+    pub connections: u32,
+}
+
+/// What holds for one population.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PopulationSettings {
+    pub priors: Priors,
+    /// Experiments from which on shrunken estimates are published under improper priors.
+    pub min_experiments: u64,
+}
+
+/// Why a configuration is not taken. The message names the key, where its value came from, and what is allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {}: {source}", path.display())]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{} is not TOML: {problem}", path.display())]
+    Syntax { path: PathBuf, problem: String },
+    #[error("{variable}: {problem}")]
+    Variable { variable: String, problem: String },
+    #[error("`{key}` ({origin}): {problem}")]
+    Value { key: String, origin: Origin, problem: String },
+}
+
+/// Where a value came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    Default,
+    /// A key without a default that nobody set.
+    NotSet,
+    File(PathBuf),
+    Variable(String),
+}
+
+impl Config {
+    /// Lays the file, where there is one, and the environment over the defaults, and checks the outcome. Of the
+    /// environment only what begins with `SHRINKD__` is looked at.
+    ///
+    /// # Errors
+    /// Where the file cannot be read, or anything in it or in the environment is unknown or not allowed.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Config, ConfigError> {
+        Config::load_with_dump(file, environment).map(|(config, _)| config)
+    }
+
+    /// The same, and the effective configuration as TOML: every key with where its value came from, secrets masked.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn load_with_dump(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(Config, String), ConfigError> {
+        let layers = Layers::read(file, environment)?;
+        let keys = layers.keys()?;
+        let dump = dump::dump(&keys, &layers);
+        Ok((resolve::resolve(keys, &layers)?, dump))
+    }
+
+    /// What holds for a population: its own settings, and the general ones where it has none.
+    pub fn settings(&self, population: &PopulationName) -> PopulationSettings {
+        let own = self.populations.settings.get(population).copied().unwrap_or_default();
+        PopulationSettings {
+            priors: Priors {
+                mu: own.prior_mu.unwrap_or(self.refit.prior_mu),
+                tau: own.prior_tau.unwrap_or(self.refit.prior_tau),
+            },
+            min_experiments: own.min_experiments.unwrap_or(self.refit.min_experiments),
+        }
+    }
+}
+
+impl fmt::Display for SourceConfig {
+    /// One line for logs and the status page.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SourceConfig::Kafka(kafka) => {
+                write!(f, "Kafka topic {} at {}, consumer group {}", kafka.topic, kafka.brokers, kafka.group)
+            }
+            SourceConfig::File(file) if file.is_stdin() => write!(f, "stdin"),
+            SourceConfig::File(file) => write!(f, "file {}", file.path.display()),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => write!(f, "default"),
+            Origin::NotSet => write!(f, "not set"),
+            Origin::File(path) => write!(f, "{}", path.display()),
+            Origin::Variable(name) => write!(f, "{name}"),
+        }
+    }
+}

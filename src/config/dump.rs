@@ -1,0 +1,53 @@
+//! The effective configuration as TOML: every key, where its value came from, and no secret.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::layers::Layers;
+use super::secret::{masked_property, masked_url};
+use super::sections::Keys;
+
+/// One line for each key, `key = value  # origin`, under the headers of their sections.
+pub(super) fn dump(keys: &Keys, layers: &Layers) -> String {
+    let mut text = String::new();
+    if let Ok(table) = Table::try_from(keys) {
+        write_table(&mut text, &table, &[], layers);
+    }
+    text.trim_start().to_owned()
+}
+
+fn write_table(text: &mut String, table: &Table, path: &[&str], layers: &Layers) {
+    let (tables, values): (Vec<_>, Vec<_>) = table.iter().partition(|(_, value)| value.is_table());
+    if !path.is_empty() && !values.is_empty() {
+        let header: Vec<String> = path.iter().map(|name| key(name)).collect();
+        let _ = writeln!(text, "\n[{}]", header.join("."));
+    }
+    for (name, value) in values {
+        let full: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
+        let origin = layers.origin(&full.join("."));
+        let _ = writeln!(text, "{} = {}  # {origin}", key(name), masked(&full, value));
+    }
+    for (name, value) in tables {
+        if let Value::Table(table) = value {
+            let full: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
+            write_table(text, table, &full, layers);
+        }
+    }
+}
+
+fn masked(path: &[&str], value: &Value) -> Value {
+    match (path, value) {
+        (["store", "url"], Value::String(url)) => Value::String(masked_url(url)),
+        (["source", "kafka", "properties", name], Value::String(text)) => {
+            Value::String(masked_property(name, text).to_owned())
+        }
+        _ => value.clone(),
+    }
+}
+
+/// A key as TOML writes it: quoted unless it is bare.
+fn key(name: &str) -> String {
+    let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if is_bare { name.to_owned() } else { Value::String(name.to_owned()).to_string() }
+}

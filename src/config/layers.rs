@@ -1,0 +1,216 @@
+//! The layers of the configuration: the defaults, the file and the environment, merged key by key, each value with where
+//! it came from.
+//!
+//! The merge is one of TOML tables: tables are merged, everything else is replaced. The keys are read from what results, so
+//! that a default stands in one place only.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use toml::{Table, Value};
+
+use super::sections::Keys;
+use super::{ConfigError, Origin};
+
+/// What a variable that sets a key begins with.
+const PREFIX: &str = "SHRINKD__";
+
+/// Under this path names are those of librdkafka, which have dots where variables have underscores.
+const PROPERTIES: [&str; 3] = ["source", "kafka", "properties"];
+
+/// The merged layers.
+pub(super) struct Layers {
+    effective: Table,
+    file: Option<(PathBuf, Table)>,
+    variables: Vec<Variable>,
+}
+
+/// A variable of the environment, and the key that it sets.
+struct Variable {
+    name: String,
+    path: Vec<String>,
+    /// Where the value is, if it is in a file.
+    file: Option<PathBuf>,
+    text: String,
+}
+
+impl Layers {
+    pub fn read(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Layers, ConfigError> {
+        let defaults = defaults()?;
+        let mut effective = defaults.clone();
+        let file = file.map(|path| Ok::<_, ConfigError>((path.to_owned(), read_file(path)?))).transpose()?;
+        if let Some((path, table)) = &file {
+            merge(&mut effective, table.clone());
+            read_keys(&effective).map_err(|error| error.at(Origin::File(path.clone())))?;
+        }
+        let mut variables = variables(environment)?;
+        // A fixed order, so that of two faults the same one is always named.
+        variables.sort_by(|a, b| a.path.cmp(&b.path));
+        if let Some(pair) = variables.windows(2).find(|pair| pair[0].path == pair[1].path) {
+            let problem = format!("{} sets the same key: remove one of the two", pair[1].name);
+            return Err(ConfigError::Variable { variable: pair[0].name.clone(), problem });
+        }
+        for variable in &variables {
+            merge(&mut effective, variable.table(&defaults)?);
+        }
+        Ok(Layers { effective, file, variables })
+    }
+
+    /// The keys as the layers give them.
+    pub fn keys(&self) -> Result<Keys, ConfigError> {
+        // Each layer alone was read: what is left is a conflict between them, and the last one wins the blame.
+        read_keys(&self.effective).map_err(|fault| {
+            let origin = self.origin(&fault.key);
+            fault.at(origin)
+        })
+    }
+
+    /// Where the value of a key came from, by its path with dots.
+    pub fn origin(&self, key: &str) -> Origin {
+        let of_variable = |variable: &&Variable| {
+            let path = variable.path.join(".");
+            is_within(key, &path) || is_within(&path, key)
+        };
+        if let Some(variable) = self.variables.iter().rfind(of_variable) {
+            return Origin::Variable(variable.name.clone());
+        }
+        match &self.file {
+            Some((path, table)) if holds(table, key) => Origin::File(path.clone()),
+            _ if holds(&self.effective, key) => Origin::Default,
+            _ => Origin::NotSet,
+        }
+    }
+}
+
+/// Whether a key is the same as another, or below it.
+fn is_within(key: &str, above: &str) -> bool {
+    key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+/// Whether a table has this key. Names may themselves have dots in them, so every split is tried.
+fn holds(table: &Table, key: &str) -> bool {
+    table.iter().any(|(name, value)| match key.strip_prefix(name.as_str()) {
+        Some("") => true,
+        Some(rest) => match (rest.strip_prefix('.'), value) {
+            (Some(rest), Value::Table(inner)) => holds(inner, rest),
+            _ => false,
+        },
+        None => false,
+    })
+}
+
+fn defaults() -> Result<Table, ConfigError> {
+    Table::try_from(Keys::default()).map_err(|error| ConfigError::Value {
+        key: String::new(),
+        origin: Origin::Default,
+        problem: format!("{error} (a bug: please report it)"),
+    })
+}
+
+fn read_file(path: &Path) -> Result<Table, ConfigError> {
+    let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    text.parse().map_err(|error: toml::de::Error| {
+        // The line's number and not the line: it may hold a secret.
+        let line = error.span().map(|span| 1 + text.bytes().take(span.start).filter(|&b| b == b'\n').count());
+        let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
+        ConfigError::Syntax { path: path.to_owned(), problem: format!("{line}{}", error.message()) }
+    })
+}
+
+/// What is wrong under a key.
+struct Fault {
+    key: String,
+    problem: String,
+}
+
+impl Fault {
+    fn at(self, origin: Origin) -> ConfigError {
+        match self.key {
+            key if key.is_empty() => {
+                ConfigError::Value { key: "(the top level)".to_owned(), origin, problem: self.problem }
+            }
+            key => ConfigError::Value { key, origin, problem: self.problem },
+        }
+    }
+}
+
+fn read_keys(table: &Table) -> Result<Keys, Fault> {
+    table.clone().try_into().map_err(|error: toml::de::Error| {
+        // The path of the key is in the text alone: "message\nin `section.key`\n".
+        let text = error.to_string();
+        let key = text.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')).unwrap_or_default();
+        Fault { key: key.to_owned(), problem: error.message().to_owned() }
+    })
+}
+
+fn merge(under: &mut Table, over: Table) {
+    for (key, value) in over {
+        match (under.get_mut(&key), value) {
+            (Some(Value::Table(under)), Value::Table(over)) => merge(under, over),
+            (_, value) => drop(under.insert(key, value)),
+        }
+    }
+}
+
+fn variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Result<Vec<Variable>, ConfigError> {
+    environment
+        .into_iter()
+        .filter_map(|(name, value)| {
+            let name = name.to_string_lossy().into_owned();
+            name.strip_prefix(PREFIX).map(str::to_lowercase).map(|keys| Variable::read(name, &keys, value))
+        })
+        .collect()
+}
+
+impl Variable {
+    fn read(name: String, keys: &str, value: OsString) -> Result<Variable, ConfigError> {
+        let fault = |problem: String| ConfigError::Variable { variable: name.clone(), problem };
+        let text = value.into_string().map_err(|_| fault("its value is not UTF-8".to_owned()))?;
+        let mut path: Vec<String> = keys.split("__").map(str::to_owned).collect();
+        let key = path.last_mut().filter(|last| last.ends_with("_file") && last.len() > "_file".len());
+        let file = key.map(|key| {
+            key.truncate(key.len() - "_file".len());
+            PathBuf::from(&text)
+        });
+        let text = match &file {
+            Some(path) => fs::read_to_string(path)
+                .map_err(|error| fault(format!("cannot read {}: {error}", path.display())))?
+                .trim()
+                .to_owned(),
+            None => text,
+        };
+        if path.len() == PROPERTIES.len() + 1 && path.iter().zip(PROPERTIES).all(|(a, b)| a == b) {
+            path[PROPERTIES.len()] = path[PROPERTIES.len()].replace('_', ".");
+        }
+        Ok(Variable { name, path, file, text })
+    }
+
+    /// The table with this key alone. The value is taken as text where the key takes text, otherwise read as TOML: a
+    /// password of digits stays as it is.
+    fn table(&self, defaults: &Table) -> Result<Table, ConfigError> {
+        let read = |value: Value| {
+            let table =
+                self.path.iter().rev().fold(value, |inner, key| Value::Table(Table::from_iter([(key.clone(), inner)])));
+            let Value::Table(table) = table else { return Err(None) };
+            let mut merged = defaults.clone();
+            merge(&mut merged, table.clone());
+            read_keys(&merged).map(|_| table).map_err(Some)
+        };
+        let fault = match (read(Value::String(self.text.clone())), self.text.parse::<Value>()) {
+            (Ok(table), _) => return Ok(table),
+            // Only a key that does not take text is worth a second look.
+            (Err(Some(fault)), Ok(value)) if fault.problem.starts_with("invalid type: string") => match read(value) {
+                Ok(table) => return Ok(table),
+                Err(fault) => fault,
+            },
+            (Err(fault), _) => fault,
+        };
+        let place = self.file.as_ref().map(|path| format!(" (in {})", path.display())).unwrap_or_default();
+        let problem = fault.map_or_else(|| "names no key".to_owned(), |fault| fault.problem);
+        Err(ConfigError::Variable { variable: self.name.clone(), problem: format!("{problem}{place}") })
+    }
+}

@@ -1,0 +1,84 @@
+//! Values that are written as text, for serde: whatever has `FromStr` and `Display`, durations, and tables by population.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::ser::Serializer;
+
+pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+/// Durations as people write them.
+pub(super) mod duration {
+    use std::time::Duration;
+
+    use super::*;
+
+    pub fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("`{text}` is not a duration ({error}): expected one like 250ms, 10s or 5min"))
+        })
+    }
+}
+
+/// A value that may be absent.
+pub(super) mod optional {
+    use super::*;
+
+    pub fn serialize<T: Display, S: Serializer>(value: &Option<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Some(value) => serializer.collect_str(value),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+    where
+        T: FromStr<Err: Display>,
+        D: Deserializer<'de>,
+    {
+        super::deserialize(deserializer).map(Some)
+    }
+}
+
+/// Tables by the name of a population.
+pub(super) mod by_population {
+    use std::collections::BTreeMap;
+
+    use serde::Serialize;
+
+    use super::*;
+    use crate::population::PopulationName;
+
+    pub fn serialize<T, S>(map: &BTreeMap<PopulationName, T>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        T: Serialize,
+        S: Serializer,
+    {
+        serializer.collect_map(map.iter().map(|(name, value)| (name.to_string(), value)))
+    }
+
+    pub fn deserialize<'de, T, D>(deserializer: D) -> Result<BTreeMap<PopulationName, T>, D::Error>
+    where
+        T: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let by_name = BTreeMap::<String, T>::deserialize(deserializer)?;
+        by_name.into_iter().map(|(name, value)| Ok((name.parse().map_err(D::Error::custom)?, value))).collect()
+    }
+}

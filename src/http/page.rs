@@ -1,0 +1,135 @@
+//! The status page: one HTML document that needs nothing else, and shows what is worth a first look.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Site;
+
+/// Populations that are listed; the rest is counted. `/metrics` and the tables have all of them.
+const POPULATIONS_SHOWN: usize = 500;
+
+const HEAD: &str = r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="10">
+<title>shrinkd</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
+small, dt { opacity: 0.7; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1.5rem; margin: 0; } dd { margin: 0; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: 0.25rem 0.75rem; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wrap: anywhere; }
+.bad { color: #c62828; font-weight: 600; } .good { color: #2e7d32; font-weight: 600; }
+@media (prefers-color-scheme: dark) { .bad { color: #ff8a80; } .good { color: #81c784; } }
+</style>
+</head>
+<body>
+"#;
+
+/// The page as it is now.
+pub(super) fn render(site: &Site) -> String {
+    let mut page = HEAD.to_owned();
+    let _ = writeln!(page, "<h1>shrinkd <small>{}</small></h1>\n<dl>", env!("CARGO_PKG_VERSION"));
+    let metrics = &site.metrics;
+    for (term, description) in [
+        ("source", escape(&site.source)),
+        ("alive", health(site.health.live(Instant::now()))),
+        ("ready", health(site.health.readiness())),
+        ("last commit", moment(metrics.last_commit())),
+        ("last refit", moment(metrics.last_refit())),
+    ] {
+        let _ = writeln!(page, "<dt>{term}</dt><dd>{description}</dd>");
+    }
+    page.push_str("</dl>\n");
+    write_partitions(&mut page, site);
+    write_populations(&mut page, site);
+    page.push_str("<p><small>Reloads every 10 s. <a href=\"/metrics\">metrics</a></small></p>\n</body>\n</html>\n");
+    page
+}
+
+fn write_partitions(page: &mut String, site: &Site) {
+    let partitions = site.metrics.partitions();
+    let _ = writeln!(page, "<h2>Partitions <small>{} owned</small></h2>", partitions.len());
+    if partitions.is_empty() {
+        return;
+    }
+    page.push_str("<table>\n<tr><th>partition</th><th>lag, records</th><th>oldest, seconds</th></tr>\n");
+    for (partition, lag) in partitions {
+        let (records, seconds) = (lag.records, lag.seconds());
+        let _ = writeln!(page, "<tr><td>{partition}</td><td>{records}</td><td>{seconds:.1}</td></tr>");
+    }
+    page.push_str("</table>\n");
+}
+
+fn write_populations(page: &mut String, site: &Site) {
+    let populations = site.metrics.populations();
+    let _ = writeln!(page, "<h2>Populations <small>{}</small></h2>", populations.len());
+    if populations.is_empty() {
+        return;
+    }
+    page.push_str(
+        "<table>\n<tr><th>population</th><th>experiments</th><th>effects</th><th>mu</th><th>tau</th>\
+         <th>design effect</th><th>correlation</th></tr>\n",
+    );
+    for (name, summary) in populations.iter().take(POPULATIONS_SHOWN) {
+        let _ = writeln!(
+            page,
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escape(&name.to_string()),
+            summary.experiments,
+            summary.effects,
+            number(summary.mu),
+            number(summary.tau),
+            number(summary.design_effect),
+            summary.verdict.map_or("–", |verdict| verdict.as_str()),
+        );
+    }
+    page.push_str("</table>\n");
+    if let Some(more) = populations.len().checked_sub(POPULATIONS_SHOWN).filter(|&more| more > 0) {
+        let _ = writeln!(page, "<p>and {more} more</p>");
+    }
+}
+
+fn health(health: Result<(), String>) -> String {
+    match health {
+        Ok(()) => "<span class=\"good\">yes</span>".to_owned(),
+        Err(reason) => format!("<span class=\"bad\">no</span>: {}", escape(&reason)),
+    }
+}
+
+fn moment(moment: Option<OffsetDateTime>) -> String {
+    moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| "never".to_owned())
+}
+
+/// Four digits, whatever the unit.
+fn number(value: Option<f64>) -> String {
+    match value {
+        None => "–".to_owned(),
+        Some(value) if value == 0.0 || (1e-3..1e5).contains(&value.abs()) => format!("{value:.4}"),
+        Some(value) => format!("{value:.3e}"),
+    }
+}
+
+/// Text as it may stand in an element.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}

@@ -1,0 +1,408 @@
+//! The worker's metrics, in a registry of their own: two workers in one process count apart.
+//!
+//! Names follow the rules of Prometheus: base units, `_total` for counters. What is counted is what was committed: the
+//! loops report after their transactions, so that a batch that is rolled back and read again counts once.
+
+mod family;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use time::OffsetDateTime;
+
+use family::Families;
+pub use family::Family;
+
+use crate::event::Reason;
+use crate::ledger::Outcome;
+use crate::model::diagnostics::Verdict;
+use crate::population::PopulationName;
+
+/// From a millisecond to ten seconds: what a transaction takes.
+const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From ten milliseconds to a day: what an event waits for, in good times and after an outage.
+const AGE_BUCKETS: [f64; 15] =
+    [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0];
+
+/// Counters, gauges and histograms of one worker. Clones share them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    families: Families,
+    records: IntCounter,
+    results: IntCounterVec,
+    tombstones: IntCounter,
+    rejected_events: IntCounterVec,
+    topic_partitions: IntGauge,
+    owned_partitions: IntGauge,
+    lag_records: IntGaugeVec,
+    lag_seconds: GaugeVec,
+    event_age: Histogram,
+    ingest_commit: Histogram,
+    refit: Histogram,
+    publish: Histogram,
+    rows_written: IntCounterVec,
+    rows_skipped: IntCounterVec,
+    last_commit: Gauge,
+    last_refit: Gauge,
+    fenced: IntCounter,
+    retries: IntCounterVec,
+    population_mu: GaugeVec,
+    population_tau: GaugeVec,
+    population_design_effect: GaugeVec,
+    population_experiments: IntGaugeVec,
+    population_effects: IntGaugeVec,
+    population_verdict: IntGaugeVec,
+    state: Mutex<State>,
+}
+
+/// What gauges alone cannot say.
+#[derive(Default)]
+struct State {
+    partitions: BTreeMap<i32, Lag>,
+    populations: BTreeMap<PopulationName, PopulationSummary>,
+}
+
+/// How far a partition is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Lag {
+    /// Records that are not committed yet.
+    pub records: u64,
+    /// When the oldest of them was produced; `None` when there are none.
+    pub since: Option<OffsetDateTime>,
+}
+
+/// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PopulationSummary {
+    /// Posterior mean of mu under `correlated`; its median where there is no mean.
+    pub mu: Option<f64>,
+    /// Posterior median of tau under `correlated`.
+    pub tau: Option<f64>,
+    pub design_effect: Option<f64>,
+    pub verdict: Option<Verdict>,
+    pub experiments: u64,
+    pub effects: u64,
+}
+
+impl Metrics {
+    /// All of them, at 0.
+    pub fn new() -> Metrics {
+        let mut f = Families::default();
+        let build_info = f.int_gauges("shrinkd_build_info", &["version"], "1, with the version of shrinkd as a label");
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let inner = Inner {
+            records: f.counter("shrinkd_records_total", "Records read from the source and committed"),
+            results: f.counters(
+                "shrinkd_results_total",
+                &["outcome"],
+                "Results of events by what became of them; those of messages that were refused whole are not known",
+            ),
+            tombstones: f.counter("shrinkd_tombstones_total", "Messages that retracted a whole experiment"),
+            rejected_events: f.counters(
+                "shrinkd_rejected_events_total",
+                &["reason"],
+                "Messages and results that were refused: rows written to rejected_events",
+            ),
+            topic_partitions: f.int_gauge(
+                "shrinkd_topic_partitions",
+                "Partitions that the topic has, as the broker says; 0 while unknown",
+            ),
+            owned_partitions: f.int_gauge("shrinkd_owned_partitions", "Partitions that this worker owns"),
+            lag_records: f.int_gauges(
+                "shrinkd_lag_records",
+                &["partition"],
+                "Records of an owned partition that are not committed yet",
+            ),
+            lag_seconds: f.gauges(
+                "shrinkd_lag_seconds",
+                &["partition"],
+                "Age of the oldest record of an owned partition that is not committed yet; 0 when there is none",
+            ),
+            event_age: f.histogram(
+                "shrinkd_event_age_seconds",
+                &AGE_BUCKETS,
+                "From the production of a record to its commit",
+            ),
+            ingest_commit: f.histogram(
+                "shrinkd_ingest_commit_seconds",
+                &DURATION_BUCKETS,
+                "Duration of the transaction of a batch",
+            ),
+            refit: f.histogram("shrinkd_refit_seconds", &DURATION_BUCKETS, "Duration of the refit of a population"),
+            publish: f.histogram(
+                "shrinkd_publish_seconds",
+                &DURATION_BUCKETS,
+                "Duration of a publish: of new blocks, or of one chunk of a whole population",
+            ),
+            rows_written: f.counters("shrinkd_rows_written_total", &["table"], "Rows inserted, updated or deleted"),
+            rows_skipped: f.counters(
+                "shrinkd_rows_skipped_total",
+                &["table"],
+                "Rows that were computed and not written, because they would not have changed",
+            ),
+            last_commit: f.gauge(
+                "shrinkd_last_commit_timestamp_seconds",
+                "When a batch was last committed, in Unix time; 0 before the first",
+            ),
+            last_refit: f.gauge(
+                "shrinkd_last_refit_timestamp_seconds",
+                "When a population was last refitted, in Unix time; 0 before the first",
+            ),
+            fenced: f
+                .counter("shrinkd_fenced_total", "Commits given up because another worker owns the partition by now"),
+            retries: f.counters(
+                "shrinkd_retries_total",
+                &["sqlstate_class"],
+                "Transactions tried again, by the first two characters of the error's SQLSTATE",
+            ),
+            population_mu: f.gauges(
+                "shrinkd_population_mu",
+                &["population"],
+                "Posterior mean of mu, in the effects' unit",
+            ),
+            population_tau: f.gauges(
+                "shrinkd_population_tau",
+                &["population"],
+                "Posterior median of tau, in the effects' unit",
+            ),
+            population_design_effect: f.gauges(
+                "shrinkd_population_design_effect",
+                &["population"],
+                "Factor by which the naive variance of mu is too small",
+            ),
+            population_experiments: f.int_gauges(
+                "shrinkd_population_experiments",
+                &["population"],
+                "Experiments in the population",
+            ),
+            population_effects: f.int_gauges(
+                "shrinkd_population_effects",
+                &["population"],
+                "Effects in the population",
+            ),
+            population_verdict: f.int_gauges(
+                "shrinkd_population_verdict",
+                &["population", "verdict"],
+                "1 for the verdict on correlation that holds, 0 for the others",
+            ),
+            state: Mutex::default(),
+            families: f,
+        };
+        for reason in Reason::ALL {
+            inner.rejected_events.with_label_values(&[reason.as_str()]);
+        }
+        for outcome in ["accepted", "pending", "duplicate", "stale", "refused"] {
+            inner.results.with_label_values(&[outcome]);
+        }
+        Metrics(Arc::new(inner))
+    }
+
+    /// Every family, whether it has series yet or not.
+    pub fn families(&self) -> &[Family] {
+        self.0.families.list()
+    }
+
+    /// All series in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        // An age grows while nobody reports anything, which is when it matters. Under the lock, so that the series of a
+        // partition that is given away meanwhile does not come back.
+        for (partition, lag) in &self.state().partitions {
+            self.0.lag_seconds.with_label_values(&[partition.to_string()]).set(lag.seconds());
+        }
+        self.0.families.render()
+    }
+
+    /// Records were committed.
+    pub fn count_records(&self, records: u64) {
+        self.0.records.inc_by(records);
+    }
+
+    /// What became of a result of an event was committed; a refusal counts under its reason as well.
+    pub fn count_result(&self, outcome: &Outcome) {
+        let label = match outcome {
+            Outcome::Accepted => "accepted",
+            Outcome::Pending(_) => "pending",
+            Outcome::Duplicate => "duplicate",
+            Outcome::Stale => "stale",
+            Outcome::Refused(refusal) => {
+                self.count_rejected(refusal.reason);
+                "refused"
+            }
+        };
+        self.0.results.with_label_values(&[label]).inc();
+    }
+
+    /// A message was refused whole.
+    pub fn count_rejected(&self, reason: Reason) {
+        self.0.rejected_events.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// A whole experiment was retracted.
+    pub fn count_tombstone(&self) {
+        self.0.tombstones.inc();
+    }
+
+    /// How many partitions the topic has.
+    pub fn set_topic_partitions(&self, partitions: usize) {
+        self.0.topic_partitions.set(partitions as i64);
+    }
+
+    /// This worker owns these partitions from now on, beside those that it owned before.
+    pub fn own_partitions(&self, partitions: &[i32]) {
+        let mut state = self.state();
+        for &partition in partitions {
+            state.partitions.entry(partition).or_default();
+        }
+        self.0.owned_partitions.set(state.partitions.len() as i64);
+    }
+
+    /// These partitions are given away: their series end, so that only their new owner reports their lag.
+    pub fn release_partitions(&self, partitions: &[i32]) {
+        let mut state = self.state();
+        for partition in partitions {
+            state.partitions.remove(partition);
+            let label = [partition.to_string()];
+            // A partition that had no lag reported has no series to remove.
+            let _ = self.0.lag_records.remove_label_values(&label);
+            let _ = self.0.lag_seconds.remove_label_values(&label);
+        }
+        self.0.owned_partitions.set(state.partitions.len() as i64);
+    }
+
+    /// How far an owned partition is behind: the records that are not committed yet, and when the oldest of them was
+    /// produced. Where that is not known, it counts from when the partition fell behind.
+    pub fn set_lag(&self, partition: i32, records: u64, oldest: Option<OffsetDateTime>) {
+        let mut state = self.state();
+        // A late word on a partition that was given away must not bring its series back.
+        let Some(lag) = state.partitions.get_mut(&partition) else { return };
+        let since = oldest.or(lag.since).unwrap_or_else(OffsetDateTime::now_utc);
+        *lag = Lag { records, since: (records > 0).then_some(since) };
+        let label = [partition.to_string()];
+        self.0.lag_records.with_label_values(&label).set(i64::try_from(records).unwrap_or(i64::MAX));
+        self.0.lag_seconds.with_label_values(&label).set(lag.seconds());
+    }
+
+    /// A record was committed now that was produced then.
+    pub fn observe_event_age(&self, produced_at: OffsetDateTime) {
+        self.0.event_age.observe(seconds_since(produced_at));
+    }
+
+    /// A batch was committed now, and its transaction took this long.
+    pub fn observe_commit(&self, duration: Duration) {
+        self.0.ingest_commit.observe(duration.as_secs_f64());
+        self.0.last_commit.set(unix_now());
+    }
+
+    /// A population was refitted now, which took this long.
+    pub fn observe_refit(&self, duration: Duration) {
+        self.0.refit.observe(duration.as_secs_f64());
+        self.0.last_refit.set(unix_now());
+    }
+
+    /// Estimates were published, which took this long.
+    pub fn observe_publish(&self, duration: Duration) {
+        self.0.publish.observe(duration.as_secs_f64());
+    }
+
+    /// Rows of a table were written.
+    pub fn count_rows_written(&self, table: &str, rows: u64) {
+        self.0.rows_written.with_label_values(&[table]).inc_by(rows);
+    }
+
+    /// Rows of a table were left as they are.
+    pub fn count_rows_skipped(&self, table: &str, rows: u64) {
+        self.0.rows_skipped.with_label_values(&[table]).inc_by(rows);
+    }
+
+    /// A commit was given up: another worker owns the partition.
+    pub fn count_fenced(&self) {
+        self.0.fenced.inc();
+    }
+
+    /// A transaction is tried again after an error with this SQLSTATE; of it the class counts, `other` where it has none.
+    pub fn count_retry(&self, sqlstate: Option<&str>) {
+        let class = sqlstate.and_then(|state| state.get(..2)).unwrap_or("other");
+        self.0.retries.with_label_values(&[class]).inc();
+    }
+
+    /// What is known of a population now. What is `None` loses its series.
+    pub fn set_population(&self, name: &PopulationName, summary: PopulationSummary) {
+        let mut state = self.state();
+        let label = [name.to_string()];
+        let inner = &self.0;
+        for (gauges, value) in [
+            (&inner.population_mu, summary.mu),
+            (&inner.population_tau, summary.tau),
+            (&inner.population_design_effect, summary.design_effect),
+        ] {
+            match value {
+                Some(value) => gauges.with_label_values(&label).set(value),
+                None => drop(gauges.remove_label_values(&label)),
+            }
+        }
+        inner.population_experiments.with_label_values(&label).set(summary.experiments as i64);
+        inner.population_effects.with_label_values(&label).set(summary.effects as i64);
+        for verdict in [Verdict::Negligible, Verdict::Noticeable, Verdict::Material] {
+            let label = [label[0].as_str(), verdict.as_str()];
+            match summary.verdict {
+                Some(holds) => inner.population_verdict.with_label_values(&label).set(i64::from(verdict == holds)),
+                None => drop(inner.population_verdict.remove_label_values(&label)),
+            }
+        }
+        state.populations.insert(name.clone(), summary);
+    }
+
+    /// Owned partitions and their lag.
+    pub fn partitions(&self) -> Vec<(i32, Lag)> {
+        self.state().partitions.iter().map(|(&partition, &lag)| (partition, lag)).collect()
+    }
+
+    /// Populations and what is known of them.
+    pub fn populations(&self) -> Vec<(PopulationName, PopulationSummary)> {
+        self.state().populations.iter().map(|(name, &summary)| (name.clone(), summary)).collect()
+    }
+
+    /// When a batch was last committed.
+    pub fn last_commit(&self) -> Option<OffsetDateTime> {
+        from_unix(self.0.last_commit.get())
+    }
+
+    /// When a population was last refitted.
+    pub fn last_refit(&self) -> Option<OffsetDateTime> {
+        from_unix(self.0.last_refit.get())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        Metrics::new()
+    }
+}
+
+impl Lag {
+    /// The age of the oldest record that is not committed yet; 0 when there is none.
+    pub fn seconds(&self) -> f64 {
+        self.since.map_or(0.0, seconds_since)
+    }
+}
+
+/// Clocks of producers run ahead: an age is never negative.
+fn seconds_since(then: OffsetDateTime) -> f64 {
+    (OffsetDateTime::now_utc() - then).as_seconds_f64().max(0.0)
+}
+
+fn unix_now() -> f64 {
+    OffsetDateTime::now_utc().unix_timestamp_nanos() as f64 * 1e-9
+}
+
+fn from_unix(seconds: f64) -> Option<OffsetDateTime> {
+    (seconds > 0.0).then(|| OffsetDateTime::from_unix_timestamp(seconds as i64).ok()).flatten()
+}
