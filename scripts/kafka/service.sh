@@ -30,8 +30,9 @@ kafka_prepare() {
     if ! mvn --batch-mode --update-snapshots --file "$here/kafka/pom.xml" dependency:copy-dependencies \
         -DincludeScope=runtime "-DoutputDirectory=$copy" >"$dir/maven.log" 2>&1; then
         rm -rf "$copy"
-        grep -qE 'Could not (resolve|transfer|find)|could not be resolved' "$dir/maven.log" || fail "Maven failed" "$dir/maven.log"
-        kafka_problem="the registry of Maven artifacts does not give Apache Kafka $kafka_version"
+        local refusal
+        refusal=$(grep -m 1 -oE 'Could not (transfer|find) .*' "$dir/maven.log") || fail "Maven failed" "$dir/maven.log"
+        kafka_problem="the registry of Maven artifacts does not give Apache Kafka $kafka_version: ${refusal/ (http*)/}"
         kafka_refused=1
         return 1
     fi
