@@ -1,0 +1,63 @@
+# PostgreSQL for scripts/services, which reads this file: postgres_start, then postgres_wait.
+
+# Puts PostgreSQL's programs on PATH. Debian keeps those of the server in a folder of their version.
+postgres_find() {
+    command -v initdb >/dev/null && command -v postgres >/dev/null && command -v psql >/dev/null && return
+    local initdb
+    initdb=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sort -V | tail -n 1)
+    [ -x "$initdb" ] && PATH=$(dirname "$initdb"):$PATH
+}
+
+postgres_install() {
+    # Debian's package would leave a server running on the machine, on a fixed port, unless it is told not to.
+    install_packages postgresql-common &&
+        as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf &&
+        install_packages postgresql
+}
+
+postgres_start() {
+    postgres_port=$(free_port 0)
+    if ! postgres_find && ! { postgres_install && postgres_find; }; then
+        postgres_url=postgres://shrinkd:shrinkd@127.0.0.1:$postgres_port/shrinkd
+        compose_start postgres "$postgres_port" ||
+            fail "there is no PostgreSQL, and it could not be installed: install the package postgresql, or start Docker"
+        return
+    fi
+    postgres_url=postgres://postgres@127.0.0.1:$postgres_port/postgres
+
+    # PostgreSQL refuses to run as root: then it runs as a user who has no rights, and who must be let into the folder.
+    local home=$dir/postgres as_owner=(env) owner=nobody
+    mkdir "$home"
+    if [ "$(id -u)" = 0 ]; then
+        ! id postgres >/dev/null 2>&1 || owner=postgres
+        as_owner=(setpriv "--reuid=$owner" "--regid=$(id -g "$owner")" --clear-groups -- sh -c 'cd / && exec "$@"' sh)
+        chmod go+x "$dir"
+        chown "$owner" "$home"
+        "${as_owner[@]}" test -x "$home" ||
+            fail "PostgreSQL runs as the user $owner, who may not enter $dir: name a folder that all users can reach"
+    fi
+    "${as_owner[@]}" initdb --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync \
+        >"$dir/postgres.log" 2>&1 || fail "initdb failed" "$dir/postgres.log"
+    # fsync stays on: what the tests measure are commits that last.
+    cat >>"$home/data/postgresql.conf" <<CONF
+listen_addresses = '127.0.0.1'
+port = $postgres_port
+unix_socket_directories = '$home'
+max_connections = 200
+fsync = on
+CONF
+    say "starting PostgreSQL on 127.0.0.1:$postgres_port"
+    start_process postgres "${as_owner[@]}" postgres -D "$home/data"
+}
+
+postgres_wait() {
+    echo "export SHRINKD_TEST_POSTGRES_URL=$postgres_url" >>"$dir/env"
+    local version="(Docker's, of docker-compose.yml)"
+    if [ -e "$dir/postgres.pid" ]; then
+        wait_for postgres postgres_query 'select 1'
+        version=$(postgres_query 'show server_version')
+    fi
+    echo "  PostgreSQL $version on 127.0.0.1:$postgres_port" >>"$dir/summary"
+}
+
+postgres_query() { psql --no-psqlrc --tuples-only --no-align --command "$1" "$postgres_url"; }
