@@ -242,7 +242,7 @@ pub struct BlockToPublish {
 /// A population as it stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentPopulation {
-    pub population: String,
+    pub population: PopulationName,
     /// `None` before the first fit.
     pub status: Option<FitStatus>,
     pub experiments: i64,
@@ -250,7 +250,8 @@ pub struct CurrentPopulation {
     pub mu: Option<f64>,
     pub tau: Option<f64>,
     pub design_effect: Option<f64>,
-    pub verdict: Option<String>,
+    pub verdict: Option<crate::model::diagnostics::Verdict>,
+    /// The measure that the verdict rests on.
     pub verdict_rests_on: Option<String>,
     pub verdict_value: Option<f64>,
     pub fitted_at: Option<OffsetDateTime>,

@@ -19,6 +19,15 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry;
 
 use crate::config::{LogConfig, LogFormat};
+use health::Health;
+use metrics::Metrics;
+
+/// What a worker reports to. Clones share it.
+#[derive(Clone, Default)]
+pub struct Telemetry {
+    pub metrics: Metrics,
+    pub health: Health,
+}
 
 /// Log lines were already directed elsewhere in this process.
 #[derive(Debug, thiserror::Error)]

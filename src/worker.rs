@@ -7,12 +7,15 @@
 //! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
 //! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
 //! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
+//! | [`supervise`] | all of these together, and how they end |
 
 pub mod fold;
 pub mod ingest;
+mod lag;
 pub mod publish;
 pub mod refit;
 pub mod source;
+pub mod supervise;
 
 use crate::store::StoreError;
 
@@ -23,6 +26,8 @@ pub enum WorkerError {
     Source(#[from] source::SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
     #[error(transparent)]
     Fold(#[from] fold::FoldError),
     #[error("a computation ended early: {0} (a bug)")]

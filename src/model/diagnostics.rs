@@ -317,6 +317,8 @@ impl Measure {
 }
 
 impl Verdict {
+    pub const ALL: [Verdict; 3] = [Verdict::Negligible, Verdict::Noticeable, Verdict::Material];
+
     /// The verdict's name in tables, metrics and reports.
     pub fn as_str(self) -> &'static str {
         match self {

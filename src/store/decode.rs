@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use super::StoreError;
 use crate::event::{Measured, Scale};
 use crate::ledger::stored::unpack;
+use crate::model::diagnostics::Verdict;
 use crate::model::fit::Treatment;
 use crate::model::posterior::Node;
 use crate::model::sketch::{Cell, cell_from_bytes};
@@ -33,6 +34,11 @@ pub(super) fn treatment(name: &str) -> Result<Treatment, StoreError> {
 
 pub(super) fn status(name: &str) -> Result<FitStatus, StoreError> {
     FitStatus::from_name(name).ok_or_else(|| damaged("status", format!("`{name}` is none")))
+}
+
+fn verdict(name: &str) -> Result<Verdict, StoreError> {
+    let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
+    verdict.ok_or_else(|| damaged("verdict", format!("`{name}` is none")))
 }
 
 pub(super) fn nodes(bytes: &[u8]) -> Result<Vec<Node>, StoreError> {
@@ -102,18 +108,17 @@ pub(super) type CurrentPopulationColumns = (
 );
 
 pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<CurrentPopulation, StoreError> {
-    let (population, name, experiments, effects, mu, tau, design_effect, verdict, rests_on, value, fitted, diagnosed) =
-        columns;
+    let (id, name, experiments, effects, mu, tau, design_effect, verdict, rests_on, value, fitted, diagnosed) = columns;
     let status = name.as_deref().map(status).transpose()?;
     Ok(CurrentPopulation {
-        population,
+        population: population(&id)?,
         status,
         experiments,
         effects,
         mu,
         tau,
         design_effect,
-        verdict,
+        verdict: verdict.as_deref().map(self::verdict).transpose()?,
         verdict_rests_on: rests_on,
         verdict_value: value,
         fitted_at: fitted,

@@ -19,6 +19,7 @@ use crate::event::Reason;
 use crate::ledger::Outcome;
 use crate::model::diagnostics::Verdict;
 use crate::population::PopulationName;
+use crate::worker::fold::FoldCounts;
 
 /// From a millisecond to ten seconds: what a transaction takes.
 const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -214,6 +215,24 @@ impl Metrics {
             self.0.lag_seconds.with_label_values(&[partition.to_string()]).set(lag.seconds());
         }
         self.0.families.render()
+    }
+
+    /// A batch was committed: what became of its records and their results, and why some were refused.
+    pub fn count_batch(&self, counts: &FoldCounts, rejected: &[Reason]) {
+        self.0.records.inc_by(counts.records);
+        self.0.tombstones.inc_by(counts.tombstones);
+        for (outcome, count) in [
+            ("accepted", counts.accepted),
+            ("pending", counts.pending),
+            ("duplicate", counts.duplicate),
+            ("stale", counts.stale),
+            ("refused", counts.refused),
+        ] {
+            self.0.results.with_label_values(&[outcome]).inc_by(count);
+        }
+        for reason in rejected {
+            self.0.rejected_events.with_label_values(&[reason.as_str()]).inc();
+        }
     }
 
     /// Records were committed.

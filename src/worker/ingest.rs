@@ -13,16 +13,24 @@ use tracing::{debug, info, warn};
 
 use super::WorkerError;
 use super::fold::{FoldCounts, Grouping, fold, named_experiments};
+use super::lag::Lag;
+use super::source::kafka::Committer;
 use super::source::{Batch, Claim, NextOffset, Record, SourceEvent};
 use crate::estimate::BlockEstimates;
+use crate::event::Reason;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::population::PopulationName;
 use crate::row::{Changes, EstimateRow, PublishedFit};
 use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::{Dependency, Loop};
 
 /// The first and the longest pause before a batch is tried again.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often the loop comes round where nothing happens.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// Blocks whose estimates one thread computes at a time.
 const CHUNK: usize = 64;
@@ -32,17 +40,24 @@ pub struct IngestLoop<S> {
     store: S,
     grouping: Arc<Grouping>,
     claims: BTreeMap<i32, Claim>,
+    committer: Option<Committer>,
+    telemetry: Telemetry,
+    lag: Lag,
 }
 
 /// What a commit did.
 struct Committed {
     counts: FoldCounts,
+    rejected: Vec<Reason>,
     written: Written,
+    elapsed: Duration,
 }
 
 impl<S: Store> IngestLoop<S> {
-    pub fn new(store: S, grouping: Grouping) -> IngestLoop<S> {
-        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new() }
+    /// A loop that owns nothing yet.
+    pub fn new(store: S, grouping: Grouping, committer: Option<Committer>, telemetry: Telemetry) -> IngestLoop<S> {
+        let lag = Lag::new(telemetry.metrics.clone());
+        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new(), committer, telemetry, lag }
     }
 
     /// Takes what the source says until it ends.
@@ -50,24 +65,33 @@ impl<S: Store> IngestLoop<S> {
     /// # Errors
     /// Where the source cannot go on, or the store refuses a batch for good.
     pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) -> Result<(), WorkerError> {
-        while let Some(event) = events.recv().await {
+        loop {
+            self.telemetry.health.beat(Loop::Ingest);
+            let event = match tokio::time::timeout(BEAT, events.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(_) => continue,
+            };
             match event {
                 SourceEvent::Assigned(claims) => {
                     info!(partitions = ?claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), "assigned");
+                    self.lag.assigned(&claims);
+                    self.telemetry.health.ready(Dependency::Source);
                     self.claims.extend(claims.into_iter().map(|claim| (claim.partition, claim)));
                 }
                 SourceEvent::Batch(batch) => self.take(batch).await?,
                 SourceEvent::Revoked { partitions, drained } => {
                     info!(?partitions, "given away");
-                    self.claims.retain(|partition, _| !partitions.contains(partition));
+                    self.release(&partitions);
                     // The source may have stopped waiting: the epoch shuts a late commit out.
                     let _ = drained.send(());
                 }
-                SourceEvent::HighWatermarks(_) => {}
-                SourceEvent::Ended => return Ok(()),
+                SourceEvent::HighWatermarks(watermarks) => self.lag.reaches(&watermarks),
+                SourceEvent::Ended => break,
                 SourceEvent::Failed(error) => return Err(error.into()),
             }
         }
+        self.telemetry.health.finish(Loop::Ingest);
         Ok(())
     }
 
@@ -82,8 +106,8 @@ impl<S: Store> IngestLoop<S> {
             }
             match self.commit(&advances, &records).await {
                 Ok(committed) => {
+                    self.report(&committed, &records);
                     self.advance(&advances);
-                    debug!(counts = ?committed.counts, written = ?committed.written, "committed");
                     return Ok(());
                 }
                 Err(WorkerError::Store(StoreError::Fenced { partitions })) => {
@@ -91,9 +115,15 @@ impl<S: Store> IngestLoop<S> {
                         ?partitions,
                         "another worker has taken these partitions over: what is in hand of them is dropped"
                     );
-                    self.claims.retain(|partition, _| !partitions.contains(partition));
+                    self.telemetry.metrics.count_fenced();
+                    self.release(&partitions);
                 }
                 Err(WorkerError::Store(error @ StoreError::Transient { .. })) => {
+                    self.telemetry.health.beat(Loop::Ingest);
+                    self.telemetry.health.not_ready(Dependency::Store, &error);
+                    if let StoreError::Transient { code, .. } = &error {
+                        self.telemetry.metrics.count_retry(code.as_deref());
+                    }
                     warn!(%error, pause_ms = pause.as_millis() as u64, "a batch is tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -122,6 +152,34 @@ impl<S: Store> IngestLoop<S> {
                 claim.next_offset = Some(advance.to);
             }
         }
+        let ends: Vec<(i32, NextOffset)> = advances.iter().map(|advance| (advance.partition, advance.to)).collect();
+        self.lag.committed(&ends);
+        if let Some(committer) = &self.committer {
+            committer.commit(&ends);
+        }
+    }
+
+    fn release(&mut self, partitions: &[i32]) {
+        self.claims.retain(|partition, _| !partitions.contains(partition));
+        self.lag.released(partitions);
+    }
+
+    fn report(&mut self, committed: &Committed, records: &[Record]) {
+        let Committed { counts, rejected, written, elapsed } = committed;
+        let Telemetry { metrics, health } = &self.telemetry;
+        health.ready(Dependency::Store);
+        metrics.count_batch(counts, rejected);
+        metrics.observe_commit(*elapsed);
+        for (table, rows) in written {
+            metrics.count_rows_written(table, *rows);
+        }
+        for record in records {
+            if let Some(produced_at) = record.produced_at {
+                metrics.observe_event_age(produced_at);
+                self.lag.produced(record.partition, produced_at);
+            }
+        }
+        debug!(?counts, ?written, elapsed_ms = elapsed.as_millis() as u64, "committed");
     }
 
     /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
@@ -154,8 +212,8 @@ impl<S: Store> IngestLoop<S> {
         let mut written = transaction.write_changes(&changes).await?;
         written.extend(transaction.write_estimates(&changes, &estimates.await?).await?);
         transaction.commit().await?;
-        debug!(elapsed_ms = started.elapsed().as_millis() as u64, "batch");
-        Ok(Committed { counts, written })
+        let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
+        Ok(Committed { counts, rejected, written, elapsed: started.elapsed() })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The publish loop: passes through the blocks of populations whose fit has moved, page by page, writing their estimates
 //! anew, and diagnosing what only all blocks together can say.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,8 @@ use crate::model::population::loo_nodes;
 use crate::model::prior::Priors;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 use crate::store::{DuePass, Pass, RefitState, Store};
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::Loop;
 
 /// Blocks of a page: what a pass holds in memory, and one transaction writes.
 const PAGE: usize = 1_000;
@@ -30,6 +32,7 @@ const CHUNK: usize = 64;
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The loop's state.
+#[derive(Clone)]
 pub struct PublishLoop<S> {
     pub store: S,
     pub settings: SettingsOf,
@@ -38,6 +41,7 @@ pub struct PublishLoop<S> {
     pub diagnostics_interval: Duration,
     /// This worker, among those of the store.
     pub owner: String,
+    pub telemetry: Telemetry,
 }
 
 impl<S: Store> PublishLoop<S> {
@@ -46,11 +50,13 @@ impl<S: Store> PublishLoop<S> {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            self.telemetry.health.beat(Loop::Publish);
             let diagnosed_before = OffsetDateTime::now_utc() - self.diagnostics_interval;
             if let Err(error) = self.publish_due(diagnosed_before, &stop).await {
                 warn!(%error, "a publish failed and is tried again");
             }
         }
+        self.telemetry.health.finish(Loop::Publish);
     }
 
     /// Publishes every population that is due, and diagnoses those whose diagnostics are older than that; returns how many
@@ -83,6 +89,8 @@ impl<S: Store> PublishLoop<S> {
             false => None,
         };
         loop {
+            self.telemetry.health.beat(Loop::Publish);
+            let started = Instant::now();
             let blocks = self.store.blocks_after(&pass.population, &pass.cursor, PAGE).await?;
             let Some(last) = blocks.last() else { break };
             let cursor = last.experiment_id.clone();
@@ -96,7 +104,9 @@ impl<S: Store> PublishLoop<S> {
                     debug!(population = %pass.population, "another worker has taken the publish over");
                     return Ok(());
                 };
-                debug!(population = %pass.population, written, "published a page");
+                self.telemetry.metrics.observe_publish(started.elapsed());
+                self.telemetry.metrics.count_rows_written("effect_estimates", written);
+                self.telemetry.metrics.count_rows_skipped("effect_estimates", rows.len() as u64 - written);
             }
             pass.cursor = cursor;
             if stop.is_cancelled() {

@@ -2,41 +2,42 @@
 //! still near enough to exact or a whole publish is due.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
+use crate::config::PopulationSettings;
 use crate::model::diagnostics::{Diagnostics, log_tau_sd};
 use crate::model::fit::{Distance, Fit, Method, Treatment};
 use crate::model::likelihood::SketchLikelihood;
 use crate::model::posterior::laplace::laplace;
 use crate::model::posterior::variational::variational;
 use crate::model::posterior::{Posterior, PosteriorError, Summary};
-use crate::model::prior::{PriorTau, Priors};
+use crate::model::prior::PriorTau;
 use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
 use crate::store::{Refit as _, RefitState, Store, StoreError};
-
-/// How a population is fitted.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct PopulationSettings {
-    pub priors: Priors,
-    /// Under a flat prior of tau nothing is published below so many experiments.
-    pub min_experiments: u64,
-}
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::Loop;
+use crate::telemetry::metrics::PopulationSummary;
 
 /// The settings of each population.
 pub type SettingsOf = Arc<dyn Fn(&PopulationName) -> PopulationSettings + Send + Sync>;
 
+/// How often every population is reported, news or not.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The loop's state.
+#[derive(Clone)]
 pub struct RefitLoop<S> {
     pub store: S,
     pub settings: SettingsOf,
     /// How far mu and tau may move, in units of tau, before all rows are written anew.
     pub tolerance: f64,
     pub interval: Duration,
+    pub telemetry: Telemetry,
 }
 
 impl<S: Store> RefitLoop<S> {
@@ -44,11 +45,40 @@ impl<S: Store> RefitLoop<S> {
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut reported: Option<Instant> = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            if let Err(error) = self.refit_all().await {
+            self.telemetry.health.beat(Loop::Refit);
+            let refitted = self.refit_all().await;
+            if let Err(error) = &refitted {
                 warn!(%error, "a refit failed and is tried again");
             }
+            if refitted.is_ok_and(|count| count > 0) || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                reported = Some(Instant::now());
+                if let Err(error) = self.report().await {
+                    warn!(%error, "the populations cannot be reported");
+                }
+            }
         }
+        self.telemetry.health.finish(Loop::Refit);
+    }
+
+    /// Sets the metrics of every population, whichever worker fitted it.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn report(&self) -> Result<(), WorkerError> {
+        for population in self.store.current_populations().await? {
+            let summary = PopulationSummary {
+                mu: population.mu,
+                tau: population.tau,
+                design_effect: population.design_effect,
+                verdict: population.verdict,
+                experiments: population.experiments.max(0) as u64,
+                effects: population.effects.max(0) as u64,
+            };
+            self.telemetry.metrics.set_population(&population.population, summary);
+        }
+        Ok(())
     }
 
     /// Refits every population with news; returns how many there were.
@@ -70,6 +100,7 @@ impl<S: Store> RefitLoop<S> {
     }
 
     async fn refit(&self, population: &PopulationName) -> Result<(), WorkerError> {
+        let started = Instant::now();
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(()) };
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
@@ -81,6 +112,7 @@ impl<S: Store> RefitLoop<S> {
         let is_due = !state.is_publishing && refitted.judged.has_moved(state.published.as_ref(), tolerance);
         transaction.write(&state, &refitted.fits, is_due.then_some(&refitted.diagnostics)).await?;
         transaction.commit().await?;
+        self.telemetry.metrics.observe_refit(started.elapsed());
         Ok(())
     }
 }

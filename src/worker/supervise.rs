@@ -1,0 +1,162 @@
+//! A whole worker: the source's thread, the three loops, and how they end.
+//!
+//! It ends when it is told to stop (what was read is committed first), when a file that is not followed is through (then
+//! every population is fitted and published as far as it goes), or when it cannot go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::WorkerError;
+use super::fold::Grouping;
+use super::ingest::IngestLoop;
+use super::publish::PublishLoop;
+use super::refit::{RefitLoop, SettingsOf};
+use super::source::{BatchLimits, Claim, Topic, file, kafka};
+use crate::config::{Config, SourceConfig};
+use crate::model::sketch::ARITHMETIC_VERSION;
+use crate::store::{Settings, Store, StoreError};
+use crate::telemetry::Telemetry;
+
+/// Batches that may wait for the store: one is being committed while the next is being read.
+const WAITING_BATCHES: usize = 2;
+
+/// How often a claim is tried before the source gives up, and the pause between two tries.
+const CLAIM_TRIES: u32 = 20;
+const CLAIM_PAUSE: Duration = Duration::from_millis(500);
+
+/// What the store must have been filled with.
+pub fn store_settings(config: &Config) -> Settings {
+    Settings {
+        arithmetic_version: ARITHMETIC_VERSION,
+        grouping_labels: config.populations.labels.clone(),
+        treatment_seed: config.refit.treatment_seed,
+    }
+}
+
+/// Runs a worker to its end.
+///
+/// # Errors
+/// Where it cannot go on. Whatever was committed stands, and another worker goes on from there.
+pub async fn run<S: Store>(
+    store: S,
+    config: Arc<Config>,
+    telemetry: Telemetry,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
+    let owner = owner();
+    let settings: SettingsOf = {
+        let config = Arc::clone(&config);
+        Arc::new(move |population| config.settings(population))
+    };
+    let refit = RefitLoop {
+        store: store.clone(),
+        settings: Arc::clone(&settings),
+        tolerance: config.publish.tolerance,
+        interval: config.refit.interval,
+        telemetry: telemetry.clone(),
+    };
+    let publish = PublishLoop {
+        store: store.clone(),
+        settings,
+        thresholds: config.diagnostics.thresholds,
+        diagnostics_interval: config.diagnostics.interval,
+        owner: owner.clone(),
+        telemetry: telemetry.clone(),
+    };
+    let grouping = Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed };
+
+    let (sender, events) = mpsc::channel(WAITING_BATCHES);
+    let claim = claimer(store.clone(), owner);
+    let limits = BatchLimits {
+        records: config.ingest.batch_records.get(),
+        bytes: config.ingest.batch_bytes.get(),
+        age: config.ingest.batch_age,
+    };
+    // Also told when a loop fails, so that the source's thread ends.
+    let source_stop = stop.child_token();
+    let _source_ends_with_this = source_stop.clone().drop_guard();
+    let (thread, committer) = match &config.source {
+        SourceConfig::Kafka(own) => {
+            let source = kafka::KafkaSource {
+                brokers: own.brokers.clone(),
+                topic: own.topic.clone(),
+                group: own.group.clone(),
+                properties: own.properties.expose().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+                limits,
+                drain_budget: config.ingest.drain_budget,
+            };
+            let (thread, committer) = kafka::spawn(source, claim, sender, source_stop)?;
+            (thread, Some(committer))
+        }
+        SourceConfig::File(own) => {
+            let source = file::FileSource { path: own.path.clone(), follow: own.follow, limits };
+            (file::spawn(source, claim, sender, source_stop)?, None)
+        }
+    };
+
+    let background = CancellationToken::new();
+    let refitting = tokio::spawn(refit.clone().run(background.clone()));
+    let publishing = tokio::spawn(publish.clone().run(background.clone()));
+    let ingested = IngestLoop::new(store, grouping, committer, telemetry).run(events).await;
+    background.cancel();
+    refitting.await?;
+    publishing.await?;
+    ingested?;
+    // It has said its last word, and ends.
+    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    if !stop.is_cancelled() {
+        finish(&refit, &publish, &stop).await?;
+    }
+    Ok(())
+}
+
+/// Fits, publishes and diagnoses whatever is left.
+async fn finish<S: Store>(
+    refit: &RefitLoop<S>,
+    publish: &PublishLoop<S>,
+    stop: &CancellationToken,
+) -> Result<(), WorkerError> {
+    info!("the source is through: what is left is fitted and published");
+    loop {
+        let refitted = refit.refit_all().await?;
+        let published = publish.publish_due(OffsetDateTime::now_utc(), stop).await?;
+        if refitted + published == 0 || stop.is_cancelled() {
+            return refit.report().await;
+        }
+    }
+}
+
+/// Claims partitions from the source's own thread, which has to wait for them.
+fn claimer<S: Store>(
+    store: S,
+    owner: String,
+) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static {
+    let runtime = Handle::current();
+    move |topic, partitions| {
+        runtime.block_on(async {
+            for _ in 1..CLAIM_TRIES {
+                match store.claim(topic, partitions, &owner).await {
+                    Err(error @ StoreError::Transient { .. }) => {
+                        warn!(%error, "partitions cannot be claimed yet");
+                        tokio::time::sleep(CLAIM_PAUSE).await;
+                    }
+                    result => return result.map_err(|error| error.to_string()),
+                }
+            }
+            store.claim(topic, partitions, &owner).await.map_err(|error| error.to_string())
+        })
+    }
+}
+
+/// Names this worker among those of the store, for people who look at `partition_progress`.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    let host = host.as_deref().map_or("worker", str::trim);
+    format!("{host}/{}/{}", std::process::id(), OffsetDateTime::now_utc().unix_timestamp_nanos() % 1_000_000_000)
+}
