@@ -49,6 +49,8 @@ pub enum CliError {
     Io(#[from] io::Error),
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Kafka(String),
     /// What should not happen whatever the input.
     #[error("{0} (a bug: please report it with the input)")]
     Internal(String),
@@ -90,7 +92,11 @@ impl CliError {
     /// The exit code that says what kind of error this was.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) | CliError::Study(_) => ExitCode::from(1),
+            CliError::Io(_)
+            | CliError::File { .. }
+            | CliError::Kafka(_)
+            | CliError::Internal(_)
+            | CliError::Study(_) => ExitCode::from(1),
             CliError::Usage(_) => ExitCode::from(2),
         }
     }
