@@ -4,6 +4,8 @@
 
 pub mod check;
 pub mod fit;
+pub mod migrate;
+pub mod run;
 pub mod schema;
 pub mod simulate;
 pub mod study;
@@ -18,6 +20,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{Config, ConfigError};
+use crate::http::BindError;
+use crate::store::StoreError;
 use crate::study::StudyError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
@@ -36,6 +40,8 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Migrate(migrate::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
     Study(study::Args),
@@ -53,6 +59,8 @@ pub enum CliError {
     Io(#[from] io::Error),
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Kafka(String),
     /// What should not happen whatever the input.
     #[error("{0} (a bug: please report it with the input)")]
     Internal(String),
@@ -60,6 +68,10 @@ pub enum CliError {
     Study(#[from] StudyError),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Http(#[from] BindError),
 }
 
 /// Which configuration a command goes by.
@@ -98,6 +110,8 @@ impl Cli {
     /// Where the arguments contradict each other, or reading or writing fails.
     pub fn run(self) -> Result<ExitCode, CliError> {
         let result = match self.command {
+            Command::Run(args) => run::run(&args),
+            Command::Migrate(args) => migrate::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
@@ -115,7 +129,16 @@ impl CliError {
     /// The exit code that says what kind of error this was.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            CliError::Io(_) | CliError::File { .. } | CliError::Internal(_) | CliError::Study(_) => ExitCode::from(1),
+            CliError::Io(_)
+            | CliError::File { .. }
+            | CliError::Kafka(_)
+            | CliError::Internal(_)
+            | CliError::Study(_)
+            | CliError::Http(_) => ExitCode::from(1),
+            CliError::Store(error) => match error {
+                StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
+                _ => ExitCode::from(1),
+            },
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }
     }

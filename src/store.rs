@@ -26,6 +26,40 @@ use crate::row::{
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
+/// A store of the kind that the configuration names.
+pub enum AnyStore {
+    Postgres(postgres::PostgresStore),
+    Sqlite(sqlite::SqliteStore),
+}
+
+impl AnyStore {
+    /// Connects to the store, which must have this build's schema and these settings. An SQLite database that is not there
+    /// yet, or is empty, is made.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, or is not one for this build.
+    pub async fn connect(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
+        Ok(match &config.url {
+            StoreUrl::Postgres(url) => {
+                let options = postgres::options(url)?;
+                AnyStore::Postgres(postgres::PostgresStore::connect(options, config.connections, settings).await?)
+            }
+            StoreUrl::Sqlite(url) => AnyStore::Sqlite(sqlite::SqliteStore::open(sqlite::options(url)?, settings).await?),
+        })
+    }
+
+    /// Brings the store's schema up to this build's.
+    ///
+    /// # Errors
+    /// Where it cannot be reached, a newer build has migrated it, or a migration fails.
+    pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
+        match &config.url {
+            StoreUrl::Postgres(url) => postgres::PostgresStore::migrate(postgres::options(url)?).await,
+            StoreUrl::Sqlite(url) => sqlite::SqliteStore::migrate(sqlite::options(url)?).await,
+        }
+    }
+}
+
 /// How far a batch moves one partition, and by what right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Advance {

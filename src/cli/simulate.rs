@@ -1,6 +1,11 @@
-//! `shrinkd simulate`: seeded events on stdout.
+//! `shrinkd simulate`: seeded events on stdout, or in a Kafka topic.
 
-use std::io::{self, BufWriter, Write};
+mod producer;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -8,10 +13,12 @@ use clap::builder::RangedU64ValueParser;
 
 use super::CliError;
 use crate::simulate::{Message, Population, Portfolio, Scenario};
+use producer::Producer;
 
-/// Write simulated events to stdout, one JSON message a line
+/// Write simulated events to stdout, one JSON message a line, or send them to a Kafka topic
 ///
-/// The same arguments give the same bytes on every platform.
+/// The same arguments give the same bytes on every platform. In Kafka the key of a message is its experiment, and an
+/// experiment that is withdrawn is a null payload.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -44,6 +51,31 @@ pub struct Args {
     /// Error of the last experiment's control mean [default: bad-control -5, else drawn from its standard error]
     #[arg(long, value_name = "ERROR", allow_negative_numbers = true, value_parser = finite)]
     control_error: Option<f64>,
+    #[command(flatten)]
+    kafka: KafkaArgs,
+}
+
+/// Where and how to send the events, if not to stdout.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Kafka")]
+struct KafkaArgs {
+    /// Send the events to these brokers (host:port, several with commas) instead of stdout
+    #[arg(long = "kafka", value_name = "BROKERS")]
+    brokers: Option<String>,
+    /// The topic, which must be there
+    #[arg(long, requires = "brokers", default_value = "experiments")]
+    topic: String,
+    /// A property of librdkafka's producer; may be given several times
+    #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "brokers", value_parser = property)]
+    properties: Vec<(String, String)>,
+    /// Events a second [default: as many as the brokers take]
+    #[arg(long, value_name = "N", requires = "brokers", value_parser = rate)]
+    rate: Option<f64>,
+    /// Send the lines of this file (- for stdin) as they are, instead of simulated events
+    #[arg(long, value_name = "FILE", requires = "brokers", conflicts_with_all = [
+        "scenario", "seed", "experiments", "variants", "mu", "tau", "se", "control_se", "control_error",
+    ])]
+    input: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -51,7 +83,9 @@ Examples:
   shrinkd simulate | shrinkd fit
   shrinkd simulate --scenario bad-control --seed 7 --control-error -8
   shrinkd simulate --scenario treatment-heavy --experiments 1000 --mu 0.2 --tau 0.1 --se 0.1
-  shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson";
+  shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson
+  shrinkd simulate --scenario portfolio --kafka localhost:9092 --rate 200
+  shrinkd simulate --input history.ndjson --kafka localhost:9092 --topic experiments --set compression.type=zstd";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScenarioName {
@@ -67,22 +101,39 @@ enum ScenarioName {
     Portfolio,
 }
 
-/// Writes the events.
+/// Writes the events, or sends them.
 ///
 /// # Errors
-/// Where a portfolio is given one population's truths, or stdout cannot be written to.
+/// Where a portfolio is given one population's truths, stdout cannot be written to, the file cannot be read, or events are
+/// not delivered.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
-    match args.scenario {
-        ScenarioName::Baseline => write(args.population(Scenario::Baseline).messages(args.seed))?,
-        ScenarioName::ManyVariants => write(args.population(Scenario::ManyVariants).messages(args.seed))?,
-        ScenarioName::BadControl => write(args.population(Scenario::BadControl).messages(args.seed))?,
-        ScenarioName::TreatmentHeavy => write(args.population(Scenario::TreatmentHeavy).messages(args.seed))?,
-        ScenarioName::Portfolio => write(args.portfolio()?.messages(args.seed))?,
+    match (&args.kafka.brokers, &args.kafka.input) {
+        (None, _) => write(args)?,
+        (Some(brokers), None) => send_messages(args.kafka.connect(brokers)?, args)?,
+        (Some(brokers), Some(path)) => send_lines(args.kafka.connect(brokers)?, path)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+impl KafkaArgs {
+    fn connect(&self, brokers: &str) -> Result<Producer<'_>, CliError> {
+        Producer::connect(brokers, &self.topic, &self.properties, self.rate)
+    }
+}
+
 impl Args {
+    /// Draws the messages, one by one.
+    fn each_message(&self, take: impl FnMut(Message) -> Result<(), CliError>) -> Result<(), CliError> {
+        let scenario = match self.scenario {
+            ScenarioName::Baseline => Scenario::Baseline,
+            ScenarioName::ManyVariants => Scenario::ManyVariants,
+            ScenarioName::BadControl => Scenario::BadControl,
+            ScenarioName::TreatmentHeavy => Scenario::TreatmentHeavy,
+            ScenarioName::Portfolio => return self.portfolio()?.messages(self.seed).try_for_each(take),
+        };
+        self.population(scenario).messages(self.seed).try_for_each(take)
+    }
+
     fn population(&self, scenario: Scenario) -> Population {
         let own = scenario.population();
         let square = |se: f64| se * se;
@@ -113,17 +164,86 @@ impl Args {
     }
 }
 
-fn write(messages: impl Iterator<Item = Message>) -> io::Result<()> {
+fn write(args: &Args) -> Result<(), CliError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    for message in messages {
-        serde_json::to_writer(&mut out, &message)?;
-        out.write_all(b"\n")?;
+    args.each_message(|message| {
+        serde_json::to_writer(&mut out, &message).map_err(io::Error::from)?;
+        Ok(out.write_all(b"\n")?)
+    })?;
+    Ok(out.flush()?)
+}
+
+fn send_messages(mut producer: Producer<'_>, args: &Args) -> Result<(), CliError> {
+    args.each_message(|message| {
+        let payload = match &message {
+            Message::Event(_) => Some(serde_json::to_vec(&message).map_err(io::Error::from)?),
+            Message::Tombstone(_) => None,
+        };
+        producer.send(Some(message.experiment_id().as_bytes()), payload.as_deref())
+    })?;
+    say_sent(producer.finish()?, 0)
+}
+
+/// Sends each line of a file that is not empty, its bytes unchanged.
+fn send_lines(mut producer: Producer<'_>, path: &Path) -> Result<(), CliError> {
+    let with_path = |error: io::Error| CliError::File { path: path.to_owned(), source: error };
+    let mut reader: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(BufReader::new(File::open(path).map_err(with_path)?))
+    };
+    let (mut line, mut keyless) = (Vec::new(), 0);
+    while reader.read_until(b'\n', &mut line).map_err(with_path)? > 0 {
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if !text.is_empty() {
+            let key = experiment_id(text);
+            keyless += u64::from(key.is_none());
+            producer.send(key.as_deref().map(str::as_bytes), Some(text))?;
+        }
+        line.clear();
     }
-    out.flush()
+    say_sent(producer.finish()?, keyless)
+}
+
+/// The experiment that a message is about, whatever else may be wrong with it.
+fn experiment_id(message: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(serde::Deserialize)]
+    struct Keyed<'a> {
+        #[serde(borrow)]
+        experiment_id: Cow<'a, str>,
+    }
+    serde_json::from_slice::<Keyed<'_>>(message).ok().map(|keyed| keyed.experiment_id)
+}
+
+fn say_sent(sent: u64, keyless: u64) -> Result<(), CliError> {
+    let mut stderr = io::stderr().lock();
+    writeln!(stderr, "{sent} events delivered")?;
+    if keyless > 0 {
+        writeln!(
+            stderr,
+            "{keyless} of them have no readable experiment_id and went without a key: they will be refused"
+        )?;
+    }
+    Ok(())
 }
 
 fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected PROPERTY=VALUE".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    finite(text)
+        .ok()
+        .filter(|rate| (1e-3..=1e6).contains(rate))
+        .ok_or_else(|| "expected a number from 0.001 to 1000000".to_owned())
 }
 
 fn finite(text: &str) -> Result<f64, String> {

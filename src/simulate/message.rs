@@ -123,6 +123,16 @@ pub struct Effect {
     pub variance: Option<f64>,
 }
 
+impl Message {
+    /// The experiment that the message is about: its key in Kafka.
+    pub fn experiment_id(&self) -> &str {
+        match self {
+            Message::Event(event) => &event.experiment_id,
+            Message::Tombstone(tombstone) => &tombstone.experiment_id,
+        }
+    }
+}
+
 impl Event {
     /// An event with neither id, labels nor decision.
     pub fn new(experiment_id: String, revision: u64, completed_at: OffsetDateTime, results: Vec<Report>) -> Event {

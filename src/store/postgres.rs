@@ -235,6 +235,15 @@ impl Store for PostgresStore {
     }
 }
 
+/// Reads `postgres://...`. The message of a url that cannot be read does not repeat it: it can hold a password.
+pub(super) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    url.parse().map_err(|error: sqlx::Error| StoreError::Permanent {
+        context: "cannot read store.url",
+        code: None,
+        message: error.to_string(),
+    })
+}
+
 /// One column of many rows, for `unnest`.
 fn column<'a, T, U>(rows: &'a [T], value: impl FnMut(&'a T) -> U) -> Vec<U> {
     rows.iter().map(value).collect()

@@ -15,16 +15,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{PATIENCE, SMALL, claims, event, next_event};
 
-const TOPIC: &str = "experiments";
+pub const TOPIC: &str = "experiments";
 
 /// A broker within this process.
-struct Broker {
-    cluster: MockCluster<'static, DefaultProducerContext>,
+pub struct Broker {
+    pub cluster: MockCluster<'static, DefaultProducerContext>,
     producer: BaseProducer,
 }
 
 impl Broker {
-    fn new(partitions: i32) -> Broker {
+    pub fn new(partitions: i32) -> Broker {
         let cluster = MockCluster::new(1).expect("a mock cluster");
         cluster.create_topic(TOPIC, partitions, 1).expect("a topic");
         let producer =
@@ -58,7 +58,7 @@ impl Broker {
     }
 
     /// A member by the newer protocol, which joins at once.
-    fn quick_source(&self) -> KafkaSource {
+    pub fn quick_source(&self) -> KafkaSource {
         self.source_with(&[("group.protocol", "consumer")])
     }
 
@@ -75,10 +75,10 @@ impl Broker {
 }
 
 /// What a store would hold: where each partition goes on.
-type Progress = Arc<Mutex<BTreeMap<i32, i64>>>;
+pub type Progress = Arc<Mutex<BTreeMap<i32, i64>>>;
 
 /// A source and what a worker of it would know.
-struct Member {
+pub struct Member {
     events: Receiver<SourceEvent>,
     stop: CancellationToken,
     committer: Committer,
@@ -87,7 +87,7 @@ struct Member {
 }
 
 impl Member {
-    fn join(config: KafkaSource, capacity: usize, progress: &Progress) -> Member {
+    pub fn join(config: KafkaSource, capacity: usize, progress: &Progress) -> Member {
         let (sender, events) = channel(capacity);
         let stop = CancellationToken::new();
         let topics = Arc::new(Mutex::new(Vec::new()));
@@ -103,7 +103,7 @@ impl Member {
     }
 
     /// Reads until so many records came.
-    fn read(&mut self, count: usize) -> Vec<Record> {
+    pub fn read(&mut self, count: usize) -> Vec<Record> {
         let mut records = Vec::new();
         while records.len() < count {
             match next_event(&mut self.events) {
@@ -116,7 +116,7 @@ impl Member {
     }
 
     /// Stops and gives the records that were still in hand.
-    fn leave(mut self) -> Vec<Record> {
+    pub fn leave(mut self) -> Vec<Record> {
         self.stop.cancel();
         let mut records = Vec::new();
         loop {

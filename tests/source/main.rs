@@ -2,6 +2,7 @@
 
 mod file;
 mod kafka;
+mod simulate;
 
 use std::time::{Duration, Instant};
 

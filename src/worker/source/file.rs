@@ -155,13 +155,13 @@ impl Reader<'_> {
 
 /// Names what is read. Another run's stdin is another topic.
 fn topic(path: &Path) -> io::Result<Topic> {
-    let cluster_id = "file".to_owned();
-    if path == Path::new("-") {
+    let name = if path == Path::new("-") {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = format!("{}-{}", since_epoch.as_nanos(), std::process::id());
-        return Ok(Topic { cluster_id, name: "stdin".to_owned(), id });
-    }
-    Ok(Topic { cluster_id, name: path.canonicalize()?.display().to_string(), id: String::new() })
+        format!("stdin-{}-{}", since_epoch.as_nanos(), std::process::id())
+    } else {
+        path.canonicalize()?.display().to_string()
+    };
+    Ok(Topic { cluster_id: "file".to_owned(), name, id: String::new() })
 }
 
 /// A position as an offset: files of more than 2^63 bytes there are none.
