@@ -22,6 +22,7 @@
 //! | block + posterior -> estimate: every effect, shrunk | [`model::shrinkage`], [`model::best`] |
 //! | blocks + posterior -> diagnostics: did correlation matter, is a control off, is it calibrated | [`model::diagnostics`] |
 //! | all of a population at once -> rows, for people and for programs | [`model::population`], [`cli`] |
+//! | what the worker is told, and what it shows of itself | [`config`], [`telemetry`], [`http`] |
 //!
 //! Beside that way stand [`simulate`] (seeded events with known truths) and [`study`] (what the treatments of
 //! correlation make of them). [`model`] is pure: it imports nothing from the rest of the crate, reads no clock and no

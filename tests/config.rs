@@ -122,34 +122,52 @@ fn leaves(table: &Table, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
+/// The keys of the program, by their paths; those below properties and populations have names of their own.
+///
+/// The program itself is asked: a section that does not know a key names those that it knows.
+fn keys(documented: &BTreeSet<String>) -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut sections = BTreeSet::from([String::new()]);
+    while let Some(section) = sections.pop_first() {
+        let variable = format!("SHRINKD__{}NO_SUCH_KEY", section.replace('.', "__").to_uppercase());
+        let message = error(&[(&variable, "1")]);
+        let (_, expected) = message.split_once("expected ").unwrap_or_else(|| panic!("{variable}: {message}"));
+        for key in expected.split('`').skip(1).step_by(2) {
+            let path = format!("{section}{key}");
+            let is_section = documented.iter().any(|leaf| leaf.starts_with(&format!("{path}.")));
+            if is_section && !matches!(path.as_str(), "source.kafka.properties" | "populations.settings") {
+                sections.insert(format!("{path}."));
+            } else {
+                keys.insert(path);
+            }
+        }
+    }
+    keys
+}
+
 #[test]
-fn every_key_is_in_the_production_sample() {
+fn every_key_is_in_the_production_sample_and_in_the_table_of_the_documentation() {
     let text = fs::read_to_string(sample("production")).expect("readable");
     let everything: Table = uncommented(&text, &["# ", "#"]).parse().expect("TOML with every example in it");
     let mut documented = BTreeSet::new();
     leaves(&everything, "", &mut documented);
-    // What the keys are is asked of the program: a section that does not know a key names those that it knows.
-    let mut sections = BTreeSet::from([String::new()]);
-    let mut missing = Vec::new();
-    let mut asked = 0;
-    while let Some(section) = sections.pop_first() {
-        let variable = format!("SHRINKD__{}NO_SUCH_KEY", section.replace('.', "__").to_uppercase());
-        let message = error(&[(&variable, "1")]);
-        let (_, keys) = message.split_once("expected ").unwrap_or_else(|| panic!("{variable}: {message}"));
-        for key in keys.split('`').skip(1).step_by(2) {
-            asked += 1;
-            let path = format!("{section}{key}");
-            let is_section = documented.iter().any(|leaf| leaf.starts_with(&format!("{path}.")));
-            match path.as_str() {
-                "source.kafka.properties" | "populations.settings" => assert!(is_section, "{path} has an example"),
-                _ if is_section => drop(sections.insert(format!("{path}."))),
-                _ if documented.contains(&path) => {}
-                _ => missing.push(path),
-            }
-        }
-    }
-    assert!(asked > 30, "the keys are found: {asked}");
-    assert_eq!(missing, Vec::<String>::new());
+    let keys = keys(&documented);
+    assert!(keys.len() > 30, "the keys are found: {keys:?}");
+    let in_sample = |key: &str| documented.iter().any(|leaf| leaf == key || leaf.starts_with(&format!("{key}.")));
+    let missing: Vec<&String> = keys.iter().filter(|key| !in_sample(key)).collect();
+    assert_eq!(missing, Vec::<&String>::new(), "config/production.toml");
+
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md")).expect("readable");
+    let (_, section) = page.split_once("\n## Configuration\n").expect("a section");
+    let (section, _) = section.split_once("\n### ").expect("an end");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let in_table: BTreeSet<String> = rows.map(|(key, _)| key.to_owned()).collect();
+    // The table has one row for both thresholds of a measure.
+    let expected = keys.into_iter().map(|key| {
+        let measure = key.strip_suffix(".noticeable").or(key.strip_suffix(".material"));
+        measure.map(str::to_owned).unwrap_or(key)
+    });
+    assert_eq!(in_table, expected.collect());
 }
 
 #[test]
@@ -365,6 +383,7 @@ fn a_population_has_its_own_settings_and_the_general_ones_for_the_rest() {
 
 fn check(arguments: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
+    command.env_remove("SHRINKD_CONFIG");
     command.arg("check").args(arguments).envs(variables.iter().copied());
     let output = command.output().expect("the program runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
