@@ -15,6 +15,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use crate::config::{StoreConfig, StoreUrl};
 use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 use time::OffsetDateTime;
 
@@ -29,7 +30,6 @@ use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 /// A store of the kind that the configuration names.
 pub enum AnyStore {
     Postgres(postgres::PostgresStore),
-    Sqlite(sqlite::SqliteStore),
 }
 
 impl AnyStore {
@@ -44,7 +44,7 @@ impl AnyStore {
                 let options = postgres::options(url)?;
                 AnyStore::Postgres(postgres::PostgresStore::connect(options, config.connections, settings).await?)
             }
-            StoreUrl::Sqlite(url) => AnyStore::Sqlite(sqlite::SqliteStore::open(sqlite::options(url)?, settings).await?),
+            StoreUrl::Sqlite(_) => todo!(),
         })
     }
 
@@ -55,7 +55,7 @@ impl AnyStore {
     pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
         match &config.url {
             StoreUrl::Postgres(url) => postgres::PostgresStore::migrate(postgres::options(url)?).await,
-            StoreUrl::Sqlite(url) => sqlite::SqliteStore::migrate(sqlite::options(url)?).await,
+            StoreUrl::Sqlite(_) => todo!(),
         }
     }
 }

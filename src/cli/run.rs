@@ -64,7 +64,6 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
 
     let result = match AnyStore::connect(&config.store, &store_settings(&config)).await? {
         AnyStore::Postgres(store) => work(store, &config, telemetry, stop).await,
-        AnyStore::Sqlite(store) => work(store, &config, telemetry, stop).await,
     };
     served.cancel();
     // A page that is still being sent does not keep the worker.
