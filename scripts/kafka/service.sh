@@ -1,5 +1,6 @@
-# Apache Kafka for scripts/services, which reads this file: kafka_start, then kafka_wait. There is no distribution to unpack:
-# one node is its jars, which Maven copies once, and two classes of them, one that formats the folder and one that serves it.
+# Apache Kafka for scripts/services, which reads this file: kafka_start, then kafka_wait. No distribution is unpacked:
+# one node is its jars, which Maven copies once, and two classes in them, one that formats the folder and one that
+# serves it.
 
 kafka_version=$(sed -n 's|.*<kafka.version>\(.*\)</kafka.version>.*|\1|p' "$here/kafka/pom.xml")
 kafka_problem=
@@ -15,15 +16,20 @@ kafka_find_java() {
 
 # Java and the jars; where they are not to be had, kafka_problem says why.
 kafka_prepare() {
-    # Each release of Debian has some of these.
+    # A release of Debian has one or the other.
     kafka_find_java || install_packages openjdk-17-jre-headless || install_packages openjdk-21-jre-headless || true
-    kafka_find_java || { kafka_problem="there is no Java 17 or newer, and it could not be installed: install a JDK" && return 1; }
+    kafka_find_java || {
+        kafka_problem="there is no Java 17 or newer, and it could not be installed: install a JDK"
+        return 1
+    }
 
     # The jars are complete when the copy of the pom is beside them, and right when it is still the same.
     kafka_libs=$cache/kafka-$kafka_version
     ! cmp -s "$here/kafka/pom.xml" "$kafka_libs/pom.xml" || return 0
-    command -v mvn >/dev/null || install_packages maven ||
-        { kafka_problem="there is no Maven (mvn), and it could not be installed: install the package maven" && return 1; }
+    command -v mvn >/dev/null || install_packages maven || {
+        kafka_problem="there is no Maven (mvn), and it could not be installed: install the package maven"
+        return 1
+    }
     say "copying the jars of Apache Kafka $kafka_version with Maven"
     local copy
     copy=$(mktemp -d "$cache/copy.XXXXXX")
@@ -36,14 +42,19 @@ kafka_prepare() {
         kafka_refused=1
         return 1
     fi
-    cp "$here/kafka/pom.xml" "$copy" && rm -rf "$kafka_libs" && mv "$copy" "$kafka_libs" || fail "$kafka_libs could not be written"
+    cp "$here/kafka/pom.xml" "$copy" && rm -rf "$kafka_libs" && mv "$copy" "$kafka_libs" ||
+        fail "$kafka_libs could not be written"
 }
 
 kafka_start() {
     kafka_port=$(free_port 1)
     if ! kafka_prepare; then
-        ! compose_start kafka "$kafka_port" || { kafka_problem= && return; }
-        [ "${SHRINKD_REQUIRE_KAFKA:-}" != 1 ] || [ -n "${kafka_refused:-}" ] || fail "SHRINKD_REQUIRE_KAFKA=1, but $kafka_problem"
+        if compose_start kafka "$kafka_port"; then
+            kafka_problem=
+            return
+        fi
+        [ "${SHRINKD_REQUIRE_KAFKA:-}" != 1 ] || [ -n "${kafka_refused:-}" ] ||
+            fail "SHRINKD_REQUIRE_KAFKA=1, but $kafka_problem"
         say "NO APACHE KAFKA: $kafka_problem"
         return 0
     fi

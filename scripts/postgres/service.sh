@@ -10,8 +10,9 @@ postgres_find() {
 
 postgres_install() {
     # Debian's package would leave a server running on the machine, on a fixed port, unless it is told not to.
+    local conf=/etc/postgresql-common/createcluster.conf
     install_packages postgresql-common &&
-        as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf &&
+        as_root sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' "$conf" &&
         install_packages postgresql
 }
 
@@ -20,7 +21,8 @@ postgres_start() {
     if ! postgres_find && ! { postgres_install && postgres_find; }; then
         postgres_url=postgres://shrinkd:shrinkd@127.0.0.1:$postgres_port/shrinkd
         compose_start postgres "$postgres_port" ||
-            fail "there is no PostgreSQL, and it could not be installed: install the package postgresql, or start Docker"
+            fail "there is no PostgreSQL, and it could not be installed: install its server, or start Docker" \
+                "$dir/apt.log"
         return
     fi
     postgres_url=postgres://postgres@127.0.0.1:$postgres_port/postgres
@@ -36,8 +38,8 @@ postgres_start() {
         "${as_owner[@]}" test -x "$home" ||
             fail "PostgreSQL runs as the user $owner, who may not enter $dir: name a folder that all users can reach"
     fi
-    "${as_owner[@]}" initdb --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale --no-sync \
-        >"$dir/postgres.log" 2>&1 || fail "initdb failed" "$dir/postgres.log"
+    "${as_owner[@]}" initdb --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale \
+        --no-sync >"$dir/postgres.log" 2>&1 || fail "initdb failed" "$dir/postgres.log"
     # fsync stays on: what the tests measure are commits that last.
     cat >>"$home/data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'
