@@ -4,7 +4,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`kafka`] | a member of a consumer group: partitions are claimed and given away with the group's rebalances |
-//! | [`file`] | NDJSON: partition 0, whose offsets are byte positions |
+//! | [`mod@file`] | NDJSON: partition 0, whose offsets are byte positions |
 //! | `assembly` | records are gathered into a batch, until it is large or old enough |
 
 mod assembly;

@@ -1,5 +1,6 @@
 //! What sources promise: records in order with their own offsets, partitions claimed and drained, nothing lost.
 
+mod broker;
 mod file;
 mod kafka;
 mod simulate;

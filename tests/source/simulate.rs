@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use shrinkd::event::{Message, Reason, decode};
 use shrinkd::worker::source::Record;
 
+use super::broker::{Broker, Member, Progress, TOPIC};
 use super::event;
-use super::kafka::{Broker, Member, Progress, TOPIC};
 
 fn simulate(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));

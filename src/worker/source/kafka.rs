@@ -75,7 +75,8 @@ pub struct KafkaSource {
 pub struct Committer(Arc<Mutex<BTreeMap<i32, NextOffset>>>);
 
 impl Committer {
-    /// Notes how far partitions are committed in the store. Kafka hears of it within a second, without a wait here.
+    /// Notes how far partitions are committed in the store. Kafka hears of it within a second, without a wait here; of a
+    /// partition that is given away only what was noted before the worker said that it is drained.
     pub fn commit(&self, ends: &[(i32, NextOffset)]) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(ends.iter().copied());
     }
@@ -190,7 +191,7 @@ fn run(consumer: BaseConsumer<Context>, topic: &str, events: mpsc::Sender<Source
 fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<SourceError> {
     let context = consumer.context();
     let mut housekept = Instant::now();
-    let mut warned = BTreeMap::new();
+    let mut complaints = Complaints::default();
     while !stop.is_cancelled() {
         let timeout = {
             let mut assignment = context.assignment();
@@ -201,6 +202,11 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
                 housekept = Instant::now();
                 assignment.commit(consumer);
                 assignment.tell_high_watermarks(consumer);
+                if assignment.positions.is_empty() {
+                    complaints.repeat();
+                } else {
+                    complaints.last = None;
+                }
             }
             assignment.pace(consumer)
         };
@@ -216,7 +222,7 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
             }
             Some(Err(error)) => match judge(consumer, &error) {
                 Some(failure) => return Some(failure),
-                None => warn(&error, &context.reason(), &mut warned),
+                None => complaints.make(&error, &context.reason()),
             },
         }
     }
@@ -333,11 +339,27 @@ fn out_of_range(consumer: &BaseConsumer<Context>, reason: &str) -> String {
     format!("an offset of {topic} cannot be read: {reason}")
 }
 
-/// Logs an error that passes by itself, the same one not too often.
-fn warn(error: &KafkaError, reason: &str, warned: &mut BTreeMap<i32, Instant>) {
-    let code = error.rdkafka_error_code().map_or(0, |code| code as i32);
-    if warned.get(&code).is_none_or(|last| last.elapsed() >= WARNING) {
-        warned.insert(code, Instant::now());
-        tracing::warn!("{error}: {reason}; reading goes on when this is over");
+/// Logs errors that pass by themselves, the same one not too often.
+#[derive(Default)]
+struct Complaints {
+    made: BTreeMap<i32, Instant>,
+    last: Option<(i32, String)>,
+}
+
+impl Complaints {
+    fn make(&mut self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().map_or(0, |code| code as i32);
+        self.last = Some((code, format!("{error}: {reason}")));
+        self.repeat();
+    }
+
+    /// Makes the last complaint again. librdkafka tells of a topic that is not there only once, and of brokers that are
+    /// not there hardly more often.
+    fn repeat(&mut self) {
+        let Some((code, complaint)) = &self.last else { return };
+        if self.made.get(code).is_none_or(|made| made.elapsed() >= WARNING) {
+            self.made.insert(*code, Instant::now());
+            tracing::warn!("{complaint}; reading goes on when this is over");
+        }
     }
 }
