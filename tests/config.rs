@@ -286,9 +286,9 @@ fn a_key_that_is_unknown_is_refused_wherever_it_stands() {
 #[test]
 fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() {
     for (variable, value, allowed) in [
-        ("INGEST__BATCH_RECORDS", "0", "nonzero"),
-        ("INGEST__BATCH_RECORDS", "many", "nonzero"),
-        ("INGEST__BATCH_BYTES", "-1", "nonzero"),
+        ("INGEST__BATCH_RECORDS", "0", "a whole number above 0"),
+        ("INGEST__BATCH_RECORDS", "many", "a whole number above 0"),
+        ("INGEST__BATCH_BYTES", "-1", "a whole number above 0"),
         ("INGEST__BATCH_AGE", "100", "like 250ms"),
         ("REFIT__INTERVAL", "0s", "above 0"),
         ("REFIT__PRIOR_MU", "normal:0", "normal:MEAN,SD with SD > 0"),
@@ -301,9 +301,14 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
         ("POPULATIONS__SETTINGS", r#"{ conversion = { } }"#, "metric/segment/scale"),
         ("STORE__URL", "mysql://db/x", "postgres://"),
         ("STORE__URL", "", "sqlite://"),
-        ("STORE__CONNECTIONS", "0", "nonzero"),
-        ("HTTP__LISTEN", "localhost", "socket address"),
+        ("STORE__CONNECTIONS", "0", "a whole number above 0"),
+        ("HTTP__LISTEN", "localhost", "IP:PORT"),
         ("LOG__FORMAT", "xml", "`text`"),
+        ("LOG__LEVEL", "loud", "off, error, warn, info, debug, trace"),
+        ("LOG__LEVEL", "", "off, error, warn, info, debug, trace"),
+        ("LOG__LEVEL", "info,shrinkd=verbose", "info,shrinkd::worker=debug"),
+        ("REFIT__MIN_EXPERIMENTS", "-1", "a whole number, 0 or above"),
+        ("INGEST", "5", "a table"),
         ("SOURCE__FILE__FOLLOW", "true", "only a file can be followed"),
         ("SOURCE__KAFKA__TOPIC", "t", "both [source.kafka] and [source.file]"),
     ] {
@@ -398,6 +403,7 @@ fn check_prints_every_key_and_its_origin_as_toml_that_comes_to_the_same() {
     assert_eq!(code, 0);
     assert!(printed.contains("interval = \"3s\"  # SHRINKD__REFIT__INTERVAL\n"), "{printed}");
     assert!(printed.contains("batch_records = 5000  # default\n"), "{printed}");
+    assert!(printed.contains("group = \"shrinkd\"  # default\n"), "{printed}");
     assert!(printed.contains(&format!("\"session.timeout.ms\" = \"6000\"  # {path}\n")), "{printed}");
     let password = [("SHRINKD__STORE__URL", "postgres://shrinkd:shrinkd@127.0.0.1:5432/shrinkd")];
     let again = TemporaryFile::new("again", &printed);
