@@ -2,11 +2,11 @@
 //!
 //! | room | what happens there |
 //! | --- | --- |
-//! | [`sections`] | the keys with their defaults, one struct for each section |
-//! | [`layers`] | file and environment laid over the defaults; where each value came from |
-//! | [`resolve`] | what no single key can tell: one source, a store that this build can reach, thresholds in order |
-//! | [`secret`] | what must not be printed, and how it is masked |
-//! | [`dump`] | the effective configuration as `shrinkd check` prints it |
+//! | `sections` | the keys with their defaults, one struct for each section |
+//! | `layers` | file and environment laid over the defaults; where each value came from |
+//! | `resolve` | what no single key can tell: one source, a store that this build can reach, thresholds in order |
+//! | `secret` | what must not be printed, and how it is masked |
+//! | `dump` | the effective configuration as `shrinkd check` prints it |
 //!
 //! A key `batch_age` of the section `ingest` is `SHRINKD__INGEST__BATCH_AGE` in the environment, and
 //! `SHRINKD__INGEST__BATCH_AGE_FILE` names a file that holds its value: that is how secrets come in. Nothing is

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use shrinkd::telemetry::metrics::Metrics;
 
@@ -73,19 +73,39 @@ fn every_alert_has_a_severity_a_summary_a_test_and_a_section_of_the_page_that_sa
     }
 }
 
-#[test]
-fn prometheus_takes_the_files_and_each_alert_fires_when_it_should() {
-    let folder = path("deploy/prometheus");
-    if Command::new("promtool").arg("--version").output().is_err() {
+/// What promtool says of its input, where it is installed.
+fn promtool(arguments: &[&str], input: &str) -> Option<Result<(), String>> {
+    let mut command = Command::new("promtool");
+    command.args(arguments).current_dir(path("deploy/prometheus"));
+    let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
         // Written past the test harness, which would show the message of a passing test to nobody.
         let _ = writeln!(io::stderr(), "SKIPPED: promtool is not there (Debian's package `prometheus` has it)");
-        return;
-    }
+        return None;
+    };
+    // A command that reads nothing may have ended already.
+    let _ = child.stdin.take().expect("a pipe").write_all(input.as_bytes());
+    let output = child.wait_with_output().expect("it ends");
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    Some(if output.status.success() { Ok(()) } else { Err(said) })
+}
+
+#[test]
+fn prometheus_takes_the_files_and_each_alert_fires_when_it_should() {
     for arguments in
         [["check", "rules", "alerts.yml"], ["check", "config", "prometheus.yml"], ["test", "rules", "alerts_test.yml"]]
     {
-        let output = Command::new("promtool").args(arguments).current_dir(&folder).output().expect("it runs");
-        let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-        assert!(output.status.success(), "promtool {}: {said}", arguments.join(" "));
+        assert_eq!(promtool(&arguments, "").unwrap_or(Ok(())), Ok(()), "promtool {}", arguments.join(" "));
     }
+}
+
+#[test]
+fn prometheus_finds_no_fault_in_the_names_and_texts_of_the_metrics() {
+    let metrics = Metrics::new();
+    metrics.own_partitions(&[0]);
+    metrics.set_lag(0, 1, None);
+    metrics.set_population(&"a \"b\" %25/all/absolute".parse().expect("a name"), Default::default());
+    metrics.count_rows_written("blocks", 1);
+    metrics.count_rows_skipped("effect_estimates", 1);
+    metrics.count_retry(None);
+    assert_eq!(promtool(&["check", "metrics"], &metrics.render()).unwrap_or(Ok(())), Ok(()));
 }

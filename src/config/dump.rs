@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use toml::{Table, Value};
 
+use super::Origin;
 use super::layers::Layers;
 use super::secret::{masked_property, masked_url};
 use super::sections::Keys;
@@ -25,7 +26,11 @@ fn write_table(text: &mut String, table: &Table, path: &[&str], layers: &Layers)
     }
     for (name, value) in values {
         let full: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
-        let origin = layers.origin(&full.join("."));
+        let origin = match layers.origin(&full.join(".")) {
+            // A default that holds only in a section that is there, which is not one by default.
+            Origin::NotSet => Origin::Default,
+            origin => origin,
+        };
         let _ = writeln!(text, "{} = {}  # {origin}", key(name), masked(&full, value));
     }
     for (name, value) in tables {

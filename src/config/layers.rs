@@ -143,8 +143,24 @@ fn read_keys(table: &Table) -> Result<Keys, Fault> {
         // The path of the key is in the text alone: "message\nin `section.key`\n".
         let text = error.to_string();
         let key = text.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')).unwrap_or_default();
-        Fault { key: key.to_owned(), problem: error.message().to_owned() }
+        Fault { key: key.to_owned(), problem: in_plain_words(error.message()) }
     })
+}
+
+/// What serde expects, for people who do not know Rust.
+fn in_plain_words(message: &str) -> String {
+    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
+    let expected = match expected {
+        "a nonzero usize" | "a nonzero u32" => "a whole number above 0",
+        "u64" | "usize" | "u32" => "a whole number, 0 or above",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text",
+        "a map" => "a table",
+        "a sequence" => "a list",
+        other => other,
+    };
+    format!("{found}, expected {expected}")
 }
 
 fn merge(under: &mut Table, over: Table) {

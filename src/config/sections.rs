@@ -17,7 +17,7 @@ use crate::population::PopulationName;
 
 /// The configuration as it is written. Has no `Debug`: it holds secrets in the clear.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Keys {
     pub source: SourceKeys,
     pub store: StoreKeys,
@@ -32,14 +32,14 @@ pub(super) struct Keys {
 
 /// `[source]`: exactly one of the two.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct SourceKeys {
     pub kafka: Option<KafkaKeys>,
     pub file: Option<FileKeys>,
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct KafkaKeys {
     pub brokers: Option<String>,
     pub topic: Option<String>,
@@ -54,7 +54,7 @@ fn default_group() -> String {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct FileKeys {
     pub path: Option<PathBuf>,
     #[serde(default)]
@@ -62,7 +62,7 @@ pub(super) struct FileKeys {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct StoreKeys {
     pub url: Option<String>,
     pub connections: NonZeroU32,
@@ -70,7 +70,7 @@ pub(super) struct StoreKeys {
 
 impl Default for StoreKeys {
     fn default() -> StoreKeys {
-        StoreKeys { url: None, connections: NonZeroU32::MIN.saturating_add(7) }
+        StoreKeys { url: None, connections: const { NonZeroU32::new(8).unwrap() } }
     }
 }
 
@@ -105,7 +105,7 @@ impl FileConfig {
 
 /// `[ingest]`: when a batch is closed and committed. Whatever is reached first closes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct IngestConfig {
     /// Records in a batch, at most. Default 5000.
     pub batch_records: NonZeroUsize,
@@ -122,8 +122,8 @@ pub struct IngestConfig {
 impl Default for IngestConfig {
     fn default() -> IngestConfig {
         IngestConfig {
-            batch_records: NonZeroUsize::MIN.saturating_add(4999),
-            batch_bytes: NonZeroUsize::MIN.saturating_add((8 << 20) - 1),
+            batch_records: const { NonZeroUsize::new(5000).unwrap() },
+            batch_bytes: const { NonZeroUsize::new(8 << 20).unwrap() },
             batch_age: Duration::from_millis(100),
             drain_budget: Duration::from_secs(10),
         }
@@ -132,7 +132,7 @@ impl Default for IngestConfig {
 
 /// `[refit]`: how mu and tau are found.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RefitConfig {
     /// Time between two looks for populations with news, at least. Default 1s.
     #[serde(with = "text::duration")]
@@ -163,7 +163,7 @@ impl Default for RefitConfig {
 
 /// `[publish]`: when the estimates of a whole population are written again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PublishConfig {
     /// How far mu (in tau), log tau or their posterior sds may have moved before all rows are rewritten; above 0, below
     /// 1. Default 0.01.
@@ -178,7 +178,7 @@ impl Default for PublishConfig {
 
 /// `[diagnostics]`: whether correlation matters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct DiagnosticsConfig {
     /// Time between two passes over the blocks of a population, at least. Default 10min.
     #[serde(with = "text::duration")]
@@ -197,7 +197,7 @@ impl Default for DiagnosticsConfig {
 
 /// How [`Thresholds`] are written: the model knows nothing of files.
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Thresholds", deny_unknown_fields)]
+#[serde(remote = "Thresholds", deny_unknown_fields, expecting = "a table")]
 struct ThresholdsKeys {
     #[serde(with = "ThresholdKeys")]
     se_ratio: Threshold,
@@ -210,7 +210,7 @@ struct ThresholdsKeys {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Threshold", deny_unknown_fields)]
+#[serde(remote = "Threshold", deny_unknown_fields, expecting = "a table")]
 struct ThresholdKeys {
     noticeable: f64,
     material: f64,
@@ -218,7 +218,7 @@ struct ThresholdKeys {
 
 /// `[populations]`: which blocks share mu and tau, and what holds for single populations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PopulationsConfig {
     /// Event labels whose values divide populations further. Default none.
     pub labels: Vec<String>,
@@ -229,7 +229,7 @@ pub struct PopulationsConfig {
 
 /// `[populations.settings."metric/segment/scale"]`: what a population has of its own; the rest is as in `[refit]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct PopulationOverride {
     #[serde(with = "text::optional")]
     pub prior_mu: Option<PriorMu>,
@@ -240,9 +240,10 @@ pub struct PopulationOverride {
 
 /// `[http]`: metrics, health and the status page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct HttpConfig {
     /// Address and port to listen on; port 0 takes a free one, which the log names. Default 127.0.0.1:9464.
+    #[serde(deserialize_with = "text::address")]
     pub listen: SocketAddr,
 }
 
@@ -254,12 +255,12 @@ impl Default for HttpConfig {
 
 /// `[log]`: what is said on stderr.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct LogConfig {
     /// `text` for people, `json` for programs. Default `text`.
     pub format: LogFormat,
     /// `off`, `error`, `warn`, `info`, `debug` or `trace`, also by target: `info,shrinkd::worker=debug`. Default `info`.
-    #[serde(with = "text")]
+    #[serde(serialize_with = "text::serialize", deserialize_with = "text::level")]
     pub level: Targets,
 }
 

@@ -1,10 +1,12 @@
 //! Values that are written as text, for serde: whatever has `FromStr` and `Display`, durations, and tables by population.
 
 use std::fmt::Display;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
+use tracing_subscriber::filter::Targets;
 
 pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
@@ -16,6 +18,31 @@ where
     D: Deserializer<'de>,
 {
     String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+}
+
+pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| {
+        D::Error::custom(format!("`{text}` is not an address: expected IP:PORT, like 127.0.0.1:9464 or [::1]:9464"))
+    })
+}
+
+/// Levels by target. A word alone must be a level: taken for a target, as [`Targets`] would, a misspelt level would turn
+/// all log lines off.
+pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let text = String::deserialize(deserializer)?;
+    let is_level = |directive: &str| {
+        let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
+        LEVELS.contains(&level)
+    };
+    text.parse().ok().filter(|_| text.split(',').all(is_level)).ok_or_else(|| {
+        let levels = LEVELS.join(", ");
+        D::Error::custom(format!(
+            "`{text}` is no level: expected one of {levels}, or levels by target as in \
+                                  info,shrinkd::worker=debug"
+        ))
+    })
 }
 
 /// Durations as people write them.

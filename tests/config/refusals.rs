@@ -1,0 +1,122 @@
+//! What is not taken, and what is said of it.
+
+use std::path::Path;
+
+use shrinkd::config::Config;
+
+use super::{SOURCE, STORE, TemporaryFile, environment, error, from_file};
+
+#[test]
+fn a_secret_that_cannot_be_read_or_is_given_twice_is_named() {
+    let message = error(&[("SHRINKD__LOG__LEVEL_FILE", "/nowhere/level")]);
+    assert!(message.starts_with("SHRINKD__LOG__LEVEL_FILE: cannot read /nowhere/level: "), "{message}");
+    let secret = TemporaryFile::new("twice", "debug");
+    let message = error(&[("SHRINKD__LOG__LEVEL_FILE", secret.path()), ("SHRINKD__LOG__LEVEL", "info")]);
+    assert!(message.contains("SHRINKD__LOG__LEVEL_FILE") && message.contains("sets the same key"), "{message}");
+}
+
+#[test]
+fn a_key_that_is_unknown_is_refused_wherever_it_stands() {
+    for (name, content, key) in [
+        ("unknown-section", "[ingests]\nbatch_records = 1\n", "ingests"),
+        ("unknown-key", "[ingest]\nbatch_size = 1\n", "batch_size"),
+        ("unknown-threshold", "[diagnostics.thresholds.se_ratio]\nharmless = 1\n", "harmless"),
+        ("unknown-setting", "[populations.settings.\"a/all/absolute\"]\nprior = \"flat\"\n", "prior"),
+    ] {
+        let message = from_file(name, content).expect_err("it is refused").to_string();
+        assert!(message.contains(&format!("unknown field `{key}`")), "{message}");
+        assert!(message.contains(name) && message.contains("expected"), "{message}");
+    }
+    for variable in ["SHRINKD__INGEST__BATCH_SIZE", "SHRINKD__INGESTS", "SHRINKD__", "SHRINKD__LOG__LEVEL__DEEPER"] {
+        let message = error(&[(variable, "1")]);
+        assert!(message.starts_with(&format!("{variable}: ")), "{message}");
+    }
+}
+
+#[test]
+fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() {
+    for (variable, value, allowed) in [
+        ("INGEST__BATCH_RECORDS", "0", "a whole number above 0"),
+        ("INGEST__BATCH_RECORDS", "many", "a whole number above 0"),
+        ("INGEST__BATCH_BYTES", "-1", "a whole number above 0"),
+        ("INGEST__BATCH_AGE", "100", "like 250ms"),
+        ("REFIT__INTERVAL", "0s", "above 0"),
+        ("REFIT__PRIOR_MU", "normal:0", "normal:MEAN,SD with SD > 0"),
+        ("REFIT__PRIOR_TAU", "half-normal:-1", "half-normal:SCALE"),
+        ("PUBLISH__TOLERANCE", "1", "below 1"),
+        ("PUBLISH__TOLERANCE", "nan", "below 1"),
+        ("DIAGNOSTICS__THRESHOLDS__SE_RATIO__NOTICEABLE", "0.5", "1 < noticeable <= material"),
+        ("DIAGNOSTICS__THRESHOLDS__MU_SHIFT__MATERIAL", "inf", "noticeable <= material"),
+        ("POPULATIONS__LABELS", r#"["a", "a"]"#, "twice"),
+        ("POPULATIONS__SETTINGS", r#"{ conversion = { } }"#, "metric/segment/scale"),
+        ("STORE__URL", "mysql://db/x", "postgres://"),
+        ("STORE__URL", "", "sqlite://"),
+        ("STORE__CONNECTIONS", "0", "a whole number above 0"),
+        ("HTTP__LISTEN", "localhost", "IP:PORT"),
+        ("LOG__FORMAT", "xml", "`text`"),
+        ("LOG__LEVEL", "loud", "off, error, warn, info, debug, trace"),
+        ("LOG__LEVEL", "", "off, error, warn, info, debug, trace"),
+        ("LOG__LEVEL", "info,shrinkd=verbose", "info,shrinkd::worker=debug"),
+        ("REFIT__MIN_EXPERIMENTS", "-1", "a whole number, 0 or above"),
+        ("INGEST", "5", "a table"),
+        ("SOURCE__FILE__FOLLOW", "true", "only a file can be followed"),
+        ("SOURCE__KAFKA__TOPIC", "t", "both [source.kafka] and [source.file]"),
+    ] {
+        let variable = format!("SHRINKD__{variable}");
+        let given: Vec<_> = [SOURCE, STORE].into_iter().filter(|(name, _)| *name != variable).collect();
+        let given = [&given[..], &[(variable.as_str(), value)]].concat();
+        let message = Config::load(None, environment(&given)).expect_err("it is refused").to_string();
+        assert!(message.contains(&variable) && message.contains(allowed), "{variable}={value}: {message}");
+    }
+}
+
+#[test]
+fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
+    let message = from_file("value", "[refit]\nprior_mu = \"bell\"\n").expect_err("refused").to_string();
+    assert!(
+        message.starts_with("`refit.prior_mu` (") && message.contains("-value): `bell` is not a prior"),
+        "{message}"
+    );
+    let message = from_file("syntax", "[refit]\nprior_mu = flat secret\n").expect_err("refused").to_string();
+    assert!(message.contains("-syntax is not TOML: line 2: ") && !message.contains("secret"), "{message}");
+    let message = Config::load(Some(Path::new("/nowhere.toml")), []).expect_err("refused").to_string();
+    assert!(message.starts_with("cannot read the configuration /nowhere.toml: "), "{message}");
+}
+
+#[test]
+fn what_shrinkd_or_librdkafka_would_not_take_of_properties_is_refused_before_anything_starts() {
+    for (property, value, because) in [
+        ("ENABLE_AUTO_COMMIT", "true", "offsets are kept in the store"),
+        ("GROUP_ID", "g", "source.kafka.group"),
+        ("NO_SUCH_PROPERTY", "1", "no.such.property"),
+        ("SESSION_TIMEOUT_MS", "soon", "session.timeout.ms"),
+    ] {
+        let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
+        let variables = [
+            STORE,
+            ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"),
+            ("SHRINKD__SOURCE__KAFKA__TOPIC", "t"),
+            (&variable, value),
+        ];
+        let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
+        assert!(message.contains("source.kafka.properties") && message.contains(because), "{message}");
+    }
+}
+
+#[cfg(not(feature = "tls"))]
+#[test]
+fn a_build_without_tls_says_so_where_tls_is_asked_for() {
+    let message =
+        Config::load(None, environment(&[SOURCE, ("SHRINKD__STORE__URL", "postgres://u:pw@h/d?sslmode=verify-full")]))
+            .expect_err("refused")
+            .to_string();
+    assert!(message.contains("sslmode=verify-full") && message.contains("--features tls"), "{message}");
+    assert!(!message.contains("pw"), "{message}");
+    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+    for (property, value) in [("SECURITY_PROTOCOL", "sasl_ssl"), ("SASL_MECHANISM", "SCRAM-SHA-512")] {
+        let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
+        let variables = [&kafka[..], &[(variable.as_str(), value)]].concat();
+        let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
+        assert!(message.contains("--features tls"), "{message}");
+    }
+}
