@@ -10,10 +10,12 @@
 
 mod decode;
 pub mod postgres;
+pub mod sqlite;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::time::Duration;
 
 use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 use time::OffsetDateTime;
@@ -25,6 +27,9 @@ use crate::row::{
     PassDiagnostics, PublishedFit, StoredExperiment,
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+
+/// A pass that nobody has touched for so long has lost its worker, and another may take it.
+const ABANDONED: Duration = Duration::from_secs(30);
 
 /// How far a batch moves one partition, and by what right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
