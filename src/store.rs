@@ -10,15 +10,18 @@
 
 mod decode;
 pub mod postgres;
+pub mod sqlite;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
 
-use crate::config::{StoreConfig, StoreUrl};
 use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 use time::OffsetDateTime;
 
+use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{
@@ -27,9 +30,13 @@ use crate::row::{
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
+/// A pass that nobody has touched for so long has lost its worker, and another may take it.
+const ABANDONED: Duration = Duration::from_secs(30);
+
 /// A store of the kind that the configuration names.
 pub enum AnyStore {
     Postgres(postgres::PostgresStore),
+    Sqlite(sqlite::SqliteStore),
 }
 
 impl AnyStore {
@@ -44,7 +51,7 @@ impl AnyStore {
                 let options = postgres::options(url)?;
                 AnyStore::Postgres(postgres::PostgresStore::connect(options, config.connections, settings).await?)
             }
-            StoreUrl::Sqlite(_) => todo!(),
+            StoreUrl::Sqlite(url) => AnyStore::Sqlite(sqlite::SqliteStore::open(sqlite_path(url), settings).await?),
         })
     }
 
@@ -55,9 +62,14 @@ impl AnyStore {
     pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
         match &config.url {
             StoreUrl::Postgres(url) => postgres::PostgresStore::migrate(postgres::options(url)?).await,
-            StoreUrl::Sqlite(_) => todo!(),
+            StoreUrl::Sqlite(url) => sqlite::SqliteStore::migrate(sqlite_path(url)).await,
         }
     }
+}
+
+/// The file of `sqlite://path`.
+fn sqlite_path(url: &str) -> &Path {
+    Path::new(url.strip_prefix("sqlite://").unwrap_or(url))
 }
 
 /// How far a batch moves one partition, and by what right.

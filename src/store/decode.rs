@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::StoreError;
-use crate::event::{Measured, Scale};
+use super::{DuePass, StoreError};
+use crate::event::{ResultKey, Scale};
+use crate::ledger::Latest;
 use crate::ledger::stored::unpack;
 use crate::model::diagnostics::Verdict;
 use crate::model::fit::Treatment;
 use crate::model::posterior::Node;
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::population::PopulationName;
-use crate::row::{CurrentPopulation, FitStatus, PublishedFit};
+use crate::row::{BlockToPublish, CurrentPopulation, FitStatus, Judged, PublishedFit, StoredBlock, StoredExperiment};
 
 fn damaged(what: &'static str, detail: impl ToString) -> StoreError {
     StoreError::Damaged { what, detail: detail.to_string() }
@@ -22,7 +23,7 @@ pub(super) fn population(name: &str) -> Result<PopulationName, StoreError> {
     name.parse().map_err(|error| damaged("population_id", error))
 }
 
-pub(super) fn scale(name: &str) -> Result<Scale, StoreError> {
+fn scale(name: &str) -> Result<Scale, StoreError> {
     let scale = Scale::ALL.into_iter().find(|scale| scale.as_str() == name);
     scale.ok_or_else(|| damaged("scale", format!("`{name}` is none")))
 }
@@ -32,7 +33,7 @@ pub(super) fn treatment(name: &str) -> Result<Treatment, StoreError> {
     treatment.ok_or_else(|| damaged("treatment", format!("`{name}` is none")))
 }
 
-pub(super) fn status(name: &str) -> Result<FitStatus, StoreError> {
+fn status(name: &str) -> Result<FitStatus, StoreError> {
     FitStatus::from_name(name).ok_or_else(|| damaged("status", format!("`{name}` is none")))
 }
 
@@ -41,12 +42,8 @@ fn verdict(name: &str) -> Result<Verdict, StoreError> {
     verdict.ok_or_else(|| damaged("verdict", format!("`{name}` is none")))
 }
 
-pub(super) fn nodes(bytes: &[u8]) -> Result<Vec<Node>, StoreError> {
+fn nodes(bytes: &[u8]) -> Result<Vec<Node>, StoreError> {
     unpack("nodes", bytes).map_err(|error| damaged("population_fits.nodes", error))
-}
-
-pub(super) fn measured(bytes: &[u8]) -> Result<Measured, StoreError> {
-    unpack("block", bytes).map_err(|error| damaged("blocks.block", error))
 }
 
 pub(super) fn labels_to_json(labels: &BTreeMap<String, String>) -> String {
@@ -54,8 +51,14 @@ pub(super) fn labels_to_json(labels: &BTreeMap<String, String>) -> String {
     serde_json::to_string(labels).unwrap_or_else(|_| "{}".to_owned())
 }
 
-pub(super) fn labels_from_json(text: &str) -> Result<BTreeMap<String, String>, StoreError> {
+fn labels_from_json(text: &str) -> Result<BTreeMap<String, String>, StoreError> {
     serde_json::from_str(text).map_err(|error| damaged("experiments.labels", error))
+}
+
+/// `{"topic/partition": offset}`, for people who ask what a fit has seen.
+pub(super) fn input_offsets_to_json(offsets: &[(String, i32, i64)]) -> String {
+    let entry = |(topic, partition, offset): &(String, i32, i64)| (format!("{topic}/{partition}"), (*offset).into());
+    serde_json::Value::Object(offsets.iter().map(entry).collect()).to_string()
 }
 
 /// Adds a stored cell to a change.
@@ -88,6 +91,54 @@ pub(super) fn published_fits(
         }
     }
     Ok(fits)
+}
+
+/// Experiment, revision, decision, labels, completed at, retractions.
+pub(super) type ExperimentColumns = (String, i64, Option<String>, String, OffsetDateTime, Option<Vec<u8>>);
+
+/// Experiment, metric, segment, scale, population, revision, statistics, block, components.
+pub(super) type BlockColumns = (String, String, String, String, String, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
+
+/// Experiments with their blocks, as a batch reads them.
+pub(super) fn experiments(rows: Vec<ExperimentColumns>) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
+    let mut experiments = BTreeMap::new();
+    for (experiment_id, revision, decision, labels, completed_at, retractions) in rows {
+        let labels = labels_from_json(&labels)?;
+        let latest = Latest { revision: revision as u64, decision, labels, completed_at };
+        experiments.insert(experiment_id, StoredExperiment { latest, retractions, blocks: Vec::new() });
+    }
+    Ok(experiments)
+}
+
+/// Puts blocks into their experiments.
+pub(super) fn blocks(
+    rows: Vec<BlockColumns>,
+    experiments: &mut BTreeMap<String, StoredExperiment>,
+) -> Result<(), StoreError> {
+    for (experiment_id, metric, segment, scale_name, name, revision, statistics, block, components) in rows {
+        let key = ResultKey { metric, segment, scale: scale(&scale_name)? };
+        let (population, revision) = (population(&name)?, revision as u64);
+        if let Some(experiment) = experiments.get_mut(&experiment_id) {
+            experiment.blocks.push(StoredBlock { key, population, revision, statistics, block, components });
+        }
+    }
+    Ok(())
+}
+
+/// Experiment, revision, commit, block, decision.
+pub(super) type BlockToPublishColumns = (String, i64, i64, Vec<u8>, Option<String>);
+
+pub(super) fn block_to_publish(columns: BlockToPublishColumns) -> Result<BlockToPublish, StoreError> {
+    let (experiment_id, revision, commit_id, block, decision) = columns;
+    let measured = unpack("block", &block).map_err(|error| damaged("blocks.block", error))?;
+    Ok(BlockToPublish { experiment_id, revision: revision as u64, commit_id, measured, decision })
+}
+
+/// Status, mu, its sd, tau, the sd of its logarithm.
+pub(super) type JudgedColumns = (String, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+
+pub(super) fn judged((name, mu, mu_sd, tau, log_tau_sd): JudgedColumns) -> Result<Judged, StoreError> {
+    Ok(Judged { status: status(&name)?, mu, mu_sd, tau, log_tau_sd })
 }
 
 /// Population, status, experiments, effects, mu, tau, design effect, verdict, what it rests on, its value, when fitted, when
@@ -124,4 +175,9 @@ pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<Cu
         fitted_at: fitted,
         diagnosed_at: diagnosed,
     })
+}
+
+/// Population, and whether its diagnosis is due.
+pub(super) fn due_pass((name, is_diagnosis_due): (String, bool)) -> Result<DuePass, StoreError> {
+    Ok(DuePass { population: population(&name)?, is_diagnosis_due })
 }

@@ -1,5 +1,7 @@
-//! What several tests need: the reference posteriors, where they are at hand.
+//! What several tests need: the reference posteriors, where they are at hand, and fresh databases.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+
+pub mod database;
 
 use std::io::Write;
 use std::path::PathBuf;

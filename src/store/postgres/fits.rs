@@ -2,11 +2,11 @@
 
 use sqlx::PgConnection;
 
-use super::refit::input_offsets_json;
 use super::{classify, column};
 use crate::ledger::stored::pack;
 use crate::row::{CellDiagnostics, FitRow, Judged, PassDiagnostics};
-use crate::store::{RefitState, StoreError, decode};
+use crate::store::decode::{self, JudgedColumns};
+use crate::store::{RefitState, StoreError};
 
 /// Replaces the current fits of a population.
 pub(super) async fn write(
@@ -58,7 +58,7 @@ pub(super) async fn write(
     .bind(population_id)
     .bind(fit_id)
     .bind(state.counters.experiments)
-    .bind(input_offsets_json(state))
+    .bind(decode::input_offsets_to_json(&state.input_offsets))
     .bind(column(rows, |row| row.treatment.as_str()))
     .bind(column(rows, |row| row.status.as_str()))
     .bind(column(rows, |row| row.message.as_deref()))
@@ -111,7 +111,7 @@ pub(super) async fn published(
     connection: &mut PgConnection,
     population_id: &str,
 ) -> Result<Option<Judged>, StoreError> {
-    let row: Option<(String, Option<f64>, Option<f64>, Option<f64>, Option<f64>)> = sqlx::query_as(
+    let row: Option<JudgedColumns> = sqlx::query_as(
         "select f.status, coalesce(f.mu_mean, f.mu_median), f.mu_sd, f.tau_median, f.log_tau_sd
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
@@ -121,10 +121,7 @@ pub(super) async fn published(
     .fetch_optional(connection)
     .await
     .map_err(|error| classify("cannot read the published fit", error))?;
-    row.map(|(status, mu, mu_sd, tau, log_tau_sd)| {
-        Ok(Judged { status: decode::status(&status)?, mu, mu_sd, tau, log_tau_sd })
-    })
-    .transpose()
+    row.map(decode::judged).transpose()
 }
 
 /// Opens the row of a published fit, with what the last pass through the blocks found.

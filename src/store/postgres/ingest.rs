@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use time::OffsetDateTime;
-
 use super::{INGEST_LOCK, Transaction, classify, column, estimates};
 use crate::event::ResultKey;
-use crate::ledger::Latest;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
 use crate::row::{
-    BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredBlock, StoredExperiment,
+    BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
-use crate::store::{Advance, Ingest, StoreError, Written, decode};
+use crate::store::decode::{self, BlockColumns, ExperimentColumns};
+use crate::store::{Advance, Ingest, StoreError, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct PostgresIngest {
@@ -23,9 +21,6 @@ pub struct PostgresIngest {
     /// The partition under which the batch is counted: the first of those that it advances, and so holds locked.
     partition_id: i64,
 }
-
-/// Experiment, metric, segment, scale, population, revision, statistics, block, components.
-type StoredBlockColumns = (String, String, String, String, String, i64, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl PostgresIngest {
     pub(super) async fn begin(
@@ -272,7 +267,7 @@ impl Ingest for PostgresIngest {
     ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
         let failed = |error| classify("cannot read experiments", error);
         let ids: Vec<&str> = experiment_ids.iter().map(String::as_str).collect();
-        let rows: Vec<(String, i64, Option<String>, String, OffsetDateTime, Option<Vec<u8>>)> = sqlx::query_as(
+        let rows: Vec<ExperimentColumns> = sqlx::query_as(
             "select experiment_id, revision, decision, labels::text, completed_at, retractions
              from experiments where experiment_id = any($1) order by experiment_id for update",
         )
@@ -280,17 +275,12 @@ impl Ingest for PostgresIngest {
         .fetch_all(&mut *self.transaction)
         .await
         .map_err(failed)?;
-        let mut experiments = BTreeMap::new();
-        for (experiment_id, revision, decision, labels, completed_at, retractions) in rows {
-            let labels = decode::labels_from_json(&labels)?;
-            let latest = Latest { revision: revision as u64, decision, labels, completed_at };
-            experiments.insert(experiment_id, StoredExperiment { latest, retractions, blocks: Vec::new() });
-        }
+        let mut experiments = decode::experiments(rows)?;
         if experiments.is_empty() {
             return Ok(experiments);
         }
         let stored: Vec<&str> = experiments.keys().map(String::as_str).collect();
-        let rows: Vec<StoredBlockColumns> = sqlx::query_as(
+        let rows: Vec<BlockColumns> = sqlx::query_as(
             "select experiment_id, metric, segment, scale, population_id, revision, statistics, block, components
              from blocks where experiment_id = any($1)",
         )
@@ -298,14 +288,7 @@ impl Ingest for PostgresIngest {
         .fetch_all(&mut *self.transaction)
         .await
         .map_err(failed)?;
-        for (experiment_id, metric, segment, scale, population, revision, statistics, block, components) in rows {
-            let key = ResultKey { metric, segment, scale: decode::scale(&scale)? };
-            let population = decode::population(&population)?;
-            if let Some(experiment) = experiments.get_mut(&experiment_id) {
-                let revision = revision as u64;
-                experiment.blocks.push(StoredBlock { key, population, revision, statistics, block, components });
-            }
-        }
+        decode::blocks(rows, &mut experiments)?;
         Ok(experiments)
     }
 

@@ -6,11 +6,8 @@ use time::OffsetDateTime;
 use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits};
 use crate::population::PopulationName;
 use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
-use crate::store::decode::{self, CurrentPopulationColumns};
-use crate::store::{DuePass, Pass, StoreError};
-
-/// A pass that nobody has touched for so long has lost its worker, and another may take it.
-const ABANDONED: &str = "30 seconds";
+use crate::store::decode::{self, BlockToPublishColumns, CurrentPopulationColumns};
+use crate::store::{ABANDONED, DuePass, Pass, StoreError};
 
 pub(super) async fn due_passes(pool: &PgPool, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
     let rows: Vec<(String, bool)> = sqlx::query_as(
@@ -19,7 +16,7 @@ pub(super) async fn due_passes(pool: &PgPool, diagnosed_before: OffsetDateTime) 
                    as is_diagnosis_due
                from populations) as p
          where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
-           and (pass_owner is null or pass_touched_at < now() - $2::interval)
+           and (pass_owner is null or pass_touched_at < now() - $2)
          order by population_id",
     )
     .bind(diagnosed_before)
@@ -27,10 +24,7 @@ pub(super) async fn due_passes(pool: &PgPool, diagnosed_before: OffsetDateTime) 
     .fetch_all(pool)
     .await
     .map_err(|error| classify("cannot look for due publishes", error))?;
-    let due = |(name, is_diagnosis_due): (String, bool)| {
-        Ok(DuePass { population: decode::population(&name)?, is_diagnosis_due })
-    };
-    rows.into_iter().map(due).collect()
+    rows.into_iter().map(decode::due_pass).collect()
 }
 
 pub(super) async fn begin_pass(
@@ -43,7 +37,7 @@ pub(super) async fn begin_pass(
     let cursor: Option<Option<String>> = sqlx::query_scalar(
         "update populations set pass_owner = $2, pass_touched_at = now()
          where population_id = $1 and published_fit_id is not null
-           and (pass_owner is null or pass_owner = $2 or pass_touched_at < now() - $3::interval)
+           and (pass_owner is null or pass_owner = $2 or pass_touched_at < now() - $3)
          returning publish_cursor",
     )
     .bind(population.to_string())
@@ -94,7 +88,7 @@ pub(super) async fn blocks_after(
     after: &str,
     limit: usize,
 ) -> Result<Vec<BlockToPublish>, StoreError> {
-    let rows: Vec<(String, i64, i64, Vec<u8>, Option<String>)> = sqlx::query_as(
+    let rows: Vec<BlockToPublishColumns> = sqlx::query_as(
         "select b.experiment_id, b.revision, b.commit_id, b.block, e.decision
          from blocks as b join experiments as e using (experiment_id)
          where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
@@ -106,11 +100,7 @@ pub(super) async fn blocks_after(
     .fetch_all(pool)
     .await
     .map_err(|error| classify("cannot read the blocks of a population", error))?;
-    let block = |(experiment_id, revision, commit_id, block, decision): (String, i64, i64, Vec<u8>, Option<String>)| {
-        let measured = decode::measured(&block)?;
-        Ok(BlockToPublish { experiment_id, revision: revision as u64, commit_id, measured, decision })
-    };
-    rows.into_iter().map(block).collect()
+    rows.into_iter().map(decode::block_to_publish).collect()
 }
 
 pub(super) async fn write_estimates(

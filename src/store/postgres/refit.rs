@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgPool;
 
-use super::{Transaction, classify, column, fits};
+use super::{Transaction, classify, fits};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, Counters, FitRow};
@@ -141,12 +141,4 @@ impl Refit for PostgresRefit {
     async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await.map_err(|error| classify("cannot commit a refit", error))
     }
-}
-
-/// `{"topic/partition": offset}`, for people who ask what a fit has seen.
-pub(super) fn input_offsets_json(state: &RefitState) -> String {
-    let entries = column(&state.input_offsets, |(topic, partition, offset)| (format!("{topic}/{partition}"), *offset));
-    let entries: serde_json::Map<String, serde_json::Value> =
-        entries.into_iter().map(|(name, offset)| (name, offset.into())).collect();
-    serde_json::Value::Object(entries).to_string()
 }

@@ -1,0 +1,316 @@
+//! SQLite: the embedded store, one file and no server. One process owns the file; what others do meanwhile is read.
+//!
+//! There is one connection that writes, and its transactions take the write lock as they begin (`begin immediate`): they
+//! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them.
+
+mod estimates;
+mod fits;
+mod ingest;
+mod publish;
+mod refit;
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection, SqliteConnection};
+use time::{OffsetDateTime, UtcOffset};
+
+use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
+use crate::population::PopulationName;
+use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
+use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// How long a call may wait for a connection, or for another process that has the file locked.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connections that only read: for the passes and for whoever looks on.
+const READERS: u32 = 4;
+
+/// An open database file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens a database file, and checks that it has this build's schema and was filled with the same settings. A file that
+    /// is missing or empty becomes a new database.
+    ///
+    /// Commits are kept in a write-ahead log that reaches the disk every thousand pages (`synchronous = normal`). When the
+    /// process dies nothing is lost. A power cut may take back the last commits, but never a part of one: offsets go back
+    /// with the effects that they cover, and the records are read again.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, or is not for this build.
+    pub async fn open(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
+        let mut connection = connect(path).await?;
+        if is_empty(&mut connection).await? {
+            migrate(&mut connection).await?;
+        }
+        check_schema(&mut connection).await?;
+        connection.close().await.map_err(|error| cannot_open(path, &error))?;
+        // Nothing but the process itself can break a connection to a file: none is tried before it is used.
+        let pool = |connections| {
+            let pool = SqlitePoolOptions::new().max_connections(connections);
+            pool.acquire_timeout(PATIENCE).test_before_acquire(false)
+        };
+        let writer = pool(1).connect_with(options(path)).await.map_err(|error| cannot_open(path, &error))?;
+        let reading = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
+        let readers = pool(READERS).connect_with(reading).await.map_err(|error| cannot_open(path, &error))?;
+        let store = SqliteStore { writer, readers };
+        store.check_settings(settings).await?;
+        Ok(store)
+    }
+
+    /// Brings the schema of a database up to this build's.
+    ///
+    /// # Errors
+    /// Where the file cannot be opened, has a newer schema, or a migration fails.
+    pub async fn migrate(path: &Path) -> Result<(), StoreError> {
+        let mut connection = connect(path).await?;
+        migrate(&mut connection).await?;
+        connection.close().await.map_err(|error| cannot_open(path, &error))
+    }
+
+    /// The connections that read, for tests and tools that look at the tables.
+    pub fn readers(&self) -> &SqlitePool {
+        &self.readers
+    }
+
+    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
+        let failed = |error| classify("cannot read store_settings", error);
+        let damaged = |error: serde_json::Error| StoreError::Damaged {
+            what: "store_settings.grouping_labels",
+            detail: error.to_string(),
+        };
+        let mut transaction = self.begin().await?;
+        sqlx::query(
+            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+             on conflict do nothing",
+        )
+        .bind(settings.arithmetic_version)
+        .bind(json_array(&settings.grouping_labels))
+        .bind(settings.treatment_seed as i64)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+        let (arithmetic_version, grouping_labels, treatment_seed): (u8, String, i64) =
+            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(failed)?;
+        transaction.commit().await.map_err(failed)?;
+        let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
+        let treatment_seed = treatment_seed as u64;
+        settings.check_against(&Settings { arithmetic_version, grouping_labels, treatment_seed })
+    }
+
+    /// A transaction that holds the write lock from its first moment, so that it cannot fail for it later on.
+    async fn begin(&self) -> Result<Transaction, StoreError> {
+        let begun = self.writer.begin_with("begin immediate").await;
+        begun.map_err(|error| classify("cannot begin a transaction", error))
+    }
+}
+
+type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
+
+impl Store for SqliteStore {
+    type Ingest = ingest::SqliteIngest;
+    type Refit = refit::SqliteRefit;
+
+    async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
+        let failed = |error| classify("cannot claim partitions", error);
+        let mut transaction = self.begin().await?;
+        let mut claims = Vec::with_capacity(partitions.len());
+        for &partition in partitions {
+            let (partition_id, epoch, next_offset, stored_id): (i64, i64, Option<i64>, String) = sqlx::query_as(
+                "insert into partition_progress
+                     (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
+                 values ($1, $2, $3, $4, 1, $5, $6)
+                 on conflict (cluster_id, topic, partition_number) do update
+                 set epoch = epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
+                     topic_id = case when topic_id = '' then excluded.topic_id else topic_id end
+                 returning partition_id, epoch, next_offset, topic_id",
+            )
+            .bind(&topic.cluster_id)
+            .bind(&topic.name)
+            .bind(&topic.id)
+            .bind(partition)
+            .bind(owner)
+            .bind(now())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+            super::check_topic(topic, &stored_id)?;
+            let next_offset = next_offset.map(NextOffset);
+            claims.push(Claim { partition, partition_id, epoch: Epoch(epoch), next_offset });
+        }
+        transaction.commit().await.map_err(failed)?;
+        Ok(claims)
+    }
+
+    async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
+        ingest::SqliteIngest::begin(self.begin().await?, advances).await
+    }
+
+    async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
+        let rows: Vec<(i64, i64, Option<i64>)> =
+            sqlx::query_as("select partition_id, epoch, next_offset from partition_progress")
+                .fetch_all(&self.readers)
+                .await
+                .map_err(|error| classify("cannot tell whether the last commit arrived", error))?;
+        super::judge_commit(advances, &rows)
+    }
+
+    async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
+        refit::populations_with_news(&self.readers).await
+    }
+
+    async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
+        refit::SqliteRefit::begin(self.begin().await?, population).await
+    }
+
+    async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
+        let snapshot = self.readers.begin().await;
+        refit::read_state(&mut snapshot.map_err(|error| classify("cannot begin to read", error))?, population).await
+    }
+
+    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
+        publish::due_passes(&self.readers, diagnosed_before).await
+    }
+
+    async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
+        publish::begin_pass(self.begin().await?, population, owner).await
+    }
+
+    async fn blocks_after(
+        &self,
+        population: &PopulationName,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<BlockToPublish>, StoreError> {
+        publish::blocks_after(&self.readers, population, after, limit).await
+    }
+
+    async fn write_estimates(
+        &self,
+        pass: &Pass,
+        rows: &[EstimateRow],
+        commits: &[i64],
+        cursor: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        publish::write_estimates(self.begin().await?, pass, rows, commits, cursor).await
+    }
+
+    async fn end_pass(
+        &self,
+        pass: &Pass,
+        diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
+    ) -> Result<(), StoreError> {
+        publish::end_pass(self.begin().await?, pass, diagnostics).await
+    }
+
+    async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
+        publish::current_populations(&self.readers).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("select 1 from store_settings")
+            .execute(&self.readers)
+            .await
+            .map_err(|error| classify("the store does not answer", error))?;
+        Ok(())
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        .busy_timeout(PATIENCE)
+}
+
+async fn connect(path: &Path) -> Result<SqliteConnection, StoreError> {
+    SqliteConnection::connect_with(&options(path)).await.map_err(|error| cannot_open(path, &error))
+}
+
+async fn is_empty(connection: &mut SqliteConnection) -> Result<bool, StoreError> {
+    sqlx::query_scalar("select not exists (select 1 from sqlite_schema)")
+        .fetch_one(connection)
+        .await
+        .map_err(|error| classify("cannot read the schema", error))
+}
+
+async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    MIGRATIONS.run(connection).await.map_err(|error| super::migration_error(&MIGRATIONS, error))
+}
+
+async fn check_schema(connection: &mut SqliteConnection) -> Result<(), StoreError> {
+    let is_there: bool =
+        sqlx::query_scalar("select exists (select 1 from sqlite_schema where name = '_sqlx_migrations')")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|error| classify("cannot read the schema version", error))?;
+    let applied = match is_there {
+        true => connection
+            .list_applied_migrations("_sqlx_migrations")
+            .await
+            .map_err(|error| super::migration_error(&MIGRATIONS, error))?,
+        false => Vec::new(),
+    };
+    super::check_schema(&MIGRATIONS, &applied)
+}
+
+fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
+    let message = format!("{}: {error}; it must be a SQLite file in a folder that can be written to", path.display());
+    StoreError::Permanent { context: "cannot open the database file", code: None, message }
+}
+
+/// The one form that timestamps have in the tables.
+fn timestamp(time: OffsetDateTime) -> String {
+    // Only times whose year has four digits in UTC come this far.
+    let utc = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
+    let (year, month, day) = utc.to_calendar_date();
+    let (hour, minute, second, microsecond) = utc.to_hms_micro();
+    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z", u8::from(month))
+}
+
+fn now() -> String {
+    timestamp(OffsetDateTime::now_utc())
+}
+
+/// Text as a JSON array, for `json_each`.
+fn json_array<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> String {
+    let texts = texts.into_iter().map(|text| serde_json::Value::from(text.as_ref()));
+    serde_json::Value::Array(texts.collect()).to_string()
+}
+
+/// Sorts an error by its result code into what is worth another try and what is not. The message names the code.
+fn classify(context: &'static str, error: sqlx::Error) -> StoreError {
+    let is_transient = match &error {
+        // An extended code carries its kind in the lowest byte.
+        sqlx::Error::Database(database) => {
+            database.code().and_then(|code| code.parse::<i32>().ok()).is_some_and(|code| is_transient(code & 0xff))
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    };
+    let message = error.to_string();
+    match is_transient {
+        true => StoreError::Transient { context, code: None, message },
+        false => StoreError::Permanent { context, code: None, message },
+    }
+}
+
+/// Another process at the file (SQLITE_BUSY, SQLITE_LOCKED), a disk that does not answer (SQLITE_IOERR) or is full
+/// (SQLITE_FULL).
+fn is_transient(code: i32) -> bool {
+    matches!(code, 5 | 6 | 10 | 13)
+}

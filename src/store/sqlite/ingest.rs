@@ -1,0 +1,303 @@
+//! The transaction of one batch: fence, read, changes, estimates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Transaction, classify, estimates, fits, json_array, now, timestamp};
+use crate::event::ResultKey;
+use crate::model::fit::Treatment;
+use crate::model::sketch::{Cell, cell_to_bytes};
+use crate::population::PopulationName;
+use crate::row::{
+    BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
+};
+use crate::store::decode::{self, BlockColumns, ExperimentColumns};
+use crate::store::{Advance, Ingest, StoreError, Written};
+
+/// A batch under way. Dropped without a commit, nothing of it has happened.
+pub struct SqliteIngest {
+    transaction: Transaction,
+    /// Of this batch alone, and larger than that of any batch before it.
+    commit_id: i64,
+    /// The partition under which the batch is counted: the first of those that it advances.
+    partition_id: i64,
+}
+
+impl SqliteIngest {
+    pub(super) async fn begin(mut transaction: Transaction, advances: &[Advance]) -> Result<SqliteIngest, StoreError> {
+        let failed = |error| classify("cannot advance the partitions", error);
+        let mut lost = Vec::new();
+        for advance in advances {
+            let advanced = sqlx::query(
+                "update partition_progress set next_offset = $4, committed_at = $5
+                 where partition_id = $1 and epoch = $2 and next_offset is $3",
+            )
+            .bind(advance.partition_id)
+            .bind(advance.epoch.0)
+            .bind(advance.from.map(|offset| offset.0))
+            .bind(advance.to.0)
+            .bind(now())
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
+            if advanced.rows_affected() == 0 {
+                lost.push(advance.partition);
+            }
+        }
+        if !lost.is_empty() {
+            transaction.rollback().await.map_err(failed)?;
+            return Err(StoreError::Fenced { partitions: lost });
+        }
+        let commit_id = sqlx::query_scalar("update last_ids set commit_id = commit_id + 1 returning commit_id")
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        let partition_id = advances.iter().map(|advance| advance.partition_id).min().unwrap_or_default();
+        Ok(SqliteIngest { transaction, commit_id, partition_id })
+    }
+
+    async fn write_experiments(&mut self, rows: &[ExperimentRow]) -> Result<(), StoreError> {
+        for row in rows {
+            sqlx::query(
+                "insert or replace into experiments (experiment_id, revision, decision, labels, completed_at, retractions)
+                 values ($1, $2, $3, $4, $5, $6)",
+            )
+            .bind(&row.experiment_id)
+            .bind(row.latest.revision as i64)
+            .bind(&row.latest.decision)
+            .bind(decode::labels_to_json(&row.latest.labels))
+            .bind(timestamp(row.latest.completed_at))
+            .bind(&row.retractions)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(|error| classify("cannot write experiments", error))?;
+        }
+        Ok(())
+    }
+
+    async fn forget_experiments(&mut self, experiment_ids: &[String]) -> Result<(), StoreError> {
+        for experiment_id in experiment_ids {
+            sqlx::query("delete from experiments where experiment_id = $1")
+                .bind(experiment_id)
+                .execute(&mut *self.transaction)
+                .await
+                .map_err(|error| classify("cannot forget experiments", error))?;
+        }
+        Ok(())
+    }
+
+    async fn write_blocks(&mut self, rows: &[BlockRow]) -> Result<u64, StoreError> {
+        for BlockRow { experiment_id, block, pending } in rows {
+            sqlx::query(
+                "insert into blocks (experiment_id, metric, segment, scale, population_id, revision, statistics, block,
+                                     components, pending_reason, pending_detail, commit_id, partition_id)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                 on conflict (experiment_id, metric, segment, scale) do update
+                 set population_id = excluded.population_id, revision = excluded.revision,
+                     statistics = excluded.statistics, block = excluded.block, components = excluded.components,
+                     pending_reason = excluded.pending_reason, pending_detail = excluded.pending_detail,
+                     commit_id = excluded.commit_id, partition_id = excluded.partition_id",
+            )
+            .bind(experiment_id)
+            .bind(&block.key.metric)
+            .bind(&block.key.segment)
+            .bind(block.key.scale.as_str())
+            .bind(block.population.to_string())
+            .bind(block.revision as i64)
+            .bind(&block.statistics)
+            .bind(&block.block)
+            .bind(&block.components)
+            .bind(pending.as_ref().map(|refusal| refusal.reason.as_str()))
+            .bind(pending.as_ref().map(|refusal| refusal.detail.as_str()))
+            .bind(self.commit_id)
+            .bind(self.partition_id)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(|error| classify("cannot write blocks", error))?;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    async fn withdraw_blocks(&mut self, blocks: &[(String, ResultKey)]) -> Result<(), StoreError> {
+        for (experiment_id, key) in blocks {
+            sqlx::query("delete from blocks where (experiment_id, metric, segment, scale) = ($1, $2, $3, $4)")
+                .bind(experiment_id)
+                .bind(&key.metric)
+                .bind(&key.segment)
+                .bind(key.scale.as_str())
+                .execute(&mut *self.transaction)
+                .await
+                .map_err(|error| classify("cannot withdraw blocks", error))?;
+        }
+        Ok(())
+    }
+
+    /// Adds to the cells what the batch changed.
+    async fn write_cells(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<u64, StoreError> {
+        let failed = |error| classify("cannot write cells", error);
+        let mut written = 0;
+        for (population, change) in changes {
+            let population_id = population.to_string();
+            let mut cells: BTreeMap<(Treatment, i16), Cell> = BTreeMap::new();
+            for treatment in Treatment::ALL {
+                let own = change.sketches.of(treatment).cells();
+                cells.extend(own.map(|(octave, cell)| ((treatment, octave), *cell)));
+            }
+            let stored: Vec<(String, i16, Vec<u8>)> = sqlx::query_as(
+                "select treatment, octave, moments from sketch_cells where population_id = $1 and partition_id = $2",
+            )
+            .bind(&population_id)
+            .bind(self.partition_id)
+            .fetch_all(&mut *self.transaction)
+            .await
+            .map_err(failed)?;
+            for (treatment, octave, moments) in stored {
+                if let Some(change) = cells.get_mut(&(decode::treatment(&treatment)?, octave)) {
+                    decode::add_cell(change, &moments)?;
+                }
+            }
+            for ((treatment, octave), cell) in &cells {
+                sqlx::query(
+                    "insert into sketch_cells (partition_id, population_id, treatment, octave, moments)
+                     values ($1, $2, $3, $4, $5)
+                     on conflict (population_id, partition_id, treatment, octave) do update
+                     set moments = excluded.moments",
+                )
+                .bind(self.partition_id)
+                .bind(&population_id)
+                .bind(treatment.as_str())
+                .bind(octave)
+                .bind(cell_to_bytes(cell))
+                .execute(&mut *self.transaction)
+                .await
+                .map_err(failed)?;
+                written += 1;
+            }
+        }
+        Ok(written)
+    }
+
+    async fn write_counters(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<(), StoreError> {
+        for (population, change) in changes {
+            sqlx::query(
+                "insert into cell_counters (partition_id, population_id, changes, experiments, effects)
+                 values ($1, $2, $3, $4, $5)
+                 on conflict (population_id, partition_id) do update
+                 set changes = changes + excluded.changes, experiments = experiments + excluded.experiments,
+                     effects = effects + excluded.effects",
+            )
+            .bind(self.partition_id)
+            .bind(population.to_string())
+            .bind(change.counters.changes)
+            .bind(change.counters.experiments)
+            .bind(change.counters.effects)
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(|error| classify("cannot write counters", error))?;
+        }
+        Ok(())
+    }
+
+    async fn write_rejected(&mut self, rows: &[RejectedRow]) -> Result<u64, StoreError> {
+        let mut written = 0;
+        for row in rows {
+            let kept = sqlx::query(
+                "insert into rejected_events (partition_id, cluster_id, topic, partition_number, record_offset,
+                                              result_index, experiment_id, reason, detail, message_key, payload,
+                                              payload_bytes, produced_at, rejected_at)
+                 select $1, cluster_id, topic, partition_number, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
+                 from partition_progress where partition_id = $1
+                 on conflict do nothing",
+            )
+            .bind(row.partition_id)
+            .bind(row.offset)
+            .bind(row.result_index)
+            .bind(&row.experiment_id)
+            .bind(row.refusal.reason.as_str())
+            .bind(&row.refusal.detail)
+            .bind(&row.key)
+            .bind(&row.payload)
+            .bind(row.payload_bytes)
+            .bind(row.produced_at.map(timestamp))
+            .bind(now())
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(|error| classify("cannot keep refused events", error))?;
+            written += kept.rows_affected();
+        }
+        Ok(written)
+    }
+}
+
+impl Ingest for SqliteIngest {
+    async fn experiments(
+        &mut self,
+        experiment_ids: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
+        let failed = |error| classify("cannot read experiments", error);
+        let rows: Vec<ExperimentColumns> = sqlx::query_as(
+            "select experiment_id, revision, decision, labels, completed_at, retractions
+             from experiments where experiment_id in (select value from json_each($1))",
+        )
+        .bind(json_array(experiment_ids))
+        .fetch_all(&mut *self.transaction)
+        .await
+        .map_err(failed)?;
+        let mut experiments = decode::experiments(rows)?;
+        if experiments.is_empty() {
+            return Ok(experiments);
+        }
+        let rows: Vec<BlockColumns> = sqlx::query_as(
+            "select experiment_id, metric, segment, scale, population_id, revision, statistics, block, components
+             from blocks where experiment_id in (select value from json_each($1))",
+        )
+        .bind(json_array(experiments.keys()))
+        .fetch_all(&mut *self.transaction)
+        .await
+        .map_err(failed)?;
+        decode::blocks(rows, &mut experiments)?;
+        Ok(experiments)
+    }
+
+    async fn published_fits(
+        &mut self,
+        populations: &BTreeSet<PopulationName>,
+    ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
+        for population in populations {
+            sqlx::query(
+                "insert into populations (population_id, metric, segment, scale, created_at)
+                 values ($1, $2, $3, $4, $5)
+                 on conflict do nothing",
+            )
+            .bind(population.to_string())
+            .bind(&population.key().metric)
+            .bind(&population.key().segment)
+            .bind(population.key().scale.as_str())
+            .bind(now())
+            .execute(&mut *self.transaction)
+            .await
+            .map_err(|error| classify("cannot put in populations", error))?;
+        }
+        fits::published_of(&mut self.transaction, populations).await
+    }
+
+    async fn write_changes(&mut self, changes: &Changes) -> Result<Written, StoreError> {
+        self.write_experiments(&changes.experiments).await?;
+        self.withdraw_blocks(&changes.withdrawn_blocks).await?;
+        self.forget_experiments(&changes.forgotten_experiments).await?;
+        let blocks = self.write_blocks(&changes.blocks).await?;
+        let cells = self.write_cells(&changes.cells).await?;
+        self.write_counters(&changes.cells).await?;
+        let rejected = self.write_rejected(&changes.rejected).await?;
+        Ok(vec![("blocks", blocks), ("sketch_cells", cells), ("rejected_events", rejected)])
+    }
+
+    async fn write_estimates(&mut self, changes: &Changes, rows: &[EstimateRow]) -> Result<Written, StoreError> {
+        estimates::retire(&mut self.transaction, &changes.retired).await?;
+        let written = estimates::upsert(&mut self.transaction, rows, self.commit_id).await?;
+        Ok(vec![("effect_estimates", written)])
+    }
+
+    async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit().await.map_err(|error| classify("cannot commit a batch", error))
+    }
+}

@@ -1,0 +1,189 @@
+//! Fresh databases for tests: a SQLite file of its own for each, and a PostgreSQL database of its own where a server is
+//! named.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use shrinkd::model::sketch::ARITHMETIC_VERSION;
+use shrinkd::store::postgres::PostgresStore;
+use shrinkd::store::sqlite::SqliteStore;
+use shrinkd::store::{Settings, Store, StoreError};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
+use sqlx::{AssertSqlSafe, Connection, Row};
+
+/// What tests fill their databases with.
+pub fn settings() -> Settings {
+    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels: Vec::new(), treatment_seed: 0 }
+}
+
+/// A database of one test's own.
+pub trait Database: Sized {
+    type Store: Store;
+
+    /// A new one, with this build's schema; `None` where there is no server.
+    async fn create() -> Option<Self>;
+
+    /// Opens it as a worker does.
+    async fn open(&self, settings: &Settings) -> Result<Self::Store, StoreError>;
+
+    /// Executes statements beside the store.
+    async fn execute(&self, statements: &'static str);
+
+    /// A column of text, read beside the store.
+    async fn texts(&self, query: &'static str) -> Vec<Option<String>>;
+
+    /// Columns of numbers, read beside the store.
+    async fn numbers(&self, query: &'static str) -> Vec<Vec<Option<f64>>>;
+
+    /// Removes it, though stores may have it open.
+    async fn remove(self);
+
+    /// Opens it with the settings of tests.
+    async fn store(&self) -> Self::Store {
+        self.open(&settings()).await.expect("the database opens")
+    }
+
+    /// One count.
+    async fn count(&self, query: &'static str) -> i64 {
+        let text = self.texts(query).await.remove(0).expect("a count");
+        text.parse().expect("a number")
+    }
+}
+
+/// A name that no other test has.
+fn name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_nanos();
+    format!("shrinkd_test_{}_{}_{since}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A SQLite file in a folder of its own.
+pub struct SqliteDatabase {
+    folder: PathBuf,
+}
+
+impl SqliteDatabase {
+    /// A folder without a file.
+    pub fn absent() -> SqliteDatabase {
+        let folder = std::env::temp_dir().join(name());
+        std::fs::create_dir(&folder).expect("a folder for the test");
+        SqliteDatabase { folder }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.folder.join("shrinkd.db")
+    }
+
+    async fn connect(path: &Path) -> SqliteConnection {
+        let options = SqliteConnectOptions::new().filename(path);
+        SqliteConnection::connect_with(&options).await.expect("the file opens")
+    }
+}
+
+impl Drop for SqliteDatabase {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Database for SqliteDatabase {
+    type Store = SqliteStore;
+
+    async fn create() -> Option<SqliteDatabase> {
+        let database = SqliteDatabase::absent();
+        database.store().await;
+        Some(database)
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(&self.path(), settings).await
+    }
+
+    async fn execute(&self, statements: &'static str) {
+        let mut connection = Self::connect(&self.path()).await;
+        sqlx::raw_sql(statements).execute(&mut connection).await.expect("the statements run");
+    }
+
+    async fn texts(&self, query: &'static str) -> Vec<Option<String>> {
+        let mut connection = Self::connect(&self.path()).await;
+        sqlx::query_scalar(query).fetch_all(&mut connection).await.expect("text")
+    }
+
+    async fn numbers(&self, query: &'static str) -> Vec<Vec<Option<f64>>> {
+        let mut connection = Self::connect(&self.path()).await;
+        let numbers = |row: SqliteRow| (0..row.len()).map(|i| row.get(i)).collect();
+        sqlx::query(query).map(numbers).fetch_all(&mut connection).await.expect("numbers")
+    }
+
+    async fn remove(self) {}
+}
+
+/// A database on the server that SHRINKD_TEST_POSTGRES_URL names, as a user who may create databases.
+pub struct PostgresDatabase {
+    server: PgConnectOptions,
+    name: String,
+}
+
+impl PostgresDatabase {
+    /// A database without a schema; `None`, with a message, where no server is named.
+    pub async fn empty() -> Option<PostgresDatabase> {
+        let Ok(url) = std::env::var("SHRINKD_TEST_POSTGRES_URL") else {
+            let is_required = std::env::var("SHRINKD_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
+            assert!(!is_required, "SHRINKD_REQUIRE_POSTGRES=1, and SHRINKD_TEST_POSTGRES_URL names no server");
+            // Written past the test harness, which would show the message of a passing test to nobody.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: SHRINKD_TEST_POSTGRES_URL names no PostgreSQL server");
+            return None;
+        };
+        let database = PostgresDatabase { server: url.parse().expect("a PostgreSQL URL"), name: name() };
+        database.on_server(format!("create database {}", database.name)).await;
+        Some(database)
+    }
+
+    /// How to connect to it.
+    pub fn options(&self) -> PgConnectOptions {
+        self.server.clone().database(&self.name)
+    }
+
+    async fn on_server(&self, statement: String) {
+        let mut connection = PgConnection::connect_with(&self.server).await.expect("the server answers");
+        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("the statement runs");
+    }
+
+    async fn connect(&self) -> PgConnection {
+        PgConnection::connect_with(&self.options()).await.expect("the database answers")
+    }
+}
+
+impl Database for PostgresDatabase {
+    type Store = PostgresStore;
+
+    async fn create() -> Option<PostgresDatabase> {
+        let database = PostgresDatabase::empty().await?;
+        PostgresStore::migrate(database.options()).await.expect("the schema is made");
+        Some(database)
+    }
+
+    async fn open(&self, settings: &Settings) -> Result<PostgresStore, StoreError> {
+        PostgresStore::connect(self.options(), 4, settings).await
+    }
+
+    async fn execute(&self, statements: &'static str) {
+        sqlx::raw_sql(statements).execute(&mut self.connect().await).await.expect("the statements run");
+    }
+
+    async fn texts(&self, query: &'static str) -> Vec<Option<String>> {
+        sqlx::query_scalar(query).fetch_all(&mut self.connect().await).await.expect("text")
+    }
+
+    async fn numbers(&self, query: &'static str) -> Vec<Vec<Option<f64>>> {
+        let numbers = |row: PgRow| (0..row.len()).map(|i| row.get(i)).collect();
+        sqlx::query(query).map(numbers).fetch_all(&mut self.connect().await).await.expect("numbers")
+    }
+
+    async fn remove(self) {
+        self.on_server(format!("drop database {} with (force)", self.name)).await;
+    }
+}

@@ -1,0 +1,1 @@
+//! Whatever way events come in, the cells are those of the blocks that stand.

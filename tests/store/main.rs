@@ -1,0 +1,196 @@
+//! The promises of the store, each tested on SQLite and on PostgreSQL.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cells;
+mod ingest;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use shrinkd::event::decode;
+use shrinkd::model::block::Covariance;
+use shrinkd::model::shrinkage::BlockPosterior;
+use shrinkd::population::PopulationName;
+use shrinkd::row::{ChangedBlock, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
+use shrinkd::store::{Advance, Ingest, Store, StoreError};
+use shrinkd::worker::fold::{FoldCounts, Grouping, fold, named_experiments};
+use shrinkd::worker::source::{Claim, NextOffset, Record, Topic};
+
+/// Makes two tests of every promise, an `async fn promise<D: Database>(database: &D)`: one for each store.
+macro_rules! promises {
+    ($($promise:ident),* $(,)?) => {
+        mod on_sqlite { $(crate::promises!(@test $promise, crate::common::database::SqliteDatabase);)* }
+        mod on_postgres { $(crate::promises!(@test $promise, crate::common::database::PostgresDatabase);)* }
+    };
+    (@test $promise:ident, $database:ty) => {
+        #[tokio::test]
+        async fn $promise() {
+            use crate::common::database::Database;
+            let Some(database) = <$database>::create().await else { return };
+            super::$promise(&database).await;
+            database.remove().await;
+        }
+    };
+}
+use promises;
+
+fn topic() -> Topic {
+    Topic { cluster_id: "cluster".to_owned(), name: "experiments".to_owned(), id: "made-once".to_owned() }
+}
+
+/// A record of a message; an experiment's messages have its id for a key.
+fn record(partition: i32, offset: i64, message: &str) -> Record {
+    let bytes = message.as_bytes();
+    Record {
+        partition,
+        offset,
+        produced_at: Some(time::OffsetDateTime::UNIX_EPOCH),
+        key: None,
+        payload: Some(bytes.to_vec()),
+        payload_bytes: bytes.len(),
+        message: decode(bytes),
+    }
+}
+
+/// An event with one result of effects under a shared control.
+fn event(experiment_id: &str, revision: u64, metric: &str, estimates: &[f64]) -> String {
+    let effects: Vec<String> = estimates
+        .iter()
+        .enumerate()
+        .map(|(i, estimate)| format!(r#"{{"variant":"v{i}","estimate":{estimate},"variance":0.5}}"#))
+        .collect();
+    let effects = effects.join(",");
+    let result = format!(r#"{{"metric":"{metric}","effects":[{effects}],"control_variance":0.2}}"#);
+    message(experiment_id, revision, &result)
+}
+
+fn message(experiment_id: &str, revision: u64, results: &str) -> String {
+    format!(
+        r#"{{"schema_version":1,"experiment_id":"{experiment_id}","revision":{revision},"completed_at":"2026-11-01T12:00:00.123456789+01:00","decision":"shipped","labels":{{"team":"search"}},"results":[{results}]}}"#
+    )
+}
+
+fn retraction(experiment_id: &str, revision: u64, metric: &str) -> String {
+    message(experiment_id, revision, &format!(r#"{{"metric":"{metric}","status":"retracted"}}"#))
+}
+
+fn tombstone(experiment_id: &str) -> String {
+    format!(r#"{{"schema_version":1,"experiment_id":"{experiment_id}","retracted":true}}"#)
+}
+
+fn population(metric: &str) -> PopulationName {
+    format!("{metric}/all/absolute").parse().expect("a name")
+}
+
+/// What a worker does with batches, and what it remembers of its partitions.
+struct Worker<S> {
+    store: S,
+    claims: BTreeMap<i32, Claim>,
+}
+
+impl<S: Store> Worker<S> {
+    /// One that has taken the partitions over.
+    async fn claim(store: &S, partitions: &[i32]) -> Worker<S> {
+        let claims = store.claim(&topic(), partitions, "worker").await.expect("the claim is granted");
+        Worker { store: store.clone(), claims: claims.into_iter().map(|claim| (claim.partition, claim)).collect() }
+    }
+
+    /// Where a batch of these records moves their partitions.
+    fn advances(&self, records: &[Record]) -> Vec<Advance> {
+        let mut ends: BTreeMap<i32, i64> = BTreeMap::new();
+        for record in records {
+            let end = ends.entry(record.partition).or_default();
+            *end = (*end).max(record.offset + 1);
+        }
+        let advance = |(partition, end)| {
+            let Claim { partition_id, epoch, next_offset, .. } = self.claims[&partition];
+            Advance { partition, partition_id, epoch, from: next_offset, to: NextOffset(end) }
+        };
+        ends.into_iter().map(advance).collect()
+    }
+
+    /// Begins a batch, folds it and writes it, but does not commit it.
+    async fn write(&self, records: Vec<Record>) -> Result<(S::Ingest, Changes, FoldCounts), StoreError> {
+        let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
+        let stored = ingest.experiments(&named_experiments(&records)).await?;
+        let partition_id = |partition: i32| self.claims[&partition].partition_id;
+        let (changes, counts) = fold(records, stored, &Grouping::default(), partition_id).expect("sound blocks");
+        ingest.write_changes(&changes).await?;
+        let populations: BTreeSet<PopulationName> =
+            changes.changed.iter().map(|block| block.population.clone()).collect();
+        let fits = ingest.published_fits(&populations).await?;
+        let none = PublishedFit::none();
+        let rows: Vec<EstimateRow> = changes
+            .changed
+            .iter()
+            .flat_map(|block| estimates(block, fits.get(&block.population).unwrap_or(&none)))
+            .collect();
+        ingest.write_estimates(&changes, &rows).await?;
+        Ok((ingest, changes, counts))
+    }
+
+    /// Takes a batch in.
+    async fn ingest(&mut self, records: Vec<Record>) -> FoldCounts {
+        let advances = self.advances(&records);
+        let (ingest, _, counts) = self.write(records).await.expect("the batch is written");
+        ingest.commit().await.expect("the batch is committed");
+        for Advance { partition, to, .. } in advances {
+            self.claims.get_mut(&partition).expect("an own partition").next_offset = Some(to);
+        }
+        counts
+    }
+
+    /// What is stored of experiments, read in a batch that is given up.
+    async fn stored(&self, experiment_ids: &[&str]) -> BTreeMap<String, StoredExperiment> {
+        let ids = experiment_ids.iter().map(|&id| id.to_owned()).collect();
+        let mut ingest = self.store.begin_ingest(&[]).await.expect("a batch");
+        ingest.experiments(&ids).await.expect("the experiments")
+    }
+}
+
+/// The rows of a block under a fit.
+fn estimates(changed: &ChangedBlock, fit: &PublishedFit) -> Vec<EstimateRow> {
+    let block = &changed.measured.block;
+    let posterior = (fit.status == FitStatus::Fitted).then(|| BlockPosterior::new(block, &fit.nodes));
+    let row = |(i, variant): (usize, &String)| {
+        let own = match block.covariance() {
+            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+                Some((treatment_variances[i], *control_variance, loadings[i]))
+            }
+            Covariance::Dense { .. } => None,
+        };
+        let shrunk = posterior.as_ref().map(|posterior| {
+            let estimate = posterior.estimate(i);
+            let intervals = posterior.intervals(i, &estimate);
+            ShrunkEstimate {
+                posterior_mean: estimate.mean,
+                posterior_sd: estimate.sd,
+                ci80: intervals.ci80,
+                ci95: intervals.ci95,
+                prob_positive: estimate.prob_positive,
+                lfsr: estimate.lfsr(),
+                shrinkage_factor: estimate.shrinkage_factor,
+                naive_posterior_mean: None,
+                prob_best: None,
+                control_shift: posterior.control_shift.map(|shift| shift.mean),
+                control_shift_sd: posterior.control_shift.map(|shift| shift.sd),
+            }
+        });
+        EstimateRow {
+            population: changed.population.clone(),
+            experiment_id: changed.experiment_id.clone(),
+            variant: variant.clone(),
+            block_revision: changed.revision,
+            status: fit.status,
+            raw_estimate: block.effects()[i],
+            raw_se: block.sampling_variance(i).sqrt(),
+            treatment_variance: own.map(|(variance, ..)| variance),
+            control_variance: own.map(|(_, variance, _)| variance),
+            control_loading: own.map(|(.., loading)| loading),
+            shrunk,
+            fit_id: fit.fit_id,
+        }
+    };
+    changed.measured.variants.iter().enumerate().map(row).collect()
+}
