@@ -85,7 +85,7 @@ Examples:
   shrinkd simulate --scenario treatment-heavy --experiments 1000 --mu 0.2 --tau 0.1 --se 0.1
   shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson
   shrinkd simulate --scenario portfolio --kafka localhost:9092 --rate 200
-  shrinkd simulate --input history.ndjson --kafka localhost:9092 --topic experiments --set compression.type=zstd";
+  shrinkd simulate --input history.ndjson --kafka localhost:9092 --set compression.type=zstd";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScenarioName {

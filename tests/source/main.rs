@@ -3,6 +3,7 @@
 mod broker;
 mod file;
 mod kafka;
+mod members;
 mod simulate;
 
 use std::time::{Duration, Instant};

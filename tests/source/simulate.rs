@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use rdkafka::types::RDKafkaRespErr;
 use shrinkd::event::{Message, Reason, decode};
 use shrinkd::worker::source::Record;
 
@@ -118,6 +119,16 @@ fn nothing_is_said_to_be_sent_where_nobody_listens() {
     let output = simulate(&["--kafka", "127.0.0.1:1"], "");
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("127.0.0.1:1"));
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named() {
+    let broker = Broker::new(1);
+    let unknown = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
+    broker.cluster.topic_error("missing", unknown).expect("a topic that the broker denies");
+    let output = simulate(&["--kafka", &broker.cluster.bootstrap_servers(), "--topic", "missing"], "");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the topic missing"));
 }
 
 #[test]

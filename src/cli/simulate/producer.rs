@@ -15,6 +15,8 @@ use crate::cli::CliError;
 
 /// How long the brokers may take to say whether they have the topic.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a broker may not know yet of a topic that was made.
+const NEWS: Duration = Duration::from_secs(3);
 /// How long to wait for reports at a time.
 const POLL: Duration = Duration::from_millis(100);
 
@@ -97,15 +99,8 @@ impl<'a> Producer<'a> {
         let producer: BaseProducer<Reports> = config
             .create_with_context(Reports::default())
             .map_err(|error| CliError::Usage(format!("{error}; check what --set says")))?;
-        let unknown =
-            |reason: String| CliError::Kafka(format!("cannot send to the topic {topic} on {brokers}: {reason}"));
-        let metadata = producer
-            .client()
-            .fetch_metadata(Some(topic), PATIENCE)
-            .map_err(|error| unknown(format!("{error}; check that a broker listens there")))?;
-        if let Some(error) = metadata.topics().iter().find_map(|topic| topic.error()) {
-            return Err(unknown(format!("{}; nothing is made here: make it first", RDKafkaErrorCode::from(error))));
-        }
+        check_topic(&producer, topic)
+            .map_err(|reason| CliError::Kafka(format!("cannot send to the topic {topic} on {brokers}: {reason}")))?;
         Ok(Producer { producer, topic, pace: Pace::new(rate), progress: progress(), sent: 0 })
     }
 
@@ -159,6 +154,25 @@ impl<'a> Producer<'a> {
                 "{} of {} events were not delivered to {}, the first because of this: {reason}",
                 undelivered.count, self.sent, self.topic
             ))),
+        }
+    }
+}
+
+/// Makes sure that the topic is there. A topic that was made just now may be news to the broker that answers: it is asked
+/// again for a while.
+fn check_topic(producer: &BaseProducer<Reports>, topic: &str) -> Result<(), String> {
+    let deadline = Instant::now() + NEWS;
+    loop {
+        let metadata = producer
+            .client()
+            .fetch_metadata(Some(topic), PATIENCE)
+            .map_err(|error| format!("{error}; check that a broker listens there"))?;
+        match metadata.topics().iter().find_map(|topic| topic.error()) {
+            None => return Ok(()),
+            Some(_) if Instant::now() < deadline => std::thread::sleep(POLL),
+            Some(error) => {
+                return Err(format!("{}; nothing is made here: make it first", RDKafkaErrorCode::from(error)));
+            }
         }
     }
 }

@@ -20,6 +20,8 @@ use crate::worker::source::{Claim, NextOffset, Record, SourceError, SourceEvent,
 
 /// How long the broker may take to say which topic this is.
 const IDENTIFICATION: Duration = Duration::from_secs(10);
+/// How soon it is asked again.
+const IDENTIFICATION_PACE: Duration = Duration::from_millis(200);
 /// How often a worker that is drained is asked whether it is done.
 const DRAIN_PACE: Duration = Duration::from_millis(1);
 
@@ -242,19 +244,31 @@ impl Assignment {
     }
 }
 
-/// Asks the brokers which topic this is: under the same name there may have been another.
+/// Asks the brokers which topic this is: under the same name there may have been another. Asks again where there is no
+/// answer, because brokers come and go.
 fn identify(consumer: &BaseConsumer<Context>, name: &str) -> Result<Topic, SourceError> {
-    let unknown = |reason: &str| {
-        SourceError::Kafka(format!(
-            "cannot learn the id of the topic {name}: {reason}; start again when the brokers answer"
-        ))
-    };
+    let deadline = Instant::now() + IDENTIFICATION;
+    loop {
+        match ask(consumer, name, deadline.saturating_duration_since(Instant::now())) {
+            Ok(topic) => return Ok(topic),
+            Err(reason) if Instant::now() < deadline => {
+                tracing::warn!("cannot learn the id of the topic {name}: {reason}; asking again");
+                std::thread::sleep(IDENTIFICATION_PACE);
+            }
+            Err(reason) => {
+                let then = "start again when the brokers answer";
+                return Err(SourceError::Kafka(format!("cannot learn the id of the topic {name}: {reason}; {then}")));
+            }
+        }
+    }
+}
+
+fn ask(consumer: &BaseConsumer<Context>, name: &str, timeout: Duration) -> Result<Topic, String> {
     let client = consumer.client();
-    let cluster_id =
-        client.fetch_cluster_id(IDENTIFICATION).ok_or_else(|| unknown("no broker says which cluster it is"))?;
-    let metadata = client.fetch_metadata(Some(name), IDENTIFICATION).map_err(|error| unknown(&error.to_string()))?;
+    let cluster_id = client.fetch_cluster_id(timeout).ok_or("no broker says which cluster it is")?;
+    let metadata = client.fetch_metadata(Some(name), timeout).map_err(|error| error.to_string())?;
     // The one that has just answered.
     let broker = metadata.orig_broker_id();
-    let id = native::topic_id(client.native_client(), broker, name, IDENTIFICATION).map_err(|error| unknown(&error))?;
+    let id = native::topic_id(client.native_client(), broker, name, timeout)?;
     Ok(Topic { cluster_id, name: name.to_owned(), id })
 }
