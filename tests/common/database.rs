@@ -73,6 +73,11 @@ impl SqliteDatabase {
         SqliteDatabase { folder }
     }
 
+    /// What a worker is told.
+    pub fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+
     pub fn path(&self) -> PathBuf {
         self.folder.join("shrinkd.db")
     }
@@ -140,6 +145,13 @@ impl PostgresDatabase {
         let database = PostgresDatabase { server: url.parse().expect("a PostgreSQL URL"), name: name() };
         database.on_server(format!("create database {}", database.name)).await;
         Some(database)
+    }
+
+    /// What a worker is told.
+    pub fn url(&self) -> String {
+        let server = std::env::var("SHRINKD_TEST_POSTGRES_URL").expect("it was there before");
+        let (server, _) = server.rsplit_once('/').expect("a URL with a database");
+        format!("{server}/{}", self.name)
     }
 
     /// How to connect to it.

@@ -1,0 +1,78 @@
+//! Topics on the broker that SHRINKD_TEST_KAFKA names, else on the mock broker within this process.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+
+pub struct Topic {
+    pub brokers: String,
+    pub name: String,
+    is_real: bool,
+}
+
+impl Topic {
+    pub async fn new(partitions: i32) -> Topic {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_nanos();
+        let name = format!("test-{}-{}-{since}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        match std::env::var("SHRINKD_TEST_KAFKA") {
+            Ok(brokers) => {
+                let topic = Topic { brokers, name, is_real: true };
+                let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
+                let made = topic.admin().create_topics([&new], &options()).await.expect("the broker answers");
+                made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+                topic
+            }
+            Err(_) => {
+                let _ = writeln!(std::io::stderr(), "ON THE MOCK BROKER: SHRINKD_TEST_KAFKA names no Apache Kafka");
+                let cluster = mock();
+                cluster.create_topic(&name, partitions, 1).expect("a topic");
+                Topic { brokers: cluster.bootstrap_servers(), name, is_real: false }
+            }
+        }
+    }
+
+    /// Produces a file of events, one message a line, as `shrinkd simulate` does for users.
+    pub fn produce(&self, events: &Path) {
+        let status = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+            .args(["simulate", "--kafka", &self.brokers, "--topic", &self.name, "--input"])
+            .arg(events)
+            .status()
+            .expect("shrinkd runs");
+        assert!(status.success(), "producing failed");
+    }
+
+    pub async fn remove(self) {
+        if self.is_real {
+            let _ = self.admin().delete_topics(&[&self.name], &options()).await;
+        }
+    }
+
+    fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("an admin client")
+    }
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)))
+}
+
+/// One broker for all tests of this process.
+fn mock() -> &'static MockCluster<'static, DefaultProducerContext> {
+    struct Shared(MockCluster<'static, DefaultProducerContext>);
+    // SAFETY: the mock cluster runs on a thread of librdkafka, which guards each of its operations with a lock.
+    unsafe impl Sync for Shared {}
+    // SAFETY: as above; nothing of it is bound to the thread that made it.
+    unsafe impl Send for Shared {}
+    static CLUSTER: OnceLock<Shared> = OnceLock::new();
+    &CLUSTER.get_or_init(|| Shared(MockCluster::new(1).expect("a mock cluster"))).0
+}

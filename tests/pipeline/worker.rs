@@ -1,0 +1,106 @@
+//! Worker processes, configured from the environment alone.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use super::topic::Topic;
+
+/// How long anything may take that should be done in seconds.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+pub struct Worker {
+    child: Child,
+    log: PathBuf,
+}
+
+/// The environment of a worker that reads a topic as a member of its own group.
+pub fn from_kafka(topic: &Topic, store: &str) -> Vec<(&'static str, String)> {
+    vec![
+        ("SHRINKD__SOURCE__KAFKA__BROKERS", topic.brokers.clone()),
+        ("SHRINKD__SOURCE__KAFKA__TOPIC", topic.name.clone()),
+        ("SHRINKD__SOURCE__KAFKA__GROUP", topic.name.clone()),
+        ("SHRINKD__SOURCE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "6000".to_owned()),
+        ("SHRINKD__SOURCE__KAFKA__PROPERTIES__HEARTBEAT_INTERVAL_MS", "500".to_owned()),
+        ("SHRINKD__STORE__URL", store.to_owned()),
+    ]
+}
+
+/// The environment of a worker that reads a file and ends with it.
+pub fn from_file(events: &Path, store: &str) -> Vec<(&'static str, String)> {
+    vec![("SHRINKD__SOURCE__FILE__PATH", events.display().to_string()), ("SHRINKD__STORE__URL", store.to_owned())]
+}
+
+impl Worker {
+    pub fn start(environment: &[(&'static str, String)], log: PathBuf) -> Worker {
+        let child = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+            .arg("run")
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
+            .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
+            .env("SHRINKD__LOG__LEVEL", "info,shrinkd=debug")
+            .stderr(File::create(&log).expect("a log file"))
+            .spawn()
+            .expect("shrinkd runs");
+        Worker { child, log }
+    }
+
+    /// Asks for the end, and waits for it.
+    pub fn stop(self) {
+        self.signal("TERM");
+        self.ends_well();
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits until it ends by itself, with exit code 0.
+    pub fn ends_well(mut self) {
+        let status = self.wait();
+        assert!(status.success(), "the worker ended with {status}:\n{}", self.log());
+    }
+
+    /// The address of its pages, once it has said it.
+    pub fn http(&self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if let Some((_, rest)) = log.split_once(" http=") {
+                return rest.split_whitespace().next().expect("an address").to_owned();
+            }
+            assert!(Instant::now() < deadline, "no address in its log:\n{log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success(), "the worker has ended before:\n{}", self.log());
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it was started") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the worker does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// A test that failed leaves nothing running.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
