@@ -325,13 +325,12 @@ pub trait Ingest: Send {
 pub trait Refit: Send {
     fn state(&mut self) -> impl Future<Output = Result<RefitState, StoreError>> + Send;
 
-    /// Writes the fits of all treatments; with `publish`, they are also appended to the history, with what the cells say of
-    /// the population where it has a posterior, and a whole publish is due.
+    /// Writes the fits of all treatments, and what follows for the published rows.
     fn write(
         &mut self,
         state: &RefitState,
         fits: &[FitRow],
-        publish: Option<&Option<CellDiagnostics>>,
+        publication: &Publication,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
@@ -339,6 +338,18 @@ pub trait Refit: Send {
 
 /// Rows written, by table.
 pub type Written = Vec<(&'static str, u64)>;
+
+/// Whether a fit is to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Publication {
+    /// The published rows are near enough to it.
+    NotDue,
+    /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
+    /// to be written anew.
+    Due(Option<CellDiagnostics>),
+    /// It should be, but the publish before it is still under way: the population keeps its news until that has ended.
+    Postponed,
+}
 
 /// A population's cells and what hangs on them, as of one moment.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ use crate::model::posterior::{Posterior, PosteriorError, Summary};
 use crate::model::prior::PriorTau;
 use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
-use crate::store::{Refit as _, RefitState, Store, StoreError};
+use crate::store::{Publication, Refit as _, RefitState, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Loop;
 use crate::telemetry::metrics::PopulationSummary;
@@ -109,8 +109,12 @@ impl<S: Store> RefitLoop<S> {
             (state, refitted)
         })
         .await?;
-        let is_due = !state.is_publishing && refitted.judged.has_moved(state.published.as_ref(), tolerance);
-        transaction.write(&state, &refitted.fits, is_due.then_some(&refitted.diagnostics)).await?;
+        let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
+            false => Publication::NotDue,
+            true if state.is_publishing => Publication::Postponed,
+            true => Publication::Due(refitted.diagnostics),
+        };
+        transaction.write(&state, &refitted.fits, &publication).await?;
         transaction.commit().await?;
         self.telemetry.metrics.observe_refit(started.elapsed());
         Ok(())

@@ -5,8 +5,8 @@ use sqlx::postgres::PgPool;
 use super::{Transaction, classify, fits};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
-use crate::row::{CellDiagnostics, Counters, FitRow};
-use crate::store::{Refit, RefitState, StoreError, decode};
+use crate::row::{Counters, FitRow};
+use crate::store::{Publication, Refit, RefitState, StoreError, decode};
 
 /// A refit under way: the population's row is locked, and everything is read as of one moment.
 pub struct PostgresRefit {
@@ -107,20 +107,23 @@ impl Refit for PostgresRefit {
         &mut self,
         state: &RefitState,
         rows: &[FitRow],
-        publish: Option<&Option<CellDiagnostics>>,
+        publication: &Publication,
     ) -> Result<(), StoreError> {
         let failed = |error| classify("cannot write a fit", error);
         let name = self.population.to_string();
         let fit_id: i64 =
             sqlx::query_scalar("select nextval('fit_ids')").fetch_one(&mut *self.transaction).await.map_err(failed)?;
         fits::write(&mut self.transaction, &name, fit_id, state, rows).await?;
+        if *publication == Publication::Postponed {
+            return Ok(());
+        }
         sqlx::query("update populations set refitted_changes = $2 where population_id = $1")
             .bind(&name)
             .bind(state.counters.changes)
             .execute(&mut *self.transaction)
             .await
             .map_err(failed)?;
-        let Some(diagnostics) = publish else { return Ok(()) };
+        let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(&mut self.transaction, &name).await?;
         sqlx::query(
             "update populations

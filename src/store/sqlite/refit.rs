@@ -5,8 +5,8 @@ use sqlx::sqlite::SqlitePool;
 use super::{Transaction, classify, fits};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
-use crate::row::{CellDiagnostics, Counters, FitRow};
-use crate::store::{Refit, RefitState, StoreError, decode};
+use crate::row::{Counters, FitRow};
+use crate::store::{Publication, Refit, RefitState, StoreError, decode};
 
 /// A refit under way. It holds the write lock: nothing changes meanwhile.
 pub struct SqliteRefit {
@@ -100,7 +100,7 @@ impl Refit for SqliteRefit {
         &mut self,
         state: &RefitState,
         rows: &[FitRow],
-        publish: Option<&Option<CellDiagnostics>>,
+        publication: &Publication,
     ) -> Result<(), StoreError> {
         let failed = |error| classify("cannot write a fit", error);
         let name = self.population.to_string();
@@ -109,13 +109,16 @@ impl Refit for SqliteRefit {
             .await
             .map_err(failed)?;
         fits::write(&mut self.transaction, &name, fit_id, state, rows).await?;
+        if *publication == Publication::Postponed {
+            return Ok(());
+        }
         sqlx::query("update populations set refitted_changes = $2 where population_id = $1")
             .bind(&name)
             .bind(state.counters.changes)
             .execute(&mut *self.transaction)
             .await
             .map_err(failed)?;
-        let Some(diagnostics) = publish else { return Ok(()) };
+        let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(&mut self.transaction, &name).await?;
         sqlx::query(
             "update populations
