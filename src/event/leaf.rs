@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use super::path::quote;
 use super::{Reason, Refusal, Scale};
@@ -142,7 +142,12 @@ impl Leaf for Timestamp<'_> {
 
     fn read(&self) -> Result<OffsetDateTime, Refusal> {
         let text = string(self.0)?;
-        OffsetDateTime::parse(&text, &Rfc3339).ok().or_else(|| past_the_months_end(&text)).ok_or_else(|| {
+        // The first and the last hours of RFC 3339's years belong to others in UTC, which no store could write down.
+        let is_in_range = |time: &OffsetDateTime| {
+            time.checked_to_offset(UtcOffset::UTC).is_some_and(|utc| (0..=9999).contains(&utc.year()))
+        };
+        let time = OffsetDateTime::parse(&text, &Rfc3339).ok().or_else(|| past_the_months_end(&text));
+        time.filter(is_in_range).ok_or_else(|| {
             violation(format!("must be an RFC 3339 time such as 2026-11-01T12:00:00Z, found {}", quote(&text)))
         })
     }

@@ -191,8 +191,6 @@ impl Working {
         for Change { key, before, .. } in self.ledger.tombstone() {
             self.touch(key, before.map(|block| block.measured));
         }
-        let pending: Vec<ResultKey> = self.held.keys().cloned().collect();
-        pending.into_iter().for_each(|key| self.touch(key, None));
         self.is_moved = true;
     }
 
@@ -210,6 +208,7 @@ impl Working {
         }
         let unfit = |source| FoldError::Member { experiment_id: experiment_id.to_owned(), source };
         let damaged = |source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source };
+        self.touch_withdrawn_sums();
         self.touch_moved_populations(grouping);
         for (key, before) in std::mem::take(&mut self.touched) {
             let held = self.held.remove(&key);
@@ -274,6 +273,13 @@ impl Working {
             None => {}
         }
         Ok(())
+    }
+
+    /// A sum of parts that cannot be estimated yet has no block: none moves when it is retracted.
+    fn touch_withdrawn_sums(&mut self) {
+        let withdrawn = self.held.keys().filter(|key| self.ledger.estimate(key).is_none());
+        let withdrawn: Vec<ResultKey> = withdrawn.cloned().collect();
+        withdrawn.into_iter().for_each(|key| self.touch(key, None));
     }
 
     /// New labels can move an experiment's blocks to other populations, also those that no result named.

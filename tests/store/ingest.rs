@@ -1,6 +1,5 @@
 //! What one transaction of a batch makes one, and who may commit it.
 
-use shrinkd::population::PopulationName;
 use shrinkd::store::{Advance, Ingest, Store, StoreError};
 use shrinkd::worker::source::{Epoch, NextOffset, Topic};
 
@@ -265,5 +264,4 @@ async fn any_rfc_3339_time_can_be_stored<D: Database>(database: &D) {
         let [row] = &changes.experiments[..] else { panic!("{time}: one experiment") };
         assert_eq!(worker.stored(&[&id]).await[&id].latest, row.latest);
     }
-    let _: PopulationName = population("m");
 }

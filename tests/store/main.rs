@@ -5,6 +5,10 @@ mod common;
 
 mod cells;
 mod ingest;
+mod opening;
+mod publish;
+mod refit;
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,0 +1,89 @@
+//! Which databases a worker opens, and which it refuses.
+
+use shrinkd::store::sqlite::SqliteStore;
+use shrinkd::store::{Settings, Store, StoreError};
+
+use super::promises;
+use crate::common::database::{Database, PostgresDatabase, SqliteDatabase, settings};
+
+promises! {
+    a_database_that_was_filled_with_other_settings_is_refused,
+    a_newer_schema_is_refused,
+    a_migration_that_was_changed_is_refused,
+    an_open_store_answers,
+}
+
+async fn a_database_that_was_filled_with_other_settings_is_refused<D: Database>(database: &D) {
+    let other = [
+        Settings { arithmetic_version: 200, ..settings() },
+        Settings { grouping_labels: vec!["team".to_owned(), "a \"b\"".to_owned()], ..settings() },
+        Settings { treatment_seed: u64::MAX, ..settings() },
+    ];
+    database.open(&settings()).await.unwrap();
+    for settings in other {
+        let refused = database.open(&settings).await.err();
+        assert!(matches!(refused, Some(StoreError::Settings { .. })), "{settings}: {refused:?}");
+        database.execute("delete from store_settings").await;
+        database.open(&settings).await.unwrap();
+        database.open(&settings).await.expect("its own settings are accepted");
+        database.execute("delete from store_settings").await;
+        database.open(&self::settings()).await.unwrap();
+    }
+}
+
+async fn a_newer_schema_is_refused<D: Database>(database: &D) {
+    database.execute("update _sqlx_migrations set version = 999999").await;
+    let refused = database.open(&settings()).await.err();
+    let Some(StoreError::Schema { found: 999_999, advice, .. }) = refused else { panic!("{refused:?}") };
+    assert!(advice.contains("newer build"), "{advice}");
+}
+
+async fn a_migration_that_was_changed_is_refused<D: Database>(database: &D) {
+    database.execute("update _sqlx_migrations set checksum = checksum || checksum").await;
+    let refused = database.open(&settings()).await.err();
+    let Some(StoreError::Schema { advice, .. }) = refused else { panic!("{refused:?}") };
+    assert!(advice.contains("was changed"), "{advice}");
+}
+
+async fn an_open_store_answers<D: Database>(database: &D) {
+    database.store().await.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn an_empty_postgres_database_asks_for_shrinkd_migrate() {
+    let Some(database) = PostgresDatabase::empty().await else { return };
+    let refused = database.open(&settings()).await.expect_err("no schema");
+    assert!(refused.to_string().contains("run `shrinkd migrate`"), "{refused}");
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn a_missing_sqlite_file_becomes_a_database() {
+    let database = SqliteDatabase::absent();
+    let store = database.open(&settings()).await.unwrap();
+    assert!(store.current_populations().await.unwrap().is_empty());
+    SqliteStore::migrate(&database.path()).await.expect("there is nothing to do");
+    database.open(&settings()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sqlite_file_of_another_program_is_refused_and_left_as_it_was() {
+    let database = SqliteDatabase::absent();
+    drop(std::fs::File::create(database.path()).unwrap());
+    database.execute("create table theirs (x integer)").await;
+    let refused = database.open(&settings()).await.err();
+    assert!(matches!(refused, Some(StoreError::Schema { found: 0, .. })), "{refused:?}");
+    assert_eq!(database.texts("select name from sqlite_schema").await, [Some("theirs".to_owned())]);
+}
+
+#[tokio::test]
+async fn what_is_no_database_is_refused_by_name() {
+    let database = SqliteDatabase::absent();
+    std::fs::write(database.path(), "a text that is long enough to be taken for the header of a database".repeat(50))
+        .unwrap();
+    let refused = database.open(&settings()).await.expect_err("no database").to_string();
+    assert!(refused.contains("shrinkd.db") && refused.contains("not a database"), "{refused}");
+    let nowhere = database.path().join("below/a/file.db");
+    let refused = SqliteStore::open(&nowhere, &settings()).await.expect_err("no folder").to_string();
+    assert!(refused.contains("file.db") && refused.contains("folder"), "{refused}");
+}

@@ -1,0 +1,222 @@
+//! The passes that rewrite the estimates of a whole population.
+
+use shrinkd::model::diagnostics::calibration::Calibration;
+use shrinkd::model::diagnostics::{Measure, Verdict};
+use shrinkd::row::{BlockToPublish, ChangedBlock, EstimateRow, PassDiagnostics, PublishedFit};
+use shrinkd::store::{Pass, Store};
+use time::{Duration, OffsetDateTime};
+
+use super::refit::{begin, diagnostics, filled, node, refit, written};
+use super::{Worker, estimates, event, population, promises, record, retraction};
+use crate::common::database::Database;
+
+promises! {
+    a_publish_rewrites_the_rows_of_older_fits,
+    a_block_that_changed_since_it_was_read_is_left_alone,
+    a_retracted_block_is_never_revived,
+    a_row_of_the_same_or_a_newer_fit_is_left_alone,
+    a_pass_is_refused_to_others_until_it_is_abandoned,
+    a_pass_goes_on_after_the_last_page,
+    pages_hold_every_block_once_in_order,
+    a_newer_fit_ends_the_pass_of_the_older,
+    a_pass_is_due_for_a_publish_or_for_old_diagnostics,
+    diagnostics_are_carried_over_until_the_next_pass,
+}
+
+/// The rows of blocks under a fit, and the commits that the blocks are of.
+fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> (Vec<EstimateRow>, Vec<i64>) {
+    let mut page = (Vec::new(), Vec::new());
+    for BlockToPublish { experiment_id, revision, commit_id, measured, .. } in blocks {
+        let (experiment_id, measured) = (experiment_id.clone(), measured.clone());
+        let changed = ChangedBlock { population: population("m"), experiment_id, revision: *revision, measured };
+        page.0.extend(estimates(&changed, fit));
+        page.1.resize(page.0.len(), *commit_id);
+    }
+    page
+}
+
+/// Reads all blocks, lets `meanwhile` happen, and writes them.
+async fn publish<S: Store>(store: &S, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
+    let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+    meanwhile().await;
+    let (rows, commits) = page(&blocks, &pass.fit);
+    store.write_estimates(pass, &rows, &commits, &blocks.last().expect("a block").experiment_id).await.unwrap()
+}
+
+async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    assert_eq!((pass.is_publish, pass.cursor.as_str()), (true, ""));
+    assert_eq!(pass.fit.nodes, [node(1.0, 0.5)]);
+    assert_eq!(pass.fit.naive_nodes, [node(2.0, 0.5)]);
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(6));
+    assert!(written(database).await.iter().all(|(fit, mean)| *fit == pass.fit.fit_id && mean.is_some()));
+    store.end_pass(&pass, None).await.unwrap();
+    let pass = begin(&store, "a").await.unwrap();
+    assert!(!pass.is_publish, "what is published is not published again");
+}
+
+async fn a_block_that_changed_since_it_was_read_is_left_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let written = publish(&store, &pass, async || {
+        worker.ingest(vec![record(0, 3, &event("exp-1", 2, "m", &[7.0, 8.0]))]).await;
+    });
+    assert_eq!(written.await, Some(4));
+    let raw =
+        database.numbers("select raw_estimate from effect_estimates where experiment_id = 'exp-1' order by variant");
+    assert_eq!(raw.await, [[Some(7.0)], [Some(8.0)]]);
+}
+
+async fn a_retracted_block_is_never_revived<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let retracted = publish(&store, &pass, async || {
+        worker.ingest(vec![record(0, 2, &retraction("exp-1", 2, "m"))]).await;
+    });
+    assert_eq!(retracted.await, Some(2));
+    assert_eq!(written(database).await.len(), 2);
+}
+
+async fn a_row_of_the_same_or_a_newer_fit_is_left_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(0));
+    database.execute("update effect_estimates set fit_id = fit_id + 1 where experiment_id = 'exp-0'").await;
+    database.execute("update effect_estimates set fit_id = fit_id - 1 where experiment_id = 'exp-1'").await;
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
+}
+
+async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let first = begin(&store, "a").await.unwrap();
+    assert!(begin(&store, "b").await.is_none());
+    assert!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap().is_empty());
+    assert!(begin(&store, "a").await.is_some(), "its owner may begin again");
+
+    database.execute("update populations set pass_touched_at = '2020-01-01T00:00:00.000000Z'").await;
+    assert_eq!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap(), [population("m")]);
+    let second = begin(&store, "b").await.expect("an abandoned pass can be taken");
+    assert_eq!(publish(&store, &first, async || ()).await, None);
+    store.end_pass(&first, None).await.unwrap();
+    assert_eq!(publish(&store, &second, async || ()).await, Some(4));
+}
+
+async fn a_pass_goes_on_after_the_last_page<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let first = store.blocks_after(&pass.population, &pass.cursor, 1).await.unwrap();
+    let (rows, commits) = page(&first, &pass.fit);
+    assert_eq!(store.write_estimates(&pass, &rows, &commits, "exp-0").await.unwrap(), Some(2));
+    let again = begin(&database.store().await, "a").await.unwrap();
+    assert_eq!((again.cursor.as_str(), again.is_publish), ("exp-0", true));
+    let rest = store.blocks_after(&again.population, &again.cursor, 9).await.unwrap();
+    assert_eq!(rest.iter().map(|block| block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-1", "exp-2"]);
+}
+
+async fn pages_hold_every_block_once_in_order<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let ids = ["a", "A", "Z", "é", "_", "a b", "10", "9", "z-1"];
+    let records = ids.iter().enumerate().map(|(i, id)| record(0, i as i64, &event(id, 1, "m", &[1.0])));
+    worker.ingest(records.collect()).await;
+    let (mut cursor, mut seen) = (String::new(), Vec::new());
+    loop {
+        let page = store.blocks_after(&population("m"), &cursor, 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        cursor = last.experiment_id.clone();
+        assert!(page.iter().all(|block| block.decision.as_deref() == Some("shipped") && block.revision == 1));
+        seen.extend(page.into_iter().map(|block| block.experiment_id));
+    }
+    seen.sort();
+    let mut expected = ids.to_vec();
+    expected.sort();
+    assert_eq!(seen, expected);
+}
+
+async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let older = begin(&store, "a").await.unwrap();
+    refit(&store, "m", 2.0, 0.5, true).await;
+    assert_eq!(publish(&store, &older, async || ()).await, None);
+    store.end_pass(&older, None).await.unwrap();
+    let newer = begin(&store, "b").await.expect("the newer fit is free");
+    assert!(newer.is_publish && newer.fit.fit_id > older.fit.fit_id);
+    assert_eq!(publish(&store, &newer, async || ()).await, Some(4));
+}
+
+fn pass_diagnostics() -> PassDiagnostics {
+    PassDiagnostics {
+        experiments: 2,
+        design_effect: 1.5,
+        largest_correlation: 0.4,
+        largest_estimate_shift: 0.3,
+        sign_calls: 4,
+        sign_flips: 1,
+        sign_flip_share: 0.25,
+        hausman_z: None,
+        calibration: Some(Calibration { effects: 4, rms_z: 1.1, coverage50: 0.5, coverage80: 0.75, coverage95: 1.0 }),
+        shipped_share: Some(1.0),
+        verdict: Verdict::Material,
+        verdict_rests_on: Measure::SeRatio,
+        verdict_value: 1.22,
+    }
+}
+
+async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    let (past, future) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::now_utc() + Duration::HOUR);
+    refit(&store, "m", 1.0, 0.5, false).await;
+    assert!(store.due_passes(future).await.unwrap().is_empty(), "nothing was published");
+    refit(&store, "m", 1.0, 0.5, true).await;
+    assert_eq!(store.due_passes(past).await.unwrap(), [population("m")]);
+
+    let pass = begin(&store, "a").await.unwrap();
+    store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    assert!(store.due_passes(future).await.unwrap().is_empty(), "nothing changed since");
+
+    worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    assert_eq!(store.due_passes(future).await.unwrap(), [population("m")]);
+    assert!(store.due_passes(past).await.unwrap().is_empty(), "the diagnostics are young");
+    assert!(!begin(&store, "a").await.unwrap().is_publish);
+}
+
+async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    assert_eq!(store.current_populations().await.unwrap()[0].verdict, None);
+    let pass = begin(&store, "a").await.unwrap();
+    store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    let before = OffsetDateTime::now_utc();
+    refit(&store, "m", 3.0, 0.5, true).await;
+    let current = store.current_populations().await.unwrap().remove(0);
+    assert_eq!((current.design_effect, current.verdict_value), (Some(1.5), Some(1.22)));
+    assert_eq!(current.verdict.as_deref(), Some(Verdict::Material.as_str()));
+    assert_eq!(current.verdict_rests_on.as_deref(), Some(Measure::SeRatio.as_str()));
+    let (diagnosed_at, fitted_at) = (current.diagnosed_at.unwrap(), current.fitted_at.unwrap());
+    assert!(diagnosed_at <= before && (fitted_at - OffsetDateTime::now_utc()).abs() < Duration::MINUTE);
+    let rows = database.numbers(
+        "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share
+         from population_diagnostics order by fit_id",
+    );
+    let expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
+    assert_eq!(rows.await, [expected.clone(), expected]);
+}

@@ -1,0 +1,226 @@
+//! Fits of the latest cells, and which of them are published.
+
+use shrinkd::model::fit::{Distance, Treatment};
+use shrinkd::model::posterior::{Node, Summary};
+use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Judged};
+use shrinkd::store::{Ingest, Pass, Refit, RefitState, Store};
+use time::OffsetDateTime;
+
+use super::{Worker, event, population, promises, record};
+use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+
+promises! {
+    news_is_what_no_refit_has_seen,
+    a_refit_that_is_not_committed_has_not_been,
+    only_published_fits_enter_the_history,
+    what_a_fit_says_comes_back_as_it_was,
+    an_ingest_computes_with_the_published_fit,
+    a_population_that_is_not_there_has_no_refit,
+}
+
+/// A fit at one point.
+pub fn fit_row(treatment: Treatment, mu: f64, tau: f64) -> FitRow {
+    let summary = |x| Summary { mean: Some(x), median: Some(x), sd: Some(0.25), ..Summary::default() };
+    FitRow {
+        treatment,
+        status: FitStatus::Fitted,
+        message: None,
+        effects: 7,
+        mu: summary(mu),
+        tau: summary(tau),
+        mu_tau_correlation: None,
+        log_evidence: None,
+        predictive: Summary::default(),
+        log_tau_sd: Some(0.5),
+        laplace: None,
+        variational: None,
+        nodes: vec![node(mu, tau)],
+    }
+}
+
+pub fn diagnostics() -> CellDiagnostics {
+    CellDiagnostics {
+        information: 3.0,
+        information_independent: 4.0,
+        effective_effects: 5.0,
+        tau_squared_moment_bias: Some(-0.1),
+        mu_shift: None,
+        log_tau_shift: Some(0.2),
+    }
+}
+
+/// Refits a population to this mu and tau; with `is_published`, its rows are to be rewritten.
+pub async fn refit<S: Store>(store: &S, metric: &str, mu: f64, tau: f64, is_published: bool) -> RefitState {
+    let mut refit = store.begin_refit(&population(metric)).await.unwrap().expect("the population is free");
+    let state = refit.state().await.unwrap();
+    let rows = [fit_row(Treatment::Correlated, mu, tau), fit_row(Treatment::Independent, mu + 1.0, tau)];
+    let diagnostics = Some(diagnostics());
+    refit.write(&state, &rows, is_published.then_some(&diagnostics)).await.unwrap();
+    refit.commit().await.unwrap();
+    state
+}
+
+pub fn node(mu: f64, tau: f64) -> Node {
+    Node { weight: 1.0, tau, mu_mean: mu, mu_variance: 0.0 }
+}
+
+/// Some experiments of one population, and the worker that took them in.
+pub async fn filled<S: Store>(store: &S, experiments: i64) -> Worker<S> {
+    let mut worker = Worker::claim(store, &[0]).await;
+    let records = (0..experiments).map(|i| record(0, i, &event(&format!("exp-{i}"), 1, "m", &[i as f64, 0.5])));
+    worker.ingest(records.collect()).await;
+    worker
+}
+
+/// (fit, posterior mean) of every row, by experiment and variant.
+pub async fn written(database: &impl Database) -> Vec<(i64, Option<f64>)> {
+    let rows = database.numbers(
+        "select cast(fit_id as double precision), posterior_mean from effect_estimates order by experiment_id, variant",
+    );
+    rows.await.into_iter().map(|row| (row[0].expect("a fit") as i64, row[1])).collect()
+}
+
+pub async fn begin<S: Store>(store: &S, owner: &str) -> Option<Pass> {
+    store.begin_pass(&population("m"), owner).await.unwrap()
+}
+
+async fn news_is_what_no_refit_has_seen<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+    refit(&store, "m", 1.0, 0.5, false).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty());
+    worker.ingest(vec![record(0, 2, &event("exp-0", 1, "m", &[0.0, 0.5]))]).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty(), "a duplicate is no news");
+    worker.ingest(vec![record(0, 3, &event("exp-0", 2, "m", &[0.0, 0.5]))]).await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+}
+
+async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let mut given_up = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    let state = given_up.state().await.unwrap();
+    given_up.write(&state, &[fit_row(Treatment::Correlated, 1.0, 1.0)], Some(&Some(diagnostics()))).await.unwrap();
+    drop(given_up);
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+    assert!(begin(&store, "a").await.is_none());
+    for table in [
+        "select cast(count(*) as text) from current_population_fits",
+        "select cast(count(*) as text) from population_fits",
+        "select cast(count(*) as text) from population_diagnostics",
+    ] {
+        assert_eq!(database.count(table).await, 0);
+    }
+}
+
+async fn only_published_fits_enter_the_history<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    assert_eq!(refit(&store, "m", 1.0, 0.5, false).await.published, None);
+    assert_eq!(refit(&store, "m", 2.0, 0.6, true).await.published, None);
+    let state = refit(&store, "m", 3.0, 0.7, false).await;
+    let expected =
+        Judged { status: FitStatus::Fitted, mu: Some(2.0), mu_sd: Some(0.25), tau: Some(0.6), log_tau_sd: Some(0.5) };
+    assert_eq!((state.published, state.is_publishing), (Some(expected), true));
+    let history = database.numbers("select mu_mean, tau_median from population_fits where treatment = 'correlated'");
+    assert_eq!(history.await, [[Some(2.0), Some(0.6)]]);
+    let current = &store.current_populations().await.unwrap()[0];
+    assert_eq!((current.mu, current.tau, current.status), (Some(3.0), Some(0.7), Some(FitStatus::Fitted)));
+    assert_eq!((current.experiments, current.effects), (2, 4));
+}
+
+async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    let state = refit.state().await.unwrap();
+    assert_eq!(state.input_offsets, [("experiments".to_owned(), 0, 2)]);
+    let summary = |x: f64| Summary {
+        mean: Some(x),
+        median: Some(x / 3.0),
+        sd: Some(x * 1e-300),
+        q025: Some(-x),
+        q25: None,
+        q75: Some(x * 1e300),
+        q975: Some(x + 0.1),
+    };
+    let distance =
+        |x| Distance { mu_mean: Some(x), tau_median: Some(x / 7.0), mu_sd: None, tau_sd: None, log_evidence: None };
+    let row = FitRow {
+        mu: summary(0.1),
+        tau: summary(0.7),
+        predictive: summary(1.3),
+        mu_tau_correlation: Some(-0.25),
+        log_evidence: Some(-1234.5),
+        laplace: Some(distance(0.01)),
+        variational: Some(distance(0.02)),
+        ..fit_row(Treatment::Correlated, 0.0, 0.0)
+    };
+    refit.write(&state, &[row], None).await.unwrap();
+    refit.commit().await.unwrap();
+    let found = database.numbers(
+        "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,
+                predictive_median, predictive_q975, mu_tau_correlation, log_evidence, laplace_mu_distance,
+                laplace_tau_distance, variational_mu_distance, variational_tau_distance, log_tau_sd
+         from current_population_fits",
+    );
+    let (x, third) = (0.1, 0.1 / 3.0);
+    let expected = [x, third, x * 1e-300, -x, f64::NAN, x * 1e300, x + 0.1, 0.7, 0.7 + 0.1, 1.3, 1.3 / 3.0, 1.3 + 0.1]
+        .into_iter()
+        .chain([-0.25, -1234.5, 0.01, 0.01 / 7.0, 0.02, 0.02 / 7.0, 0.5]);
+    let expected: Vec<Option<f64>> = expected.map(|x| (!x.is_nan()).then_some(x)).collect();
+    assert_eq!(found.await, [expected]);
+    let offsets = database.texts("select cast(input_offsets as text) from current_population_fits").await;
+    assert_eq!(offsets[0].as_deref().map(|json| json.replace(' ', "")).unwrap(), r#"{"experiments/0":2}"#);
+}
+
+async fn an_ingest_computes_with_the_published_fit<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    assert_eq!(written(database).await, [(0, None), (0, None)]);
+    refit(&store, "m", 2.0, 0.5, true).await;
+    let fit_id = begin(&store, "a").await.unwrap().fit.fit_id;
+    refit(&store, "m", 9.0, 0.5, false).await;
+    worker.ingest(vec![record(0, 1, &event("exp-9", 1, "m", &[2.0]))]).await;
+    let [.., (found, Some(mean))] = written(database).await[..] else { panic!("the new row is fitted") };
+    assert_eq!(found, fit_id);
+    assert!((mean - 2.0).abs() < 1e-12, "{mean}: at mu of the published fit it stays where it is");
+}
+
+async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) {
+    let store = database.store().await;
+    assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
+    assert!(begin(&store, "a").await.is_none());
+    assert!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn postgres_gives_a_population_to_one_refit_at_a_time() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let held = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
+    held.commit().await.unwrap();
+    assert!(store.begin_refit(&population("m")).await.unwrap().is_some());
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn sqlite_reads_while_a_batch_is_under_way_and_makes_the_next_writer_wait() {
+    let database = SqliteDatabase::create().await.unwrap();
+    let store = database.store().await;
+    let worker = filled(&store, 2).await;
+    let (open, ..) = worker.write(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0]))]).await.unwrap();
+    let during = store.population_state(&population("m")).await.unwrap();
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { refit(&store, "m", 1.0, 0.5, true).await }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(!waiting.is_finished());
+    open.commit().await.unwrap();
+    let after = waiting.await.unwrap();
+    assert_eq!((during.counters.experiments, after.counters.experiments), (2, 3));
+}
