@@ -16,7 +16,6 @@ use family::Families;
 pub use family::Family;
 
 use crate::event::Reason;
-use crate::ledger::Outcome;
 use crate::model::diagnostics::Verdict;
 use crate::population::PopulationName;
 use crate::worker::fold::FoldCounts;
@@ -196,10 +195,9 @@ impl Metrics {
         for reason in Reason::ALL {
             inner.rejected_events.with_label_values(&[reason.as_str()]);
         }
-        for outcome in ["accepted", "pending", "duplicate", "stale", "refused"] {
-            inner.results.with_label_values(&[outcome]);
-        }
-        Metrics(Arc::new(inner))
+        let metrics = Metrics(Arc::new(inner));
+        metrics.count_batch(&FoldCounts::default(), &[]);
+        metrics
     }
 
     /// Every family, whether it has series yet or not.
@@ -233,36 +231,6 @@ impl Metrics {
         for reason in rejected {
             self.0.rejected_events.with_label_values(&[reason.as_str()]).inc();
         }
-    }
-
-    /// Records were committed.
-    pub fn count_records(&self, records: u64) {
-        self.0.records.inc_by(records);
-    }
-
-    /// What became of a result of an event was committed; a refusal counts under its reason as well.
-    pub fn count_result(&self, outcome: &Outcome) {
-        let label = match outcome {
-            Outcome::Accepted => "accepted",
-            Outcome::Pending(_) => "pending",
-            Outcome::Duplicate => "duplicate",
-            Outcome::Stale => "stale",
-            Outcome::Refused(refusal) => {
-                self.count_rejected(refusal.reason);
-                "refused"
-            }
-        };
-        self.0.results.with_label_values(&[label]).inc();
-    }
-
-    /// A message was refused whole.
-    pub fn count_rejected(&self, reason: Reason) {
-        self.0.rejected_events.with_label_values(&[reason.as_str()]).inc();
-    }
-
-    /// A whole experiment was retracted.
-    pub fn count_tombstone(&self) {
-        self.0.tombstones.inc();
     }
 
     /// How many partitions the topic has.

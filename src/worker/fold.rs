@@ -34,6 +34,7 @@ pub struct FoldCounts {
     pub pending: u64,
     pub duplicate: u64,
     pub stale: u64,
+    /// Results; a message that is refused whole has none.
     pub refused: u64,
 }
 
@@ -97,7 +98,7 @@ pub fn fold(
                 (Some(experiment_id), working.apply(event, &mut counts))
             }
         };
-        counts.refused += refusals.len() as u64;
+        counts.refused += refusals.iter().filter(|(result_index, _)| result_index.is_some()).count() as u64;
         changes.rejected.extend(refusals.into_iter().map(|(result_index, refusal)| RejectedRow {
             partition_id,
             offset: record.offset,

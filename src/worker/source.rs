@@ -31,6 +31,8 @@ pub struct Topic {
     /// The id that the broker gave the topic when it was made, empty where there is none: a topic that is deleted and
     /// made again has another one.
     pub id: String,
+    /// How many partitions it has now; a file has one.
+    pub partitions: usize,
 }
 
 /// The offset of the next record to read, never of the last one read.

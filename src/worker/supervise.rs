@@ -22,6 +22,7 @@ use crate::config::{Config, SourceConfig};
 use crate::model::sketch::ARITHMETIC_VERSION;
 use crate::store::{Settings, Store, StoreError};
 use crate::telemetry::Telemetry;
+use crate::telemetry::metrics::Metrics;
 
 /// Batches that may wait for the store: one is being committed while the next is being read.
 const WAITING_BATCHES: usize = 2;
@@ -72,7 +73,7 @@ pub async fn run<S: Store>(
     let grouping = Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed };
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
-    let claim = claimer(store.clone(), owner);
+    let claim = claimer(store.clone(), owner, telemetry.metrics.clone());
     let limits = BatchLimits {
         records: config.ingest.batch_records.get(),
         bytes: config.ingest.batch_bytes.get(),
@@ -136,9 +137,11 @@ async fn finish<S: Store>(
 fn claimer<S: Store>(
     store: S,
     owner: String,
+    metrics: Metrics,
 ) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static {
     let runtime = Handle::current();
     move |topic, partitions| {
+        metrics.set_topic_partitions(topic.partitions);
         runtime.block_on(async {
             for _ in 1..CLAIM_TRIES {
                 match store.claim(topic, partitions, &owner).await {

@@ -139,10 +139,7 @@ fn fit(population: &Population, treatment: Treatment) -> Option<Fit> {
 }
 
 /// Everything that a finished database must say of the history.
-pub async fn check<D: TestDatabase>(database: &D, truth: &Truth)
-where
-    D: Tables,
-{
+pub async fn check(database: &(impl TestDatabase + Tables), truth: &Truth) {
     truth.check_sketches(&database.store().await).await;
     truth.check_fits(&database.fits().await);
     truth.check_estimates(database.estimates().await);

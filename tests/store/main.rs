@@ -40,7 +40,12 @@ macro_rules! promises {
 use promises;
 
 fn topic() -> Topic {
-    Topic { cluster_id: "cluster".to_owned(), name: "experiments".to_owned(), id: "made-once".to_owned() }
+    Topic {
+        cluster_id: "cluster".to_owned(),
+        name: "experiments".to_owned(),
+        id: "made-once".to_owned(),
+        partitions: 6,
+    }
 }
 
 /// A record of a message; an experiment's messages have its id for a key.
@@ -117,9 +122,9 @@ impl<S: Store> Worker<S> {
     /// Begins a batch, folds it and writes it, but does not commit it.
     async fn write(&self, records: Vec<Record>) -> Result<(S::Ingest, Changes, FoldCounts), StoreError> {
         let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
-        let stored = ingest.experiments(&named_experiments(&records)).await?;
-        let partition_id = |partition: i32| self.claims[&partition].partition_id;
-        let (changes, counts) = fold(records, stored, &Grouping::default(), partition_id).expect("sound blocks");
+        let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
+        let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
+        let (changes, counts) = fold(&records, stored, &Grouping::default(), is_ours).expect("sound blocks");
         ingest.write_changes(&changes).await?;
         let populations: BTreeSet<PopulationName> =
             changes.changed.iter().map(|block| block.population.clone()).collect();

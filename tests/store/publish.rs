@@ -3,7 +3,7 @@
 use shrinkd::model::diagnostics::calibration::Calibration;
 use shrinkd::model::diagnostics::{Measure, Verdict};
 use shrinkd::row::{BlockToPublish, ChangedBlock, EstimateRow, PassDiagnostics, PublishedFit};
-use shrinkd::store::{Pass, Store};
+use shrinkd::store::{DuePass, Pass, Store};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
@@ -96,6 +96,10 @@ async fn a_row_of_the_same_or_a_newer_fit_is_left_alone<D: Database>(database: &
     assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
 }
 
+fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
+    DuePass { population: population(metric), is_diagnosis_due }
+}
+
 async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
@@ -106,7 +110,7 @@ async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database
     assert!(begin(&store, "a").await.is_some(), "its owner may begin again");
 
     database.execute("update populations set pass_touched_at = '2020-01-01T00:00:00.000000Z'").await;
-    assert_eq!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap(), [population("m")]);
+    assert_eq!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap(), [due("m", true)]);
     let second = begin(&store, "b").await.expect("an abandoned pass can be taken");
     assert_eq!(publish(&store, &first, async || ()).await, None);
     store.end_pass(&first, None).await.unwrap();
@@ -185,7 +189,7 @@ async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(databas
     refit(&store, "m", 1.0, 0.5, false).await;
     assert!(store.due_passes(future).await.unwrap().is_empty(), "nothing was published");
     refit(&store, "m", 1.0, 0.5, true).await;
-    assert_eq!(store.due_passes(past).await.unwrap(), [population("m")]);
+    assert_eq!(store.due_passes(past).await.unwrap(), [due("m", true)]);
 
     let pass = begin(&store, "a").await.unwrap();
     store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
@@ -193,7 +197,7 @@ async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(databas
 
     worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
     refit(&store, "m", 1.0, 0.5, false).await;
-    assert_eq!(store.due_passes(future).await.unwrap(), [population("m")]);
+    assert_eq!(store.due_passes(future).await.unwrap(), [due("m", true)]);
     assert!(store.due_passes(past).await.unwrap().is_empty(), "the diagnostics are young");
     assert!(!begin(&store, "a").await.unwrap().is_publish);
 }
@@ -209,7 +213,7 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     refit(&store, "m", 3.0, 0.5, true).await;
     let current = store.current_populations().await.unwrap().remove(0);
     assert_eq!((current.design_effect, current.verdict_value), (Some(1.5), Some(1.22)));
-    assert_eq!(current.verdict.as_deref(), Some(Verdict::Material.as_str()));
+    assert_eq!(current.verdict, Some(Verdict::Material));
     assert_eq!(current.verdict_rests_on.as_deref(), Some(Measure::SeRatio.as_str()));
     let (diagnosed_at, fitted_at) = (current.diagnosed_at.unwrap(), current.fitted_at.unwrap());
     assert!(diagnosed_at <= before && (fitted_at - OffsetDateTime::now_utc()).abs() < Duration::MINUTE);

@@ -3,7 +3,7 @@
 use shrinkd::model::fit::{Distance, Treatment};
 use shrinkd::model::posterior::{Node, Summary};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Judged};
-use shrinkd::store::{Ingest, Pass, Refit, RefitState, Store};
+use shrinkd::store::{Ingest, Pass, Publication, Refit, RefitState, Store};
 use time::OffsetDateTime;
 
 use super::{Worker, event, population, promises, record};
@@ -11,11 +11,23 @@ use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 
 promises! {
     news_is_what_no_refit_has_seen,
+    a_postponed_publish_leaves_the_news,
     a_refit_that_is_not_committed_has_not_been,
     only_published_fits_enter_the_history,
     what_a_fit_says_comes_back_as_it_was,
     an_ingest_computes_with_the_published_fit,
     a_population_that_is_not_there_has_no_refit,
+}
+
+async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let mut refit = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
+    let state = refit.state().await.unwrap();
+    let rows = [fit_row(Treatment::Correlated, 1.0, 0.5)];
+    refit.write(&state, &rows, &Publication::Postponed).await.unwrap();
+    refit.commit().await.unwrap();
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
 }
 
 /// A fit at one point.
@@ -54,8 +66,11 @@ pub async fn refit<S: Store>(store: &S, metric: &str, mu: f64, tau: f64, is_publ
     let mut refit = store.begin_refit(&population(metric)).await.unwrap().expect("the population is free");
     let state = refit.state().await.unwrap();
     let rows = [fit_row(Treatment::Correlated, mu, tau), fit_row(Treatment::Independent, mu + 1.0, tau)];
-    let diagnostics = Some(diagnostics());
-    refit.write(&state, &rows, is_published.then_some(&diagnostics)).await.unwrap();
+    let publication = match is_published {
+        true => Publication::Due(Some(diagnostics())),
+        false => Publication::NotDue,
+    };
+    refit.write(&state, &rows, &publication).await.unwrap();
     refit.commit().await.unwrap();
     state
 }
@@ -101,7 +116,10 @@ async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     filled(&store, 2).await;
     let mut given_up = store.begin_refit(&population("m")).await.unwrap().unwrap();
     let state = given_up.state().await.unwrap();
-    given_up.write(&state, &[fit_row(Treatment::Correlated, 1.0, 1.0)], Some(&Some(diagnostics()))).await.unwrap();
+    given_up
+        .write(&state, &[fit_row(Treatment::Correlated, 1.0, 1.0)], &Publication::Due(Some(diagnostics())))
+        .await
+        .unwrap();
     drop(given_up);
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     assert!(begin(&store, "a").await.is_none());
@@ -157,7 +175,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         variational: Some(distance(0.02)),
         ..fit_row(Treatment::Correlated, 0.0, 0.0)
     };
-    refit.write(&state, &[row], None).await.unwrap();
+    refit.write(&state, &[row], &Publication::NotDue).await.unwrap();
     refit.commit().await.unwrap();
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,

@@ -161,7 +161,7 @@ fn topic(path: &Path) -> io::Result<Topic> {
     } else {
         path.canonicalize()?.display().to_string()
     };
-    Ok(Topic { cluster_id: "file".to_owned(), name, id: String::new() })
+    Ok(Topic { cluster_id: "file".to_owned(), name, id: String::new(), partitions: 1 })
 }
 
 /// A position as an offset: files of more than 2^63 bytes there are none.

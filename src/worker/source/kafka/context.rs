@@ -270,5 +270,6 @@ fn ask(consumer: &BaseConsumer<Context>, name: &str, timeout: Duration) -> Resul
     // The one that has just answered.
     let broker = metadata.orig_broker_id();
     let id = native::topic_id(client.native_client(), broker, name, timeout)?;
-    Ok(Topic { cluster_id, name: name.to_owned(), id })
+    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
+    Ok(Topic { cluster_id, name: name.to_owned(), id, partitions })
 }
