@@ -1,7 +1,8 @@
 //! SQLite: the embedded store, one file and no server. One process owns the file; what others do meanwhile is read.
 //!
 //! There is one connection that writes, and its transactions take the write lock as they begin (`begin immediate`): they
-//! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them.
+//! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them. Whoever
+//! has such a transaction open must end it before asking for the next one, which waits for it.
 
 mod estimates;
 mod fits;

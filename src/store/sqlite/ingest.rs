@@ -57,6 +57,7 @@ impl SqliteIngest {
     }
 
     async fn write_experiments(&mut self, rows: &[ExperimentRow]) -> Result<(), StoreError> {
+        // Nobody else writes meanwhile: a row that was new when it was read still is.
         let head = "insert or replace into experiments
                         (experiment_id, revision, decision, labels, completed_at, retractions) ";
         let bind = |columns: &mut Columns<'_>, row: &ExperimentRow| {
