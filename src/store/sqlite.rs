@@ -1,13 +1,15 @@
 //! SQLite: the embedded store, one file and no server. One process owns the file; what others do meanwhile is read.
 //!
 //! There is one connection that writes, and its transactions take the write lock as they begin (`begin immediate`): they
-//! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them.
+//! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them. Whoever
+//! has such a transaction open must end it before asking for the next one, which waits for it.
 
 mod estimates;
 mod fits;
 mod ingest;
 mod publish;
 mod refit;
+mod rows;
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,6 +29,12 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// How long a call may wait for a connection, or for another process that has the file locked.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Memory for the pages that a batch changes: those that do not fit are written more than once.
+const CACHE_KIB: u32 = 32 * 1024;
+
+/// Pages (of 4 KiB) of the write-ahead log after which its contents move to the file, and reach the disk.
+const LOG_PAGES: u32 = 8192;
+
 /// Connections that only read: for the passes and for whoever looks on.
 const READERS: u32 = 4;
 
@@ -41,7 +49,7 @@ impl SqliteStore {
     /// Opens a database file, and checks that it has this build's schema and was filled with the same settings. A file that
     /// is missing or empty becomes a new database.
     ///
-    /// Commits are kept in a write-ahead log that reaches the disk every thousand pages (`synchronous = normal`). When the
+    /// Commits are kept in a write-ahead log that reaches the disk every few thousand pages (`synchronous = normal`). When the
     /// process dies nothing is lost. A power cut may take back the last commits, but never a part of one: offsets go back
     /// with the effects that they cover, and the records are read again.
     ///
@@ -234,6 +242,10 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Normal)
+        // What a statement may have to take back goes to memory instead of a file: it is a page of rows at most.
+        .pragma("temp_store", "memory")
+        .pragma("cache_size", format!("-{CACHE_KIB}"))
+        .pragma("wal_autocheckpoint", LOG_PAGES.to_string())
         .busy_timeout(PATIENCE)
 }
 

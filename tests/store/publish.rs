@@ -65,6 +65,8 @@ async fn a_block_that_changed_since_it_was_read_is_left_alone<D: Database>(datab
     let pass = begin(&store, "a").await.unwrap();
     let written = publish(&store, &pass, async || {
         worker.ingest(vec![record(0, 3, &event("exp-1", 2, "m", &[7.0, 8.0]))]).await;
+        // Its fit alone would let it be rewritten.
+        database.execute("update effect_estimates set fit_id = 0 where experiment_id = 'exp-1'").await;
     });
     assert_eq!(written.await, Some(4));
     let raw =

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::rows::{self, Columns};
 use super::{Transaction, classify, estimates, fits, json_array, now, timestamp};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
@@ -56,22 +57,20 @@ impl SqliteIngest {
     }
 
     async fn write_experiments(&mut self, rows: &[ExperimentRow]) -> Result<(), StoreError> {
-        for row in rows {
-            sqlx::query(
-                "insert or replace into experiments (experiment_id, revision, decision, labels, completed_at, retractions)
-                 values ($1, $2, $3, $4, $5, $6)",
-            )
-            .bind(&row.experiment_id)
-            .bind(row.latest.revision as i64)
-            .bind(&row.latest.decision)
-            .bind(decode::labels_to_json(&row.latest.labels))
-            .bind(timestamp(row.latest.completed_at))
-            .bind(&row.retractions)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(|error| classify("cannot write experiments", error))?;
-        }
-        Ok(())
+        // Nobody else writes meanwhile: a row that was new when it was read still is.
+        let head = "insert or replace into experiments
+                        (experiment_id, revision, decision, labels, completed_at, retractions) ";
+        let bind = |columns: &mut Columns<'_>, row: &ExperimentRow| {
+            columns
+                .push_bind(&row.experiment_id)
+                .push_bind(row.latest.revision as i64)
+                .push_bind(&row.latest.decision)
+                .push_bind(decode::labels_to_json(&row.latest.labels))
+                .push_bind(timestamp(row.latest.completed_at))
+                .push_bind(&row.retractions);
+        };
+        let written = rows::write(&mut self.transaction, head, rows, bind, "").await;
+        written.map(drop).map_err(|error| classify("cannot write experiments", error))
     }
 
     async fn forget_experiments(&mut self, experiment_ids: &[String]) -> Result<(), StoreError> {
@@ -86,35 +85,32 @@ impl SqliteIngest {
     }
 
     async fn write_blocks(&mut self, rows: &[BlockRow]) -> Result<u64, StoreError> {
-        for BlockRow { experiment_id, block, pending } in rows {
-            sqlx::query(
-                "insert into blocks (experiment_id, metric, segment, scale, population_id, revision, statistics, block,
-                                     components, pending_reason, pending_detail, commit_id, partition_id)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-                 on conflict (experiment_id, metric, segment, scale) do update
-                 set population_id = excluded.population_id, revision = excluded.revision,
-                     statistics = excluded.statistics, block = excluded.block, components = excluded.components,
-                     pending_reason = excluded.pending_reason, pending_detail = excluded.pending_detail,
-                     commit_id = excluded.commit_id, partition_id = excluded.partition_id",
-            )
-            .bind(experiment_id)
-            .bind(&block.key.metric)
-            .bind(&block.key.segment)
-            .bind(block.key.scale.as_str())
-            .bind(block.population.to_string())
-            .bind(block.revision as i64)
-            .bind(&block.statistics)
-            .bind(&block.block)
-            .bind(&block.components)
-            .bind(pending.as_ref().map(|refusal| refusal.reason.as_str()))
-            .bind(pending.as_ref().map(|refusal| refusal.detail.as_str()))
-            .bind(self.commit_id)
-            .bind(self.partition_id)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(|error| classify("cannot write blocks", error))?;
-        }
-        Ok(rows.len() as u64)
+        let head = "insert into blocks (experiment_id, metric, segment, scale, population_id, revision, statistics,
+                                        block, components, pending_reason, pending_detail, commit_id, partition_id) ";
+        let bind = |columns: &mut Columns<'_>, BlockRow { experiment_id, block, pending }: &BlockRow| {
+            columns
+                .push_bind(experiment_id)
+                .push_bind(&block.key.metric)
+                .push_bind(&block.key.segment)
+                .push_bind(block.key.scale.as_str())
+                .push_bind(block.population.to_string())
+                .push_bind(block.revision as i64)
+                .push_bind(&block.statistics)
+                .push_bind(&block.block)
+                .push_bind(&block.components)
+                .push_bind(pending.as_ref().map(|refusal| refusal.reason.as_str()))
+                .push_bind(pending.as_ref().map(|refusal| refusal.detail.as_str()))
+                .push_bind(self.commit_id)
+                .push_bind(self.partition_id);
+        };
+        let tail = "
+            on conflict (experiment_id, metric, segment, scale) do update
+            set population_id = excluded.population_id, revision = excluded.revision, statistics = excluded.statistics,
+                block = excluded.block, components = excluded.components, pending_reason = excluded.pending_reason,
+                pending_detail = excluded.pending_detail, commit_id = excluded.commit_id,
+                partition_id = excluded.partition_id";
+        let written = rows::write(&mut self.transaction, head, rows, bind, tail).await;
+        written.map_err(|error| classify("cannot write blocks", error))
     }
 
     async fn withdraw_blocks(&mut self, blocks: &[(String, ResultKey)]) -> Result<(), StoreError> {
@@ -134,46 +130,41 @@ impl SqliteIngest {
     /// Adds to the cells what the batch changed.
     async fn write_cells(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<u64, StoreError> {
         let failed = |error| classify("cannot write cells", error);
-        let mut written = 0;
+        let mut cells: BTreeMap<(String, Treatment, i16), Cell> = BTreeMap::new();
         for (population, change) in changes {
-            let population_id = population.to_string();
-            let mut cells: BTreeMap<(Treatment, i16), Cell> = BTreeMap::new();
             for treatment in Treatment::ALL {
                 let own = change.sketches.of(treatment).cells();
-                cells.extend(own.map(|(octave, cell)| ((treatment, octave), *cell)));
-            }
-            let stored: Vec<(String, i16, Vec<u8>)> = sqlx::query_as(
-                "select treatment, octave, moments from sketch_cells where population_id = $1 and partition_id = $2",
-            )
-            .bind(&population_id)
-            .bind(self.partition_id)
-            .fetch_all(&mut *self.transaction)
-            .await
-            .map_err(failed)?;
-            for (treatment, octave, moments) in stored {
-                if let Some(change) = cells.get_mut(&(decode::treatment(&treatment)?, octave)) {
-                    decode::add_cell(change, &moments)?;
-                }
-            }
-            for ((treatment, octave), cell) in &cells {
-                sqlx::query(
-                    "insert into sketch_cells (partition_id, population_id, treatment, octave, moments)
-                     values ($1, $2, $3, $4, $5)
-                     on conflict (population_id, partition_id, treatment, octave) do update
-                     set moments = excluded.moments",
-                )
-                .bind(self.partition_id)
-                .bind(&population_id)
-                .bind(treatment.as_str())
-                .bind(octave)
-                .bind(cell_to_bytes(cell))
-                .execute(&mut *self.transaction)
-                .await
-                .map_err(failed)?;
-                written += 1;
+                cells.extend(own.map(|(octave, cell)| ((population.to_string(), treatment, octave), *cell)));
             }
         }
-        Ok(written)
+        let stored: Vec<(String, String, i16, Vec<u8>)> = sqlx::query_as(
+            "select population_id, treatment, octave, moments from sketch_cells
+             where population_id in (select value from json_each($1)) and partition_id = $2",
+        )
+        .bind(json_array(changes.keys().map(PopulationName::to_string)))
+        .bind(self.partition_id)
+        .fetch_all(&mut *self.transaction)
+        .await
+        .map_err(failed)?;
+        for (population_id, treatment, octave, moments) in stored {
+            if let Some(change) = cells.get_mut(&(population_id, decode::treatment(&treatment)?, octave)) {
+                decode::add_cell(change, &moments)?;
+            }
+        }
+        let cells: Vec<(&(String, Treatment, i16), &Cell)> = cells.iter().collect();
+        let head = "insert into sketch_cells (partition_id, population_id, treatment, octave, moments) ";
+        let bind = |columns: &mut Columns<'_>, (key, cell): &(&(String, Treatment, i16), &Cell)| {
+            let (population_id, treatment, octave) = key;
+            columns
+                .push_bind(self.partition_id)
+                .push_bind(population_id)
+                .push_bind(treatment.as_str())
+                .push_bind(octave)
+                .push_bind(cell_to_bytes(cell));
+        };
+        let tail = "
+            on conflict (population_id, partition_id, treatment, octave) do update set moments = excluded.moments";
+        rows::write(&mut self.transaction, head, &cells, bind, tail).await.map_err(failed)
     }
 
     async fn write_counters(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<(), StoreError> {

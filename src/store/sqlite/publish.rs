@@ -116,7 +116,7 @@ pub(super) async fn write_estimates(
     if is_ours.rows_affected() == 0 {
         return Ok(None);
     }
-    let written = estimates::rewrite(&mut transaction, pass, rows, commits).await?;
+    let written = estimates::rewrite(&mut transaction, rows, commits).await?;
     transaction.commit().await.map_err(failed)?;
     Ok(Some(written))
 }
