@@ -1,11 +1,11 @@
-# What there is to do in this repository. Everything needs the Rust toolchain and nothing else, but for `deny`: it installs
-# its own tool (some 4 CPU minutes) and fetches the advisories, so that it stands apart from `check`.
+# What there is to do in this repository. Everything needs the Rust toolchain with a C compiler, and nothing else, but for
+# `deny`: it installs its own tool (some 4 CPU minutes) and fetches the advisories, so that it stands apart from `check`.
 
 CARGO ?= cargo
 SHRINKD := $(or $(CARGO_TARGET_DIR),target)/release/shrinkd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench check lint doc deny approximations
+.PHONY: help demo test bench bench-pipeline check lint doc deny approximations
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,8 +17,11 @@ demo: ## See it work: what correlation does to estimates, then a fit of generate
 	@printf '\n=== A fit: 50 experiments, one of which has a hundred variants and one control ===\n\n'
 	$(SHRINKD) simulate --scenario many-variants | $(SHRINKD) fit
 
-test: lint ## Formatting, lints and every test, the examples in the documentation included
-	$(CARGO) test --locked
+test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
+	scripts/services run -- $(CARGO) test --locked
+
+bench-pipeline: ## Measure the worker on real servers, as ratios within one run: make bench-pipeline PART=throughput
+	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PART)
 
 bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
 	$(CARGO) bench --locked --bench speed
