@@ -3,13 +3,16 @@
 //! The doc comments of the arguments are what `--help` prints.
 
 pub mod check;
+pub mod demo;
 pub mod fit;
 pub mod migrate;
+mod plot;
 pub mod run;
 pub mod schema;
 pub mod simulate;
 pub mod study;
 mod text;
+mod treatment;
 mod verdict;
 
 use std::env;
@@ -23,6 +26,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::BindError;
 use crate::store::StoreError;
 use crate::study::StudyError;
+use crate::worker::WorkerError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
 #[derive(Debug, Parser)]
@@ -42,6 +46,7 @@ Exit codes:
 enum Command {
     Run(run::Args),
     Migrate(migrate::Args),
+    Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
     Study(study::Args),
@@ -72,6 +77,8 @@ pub enum CliError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Http(#[from] BindError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
 }
 
 /// Which configuration a command goes by.
@@ -112,6 +119,7 @@ impl Cli {
         let result = match self.command {
             Command::Run(args) => run::run(&args),
             Command::Migrate(args) => migrate::run(&args),
+            Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
@@ -134,7 +142,8 @@ impl CliError {
             | CliError::Kafka(_)
             | CliError::Internal(_)
             | CliError::Study(_)
-            | CliError::Http(_) => ExitCode::from(1),
+            | CliError::Http(_)
+            | CliError::Worker(_) => ExitCode::from(1),
             CliError::Store(error) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),

@@ -252,10 +252,31 @@ pub struct CurrentPopulation {
     pub design_effect: Option<f64>,
     pub verdict: Option<crate::model::diagnostics::Verdict>,
     /// The measure that the verdict rests on.
-    pub verdict_rests_on: Option<String>,
+    pub verdict_rests_on: Option<crate::model::diagnostics::Measure>,
     pub verdict_value: Option<f64>,
     pub fitted_at: Option<OffsetDateTime>,
     pub diagnosed_at: Option<OffsetDateTime>,
+}
+
+/// mu and tau of a population under one treatment, as the latest cells have them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CurrentFit {
+    pub treatment: crate::model::fit::Treatment,
+    pub effects: i64,
+    pub mu: Summary,
+    pub tau: Summary,
+}
+
+/// An effect that has a shrunken estimate, as it is published. All in the unit of the effect.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PublishedEffect {
+    pub experiment_id: String,
+    pub variant: String,
+    pub raw_estimate: f64,
+    pub raw_se: f64,
+    pub posterior_mean: f64,
+    pub posterior_sd: f64,
+    pub ci95: (f64, f64),
 }
 
 impl FitStatus {

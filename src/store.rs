@@ -25,8 +25,8 @@ use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{
-    BlockToPublish, CellDiagnostics, Changes, Counters, CurrentPopulation, EstimateRow, FitRow, Judged,
-    PassDiagnostics, PublishedFit, StoredExperiment,
+    BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Judged,
+    PassDiagnostics, PublishedEffect, PublishedFit, StoredExperiment,
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
@@ -289,6 +289,18 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Every population as it stands: for metrics, the status page and the demo.
     fn current_populations(&self) -> impl Future<Output = Result<Vec<CurrentPopulation>, StoreError>> + Send;
+
+    /// The latest fits of a population, in the order of [`Treatment::ALL`](crate::model::fit::Treatment::ALL).
+    fn current_fits(
+        &self,
+        population: &PopulationName,
+    ) -> impl Future<Output = Result<Vec<CurrentFit>, StoreError>> + Send;
+
+    /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
+    fn published_effects(
+        &self,
+        population: &PopulationName,
+    ) -> impl Future<Output = Result<Vec<PublishedEffect>, StoreError>> + Send;
 
     /// Whether the store answers.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -5,7 +5,6 @@ mod estimates;
 mod findings;
 mod input;
 mod json;
-mod plot;
 mod report;
 mod table;
 

@@ -160,17 +160,24 @@ impl Args {
         if let Some((flag, _)) = truths.iter().find(|(_, value)| value.is_some()) {
             return Err(CliError::Usage(format!("{flag} does not go with portfolio: each of its metrics has its own")));
         }
-        Ok(Portfolio { experiments: self.experiments.unwrap_or(300), max_variants: self.variants.unwrap_or(6) })
+        let own = Portfolio::default();
+        Ok(Portfolio {
+            experiments: self.experiments.unwrap_or(own.experiments),
+            max_variants: self.variants.unwrap_or(own.max_variants),
+        })
     }
 }
 
 fn write(args: &Args) -> Result<(), CliError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
-    args.each_message(|message| {
-        serde_json::to_writer(&mut out, &message).map_err(io::Error::from)?;
-        Ok(out.write_all(b"\n")?)
-    })?;
+    args.each_message(|message| Ok(write_line(&mut out, &message)?))?;
     Ok(out.flush()?)
+}
+
+/// Writes a message as a line of NDJSON.
+pub(super) fn write_line(out: &mut impl Write, message: &Message) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, message)?;
+    out.write_all(b"\n")
 }
 
 fn send_messages(mut producer: Producer<'_>, args: &Args) -> Result<(), CliError> {
@@ -228,7 +235,7 @@ fn say_sent(sent: u64, keyless: u64) -> Result<(), CliError> {
     Ok(())
 }
 
-fn count(most: u64) -> RangedU64ValueParser<usize> {
+pub(super) fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
 }
 

@@ -58,6 +58,15 @@ impl<W: Write> Page<W> {
         writeln!(self.out, "{}", format!("{margin}{line}").trim_end())
     }
 
+    /// Writes a line as it is, however long: what is to be copied.
+    pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
+        writeln!(self.out, "{line}")
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     /// Writes aligned columns.
     pub(super) fn columns(&mut self, columns: &Columns) -> io::Result<()> {
         columns.lines(self.width).try_for_each(|line| writeln!(self.out, "{line}"))

@@ -305,6 +305,8 @@ impl Thresholds {
 }
 
 impl Measure {
+    pub const ALL: [Measure; 4] = [Measure::SeRatio, Measure::MuShift, Measure::LogTauShift, Measure::SignFlipShare];
+
     /// The measure's name in tables, metrics and reports.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -25,6 +25,12 @@ pub struct Portfolio {
     pub max_variants: usize,
 }
 
+impl Default for Portfolio {
+    fn default() -> Portfolio {
+        Portfolio { experiments: 300, max_variants: 6 }
+    }
+}
+
 /// What happens to an experiment's results after, or before, they are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {

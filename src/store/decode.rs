@@ -8,12 +8,15 @@ use super::{DuePass, StoreError};
 use crate::event::{ResultKey, Scale};
 use crate::ledger::Latest;
 use crate::ledger::stored::unpack;
-use crate::model::diagnostics::Verdict;
+use crate::model::diagnostics::{Measure, Verdict};
 use crate::model::fit::Treatment;
-use crate::model::posterior::Node;
+use crate::model::posterior::{Node, Summary};
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::population::PopulationName;
-use crate::row::{BlockToPublish, CurrentPopulation, FitStatus, Judged, PublishedFit, StoredBlock, StoredExperiment};
+use crate::row::{
+    BlockToPublish, CurrentFit, CurrentPopulation, FitStatus, Judged, PublishedEffect, PublishedFit, StoredBlock,
+    StoredExperiment,
+};
 
 fn damaged(what: &'static str, detail: impl ToString) -> StoreError {
     StoreError::Damaged { what, detail: detail.to_string() }
@@ -40,6 +43,11 @@ fn status(name: &str) -> Result<FitStatus, StoreError> {
 fn verdict(name: &str) -> Result<Verdict, StoreError> {
     let verdict = Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
     verdict.ok_or_else(|| damaged("verdict", format!("`{name}` is none")))
+}
+
+fn measure(name: &str) -> Result<Measure, StoreError> {
+    let measure = Measure::ALL.into_iter().find(|measure| measure.as_str() == name);
+    measure.ok_or_else(|| damaged("verdict_rests_on", format!("`{name}` is none")))
 }
 
 fn nodes(bytes: &[u8]) -> Result<Vec<Node>, StoreError> {
@@ -170,7 +178,7 @@ pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<Cu
         tau,
         design_effect,
         verdict: verdict.as_deref().map(self::verdict).transpose()?,
-        verdict_rests_on: rests_on,
+        verdict_rests_on: rests_on.as_deref().map(measure).transpose()?,
         verdict_value: value,
         fitted_at: fitted,
         diagnosed_at: diagnosed,
@@ -180,4 +188,40 @@ pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<Cu
 /// Population, and whether its diagnosis is due.
 pub(super) fn due_pass((name, is_diagnosis_due): (String, bool)) -> Result<DuePass, StoreError> {
     Ok(DuePass { population: population(&name)?, is_diagnosis_due })
+}
+
+/// Treatment, effects, then of mu and of tau: mean, median, sd, 2.5, 25, 75 and 97.5% quantiles.
+pub(super) type CurrentFitColumns = (
+    String,
+    i64,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+);
+
+pub(super) fn current_fit(columns: CurrentFitColumns) -> Result<CurrentFit, StoreError> {
+    let (name, effects, m1, m2, m3, m4, m5, m6, m7, t1, t2, t3, t4, t5, t6, t7) = columns;
+    let summary =
+        |[mean, median, sd, q025, q25, q75, q975]: [Option<f64>; 7]| Summary { mean, median, sd, q025, q25, q75, q975 };
+    let (mu, tau) = (summary([m1, m2, m3, m4, m5, m6, m7]), summary([t1, t2, t3, t4, t5, t6, t7]));
+    Ok(CurrentFit { treatment: treatment(&name)?, effects, mu, tau })
+}
+
+/// Experiment, variant, raw estimate, its standard error, posterior mean, its sd, ends of the 95% interval.
+pub(super) type PublishedEffectColumns = (String, String, f64, f64, f64, f64, f64, f64);
+
+pub(super) fn published_effect(columns: PublishedEffectColumns) -> PublishedEffect {
+    let (experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, low, high) = columns;
+    PublishedEffect { experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95: (low, high) }
 }

@@ -15,7 +15,9 @@ use time::OffsetDateTime;
 
 use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
 use crate::population::PopulationName;
-use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
+use crate::row::{
+    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
+};
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
@@ -224,6 +226,14 @@ impl Store for PostgresStore {
 
     async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
         publish::current_populations(&self.pool).await
+    }
+
+    async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
+        publish::current_fits(&self.pool, population).await
+    }
+
+    async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
+        publish::published_effects(&self.pool, population).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

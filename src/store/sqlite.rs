@@ -21,7 +21,9 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
 use crate::population::PopulationName;
-use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
+use crate::row::{
+    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
+};
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -225,6 +227,14 @@ impl Store for SqliteStore {
 
     async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
         publish::current_populations(&self.readers).await
+    }
+
+    async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
+        publish::current_fits(&self.readers, population).await
+    }
+
+    async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
+        publish::published_effects(&self.readers, population).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -343,6 +343,32 @@ impl Metrics {
         state.populations.insert(name.clone(), summary);
     }
 
+    /// What became of all records and their results so far.
+    pub fn counts(&self) -> FoldCounts {
+        let results = |outcome| self.0.results.with_label_values(&[outcome]).get();
+        FoldCounts {
+            records: self.0.records.get(),
+            tombstones: self.0.tombstones.get(),
+            accepted: results("accepted"),
+            pending: results("pending"),
+            duplicate: results("duplicate"),
+            stale: results("stale"),
+            refused: results("refused"),
+        }
+    }
+
+    /// Messages and results that were refused, by reason, in the order of checking; reasons that none was refused for are
+    /// left out.
+    pub fn rejected(&self) -> Vec<(Reason, u64)> {
+        let rejected = |reason: Reason| (reason, self.0.rejected_events.with_label_values(&[reason.as_str()]).get());
+        Reason::ALL.iter().copied().map(rejected).filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Rows of a table that were written so far.
+    pub fn rows_written(&self, table: &str) -> u64 {
+        self.0.rows_written.with_label_values(&[table]).get()
+    }
+
     /// Owned partitions and their lag.
     pub fn partitions(&self) -> Vec<(i32, Lag)> {
         self.state().partitions.iter().map(|(&partition, &lag)| (partition, lag)).collect()

@@ -4,9 +4,10 @@ use std::io::{self, Write};
 
 use super::estimates::{EstimateRow, for_each_effect};
 use super::findings::findings;
-use super::plot;
 use super::report::{FittedPopulation, Report};
+use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
+use crate::cli::treatment::{centre, digits, label};
 use crate::model::fit::Treatment;
 use crate::model::population::{Analysis, Request};
 use crate::model::posterior::{Posterior, Summary};
@@ -73,7 +74,13 @@ fn population<W: Write>(
     }
     page.columns(&corrections(&rows, page.width()))?;
     page.blank()?;
-    plot::write(page, &rows, centre(&analysis.fit.posterior.mu), plot_rows)
+    let effects: Vec<Effect<'_>> = rows.iter().map(effect).collect();
+    plot::write(page, &effects, centre(&analysis.fit.posterior.mu), plot_rows)
+}
+
+fn effect<'a>(row: &EstimateRow<'a>) -> Effect<'a> {
+    let EstimateRow { experiment_id, variant, raw_estimate: raw, posterior_mean: shrunk, .. } = *row;
+    Effect { experiment_id, variant, raw, shrunk, ci95: (row.ci95_low, row.ci95_high) }
 }
 
 fn heading(fitted: &FittedPopulation, request: &Request) -> String {
@@ -89,14 +96,6 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
         Priors { mu, tau } => format!("; priors: mu {mu}, tau {tau}"),
     };
     format!("{status}; {experiments}, {effects}{priors}")
-}
-
-fn label(treatment: Treatment) -> &'static str {
-    match treatment {
-        Treatment::Correlated => "correlated",
-        Treatment::Independent => "independent",
-        Treatment::OnePerExperiment => "one per experiment",
-    }
 }
 
 /// mu and tau under the three treatments, and under the one asked for the next experiment's effect.
@@ -147,16 +146,6 @@ fn by_treatment(analysis: &Analysis) -> impl Iterator<Item = (Treatment, &'stati
 /// Median, sd, 2.5% and 97.5%.
 fn numbers(summary: &Summary, digits: Digits) -> [String; 4] {
     [digits.value(summary.median), digits.spread(summary.sd), digits.value(summary.q025), digits.value(summary.q975)]
-}
-
-fn centre(summary: &Summary) -> Option<f64> {
-    summary.median.or(summary.mean)
-}
-
-fn digits<'a>(summaries: impl Iterator<Item = &'a Summary> + Clone) -> Digits {
-    let spreads = summaries.clone().filter_map(|summary| summary.sd.or_else(|| Some(summary.q75? - summary.q25?)));
-    let shown = |summary: &Summary| [centre(summary), summary.sd, summary.q025, summary.q975];
-    Digits::for_all(spreads, summaries.flat_map(shown).flatten(), 3)
 }
 
 fn effects<'a>(

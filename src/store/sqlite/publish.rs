@@ -7,8 +7,12 @@ use time::OffsetDateTime;
 
 use super::{Transaction, classify, estimates, fits, now, timestamp};
 use crate::population::PopulationName;
-use crate::row::{BlockToPublish, CellDiagnostics, CurrentPopulation, EstimateRow, PassDiagnostics};
-use crate::store::decode::{self, BlockToPublishColumns, CurrentPopulationColumns};
+use crate::row::{
+    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
+};
+use crate::store::decode::{
+    self, BlockToPublishColumns, CurrentFitColumns, CurrentPopulationColumns, PublishedEffectColumns,
+};
 use crate::store::{ABANDONED, DuePass, Pass, StoreError};
 
 /// Passes that were last touched before this are abandoned.
@@ -166,4 +170,36 @@ pub(super) async fn current_populations(pool: &SqlitePool) -> Result<Vec<Current
     .await
     .map_err(|error| classify("cannot read the populations", error))?;
     rows.into_iter().map(decode::current_population).collect()
+}
+
+pub(super) async fn current_fits(
+    pool: &SqlitePool,
+    population: &PopulationName,
+) -> Result<Vec<CurrentFit>, StoreError> {
+    let rows: Vec<CurrentFitColumns> = sqlx::query_as(
+        "select treatment, effects, mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
+                tau_mean, tau_median, tau_sd, tau_q025, tau_q25, tau_q75, tau_q975
+         from current_population_fits where population_id = $1 order by treatment",
+    )
+    .bind(population.to_string())
+    .fetch_all(pool)
+    .await
+    .map_err(|error| classify("cannot read the fits of a population", error))?;
+    rows.into_iter().map(decode::current_fit).collect()
+}
+
+pub(super) async fn published_effects(
+    pool: &SqlitePool,
+    population: &PopulationName,
+) -> Result<Vec<PublishedEffect>, StoreError> {
+    let rows: Vec<PublishedEffectColumns> = sqlx::query_as(
+        "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
+         from effect_estimates where population_id = $1 and status = 'fitted'
+         order by experiment_id, variant",
+    )
+    .bind(population.to_string())
+    .fetch_all(pool)
+    .await
+    .map_err(|error| classify("cannot read the estimates of a population", error))?;
+    Ok(rows.into_iter().map(decode::published_effect).collect())
 }

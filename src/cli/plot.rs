@@ -4,8 +4,7 @@ use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr;
 
-use super::estimates::EstimateRow;
-use crate::cli::text::{Columns, Digits, Page, number, text};
+use super::text::{Columns, Digits, Page, number, text};
 
 /// Columns that the names of an effect may take together.
 const NAMES: usize = 28;
@@ -16,20 +15,29 @@ const BEYOND: f64 = 0.75;
 /// The axis has steps of a round length, about so many.
 const STEPS: f64 = 5.0;
 
+/// One effect, raw and shrunk, with its shrunk 95% interval.
+pub(super) struct Effect<'a> {
+    pub(super) experiment_id: &'a str,
+    pub(super) variant: &'a str,
+    pub(super) raw: f64,
+    pub(super) shrunk: f64,
+    pub(super) ci95: (f64, f64),
+}
+
 /// Plots at most `count` effects, evenly spread from the lowest raw one to the highest.
 pub(super) fn write<W: Write>(
     page: &mut Page<W>,
-    effects: &[EstimateRow<'_>],
+    effects: &[Effect<'_>],
     mu: Option<f64>,
     count: usize,
 ) -> io::Result<()> {
     let rows = selection(effects, count);
-    let widest = |name: fn(&EstimateRow<'_>) -> usize| rows.iter().map(|row| name(row)).max().unwrap_or(0);
+    let widest = |name: fn(&Effect<'_>) -> usize| rows.iter().map(|row| name(row)).max().unwrap_or(0);
     let names = widest(|row| row.experiment_id.width()) + widest(|row| row.variant.width());
     let axis = Axis::new(&rows, mu, page.width() - names.min(NAMES) - 6);
 
     let mut plot = Columns::new([text("  "), text("  "), number("  ")]);
-    let is_beyond = rows.iter().any(|row| !(axis.low..=axis.high).contains(&row.raw_estimate));
+    let is_beyond = rows.iter().any(|row| !(axis.low..=axis.high).contains(&row.raw));
     let beyond = if is_beyond { " (< > beyond)" } else { "" };
     plot.row(["", "", &axis.line(&format!("o raw{beyond}    ● shrunk, ├─┤ its 95% interval    │ mu"))]);
     for row in rows {
@@ -41,9 +49,9 @@ pub(super) fn write<W: Write>(
     page.columns(&plot)
 }
 
-fn selection<'a, 'b>(effects: &'b [EstimateRow<'a>], count: usize) -> Vec<&'b EstimateRow<'a>> {
-    let mut rows: Vec<&EstimateRow<'_>> = effects.iter().collect();
-    rows.sort_by(|left, right| left.raw_estimate.total_cmp(&right.raw_estimate));
+fn selection<'a, 'b>(effects: &'b [Effect<'a>], count: usize) -> Vec<&'b Effect<'a>> {
+    let mut rows: Vec<&Effect<'_>> = effects.iter().collect();
+    rows.sort_by(|left, right| left.raw.total_cmp(&right.raw));
     if rows.len() <= count {
         return rows;
     }
@@ -61,12 +69,12 @@ struct Axis {
 
 impl Axis {
     /// Holds every interval and mu, and the raw effects that are not too far from them.
-    fn new(rows: &[&EstimateRow<'_>], mu: Option<f64>, cells: usize) -> Axis {
-        let ends = rows.iter().flat_map(|row| [row.ci95_low, row.ci95_high]).chain(mu);
+    fn new(rows: &[&Effect<'_>], mu: Option<f64>, cells: usize) -> Axis {
+        let ends = rows.iter().flat_map(|row| [row.ci95.0, row.ci95.1]).chain(mu);
         let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
         let beyond = BEYOND * (high - low);
         let (lowest, highest) = (low - beyond, high + beyond);
-        let raw = || rows.iter().map(|row| row.raw_estimate.clamp(lowest, highest));
+        let raw = || rows.iter().map(|row| row.raw.clamp(lowest, highest));
         let (low, high) = (raw().fold(low, f64::min), raw().fold(high, f64::max));
         // All effects alike and certain: any length will do.
         let margin = if high > low { 0.0 } else { 0.5 * if low == 0.0 { 1.0 } else { low.abs() } };
@@ -83,12 +91,12 @@ impl Axis {
         format!("{text:<cells$}", cells = self.cells)
     }
 
-    fn row(&self, row: &EstimateRow<'_>, mu: Option<f64>) -> String {
-        let (from, to) = (self.at(row.ci95_low), self.at(row.ci95_high));
-        let (shrunk, raw, mu) = (self.at(row.posterior_mean), self.at(row.raw_estimate), mu.map(|mu| self.at(mu)));
+    fn row(&self, row: &Effect<'_>, mu: Option<f64>) -> String {
+        let (from, to) = (self.at(row.ci95.0), self.at(row.ci95.1));
+        let (shrunk, raw, mu) = (self.at(row.shrunk), self.at(row.raw), mu.map(|mu| self.at(mu)));
         let mark = |cell: usize| match cell {
             cell if cell == shrunk => '●',
-            cell if cell == raw => match row.raw_estimate {
+            cell if cell == raw => match row.raw {
                 raw if raw < self.low => '<',
                 raw if raw > self.high => '>',
                 _ => 'o',

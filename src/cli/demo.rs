@@ -1,0 +1,121 @@
+//! `shrinkd demo`: the worker on a simulated portfolio, from events to tables, and what it made of them.
+
+mod folder;
+mod queries;
+mod report;
+
+use std::io::{self, BufWriter};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::builder::RangedU64ValueParser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+
+use super::CliError;
+use super::text::{self, Page, counted};
+use crate::config::{Config, LogConfig};
+use crate::simulate::Portfolio;
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::{Telemetry, init_logging};
+use crate::worker::supervise::{self, store_settings};
+use folder::Folder;
+use report::{Found, Report};
+
+/// See it work: a simulated portfolio through the worker into a database, and what came of it
+///
+/// Writes the events of a platform's mixed traffic to a file, runs the worker of `shrinkd run` on it with an SQLite
+/// database, and prints what the tables hold then: every population under three treatments of correlation, the largest
+/// corrections, a plot, and queries to try. Needs no server.
+///
+/// The folder is made where it is not there. What an earlier demo left in it is removed first; a folder that holds
+/// anything else is refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// Number of experiments, from 60: then everything that happens on a platform happens
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = RangedU64ValueParser::<usize>::new().range(60..=100_000))]
+    experiments: usize,
+    /// Seed of the random numbers
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for the events, the configuration and the database
+    #[arg(long, default_value = "shrinkd-demo")]
+    dir: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  shrinkd demo
+  shrinkd demo --experiments 20000 --seed 7 --dir /tmp/portfolio
+  shrinkd run --config shrinkd-demo/shrinkd.toml
+
+Exit codes:
+  0  the demo is through
+  1  a file cannot be written, or the worker cannot go on
+  2  the folder holds what no demo has made: nothing was changed";
+
+/// How often the progress is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the demo.
+///
+/// # Errors
+/// Where the folder is not a demo's or cannot be written to, or the worker cannot go on.
+pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let folder = Folder::make(&args.dir)?;
+    let portfolio = Portfolio { experiments: args.experiments, ..Portfolio::default() };
+    let events = folder.write_events(portfolio.messages(args.seed))?;
+    let config = Arc::new(Config::load(Some(&folder.config()), [])?);
+    let warnings = LogConfig { level: Targets::new().with_default(LevelFilter::WARN), ..LogConfig::default() };
+    init_logging(&warnings).map_err(|error| CliError::Internal(error.to_string()))?;
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(work(config, &folder, args.experiments, events))?;
+    let mut page = Page::new(BufWriter::new(io::stdout().lock()), text::width());
+    report.write(&mut page)?;
+    page.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the worker until the file is through and everything is published, and reads back what it wrote.
+async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: u64) -> Result<Report<'_>, CliError> {
+    let store = SqliteStore::open(&folder.database(), &store_settings(&config)).await?;
+    let Telemetry { metrics, health } = Telemetry::default();
+    let telemetry = Telemetry { metrics: metrics.clone(), health };
+    let started = Instant::now();
+    let worker = tokio::spawn(supervise::run(store.clone(), config, telemetry, CancellationToken::new()));
+    let bar = ProgressBar::new(events).with_style(style());
+    while !worker.is_finished() {
+        show(&bar, &metrics);
+        tokio::time::sleep(LOOK).await;
+    }
+    bar.finish_and_clear();
+    worker.await.map_err(|error| CliError::Internal(error.to_string()))??;
+    let elapsed = started.elapsed();
+
+    let mut found = Vec::new();
+    for population in store.current_populations().await? {
+        let fits = store.current_fits(&population.population).await?;
+        let effects = store.published_effects(&population.population).await?;
+        found.push(Found { population, fits, effects });
+    }
+    Ok(Report { folder, experiments, elapsed, counts: metrics.counts(), rejected: metrics.rejected(), found })
+}
+
+fn show(bar: &ProgressBar, metrics: &Metrics) {
+    let fitted = metrics.populations().iter().filter(|(_, summary)| summary.mu.is_some()).count();
+    let written = metrics.rows_written("effect_estimates");
+    bar.set_position(metrics.counts().records);
+    bar.set_message(format!("{}, {} written", counted(fitted as u64, "population"), counted(written, "estimate")));
+}
+
+fn style() -> ProgressStyle {
+    let template = "{bar:20} {human_pos}/{human_len} events, {msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}

@@ -1,0 +1,34 @@
+//! Queries to try on what a demo leaves behind.
+
+/// A query, and what it answers.
+pub(super) struct Query {
+    pub(super) question: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// One on the effects, one on the populations.
+pub(super) const QUERIES: [Query; 2] = [
+    Query {
+        question: "winners at first sight (raw > 1.96 se) that may well be nothing",
+        sql: "\
+select population_id, experiment_id, variant,
+       round(raw_estimate, 4) as raw, round(raw_se, 4) as se,
+       round(posterior_mean, 4) as shrunk,
+       round(ci95_low, 4) as low, round(ci95_high, 4) as high
+from effect_estimates
+where raw_estimate > 1.96 * raw_se and ci95_low < 0
+order by raw_estimate / raw_se desc limit 10;",
+    },
+    Query {
+        question: "what shared controls did to each population, and is it calibrated",
+        sql: "\
+select population_id, verdict, verdict_rests_on,
+       round(design_effect, 2) as design_effect,
+       round(effective_effects) as effective_effects, sign_flips,
+       round(coverage95, 3) as coverage95
+from population_diagnostics as d
+where fit_id = (select max(fit_id) from population_diagnostics
+                where population_id = d.population_id)
+order by design_effect desc;",
+    },
+];

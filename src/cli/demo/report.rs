@@ -1,0 +1,190 @@
+//! What a demo prints: what became of the events, and what the tables hold.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::folder::Folder;
+use super::queries::QUERIES;
+use crate::cli::plot::{self, Effect};
+use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
+use crate::cli::treatment::{centre, digits, label};
+use crate::cli::verdict;
+use crate::event::Reason;
+use crate::model::fit::Treatment;
+use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
+use crate::worker::fold::FoldCounts;
+
+/// Corrections that are listed.
+const CORRECTIONS: usize = 10;
+
+/// Rows of the plot.
+const PLOT: usize = 15;
+
+/// Everything that is printed.
+pub(super) struct Report<'a> {
+    pub(super) folder: &'a Folder,
+    pub(super) experiments: usize,
+    /// From the start of the worker to its end.
+    pub(super) elapsed: Duration,
+    pub(super) counts: FoldCounts,
+    pub(super) rejected: Vec<(Reason, u64)>,
+    pub(super) found: Vec<Found>,
+}
+
+/// What the store holds of one population.
+pub(super) struct Found {
+    pub(super) population: CurrentPopulation,
+    pub(super) fits: Vec<CurrentFit>,
+    pub(super) effects: Vec<PublishedEffect>,
+}
+
+impl Report<'_> {
+    pub(super) fn write<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
+        self.events(page)?;
+        self.populations(page)?;
+        let corrected = self.largest_corrections();
+        corrections(page, &corrected)?;
+        if let Some((found, _)) = corrected.first() {
+            found.plot(page)?;
+        }
+        self.database(page)
+    }
+
+    fn events<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
+        let FoldCounts { records, tombstones, accepted, pending, duplicate, stale, refused } = self.counts;
+        let seconds = self.elapsed.as_secs_f64();
+        page.sentence("", "events")?;
+        let taken = format!(
+            "{} of {}, taken in, fitted and published in {seconds:.1} s: {} a second",
+            counted(records, "event"),
+            counted(self.experiments as u64, "experiment"),
+            grouped((records as f64 / seconds).round() as u64)
+        );
+        page.sentence("  taken in   ", &taken)?;
+        let outcomes = [(accepted, "accepted"), (duplicate, "duplicate"), (stale, "stale"), (pending, "pending")];
+        let outcomes = outcomes.map(|(count, outcome)| format!("{} {outcome}", grouped(count))).join(", ");
+        page.sentence("  results    ", &format!("{outcomes}, {} refused", grouped(refused)))?;
+        let rejected = self.rejected.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str()));
+        page.sentence("  refused    ", &rejected.collect::<Vec<_>>().join(", "))?;
+        if tombstones > 0 {
+            page.sentence("  withdrawn  ", &counted(tombstones, "whole experiment"))?;
+        }
+        page.blank()
+    }
+
+    fn populations<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
+        page.sentence("", "populations: mean mu and spread tau of the true effects, by treatment of correlation")?;
+        for found in &self.found {
+            page.blank()?;
+            page.columns(&found.parameters())?;
+            page.sentence("  ", &found.verdict())?;
+        }
+        page.blank()
+    }
+
+    /// The effects that shrinkage moved farthest, in their standard errors, of all populations.
+    fn largest_corrections(&self) -> Vec<(&Found, &PublishedEffect)> {
+        let effects = self.found.iter().flat_map(|found| found.effects.iter().map(move |effect| (found, effect)));
+        let mut largest: Vec<(&Found, &PublishedEffect)> = effects.collect();
+        largest.sort_by(|(_, left), (_, right)| shift(right).abs().total_cmp(&shift(left).abs()));
+        largest.truncate(CORRECTIONS);
+        largest
+    }
+
+    fn database<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
+        let [database, events, config] = [self.folder.database(), self.folder.events(), self.folder.config()];
+        page.sentence("", "where it is")?;
+        page.sentence("  database   ", &format!("{} (SQLite); any client reads it", database.display()))?;
+        page.sentence("  events     ", &events.display().to_string())?;
+        page.sentence("  go on      ", "append events to that file, and take in what is new with")?;
+        page.line(&format!("             shrinkd run --config {}", in_shell(&config.display().to_string())))?;
+        page.sentence("  ask        ", "with SQLite's own shell, where you have it:")?;
+        page.line(&format!("             sqlite3 -box {}", in_shell(&database.display().to_string())))?;
+        for query in QUERIES {
+            page.blank()?;
+            page.line(&format!("-- {}", query.question))?;
+            page.line(query.sql)?;
+        }
+        Ok(())
+    }
+}
+
+impl Found {
+    /// mu and tau under the three treatments.
+    fn parameters(&self) -> Columns {
+        let digits = [digits(self.fits.iter().map(|fit| &fit.mu)), digits(self.fits.iter().map(|fit| &fit.tau))];
+        let mut table =
+            Columns::new([text(""), number("  "), number("  "), number(" to "), number("  "), number("  ")]);
+        table.row([&self.population.population.to_string(), "mu", "2.5%", "97.5%", "tau", "effects"]);
+        for CurrentFit { treatment, effects, mu, tau } in &self.fits {
+            table.row([
+                format!("  {}", label(*treatment)),
+                digits[0].value(centre(mu)),
+                digits[0].value(mu.q025),
+                digits[0].value(mu.q975),
+                digits[1].value(centre(tau)),
+                grouped(u64::try_from(*effects).unwrap_or(0)),
+            ]);
+        }
+        table
+    }
+
+    fn verdict(&self) -> String {
+        let CurrentPopulation { verdict, verdict_rests_on, verdict_value, .. } = self.population;
+        match (verdict, verdict_rests_on, verdict_value) {
+            (Some(verdict), Some(measure), Some(value)) => verdict::clause(verdict, (measure, value)),
+            _ => "no verdict: flat priors need more experiments".to_owned(),
+        }
+    }
+
+    fn plot<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
+        let correlated = self.fits.iter().find(|fit| fit.treatment == Treatment::Correlated);
+        let effects: Vec<Effect<'_>> = self.effects.iter().map(effect).collect();
+        page.sentence("", &format!("{}, from the lowest raw effect to the highest", self.population.population))?;
+        plot::write(page, &effects, correlated.and_then(|fit| centre(&fit.mu)), PLOT)?;
+        page.blank()
+    }
+}
+
+fn corrections<W: Write>(page: &mut Page<W>, rows: &[(&Found, &PublishedEffect)]) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    page.sentence("", "the largest corrections of all populations: shift in standard errors of the raw effect")?;
+    let columns = [text("  "), text("  "), text("  "), number("  "), number(" ± "), number("  "), number(" ± ")];
+    let mut table = Columns::new(columns.into_iter().chain([number("  ")]));
+    table.row(["population", "experiment", "variant", "raw", "se", "shrunk", "sd", "shift"]);
+    for (found, effect) in rows {
+        let PublishedEffect { raw_estimate, raw_se, posterior_mean, posterior_sd, .. } = **effect;
+        let shown = [raw_estimate, raw_se, posterior_mean];
+        let digits = Digits::for_all([posterior_sd].into_iter(), shown.into_iter(), 2);
+        table.row([
+            found.population.population.to_string(),
+            effect.experiment_id.clone(),
+            effect.variant.clone(),
+            digits.value(raw_estimate),
+            digits.spread(raw_se),
+            digits.value(posterior_mean),
+            digits.spread(posterior_sd),
+            format!("{:+.1}", shift(effect)),
+        ]);
+    }
+    page.columns(&table)?;
+    page.blank()
+}
+
+/// How far shrinkage moved an effect, in its standard errors.
+fn shift(effect: &PublishedEffect) -> f64 {
+    (effect.posterior_mean - effect.raw_estimate) / effect.raw_se
+}
+
+fn effect(row: &PublishedEffect) -> Effect<'_> {
+    let PublishedEffect { experiment_id, variant, raw_estimate, posterior_mean, ci95, .. } = row;
+    Effect { experiment_id, variant, raw: *raw_estimate, shrunk: *posterior_mean, ci95: *ci95 }
+}
+
+/// A path as a shell takes it for one word.
+fn in_shell(path: &str) -> String {
+    let is_plain = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+    if is_plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
