@@ -105,6 +105,7 @@ async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: 
         let effects = store.published_effects(&population.population).await?;
         found.push(Found { population, fits, effects });
     }
+    store.close().await;
     Ok(Report { folder, experiments, elapsed, counts: metrics.counts(), rejected: metrics.rejected(), found })
 }
 

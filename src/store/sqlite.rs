@@ -87,6 +87,14 @@ impl SqliteStore {
         connection.close().await.map_err(|error| cannot_open(path, &error))
     }
 
+    /// Closes the file, so that everything is in it and its write-ahead log is gone. Whoever keeps a clone of the store open
+    /// is waited for.
+    pub async fn close(self) {
+        // A connection that only reads cannot put the log away: one that writes goes last.
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
     /// The connections that read, for tests and tools that look at the tables.
     pub fn readers(&self) -> &SqlitePool {
         &self.readers

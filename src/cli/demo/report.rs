@@ -1,6 +1,7 @@
 //! What a demo prints: what became of the events, and what the tables hold.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::Duration;
 
 use super::folder::Folder;
@@ -53,27 +54,31 @@ impl Report<'_> {
     fn events<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
         let FoldCounts { records, tombstones, accepted, pending, duplicate, stale, refused } = self.counts;
         let seconds = self.elapsed.as_secs_f64();
-        page.sentence("", "events")?;
-        let taken = format!(
-            "{} of {}, taken in, fitted and published in {seconds:.1} s: {} a second",
-            counted(records, "event"),
-            counted(self.experiments as u64, "experiment"),
-            grouped((records as f64 / seconds).round() as u64)
-        );
-        page.sentence("  taken in   ", &taken)?;
-        let outcomes = [(accepted, "accepted"), (duplicate, "duplicate"), (stale, "stale"), (pending, "pending")];
-        let outcomes = outcomes.map(|(count, outcome)| format!("{} {outcome}", grouped(count))).join(", ");
-        page.sentence("  results    ", &format!("{outcomes}, {} refused", grouped(refused)))?;
+        let rate = grouped((records as f64 / seconds).round() as u64);
+        let experiments = counted(self.experiments as u64, "experiment");
+        let withdrawn = match tombstones {
+            0 => String::new(),
+            count => format!("; {} withdrawn", counted(count, "experiment")),
+        };
         let rejected = self.rejected.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str()));
-        page.sentence("  refused    ", &rejected.collect::<Vec<_>>().join(", "))?;
-        if tombstones > 0 {
-            page.sentence("  withdrawn  ", &counted(tombstones, "whole experiment"))?;
-        }
+        let rejected: Vec<String> = rejected.collect();
+        let outcomes = [(accepted, "accepted"), (duplicate, "duplicate"), (stale, "stale"), (pending, "pending")];
+        let outcomes = outcomes.map(|(count, outcome)| format!("{} {outcome}", grouped(count)));
+
+        page.sentence("", "from events to estimates")?;
+        let taken = format!("{} of {experiments}{withdrawn}", counted(records, "event"));
+        page.sentence("  taken in  ", &taken)?;
+        page.sentence(
+            "  time      ",
+            &format!("{seconds:.1} s, all fits and estimates included: {rate} events a second"),
+        )?;
+        page.sentence("  results   ", &outcomes.join(", "))?;
+        page.sentence("  refused   ", &format!("{}: {}", grouped(refused), rejected.join(", ")))?;
         page.blank()
     }
 
     fn populations<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        page.sentence("", "populations: mean mu and spread tau of the true effects, by treatment of correlation")?;
+        page.sentence("", "mu and tau of the true effects under three treatments; published is correlated")?;
         for found in &self.found {
             page.blank()?;
             page.columns(&found.parameters())?;
@@ -94,12 +99,11 @@ impl Report<'_> {
     fn database<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
         let [database, events, config] = [self.folder.database(), self.folder.events(), self.folder.config()];
         page.sentence("", "where it is")?;
-        page.sentence("  database   ", &format!("{} (SQLite); any client reads it", database.display()))?;
-        page.sentence("  events     ", &events.display().to_string())?;
-        page.sentence("  go on      ", "append events to that file, and take in what is new with")?;
-        page.line(&format!("             shrinkd run --config {}", in_shell(&config.display().to_string())))?;
-        page.sentence("  ask        ", "with SQLite's own shell, where you have it:")?;
-        page.line(&format!("             sqlite3 -box {}", in_shell(&database.display().to_string())))?;
+        page.sentence("  database  ", &format!("{}, which any client of SQLite reads", database.display()))?;
+        page.sentence("  events    ", &format!("{}; append more and go on with", events.display()))?;
+        page.line(&format!("            shrinkd run --config {}", in_shell(&config)))?;
+        page.sentence("  to try    ", "these queries; where you have SQLite's own shell, in")?;
+        page.line(&format!("            sqlite3 -box {}", in_shell(&database)))?;
         for query in QUERIES {
             page.blank()?;
             page.line(&format!("-- {}", query.question))?;
@@ -140,7 +144,8 @@ impl Found {
     fn plot<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
         let correlated = self.fits.iter().find(|fit| fit.treatment == Treatment::Correlated);
         let effects: Vec<Effect<'_>> = self.effects.iter().map(effect).collect();
-        page.sentence("", &format!("{}, from the lowest raw effect to the highest", self.population.population))?;
+        let (population, shown) = (&self.population.population, PLOT.min(effects.len()));
+        page.sentence("", &format!("{population}: {shown} effects, from the lowest raw one to the highest"))?;
         plot::write(page, &effects, correlated.and_then(|fit| centre(&fit.mu)), PLOT)?;
         page.blank()
     }
@@ -150,22 +155,22 @@ fn corrections<W: Write>(page: &mut Page<W>, rows: &[(&Found, &PublishedEffect)]
     if rows.is_empty() {
         return Ok(());
     }
-    page.sentence("", "the largest corrections of all populations: shift in standard errors of the raw effect")?;
-    let columns = [text("  "), text("  "), text("  "), number("  "), number(" ± "), number("  "), number(" ± ")];
-    let mut table = Columns::new(columns.into_iter().chain([number("  ")]));
-    table.row(["population", "experiment", "variant", "raw", "se", "shrunk", "sd", "shift"]);
+    page.sentence("", "the largest corrections, by their shift in standard errors of the raw effect")?;
+    let mut table =
+        Columns::new([text("  "), text("  "), number("  "), number(" ± "), number("  "), number(" ± "), number("  ")]);
+    table.row(["population", "effect", "raw", "se", "shrunk", "sd", "shift"]);
     for (found, effect) in rows {
-        let PublishedEffect { raw_estimate, raw_se, posterior_mean, posterior_sd, .. } = **effect;
-        let shown = [raw_estimate, raw_se, posterior_mean];
-        let digits = Digits::for_all([posterior_sd].into_iter(), shown.into_iter(), 2);
+        let PublishedEffect { experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, .. } = effect;
+        let shown = [*raw_estimate, *raw_se, *posterior_mean];
+        // Each population has a unit of its own.
+        let digits = Digits::for_all([*posterior_sd].into_iter(), shown.into_iter(), 2);
         table.row([
             found.population.population.to_string(),
-            effect.experiment_id.clone(),
-            effect.variant.clone(),
-            digits.value(raw_estimate),
-            digits.spread(raw_se),
-            digits.value(posterior_mean),
-            digits.spread(posterior_sd),
+            format!("{experiment_id} {variant}"),
+            digits.value(*raw_estimate),
+            digits.spread(*raw_se),
+            digits.value(*posterior_mean),
+            digits.spread(*posterior_sd),
             format!("{:+.1}", shift(effect)),
         ]);
     }
@@ -184,7 +189,8 @@ fn effect(row: &PublishedEffect) -> Effect<'_> {
 }
 
 /// A path as a shell takes it for one word.
-fn in_shell(path: &str) -> String {
+fn in_shell(path: &Path) -> String {
+    let path = path.display().to_string();
     let is_plain = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
-    if is_plain { path.to_owned() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+    if is_plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
