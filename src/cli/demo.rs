@@ -113,7 +113,7 @@ fn show(bar: &ProgressBar, metrics: &Metrics) {
     let fitted = metrics.populations().iter().filter(|(_, summary)| summary.mu.is_some()).count();
     let written = metrics.rows_written("effect_estimates");
     bar.set_position(metrics.counts().records);
-    bar.set_message(format!("{}, {} written", counted(fitted as u64, "population"), counted(written, "estimate")));
+    bar.set_message(format!("{}, {}", counted(fitted as u64, "population"), counted(written, "estimate")));
 }
 
 fn style() -> ProgressStyle {
