@@ -10,12 +10,9 @@ SHRINKD := $(or $(CARGO_TARGET_DIR),target)/release/shrinkd
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: ## See it work: what correlation does to estimates, then a fit of generated events (release build)
+demo: ## See it work: a simulated portfolio through the worker into a database, and what came of it (release build)
 	$(CARGO) build --release --locked
-	@printf '\n=== A study: four scenarios with known truths, 20 replicates of each ===\n\n'
-	$(SHRINKD) study --replicates 20
-	@printf '\n=== A fit: 50 experiments, one of which has a hundred variants and one control ===\n\n'
-	$(SHRINKD) simulate --scenario many-variants | $(SHRINKD) fit
+	$(SHRINKD) demo
 
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
 	scripts/services run -- $(CARGO) test --locked

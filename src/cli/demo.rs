@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let portfolio = Portfolio { experiments: args.experiments, ..Portfolio::default() };
     let events = folder.write_events(portfolio.messages(args.seed))?;
     let config = Arc::new(Config::load(Some(&folder.config()), [])?);
-    let warnings = LogConfig { level: Targets::new().with_default(LevelFilter::WARN), ..LogConfig::default() };
+    // The writers of SQLite wait for each other, of which its pool of connections would warn.
+    let level = Targets::new().with_default(LevelFilter::WARN).with_target("sqlx", LevelFilter::ERROR);
+    let warnings = LogConfig { level, ..LogConfig::default() };
     init_logging(&warnings).map_err(|error| CliError::Internal(error.to_string()))?;
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

@@ -7,6 +7,7 @@ mod cells;
 mod ingest;
 mod opening;
 mod publish;
+mod reading;
 mod refit;
 mod view;
 

@@ -1,0 +1,50 @@
+//! What those read who look on: the latest fits, and the effects that are published.
+
+use shrinkd::model::fit::Treatment;
+use shrinkd::row::CurrentFit;
+use shrinkd::store::Store;
+
+use super::refit::{filled, fit_row, refit};
+use super::{event, population, promises, record};
+use crate::common::database::Database;
+
+promises! {
+    the_latest_fits_are_read_by_treatment_published_or_not,
+    only_effects_with_shrunken_estimates_are_read,
+}
+
+async fn the_latest_fits_are_read_by_treatment_published_or_not<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    assert_eq!(store.current_fits(&population("m")).await.unwrap(), []);
+    refit(&store, "m", 1.0, 0.5, true).await;
+    refit(&store, "m", 1.5, 0.25, false).await;
+    let fit = |treatment, mu| {
+        let row = fit_row(treatment, mu, 0.25);
+        CurrentFit { treatment, effects: 7, mu: row.mu, tau: row.tau }
+    };
+    let expected = [fit(Treatment::Correlated, 1.5), fit(Treatment::Independent, 2.5)];
+    assert_eq!(store.current_fits(&population("m")).await.unwrap(), expected);
+}
+
+async fn only_effects_with_shrunken_estimates_are_read<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    assert_eq!(store.published_effects(&population("m")).await.unwrap(), []);
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let other = event("exp-new", 1, "other", &[1.0]);
+    worker.ingest(vec![record(0, 2, &event("exp-new", 1, "m", &[2.0, 3.0])), record(0, 3, &other)]).await;
+
+    let effects = store.published_effects(&population("m")).await.unwrap();
+    let names: Vec<_> = effects.iter().map(|effect| (&*effect.experiment_id, &*effect.variant)).collect();
+    assert_eq!(names, [("exp-new", "v0"), ("exp-new", "v1")]);
+    let rows = database.numbers(
+        "select raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high from effect_estimates
+         where experiment_id = 'exp-new' and population_id = 'm/all/absolute' order by variant",
+    );
+    for (effect, row) in effects.iter().zip(rows.await) {
+        let (low, high) = effect.ci95;
+        let read = [effect.raw_estimate, effect.raw_se, effect.posterior_mean, effect.posterior_sd, low, high];
+        assert_eq!(read.map(Some).as_slice(), row);
+    }
+}
