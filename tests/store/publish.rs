@@ -216,7 +216,7 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     let current = store.current_populations().await.unwrap().remove(0);
     assert_eq!((current.design_effect, current.verdict_value), (Some(1.5), Some(1.22)));
     assert_eq!(current.verdict, Some(Verdict::Material));
-    assert_eq!(current.verdict_rests_on.as_deref(), Some(Measure::SeRatio.as_str()));
+    assert_eq!(current.verdict_rests_on, Some(Measure::SeRatio));
     let (diagnosed_at, fitted_at) = (current.diagnosed_at.unwrap(), current.fitted_at.unwrap());
     assert!(diagnosed_at <= before && (fitted_at - OffsetDateTime::now_utc()).abs() < Duration::MINUTE);
     let rows = database.numbers(
