@@ -31,10 +31,10 @@ comment on column partition_progress.next_offset is
 comment on column partition_progress.epoch is 'Counts the owners; only the holder of the largest may advance next_offset';
 
 create table populations (
-    population_id text primary key,
-    metric text not null,
-    segment text not null,
-    scale text not null,
+    population_id text collate "C" primary key,
+    metric text collate "C" not null,
+    segment text collate "C" not null,
+    scale text collate "C" not null,
     created_at timestamptz not null default now(),
     refitted_changes bigint not null default 0,
     diagnosed_changes bigint not null default 0,
@@ -51,7 +51,7 @@ comment on column populations.published_fit_id is 'The fit that the estimates ar
 comment on column populations.publish_cursor is 'The last experiment that the whole publish under way has written; null when none is';
 
 create table experiments (
-    experiment_id text primary key,
+    experiment_id text collate "C" primary key,
     revision bigint not null,
     decision text,
     labels jsonb not null,
@@ -63,11 +63,11 @@ comment on column experiments.decision is 'What the platform decided, such as sh
 comment on column experiments.retractions is 'What was retracted, so that older results stay out (packed)';
 
 create table blocks (
-    experiment_id text not null,
-    metric text not null,
-    segment text not null,
-    scale text not null,
-    population_id text not null,
+    experiment_id text collate "C" not null,
+    metric text collate "C" not null,
+    segment text collate "C" not null,
+    scale text collate "C" not null,
+    population_id text collate "C" not null,
     revision bigint not null,
     commit_id bigint not null,
     partition_id bigint not null,
@@ -90,7 +90,7 @@ comment on column blocks.pending_reason is 'Why the parts of a sum cannot be est
 
 create table sketch_cells (
     partition_id bigint not null,
-    population_id text not null,
+    population_id text collate "C" not null,
     treatment text not null,
     octave smallint not null,
     moments bytea not null,
@@ -103,7 +103,7 @@ comment on column sketch_cells.moments is '20 Chebyshev moments x 4 series, 128-
 
 create table cell_counters (
     partition_id bigint not null,
-    population_id text not null,
+    population_id text collate "C" not null,
     changes bigint not null,
     experiments bigint not null,
     effects bigint not null,
@@ -141,7 +141,7 @@ create sequence commit_ids;
 create sequence fit_ids;
 
 create table current_population_fits (
-    population_id text not null,
+    population_id text collate "C" not null,
     treatment text not null,
     fit_id bigint not null,
     status text not null,
@@ -194,7 +194,7 @@ alter table population_fits add primary key (population_id, fit_id, treatment);
 comment on table population_fits is 'The history of fits: one is appended whenever mu or tau moved beyond tolerance, and is then what estimates are computed with';
 
 create table population_diagnostics (
-    population_id text not null,
+    population_id text collate "C" not null,
     fit_id bigint not null,
     information double precision not null,
     information_independent double precision not null,
@@ -234,9 +234,9 @@ comment on column population_diagnostics.verdict is 'Whether treating variants a
 comment on column population_diagnostics.diagnosed_at is 'When a pass through all blocks last computed design_effect to verdict_value; they are carried over to later fits until the next';
 
 create table effect_estimates (
-    population_id text not null,
-    experiment_id text not null,
-    variant text not null,
+    population_id text collate "C" not null,
+    experiment_id text collate "C" not null,
+    variant text collate "C" not null,
     block_revision bigint not null,
     commit_id bigint not null,
     fit_id bigint not null,

@@ -74,7 +74,9 @@ impl<S: Store> IngestLoop<S> {
             };
             match event {
                 SourceEvent::Assigned(claims) => {
-                    info!(partitions = ?claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), "assigned");
+                    if !claims.is_empty() {
+                        info!(partitions = ?claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), "assigned");
+                    }
                     self.lag.assigned(&claims);
                     self.telemetry.health.ready(Dependency::Source);
                     self.claims.extend(claims.into_iter().map(|claim| (claim.partition, claim)));

@@ -20,7 +20,7 @@ use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
 use crate::store::{Publication, Refit as _, RefitState, Store, StoreError};
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::Loop;
+use crate::telemetry::health::{Dependency, Loop};
 use crate::telemetry::metrics::PopulationSummary;
 
 /// The settings of each population.
@@ -49,8 +49,12 @@ impl<S: Store> RefitLoop<S> {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.telemetry.health.beat(Loop::Refit);
             let refitted = self.refit_all().await;
-            if let Err(error) = &refitted {
-                warn!(%error, "a refit failed and is tried again");
+            match &refitted {
+                Ok(_) => self.telemetry.health.ready(Dependency::Store),
+                Err(error) => {
+                    self.telemetry.health.not_ready(Dependency::Store, error);
+                    warn!(%error, "a refit failed and is tried again");
+                }
             }
             if refitted.is_ok_and(|count| count > 0) || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 reported = Some(Instant::now());
@@ -208,8 +212,11 @@ impl Judged {
     }
 
     /// Whether estimates under the `published` fit have become too far from those under this one: mu or its sd moved by
-    /// more than `tolerance` tau, log tau or its sd by more than `tolerance`, or the status is another. With plug-in means
-    /// no estimate is then further from exact than `tolerance (sqrt(n) + sqrt(r'V^-1 r))` of its posterior sds.
+    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, log tau or its sd by more than `tolerance`, or the status is another.
+    ///
+    /// A move of mu by `x` moves an effect by `h x`, `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
+    /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz), so that no effect moves by more than `tolerance sqrt(n)` of its
+    /// posterior sds on account of mu. On account of tau a plug-in mean moves by `tolerance sqrt(r'V^-1 r)` at most.
     pub fn has_moved(&self, published: Option<&Judged>, tolerance: f64) -> bool {
         let Some(published) = published else { return self.status != FitStatus::ColdStart };
         if self.status != published.status {
@@ -223,9 +230,9 @@ impl Judged {
             (None, None) => false,
             _ => true,
         };
-        let tau = published.tau.unwrap_or(0.0);
-        apart(self.mu, published.mu, tau)
-            || apart(self.mu_sd, published.mu_sd, tau)
+        let unit = published.tau.unwrap_or(0.0).hypot(published.mu_sd.unwrap_or(0.0));
+        apart(self.mu, published.mu, unit)
+            || apart(self.mu_sd, published.mu_sd, unit)
             || apart(self.tau.map(f64::ln), published.tau.map(f64::ln), 1.0)
             || apart(self.log_tau_sd, published.log_tau_sd, 1.0)
     }

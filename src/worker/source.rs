@@ -94,7 +94,7 @@ pub struct Batch {
 /// What a source says.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// These partitions are owned from now on, beside those owned before.
+    /// These partitions are owned from now on, beside those owned before. Can be none: others have them all.
     Assigned(Vec<Claim>),
     Batch(Batch),
     /// These partitions are given away. Whoever answers has committed all that came before, or never will.

@@ -34,12 +34,14 @@ fn claims(partitions: &[i32], next: Option<i64>) -> Vec<Claim> {
     partitions.iter().map(claim).collect()
 }
 
-/// The next event, watermarks passed over.
+/// The next event, watermarks and assignments of nothing passed over.
 fn next_event(events: &mut Receiver<SourceEvent>) -> SourceEvent {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match events.try_recv() {
             Ok(SourceEvent::HighWatermarks(_)) => {}
+            // An assignment of nothing, which every rebalance can bring.
+            Ok(SourceEvent::Assigned(claims)) if claims.is_empty() => {}
             Ok(event) => return event,
             Err(TryRecvError::Empty) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
             Err(error) => panic!("nothing more came: {error}"),

@@ -121,11 +121,9 @@ impl Assignment {
             self.failure.get_or_insert(SourceError::Kafka(sentence));
             return;
         }
-        if !claims.is_empty() {
-            tracing::info!(?partitions, "assigned");
-            self.positions.extend(claims.iter().map(|claim| (claim.partition, claim.next_offset)));
-            self.outbox.push(SourceEvent::Assigned(claims));
-        }
+        self.positions.extend(claims.iter().map(|claim| (claim.partition, claim.next_offset)));
+        // Also where there is nothing for this member: that is an answer too.
+        self.outbox.push(SourceEvent::Assigned(claims));
     }
 
     fn claim(&self, consumer: &BaseConsumer<Context>, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
