@@ -11,6 +11,7 @@ use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::http::{self, Site};
 use crate::store::{AnyStore, Store};
+use crate::telemetry::health::Dependency;
 use crate::telemetry::{Telemetry, init_logging};
 use crate::worker::supervise::{self, store_settings};
 
@@ -65,9 +66,15 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);
 
-    let result = match AnyStore::connect(&config.store, &store_settings(&config)).await? {
+    let store = AnyStore::connect(&config.store, &store_settings(&config)).await?;
+    telemetry.health.ready(Dependency::Store);
+    let result = match store {
         AnyStore::Postgres(store) => work(store, &config, telemetry, stop).await,
-        AnyStore::Sqlite(store) => work(store, &config, telemetry, stop).await,
+        AnyStore::Sqlite(store) => {
+            let result = work(store.clone(), &config, telemetry, stop).await;
+            store.close().await;
+            result
+        }
     };
     served.cancel();
     // A page that is still being sent does not keep the worker.

@@ -67,7 +67,8 @@ impl SqliteStore {
         // Nothing but the process itself can break a connection to a file: none is tried before it is used.
         let pool = |connections| {
             let pool = SqlitePoolOptions::new().max_connections(connections);
-            pool.acquire_timeout(PATIENCE).test_before_acquire(false)
+            // Waiting for the one connection that writes is how writers take turns, and no news.
+            pool.acquire_timeout(PATIENCE).acquire_slow_threshold(PATIENCE).test_before_acquire(false)
         };
         let writer = pool(1).connect_with(options(path)).await.map_err(|error| cannot_open(path, &error))?;
         let reading = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
