@@ -56,8 +56,11 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let stop = CancellationToken::new();
     let listener = http::bind(config.http.listen).await?;
     info!(source = %config.source, store = %config.store.url, http = %listener.local_addr()?, "starting");
-    let site =
-        Site { source: config.source.to_string(), metrics: telemetry.metrics.clone(), health: telemetry.health.clone() };
+    let site = Site {
+        source: config.source.to_string(),
+        metrics: telemetry.metrics.clone(),
+        health: telemetry.health.clone(),
+    };
     let served = CancellationToken::new();
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);

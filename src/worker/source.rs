@@ -96,7 +96,10 @@ pub enum SourceEvent {
     Assigned(Vec<Claim>),
     Batch(Batch),
     /// These partitions are given away. Whoever answers has committed all that came before, or never will.
-    Revoked { partitions: Vec<i32>, drained: oneshot::Sender<()> },
+    Revoked {
+        partitions: Vec<i32>,
+        drained: oneshot::Sender<()>,
+    },
     /// How far each partition reaches on the broker: the offset that its next record will get.
     HighWatermarks(Vec<(i32, i64)>),
     /// There is nothing more to come (a file that is not followed).
