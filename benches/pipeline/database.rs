@@ -53,6 +53,13 @@ impl Database {
         self.options.to_url_lossy().to_string()
     }
 
+    /// A statement without rows.
+    pub fn execute(&mut self, sql: &'static str) -> Outcome<()> {
+        let connection = self.connection.as_mut().ok_or("the database is being dropped")?;
+        self.runtime.block_on(sqlx::query(sql).execute(connection))?;
+        Ok(())
+    }
+
     pub fn rows<T>(&mut self, sql: &str) -> Outcome<Vec<T>>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
@@ -69,6 +76,11 @@ impl Database {
     {
         let rows: Vec<(T,)> = self.rows(sql)?;
         rows.into_iter().next().map(|row| row.0).ok_or_else(|| format!("no row of {sql}").into())
+    }
+
+    /// Whether a worker has claimed partitions.
+    pub fn is_claimed(&mut self) -> Outcome<bool> {
+        self.value("select exists (select from partition_progress)")
     }
 
     /// How many records are committed, over all partitions.

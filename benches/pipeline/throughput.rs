@@ -28,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// One run of a worker.
 struct Run {
     /// From the start of the program.
-    first_commit: Duration,
+    claim: Duration,
     last_commit: Duration,
     published: Duration,
     times: Times,
@@ -122,8 +122,8 @@ fn print_ceilings(count: usize, readings: &[Reading], runs: &[Run], replays: &[R
     };
     let of_replaying = format!("{} ({AIM})", ratio(writing, committed));
     row("the worker, from its start to committed rows", committed, &ratio(reading, committed), &of_replaying);
-    let flowing = of_runs(|run| run.last_commit.saturating_sub(run.first_commit));
-    row("  of which from its first commit on", flowing, "", "");
+    let flowing = of_runs(|run| run.last_commit.saturating_sub(run.claim));
+    row("  of which from its claim of the partitions on", flowing, "", &ratio(writing, flowing));
     row("ceiling: reading the topic alone, from the start", reading, "1", "");
     row("  of which from the first message on", flow, "", "");
     row("ceiling: replaying its batches alone", writing, "", "1");
@@ -161,35 +161,43 @@ fn print_write_path(recording: &Recording, replays: &[Replay], (rows, copying): 
 }
 
 fn print_times(run: &Run, replay: &Replay, recording: &Recording) {
-    heading("Where the time goes: the last run, and the last replay by statement");
-    let wall = run.published.as_secs_f64();
+    heading("Where the time goes: the last run");
+    let Run { claim, last_commit, published, times } = run;
     let mut table = Table::new(&["what", "number", "seconds", "of the wall"]);
     let mut row = |what: &str, number: &str, time: f64| {
-        table.row(&[what, number, &format!("{time:.2}"), &format!("{:.2}", time / wall)]);
+        table.row(&[what, number, &format!("{time:.2}"), &format!("{:.2}", time / published.as_secs_f64())]);
     };
-    row("wall, to everything published", "", wall);
-    row("  until the first commit", "", run.first_commit.as_secs_f64());
-    row("  until the last commit", "", run.last_commit.as_secs_f64());
-    let times = &run.times;
-    for (what, (number, time)) in
-        [("in batches", times.commits), ("in refits", times.refits), ("in pages of publishes", times.pages)]
-    {
-        row(what, &number.to_string(), time);
-    }
+    row("wall, to everything published", "", published.as_secs_f64());
+    row("  until the claim of the partitions", "", claim.as_secs_f64());
+    row("  until the last commit", "", last_commit.as_secs_f64());
+    row("in batches", &times.commits.0.to_string(), times.commits.1);
+    row("  beyond what replaying them took: reading, computing", "", times.commits.1 - replay.ingest.as_secs_f64());
+    row("in refits", &times.refits.0.to_string(), times.refits.1);
+    row("in pages of publishes", &times.pages.0.to_string(), times.pages.1);
     for (name, time) in &times.worker_cpu {
         row(&format!("CPU, worker: {name}"), "", *time);
     }
     for (name, time) in &times.server_cpu {
         row(&format!("CPU, PostgreSQL: {name}"), "", *time);
     }
-    for ((lane, statement), time) in &replay.times {
-        let sql = statement.map_or("begin, commit".to_owned(), |number| {
-            recording.statements[number].sql.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
-        });
-        row(&format!("replaying {}: {sql}", LANES[*lane]), "", time.as_secs_f64());
-    }
     table.print();
     println!("  rows of effect_estimates written in the run: {}", times.estimates_written);
+
+    heading("Where the time goes: the last replay, by statement");
+    let mut table = Table::new(&["what", "seconds", "of the whole replay"]);
+    let mut others = Duration::ZERO;
+    for ((lane, statement), time) in &replay.times {
+        if *time < replay.whole / 100 {
+            others += *time;
+            continue;
+        }
+        let sql = statement.map_or("begin, commit", |number| &recording.statements[number].sql);
+        let words: Vec<&str> = sql.split_whitespace().take_while(|word| !word.starts_with('(')).take(4).collect();
+        let what = format!("{}: {}", LANES[*lane], words.join(" "));
+        table.row(&[&what, &seconds(*time), &ratio(*time, replay.whole)]);
+    }
+    table.row(&["others, each below a hundredth", &seconds(others), &ratio(others, replay.whole)]);
+    table.print();
 }
 
 /// One run of a worker on an empty database, until everything is published.
@@ -198,14 +206,14 @@ fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) ->
     let before = server_cpu(database)?;
     let mut worker = Setting { topic, group: &group, store_url, properties: &[] }.start()?;
     let started = worker.started;
-    let mut first_commit = None;
     database.wait(LOOK, PATIENCE, |database| {
         worker.check()?;
-        let committed = database.committed()?;
-        if committed > 0 {
-            first_commit.get_or_insert_with(|| started.elapsed());
-        }
-        Ok(committed >= count)
+        database.is_claimed()
+    })?;
+    let claim = started.elapsed();
+    database.wait(LOOK, PATIENCE, |database| {
+        worker.check()?;
+        Ok(database.committed()? >= count)
     })?;
     let last_commit = started.elapsed();
     database.wait(LOOK, PATIENCE, |database| {
@@ -215,7 +223,7 @@ fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) ->
     let published = started.elapsed();
     let times = times(&worker, database, &before)?;
     worker.stop()?;
-    Ok(Run { first_commit: first_commit.unwrap_or(last_commit), last_commit, published, times })
+    Ok(Run { claim, last_commit, published, times })
 }
 
 /// The same through a recording proxy; and what was in the database then.
@@ -261,8 +269,10 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
 fn server_cpu(database: &mut Database) -> Outcome<Vec<(String, f64)>> {
     let mut sums = std::collections::BTreeMap::new();
     for (name, process) in database.server_processes()? {
-        // None where the server runs in a container.
-        *sums.entry(name).or_insert(0.0) += cpu(process).unwrap_or(f64::NAN);
+        // Those of a server in a container cannot be seen from here.
+        if let Some(seconds) = cpu(process) {
+            *sums.entry(name).or_insert(0.0) += seconds;
+        }
     }
     Ok(sums.into_iter().collect())
 }
