@@ -79,24 +79,15 @@ impl Recording {
         self.lanes[lane].iter().map(|transaction| transaction.rows).sum()
     }
 
+    /// Takes the steps of one transaction, if it wrote anything that stands.
     fn take(&mut self, file: &Arc<File>, steps: &[(&Step, &Answered)]) -> Outcome<()> {
-        let [(first, _), .., (last, end)] = steps else {
-            let [(first, end)] = steps else { return Ok(()) };
-            return self.put(file, steps, first.time, end.time);
-        };
-        match last.simple.as_deref() {
-            Some("ROLLBACK") => Ok(()),
-            _ => self.put(file, steps, first.time, end.time),
-        }
-    }
-
-    fn put(&mut self, file: &Arc<File>, steps: &[(&Step, &Answered)], begun: u64, ended: u64) -> Outcome<()> {
+        let (Some((first, _)), Some((last, end))) = (steps.first(), steps.last()) else { return Ok(()) };
         let sql: Vec<&str> = steps
             .iter()
             .filter_map(|(step, _)| step.statement)
             .map(|number| self.statements[number].sql.as_str())
             .collect();
-        if sql.is_empty() {
+        if sql.is_empty() || last.simple.as_deref() == Some("ROLLBACK") {
             return Ok(());
         }
         let lane = MARKS.iter().find(|(mark, _)| sql.iter().any(|sql| sql.contains(mark))).map(|(_, lane)| *lane);
@@ -106,6 +97,7 @@ impl Recording {
         };
         let parts = steps.iter().filter_map(part).collect();
         let rows = steps.iter().map(|(_, answer)| answer.rows).sum();
+        let (begun, ended) = (first.time, end.time);
         self.lanes[lane].push(Transaction { file: Arc::clone(file), parts, rows, after: [0; 3], begun, ended });
         Ok(())
     }

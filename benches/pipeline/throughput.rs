@@ -42,6 +42,7 @@ struct Times {
     refits: (f64, f64),
     pages: (f64, f64),
     estimates_written: f64,
+    peak_memory: Option<u64>,
     /// CPU by thread of the worker, then by process of the server.
     worker_cpu: Vec<(String, f64)>,
     server_cpu: Vec<(String, f64)>,
@@ -181,7 +182,11 @@ fn print_times(run: &Run, replay: &Replay, recording: &Recording) {
         row(&format!("CPU, PostgreSQL: {name}"), "", *time);
     }
     table.print();
-    println!("  rows of effect_estimates written in the run: {}", times.estimates_written);
+    println!(
+        "  the worker wrote {} rows of effect_estimates, and had at most {} of memory",
+        times.estimates_written,
+        times.peak_memory.map_or("an unknown amount".to_owned(), report::megabytes)
+    );
 
     heading("Where the time goes: the last replay, by statement");
     let mut table = Table::new(&["what", "seconds", "of the whole replay"]);
@@ -260,6 +265,7 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
         refits: histogram("refit"),
         pages: histogram("publish"),
         estimates_written: get("shrinkd_rows_written_total{table=\"effect_estimates\"}"),
+        peak_memory: worker.peak_memory(),
         worker_cpu: worker.cpu_by_thread().into_iter().collect(),
         server_cpu,
     })
