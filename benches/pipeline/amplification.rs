@@ -1,0 +1,213 @@
+//! Rows written for each effect while one population grows, by the product's own decisions and estimates, without a
+//! database; and how far published rows are from exact meanwhile.
+
+use shrinkd::config::PopulationSettings;
+use shrinkd::estimate::BlockEstimates;
+use shrinkd::event::{Measured, ResultKey, Scale};
+use shrinkd::model::block::{Block, Covariance};
+use shrinkd::model::fit::Treatment;
+use shrinkd::model::parallel::{available_threads, map_chunks};
+use shrinkd::model::population::{Member, Sketches};
+use shrinkd::model::prior::Priors;
+use shrinkd::model::shrinkage::BlockPosterior;
+use shrinkd::population::PopulationName;
+use shrinkd::row::{Counters, FitStatus, Judged, PublishedFit};
+use shrinkd::simulate::Draws;
+use shrinkd::store::RefitState;
+use shrinkd::worker::refit::Refitted;
+
+use crate::Outcome;
+use crate::report::{Table, heading, progress};
+
+/// Effects between two refits.
+const REFIT: usize = 100;
+/// As in the default configuration.
+const TOLERANCE: f64 = 0.01;
+const MIN_EXPERIMENTS: u64 = 5;
+
+const MU: f64 = 0.5;
+const TAU: f64 = 1.0;
+
+/// Blocks that one thread takes at a time.
+const CHUNK: usize = 256;
+
+/// A block and what is published of it.
+struct Row {
+    measured: Measured,
+    /// Posterior means, one for each variant; empty in a cold start.
+    published: Vec<f64>,
+}
+
+/// The largest distance from exact, in posterior sds, and the largest share that any is of its bound.
+#[derive(Debug, Clone, Copy, Default)]
+struct Distance {
+    sds: f64,
+    of_bound: f64,
+}
+
+#[derive(Default)]
+struct History {
+    rows_written: usize,
+    publishes: usize,
+    /// Of what stands after the decision whether to publish.
+    standing: Distance,
+    /// Of what a publish replaces.
+    replaced: Distance,
+}
+
+pub fn measure(effects: usize) -> Outcome<()> {
+    heading(&format!(
+        "Write amplification: {effects} effects in one population, refit every {REFIT}, tolerance {TOLERANCE}"
+    ));
+    let mut table = Table::new(&[
+        "history",
+        "publishes",
+        "rows written/effect",
+        "largest distance, sds",
+        "of its bound",
+        "just before a publish, sds",
+        "of its bound",
+    ]);
+    for (variants, se) in [(1, 1.0), (1, 3.0), (3, 1.0), (3, 3.0)] {
+        progress(&format!("amplification: {variants} variant(s), se = {se} tau"));
+        let history = simulate(effects, variants, se * TAU)?;
+        let amplification = history.rows_written as f64 / effects as f64;
+        let aim = if se == 1.0 { " (aim 4)" } else { "" };
+        table.row(&[
+            &format!("{variants} variant(s), se = {se} tau"),
+            &history.publishes.to_string(),
+            &format!("{amplification:.2}{aim}"),
+            &format!("{:.4}", history.standing.sds),
+            &format!("{:.2}", history.standing.of_bound),
+            &format!("{:.4}", history.replaced.sds),
+            &format!("{:.2}", history.replaced.of_bound),
+        ]);
+    }
+    table.print();
+    println!(
+        "  the bound of a row is tolerance (sqrt(n) + sqrt(r'V^-1 r)), for n = 1 tolerance (1 + |z|); distances at every refit"
+    );
+    Ok(())
+}
+
+fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
+    let key = ResultKey { metric: "metric".to_owned(), segment: "all".to_owned(), scale: Scale::Absolute };
+    let population = PopulationName::from(key);
+    let settings = PopulationSettings { priors: Priors::default(), min_experiments: MIN_EXPERIMENTS };
+    let mut draws = Draws::new(1, variants as u64);
+    let mut history = History::default();
+    let mut rows: Vec<Row> = Vec::new();
+    let mut state = RefitState {
+        sketches: Sketches::default(),
+        counters: Counters::default(),
+        published: None,
+        is_publishing: false,
+        input_offsets: Vec::new(),
+    };
+    let mut fit = PublishedFit::none();
+    let mut until_refit = 0;
+    while rows.len() * variants < effects {
+        let block = block(variants, se, &mut draws)?;
+        let names = (0..variants).map(|variant| format!("v{variant}")).collect();
+        state.sketches.add(&Member::new(block.clone(), 0)?)?;
+        state.counters.experiments += 1;
+        state.counters.effects += variants as i64;
+        let measured = Measured { variants: names, block };
+        let published = estimate(&population, rows.len(), &measured, &fit);
+        rows.push(Row { measured, published });
+        history.rows_written += variants;
+        until_refit += variants;
+        if until_refit < REFIT {
+            continue;
+        }
+        until_refit -= REFIT;
+        let refitted = Refitted::new(&state, &settings);
+        let current = PublishedFit {
+            fit_id: fit.fit_id + 1,
+            status: refitted.judged.status,
+            nodes: refitted.fits[Treatment::Correlated as usize].nodes.clone(),
+            naive_nodes: refitted.fits[Treatment::Independent as usize].nodes.clone(),
+        };
+        let largest = distance(&rows, &current, &refitted.judged);
+        if !refitted.judged.has_moved(state.published.as_ref(), TOLERANCE) {
+            history.standing = history.standing.max(largest);
+            continue;
+        }
+        history.replaced = history.replaced.max(largest);
+        fit = current;
+        state.published = Some(refitted.judged);
+        history.publishes += 1;
+        history.rows_written += rows.len() * variants;
+        publish(&population, &mut rows, &fit);
+    }
+    Ok(history)
+}
+
+/// A block whose every effect has this standard error, half of its variance from the control where there are several.
+fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
+    let control_variance = if variants > 1 { se * se / 2.0 } else { 0.0 };
+    let variance = se * se - control_variance;
+    let control_error = draws.normal(0.0, control_variance.sqrt());
+    let effects = (0..variants).map(|_| draws.normal(MU, (TAU * TAU + variance).sqrt()) - control_error).collect();
+    Ok(Block::shared_control(effects, vec![variance; variants], control_variance, vec![1.0; variants])?)
+}
+
+/// What is published of a block.
+fn estimate(population: &PopulationName, number: usize, measured: &Measured, fit: &PublishedFit) -> Vec<f64> {
+    let estimates = BlockEstimates::new(population, &format!("exp-{number:06}"), 1, measured, fit);
+    estimates.rows.iter().filter_map(|row| row.shrunk.map(|shrunk| shrunk.posterior_mean)).collect()
+}
+
+fn publish(population: &PopulationName, rows: &mut [Row], fit: &PublishedFit) {
+    let estimated = map_chunks(rows, CHUNK, available_threads(), |rows| {
+        rows.iter().map(|row| estimate(population, 0, &row.measured, fit)).collect::<Vec<_>>()
+    });
+    for (row, published) in rows.iter_mut().zip(estimated.into_iter().flatten()) {
+        row.published = published;
+    }
+}
+
+/// How far the published rows are from those that the current fit would give. Those of a cold start are no estimates.
+fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
+    let (Some(mu), Some(tau), FitStatus::Fitted) = (judged.mu, judged.tau, fit.status) else {
+        return Distance::default();
+    };
+    let chunks = map_chunks(rows, CHUNK, available_threads(), |rows| {
+        let distances = rows.iter().filter(|row| !row.published.is_empty()).map(|row| {
+            let block = &row.measured.block;
+            let posterior = BlockPosterior::new(block, &fit.nodes);
+            let bound = bound(block, mu, tau);
+            let distance = |(i, published): (usize, &f64)| {
+                let exact = posterior.estimate(i);
+                (published - exact.mean).abs() / exact.sd
+            };
+            let sds = row.published.iter().enumerate().map(distance).fold(0.0, f64::max);
+            Distance { sds, of_bound: sds / bound }
+        });
+        distances.fold(Distance::default(), Distance::max)
+    });
+    chunks.into_iter().fold(Distance::default(), Distance::max)
+}
+
+/// `tolerance (sqrt(n) + sqrt(r'V^-1 r))`; see [`Judged::has_moved`].
+fn bound(block: &Block, mu: f64, tau: f64) -> f64 {
+    let Covariance::SharedControl { treatment_variances, control_variance, loadings } = block.covariance() else {
+        return f64::NAN;
+    };
+    let (mut quadratic, mut cross, mut spread) = (0.0, 0.0, 0.0);
+    for ((effect, d), w) in block.effects().iter().zip(treatment_variances).zip(loadings) {
+        let (r, v) = (effect - mu, d + tau * tau);
+        quadratic += r * r / v;
+        cross += w * r / v;
+        spread += w * w / v;
+    }
+    // Sherman-Morrison.
+    let quadratic = quadratic - control_variance * cross * cross / (1.0 + control_variance * spread);
+    TOLERANCE * ((block.len() as f64).sqrt() + quadratic.sqrt())
+}
+
+impl Distance {
+    fn max(self, other: Distance) -> Distance {
+        Distance { sds: self.sds.max(other.sds), of_bound: self.of_bound.max(other.of_bound) }
+    }
+}

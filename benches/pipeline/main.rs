@@ -1,0 +1,122 @@
+//! What the worker reaches as a whole: the real program on a real Kafka topic and a real PostgreSQL database, beside
+//! ceilings that are measured in the same run, so that what is compared had the same machine. Nothing here fails for being
+//! slow.
+//!
+//! | part | what it measures |
+//! | --- | --- |
+//! | `throughput` | from a preloaded topic to committed rows, and to published ones; ceilings; where the time goes |
+//! | `freshness` | from the producer to a row that a query sees, at a steady rate |
+//! | `amplification` | rows written for each effect as a population grows, and how far rows are from exact |
+//! | `bounded` | memory, and time from start to first commit, on a long history |
+
+mod amplification;
+mod bounded;
+mod copy;
+mod database;
+mod events;
+mod freshness;
+mod proxy;
+mod recording;
+mod replay;
+mod report;
+mod throughput;
+mod topic;
+mod wire;
+mod worker;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use database::Server;
+
+/// Whatever goes wrong ends the run: there is nobody who could handle it.
+type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
+
+const PARTS: [&str; 4] = ["throughput", "freshness", "amplification", "bounded"];
+
+const HELP: &str = "\
+make bench-pipeline PARTS='throughput freshness amplification bounded --quick'
+
+Parts: throughput, freshness, amplification, bounded; all of them where none is named.
+  --quick  small sizes, for trying out
+
+SHRINKD_TEST_KAFKA and SHRINKD_TEST_POSTGRES_URL say where Kafka and PostgreSQL are; `scripts/services run -- COMMAND`
+sets both. SHRINKD_BENCH_STREAM may name a file of events, one JSON message a line, for a second throughput run.";
+
+/// Where Kafka and PostgreSQL are, and how large everything is.
+struct Bench {
+    brokers: String,
+    server: Server,
+    is_quick: bool,
+}
+
+impl Bench {
+    fn from_environment(is_quick: bool) -> Outcome<Bench> {
+        let variable = |name: &str| {
+            std::env::var(name)
+                .map_err(|_| format!("{name} is not set: start this with `make bench-pipeline`, which sets it"))
+        };
+        Ok(Bench {
+            brokers: variable("SHRINKD_TEST_KAFKA")?,
+            server: Server::new(&variable("SHRINKD_TEST_POSTGRES_URL")?)?,
+            is_quick,
+        })
+    }
+
+    /// The full size, or the one for trying out.
+    fn size<T>(&self, full: T, quick: T) -> T {
+        if self.is_quick { quick } else { full }
+    }
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Outcome<()> {
+    let (mut parts, mut is_quick) = (Vec::new(), false);
+    for argument in std::env::args().skip(1) {
+        match argument.as_str() {
+            // Cargo says so of itself.
+            "--bench" => {}
+            "--quick" => is_quick = true,
+            "--help" => {
+                println!("{HELP}");
+                return Ok(());
+            }
+            part if PARTS.contains(&part) => parts.push(argument),
+            unknown => return Err(format!("{unknown} is neither a part nor an option\n\n{HELP}").into()),
+        }
+    }
+    let is_wanted = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    if is_quick {
+        println!("--quick: small sizes, whose figures say nothing");
+    }
+    if cfg!(debug_assertions) {
+        println!("a debug build, whose figures say nothing");
+    }
+    if is_wanted("amplification") {
+        amplification::measure(if is_quick { 5_000 } else { 100_000 })?;
+    }
+    if !["throughput", "freshness", "bounded"].into_iter().any(is_wanted) {
+        return Ok(());
+    }
+    let bench = Bench::from_environment(is_quick)?;
+    topic::warm_up(&bench.brokers)?;
+    if is_wanted("throughput") {
+        throughput::measure(&bench)?;
+    }
+    if is_wanted("freshness") {
+        freshness::measure(&bench)?;
+    }
+    if is_wanted("bounded") {
+        bounded::measure(&bench)?;
+    }
+    Ok(())
+}
