@@ -131,6 +131,8 @@ impl Drop for Worker {
         // It has ended already where all went well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What it said of a failure is in the error.
+        let _ = std::fs::remove_file(&self.log);
     }
 }
 
