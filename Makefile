@@ -8,7 +8,7 @@ SHRINKD := $(or $(CARGO_TARGET_DIR),target)/release/shrinkd
 .PHONY: help demo test bench bench-pipeline check lint doc deny approximations
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## See it work: a simulated portfolio through the worker into a database, and what came of it (release build)
 	$(CARGO) build --release --locked
@@ -17,8 +17,8 @@ demo: ## See it work: a simulated portfolio through the worker into a database, 
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
 	scripts/services run -- $(CARGO) test --locked
 
-bench-pipeline: ## Measure the worker on real servers, as ratios within one run: make bench-pipeline PART=throughput
-	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PART)
+bench-pipeline: ## Measure the worker on real servers: throughput, freshness, write amplification, memory (PARTS=throughput for one)
+	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PARTS)
 
 bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
 	$(CARGO) bench --locked --bench speed
