@@ -2,10 +2,11 @@
 # `deny`: it installs its own tool (some 4 CPU minutes) and fetches the advisories, so that it stands apart from `check`.
 
 CARGO ?= cargo
-SHRINKD := $(or $(CARGO_TARGET_DIR),target)/release/shrinkd
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SHRINKD := $(TARGET)/release/shrinkd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-pipeline check lint doc deny approximations
+.PHONY: help demo test bench bench-pipeline check lint doc deny approximations asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,3 +39,18 @@ deny: ## Licences, advisories and sources of all dependencies; installs cargo-de
 
 approximations: ## Table of how far laplace and variational are from exact: make approximations EVENTS=folder
 	@$(CARGO) run --locked --quiet --example approximations -- $(EVENTS)
+
+asos: DIR ?= $(TARGET)/asos
+asos: ## A real history through the worker (docs/history.md): make asos CSV=file DIR=folder
+	@[ -r "$(CSV)" ] || { echo 'name the dataset: make asos CSV=file; docs/history.md says where to get it' >&2; exit 2; }
+	$(CARGO) build --release --locked --bin shrinkd --example asos
+	mkdir -p "$(DIR)"
+	$(TARGET)/release/examples/asos "$(CSV)" >"$(DIR)/asos.ndjson"
+	SHRINKD__SOURCE__FILE__PATH="$(DIR)/asos.ndjson" SHRINKD__STORE__URL="sqlite://$(DIR)/asos.db" \
+		SHRINKD__HTTP__LISTEN=127.0.0.1:0 $(SHRINKD) run
+	@printf '\nThe populations in %s/asos.db; shrinkd fit %s/asos.ndjson says the same:\n\n' "$(DIR)" "$(DIR)"
+	@! command -v sqlite3 >/dev/null || sqlite3 -box "$(DIR)/asos.db" "$(POPULATIONS)"
+	@command -v sqlite3 >/dev/null || printf 'to see them, ask any client of SQLite:\n%s\n' "$(POPULATIONS)"
+
+POPULATIONS = select population_id, treatment, experiments, effects, mu_mean, mu_sd, tau_median \
+	from current_population_fits order by population_id, treatment

@@ -7,10 +7,11 @@
 //!
 //! # The map
 //!
-//! The rooms in the order in which an event passes through them:
+//! The rooms in the order in which what an event says passes through them:
 //!
 //! | step | room |
 //! | --- | --- |
+//! | a stream -> records, in batches, of the partitions that are owned | [`worker::source`] |
 //! | bytes -> event: the contract, one [`Reason`](event::Reason) for each refusal | [`event`] |
 //! | event -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`ledger`] |
 //! | ledgers -> populations: which blocks share mu and tau | [`history`], [`population`] |
@@ -19,16 +20,22 @@
 //! | components -> sketch: a population of any size in a few cells of integers | [`model::sketch`] |
 //! | sketch -> likelihood: four sums, as functions of tau | [`model::likelihood`] |
 //! | likelihood -> posterior of mu and tau: exact, approximate, or a point | [`model::posterior`], [`model::fit`] |
-//! | block + posterior -> estimate: every effect, shrunk | [`model::shrinkage`], [`model::best`] |
+//! | block + posterior -> estimate: every effect, shrunk | [`model::shrinkage`], [`model::best`], [`estimate`] |
 //! | blocks + posterior -> diagnostics: did correlation matter, is a control off, is it calibrated | [`model::diagnostics`] |
-//! | all of a population at once -> rows, for people and for programs | [`model::population`], [`cli`] |
-//! | what the worker is told, and what it shows of itself | [`config`], [`telemetry`], [`http`] |
+//! | estimate -> row: plain data, as tables hold it | [`row`] |
+//! | row -> table: one trait, PostgreSQL and SQLite behind it | [`store`] |
+//!
+//! Who walks that way: [`worker`] all of it, batch after batch, without an end (`docs/worker.md`); [`cli`] with a file at
+//! once and without a store ([`history`], [`model::population`]). What the worker is told is in [`config`], what it shows
+//! of itself in [`telemetry`] and [`http`].
 //!
 //! Beside that way stand [`simulate`] (seeded events with known truths) and [`study`] (what the treatments of
 //! correlation make of them). [`model`] is pure: it imports nothing from the rest of the crate, reads no clock and no
-//! configuration.
+//! configuration. Of [`store`] the [`worker`] knows the trait alone.
 //!
 //! # The invariants
+//!
+//! Of the statistics:
 //!
 //! - **Order cannot matter.** Events of distinct revisions may arrive in any order, and again: the blocks that stand in
 //!   the end are the same ([`ledger`]).
@@ -39,6 +46,18 @@
 //! - **Results do not depend on the number of threads** ([`model::parallel`]).
 //! - **What does not exist is `None`**, never a large number or NaN: moments, evidence under improper priors, shifts of
 //!   a control that is not there ([`model::prior`]).
+//!
+//! Of the worker, whatever crashes, stalls or is asked twice (`docs/worker.md` says how each is kept):
+//!
+//! 1. A record's effect and the offset that covers it commit in one transaction.
+//! 2. Only the holder of (partition, epoch) advances `next_offset`.
+//! 3. `next_offset` is the next record to read, never the last one read ([`worker::source::NextOffset`]).
+//! 4. Of a partition a worker keeps in memory only its claim, changed only after COMMIT.
+//! 5. A batch's cells and counters are written under one partition, which it holds locked: only the sum over partitions
+//!    has a meaning. Blocks are locked through their experiment's row, in the order of the keys.
+//! 6. No record is skipped without a row that says so.
+//! 7. Kafka's committed offset is for dashboards: nothing reads it.
+//! 8. Applying a record twice is a no-op.
 //!
 //! # A fit in ten lines
 //!

@@ -136,7 +136,7 @@ impl Metrics {
             publish: f.histogram(
                 "shrinkd_publish_seconds",
                 &DURATION_BUCKETS,
-                "Duration of a publish: of new blocks, or of one chunk of a whole population",
+                "Duration of one page of a whole publish",
             ),
             rows_written: f.counters("shrinkd_rows_written_total", &["table"], "Rows inserted, updated or deleted"),
             rows_skipped: f.counters(
