@@ -107,7 +107,7 @@ pub enum StoreError {
          Restore the configuration, or fill a new database"
     )]
     Settings { stored: String, found: String },
-    #[error("{what} in the database is damaged: {detail}; run `shrinkd verify`")]
+    #[error("{what} in the database is damaged: {detail}; restore the database from a backup")]
     Damaged { what: &'static str, detail: String },
 }
 

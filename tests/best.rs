@@ -63,6 +63,32 @@ fn probabilities_agree_with_brute_force_to_the_promised_accuracy() {
 }
 
 #[test]
+fn a_narrow_posterior_of_tau_gives_what_its_nodes_give_one_by_one() {
+    let block = absolute(&[1.4, 1.1, 0.3, 0.9], &[0.5, 0.2, 0.4, 0.3], 0.25);
+    for (log_sd, tau) in [(0.01, 0.6), (0.07, 0.6), (0.07, 0.05), (0.07, 5.0)] {
+        let z = [-2.85, -1.54, -0.52, 0.52, 1.54, 2.85];
+        let weights: Vec<f64> = z.iter().map(|z: &f64| (-0.5 * z * z).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let nodes: Vec<Node> = z
+            .iter()
+            .zip(&weights)
+            .map(|(z, weight)| Node {
+                weight: weight / total,
+                tau: tau * (log_sd * z).exp(),
+                mu_mean: 0.5 + 0.02 * z,
+                mu_variance: 0.01 * (0.1 * z).exp(),
+            })
+            .collect();
+        let together = best(&block, &nodes);
+        for (i, together) in together.variants.iter().enumerate() {
+            let alone = |node: &Node| best(&block, &[Node { weight: 1.0, ..*node }]).variants[i];
+            let one_by_one: f64 = nodes.iter().map(|node| node.weight * alone(node)).sum();
+            assert!((together - one_by_one).abs() < 5e-5, "{together}, one by one {one_by_one}");
+        }
+    }
+}
+
+#[test]
 fn one_variant_is_best_with_exactly_the_probability_that_it_is_positive() {
     let nodes = [
         Node { weight: 0.3, tau: 0.0, mu_mean: 0.1, mu_variance: 0.04 },

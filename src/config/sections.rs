@@ -165,7 +165,7 @@ impl Default for RefitConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PublishConfig {
-    /// How far mu (in tau), log tau or their posterior sds may have moved before all rows are rewritten; above 0, below
+    /// How far mu (in `sqrt(tau^2 + sd(mu)^2)`), log tau or their posterior sds may have moved before all rows are rewritten; above 0, below
     /// 1. Default 0.01.
     pub tolerance: f64,
 }

@@ -4,8 +4,8 @@
 //! loops report after their transactions, so that a batch that is rolled back and read again counts once.
 
 mod family;
+mod state;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,6 +14,8 @@ use time::OffsetDateTime;
 
 use family::Families;
 pub use family::Family;
+pub use state::{Lag, PopulationSummary};
+use state::{State, seconds_since};
 
 use crate::event::Reason;
 use crate::model::diagnostics::Verdict;
@@ -57,35 +59,6 @@ struct Inner {
     population_effects: IntGaugeVec,
     population_verdict: IntGaugeVec,
     state: Mutex<State>,
-}
-
-/// What gauges alone cannot say.
-#[derive(Default)]
-struct State {
-    partitions: BTreeMap<i32, Lag>,
-    populations: BTreeMap<PopulationName, PopulationSummary>,
-}
-
-/// How far a partition is behind.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Lag {
-    /// Records that are not committed yet.
-    pub records: u64,
-    /// When the oldest of them was produced; `None` when there are none.
-    pub since: Option<OffsetDateTime>,
-}
-
-/// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct PopulationSummary {
-    /// Posterior mean of mu under `correlated`; its median where there is no mean.
-    pub mu: Option<f64>,
-    /// Posterior median of tau under `correlated`.
-    pub tau: Option<f64>,
-    pub design_effect: Option<f64>,
-    pub verdict: Option<Verdict>,
-    pub experiments: u64,
-    pub effects: u64,
 }
 
 impl Metrics {
@@ -398,18 +371,6 @@ impl Default for Metrics {
     fn default() -> Metrics {
         Metrics::new()
     }
-}
-
-impl Lag {
-    /// The age of the oldest record that is not committed yet; 0 when there is none.
-    pub fn seconds(&self) -> f64 {
-        self.since.map_or(0.0, seconds_since)
-    }
-}
-
-/// Clocks of producers run ahead: an age is never negative.
-fn seconds_since(then: OffsetDateTime) -> f64 {
-    (OffsetDateTime::now_utc() - then).as_seconds_f64().max(0.0)
 }
 
 fn unix_now() -> f64 {

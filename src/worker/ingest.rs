@@ -112,6 +112,11 @@ impl<S: Store> IngestLoop<S> {
                     self.advance(&advances);
                     return Ok(());
                 }
+                // Ours, where the answer to the try before was lost and its commit came through only now.
+                Err(WorkerError::Store(StoreError::Fenced { .. })) if self.is_committed(&advances).await => {
+                    self.advance(&advances);
+                    return Ok(());
+                }
                 Err(WorkerError::Store(StoreError::Fenced { partitions })) => {
                     warn!(
                         ?partitions,
@@ -181,7 +186,7 @@ impl<S: Store> IngestLoop<S> {
                 self.lag.produced(record.partition, produced_at);
             }
         }
-        debug!(?counts, ?written, elapsed_ms = elapsed.as_millis() as u64, "committed");
+        debug!(?counts, ?written, elapsed_ms = elapsed.as_millis() as u64, "batch");
     }
 
     /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
@@ -199,9 +204,13 @@ impl<S: Store> IngestLoop<S> {
             let is_new = advance.from.is_none_or(|from| record.offset >= from.0);
             is_new.then_some(advance.partition_id)
         };
+        let mut steps = Steps::new(started);
+        steps.end("begin");
         let stored = transaction.experiments(&named_experiments(records, &is_ours)).await?;
+        steps.end("read");
         let (grouping, own) = (Arc::clone(&self.grouping), Arc::clone(records));
         let (changes, counts) = tokio::task::spawn_blocking(move || fold(&own, stored, &grouping, is_ours)).await??;
+        steps.end("fold");
         let changes = Arc::new(changes);
         let populations: BTreeSet<PopulationName> =
             changes.changed.iter().map(|block| block.population.clone()).collect();
@@ -209,11 +218,18 @@ impl<S: Store> IngestLoop<S> {
             true => BTreeMap::new(),
             false => transaction.published_fits(&populations).await?,
         };
+        steps.end("fits");
         let own = Arc::clone(&changes);
         let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits));
         let mut written = transaction.write_changes(&changes).await?;
-        written.extend(transaction.write_estimates(&changes, &estimates.await?).await?);
+        steps.end("write");
+        let estimates = estimates.await?;
+        steps.end("estimate");
+        written.extend(transaction.write_estimates(&changes, &estimates).await?);
+        steps.end("write estimates");
         transaction.commit().await?;
+        steps.end("commit");
+        debug!(%steps, "committed");
         let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
         Ok(Committed { counts, rejected, written, elapsed: started.elapsed() })
     }
@@ -234,4 +250,31 @@ fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) ->
         (&x.population, &x.experiment_id, &x.variant).cmp(&(&y.population, &y.experiment_id, &y.variant))
     });
     rows
+}
+
+/// How long each step of a batch took, for the log.
+struct Steps {
+    last: Instant,
+    taken: Vec<(&'static str, Duration)>,
+}
+
+impl Steps {
+    fn new(started: Instant) -> Steps {
+        Steps { last: started, taken: Vec::new() }
+    }
+
+    /// A step has ended now.
+    fn end(&mut self, step: &'static str) {
+        let now = Instant::now();
+        self.taken.push((step, now - self.last));
+        self.last = now;
+    }
+}
+
+impl std::fmt::Display for Steps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let steps: Vec<String> =
+            self.taken.iter().map(|(step, taken)| format!("{step} {} ms", taken.as_millis())).collect();
+        f.write_str(&steps.join(", "))
+    }
 }

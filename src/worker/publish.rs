@@ -84,31 +84,24 @@ impl<S: Store> PublishLoop<S> {
     async fn publish(&self, mut pass: Pass, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
         let priors = (self.settings)(&pass.population).priors;
         // Only a pass that sees every block can diagnose.
-        let mut diagnosis = match due.is_diagnosis_due && pass.cursor.is_empty() {
+        let diagnosis = match due.is_diagnosis_due && pass.cursor.is_empty() {
             true => Diagnosis::new(self.store.population_state(&pass.population).await?, priors),
             false => None,
         };
-        loop {
+        let (mut next, mut diagnosis) = self.page(&pass, pass.cursor.clone(), diagnosis).await?;
+        while let Some(page) = next {
             self.telemetry.health.beat(Loop::Publish);
             let started = Instant::now();
-            let blocks = self.store.blocks_after(&pass.population, &pass.cursor, PAGE).await?;
-            let Some(last) = blocks.last() else { break };
-            let cursor = last.experiment_id.clone();
-            let commits: Vec<i64> =
-                blocks.iter().flat_map(|block| block.measured.variants.iter().map(|_| block.commit_id)).collect();
-            let own = pass.clone();
-            let (rows, returned) = tokio::task::spawn_blocking(move || page(&own, &blocks, diagnosis)).await?;
-            diagnosis = returned;
-            if pass.is_publish {
-                let Some(written) = self.store.write_estimates(&pass, &rows, &commits, &cursor).await? else {
-                    debug!(population = %pass.population, "another worker has taken the publish over");
-                    return Ok(());
-                };
-                self.telemetry.metrics.observe_publish(started.elapsed());
-                self.telemetry.metrics.count_rows_written("effect_estimates", written);
-                self.telemetry.metrics.count_rows_skipped("effect_estimates", rows.len() as u64 - written);
+            // The page after it is read and computed while this one is written.
+            let after = self.page(&pass, page.cursor.clone(), diagnosis);
+            let (written, after) = tokio::join!(self.write(&pass, &page), after);
+            if written?.is_none() {
+                debug!(population = %pass.population, "another worker has taken the pass over");
+                return Ok(());
             }
-            pass.cursor = cursor;
+            (next, diagnosis) = after?;
+            self.telemetry.metrics.observe_publish(started.elapsed());
+            pass.cursor = page.cursor;
             if stop.is_cancelled() {
                 // The next worker goes on from the cursor.
                 return Ok(());
@@ -118,10 +111,51 @@ impl<S: Store> PublishLoop<S> {
         self.store.end_pass(&pass, diagnostics.as_ref()).await?;
         Ok(())
     }
+
+    /// Reads and estimates the blocks after an experiment; no page where there is none.
+    async fn page(
+        &self,
+        pass: &Pass,
+        after: String,
+        diagnosis: Option<Diagnosis>,
+    ) -> Result<(Option<Page>, Option<Diagnosis>), WorkerError> {
+        let blocks = self.store.blocks_after(&pass.population, &after, PAGE).await?;
+        let Some(last) = blocks.last() else { return Ok((None, diagnosis)) };
+        let cursor = last.experiment_id.clone();
+        let commits = blocks.iter().flat_map(|block| block.measured.variants.iter().map(|_| block.commit_id)).collect();
+        let own = pass.clone();
+        let (rows, diagnosis) = tokio::task::spawn_blocking(move || estimate(&own, &blocks, diagnosis)).await?;
+        Ok((Some(Page { rows, commits, cursor }), diagnosis))
+    }
+
+    /// Writes a page; `None` where another worker has taken the pass over.
+    async fn write(&self, pass: &Pass, page: &Page) -> Result<Option<u64>, WorkerError> {
+        // A pass that only diagnoses writes no rows, and says all the same that it is being worked on.
+        let (rows, commits) = if pass.is_publish { (&page.rows[..], &page.commits[..]) } else { (&[][..], &[][..]) };
+        let written = self.store.write_estimates(pass, rows, commits, &page.cursor).await?;
+        if let Some(written) = written {
+            self.telemetry.metrics.count_rows_written("effect_estimates", written);
+            self.telemetry.metrics.count_rows_skipped("effect_estimates", rows.len() as u64 - written);
+        }
+        Ok(written)
+    }
 }
 
-/// The estimates of one page, and what they add to the diagnosis.
-fn page(pass: &Pass, blocks: &[BlockToPublish], diagnosis: Option<Diagnosis>) -> (Vec<EstimateRow>, Option<Diagnosis>) {
+/// Some blocks of a population in the order of their keys, estimated.
+struct Page {
+    rows: Vec<EstimateRow>,
+    /// For each row the commit that its block was read from.
+    commits: Vec<i64>,
+    /// The last experiment.
+    cursor: String,
+}
+
+/// The estimates of some blocks, and what they add to the diagnosis.
+fn estimate(
+    pass: &Pass,
+    blocks: &[BlockToPublish],
+    diagnosis: Option<Diagnosis>,
+) -> (Vec<EstimateRow>, Option<Diagnosis>) {
     let fit: &PublishedFit = &pass.fit;
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
         let estimate = |block: &BlockToPublish| {

@@ -81,6 +81,14 @@ impl Record {
     fn bytes(&self) -> usize {
         [&self.key, &self.payload].into_iter().flatten().map(Vec::len).sum()
     }
+
+    /// Results of its event.
+    fn results(&self) -> usize {
+        match &self.message {
+            Ok(Message::Event(event)) => event.results.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Records that are committed together, in the order in which they were read.

@@ -5,7 +5,11 @@ use crate::model::posterior::Node;
 /// How many runs a long mixture is cut into.
 const RUNS: f64 = 5.0;
 
-/// The mixture as it is, if it is short; else runs of adjacent nodes, each replaced by its two-point Gauss rule, which
+/// Below this spread, in `tau / (tau + unit)`, all of a mixture is one run: sd(log tau) is below 0.08 then, and what is
+/// beyond the cubic of a probability averages to less than 1e-5.
+const NARROW: f64 = 0.02;
+
+/// The mixture as one two-point rule, if it is narrow; as it is, if it is short; else runs of adjacent nodes, each replaced by its two-point Gauss rule, which
 /// averages cubics without error, in `tau / (tau + unit)`, a scale on which a long tail is short. mu's mean and standard
 /// deviation are taken to be linear within a run.
 ///
@@ -13,7 +17,7 @@ const RUNS: f64 = 5.0;
 /// its length, so the tails must not be left to one run each.
 pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
     let mut nodes = nodes.to_vec();
-    if nodes.len() as f64 <= 2.0 * RUNS {
+    if nodes.len() <= 2 {
         return nodes;
     }
     nodes.sort_by(|x, y| x.tau.total_cmp(&y.tau));
@@ -28,6 +32,14 @@ pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
         .collect();
     let upper_half = nodes.iter().zip(&middles).filter(|(_, middle)| **middle >= 0.5 * total);
     let unit = upper_half.map(|(node, _)| node.tau).find(|&tau| tau > 0.0).unwrap_or(1.0);
+    if spread(&nodes, unit) < NARROW {
+        let mut short = Vec::with_capacity(2);
+        push_two_point_rule(&nodes, unit, &mut short);
+        return short;
+    }
+    if nodes.len() as f64 <= 2.0 * RUNS {
+        return nodes;
+    }
     let run_of = |i: usize| (RUNS * middles[i] / total).floor();
     let mut short = Vec::with_capacity(2 * RUNS as usize);
     let mut start = 0;
@@ -38,6 +50,15 @@ pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
         }
     }
     short
+}
+
+/// Standard deviation of `tau / (tau + unit)`.
+fn spread(nodes: &[Node], unit: f64) -> f64 {
+    let average =
+        |x: &dyn Fn(f64) -> f64| nodes.iter().map(|node| node.weight * x(node.tau / (node.tau + unit))).sum::<f64>();
+    let total: f64 = nodes.iter().map(|node| node.weight).sum();
+    let mean = average(&|place| place) / total;
+    (average(&|place| (place - mean).powi(2)) / total).sqrt()
 }
 
 fn push_two_point_rule(run: &[Node], unit: f64, short: &mut Vec<Node>) {

@@ -93,10 +93,13 @@ pub(super) async fn blocks_after(
     limit: usize,
 ) -> Result<Vec<BlockToPublish>, StoreError> {
     let rows: Vec<BlockToPublishColumns> = sqlx::query_as(
+        // The page first: a join of both tables in their order would begin at their beginnings, page after page.
         "select b.experiment_id, b.revision, b.commit_id, b.block, e.decision
-         from blocks as b join experiments as e using (experiment_id)
-         where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
-         order by b.experiment_id limit $3",
+         from (select experiment_id, revision, commit_id, block from blocks
+               where population_id = $1 and experiment_id > $2 and block is not null
+               order by experiment_id limit $3) as b
+         join experiments as e using (experiment_id)
+         order by b.experiment_id",
     )
     .bind(population.to_string())
     .bind(after)

@@ -20,19 +20,25 @@ pub(super) struct Assembly {
     limits: BatchLimits,
     batch: Batch,
     bytes: usize,
+    /// Of its events: what a batch holds in memory goes by them, and a record may have a thousand.
+    results: usize,
     /// When its first record was read.
     since: Option<Instant>,
 }
 
+/// Results of a batch, at most (but for a single record that has more).
+const MOST_RESULTS: usize = 20_000;
+
 impl Assembly {
     pub(super) fn new(limits: BatchLimits) -> Assembly {
-        Assembly { limits, batch: Batch::default(), bytes: 0, since: None }
+        Assembly { limits, batch: Batch::default(), bytes: 0, results: 0, since: None }
     }
 
     /// Adds a record, after which its partition goes on at `next`.
     pub(super) fn push(&mut self, record: Record, next: NextOffset) {
         self.since.get_or_insert_with(Instant::now);
         self.bytes += record.bytes();
+        self.results += record.results();
         match self.batch.ends.iter_mut().find(|(partition, _)| *partition == record.partition) {
             Some((_, end)) => *end = next,
             None => self.batch.ends.push((record.partition, next)),
@@ -43,14 +49,16 @@ impl Assembly {
     /// How long the batch may still wait for records: nothing once it is large or old enough, `None` while it is empty.
     pub(super) fn patience(&self) -> Option<Duration> {
         let since = self.since?;
-        let is_large = self.batch.records.len() >= self.limits.records || self.bytes >= self.limits.bytes;
+        let is_large = self.batch.records.len() >= self.limits.records
+            || self.bytes >= self.limits.bytes
+            || self.results >= MOST_RESULTS;
         Some(if is_large { Duration::ZERO } else { self.limits.age.saturating_sub(since.elapsed()) })
     }
 
     /// Takes the batch as it is, where there is one.
     pub(super) fn close(&mut self) -> Option<Batch> {
         self.since.take()?;
-        self.bytes = 0;
+        (self.bytes, self.results) = (0, 0);
         Some(std::mem::take(&mut self.batch))
     }
 }

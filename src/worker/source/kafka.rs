@@ -48,7 +48,9 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 const REQUIRED: [(&str, &str); 3] =
     [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("auto.offset.reset", "error")];
 /// What holds unless the user's properties say otherwise.
-const DEFAULTS: [(&str, &str); 4] = [
+const DEFAULTS: [(&str, &str); 5] = [
+    // Fetching goes on so soon after the queue was full; a second, librdkafka's own default, would let it run dry.
+    ("fetch.queue.backoff.ms", "10"),
     ("isolation.level", "read_committed"),
     // A topic or a partition that is made later is found within this time.
     ("topic.metadata.refresh.interval.ms", "30000"),

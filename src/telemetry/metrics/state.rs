@@ -1,0 +1,49 @@
+//! What is remembered beside the gauges: of partitions, and of populations.
+
+use std::collections::BTreeMap;
+
+use time::OffsetDateTime;
+
+use crate::model::diagnostics::Verdict;
+use crate::population::PopulationName;
+
+/// What gauges alone cannot say.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) partitions: BTreeMap<i32, Lag>,
+    pub(super) populations: BTreeMap<PopulationName, PopulationSummary>,
+}
+
+/// How far a partition is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Lag {
+    /// Records that are not committed yet.
+    pub records: u64,
+    /// When the oldest of them was produced; `None` when there are none.
+    pub since: Option<OffsetDateTime>,
+}
+
+/// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct PopulationSummary {
+    /// Posterior mean of mu under `correlated`; its median where there is no mean.
+    pub mu: Option<f64>,
+    /// Posterior median of tau under `correlated`.
+    pub tau: Option<f64>,
+    pub design_effect: Option<f64>,
+    pub verdict: Option<Verdict>,
+    pub experiments: u64,
+    pub effects: u64,
+}
+
+impl Lag {
+    /// The age of the oldest record that is not committed yet; 0 when there is none.
+    pub fn seconds(&self) -> f64 {
+        self.since.map_or(0.0, seconds_since)
+    }
+}
+
+/// Clocks of producers run ahead: an age is never negative.
+pub(super) fn seconds_since(then: OffsetDateTime) -> f64 {
+    (OffsetDateTime::now_utc() - then).as_seconds_f64().max(0.0)
+}
