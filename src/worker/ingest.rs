@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::WorkerError;
@@ -43,6 +44,8 @@ pub struct IngestLoop<S> {
     committer: Option<Committer>,
     telemetry: Telemetry,
     lag: Lag,
+    /// Asked for the end: a store that does not answer is then not waited for.
+    stop: CancellationToken,
 }
 
 /// What a commit did.
@@ -50,14 +53,21 @@ struct Committed {
     counts: FoldCounts,
     rejected: Vec<Reason>,
     written: Written,
+    steps: Steps,
     elapsed: Duration,
 }
 
 impl<S: Store> IngestLoop<S> {
     /// A loop that owns nothing yet.
-    pub fn new(store: S, grouping: Grouping, committer: Option<Committer>, telemetry: Telemetry) -> IngestLoop<S> {
+    pub fn new(
+        store: S,
+        grouping: Grouping,
+        committer: Option<Committer>,
+        telemetry: Telemetry,
+        stop: CancellationToken,
+    ) -> IngestLoop<S> {
         let lag = Lag::new(telemetry.metrics.clone());
-        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new(), committer, telemetry, lag }
+        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new(), committer, telemetry, lag, stop }
     }
 
     /// Takes what the source says until it ends.
@@ -131,6 +141,10 @@ impl<S: Store> IngestLoop<S> {
                     if let StoreError::Transient { code, .. } = &error {
                         self.telemetry.metrics.count_retry(code.as_deref());
                     }
+                    if self.stop.is_cancelled() {
+                        // What is in hand is read again by whoever comes next.
+                        return Err(WorkerError::Store(error));
+                    }
                     warn!(%error, pause_ms = pause.as_millis() as u64, "a batch is tried again");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -172,7 +186,7 @@ impl<S: Store> IngestLoop<S> {
     }
 
     fn report(&mut self, committed: &Committed, records: &[Record]) {
-        let Committed { counts, rejected, written, elapsed } = committed;
+        let Committed { counts, rejected, written, steps, elapsed } = committed;
         let Telemetry { metrics, health } = &self.telemetry;
         health.ready(Dependency::Store);
         metrics.count_batch(counts, rejected);
@@ -186,7 +200,7 @@ impl<S: Store> IngestLoop<S> {
                 self.lag.produced(record.partition, produced_at);
             }
         }
-        debug!(?counts, ?written, elapsed_ms = elapsed.as_millis() as u64, "batch");
+        debug!(?counts, ?written, %steps, elapsed_ms = elapsed.as_millis() as u64, "committed");
     }
 
     /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
@@ -229,9 +243,8 @@ impl<S: Store> IngestLoop<S> {
         steps.end("write estimates");
         transaction.commit().await?;
         steps.end("commit");
-        debug!(%steps, "committed");
         let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
-        Ok(Committed { counts, rejected, written, elapsed: started.elapsed() })
+        Ok(Committed { counts, rejected, written, steps, elapsed: started.elapsed() })
     }
 }
 

@@ -27,7 +27,7 @@ use crate::telemetry::metrics::PopulationSummary;
 pub type SettingsOf = Arc<dyn Fn(&PopulationName) -> PopulationSettings + Send + Sync>;
 
 /// How often every population is reported, news or not.
-const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The loop's state.
 #[derive(Clone)]

@@ -104,7 +104,7 @@ pub async fn run<S: Store>(
     let background = CancellationToken::new();
     let refitting = tokio::spawn(refit.clone().run(background.clone()));
     let publishing = tokio::spawn(publish.clone().run(background.clone()));
-    let ingested = IngestLoop::new(store, grouping, committer, telemetry).run(events).await;
+    let ingested = IngestLoop::new(store, grouping, committer, telemetry, stop.clone()).run(events).await;
     background.cancel();
     refitting.await?;
     publishing.await?;
