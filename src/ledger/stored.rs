@@ -84,7 +84,7 @@ impl Statistics {
 }
 
 /// Packs a value into bytes.
-pub fn pack<T: Serialize>(value: &T) -> Vec<u8> {
+pub fn pack<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     // Writing to memory has no other error than a type that does not know its length, and there is none here.
     postcard::to_stdvec(value).unwrap_or_default()
 }

@@ -112,6 +112,16 @@ impl PostgresStore {
     async fn begin(&self) -> Result<Transaction, StoreError> {
         self.pool.begin().await.map_err(|error| classify("cannot begin a transaction", error))
     }
+
+    /// A transaction that sees one moment, from its first statement on: cells and their counters have to agree.
+    async fn begin_snapshot(&self) -> Result<Transaction, StoreError> {
+        let mut transaction = self.begin().await?;
+        sqlx::query("set transaction isolation level repeatable read")
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| classify("cannot begin a transaction", error))?;
+        Ok(transaction)
+    }
 }
 
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
@@ -182,11 +192,11 @@ impl Store for PostgresStore {
     }
 
     async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
-        refit::PostgresRefit::begin(self.begin().await?, population).await
+        refit::PostgresRefit::begin(self.begin_snapshot().await?, population).await
     }
 
     async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
-        refit::read_state(&mut self.begin().await?, population).await
+        refit::read_state(&mut self.begin_snapshot().await?, population).await
     }
 
     async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {

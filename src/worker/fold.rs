@@ -230,7 +230,7 @@ impl Working {
                     let chosen = self.chosen(experiment_id, measured, grouping);
                     let member = Member::new(measured.block.clone(), chosen).map_err(unfit)?;
                     block.block = Some(pack(measured));
-                    block.components = Some(pack(&member.own_components().to_vec()));
+                    block.components = Some(pack(member.own_components()));
                     after = Some((revision, measured.clone(), member));
                 }
                 changes.blocks.push(BlockRow { experiment_id: experiment_id.to_owned(), block, pending });

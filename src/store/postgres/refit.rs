@@ -83,11 +83,6 @@ impl PostgresRefit {
         population: &PopulationName,
     ) -> Result<Option<PostgresRefit>, StoreError> {
         let failed = |error| classify("cannot lock a population", error);
-        // One snapshot for the cells and their counters, taken by the statement that locks the row.
-        sqlx::query("set transaction isolation level repeatable read")
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
         let locked: Option<i32> =
             sqlx::query_scalar("select 1 from populations where population_id = $1 for update skip locked")
                 .bind(population.to_string())
