@@ -9,17 +9,21 @@
 //! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
 
 mod decode;
+mod error;
 pub mod postgres;
+mod schema;
+mod settings;
 pub mod sqlite;
 
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
 use time::OffsetDateTime;
+
+pub use error::StoreError;
+pub use settings::Settings;
 
 use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
@@ -82,98 +86,6 @@ pub struct Advance {
     pub to: NextOffset,
 }
 
-/// Why a store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another owner has the partitions: what was in hand of them is not ours to commit.
-    #[error("partitions {partitions:?} have another owner now")]
-    Fenced { partitions: Vec<i32> },
-    /// Trying again can help: a lost connection, a deadlock, a store that starts or is full.
-    #[error("{context}: {message}{}", sqlstate(.code))]
-    Transient { context: &'static str, code: Option<String>, message: String },
-    /// Trying again cannot help.
-    #[error("{context}: {message}{}", sqlstate(.code))]
-    Permanent { context: &'static str, code: Option<String>, message: String },
-    #[error("the database has schema version {found}, this build knows {known}: {advice}")]
-    Schema { found: i64, known: i64, advice: &'static str },
-    #[error(
-        "topic {topic} was made again: the stored offsets belong to the topic with id {stored}, the broker has {found}. \
-         Reading on would mix two streams: point the worker to a new database, or remove the rows of this topic from \
-         partition_progress if its events are all to be read again"
-    )]
-    TopicChanged { topic: String, stored: String, found: String },
-    #[error(
-        "the database was filled with {stored}, the configuration says {found}: what is there would not mix with what comes. \
-         Restore the configuration, or fill a new database"
-    )]
-    Settings { stored: String, found: String },
-    #[error("{what} in the database is damaged: {detail}; restore the database from a backup")]
-    Damaged { what: &'static str, detail: String },
-}
-
-/// What the cells and blocks of a store were computed with. Others would not mix with them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    pub arithmetic_version: u8,
-    /// Event labels whose values divide populations.
-    pub grouping_labels: Vec<String>,
-    /// Seed of the choice of one variant per experiment.
-    pub treatment_seed: u64,
-}
-
-impl Settings {
-    /// Refuses a store that was filled with other settings.
-    fn check_against(&self, stored: &Settings) -> Result<(), StoreError> {
-        match self == stored {
-            true => Ok(()),
-            false => Err(StoreError::Settings { stored: stored.to_string(), found: self.to_string() }),
-        }
-    }
-}
-
-impl std::fmt::Display for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Settings { arithmetic_version, grouping_labels, treatment_seed } = self;
-        write!(
-            f,
-            "arithmetic version {arithmetic_version}, labels {grouping_labels:?}, treatment seed {treatment_seed}"
-        )
-    }
-}
-
-/// Refuses a database whose migrations are not exactly this build's.
-fn check_schema(known: &Migrator, applied: &[AppliedMigration]) -> Result<(), StoreError> {
-    let newest = known.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let found = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
-    let schema = |advice| Err(StoreError::Schema { found, known: newest, advice });
-    match found.cmp(&newest) {
-        Ordering::Less => schema("run `shrinkd migrate`"),
-        Ordering::Greater => schema("it was migrated by a newer build: run that one"),
-        Ordering::Equal => {
-            let is_same = |migration: &AppliedMigration| {
-                known.iter().any(|own| own.version == migration.version && own.checksum == migration.checksum)
-            };
-            match applied.iter().all(is_same) {
-                true => Ok(()),
-                false => schema("a migration was changed after it was applied: restore the database or the build"),
-            }
-        }
-    }
-}
-
-fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
-    match error {
-        MigrateError::VersionMissing(found) => StoreError::Schema {
-            found,
-            known: known.iter().map(|migration| migration.version).max().unwrap_or(0),
-            advice: "it was migrated by a newer build: run that one",
-        },
-        error => {
-            StoreError::Permanent { context: "cannot migrate the database", code: None, message: error.to_string() }
-        }
-    }
-}
-
 /// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side says nothing.
 fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
     match stored_id == topic.id || stored_id.is_empty() || topic.id.is_empty() {
@@ -199,10 +111,6 @@ fn judge_commit(advances: &[Advance], rows: &[(i64, i64, Option<i64>)]) -> Resul
     }
     // All partitions of a batch move in one transaction: one tells for all.
     Ok(advances.iter().all(|advance| row(advance).is_some_and(|(.., next)| *next == Some(advance.to.0))))
-}
-
-fn sqlstate(code: &Option<String>) -> String {
-    code.as_ref().map_or_else(String::new, |code| format!(" (SQLSTATE {code})"))
 }
 
 /// Where state and output are kept. Calls are not cancel-safe: they are never put into `select!` or a timeout.

@@ -9,17 +9,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::database::{Database, PostgresDatabase, SqliteDatabase};
 use docs::Page;
 
-const POSTGRES: &str = include_str!("../migrations/postgres/0001_initial.sql");
-const SQLITE: &str = include_str!("../migrations/sqlite/0001_initial.sql");
+const POSTGRES: &str = concat!(
+    include_str!("../migrations/postgres/0001_initial.sql"),
+    include_str!("../migrations/postgres/0002_operations.sql")
+);
+const SQLITE: &str = concat!(
+    include_str!("../migrations/sqlite/0001_initial.sql"),
+    include_str!("../migrations/sqlite/0002_operations.sql")
+);
 
 /// Of these every column is a contract.
-const OUTPUT: [&str; 6] = [
+const OUTPUT: [&str; 7] = [
     "effect_estimates",
     "plug_in_estimates",
     "current_population_fits",
     "population_fits",
     "population_diagnostics",
     "rejected_events",
+    "skipped_offsets",
 ];
 
 const ROLES: &str = include_str!("../deploy/postgres/roles.sql");
@@ -51,7 +58,7 @@ fn documented() -> Columns {
     columns.collect()
 }
 
-/// The columns of the tables that a migration makes: one stands on each line of a statement.
+/// The columns of the tables that the migrations make: one stands on each line of a statement.
 fn created(migration: &str) -> Columns {
     let mut columns = Columns::new();
     for statement in migration.split("\ncreate table ").skip(1) {
@@ -68,6 +75,12 @@ fn created(migration: &str) -> Columns {
                 .collect(),
         };
         columns.insert(words[0].to_owned(), own);
+    }
+    for statement in migration.split("\nalter table ").skip(1) {
+        let (table, rest) = statement.split_once(char::is_whitespace).expect("a table");
+        let (rest, _) = rest.split_once(';').expect("its end");
+        let added = rest.split("add column ").skip(1).filter_map(|column| column.split_whitespace().next());
+        columns.get_mut(table).expect("a table that was made").extend(added.map(str::to_owned));
     }
     columns
 }

@@ -47,6 +47,7 @@ grant select, insert, update, delete on blocks to shrinkd_worker;
 grant select, insert, update on sketch_cells to shrinkd_worker;
 grant select, insert, update on cell_counters to shrinkd_worker;
 grant insert on rejected_events to shrinkd_worker;
+grant select, insert on skipped_offsets to shrinkd_worker;
 grant select, insert, update, delete on current_population_fits to shrinkd_worker;
 -- A published fit is never changed.
 grant select, insert on population_fits to shrinkd_worker;
@@ -61,10 +62,12 @@ grant select on current_population_fits to shrinkd_reader;
 grant select on population_fits to shrinkd_reader;
 grant select on population_diagnostics to shrinkd_reader;
 grant select (rejected_event_id, reason, detail, experiment_id, result_index, cluster_id, topic, partition_number, record_offset,
-              partition_id, payload_bytes, produced_at, rejected_at) on rejected_events to shrinkd_reader;
+              partition_id, payload_bytes, produced_at, rejected_at, replayed_at, replay_outcome) on rejected_events to shrinkd_reader;
+grant select on skipped_offsets to shrinkd_reader;
 grant select (experiment_id, revision, decision, labels, completed_at) on experiments to shrinkd_reader;
-grant select (population_id, metric, segment, scale, published_fit_id, created_at) on populations to shrinkd_reader;
-grant select (partition_id, cluster_id, topic, partition_number, next_offset, owner, claimed_at, committed_at)
+grant select (population_id, metric, segment, scale, published_fit_id, fit_settings, created_at) on populations to shrinkd_reader;
+grant select (partition_id, cluster_id, topic, partition_number, next_offset, owner, claimed_at, committed_at, halted_at,
+              halt_reason, halt_detail)
     on partition_progress to shrinkd_reader;
 
 commit;

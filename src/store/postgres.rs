@@ -60,7 +60,7 @@ impl PostgresStore {
         let mut connection = PgConnection::connect_with(&options.application_name("shrinkd migrate"))
             .await
             .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
-        MIGRATIONS.run(&mut connection).await.map_err(|error| super::migration_error(&MIGRATIONS, error))
+        MIGRATIONS.run(&mut connection).await.map_err(|error| super::schema::migration_error(&MIGRATIONS, error))
     }
 
     /// The pool, for tests and tools that look at the tables.
@@ -79,10 +79,10 @@ impl PostgresStore {
             true => connection
                 .list_applied_migrations("_sqlx_migrations")
                 .await
-                .map_err(|error| super::migration_error(&MIGRATIONS, error))?,
+                .map_err(|error| super::schema::migration_error(&MIGRATIONS, error))?,
             false => Vec::new(),
         };
-        super::check_schema(&MIGRATIONS, &applied)
+        super::schema::check_schema(&MIGRATIONS, &applied)
     }
 
     async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {

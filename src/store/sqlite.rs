@@ -280,7 +280,7 @@ async fn is_empty(connection: &mut SqliteConnection) -> Result<bool, StoreError>
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), StoreError> {
-    MIGRATIONS.run(connection).await.map_err(|error| super::migration_error(&MIGRATIONS, error))
+    MIGRATIONS.run(connection).await.map_err(|error| super::schema::migration_error(&MIGRATIONS, error))
 }
 
 async fn check_schema(connection: &mut SqliteConnection) -> Result<(), StoreError> {
@@ -293,10 +293,10 @@ async fn check_schema(connection: &mut SqliteConnection) -> Result<(), StoreErro
         true => connection
             .list_applied_migrations("_sqlx_migrations")
             .await
-            .map_err(|error| super::migration_error(&MIGRATIONS, error))?,
+            .map_err(|error| super::schema::migration_error(&MIGRATIONS, error))?,
         false => Vec::new(),
     };
-    super::check_schema(&MIGRATIONS, &applied)
+    super::schema::check_schema(&MIGRATIONS, &applied)
 }
 
 fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
