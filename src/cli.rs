@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod fit;
 pub mod migrate;
+pub mod partitions;
 mod plot;
 pub mod run;
 pub mod schema;
@@ -46,6 +47,7 @@ Exit codes:
 enum Command {
     Run(run::Args),
     Migrate(migrate::Args),
+    Partitions(partitions::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -119,6 +121,7 @@ impl Cli {
         let result = match self.command {
             Command::Run(args) => run::run(&args),
             Command::Migrate(args) => migrate::run(&args),
+            Command::Partitions(args) => partitions::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),

@@ -25,8 +25,8 @@ use std::path::{Path, PathBuf};
 
 pub use secret::{MASK, Properties, StoreUrl};
 pub use sections::{
-    DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, KafkaConfig, LogConfig, LogFormat, PopulationOverride,
-    PopulationsConfig, PublishConfig, RefitConfig,
+    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, KafkaConfig, LogConfig, LogFormat,
+    PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 
 use crate::model::prior::Priors;
@@ -39,6 +39,7 @@ pub struct Config {
     pub source: SourceConfig,
     pub store: StoreConfig,
     pub ingest: IngestConfig,
+    pub dead_letters: DeadLettersConfig,
     pub refit: RefitConfig,
     pub publish: PublishConfig,
     pub diagnostics: DiagnosticsConfig,

@@ -1,9 +1,13 @@
 //! Rows as the stores keep them: the last stage of an event's way, and the first of what is read back. Plain data; what
 //! the columns mean to those who query them is said in the migrations.
 
+mod partition;
+
 use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
+
+pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
 
 use crate::event::{Measured, Refusal, ResultKey};
 use crate::ledger::Latest;

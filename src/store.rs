@@ -29,8 +29,8 @@ use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{
-    BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Judged,
-    PassDiagnostics, PublishedEffect, PublishedFit, StoredExperiment,
+    BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Halt,
+    Judged, PartitionStatus, PassDiagnostics, PublishedEffect, PublishedFit, Skip, StoredExperiment,
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
@@ -139,6 +139,23 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Fenced`] where another owner has been there since.
     fn is_committed(&self, advances: &[Advance]) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Has a partition not be read any more, by its owner's word.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where it has another owner.
+    fn halt(&self, halt: &Halt) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Every partition that was ever claimed, by topic and number.
+    fn partitions(&self) -> impl Future<Output = Result<Vec<PartitionStatus>, StoreError>> + Send;
+
+    /// Has a halted partition be read again, where it stopped. Whether it was halted.
+    fn resume(&self, partition_id: i64) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Has a partition go on further ahead, and leaves a row that says so. Its owner is fenced, and claims it again; if it
+    /// was halted it is not any more. Returns where it would have gone on, or `None` where that is not before `to`: then
+    /// nothing is changed.
+    fn skip(&self, skip: &Skip) -> impl Future<Output = Result<Option<Skipped>, StoreError>> + Send;
 
     /// Populations whose counters moved since their last refit.
     fn populations_with_news(&self) -> impl Future<Output = Result<Vec<PopulationName>, StoreError>> + Send;
@@ -254,6 +271,12 @@ pub trait Refit: Send {
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// Where a partition would have gone on before records were passed over; `None` for its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    pub from: Option<NextOffset>,
 }
 
 /// Rows written, by table.

@@ -3,12 +3,14 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`source`] | records from Kafka or a file, decoded, in batches; which partitions are owned |
+//! | [`dead_letters`] | are so many messages refused that the partition has to halt? |
 //! | [`fold`] | records and stored state -> changes, pure |
 //! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
 //! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
 //! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
 //! | [`supervise`] | all of these together, and how they end |
 
+pub mod dead_letters;
 pub mod fold;
 pub mod ingest;
 mod lag;
@@ -26,6 +28,8 @@ pub enum WorkerError {
     Source(#[from] source::SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the source is halted: {0}; `shrinkd partitions resume` has the next worker go on behind them")]
+    Halted(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     #[error(transparent)]

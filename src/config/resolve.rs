@@ -67,12 +67,17 @@ fn config(keys: Keys) -> Result<Config, Fault> {
     if !(tolerance > 0.0 && tolerance < 1.0) {
         return Err(fault("publish.tolerance", format!("is {tolerance}: expected a number above 0 and below 1")));
     }
+    let share = keys.dead_letters.share;
+    if !(share > 0.0 && share <= 1.0) {
+        return Err(fault("dead_letters.share", format!("is {share}: expected a number above 0, at most 1")));
+    }
     check_thresholds(&keys.diagnostics.thresholds)?;
     check_labels(&keys.populations.labels)?;
     Ok(Config {
         source,
         store,
         ingest: keys.ingest,
+        dead_letters: keys.dead_letters,
         refit: keys.refit,
         publish: keys.publish,
         diagnostics: keys.diagnostics,

@@ -22,6 +22,7 @@ pub(super) struct Keys {
     pub source: SourceKeys,
     pub store: StoreKeys,
     pub ingest: IngestConfig,
+    pub dead_letters: DeadLettersConfig,
     pub refit: RefitConfig,
     pub publish: PublishConfig,
     pub diagnostics: DiagnosticsConfig,
@@ -126,6 +127,29 @@ impl Default for IngestConfig {
             batch_bytes: const { NonZeroUsize::new(8 << 20).unwrap() },
             batch_age: Duration::from_millis(100),
             drain_budget: Duration::from_secs(10),
+        }
+    }
+}
+
+/// `[dead_letters]`: how many messages of a partition may be refused before it is halted. A message counts as refused where
+/// nothing of it can be taken in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct DeadLettersConfig {
+    /// Refused messages in a row that halt a partition. Default 500.
+    pub in_a_row: NonZeroUsize,
+    /// Largest share of refused messages among the last `window`; 1 for any. Default 0.5.
+    pub share: f64,
+    /// Messages that the share is taken of; fewer are not judged. Default 2000.
+    pub window: NonZeroUsize,
+}
+
+impl Default for DeadLettersConfig {
+    fn default() -> DeadLettersConfig {
+        DeadLettersConfig {
+            in_a_row: const { NonZeroUsize::new(500).unwrap() },
+            share: 0.5,
+            window: const { NonZeroUsize::new(2000).unwrap() },
         }
     }
 }

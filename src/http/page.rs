@@ -61,10 +61,11 @@ fn write_partitions(page: &mut String, site: &Site) {
     if partitions.is_empty() {
         return;
     }
-    page.push_str("<table>\n<tr><th>partition</th><th>lag, records</th><th>oldest, seconds</th></tr>\n");
+    page.push_str("<table>\n<tr><th>partition</th><th>lag, records</th><th>oldest, seconds</th><th></th></tr>\n");
     for (partition, lag) in partitions {
         let (records, seconds) = (lag.records, lag.seconds());
-        let _ = writeln!(page, "<tr><td>{partition}</td><td>{records}</td><td>{seconds:.1}</td></tr>");
+        let note = if lag.is_halted { "<strong>halted</strong>: <code>shrinkd partitions</code>" } else { "" };
+        let _ = writeln!(page, "<tr><td>{partition}</td><td>{records}</td><td>{seconds:.1}</td><td>{note}</td></tr>");
     }
     page.push_str("</table>\n");
 }

@@ -3,6 +3,7 @@
 mod estimates;
 mod fits;
 mod ingest;
+mod partitions;
 mod publish;
 mod refit;
 
@@ -10,15 +11,16 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
-use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
+use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
 use crate::population::PopulationName;
 use crate::row::{
-    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
+    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
+    PassDiagnostics, PublishedEffect, Skip,
 };
-use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+use crate::worker::source::{Claim, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -131,45 +133,7 @@ impl Store for PostgresStore {
     type Refit = refit::PostgresRefit;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
-        let failed = |error| classify("cannot claim partitions", error);
-        let mut transaction = self.begin().await?;
-        // Sorted, so that two workers that claim the same partitions wait for each other in one order only.
-        let mut partitions = partitions.to_vec();
-        partitions.sort_unstable();
-        let rows = sqlx::query(
-            "insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner)
-             select $1, $2, $3, partition_number, 1, $5 from unnest($4::int[]) as partition_number
-             on conflict (cluster_id, topic, partition_number) do update
-             set epoch = partition_progress.epoch + 1, owner = excluded.owner, claimed_at = now(),
-                 topic_id = case when partition_progress.topic_id = '' then excluded.topic_id
-                                 else partition_progress.topic_id end
-             returning partition_id, partition_number, epoch, next_offset, topic_id",
-        )
-        .bind(&topic.cluster_id)
-        .bind(&topic.name)
-        .bind(&topic.id)
-        .bind(&partitions)
-        .bind(owner)
-        .fetch_all(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let mut claims = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let claim = || -> Result<(Claim, String), sqlx::Error> {
-                let claim = Claim {
-                    partition: row.try_get("partition_number")?,
-                    partition_id: row.try_get("partition_id")?,
-                    epoch: Epoch(row.try_get("epoch")?),
-                    next_offset: row.try_get::<Option<i64>, _>("next_offset")?.map(NextOffset),
-                };
-                Ok((claim, row.try_get("topic_id")?))
-            };
-            let (claim, stored_id) = claim().map_err(failed)?;
-            super::check_topic(topic, &stored_id)?;
-            claims.push(claim);
-        }
-        transaction.commit().await.map_err(failed)?;
-        Ok(claims)
+        partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
@@ -177,14 +141,23 @@ impl Store for PostgresStore {
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
-        let rows: Vec<(i64, i64, Option<i64>)> = sqlx::query_as(
-            "select partition_id, epoch, next_offset from partition_progress where partition_id = any($1)",
-        )
-        .bind(column(advances, |advance| advance.partition_id))
-        .fetch_all(&self.pool)
-        .await
-        .map_err(|error| classify("cannot tell whether the last commit arrived", error))?;
-        super::judge_commit(advances, &rows)
+        partitions::is_committed(&self.pool, advances).await
+    }
+
+    async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
+        partitions::halt(&self.pool, halt).await
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
+        partitions::all(&self.pool).await
+    }
+
+    async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
+        partitions::resume(&self.pool, partition_id).await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
+        partitions::skip(self.begin().await?, skip).await
     }
 
     async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {

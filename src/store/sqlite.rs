@@ -7,6 +7,7 @@
 mod estimates;
 mod fits;
 mod ingest;
+mod partitions;
 mod publish;
 mod refit;
 mod rows;
@@ -19,12 +20,13 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, SqliteConnection};
 use time::{OffsetDateTime, UtcOffset};
 
-use super::{Advance, DuePass, Pass, RefitState, Settings, Store, StoreError};
+use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
 use crate::population::PopulationName;
 use crate::row::{
-    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
+    BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
+    PassDiagnostics, PublishedEffect, Skip,
 };
-use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+use crate::worker::source::{Claim, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -143,34 +145,7 @@ impl Store for SqliteStore {
     type Refit = refit::SqliteRefit;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
-        let failed = |error| classify("cannot claim partitions", error);
-        let mut transaction = self.begin().await?;
-        let mut claims = Vec::with_capacity(partitions.len());
-        for &partition in partitions {
-            let (partition_id, epoch, next_offset, stored_id): (i64, i64, Option<i64>, String) = sqlx::query_as(
-                "insert into partition_progress
-                     (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
-                 values ($1, $2, $3, $4, 1, $5, $6)
-                 on conflict (cluster_id, topic, partition_number) do update
-                 set epoch = epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
-                     topic_id = case when topic_id = '' then excluded.topic_id else topic_id end
-                 returning partition_id, epoch, next_offset, topic_id",
-            )
-            .bind(&topic.cluster_id)
-            .bind(&topic.name)
-            .bind(&topic.id)
-            .bind(partition)
-            .bind(owner)
-            .bind(now())
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failed)?;
-            super::check_topic(topic, &stored_id)?;
-            let next_offset = next_offset.map(NextOffset);
-            claims.push(Claim { partition, partition_id, epoch: Epoch(epoch), next_offset });
-        }
-        transaction.commit().await.map_err(failed)?;
-        Ok(claims)
+        partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
@@ -178,12 +153,23 @@ impl Store for SqliteStore {
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
-        let rows: Vec<(i64, i64, Option<i64>)> =
-            sqlx::query_as("select partition_id, epoch, next_offset from partition_progress")
-                .fetch_all(&self.readers)
-                .await
-                .map_err(|error| classify("cannot tell whether the last commit arrived", error))?;
-        super::judge_commit(advances, &rows)
+        partitions::is_committed(&self.readers, advances).await
+    }
+
+    async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
+        partitions::halt(&self.writer, halt).await
+    }
+
+    async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
+        partitions::all(&self.readers).await
+    }
+
+    async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
+        partitions::resume(&self.writer, partition_id).await
+    }
+
+    async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
+        partitions::skip(self.begin().await?, skip).await
     }
 
     async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {

@@ -40,6 +40,7 @@ struct Inner {
     rejected_events: IntCounterVec,
     topic_partitions: IntGauge,
     owned_partitions: IntGauge,
+    halted: IntGaugeVec,
     lag_records: IntGaugeVec,
     lag_seconds: GaugeVec,
     event_age: Histogram,
@@ -85,6 +86,11 @@ impl Metrics {
                 "Partitions that the topic has, as the broker says; 0 while unknown",
             ),
             owned_partitions: f.int_gauge("shrinkd_owned_partitions", "Partitions that this worker owns"),
+            halted: f.int_gauges(
+                "shrinkd_partition_halted",
+                &["partition"],
+                "1 for an owned partition that is not read until an operator resumes it, 0 for the others",
+            ),
             lag_records: f.int_gauges(
                 "shrinkd_lag_records",
                 &["partition"],
@@ -227,10 +233,20 @@ impl Metrics {
             state.partitions.remove(partition);
             let label = [partition.to_string()];
             // A partition that had no lag reported has no series to remove.
+            let _ = self.0.halted.remove_label_values(&label);
             let _ = self.0.lag_records.remove_label_values(&label);
             let _ = self.0.lag_seconds.remove_label_values(&label);
         }
         self.0.owned_partitions.set(state.partitions.len() as i64);
+    }
+
+    /// Whether an owned partition is not read until an operator resumes it.
+    pub fn set_halted(&self, partition: i32, is_halted: bool) {
+        let mut state = self.state();
+        if let Some(lag) = state.partitions.get_mut(&partition) {
+            lag.is_halted = is_halted;
+            self.0.halted.with_label_values(&[&partition.to_string()]).set(i64::from(is_halted));
+        }
     }
 
     /// How far an owned partition is behind: the records that are not committed yet, and when the oldest of them was
@@ -240,7 +256,7 @@ impl Metrics {
         // A late word on a partition that was given away must not bring its series back.
         let Some(lag) = state.partitions.get_mut(&partition) else { return };
         let since = oldest.or(lag.since).unwrap_or_else(OffsetDateTime::now_utc);
-        *lag = Lag { records, since: (records > 0).then_some(since) };
+        *lag = Lag { records, since: (records > 0).then_some(since), ..*lag };
         let label = [partition.to_string()];
         self.0.lag_records.with_label_values(&label).set(i64::try_from(records).unwrap_or(i64::MAX));
         self.0.lag_seconds.with_label_values(&label).set(lag.seconds());

@@ -10,18 +10,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
+use super::dead_letters::DeadLetters;
 use super::fold::{FoldCounts, Grouping, fold, named_experiments};
 use super::lag::Lag;
-use super::source::kafka::Committer;
+use super::source::kafka::Orders;
 use super::source::{Batch, Claim, NextOffset, Record, SourceEvent};
 use crate::estimate::BlockEstimates;
 use crate::event::Reason;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::population::PopulationName;
-use crate::row::{Changes, EstimateRow, PublishedFit};
+use crate::row::{Changes, EstimateRow, Halt, HaltReason, PublishedFit};
 use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
@@ -41,7 +42,9 @@ pub struct IngestLoop<S> {
     store: S,
     grouping: Arc<Grouping>,
     claims: BTreeMap<i32, Claim>,
-    committer: Option<Committer>,
+    dead_letters: DeadLetters,
+    /// To a source that can be given any: Kafka.
+    orders: Option<Orders>,
     telemetry: Telemetry,
     lag: Lag,
     /// Asked for the end: a store that does not answer is then not waited for.
@@ -62,12 +65,14 @@ impl<S: Store> IngestLoop<S> {
     pub fn new(
         store: S,
         grouping: Grouping,
-        committer: Option<Committer>,
+        dead_letters: DeadLetters,
+        orders: Option<Orders>,
         telemetry: Telemetry,
         stop: CancellationToken,
     ) -> IngestLoop<S> {
         let lag = Lag::new(telemetry.metrics.clone());
-        IngestLoop { store, grouping: Arc::new(grouping), claims: BTreeMap::new(), committer, telemetry, lag, stop }
+        let grouping = Arc::new(grouping);
+        IngestLoop { store, grouping, claims: BTreeMap::new(), dead_letters, orders, telemetry, lag, stop }
     }
 
     /// Takes what the source says until it ends.
@@ -83,20 +88,16 @@ impl<S: Store> IngestLoop<S> {
                 Err(_) => continue,
             };
             match event {
-                SourceEvent::Assigned(claims) => {
-                    if !claims.is_empty() {
-                        info!(partitions = ?claims.iter().map(|claim| claim.partition).collect::<Vec<_>>(), "assigned");
-                    }
-                    self.lag.assigned(&claims);
-                    self.telemetry.health.ready(Dependency::Source);
-                    self.claims.extend(claims.into_iter().map(|claim| (claim.partition, claim)));
-                }
+                SourceEvent::Assigned(claims) => self.own(claims),
                 SourceEvent::Batch(batch) => self.take(batch).await?,
                 SourceEvent::Revoked { partitions, drained } => {
                     info!(?partitions, "given away");
                     self.release(&partitions);
                     // The source may have stopped waiting: the epoch shuts a late commit out.
                     let _ = drained.send(());
+                }
+                SourceEvent::OutOfRange { partition, detail } => {
+                    self.halt(partition, HaltReason::OffsetOutOfRange, detail).await?;
                 }
                 SourceEvent::HighWatermarks(watermarks) => self.lag.reaches(&watermarks),
                 SourceEvent::Ended => break,
@@ -107,8 +108,44 @@ impl<S: Store> IngestLoop<S> {
         Ok(())
     }
 
+    fn own(&mut self, claims: Vec<Claim>) {
+        let partitions: Vec<i32> = claims.iter().map(|claim| claim.partition).collect();
+        if !partitions.is_empty() {
+            info!(?partitions, "assigned");
+        }
+        self.lag.assigned(&claims);
+        self.dead_letters.forget(&partitions);
+        self.telemetry.health.ready(Dependency::Source);
+        for claim in claims {
+            self.telemetry.metrics.set_halted(claim.partition, claim.is_halted);
+            if claim.is_halted {
+                warn!(partition = claim.partition, "halted: `shrinkd partitions` says why, and how it goes on");
+            } else {
+                self.claims.insert(claim.partition, claim);
+            }
+        }
+    }
+
+    /// Commits a batch as far as its dead letters are within their budget, and halts the partitions where they are not.
+    async fn take(&mut self, mut batch: Batch) -> Result<(), WorkerError> {
+        let claims = &self.claims;
+        let is_new = |record: &Record| {
+            let claim = claims.get(&record.partition);
+            claim.is_some_and(|claim| claim.next_offset.is_none_or(|next| record.offset >= next.0))
+        };
+        let judgement = self.dead_letters.judge(&mut batch, is_new);
+        let exceeded = judgement.exceeded.clone();
+        self.take_whole(batch).await?;
+        self.dead_letters.keep(judgement);
+        for (partition, excess) in exceeded {
+            let detail = format!("{excess}: rejected_events has them, with their reasons");
+            self.halt(partition, HaltReason::DeadLetters, detail).await?;
+        }
+        Ok(())
+    }
+
     /// Commits a batch, however often it has to be tried.
-    async fn take(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
+    async fn take_whole(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
         let records = Arc::new(records);
         let mut pause = FIRST_PAUSE;
         loop {
@@ -133,21 +170,10 @@ impl<S: Store> IngestLoop<S> {
                         "another worker has taken these partitions over: what is in hand of them is dropped"
                     );
                     self.telemetry.metrics.count_fenced();
-                    self.release(&partitions);
+                    self.set_aside(&partitions).ok_or(StoreError::Fenced { partitions })?;
                 }
                 Err(WorkerError::Store(error @ StoreError::Transient { .. })) => {
-                    self.telemetry.health.beat(Loop::Ingest);
-                    self.telemetry.health.not_ready(Dependency::Store, &error);
-                    if let StoreError::Transient { code, .. } = &error {
-                        self.telemetry.metrics.count_retry(code.as_deref());
-                    }
-                    if self.stop.is_cancelled() {
-                        // What is in hand is read again by whoever comes next.
-                        return Err(WorkerError::Store(error));
-                    }
-                    warn!(%error, pause_ms = pause.as_millis() as u64, "a batch is tried again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    self.wait(error, &mut pause).await?;
                     if self.is_committed(&advances).await {
                         self.advance(&advances);
                         return Ok(());
@@ -156,6 +182,52 @@ impl<S: Store> IngestLoop<S> {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Waits after an error that passes, longer each time.
+    ///
+    /// # Errors
+    /// The error itself where the end was asked for: what is in hand is read again by whoever comes next.
+    async fn wait(&self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
+        self.telemetry.health.beat(Loop::Ingest);
+        self.telemetry.health.not_ready(Dependency::Store, &error);
+        if let StoreError::Transient { code, .. } = &error {
+            self.telemetry.metrics.count_retry(code.as_deref());
+        }
+        if self.stop.is_cancelled() {
+            return Err(WorkerError::Store(error));
+        }
+        warn!(%error, pause_ms = pause.as_millis() as u64, "a transaction is tried again");
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+        Ok(())
+    }
+
+    /// Stops reading a partition until an operator has it go on; the others go on.
+    async fn halt(&mut self, partition: i32, reason: HaltReason, detail: String) -> Result<(), WorkerError> {
+        let Some(&claim) = self.claims.get(&partition) else { return Ok(()) };
+        let halt = Halt { claim, reason, detail };
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.store.halt(&halt).await {
+                Ok(()) => break,
+                // Its new owner will find what was found here.
+                Err(StoreError::Fenced { .. }) => break,
+                Err(error @ StoreError::Transient { .. }) => self.wait(error, &mut pause).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Halt { reason, detail, .. } = halt;
+        error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions` has it go on");
+        self.telemetry.metrics.set_halted(partition, true);
+        self.set_aside(&[partition]).ok_or(WorkerError::Halted(detail))
+    }
+
+    /// Has partitions not be read, which the source claims again; `None` where it cannot.
+    fn set_aside(&mut self, partitions: &[i32]) -> Option<()> {
+        self.claims.retain(|partition, _| !partitions.contains(partition));
+        self.orders.as_ref()?.set_aside(partitions);
+        Some(())
     }
 
     /// How far the batch moves the partitions that are still owned.
@@ -175,13 +247,14 @@ impl<S: Store> IngestLoop<S> {
         }
         let ends: Vec<(i32, NextOffset)> = advances.iter().map(|advance| (advance.partition, advance.to)).collect();
         self.lag.committed(&ends);
-        if let Some(committer) = &self.committer {
-            committer.commit(&ends);
+        if let Some(orders) = &self.orders {
+            orders.commit(&ends);
         }
     }
 
     fn release(&mut self, partitions: &[i32]) {
         self.claims.retain(|partition, _| !partitions.contains(partition));
+        self.dead_letters.forget(partitions);
         self.lag.released(partitions);
     }
 

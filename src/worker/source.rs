@@ -53,6 +53,8 @@ pub struct Claim {
     pub epoch: Epoch,
     /// `None` where nothing was ever read: begin at the beginning.
     pub next_offset: Option<NextOffset>,
+    /// Not to be read until an operator says so: it is owned, and no more.
+    pub is_halted: bool,
 }
 
 /// One message as it was read, and what it says.
@@ -110,6 +112,11 @@ pub enum SourceEvent {
         partitions: Vec<i32>,
         drained: oneshot::Sender<()>,
     },
+    /// The broker has not, or no more, the records where this partition goes on; it is not read until it is claimed again.
+    OutOfRange {
+        partition: i32,
+        detail: String,
+    },
     /// How far each partition reaches on the broker: the offset that its next record will get.
     HighWatermarks(Vec<(i32, i64)>),
     /// There is nothing more to come (a file that is not followed).
@@ -130,6 +137,8 @@ pub enum SourceError {
          give the new one a name of its own"
     )]
     Shrunk { path: String, length: u64, next: u64 },
+    #[error("{0} is halted: `shrinkd partitions` says why, and how it goes on")]
+    Halted(String),
     #[error("{0}")]
     Kafka(String),
 }

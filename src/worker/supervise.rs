@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::WorkerError;
+use super::dead_letters::DeadLetters;
 use super::fold::Grouping;
 use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
@@ -82,7 +83,7 @@ pub async fn run<S: Store>(
     // Also told when a loop fails, so that the source's thread ends.
     let source_stop = stop.child_token();
     let _source_ends_with_this = source_stop.clone().drop_guard();
-    let (thread, committer) = match &config.source {
+    let (thread, orders) = match &config.source {
         SourceConfig::Kafka(own) => {
             let source = kafka::KafkaSource {
                 brokers: own.brokers.clone(),
@@ -92,8 +93,8 @@ pub async fn run<S: Store>(
                 limits,
                 drain_budget: config.ingest.drain_budget,
             };
-            let (thread, committer) = kafka::spawn(source, claim, sender, source_stop)?;
-            (thread, Some(committer))
+            let (thread, orders) = kafka::spawn(source, claim, sender, source_stop)?;
+            (thread, Some(orders))
         }
         SourceConfig::File(own) => {
             let source = file::FileSource { path: own.path.clone(), follow: own.follow, limits };
@@ -104,7 +105,9 @@ pub async fn run<S: Store>(
     let background = CancellationToken::new();
     let refitting = tokio::spawn(refit.clone().run(background.clone()));
     let publishing = tokio::spawn(publish.clone().run(background.clone()));
-    let ingested = IngestLoop::new(store, grouping, committer, telemetry, stop.clone()).run(events).await;
+    let dead_letters = DeadLetters::new(config.dead_letters.clone());
+    let ingest = IngestLoop::new(store, grouping, dead_letters, orders, telemetry, stop.clone());
+    let ingested = ingest.run(events).await;
     background.cancel();
     refitting.await?;
     publishing.await?;

@@ -47,7 +47,7 @@ pub async fn settled(database: &PostgresDatabase, records: i64) {
     wait(database, unsettled, |n| n == 0).await;
 }
 
-async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {
+pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {
     let mut connection = connect(database).await;
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -8,6 +8,7 @@
 mod common;
 
 mod embedded;
+mod halts;
 mod kafka;
 mod restarts;
 mod stream;

@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 pub struct Topic {
     pub brokers: String,
@@ -49,6 +49,19 @@ impl Topic {
             .status()
             .expect("shrinkd runs");
         assert!(status.success(), "producing failed");
+    }
+
+    /// Whether it is on Apache Kafka.
+    pub fn is_real(&self) -> bool {
+        self.is_real
+    }
+
+    /// Removes the records of a partition before an offset, as retention does in time.
+    pub async fn expire(&self, partition: i32, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(before)).expect("an offset");
+        let removed = self.admin().delete_records(&list, &options()).await.expect("the broker answers");
+        removed.elements().iter().for_each(|element| element.error().expect("they are removed"));
     }
 
     pub async fn remove(self) {

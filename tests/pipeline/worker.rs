@@ -63,6 +63,13 @@ impl Worker {
         assert!(status.success(), "the worker ended with {status}:\n{}", self.log());
     }
 
+    /// Waits until it ends by itself with this exit code, and gives its log.
+    pub fn ends_with(mut self, code: i32) -> String {
+        let status = self.wait();
+        assert_eq!(status.code(), Some(code), "the worker ended with {status}:\n{}", self.log());
+        self.log()
+    }
+
     /// The address of its pages, once it has said it.
     pub fn http(&self) -> String {
         let deadline = Instant::now() + PATIENCE;

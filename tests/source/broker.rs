@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
-use shrinkd::worker::source::kafka::{Committer, KafkaSource, spawn};
+use shrinkd::worker::source::kafka::{KafkaSource, Orders, spawn};
 use shrinkd::worker::source::{Record, SourceEvent, Topic};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
@@ -81,7 +81,7 @@ pub type Progress = Arc<Mutex<BTreeMap<i32, i64>>>;
 pub struct Member {
     pub events: Receiver<SourceEvent>,
     pub stop: CancellationToken,
-    pub committer: Committer,
+    pub orders: Orders,
     pub thread: JoinHandle<()>,
     pub topics: Arc<Mutex<Vec<Topic>>>,
 }
@@ -98,8 +98,8 @@ impl Member {
             let next = |partition: &i32| claims(&[*partition], progress.get(partition).copied());
             Ok(partitions.iter().flat_map(next).collect())
         };
-        let (thread, committer) = spawn(config, claim, sender, stop.clone()).expect("a source");
-        Member { events, stop, committer, thread, topics }
+        let (thread, orders) = spawn(config, claim, sender, stop.clone()).expect("a source");
+        Member { events, stop, orders, thread, topics }
     }
 
     /// Reads until so many records came.

@@ -265,7 +265,7 @@ fn kafkas_own_offsets_follow_what_is_committed() {
     broker.send_events(0, 0..20);
     let mut member = Member::join(broker.source(), 8, &Progress::default());
     member.read(20);
-    member.committer.commit(&[(0, NextOffset(20))]);
+    member.orders.commit(&[(0, NextOffset(20))]);
     member.leave();
     let reader: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.cluster.bootstrap_servers())
@@ -293,27 +293,6 @@ fn how_far_a_partition_reaches_is_told_within_seconds() {
         }
     }
     member.leave();
-}
-
-#[test]
-fn an_offset_that_the_broker_does_not_have_is_a_failure_that_names_it() {
-    let broker = Broker::new(1);
-    broker.send_events(0, 0..5);
-    let progress = Progress::default();
-    progress.lock().expect("no panic").insert(0, 1_000);
-    let mut member = Member::join(broker.quick_source(), 8, &progress);
-    let error = loop {
-        match next_event(&mut member.events) {
-            SourceEvent::Assigned(_) => {}
-            SourceEvent::Revoked { drained, .. } => drained.send(()).expect("somebody waits"),
-            SourceEvent::Failed(error) => break error.to_string(),
-            other => panic!("unexpected {other:?}"),
-        }
-    };
-    for part in ["partition 0", "offset 1000", "0 to 5"] {
-        assert!(error.contains(part), "{error}");
-    }
-    member.thread.join().expect("the thread ends without a panic");
 }
 
 /// The worker has had none of these records: whoever owns the partition next reads them.

@@ -1,5 +1,6 @@
 //! What sources promise: records in order with their own offsets, partitions claimed and drained, nothing lost.
 
+mod aside;
 mod broker;
 mod file;
 mod kafka;
@@ -30,6 +31,7 @@ fn claims(partitions: &[i32], next: Option<i64>) -> Vec<Claim> {
         partition_id: i64::from(partition),
         epoch: Epoch(1),
         next_offset: next.map(NextOffset),
+        is_halted: false,
     };
     partitions.iter().map(claim).collect()
 }

@@ -27,7 +27,7 @@ impl Store {
             let (epoch, next) = self.partitions.entry(partition).or_default();
             *epoch += 1;
             let next_offset = (*next > 0).then_some(NextOffset(*next));
-            Claim { partition, partition_id: 0, epoch: Epoch(*epoch), next_offset }
+            Claim { partition, partition_id: 0, epoch: Epoch(*epoch), next_offset, is_halted: false }
         };
         partitions.iter().map(claim).collect()
     }
@@ -72,6 +72,7 @@ fn work(config: KafkaSource, store: &Arc<Mutex<Store>>) -> (CancellationToken, J
                 }
                 SourceEvent::HighWatermarks(_) => {}
                 SourceEvent::Ended => break,
+                SourceEvent::OutOfRange { detail, .. } => store.lock().expect("no panic").faults.push(detail),
                 SourceEvent::Failed(error) => store.lock().expect("no panic").faults.push(error.to_string()),
             }
         }

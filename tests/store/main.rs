@@ -6,6 +6,7 @@ mod common;
 mod cells;
 mod ingest;
 mod opening;
+mod partitions;
 mod publish;
 mod reading;
 mod refit;

@@ -21,6 +21,8 @@ pub struct Lag {
     pub records: u64,
     /// When the oldest of them was produced; `None` when there are none.
     pub since: Option<OffsetDateTime>,
+    /// It is not read until an operator resumes it.
+    pub is_halted: bool,
 }
 
 /// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.

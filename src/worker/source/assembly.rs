@@ -55,6 +55,14 @@ impl Assembly {
         Some(if is_large { Duration::ZERO } else { self.limits.age.saturating_sub(since.elapsed()) })
     }
 
+    /// Drops what was gathered of some partitions.
+    pub(super) fn forget(&mut self, partitions: &[i32]) {
+        self.batch.forget(partitions);
+        if self.batch.records.is_empty() {
+            self.close();
+        }
+    }
+
     /// Takes the batch as it is, where there is one.
     pub(super) fn close(&mut self) -> Option<Batch> {
         self.since.take()?;

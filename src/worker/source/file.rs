@@ -77,6 +77,9 @@ impl Reader<'_> {
         let failed = |source: io::Error| SourceError::File { path: config.path.display().to_string(), source };
         let topic = topic(&config.path).map_err(failed)?;
         let claims = claim(&topic, &[PARTITION]).map_err(SourceError::Claim)?;
+        if claims.iter().any(|claim| claim.is_halted) {
+            return Err(SourceError::Halted(topic.name));
+        }
         let next = claims.iter().find(|claim| claim.partition == PARTITION).and_then(|claim| claim.next_offset);
         let start = next.and_then(|NextOffset(next)| u64::try_from(next).ok()).unwrap_or(0);
         self.say(SourceEvent::Assigned(claims));

@@ -8,12 +8,13 @@
 //! group does not take the member for dead. Pausing at once would be simpler, but librdkafka throws away what it has
 //! fetched ahead of a paused partition.
 
+mod aside;
 mod context;
 mod native;
+mod orders;
 mod outbox;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,9 +27,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
-use super::{BatchLimits, Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
+use super::{BatchLimits, Claim, Record, SourceError, SourceEvent, Topic};
 use crate::event::{check_key, decode, decode_tombstone};
 use context::{Assignment, Context};
+pub use orders::Orders;
 use outbox::Outbox;
 
 /// How long a poll waits where nothing else is due.
@@ -41,8 +43,6 @@ const STALL: Duration = Duration::from_secs(1);
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How often the same error is logged.
 const WARNING: Duration = Duration::from_secs(10);
-/// How long the broker may take to say how far a partition reaches, when there is nothing left to do but to tell.
-const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// What must hold for the store to be the one that says where reading goes on.
 const REQUIRED: [(&str, &str); 3] =
@@ -70,22 +70,6 @@ pub struct KafkaSource {
     pub limits: BatchLimits,
     /// How long a rebalance, or the end, waits for what was read to be committed.
     pub drain_budget: Duration,
-}
-
-/// Moves the offsets that Kafka holds for the group, for dashboards and autoscalers: nothing here reads them back.
-#[derive(Debug, Clone, Default)]
-pub struct Committer(Arc<Mutex<BTreeMap<i32, NextOffset>>>);
-
-impl Committer {
-    /// Notes how far partitions are committed in the store. Kafka hears of it within a second, without a wait here; of a
-    /// partition that is given away only what was noted before the worker said that it is drained.
-    pub fn commit(&self, ends: &[(i32, NextOffset)]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(ends.iter().copied());
-    }
-
-    fn take(&self) -> BTreeMap<i32, NextOffset> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
 }
 
 impl KafkaSource {
@@ -133,7 +117,7 @@ impl KafkaSource {
     }
 }
 
-/// Starts to read a topic on the thread `kafka-source`, and gives the handle that moves Kafka's own offsets.
+/// Starts to read a topic on the thread `kafka-source`, and gives the way to have it do something.
 ///
 /// `claim` is called on that thread while the group assigns partitions; it may block, and nothing is read without it. The
 /// last event is [`SourceEvent::Ended`] after `stop`, or [`SourceEvent::Failed`]; the thread ends when that was received,
@@ -147,17 +131,18 @@ pub fn spawn(
     claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
     stop: CancellationToken,
-) -> Result<(JoinHandle<()>, Committer), SourceError> {
+) -> Result<(JoinHandle<()>, Orders), SourceError> {
     let client_config = config.client_config()?;
-    let committer = Committer::default();
+    let orders = Orders::default();
     let context = Context::new(Assignment {
         topic: config.topic.clone(),
         claim: Box::new(claim),
         drain_budget: config.drain_budget,
         positions: BTreeMap::new(),
+        aside: BTreeMap::new(),
         assembly: Assembly::new(config.limits),
         outbox: Outbox::new(events.clone()),
-        committer: committer.clone(),
+        orders: orders.clone(),
         is_paused: false,
         is_ending: false,
         failure: None,
@@ -169,7 +154,7 @@ pub fn spawn(
         .name("kafka-source".to_owned())
         .spawn(move || run(consumer, &config.topic, events, &stop))
         .map_err(|error| SourceError::Kafka(format!("cannot start the thread kafka-source: {error}")))?;
-    Ok((thread, committer))
+    Ok((thread, orders))
 }
 
 fn run(consumer: BaseConsumer<Context>, topic: &str, events: mpsc::Sender<SourceEvent>, stop: &CancellationToken) {
@@ -179,7 +164,7 @@ fn run(consumer: BaseConsumer<Context>, topic: &str, events: mpsc::Sender<Source
     };
     let outbox = {
         let mut assignment = consumer.context().assignment();
-        let owned: Vec<i32> = assignment.positions.keys().copied().collect();
+        let owned: Vec<i32> = assignment.positions.keys().chain(assignment.aside.keys()).copied().collect();
         assignment.give_away(&consumer, &owned);
         assignment.is_ending = true;
         std::mem::replace(&mut assignment.outbox, Outbox::new(events))
@@ -200,10 +185,13 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
             if assignment.failure.is_some() || assignment.outbox.is_closed() {
                 return assignment.failure.take();
             }
+            let aside = assignment.orders.take_aside();
+            assignment.set_aside(consumer, &aside);
             if housekept.elapsed() >= HOUSEKEEPING {
                 housekept = Instant::now();
                 assignment.commit(consumer);
                 assignment.tell_high_watermarks(consumer);
+                assignment.claim_again(consumer);
                 if assignment.positions.is_empty() {
                     complaints.repeat();
                 } else {
@@ -221,6 +209,11 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
             Some(Ok(message)) => {
                 let record = record(&message);
                 context.assignment().take(record);
+            }
+            Some(Err(error)) if aside::is_out_of_range(&error) => {
+                if let Err(failure) = aside::stop_where_out_of_range(consumer) {
+                    return Some(failure);
+                }
             }
             Some(Err(error)) => match judge(consumer, &error) {
                 Some(failure) => return Some(failure),
@@ -262,9 +255,9 @@ impl Assignment {
         if self.is_paused == is_paused {
             return;
         }
-        let changed = consumer
-            .assignment()
-            .and_then(|partitions| if is_paused { consumer.pause(&partitions) } else { consumer.resume(&partitions) });
+        // Those that are set aside stay paused.
+        let partitions = aside::list(&self.topic, self.positions.keys());
+        let changed = if is_paused { consumer.pause(&partitions) } else { consumer.resume(&partitions) };
         match changed {
             Ok(()) => {
                 tracing::info!(is_paused, "the worker has no room or has some again");
@@ -304,9 +297,6 @@ fn judge(consumer: &BaseConsumer<Context>, error: &KafkaError) -> Option<SourceE
     match error {
         KafkaError::MessageConsumptionFatal(code) => Some(SourceError::Kafka(format!("{code}: {reason}"))),
         KafkaError::MessageConsumption(code) => match code {
-            RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange => {
-                Some(SourceError::Kafka(out_of_range(consumer, &reason)))
-            }
             // Whoever went on here would pass over records.
             RDKafkaErrorCode::BadMessage
             | RDKafkaErrorCode::BadCompression
@@ -319,26 +309,6 @@ fn judge(consumer: &BaseConsumer<Context>, error: &KafkaError) -> Option<SourceE
         },
         _ => None,
     }
-}
-
-/// Says which partition goes on where the broker has no records any more, or not yet.
-fn out_of_range(consumer: &BaseConsumer<Context>, reason: &str) -> String {
-    let assignment = consumer.context().assignment();
-    let topic = &assignment.topic;
-    for (partition, position) in &assignment.positions {
-        let Some(NextOffset(next)) = *position else { continue };
-        match consumer.fetch_watermarks(topic, *partition, LAST_WORDS) {
-            Ok((low, high)) if !(low..=high).contains(&next) => {
-                return format!(
-                    "partition {partition} of {topic} goes on at offset {next}, but the broker has {low} to {high}: what \
-                     is between is lost, or the topic was made again. Nothing is passed over by itself: find out what is \
-                     missing, then set the partition's next offset in the store"
-                );
-            }
-            _ => {}
-        }
-    }
-    format!("an offset of {topic} cannot be read: {reason}")
 }
 
 /// Logs errors that pass by themselves, the same one not too often.

@@ -13,8 +13,9 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
+use super::aside::start;
 use super::outbox::Outbox;
-use super::{Committer, native};
+use super::{Orders, native};
 use crate::worker::source::assembly::Assembly;
 use crate::worker::source::{Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
 
@@ -41,9 +42,11 @@ pub(super) struct Assignment {
     pub(super) drain_budget: Duration,
     /// Where each owned partition goes on; `None` at its beginning.
     pub(super) positions: BTreeMap<i32, Option<NextOffset>>,
+    /// Partitions that are assigned and not read, and when each is claimed again.
+    pub(super) aside: BTreeMap<i32, Instant>,
     pub(super) assembly: Assembly,
     pub(super) outbox: Outbox,
-    pub(super) committer: Committer,
+    pub(super) orders: Orders,
     pub(super) is_paused: bool,
     /// Nothing is claimed and nothing is taken any more.
     pub(super) is_ending: bool,
@@ -121,12 +124,18 @@ impl Assignment {
             self.failure.get_or_insert(SourceError::Kafka(sentence));
             return;
         }
-        self.positions.extend(claims.iter().map(|claim| (claim.partition, claim.next_offset)));
+        let (halted, read): (Vec<Claim>, Vec<Claim>) = claims.iter().partition(|claim| claim.is_halted);
+        self.positions.extend(read.iter().map(|claim| (claim.partition, claim.next_offset)));
+        self.keep_aside(consumer, &halted.iter().map(|claim| claim.partition).collect::<Vec<_>>());
         // Also where there is nothing for this member: that is an answer too.
         self.outbox.push(SourceEvent::Assigned(claims));
     }
 
-    fn claim(&self, consumer: &BaseConsumer<Context>, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
+    pub(super) fn claim(
+        &self,
+        consumer: &BaseConsumer<Context>,
+        partitions: &[i32],
+    ) -> Result<Vec<Claim>, SourceError> {
         let topic = identify(consumer, &self.topic)?;
         let claims = (self.claim)(&topic, partitions).map_err(SourceError::Claim)?;
         match partitions.iter().find(|partition| !claims.iter().any(|claim| claim.partition == **partition)) {
@@ -138,8 +147,7 @@ impl Assignment {
     fn begin(&self, consumer: &BaseConsumer<Context>, claims: &[Claim]) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for claim in claims {
-            let offset = claim.next_offset.map_or(Offset::Beginning, |NextOffset(next)| Offset::Offset(next));
-            list.add_partition_offset(&self.topic, claim.partition, offset)?;
+            list.add_partition_offset(&self.topic, claim.partition, start(claim.next_offset))?;
         }
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&list)?,
@@ -164,7 +172,7 @@ impl Assignment {
     /// The worker may take as long as the budget allows. Where the group has given the partitions to somebody else
     /// already, what was read of them is dropped: the next owner reads it again.
     pub(super) fn give_away(&mut self, consumer: &BaseConsumer<Context>, partitions: &[i32]) {
-        let owned = |partition: &&i32| self.positions.contains_key(partition);
+        let owned = |partition: &&i32| self.positions.contains_key(partition) || self.aside.contains_key(partition);
         let partitions: Vec<i32> = partitions.iter().filter(owned).copied().collect();
         if partitions.is_empty() {
             return;
@@ -187,6 +195,7 @@ impl Assignment {
         }
         self.commit(consumer);
         self.positions.retain(|partition, _| !partitions.contains(partition));
+        self.aside.retain(|partition, _| !partitions.contains(partition));
     }
 
     /// Waits for the worker's answer within the budget. A worker that is gone will not commit anything any more: that
@@ -217,7 +226,7 @@ impl Assignment {
     /// Moves Kafka's committed offsets to what the worker has committed.
     pub(super) fn commit(&self, consumer: &BaseConsumer<Context>) {
         let mut list = TopicPartitionList::new();
-        for (partition, NextOffset(next)) in self.committer.take() {
+        for (partition, NextOffset(next)) in self.orders.take_commits() {
             if self.positions.contains_key(&partition) {
                 // An offset from 0 on can always be represented.
                 let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));

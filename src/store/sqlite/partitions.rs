@@ -1,0 +1,150 @@
+//! Partitions: who owns them, how far they are, and what operators have them do.
+
+use sqlx::Row;
+use sqlx::sqlite::{SqlitePool, SqliteRow};
+use time::OffsetDateTime;
+
+use super::{Transaction, classify, now};
+use crate::row::{Halt, PartitionStatus, Skip};
+use crate::store::{Advance, Skipped, StoreError, check_topic, judge_commit};
+use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+
+pub(super) async fn claim(
+    mut transaction: Transaction,
+    topic: &Topic,
+    partitions: &[i32],
+    owner: &str,
+) -> Result<Vec<Claim>, StoreError> {
+    let failed = |error| classify("cannot claim partitions", error);
+    let mut claims = Vec::with_capacity(partitions.len());
+    for &partition in partitions {
+        let (partition_id, epoch, next_offset, is_halted, stored_id): (i64, i64, Option<i64>, bool, String) =
+            sqlx::query_as(
+                "insert into partition_progress
+                     (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
+                 values ($1, $2, $3, $4, 1, $5, $6)
+                 on conflict (cluster_id, topic, partition_number) do update
+                 set epoch = epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
+                     topic_id = case when topic_id = '' then excluded.topic_id else topic_id end
+                 returning partition_id, epoch, next_offset, halted_at is not null, topic_id",
+            )
+            .bind(&topic.cluster_id)
+            .bind(&topic.name)
+            .bind(&topic.id)
+            .bind(partition)
+            .bind(owner)
+            .bind(now())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failed)?;
+        check_topic(topic, &stored_id)?;
+        let next_offset = next_offset.map(NextOffset);
+        claims.push(Claim { partition, partition_id, epoch: Epoch(epoch), next_offset, is_halted });
+    }
+    transaction.commit().await.map_err(failed)?;
+    Ok(claims)
+}
+
+pub(super) async fn is_committed(readers: &SqlitePool, advances: &[Advance]) -> Result<bool, StoreError> {
+    let rows: Vec<(i64, i64, Option<i64>)> =
+        sqlx::query_as("select partition_id, epoch, next_offset from partition_progress")
+            .fetch_all(readers)
+            .await
+            .map_err(|error| classify("cannot tell whether the last commit arrived", error))?;
+    judge_commit(advances, &rows)
+}
+
+pub(super) async fn halt(writer: &SqlitePool, halt: &Halt) -> Result<(), StoreError> {
+    let halted = sqlx::query(
+        "update partition_progress set halted_at = $5, halt_reason = $3, halt_detail = $4
+         where partition_id = $1 and epoch = $2",
+    )
+    .bind(halt.claim.partition_id)
+    .bind(halt.claim.epoch.0)
+    .bind(halt.reason.as_str())
+    .bind(&halt.detail)
+    .bind(now())
+    .execute(writer)
+    .await
+    .map_err(|error| classify("cannot halt a partition", error))?;
+    match halted.rows_affected() {
+        0 => Err(StoreError::Fenced { partitions: vec![halt.claim.partition] }),
+        _ => Ok(()),
+    }
+}
+
+pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<PartitionStatus>, StoreError> {
+    let failed = |error| classify("cannot read the partitions", error);
+    let status = |row: &SqliteRow| -> Result<PartitionStatus, sqlx::Error> {
+        let halted_at: Option<OffsetDateTime> = row.try_get("halted_at")?;
+        let halted = match halted_at {
+            Some(at) => Some((at, row.try_get("halt_reason")?, row.try_get("halt_detail")?)),
+            None => None,
+        };
+        Ok(PartitionStatus {
+            partition_id: row.try_get("partition_id")?,
+            cluster_id: row.try_get("cluster_id")?,
+            topic: row.try_get("topic")?,
+            topic_id: row.try_get("topic_id")?,
+            partition: row.try_get("partition_number")?,
+            next_offset: row.try_get::<Option<i64>, _>("next_offset")?.map(NextOffset),
+            owner: row.try_get("owner")?,
+            committed_at: row.try_get("committed_at")?,
+            halted,
+        })
+    };
+    let rows = sqlx::query("select * from partition_progress order by cluster_id, topic, partition_number")
+        .fetch_all(readers)
+        .await
+        .map_err(failed)?;
+    rows.iter().map(|row| status(row).map_err(failed)).collect()
+}
+
+pub(super) async fn resume(writer: &SqlitePool, partition_id: i64) -> Result<bool, StoreError> {
+    let resumed = sqlx::query(
+        "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
+         where partition_id = $1 and halted_at is not null",
+    )
+    .bind(partition_id)
+    .execute(writer)
+    .await
+    .map_err(|error| classify("cannot resume a partition", error))?;
+    Ok(resumed.rows_affected() > 0)
+}
+
+pub(super) async fn skip(mut transaction: Transaction, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
+    let failed = |error| classify("cannot pass over records", error);
+    let from: Option<Option<i64>> =
+        sqlx::query_scalar("select next_offset from partition_progress where partition_id = $1")
+            .bind(skip.partition_id)
+            .fetch_optional(&mut *transaction)
+            .await
+            .map_err(failed)?;
+    let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to.0)) else { return Ok(None) };
+    sqlx::query(
+        "insert into skipped_offsets
+             (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
+         select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, $5
+         from partition_progress where partition_id = $1",
+    )
+    .bind(skip.partition_id)
+    .bind(skip.to.0)
+    .bind(&skip.because)
+    .bind(&skip.skipped_by)
+    .bind(now())
+    .execute(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    sqlx::query(
+        "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
+             halt_detail = null
+         where partition_id = $1",
+    )
+    .bind(skip.partition_id)
+    .bind(skip.to.0)
+    .execute(&mut *transaction)
+    .await
+    .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(Some(Skipped { from: from.map(NextOffset) }))
+}

@@ -1,0 +1,94 @@
+//! Partitions that are halted, resumed and moved on by operators.
+
+use shrinkd::row::{Halt, HaltReason, Skip};
+use shrinkd::store::{Ingest, Skipped, Store, StoreError};
+use shrinkd::worker::source::NextOffset;
+
+use super::common::database::Database;
+use super::{Worker, event, promises, record, topic};
+
+promises! {
+    a_halted_partition_stays_halted_through_claims_until_it_is_resumed,
+    only_its_owner_halts_a_partition,
+    passing_over_records_leaves_a_row_and_shuts_the_owner_out,
+    records_are_passed_over_forwards_alone,
+}
+
+fn skip(partition_id: i64, to: i64) -> Skip {
+    let (because, skipped_by) = ("they expired".to_owned(), "operator".to_owned());
+    Skip { partition_id, to: NextOffset(to), because, skipped_by }
+}
+
+async fn a_halted_partition_stays_halted_through_claims_until_it_is_resumed<D: Database>(database: &D) {
+    let store = database.store().await;
+    let claims = store.claim(&topic(), &[0, 1], "first").await.unwrap();
+    assert!(claims.iter().all(|claim| !claim.is_halted));
+    let claim = claims.into_iter().find(|claim| claim.partition == 1).unwrap();
+    let halt = Halt { claim, reason: HaltReason::DeadLetters, detail: "too many".to_owned() };
+    store.halt(&halt).await.unwrap();
+    for owner in ["second", "third"] {
+        let claims = store.claim(&topic(), &[0, 1], owner).await.unwrap();
+        let halted: Vec<i32> = claims.iter().filter(|claim| claim.is_halted).map(|claim| claim.partition).collect();
+        assert_eq!(halted, [1]);
+    }
+    let partitions = store.partitions().await.unwrap();
+    assert_eq!(
+        partitions.iter().map(|it| (it.partition, it.owner.as_str())).collect::<Vec<_>>(),
+        [(0, "third"), (1, "third")]
+    );
+    assert!(partitions[0].halted.is_none());
+    let (_, reason, detail) = partitions[1].halted.clone().expect("it is halted");
+    assert_eq!((reason.as_str(), detail.as_str()), ("dead_letters", "too many"));
+
+    assert!(!store.resume(partitions[0].partition_id).await.unwrap(), "the other was not halted");
+    assert!(store.resume(partitions[1].partition_id).await.unwrap());
+    assert!(!store.resume(partitions[1].partition_id).await.unwrap(), "it is no more");
+    assert!(store.claim(&topic(), &[1], "fourth").await.unwrap().iter().all(|claim| !claim.is_halted));
+    assert!(store.partitions().await.unwrap().iter().all(|partition| partition.halted.is_none()));
+}
+
+async fn only_its_owner_halts_a_partition<D: Database>(database: &D) {
+    let store = database.store().await;
+    let claim = store.claim(&topic(), &[0], "first").await.unwrap().remove(0);
+    store.claim(&topic(), &[0], "second").await.unwrap();
+    let halt = Halt { claim, reason: HaltReason::OffsetOutOfRange, detail: String::new() };
+    let refused = store.halt(&halt).await;
+    assert!(matches!(&refused, Err(StoreError::Fenced { partitions }) if partitions == &[0]), "{refused:?}");
+    assert!(store.partitions().await.unwrap()[0].halted.is_none());
+}
+
+async fn passing_over_records_leaves_a_row_and_shuts_the_owner_out<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![record(0, 6, &event("a", 1, "m", &[0.1]))]).await;
+    let claim = worker.claims[&0];
+    let halt = Halt { claim, reason: HaltReason::OffsetOutOfRange, detail: "gone".to_owned() };
+    store.halt(&halt).await.unwrap();
+
+    let skipped = store.skip(&skip(claim.partition_id, 30)).await.unwrap();
+    assert_eq!(skipped, Some(Skipped { from: Some(NextOffset(7)) }));
+    let rows = "select topic || ' ' || partition_number || ' ' || from_offset || ' ' || to_offset || ' ' || because || ' ' || skipped_by
+                from skipped_offsets where skipped_at is not null";
+    assert_eq!(database.texts(rows).await, [Some("experiments 0 7 30 they expired operator".to_owned())]);
+    let refused = worker.write(vec![record(0, 7, &event("b", 1, "m", &[0.2]))]).await.err();
+    assert!(matches!(refused, Some(StoreError::Fenced { .. })), "{refused:?}");
+    let mut worker = Worker::claim(&store, &[0]).await;
+    assert_eq!(worker.claims[&0].next_offset, Some(NextOffset(30)));
+    assert!(!worker.claims[&0].is_halted, "it goes on");
+    worker.ingest(vec![record(0, 30, &event("b", 1, "m", &[0.2]))]).await;
+}
+
+async fn records_are_passed_over_forwards_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let partition_id = worker.claims[&0].partition_id;
+    worker.ingest(vec![record(0, 6, &event("a", 1, "m", &[0.1]))]).await;
+    for to in [0, 6, 7] {
+        assert_eq!(store.skip(&skip(partition_id, to)).await.unwrap(), None, "to {to}");
+    }
+    assert_eq!(store.skip(&skip(partition_id + 1, 100)).await.unwrap(), None, "there is no such partition");
+    assert_eq!(database.texts("select because from skipped_offsets").await, []);
+    let (ingest, ..) =
+        worker.write(vec![record(0, 7, &event("b", 1, "m", &[0.2]))]).await.expect("nothing has changed");
+    ingest.commit().await.unwrap();
+}
