@@ -33,7 +33,11 @@ fn exit_code(arguments: &[&str], input: &str) -> i32 {
 /// Whether every `shrinkd` of a shell pipeline has arguments that parse.
 fn assert_parses(pipeline: &str) {
     for stage in pipeline.split('|').map(str::trim).filter(|stage| stage.starts_with("shrinkd")) {
-        let words = stage.split_whitespace().take_while(|word| !word.starts_with(['>', '<']));
+        // What stands between quotes is one word.
+        let pieces = stage.split('\'').enumerate();
+        let words =
+            pieces.flat_map(|(i, piece)| if i % 2 == 1 { vec![piece] } else { piece.split_whitespace().collect() });
+        let words = words.take_while(|word| !word.starts_with(['>', '<']));
         let parsed = Cli::try_parse_from(words);
         let is_help = parsed.as_ref().is_err_and(|error| !error.use_stderr());
         assert!(parsed.is_ok() || is_help, "`{stage}` of `{pipeline}`: {:?}", parsed.err());
