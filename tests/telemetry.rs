@@ -107,8 +107,12 @@ fn a_partition_that_is_given_away_leaves_no_series_and_a_late_word_brings_none_b
     metrics.set_lag(1, 7, None);
     assert_eq!(value(&metrics, "shrinkd_owned_partitions"), Some(3.0));
     assert_eq!(value(&metrics, "shrinkd_lag_records{partition=\"1\"}"), Some(7.0));
+    metrics.set_halted(1, true);
+    assert_eq!(value(&metrics, "shrinkd_partition_halted{partition=\"1\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_partition_halted{partition=\"0\"}"), Some(0.0));
     metrics.release_partitions(&[1]);
     metrics.set_lag(1, 9, None);
+    metrics.set_halted(1, true);
     assert_eq!(value(&metrics, "shrinkd_owned_partitions"), Some(2.0));
     assert!(!metrics.render().contains("partition=\"1\""));
 }

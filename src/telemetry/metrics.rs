@@ -222,6 +222,7 @@ impl Metrics {
         let mut state = self.state();
         for &partition in partitions {
             state.partitions.entry(partition).or_default();
+            self.0.halted.with_label_values(&[&partition.to_string()]);
         }
         self.0.owned_partitions.set(state.partitions.len() as i64);
     }
