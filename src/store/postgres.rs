@@ -30,6 +30,10 @@ const INGEST_LOCK: i64 = i64::from_be_bytes(*b"shrinkd\0");
 /// How long a call may wait for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// A transaction whose worker says nothing for so long is ended by the server. A worker that was stopped, or whose machine
+/// is gone, would otherwise keep the rows of its partitions locked, and the next owner's claim waiting.
+const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30s'";
+
 /// A pool of connections to a database whose schema this build knows.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
@@ -45,6 +49,9 @@ impl PostgresStore {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move { sqlx::raw_sql(IDLE_IN_TRANSACTION).execute(connection).await.map(drop) })
+            })
             .connect_with(options.application_name("shrinkd"))
             .await
             .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
@@ -265,10 +272,10 @@ fn classify(context: &'static str, error: sqlx::Error) -> StoreError {
     }
 }
 
-/// Serialisation failures and deadlocks, lost connections, a server without room or about to stop, and two workers that
-/// put in the same new experiment at once (23505).
+/// Serialisation failures and deadlocks, lost connections, a server without room or about to stop, a transaction that was
+/// idle for too long (25P03), and two workers that put in the same new experiment at once (23505).
 fn is_transient(code: &str) -> bool {
-    matches!(code, "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "23505" | "55P03")
+    matches!(code, "25P03" | "40001" | "40P01" | "57P01" | "57P02" | "57P03" | "23505" | "55P03")
         || code.starts_with("08")
         || code.starts_with("53")
 }

@@ -47,8 +47,11 @@ pub struct IngestLoop<S> {
     orders: Option<Orders>,
     telemetry: Telemetry,
     lag: Lag,
-    /// Asked for the end: a store that does not answer is then not waited for.
+    /// Asked for the end: a store that does not answer is then waited for no longer than the budget allows.
     stop: CancellationToken,
+    drain_budget: Duration,
+    /// When it was first seen that the end was asked for.
+    stopping_since: Option<Instant>,
 }
 
 /// What a commit did.
@@ -69,10 +72,12 @@ impl<S: Store> IngestLoop<S> {
         orders: Option<Orders>,
         telemetry: Telemetry,
         stop: CancellationToken,
+        drain_budget: Duration,
     ) -> IngestLoop<S> {
         let lag = Lag::new(telemetry.metrics.clone());
         let grouping = Arc::new(grouping);
-        IngestLoop { store, grouping, claims: BTreeMap::new(), dead_letters, orders, telemetry, lag, stop }
+        let (claims, stopping_since) = (BTreeMap::new(), None);
+        IngestLoop { store, grouping, claims, dead_letters, orders, telemetry, lag, stop, drain_budget, stopping_since }
     }
 
     /// Takes what the source says until it ends.
@@ -187,15 +192,19 @@ impl<S: Store> IngestLoop<S> {
     /// Waits after an error that passes, longer each time.
     ///
     /// # Errors
-    /// The error itself where the end was asked for: what is in hand is read again by whoever comes next.
-    async fn wait(&self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
+    /// The error itself once the end was asked for and the budget is spent: what is in hand is read again by whoever comes
+    /// next.
+    async fn wait(&mut self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
         self.telemetry.health.beat(Loop::Ingest);
         self.telemetry.health.not_ready(Dependency::Store, &error);
         if let StoreError::Transient { code, .. } = &error {
             self.telemetry.metrics.count_retry(code.as_deref());
         }
         if self.stop.is_cancelled() {
-            return Err(WorkerError::Store(error));
+            let since = self.stopping_since.get_or_insert_with(Instant::now);
+            if since.elapsed() + *pause > self.drain_budget {
+                return Err(WorkerError::Store(error));
+            }
         }
         warn!(%error, pause_ms = pause.as_millis() as u64, "a transaction is tried again");
         tokio::time::sleep(*pause).await;

@@ -106,7 +106,8 @@ pub async fn run<S: Store>(
     let refitting = tokio::spawn(refit.clone().run(background.clone()));
     let publishing = tokio::spawn(publish.clone().run(background.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
-    let ingest = IngestLoop::new(store, grouping, dead_letters, orders, telemetry, stop.clone());
+    let budget = config.ingest.drain_budget;
+    let ingest = IngestLoop::new(store, grouping, dead_letters, orders, telemetry, stop.clone(), budget);
     let ingested = ingest.run(events).await;
     background.cancel();
     refitting.await?;

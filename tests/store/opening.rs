@@ -50,6 +50,18 @@ async fn an_open_store_answers<D: Database>(database: &D) {
 }
 
 #[tokio::test]
+async fn a_transaction_of_a_worker_that_vanished_is_ended_by_the_server() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let timeout: String = sqlx::query_scalar("show idle_in_transaction_session_timeout")
+        .fetch_one(store.pool())
+        .await
+        .expect("the server answers");
+    assert_eq!(timeout, "30s", "it would keep its partitions locked for ever");
+    database.remove().await;
+}
+
+#[tokio::test]
 async fn an_empty_postgres_database_asks_for_shrinkd_migrate() {
     let Some(database) = PostgresDatabase::empty().await else { return };
     let refused = database.open(&settings()).await.expect_err("no schema");
