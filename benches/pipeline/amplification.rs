@@ -4,7 +4,7 @@
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::event::{Measured, ResultKey, Scale};
-use shrinkd::model::block::{Block, Covariance};
+use shrinkd::model::block::Block;
 use shrinkd::model::fit::Treatment;
 use shrinkd::model::parallel::{available_threads, map_chunks};
 use shrinkd::model::population::{Member, Sketches};
@@ -14,7 +14,7 @@ use shrinkd::population::PopulationName;
 use shrinkd::row::{Counters, FitStatus, Judged, PublishedFit};
 use shrinkd::simulate::Draws;
 use shrinkd::store::RefitState;
-use shrinkd::worker::refit::Refitted;
+use shrinkd::worker::refit::{Refitted, furthest_from_exact};
 
 use crate::Outcome;
 use crate::report::{Table, heading, progress};
@@ -176,7 +176,8 @@ fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
         let distances = rows.iter().filter(|row| !row.published.is_empty()).map(|row| {
             let block = &row.measured.block;
             let posterior = BlockPosterior::new(block, &fit.nodes);
-            let bound = bound(block, mu, tau);
+            let components = block.components().unwrap_or_default();
+            let bound = furthest_from_exact(TOLERANCE, mu, tau, &components);
             let distance = |(i, published): (usize, &f64)| {
                 let exact = posterior.estimate(i);
                 (published - exact.mean).abs() / exact.sd
@@ -187,23 +188,6 @@ fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
         distances.fold(Distance::default(), Distance::max)
     });
     chunks.into_iter().fold(Distance::default(), Distance::max)
-}
-
-/// `tolerance (sqrt(n) + sqrt(r'V^-1 r))`; see [`Judged::has_moved`].
-fn bound(block: &Block, mu: f64, tau: f64) -> f64 {
-    let Covariance::SharedControl { treatment_variances, control_variance, loadings } = block.covariance() else {
-        return f64::NAN;
-    };
-    let (mut quadratic, mut cross, mut spread) = (0.0, 0.0, 0.0);
-    for ((effect, d), w) in block.effects().iter().zip(treatment_variances).zip(loadings) {
-        let (r, v) = (effect - mu, d + tau * tau);
-        quadratic += r * r / v;
-        cross += w * r / v;
-        spread += w * w / v;
-    }
-    // Sherman-Morrison.
-    let quadratic = quadratic - control_variance * cross * cross / (1.0 + control_variance * spread);
-    TOLERANCE * ((block.len() as f64).sqrt() + quadratic.sqrt())
 }
 
 impl Distance {

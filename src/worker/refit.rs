@@ -16,6 +16,7 @@ use crate::model::posterior::laplace::laplace;
 use crate::model::posterior::variational::variational;
 use crate::model::posterior::{Posterior, PosteriorError, Summary};
 use crate::model::prior::PriorTau;
+use crate::model::spectrum::Component;
 use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
 use crate::store::{Publication, Refit as _, RefitState, Store, StoreError};
@@ -201,7 +202,8 @@ fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -
 }
 
 impl Judged {
-    fn of(fit: &FitRow) -> Judged {
+    /// What a fit is judged by.
+    pub fn of(fit: &FitRow) -> Judged {
         Judged {
             status: fit.status,
             mu: fit.mu.mean.or(fit.mu.median),
@@ -236,4 +238,16 @@ impl Judged {
             || apart(self.tau.map(f64::ln), published.tau.map(f64::ln), 1.0)
             || apart(self.log_tau_sd, published.log_tau_sd, 1.0)
     }
+}
+
+/// What a fit is made with and judged by, in words.
+pub fn fit_settings(settings: &PopulationSettings, tolerance: f64) -> String {
+    format!("{settings}, tolerance {tolerance}")
+}
+
+/// How far, in posterior sds, a published estimate of a block may be from exact: `tolerance (sqrt(n) + sqrt(r'V^-1 r))` at
+/// the exact mu and tau, which [`Judged::has_moved`] sees to.
+pub fn furthest_from_exact(tolerance: f64, mu: f64, tau: f64, components: &[Component]) -> f64 {
+    let square: f64 = components.iter().map(|c| (c.b - mu * c.a).powi(2) / (c.lambda + tau * tau)).sum();
+    tolerance * ((components.len() as f64).sqrt() + square.sqrt())
 }

@@ -7,10 +7,13 @@ use shrinkd::event::decode;
 use shrinkd::history::{History, Population};
 use shrinkd::model::fit::{Fit, Method, Treatment};
 use shrinkd::model::likelihood::SketchLikelihood;
+use shrinkd::model::population::Member;
+use shrinkd::model::posterior::Posterior;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::population::PopulationName;
 use shrinkd::store::Store;
+use shrinkd::worker::refit::furthest_from_exact;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 use super::common::database::Database as TestDatabase;
@@ -125,12 +128,10 @@ impl Truth {
     }
 }
 
-/// `tolerance (sqrt(n) + sqrt(r'V^-1 r))`.
-fn bound(fit: &Fit, member: &shrinkd::model::population::Member) -> f64 {
-    let (mu, tau) = (fit.posterior.mu.mean.unwrap_or(0.0), fit.posterior.tau.median.unwrap_or(0.0));
-    let distance = |c: &shrinkd::model::spectrum::Component| (c.b - mu * c.a).powi(2) / (c.lambda + tau * tau);
-    let square: f64 = member.own_components().iter().map(distance).sum();
-    TOLERANCE * ((member.block().len() as f64).sqrt() + square.sqrt())
+fn bound(fit: &Fit, member: &Member) -> f64 {
+    let Posterior { mu, tau, .. } = &fit.posterior;
+    let mu = mu.mean.or(mu.median).unwrap_or(0.0);
+    furthest_from_exact(TOLERANCE, mu, tau.median.unwrap_or(0.0), member.own_components())
 }
 
 fn fit(population: &Population, treatment: Treatment) -> Option<Fit> {
