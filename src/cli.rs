@@ -15,6 +15,7 @@ pub mod study;
 mod text;
 mod treatment;
 mod verdict;
+pub mod verify;
 
 use std::env;
 use std::io;
@@ -27,6 +28,7 @@ use crate::config::{Config, ConfigError};
 use crate::http::BindError;
 use crate::store::StoreError;
 use crate::study::StudyError;
+use crate::verify::VerifyError;
 use crate::worker::WorkerError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
@@ -48,6 +50,7 @@ enum Command {
     Run(run::Args),
     Migrate(migrate::Args),
     Partitions(partitions::Args),
+    Verify(verify::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -81,6 +84,8 @@ pub enum CliError {
     Http(#[from] BindError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    #[error("the audit could not be finished: {0}")]
+    Verify(#[from] VerifyError),
 }
 
 /// Which configuration a command goes by.
@@ -122,6 +127,7 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Migrate(args) => migrate::run(&args),
             Command::Partitions(args) => partitions::run(&args),
+            Command::Verify(args) => verify::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
@@ -146,7 +152,8 @@ impl CliError {
             | CliError::Internal(_)
             | CliError::Study(_)
             | CliError::Http(_)
-            | CliError::Worker(_) => ExitCode::from(1),
+            | CliError::Worker(_)
+            | CliError::Verify(_) => ExitCode::from(1),
             CliError::Store(error) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),

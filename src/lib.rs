@@ -26,8 +26,8 @@
 //! | row -> table: one trait, PostgreSQL and SQLite behind it | [`store`] |
 //!
 //! Who walks that way: [`worker`] all of it, batch after batch, without an end (`docs/worker.md`); [`cli`] with a file at
-//! once and without a store ([`history`], [`model::population`]). What the worker is told is in [`config`], what it shows
-//! of itself in [`telemetry`] and [`http`].
+//! once and without a store ([`history`], [`model::population`]); [`verify`] once more through all that a store holds, to
+//! compare. What the worker is told is in [`config`], what it shows of itself in [`telemetry`] and [`http`].
 //!
 //! Beside that way stand [`simulate`] (seeded events with known truths) and [`study`] (what the treatments of
 //! correlation make of them). [`model`] is pure: it imports nothing from the rest of the crate, reads no clock and no
@@ -97,4 +97,5 @@ pub mod simulate;
 pub mod store;
 pub mod study;
 pub mod telemetry;
+pub mod verify;
 pub mod worker;

@@ -7,7 +7,9 @@
 //! | [`Ingest`] | offsets, experiments, blocks, cells, refusals, and the estimates of changed blocks |
 //! | [`Refit`] | a population's cells read at one moment, its fits and diagnostics |
 //! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
+//! | [`Audit`] | everything as of one moment, read only |
 
+pub mod audit;
 mod decode;
 mod error;
 pub mod postgres;
@@ -22,6 +24,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use audit::Audit;
 pub use error::StoreError;
 pub use settings::Settings;
 
@@ -57,6 +60,21 @@ impl AnyStore {
             }
             StoreUrl::Sqlite(url) => AnyStore::Sqlite(sqlite::SqliteStore::open(sqlite_path(url), settings).await?),
         })
+    }
+
+    /// The same, for whoever looks at what is there: no database is made.
+    ///
+    /// # Errors
+    /// As for [`AnyStore::connect`], and where there is no database.
+    pub async fn connect_existing(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
+        match &config.url {
+            StoreUrl::Sqlite(url) if !sqlite_path(url).exists() => Err(StoreError::Permanent {
+                context: "cannot open the database file",
+                code: None,
+                message: format!("{} is not there; check store.url", sqlite_path(url).display()),
+            }),
+            _ => AnyStore::connect(config, settings).await,
+        }
     }
 
     /// Brings the store's schema up to this build's.
@@ -117,6 +135,7 @@ fn judge_commit(advances: &[Advance], rows: &[(i64, i64, Option<i64>)]) -> Resul
 pub trait Store: Clone + Send + Sync + 'static {
     type Ingest: Ingest;
     type Refit: Refit;
+    type Audit: Audit;
 
     /// Takes partitions over: raises their epochs, which shuts every earlier owner out, and says where to go on. Waits for
     /// the open transaction of the owner before.
@@ -226,6 +245,9 @@ pub trait Store: Clone + Send + Sync + 'static {
         &self,
         population: &PopulationName,
     ) -> impl Future<Output = Result<Vec<PublishedEffect>, StoreError>> + Send;
+
+    /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
+    fn begin_audit(&self) -> impl Future<Output = Result<Self::Audit, StoreError>> + Send;
 
     /// Whether the store answers.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -1,8 +1,9 @@
 -- Who may do what in shrinkd's PostgreSQL database: no more than it needs.
 --
---   shrinkd_owner   owns the database and its tables; `shrinkd migrate` runs as it, and nothing else does
---   shrinkd_worker  `shrinkd run`: reads and writes rows as its statements do, and cannot change a table
---   shrinkd_reader  analysts: the output that docs/tables.md describes, without the bytes of messages and blocks
+--   shrinkd_owner    owns the database and its tables; `shrinkd migrate` runs as it, and nothing else does
+--   shrinkd_worker   `shrinkd run`: reads and writes rows as its statements do, and cannot change a table
+--   shrinkd_auditor  `shrinkd verify`: reads everything but refused messages, and changes nothing
+--   shrinkd_reader   analysts: the output that docs/tables.md describes, without the bytes of messages and blocks
 --
 -- As a superuser, once:
 --
@@ -13,7 +14,7 @@
 --
 --   psql --dbname=shrinkd --file=deploy/postgres/roles.sql
 --
--- Run again it makes the rights what they are here, whatever they were. Give the two that log in a password (\password
+-- Run again it makes the rights what they are here, whatever they were. Give those that log in a password (\password
 -- shrinkd_worker) or a certificate, as the server's pg_hba.conf wants it; analysts become members (grant shrinkd_reader to
 -- alice).
 
@@ -25,6 +26,9 @@ begin
     if not exists (select from pg_roles where rolname = 'shrinkd_worker') then
         create role shrinkd_worker login;
     end if;
+    if not exists (select from pg_roles where rolname = 'shrinkd_auditor') then
+        create role shrinkd_auditor login;
+    end if;
     if not exists (select from pg_roles where rolname = 'shrinkd_reader') then
         create role shrinkd_reader nologin;
     end if;
@@ -33,9 +37,9 @@ $$;
 
 -- Before PostgreSQL 15 everybody could make tables here.
 revoke create on schema public from public;
-revoke all on all tables in schema public from shrinkd_worker, shrinkd_reader;
-revoke all on all sequences in schema public from shrinkd_worker, shrinkd_reader;
-grant usage on schema public to shrinkd_worker, shrinkd_reader;
+revoke all on all tables in schema public from shrinkd_worker, shrinkd_auditor, shrinkd_reader;
+revoke all on all sequences in schema public from shrinkd_worker, shrinkd_auditor, shrinkd_reader;
+grant usage on schema public to shrinkd_worker, shrinkd_auditor, shrinkd_reader;
 
 -- The worker. Locking a row (select for update) takes the right to update it.
 grant select on _sqlx_migrations to shrinkd_worker;
@@ -54,6 +58,10 @@ grant select, insert on population_fits to shrinkd_worker;
 grant select, insert, update on population_diagnostics to shrinkd_worker;
 grant select, insert, update, delete on effect_estimates to shrinkd_worker;
 grant usage on sequence commit_ids, fit_ids to shrinkd_worker;
+
+-- The audit.
+grant select on _sqlx_migrations, store_settings, partition_progress, skipped_offsets, populations, experiments, blocks,
+                sketch_cells, cell_counters, current_population_fits, population_fits, effect_estimates to shrinkd_auditor;
 
 -- Analysts. What a producer sent may hold what is not theirs to see: of refused messages they get all but the messages.
 grant select on effect_estimates to shrinkd_reader;

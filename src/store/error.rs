@@ -25,7 +25,9 @@ pub enum StoreError {
          Restore the configuration, or fill a new database"
     )]
     Settings { stored: String, found: String },
-    #[error("{what} in the database is damaged: {detail}; restore the database from a backup")]
+    #[error(
+        "{what} in the database is damaged: {detail}; `shrinkd verify` lists what is, docs/operations.md says how it is mended"
+    )]
     Damaged { what: &'static str, detail: String },
 }
 

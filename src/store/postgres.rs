@@ -1,5 +1,6 @@
 //! PostgreSQL: the product's store. Rows travel as arrays, one statement for each table of a batch.
 
+mod audit;
 mod estimates;
 mod fits;
 mod ingest;
@@ -94,23 +95,28 @@ impl PostgresStore {
         super::schema::check_schema(&MIGRATIONS, &applied)
     }
 
+    /// Whoever only reads finds what a worker has put in: then nothing is written.
     async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
         let failed = |error| classify("cannot read store_settings", error);
-        sqlx::query(
-            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-             on conflict do nothing",
-        )
-        .bind(i16::from(settings.arithmetic_version))
-        .bind(&settings.grouping_labels)
-        .bind(settings.treatment_seed as i64)
-        .execute(&self.pool)
-        .await
-        .map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed): (i16, Vec<String>, i64) =
-            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
-                .fetch_one(&self.pool)
+        const READ: &str = "select arithmetic_version, grouping_labels, treatment_seed from store_settings";
+        let stored: Option<(i16, Vec<String>, i64)> =
+            sqlx::query_as(READ).fetch_optional(&self.pool).await.map_err(failed)?;
+        let (arithmetic_version, grouping_labels, treatment_seed) = match stored {
+            Some(stored) => stored,
+            None => {
+                sqlx::query(
+                    "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+                     on conflict do nothing",
+                )
+                .bind(i16::from(settings.arithmetic_version))
+                .bind(&settings.grouping_labels)
+                .bind(settings.treatment_seed as i64)
+                .execute(&self.pool)
                 .await
                 .map_err(failed)?;
+                sqlx::query_as(READ).fetch_one(&self.pool).await.map_err(failed)?
+            }
+        };
         settings.check_against(&Settings {
             arithmetic_version: arithmetic_version as u8,
             grouping_labels,
@@ -138,6 +144,7 @@ type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 impl Store for PostgresStore {
     type Ingest = ingest::PostgresIngest;
     type Refit = refit::PostgresRefit;
+    type Audit = audit::PostgresAudit;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
@@ -224,6 +231,15 @@ impl Store for PostgresStore {
 
     async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         publish::published_effects(&self.pool, population).await
+    }
+
+    async fn begin_audit(&self) -> Result<Self::Audit, StoreError> {
+        let mut transaction = self.begin_snapshot().await?;
+        sqlx::query("set transaction read only")
+            .execute(&mut *transaction)
+            .await
+            .map_err(|error| classify("cannot begin a transaction", error))?;
+        Ok(audit::PostgresAudit::new(transaction))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -4,6 +4,7 @@
 //! come one after another, each sees all that came before, and no other lock is needed. Reading goes on beside them. Whoever
 //! has such a transaction open must end it before asking for the next one, which waits for it.
 
+mod audit;
 mod estimates;
 mod fits;
 mod ingest;
@@ -103,29 +104,32 @@ impl SqliteStore {
         &self.readers
     }
 
+    /// Whoever only reads finds what a worker has put in: then nothing is written.
     async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
         let failed = |error| classify("cannot read store_settings", error);
         let damaged = |error: serde_json::Error| StoreError::Damaged {
             what: "store_settings.grouping_labels",
             detail: error.to_string(),
         };
-        let mut transaction = self.begin().await?;
-        sqlx::query(
-            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-             on conflict do nothing",
-        )
-        .bind(settings.arithmetic_version)
-        .bind(json_array(&settings.grouping_labels))
-        .bind(settings.treatment_seed as i64)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed): (u8, String, i64) =
-            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
-                .fetch_one(&mut *transaction)
+        const READ: &str = "select arithmetic_version, grouping_labels, treatment_seed from store_settings";
+        let stored: Option<(u8, String, i64)> =
+            sqlx::query_as(READ).fetch_optional(&self.readers).await.map_err(failed)?;
+        let (arithmetic_version, grouping_labels, treatment_seed) = match stored {
+            Some(stored) => stored,
+            None => {
+                sqlx::query(
+                    "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+                     on conflict do nothing",
+                )
+                .bind(settings.arithmetic_version)
+                .bind(json_array(&settings.grouping_labels))
+                .bind(settings.treatment_seed as i64)
+                .execute(&self.writer)
                 .await
                 .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
+                sqlx::query_as(READ).fetch_one(&self.readers).await.map_err(failed)?
+            }
+        };
         let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
         let treatment_seed = treatment_seed as u64;
         settings.check_against(&Settings { arithmetic_version, grouping_labels, treatment_seed })
@@ -143,6 +147,7 @@ type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
 impl Store for SqliteStore {
     type Ingest = ingest::SqliteIngest;
     type Refit = refit::SqliteRefit;
+    type Audit = audit::SqliteAudit;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
@@ -230,6 +235,11 @@ impl Store for SqliteStore {
 
     async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         publish::published_effects(&self.readers, population).await
+    }
+
+    async fn begin_audit(&self) -> Result<Self::Audit, StoreError> {
+        let transaction = self.readers.begin().await;
+        Ok(audit::SqliteAudit::new(transaction.map_err(|error| classify("cannot begin to read", error))?))
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -41,7 +41,9 @@ pub struct FoldCounts {
 /// A stored experiment that cannot be read back, or a block that does not fit its population: neither can come from input.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
-    #[error("experiment {experiment_id}: {source}; restore the database from a backup")]
+    #[error(
+        "experiment {experiment_id}: {source}; `shrinkd verify` lists what is, docs/operations.md says how it is mended"
+    )]
     Damaged { experiment_id: String, source: DamagedBytes },
     #[error("experiment {experiment_id}: a measured block does not fit its population: {source} (a bug)")]
     Member { experiment_id: String, source: MemberError },

@@ -41,6 +41,11 @@ pub fn store_settings(config: &Config) -> Settings {
     }
 }
 
+/// How blocks are put into populations.
+pub fn grouping(config: &Config) -> Grouping {
+    Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed }
+}
+
 /// Runs a worker to its end.
 ///
 /// # Errors
@@ -71,33 +76,25 @@ pub async fn run<S: Store>(
         owner: owner.clone(),
         telemetry: telemetry.clone(),
     };
-    let grouping = Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed };
+    let grouping = grouping(&config);
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
     let claim = claimer(store.clone(), owner, telemetry.metrics.clone());
-    let limits = BatchLimits {
-        records: config.ingest.batch_records.get(),
-        bytes: config.ingest.batch_bytes.get(),
-        age: config.ingest.batch_age,
-    };
     // Also told when a loop fails, so that the source's thread ends.
     let source_stop = stop.child_token();
     let _source_ends_with_this = source_stop.clone().drop_guard();
     let (thread, orders) = match &config.source {
         SourceConfig::Kafka(own) => {
-            let source = kafka::KafkaSource {
-                brokers: own.brokers.clone(),
-                topic: own.topic.clone(),
-                group: own.group.clone(),
-                properties: own.properties.expose().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
-                limits,
-                drain_budget: config.ingest.drain_budget,
-            };
+            let source = kafka::KafkaSource::new(own, &config.ingest);
             let (thread, orders) = kafka::spawn(source, claim, sender, source_stop)?;
             (thread, Some(orders))
         }
         SourceConfig::File(own) => {
-            let source = file::FileSource { path: own.path.clone(), follow: own.follow, limits };
+            let source = file::FileSource {
+                path: own.path.clone(),
+                follow: own.follow,
+                limits: BatchLimits::new(&config.ingest),
+            };
             (file::spawn(source, claim, sender, source_stop)?, None)
         }
     };

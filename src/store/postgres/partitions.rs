@@ -84,7 +84,7 @@ pub(super) async fn halt(pool: &PgPool, halt: &Halt) -> Result<(), StoreError> {
     }
 }
 
-pub(super) async fn all(pool: &PgPool) -> Result<Vec<PartitionStatus>, StoreError> {
+pub(super) async fn all(executor: impl sqlx::PgExecutor<'_>) -> Result<Vec<PartitionStatus>, StoreError> {
     let failed = |error| classify("cannot read the partitions", error);
     let status = |row: &PgRow| -> Result<PartitionStatus, sqlx::Error> {
         let halted_at: Option<OffsetDateTime> = row.try_get("halted_at")?;
@@ -105,7 +105,7 @@ pub(super) async fn all(pool: &PgPool) -> Result<Vec<PartitionStatus>, StoreErro
         })
     };
     let rows = sqlx::query("select * from partition_progress order by cluster_id, topic, partition_number")
-        .fetch_all(pool)
+        .fetch_all(executor)
         .await
         .map_err(failed)?;
     rows.iter().map(|row| status(row).map_err(failed)).collect()

@@ -73,7 +73,7 @@ pub(super) async fn halt(writer: &SqlitePool, halt: &Halt) -> Result<(), StoreEr
     }
 }
 
-pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<PartitionStatus>, StoreError> {
+pub(super) async fn all(executor: impl sqlx::SqliteExecutor<'_>) -> Result<Vec<PartitionStatus>, StoreError> {
     let failed = |error| classify("cannot read the partitions", error);
     let status = |row: &SqliteRow| -> Result<PartitionStatus, sqlx::Error> {
         let halted_at: Option<OffsetDateTime> = row.try_get("halted_at")?;
@@ -94,7 +94,7 @@ pub(super) async fn all(readers: &SqlitePool) -> Result<Vec<PartitionStatus>, St
         })
     };
     let rows = sqlx::query("select * from partition_progress order by cluster_id, topic, partition_number")
-        .fetch_all(readers)
+        .fetch_all(executor)
         .await
         .map_err(failed)?;
     rows.iter().map(|row| status(row).map_err(failed)).collect()

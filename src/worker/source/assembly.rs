@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Batch, NextOffset, Record};
+use crate::config::IngestConfig;
 
 /// When a batch is handed on: as soon as it reaches any of these.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +13,13 @@ pub struct BatchLimits {
     pub bytes: usize,
     /// Since its first record was read.
     pub age: Duration,
+}
+
+impl BatchLimits {
+    /// The limits that a configuration sets.
+    pub fn new(ingest: &IngestConfig) -> BatchLimits {
+        BatchLimits { records: ingest.batch_records.get(), bytes: ingest.batch_bytes.get(), age: ingest.batch_age }
+    }
 }
 
 /// The batch that is being gathered.

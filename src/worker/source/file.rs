@@ -157,7 +157,7 @@ impl Reader<'_> {
 }
 
 /// Names what is read. Another run's stdin is another topic.
-fn topic(path: &Path) -> io::Result<Topic> {
+pub(crate) fn topic(path: &Path) -> io::Result<Topic> {
     let name = if path == Path::new("-") {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         format!("stdin-{}-{}", since_epoch.as_nanos(), std::process::id())

@@ -13,6 +13,7 @@ mod context;
 mod native;
 mod orders;
 mod outbox;
+mod reach;
 
 use std::collections::BTreeMap;
 use std::thread::JoinHandle;
@@ -28,10 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
 use super::{BatchLimits, Claim, Record, SourceError, SourceEvent, Topic};
+use crate::config::{IngestConfig, KafkaConfig};
 use crate::event::{check_key, decode, decode_tombstone};
 use context::{Assignment, Context};
 pub use orders::Orders;
 use outbox::Outbox;
+pub use reach::watermarks;
 
 /// How long a poll waits where nothing else is due.
 const POLL: Duration = Duration::from_millis(100);
@@ -73,6 +76,18 @@ pub struct KafkaSource {
 }
 
 impl KafkaSource {
+    /// The source that a configuration names.
+    pub fn new(kafka: &KafkaConfig, ingest: &IngestConfig) -> KafkaSource {
+        KafkaSource {
+            brokers: kafka.brokers.clone(),
+            topic: kafka.topic.clone(),
+            group: kafka.group.clone(),
+            properties: kafka.properties.expose().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            limits: BatchLimits::new(ingest),
+            drain_budget: ingest.drain_budget,
+        }
+    }
+
     /// The properties of the consumer.
     ///
     /// # Errors

@@ -253,7 +253,7 @@ impl Assignment {
 
 /// Asks the brokers which topic this is: under the same name there may have been another. Asks again where there is no
 /// answer, because brokers come and go.
-fn identify(consumer: &BaseConsumer<Context>, name: &str) -> Result<Topic, SourceError> {
+pub(super) fn identify<C: ConsumerContext>(consumer: &BaseConsumer<C>, name: &str) -> Result<Topic, SourceError> {
     let deadline = Instant::now() + IDENTIFICATION;
     loop {
         match ask(consumer, name, deadline.saturating_duration_since(Instant::now())) {
@@ -270,7 +270,7 @@ fn identify(consumer: &BaseConsumer<Context>, name: &str) -> Result<Topic, Sourc
     }
 }
 
-fn ask(consumer: &BaseConsumer<Context>, name: &str, timeout: Duration) -> Result<Topic, String> {
+fn ask<C: ConsumerContext>(consumer: &BaseConsumer<C>, name: &str, timeout: Duration) -> Result<Topic, String> {
     let client = consumer.client();
     let cluster_id = client.fetch_cluster_id(timeout).ok_or("no broker says which cluster it is")?;
     let metadata = client.fetch_metadata(Some(name), timeout).map_err(|error| error.to_string())?;

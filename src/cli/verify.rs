@@ -1,0 +1,183 @@
+//! `shrinkd verify`: the audit of a store, printed.
+
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::text::{self, Page, counted, grouped};
+use super::{CliError, ConfigArg};
+use crate::config::{Config, SourceConfig};
+use crate::store::{AnyStore, Audit, Store};
+use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
+use crate::worker::source::Topic;
+use crate::worker::source::kafka::{KafkaSource, watermarks};
+use crate::worker::supervise::{grouping, store_settings};
+
+/// Audit a database: recompute what follows from what was sent, and compare
+///
+/// Recomputes every block from its statistics, every sketch cell and counter from the blocks, every fit from the cells and
+/// every estimate from its fit, bit for bit where integers or the same arithmetic promise it, and checks that no estimate is
+/// further from exact than publish.tolerance promises, and that every partition goes on at an offset that its source has.
+///
+/// Everything is read as of one moment, beside the workers, who wait for none of it: run it whenever you like. Where a refit
+/// or a publish is due just then, fits and distances are not judged, and counted so. It needs the configuration of the
+/// workers, no right but to read (PostgreSQL: the role shrinkd_auditor), and as much memory for a million blocks as for a
+/// thousand.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    #[command(flatten)]
+    config: ConfigArg,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  shrinkd verify --config config/production.toml
+  SHRINKD__STORE__URL=postgres://shrinkd_auditor@db/shrinkd shrinkd verify --config config/production.toml
+  shrinkd verify --config shrinkd-demo/shrinkd.toml || echo 'see docs/operations.md'
+
+Exit codes:
+  0  nothing differs
+  1  something does, or the audit could not be finished: stderr says why
+  2  the configuration is wrong, or the database is not one for this build and these settings";
+
+/// Audits.
+///
+/// # Errors
+/// Where the configuration is wrong, or the store or the source cannot be read.
+pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    let config = Arc::new(args.config.load()?);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let report = runtime.block_on(audit(&config))?;
+    let mut page = Page::new(BufWriter::new(io::stdout().lock()), text::width());
+    print(&report, &config, &mut page)?;
+    page.flush()?;
+    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
+    // What was there before the store's moment may have expired after it, and what is there after it may have come since.
+    let before = ask(&config.source, config).await?;
+    match AnyStore::connect_existing(&config.store, &store_settings(config)).await? {
+        AnyStore::Postgres(store) => audit_store(store, config, before).await,
+        AnyStore::Sqlite(store) => audit_store(store, config, before).await,
+    }
+}
+
+async fn audit_store<S: Store>(
+    store: S,
+    config: &Arc<Config>,
+    before: Option<(Topic, Watermarks)>,
+) -> Result<Report, CliError> {
+    let mut audit = store.begin_audit().await?;
+    let partitions = audit.partitions().await?;
+    let skipped = audit.skipped_offsets().await?;
+    let reach = match (&config.source, before, ask(&config.source, config).await?) {
+        (_, Some((_, before)), Some((topic, after))) => Reach::Kafka { topic, before, after },
+        (SourceConfig::File(file), ..) => {
+            file_reach(&file.path, &partitions).map_err(|source| CliError::File { path: file.path.clone(), source })?
+        }
+        (SourceConfig::Kafka(_), ..) => return Err(CliError::Internal("the topic was not asked for".to_owned())),
+    };
+    let own = Arc::clone(config);
+    let rules = Rules {
+        settings: Arc::new(move |population| own.settings(population)),
+        grouping: grouping(config),
+        tolerance: config.publish.tolerance,
+    };
+    let bar = progress();
+    let tick = |done: u64, all: u64| {
+        bar.set_length(all);
+        bar.set_position(done);
+    };
+    let mut report = verify(&mut audit, &rules, &tick).await?;
+    bar.finish_and_clear();
+    report.check_offsets(&partitions, &skipped, &reach);
+    Ok(report)
+}
+
+/// How far the topic reaches; nothing where the source is no topic.
+async fn ask(source: &SourceConfig, config: &Config) -> Result<Option<(Topic, Watermarks)>, CliError> {
+    let SourceConfig::Kafka(kafka) = source else { return Ok(None) };
+    let source = KafkaSource::new(kafka, &config.ingest);
+    let asked = tokio::task::spawn_blocking(move || watermarks(&source)).await;
+    let asked = asked.map_err(|error| CliError::Internal(error.to_string()))?;
+    asked.map(Some).map_err(|error| CliError::Kafka(error.to_string()))
+}
+
+fn progress() -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("reading blocks [{bar:40}] {percent}%, {eta} left");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+fn print(report: &Report, config: &Config, page: &mut Page<impl Write>) -> io::Result<()> {
+    page.line(&format!("{}, {}", config.store.url, config.source))?;
+    page.blank()?;
+    for check in Check::ALL {
+        page.sentence(&format!("  {:<10}  ", check.as_str()), &summary(check, report))?;
+    }
+    for check in Check::ALL {
+        let Tally { differing, first, .. } = report.of(check);
+        if *differing == 0 {
+            continue;
+        }
+        page.blank()?;
+        match *differing > SHOWN as u64 {
+            true => page.line(&format!("{}, the first {SHOWN} of {}", check.as_str(), grouped(*differing)))?,
+            false => page.line(check.as_str())?,
+        }
+        for Difference { at, what, stored, expected } in first {
+            page.line(&format!("  {at}: {what}"))?;
+            page.line(&format!("    stored    {stored}"))?;
+            page.line(&format!("    expected  {expected}"))?;
+        }
+    }
+    if !report.remarks.is_empty() {
+        page.blank()?;
+    }
+    for remark in &report.remarks {
+        page.sentence("  note        ", remark)?;
+    }
+    page.blank()?;
+    match report.differences() {
+        0 => page.line("clean: nothing differs"),
+        differences => {
+            let said = format!("NOT CLEAN: {}; docs/operations.md says what to do", counted(differences, "difference"));
+            page.line(&said)
+        }
+    }
+}
+
+/// What a check is about, what it compared and what it found.
+fn summary(check: Check, report: &Report) -> String {
+    let Tally { compared, postponed, differing, .. } = report.of(check);
+    let what = match check {
+        Check::Blocks => "recomputed from what was sent",
+        Check::Cells => "recomputed from the blocks",
+        Check::Counters => "recounted from the blocks",
+        Check::Fits => "recomputed from the cells",
+        Check::Estimates => "recomputed from their fits",
+        Check::Distances => "judged against exact",
+        Check::Offsets => "held against the source",
+    };
+    let found = match differing {
+        0 if *compared == 0 => String::new(),
+        0 => match check {
+            Check::Distances => format!(": within tolerance, at most {:.2} of what is promised", report.largest_share),
+            Check::Estimates => ": equal to 1e-9, raw figures bit for bit".to_owned(),
+            Check::Offsets => ": there".to_owned(),
+            _ => ": equal bit for bit".to_owned(),
+        },
+        differing => format!(": {}", counted(*differing, "difference")),
+    };
+    let waits = match postponed {
+        0 => String::new(),
+        postponed => format!("; {} not judged: a refit or publish is due", grouped(*postponed)),
+    };
+    format!("{} {what}{found}{waits}", grouped(*compared))
+}

@@ -1,0 +1,263 @@
+//! The audit of a store: everything that follows from something else is computed anew and compared, as of one moment.
+//!
+//! | check | what must hold |
+//! | --- | --- |
+//! | `blocks` | each block is what its statistics give, bit for bit; it belongs to an experiment, and to the population that the grouping says |
+//! | `cells`, `counters` | the sums over all partitions are those of the blocks, bit for bit |
+//! | `fits` | the latest fits are those of the cells, bit for bit |
+//! | `estimates` | there is one row for each variant of each block and no other, and each is what its fit gives |
+//! | `distances` | no estimate is further from the fit of the cells than [`furthest_from_exact`] promises |
+//! | `offsets` | each partition goes on at an offset that its source has |
+//!
+//! Where a population has news that no refit has seen yet, or a whole publish is due, fits and distances cannot be judged: they
+//! are counted as postponed. So the audit can be run beside workers at any time.
+//!
+//! [`furthest_from_exact`]: crate::worker::refit::furthest_from_exact
+
+mod blocks;
+mod estimates;
+mod fits;
+mod offsets;
+mod report;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub use offsets::{Reach, Watermarks, file_reach};
+pub use report::{Check, Difference, Report, SHOWN, Tally};
+
+use crate::model::fit::Treatment;
+use crate::model::parallel::{available_threads, map_chunks};
+use crate::population::PopulationName;
+use crate::row::PublishedFit;
+use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
+use crate::store::{Audit, RefitState, StoreError};
+use crate::worker::fold::Grouping;
+use crate::worker::refit::{Refitted, SettingsOf, fit_settings};
+use blocks::Blocks;
+use estimates::{BlockWithRows, Exact, Expected};
+
+/// Blocks that are held in memory at a time.
+const PAGE: usize = 1_000;
+
+/// Blocks that one thread takes at a time.
+const CHUNK: usize = 64;
+
+/// What the store should have been filled with.
+#[derive(Clone)]
+pub struct Rules {
+    pub settings: SettingsOf,
+    pub grouping: Grouping,
+    /// As [`PublishConfig::tolerance`](crate::config::PublishConfig).
+    pub tolerance: f64,
+}
+
+/// Why an audit could not be finished.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("a computation ended early: {0} (a bug)")]
+    Computation(#[from] tokio::task::JoinError),
+}
+
+/// How far an audit is: blocks that were looked at, of as many as there are.
+pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
+
+/// Compares everything within the store.
+///
+/// # Errors
+/// Where the store cannot be read.
+pub async fn verify(audit: &mut impl Audit, rules: &Rules, progress: Progress<'_>) -> Result<Report, VerifyError> {
+    let mut report = Report::default();
+    let ids = audit.population_ids().await?;
+    // Each block is read twice: for its cells, and for its estimates.
+    let all = 2 * u64::try_from(audit.counted_blocks().await?).unwrap_or(0);
+    let mut walk = Walk { audit, rules, progress, done: 0, all };
+    for id in ids {
+        report.merge(walk.population(&id).await?);
+    }
+    Ok(report)
+}
+
+/// The way through the populations.
+struct Walk<'a, A> {
+    audit: &'a mut A,
+    rules: &'a Rules,
+    progress: Progress<'a>,
+    done: u64,
+    all: u64,
+}
+
+impl<A: Audit> Walk<'_, A> {
+    async fn population(&mut self, id: &str) -> Result<Report, VerifyError> {
+        let population = self.audit.population(id).await?;
+        let blocks = self.blocks(id).await?;
+        let mut report = Report::default();
+        fits::check_cells(id, &population, &blocks, &mut report);
+        fits::check_counters(id, &population.counters, &blocks, &mut report);
+        let Ok(name) = id.parse::<PopulationName>() else {
+            report.differs(Check::Blocks, id, "population_id", id, "the name of a population");
+            report.merge(blocks.report);
+            return Ok(report);
+        };
+        // One whose parts cannot be estimated yet needs no row.
+        if population.registered.is_none() && (population.counters.changes != 0 || blocks.experiments > 0) {
+            report.differs(Check::Counters, id, "populations", "no row", "the row of the population");
+        }
+        let registered = population.registered.clone().unwrap_or_default();
+        // Nothing waits to be fitted: what stands is the fit of the cells, under these settings.
+        let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
+        let is_fitted = population.counters.changes == registered.refitted_changes && has_these_settings;
+        let fresh = self.refit(&name, &population, &blocks).await?;
+        match is_fitted {
+            true if population.counters.changes == 0 => {}
+            true => fits::check_fits(id, &population, &fresh, registered.published_fit_id, &mut report),
+            false => report.postponed(Check::Fits, Treatment::ALL.len()),
+        }
+        report.merge(blocks.report);
+        let exact = (is_fitted && !registered.is_publish_due)
+            .then(|| Exact { judged: fresh.judged, nodes: fresh.fits[Treatment::Correlated as usize].nodes.clone() });
+        report.merge(self.estimates(id, name, &registered, exact).await?);
+        Ok(report)
+    }
+
+    /// Whether the latest fit was made with the settings that the configuration has.
+    fn has_these_settings(&self, name: &PopulationName, registered: &Registered, report: &mut Report) -> bool {
+        let own = fit_settings(&(self.rules.settings)(name), self.rules.tolerance);
+        match &registered.fit_settings {
+            Some(stored) if *stored != own => {
+                report.remarks.push(format!(
+                    "{name} was fitted with `{stored}`, the configuration says `{own}`: a worker that starts with it refits"
+                ));
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// What the blocks of a population come to.
+    async fn blocks(&mut self, id: &str) -> Result<Blocks, VerifyError> {
+        let mut all = Blocks::default();
+        let mut after = String::new();
+        loop {
+            let (page, is_last) = self.page(id, &after).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after.clone_from(&last.experiment_id);
+            let (id, grouping) = (id.to_owned(), self.rules.grouping.clone());
+            let parts = tokio::task::spawn_blocking(move || {
+                map_chunks(&page, CHUNK, available_threads(), |blocks| Blocks::of(&id, blocks, &grouping))
+            });
+            parts.await?.into_iter().for_each(|part| all.merge(part));
+            if is_last {
+                return Ok(all);
+            }
+        }
+    }
+
+    /// The next blocks, whole experiments of them, and whether there are no others.
+    async fn page(&mut self, id: &str, after: &str) -> Result<(Vec<AuditedBlock>, bool), VerifyError> {
+        let mut page = self.audit.blocks_after(id, after, PAGE).await?;
+        let is_last = page.len() < PAGE;
+        if !is_last && let Some(last) = page.last().map(|block| block.experiment_id.clone()) {
+            // A population has one block of an experiment; where it has more, they are looked at together.
+            let whole = page.iter().position(|block| block.experiment_id == last).unwrap_or(0);
+            page.truncate(if whole > 0 { whole } else { page.len() });
+        }
+        self.done += page.len() as u64;
+        (self.progress)(self.done, self.all.max(self.done));
+        Ok((page, is_last))
+    }
+
+    /// The fits of what the blocks add up to.
+    async fn refit(
+        &self,
+        name: &PopulationName,
+        population: &AuditedPopulation,
+        blocks: &Blocks,
+    ) -> Result<Refitted, VerifyError> {
+        let state = RefitState {
+            sketches: blocks.sketches.clone(),
+            counters: population.counters,
+            published: None,
+            is_publishing: false,
+            input_offsets: Vec::new(),
+        };
+        let settings = (self.rules.settings)(name);
+        Ok(tokio::task::spawn_blocking(move || Refitted::new(&state, &settings)).await?)
+    }
+
+    async fn estimates(
+        &mut self,
+        id: &str,
+        name: PopulationName,
+        registered: &Registered,
+        exact: Option<Exact>,
+    ) -> Result<Report, VerifyError> {
+        let mut report = Report::default();
+        let mut expected = Expected {
+            population: name,
+            published_fit_id: registered.published_fit_id,
+            is_publish_due: registered.is_publish_due,
+            fits: BTreeMap::from([(0, Some(Arc::new(PublishedFit::none())))]),
+            exact,
+            tolerance: self.rules.tolerance,
+        };
+        let mut after = String::new();
+        loop {
+            let (page, is_last) = self.page(id, &after).await?;
+            let to = page.last().map(|block| block.experiment_id.clone()).filter(|_| !is_last);
+            let rows = self.audit.estimates_between(id, &after, to.as_deref()).await?;
+            for row in &rows {
+                if !expected.fits.contains_key(&row.fit_id) {
+                    let fit = self.fit(&expected.population, row.fit_id, &mut report).await?;
+                    expected.fits.insert(row.fit_id, fit);
+                }
+            }
+            let (page, ghosts) = join(page, rows);
+            ghosts.iter().for_each(|row| expected.ghost(row, &mut report));
+            let judged = tokio::task::spawn_blocking(move || {
+                let parts = map_chunks(&page, CHUNK, available_threads(), |blocks| expected.check(blocks));
+                (parts, expected)
+            });
+            let parts;
+            (parts, expected) = judged.await?;
+            parts.into_iter().for_each(|part| report.merge(part));
+            match to {
+                Some(to) => after = to,
+                None => return Ok(report),
+            }
+        }
+    }
+
+    /// A fit of the history. One that cannot be read is a difference, and no end.
+    async fn fit(
+        &mut self,
+        name: &PopulationName,
+        fit_id: i64,
+        report: &mut Report,
+    ) -> Result<Option<Arc<PublishedFit>>, VerifyError> {
+        match self.audit.published_fit(name, fit_id).await {
+            Ok(fit) => Ok(fit.map(Arc::new)),
+            Err(StoreError::Damaged { what, detail }) => {
+                report.differs(Check::Fits, format!("{name} fit {fit_id}"), what, detail, "a fit that can be read");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Gives each block the rows of its experiment; what is left stands for no block. Both are in the order of experiments.
+fn join(blocks: Vec<AuditedBlock>, rows: Vec<AuditedEstimate>) -> (Vec<BlockWithRows>, Vec<AuditedEstimate>) {
+    let mut by_experiment: BTreeMap<String, Vec<AuditedEstimate>> = BTreeMap::new();
+    for row in rows {
+        by_experiment.entry(row.experiment_id.clone()).or_default().push(row);
+    }
+    let with_rows = |block: AuditedBlock| {
+        let rows = by_experiment.remove(&block.experiment_id).unwrap_or_default();
+        (block, rows)
+    };
+    let blocks = blocks.into_iter().map(with_rows).collect();
+    (blocks, by_experiment.into_values().flatten().collect())
+}

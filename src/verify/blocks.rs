@@ -1,0 +1,156 @@
+//! Blocks: each is what its statistics give, in the population that the grouping says, and belongs to an experiment. Their
+//! sum is what the cells must hold.
+
+use super::report::{Check, Report, where_they_part};
+use crate::event::{Measured, ResultKey, Scale};
+use crate::ledger::stored::{pack, remeasure, unpack};
+use crate::model::population::{Member, Sketches};
+use crate::model::spectrum::Component;
+use crate::population::{PopulationName, chosen_variant};
+use crate::store::audit::AuditedBlock;
+use crate::worker::fold::Grouping;
+
+/// What some blocks of a population come to.
+#[derive(Debug, Default)]
+pub(super) struct Blocks {
+    pub report: Report,
+    pub sketches: Sketches,
+    pub experiments: i64,
+    pub effects: i64,
+}
+
+impl Blocks {
+    pub fn of(population_id: &str, blocks: &[AuditedBlock], grouping: &Grouping) -> Blocks {
+        let mut all = Blocks::default();
+        for block in blocks {
+            all.take(population_id, block, grouping);
+        }
+        all
+    }
+
+    pub fn merge(&mut self, other: Blocks) {
+        self.report.merge(other.report);
+        self.sketches.merge(&other.sketches);
+        self.experiments += other.experiments;
+        self.effects += other.effects;
+    }
+
+    fn take(&mut self, population_id: &str, row: &AuditedBlock, grouping: &Grouping) {
+        let at = format!("{population_id} {}", row.experiment_id);
+        self.report.compared(Check::Blocks, 1);
+        let Some(scale) = Scale::ALL.into_iter().find(|scale| scale.as_str() == row.scale) else {
+            return self.report.differs(Check::Blocks, at, "scale", &row.scale, "a scale");
+        };
+        self.check_place(population_id, row, scale, grouping, &at);
+        let recomputed = recompute(row, scale, grouping);
+        self.check_contents(row, &recomputed, &at);
+        // The cells must hold what stands in the block; where that cannot be read, what should.
+        let member = match stored_member(row, grouping) {
+            Some(member) => member,
+            None => match recomputed {
+                Ok(Ok((_, member))) => member,
+                _ => return,
+            },
+        };
+        if let Err(error) = self.sketches.add(&member) {
+            return self.report.differs(Check::Blocks, at, "components", error, "components that fit a sketch");
+        }
+        self.experiments += 1;
+        self.effects += member.block().len() as i64;
+    }
+
+    /// Its experiment, and its population.
+    fn check_place(&mut self, population_id: &str, row: &AuditedBlock, scale: Scale, grouping: &Grouping, at: &str) {
+        let mut differs = |what: &str, stored: String, expected: String| {
+            self.report.differs(Check::Blocks, at, what, stored, expected)
+        };
+        let Some((revision, labels)) = &row.experiment else {
+            return differs("experiment", "no row".to_owned(), "the row of its experiment".to_owned());
+        };
+        if *revision < row.revision {
+            differs("revision", row.revision.to_string(), format!("at most {revision}, that of its experiment"));
+        }
+        let Ok(labels) = serde_json::from_str(labels) else {
+            return differs("labels of its experiment", labels.clone(), "an object of text".to_owned());
+        };
+        let key = ResultKey { metric: row.metric.clone(), segment: row.segment.clone(), scale };
+        let expected = PopulationName::new(key, Some(&labels), &grouping.labels).to_string();
+        if expected != population_id {
+            differs("population_id", population_id.to_owned(), expected);
+        }
+    }
+
+    fn check_contents(&mut self, row: &AuditedBlock, recomputed: &Recomputed, at: &str) {
+        let (block, components, pending) = match recomputed {
+            Err(error) => {
+                return self.report.differs(Check::Blocks, at, "statistics", error, "what was sent");
+            }
+            Ok(Ok((measured, member))) => (Some(measured), Some(member.own_components()), None),
+            Ok(Err(reason)) => (None, None, Some(*reason)),
+        };
+        if row.pending_reason.as_deref() != pending {
+            let [stored, expected] = [row.pending_reason.as_deref(), pending].map(|reason| reason.unwrap_or("none"));
+            self.report.differs(Check::Blocks, at, "pending_reason", stored, expected);
+        }
+        if row.block != block.map(pack) {
+            let stored: Option<Measured> = row.block.as_deref().and_then(|bytes| unpack("block", bytes).ok());
+            self.parts("block", &row.block, stored.as_ref(), block, at);
+        }
+        if row.components != components.map(pack) {
+            let stored: Option<Vec<Component>> =
+                row.components.as_deref().and_then(|bytes| unpack("components", bytes).ok());
+            self.parts("components", &row.components, stored.as_deref(), components, at);
+        }
+    }
+
+    fn parts<T: std::fmt::Debug + ?Sized>(
+        &mut self,
+        what: &str,
+        bytes: &Option<Vec<u8>>,
+        stored: Option<&T>,
+        expected: Option<&T>,
+        at: &str,
+    ) {
+        let stored = match (stored, bytes) {
+            (Some(stored), _) => format!("{stored:?}"),
+            (None, Some(bytes)) => format!("{} bytes that cannot be read", bytes.len()),
+            (None, None) => "none".to_owned(),
+        };
+        let expected = expected.map_or_else(|| "none".to_owned(), |expected| format!("{expected:?}"));
+        let (stored, expected) = where_they_part(&stored, &expected);
+        self.report.differs(Check::Blocks, at, what, stored, expected);
+    }
+}
+
+/// The block that the statistics give with its place in its population, or the reason code of why they cannot be estimated;
+/// an error where they cannot be read.
+type Recomputed = Result<Result<(Measured, Member), &'static str>, String>;
+
+fn recompute(row: &AuditedBlock, scale: Scale, grouping: &Grouping) -> Recomputed {
+    match remeasure(scale, &row.statistics).map_err(|error| error.to_string())? {
+        Err(refusal) => Ok(Err(refusal.reason.as_str())),
+        Ok(measured) => {
+            let chosen = chosen(row, &measured, grouping);
+            let member = Member::new(measured.block.clone(), chosen).map_err(|error| error.to_string())?;
+            Ok(Ok((measured, member)))
+        }
+    }
+}
+
+/// The block as it stands in the store.
+fn stored_member(row: &AuditedBlock, grouping: &Grouping) -> Option<Member> {
+    let measured = stored_block(row)?;
+    let components: Vec<Component> = unpack("components", row.components.as_deref()?).ok()?;
+    let chosen = chosen(row, &measured, grouping);
+    Some(Member::restore(measured.block, components, chosen))
+}
+
+/// The block of a row, where it has one that can be read.
+pub(super) fn stored_block(row: &AuditedBlock) -> Option<Measured> {
+    let measured: Measured = unpack("block", row.block.as_deref()?).ok()?;
+    (measured.variants.len() == measured.block.len()).then_some(measured)
+}
+
+fn chosen(row: &AuditedBlock, measured: &Measured, grouping: &Grouping) -> usize {
+    chosen_variant(grouping.treatment_seed, &row.experiment_id, &measured.variants).unwrap_or(0)
+}

@@ -1,0 +1,189 @@
+//! Estimates: one row for every variant of every block, each what its fit gives, and none further from exact than promised.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::blocks::stored_block;
+use super::report::{Check, Report, figure, is_same};
+use crate::estimate::BlockEstimates;
+use crate::event::Measured;
+use crate::model::posterior::Node;
+use crate::model::shrinkage::BlockPosterior;
+use crate::population::PopulationName;
+use crate::row::{EstimateRow, FitStatus, Judged, PublishedFit};
+use crate::store::audit::{AuditedBlock, AuditedEstimate, ESTIMATE_FIGURES};
+use crate::worker::refit::furthest_from_exact;
+
+/// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
+const RELATIVE: f64 = 1e-9;
+
+/// The columns of [`ESTIMATE_FIGURES`] that come from the block alone.
+const RAW: usize = 5;
+
+/// What the estimates of a population are held against.
+pub(super) struct Expected {
+    pub population: PopulationName,
+    pub published_fit_id: Option<i64>,
+    /// A row may still have an earlier fit.
+    pub is_publish_due: bool,
+    /// The fits that rows name; `None` where the history has none of that id.
+    pub fits: BTreeMap<i64, Option<Arc<PublishedFit>>>,
+    /// The fit of the cells; `None` where estimates may be behind it.
+    pub exact: Option<Exact>,
+    pub tolerance: f64,
+}
+
+/// The fit of a population's cells.
+pub(super) struct Exact {
+    pub judged: Judged,
+    /// Of the block model.
+    pub nodes: Vec<Node>,
+}
+
+/// A block and the rows of its experiment.
+pub(super) type BlockWithRows = (AuditedBlock, Vec<AuditedEstimate>);
+
+impl Expected {
+    /// Judges the estimates of some blocks.
+    pub fn check(&self, blocks: &[BlockWithRows]) -> Report {
+        let mut report = Report::default();
+        for (block, rows) in blocks {
+            self.check_block(block, rows, &mut report);
+        }
+        report
+    }
+
+    /// A row that stands for no block.
+    pub fn ghost(&self, row: &AuditedEstimate, report: &mut Report) {
+        report.compared(Check::Estimates, 1);
+        let at = format!("{} {} {}", self.population, row.experiment_id, row.variant);
+        report.differs(Check::Estimates, at, "row", "a row", "none: no block has this variant");
+    }
+
+    fn check_block(&self, block: &AuditedBlock, rows: &[AuditedEstimate], report: &mut Report) {
+        // What cannot be read was reported of the block. A sum of parts that cannot be estimated yet has no rows.
+        let measured = match (stored_block(block), &block.block) {
+            (None, Some(_)) => return,
+            (None, None) => return rows.iter().for_each(|row| self.ghost(row, report)),
+            (Some(measured), _) => measured,
+        };
+        let mut rows: BTreeMap<&str, &AuditedEstimate> = rows.iter().map(|row| (row.variant.as_str(), row)).collect();
+        let mut by_fit: BTreeMap<i64, Vec<EstimateRow>> = BTreeMap::new();
+        let exact = self.exact.as_ref().filter(|exact| exact.judged.status == FitStatus::Fitted);
+        let exact =
+            exact.map(|exact| (BlockPosterior::new(&measured.block, &exact.nodes), self.bound(exact, &measured)));
+        for (i, variant) in measured.variants.iter().enumerate() {
+            report.compared(Check::Estimates, 1);
+            let at = format!("{} {} {variant}", self.population, block.experiment_id);
+            let Some(row) = rows.remove(variant.as_str()) else {
+                report.differs(Check::Estimates, at, "row", "no row", "the estimate of this variant");
+                continue;
+            };
+            self.check_provenance(&at, block, row, report);
+            if let Some(Some(fit)) = self.fits.get(&row.fit_id) {
+                let expected = by_fit.entry(row.fit_id).or_insert_with(|| {
+                    let revision = block.revision as u64;
+                    BlockEstimates::new(&self.population, &block.experiment_id, revision, &measured, fit).rows
+                });
+                check_figures(&at, row, &expected[i], report);
+            }
+            self.check_distance(
+                &at,
+                row,
+                exact.as_ref().map(|(posterior, bound)| (posterior.estimate(i), *bound)),
+                report,
+            );
+        }
+        rows.values().for_each(|row| self.ghost(row, report));
+    }
+
+    /// The block and the fit that a row says it is of.
+    fn check_provenance(&self, at: &str, block: &AuditedBlock, row: &AuditedEstimate, report: &mut Report) {
+        for (what, stored, expected) in
+            [("block_revision", row.block_revision, block.revision), ("commit_id", row.commit_id, block.commit_id)]
+        {
+            if stored != expected {
+                report.differs(Check::Estimates, at, what, stored, expected);
+            }
+        }
+        let published = self.published_fit_id.unwrap_or(0);
+        if row.fit_id != published && !self.is_publish_due {
+            report.differs(Check::Estimates, at, "fit_id", row.fit_id, format!("{published}, the published fit"));
+        } else if matches!(self.fits.get(&row.fit_id), None | Some(None)) {
+            report.differs(Check::Estimates, at, "fit_id", row.fit_id, "a fit of the history that can be read");
+        }
+    }
+
+    /// How far the row is from what the cells say, in posterior sds.
+    fn check_distance(
+        &self,
+        at: &str,
+        row: &AuditedEstimate,
+        exact: Option<(crate::model::shrinkage::Estimate, f64)>,
+        report: &mut Report,
+    ) {
+        let Some(Exact { judged, .. }) = &self.exact else {
+            return report.postponed(Check::Distances, 1);
+        };
+        report.compared(Check::Distances, 1);
+        if row.status != judged.status.as_str() {
+            return report.differs(Check::Distances, at, "status", &row.status, judged.status.as_str());
+        }
+        let (Some((exact, bound)), Some(mean)) = (exact, row.figures[RAW]) else { return };
+        let distance = (mean - exact.mean).abs() / exact.sd;
+        report.largest_share = report.largest_share.max(distance / bound);
+        // What is no number is beyond every bound.
+        if distance.is_nan() || distance > bound {
+            let expected = format!("{:?}, to {bound:.3} posterior sds (it is {distance:.3} away)", exact.mean);
+            report.differs(Check::Distances, at, "posterior_mean", figure(Some(mean)), expected);
+        }
+    }
+
+    fn bound(&self, exact: &Exact, measured: &Measured) -> f64 {
+        let Judged { mu, tau, .. } = exact.judged;
+        let components = measured.block.components().unwrap_or_default();
+        furthest_from_exact(self.tolerance, mu.unwrap_or(0.0), tau.unwrap_or(0.0), &components)
+    }
+}
+
+fn check_figures(at: &str, row: &AuditedEstimate, expected: &EstimateRow, report: &mut Report) {
+    if row.status != expected.status.as_str() {
+        report.differs(Check::Estimates, at, "status", &row.status, expected.status.as_str());
+    }
+    let sd = expected.shrunk.map_or(0.0, |shrunk| shrunk.posterior_sd);
+    let figures = figures(expected);
+    for (i, ((name, stored), expected)) in ESTIMATE_FIGURES.iter().zip(&row.figures).zip(figures).enumerate() {
+        let is_near = match (*stored, expected) {
+            (Some(x), Some(y)) if i >= RAW => (x - y).abs() <= RELATIVE * x.abs().max(y.abs()).max(sd),
+            (x, y) => is_same(x, y),
+        };
+        if !is_near {
+            report.differs(Check::Estimates, at, *name, figure(*stored), figure(expected));
+        }
+    }
+}
+
+/// The figures of a row, in the order of [`ESTIMATE_FIGURES`].
+fn figures(row: &EstimateRow) -> [Option<f64>; 18] {
+    let shrunk = row.shrunk.as_ref();
+    [
+        Some(row.raw_estimate),
+        Some(row.raw_se),
+        row.treatment_variance,
+        row.control_variance,
+        row.control_loading,
+        shrunk.map(|shrunk| shrunk.posterior_mean),
+        shrunk.map(|shrunk| shrunk.posterior_sd),
+        shrunk.map(|shrunk| shrunk.ci80.0),
+        shrunk.map(|shrunk| shrunk.ci80.1),
+        shrunk.map(|shrunk| shrunk.ci95.0),
+        shrunk.map(|shrunk| shrunk.ci95.1),
+        shrunk.map(|shrunk| shrunk.prob_positive),
+        shrunk.map(|shrunk| shrunk.lfsr),
+        shrunk.map(|shrunk| shrunk.shrinkage_factor),
+        shrunk.and_then(|shrunk| shrunk.naive_posterior_mean),
+        shrunk.and_then(|shrunk| shrunk.prob_best),
+        shrunk.and_then(|shrunk| shrunk.control_shift),
+        shrunk.and_then(|shrunk| shrunk.control_shift_sd),
+    ]
+}

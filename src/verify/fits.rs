@@ -1,0 +1,154 @@
+//! Cells, counters and fits of a population: what its blocks say, and what follows from that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::report::{Check, Report, figure, is_same, where_they_part};
+use crate::ledger::stored::{pack, unpack};
+use crate::model::fit::Treatment;
+use crate::model::posterior::Node;
+use crate::model::sketch::{Cell, cell_from_bytes};
+use crate::row::{Counters, FitRow, FitStatus};
+use crate::store::audit::{AuditedFit, AuditedPopulation, FIT_FIGURES};
+use crate::worker::refit::Refitted;
+
+use super::blocks::Blocks;
+
+/// Compares the sum of a population's cells with that of its blocks.
+pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, blocks: &Blocks, report: &mut Report) {
+    const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
+    let empty: Cell = Default::default();
+    let mut stored: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
+    for (treatment, octave, moments) in &population.cells {
+        let sum = stored.entry((treatment, *octave)).or_insert(empty);
+        match cell_from_bytes(moments) {
+            Some(cell) => {
+                for (x, y) in sum.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
+                    *x = x.wrapping_add(*y);
+                }
+            }
+            None => {
+                let at = format!("{population_id} {treatment}, octave {octave}");
+                report.differs(Check::Cells, at, "moments", format!("{} bytes", moments.len()), "a cell");
+            }
+        }
+    }
+    let mut expected: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
+    for treatment in Treatment::ALL {
+        expected
+            .extend(blocks.sketches.of(treatment).cells().map(|(octave, cell)| ((treatment.as_str(), octave), *cell)));
+    }
+    for key in stored.keys().chain(expected.keys()).collect::<BTreeSet<_>>() {
+        report.compared(Check::Cells, 1);
+        let [x, y] = [&stored, &expected].map(|cells| cells.get(key).unwrap_or(&empty));
+        let apart = x.as_flattened().iter().zip(y.as_flattened()).enumerate().filter(|(_, (x, y))| x != y);
+        let apart: Vec<(usize, (&i128, &i128))> = apart.collect();
+        if let [(index, (x, y)), ..] = apart[..] {
+            let (treatment, octave) = key;
+            let at = format!("{population_id} {treatment}, octave {octave}");
+            let others = match apart.len() - 1 {
+                0 => String::new(),
+                others => format!(", and {others} others of the cell"),
+            };
+            report.differs(Check::Cells, at, format!("moment {} of {}{others}", index / 4, SERIES[index % 4]), x, y);
+        }
+    }
+}
+
+/// Compares the counts of a population with those of its blocks.
+pub(super) fn check_counters(population_id: &str, counters: &Counters, blocks: &Blocks, report: &mut Report) {
+    report.compared(Check::Counters, 2);
+    for (what, stored, expected) in
+        [("experiments", counters.experiments, blocks.experiments), ("effects", counters.effects, blocks.effects)]
+    {
+        if stored != expected {
+            report.differs(Check::Counters, population_id, what, stored, expected);
+        }
+    }
+}
+
+/// Compares the latest fits of a population with those of its cells, which no refit is due for.
+pub(super) fn check_fits(
+    population_id: &str,
+    population: &AuditedPopulation,
+    fresh: &Refitted,
+    published_fit_id: Option<i64>,
+    report: &mut Report,
+) {
+    for row in &population.fits {
+        if !fresh.fits.iter().any(|fit| fit.treatment.as_str() == row.treatment) {
+            report.differs(Check::Fits, population_id, "treatment", &row.treatment, "no such fit");
+        }
+    }
+    for fit in &fresh.fits {
+        report.compared(Check::Fits, 1);
+        let at = format!("{population_id} {}", fit.treatment.as_str());
+        match population.fits.iter().find(|row| row.treatment == fit.treatment.as_str()) {
+            Some(row) => check_fit(&at, row, fit, population.counters.experiments, report),
+            None => report.differs(Check::Fits, at, "fit", "no row", "the fit of the cells"),
+        }
+    }
+    if published_fit_id.is_none() && fresh.judged.status != FitStatus::ColdStart {
+        report.differs(Check::Fits, population_id, "published_fit_id", "none", "a published fit");
+    }
+}
+
+fn check_fit(at: &str, row: &AuditedFit, fresh: &FitRow, experiments: i64, report: &mut Report) {
+    let mut differs =
+        |what: &str, stored: String, expected: String| report.differs(Check::Fits, at, what, stored, expected);
+    if row.status != fresh.status.as_str() {
+        differs("status", row.status.clone(), fresh.status.as_str().to_owned());
+    }
+    for (what, stored, expected) in
+        [("experiments", row.experiments, experiments), ("effects", row.effects, fresh.effects as i64)]
+    {
+        if stored != expected {
+            differs(what, stored.to_string(), expected.to_string());
+        }
+    }
+    for ((name, stored), expected) in FIT_FIGURES.iter().zip(&row.figures).zip(figures(fresh)) {
+        if !is_same(*stored, expected) {
+            differs(name, figure(*stored), figure(expected));
+        }
+    }
+    if row.nodes != pack(&fresh.nodes) {
+        let stored: Result<Vec<Node>, _> = unpack("nodes", &row.nodes);
+        let stored = stored.map_or_else(|error| error.to_string(), |nodes| format!("{nodes:?}"));
+        let (stored, expected) = where_they_part(&stored, &format!("{:?}", fresh.nodes));
+        differs("nodes", stored, expected);
+    }
+}
+
+/// The figures of a fit, in the order of [`FIT_FIGURES`].
+fn figures(fit: &FitRow) -> [Option<f64>; 26] {
+    let (mu, tau, next) = (&fit.mu, &fit.tau, &fit.predictive);
+    let [laplace, variational] =
+        [fit.laplace, fit.variational].map(|distance| distance.map_or((None, None), |d| (d.mu_mean, d.tau_median)));
+    [
+        mu.mean,
+        mu.median,
+        mu.sd,
+        mu.q025,
+        mu.q25,
+        mu.q75,
+        mu.q975,
+        tau.mean,
+        tau.median,
+        tau.sd,
+        tau.q025,
+        tau.q25,
+        tau.q75,
+        tau.q975,
+        fit.log_tau_sd,
+        fit.mu_tau_correlation,
+        fit.log_evidence,
+        next.mean,
+        next.sd,
+        next.median,
+        next.q025,
+        next.q975,
+        laplace.0,
+        laplace.1,
+        variational.0,
+        variational.1,
+    ]
+}
