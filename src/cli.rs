@@ -8,6 +8,7 @@ pub mod fit;
 pub mod migrate;
 pub mod partitions;
 mod plot;
+pub mod replay_rejected;
 pub mod run;
 pub mod schema;
 pub mod simulate;
@@ -28,6 +29,7 @@ use crate::http::BindError;
 use crate::store::StoreError;
 use crate::study::StudyError;
 use crate::worker::WorkerError;
+use crate::worker::replay::ReplayError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
 #[derive(Debug, Parser)]
@@ -48,6 +50,7 @@ enum Command {
     Run(run::Args),
     Migrate(migrate::Args),
     Partitions(partitions::Args),
+    ReplayRejected(replay_rejected::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -81,6 +84,8 @@ pub enum CliError {
     Http(#[from] BindError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
+    #[error("{0}; what was replayed before stands, and the same command goes on behind it")]
+    Replay(#[from] ReplayError),
 }
 
 /// Which configuration a command goes by.
@@ -122,6 +127,7 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Migrate(args) => migrate::run(&args),
             Command::Partitions(args) => partitions::run(&args),
+            Command::ReplayRejected(args) => replay_rejected::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
@@ -146,7 +152,8 @@ impl CliError {
             | CliError::Internal(_)
             | CliError::Study(_)
             | CliError::Http(_)
-            | CliError::Worker(_) => ExitCode::from(1),
+            | CliError::Worker(_)
+            | CliError::Replay(_) => ExitCode::from(1),
             CliError::Store(error) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{INGEST_LOCK, Transaction, classify, column, estimates};
+use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
+use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
@@ -26,13 +27,21 @@ impl PostgresIngest {
     pub(super) async fn begin(
         mut transaction: Transaction,
         advances: &[Advance],
+        company: Company,
     ) -> Result<PostgresIngest, StoreError> {
         let failed = |error| classify("cannot advance the partitions", error);
-        sqlx::query("select pg_advisory_xact_lock_shared($1)")
-            .bind(INGEST_LOCK)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        let lock = match company {
+            Company::Others => "select pg_advisory_xact_lock_shared($1)",
+            Company::Alone => {
+                // All wait for it: one that stalls is cut off.
+                sqlx::query("set local idle_in_transaction_session_timeout = '30s'")
+                    .execute(&mut *transaction)
+                    .await
+                    .map_err(failed)?;
+                "select pg_advisory_xact_lock($1)"
+            }
+        };
+        sqlx::query(lock).bind(INGEST_LOCK).execute(&mut *transaction).await.map_err(failed)?;
         let advanced: Vec<i64> = sqlx::query_scalar(
             "update partition_progress as p set next_offset = a.next_offset, committed_at = now()
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
@@ -328,6 +337,7 @@ impl Ingest for PostgresIngest {
         self.write_experiments(&changes.experiments).await?;
         self.withdraw_blocks(&changes.withdrawn_blocks).await?;
         self.forget_experiments(&changes.forgotten_experiments).await?;
+        replay::write_tombstones(&mut self.transaction, &changes.tombstones).await?;
         let blocks = self.write_blocks(&changes.blocks).await?;
         let cells = self.write_cells(&changes.cells).await?;
         self.write_counters(&changes.cells).await?;
@@ -339,6 +349,14 @@ impl Ingest for PostgresIngest {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
         let written = estimates::upsert(&mut self.transaction, rows, self.commit_id).await?;
         Ok(vec![("effect_estimates", written)])
+    }
+
+    async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
+        replay::retracted(&mut self.transaction, messages).await
+    }
+
+    async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
+        replay::write_replayed(&mut self.transaction, rows).await
     }
 
     async fn commit(self) -> Result<(), StoreError> {
