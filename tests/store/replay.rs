@@ -360,8 +360,8 @@ async fn a_later_replay_shuts_an_earlier_one_out<D: Database>(database: &D) {
     assert_eq!(kept(database).await, ["unsupported_version -> accepted"]);
 }
 
-/// Of 1,200 refused messages, workers of two partitions bring newer revisions of a third and retract another third while all
-/// are replayed.
+/// Of 1,200 refused messages, workers of two partitions bring newer revisions of a third and retract another third, and are
+/// half through with it when all are replayed.
 async fn a_replay_beside_workers_leaves_what_one_worker_would_have_left<D: Database>(database: &D) {
     let id = |i: i64| format!("exp-{i:04}");
     let first = |make: fn(i32, i64, &str, &str) -> Record| -> Vec<Record> {
@@ -387,16 +387,25 @@ async fn a_replay_beside_workers_leaves_what_one_worker_would_have_left<D: Datab
 
     let store = database.store().await;
     Worker::claim(&store, &[0, 1]).await.ingest(first(refused)).await;
-    let work = async |partition: i32| {
-        let mut worker = Worker::claim(&store, &[partition]).await;
-        for batch in later(partition) {
+    let mut workers = [Worker::claim(&store, &[0]).await, Worker::claim(&store, &[1]).await];
+    let mut batches = [later(0), later(1)].map(Vec::into_iter);
+    for (worker, batches) in workers.iter_mut().zip(&mut batches) {
+        for batch in batches.take(30) {
+            worker.ingest(batch).await;
+        }
+    }
+    let ([first, second], [rest_of_first, rest_of_second]) = (workers, batches);
+    let go_on = async |mut worker: Worker<D::Store>, batches: std::vec::IntoIter<Vec<Record>>| {
+        assert!(batches.len() > 20, "there is work left");
+        for batch in batches {
             worker.ingest(batch).await;
         }
     };
-    let (said, ..) = tokio::join!(replay(&store, &RejectedSelection::All), work(0), work(1));
+    let replaying = replay(&store, &RejectedSelection::All);
+    let (said, ..) = tokio::join!(replaying, go_on(first, rest_of_first), go_on(second, rest_of_second));
     assert_eq!(said.len(), 1200);
     let accepted = said.iter().filter(|said| said.ends_with("accepted")).count();
-    assert!((400..1200).contains(&accepted), "{accepted}: some, but not all, came before the workers' news");
+    assert!((400..1200).contains(&accepted), "{accepted}: some, but not all, are news");
     assert_eq!(stands(database).await, stands(&expected).await);
     expected.remove().await;
 }

@@ -240,16 +240,18 @@ impl PostgresIngest {
         if rows.is_empty() {
             return Ok(0);
         }
+        // In the order of the records, which a replay goes by.
         let written = sqlx::query(
             "insert into rejected_events (partition_id, cluster_id, topic, partition_number, record_offset, result_index,
                                           experiment_id, reason, detail, message_key, payload, payload_bytes, produced_at)
              select n.partition_id, p.cluster_id, p.topic, p.partition_number, n.record_offset, n.result_index,
                     n.experiment_id, n.reason, n.detail, n.message_key, n.payload, n.payload_bytes, n.produced_at
              from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bytea[],
-                         $8::bytea[], $9::bigint[], $10::timestamptz[])
+                         $8::bytea[], $9::bigint[], $10::timestamptz[]) with ordinality
                  as n (partition_id, record_offset, result_index, experiment_id, reason, detail, message_key, payload,
-                       payload_bytes, produced_at)
+                       payload_bytes, produced_at, place)
              join partition_progress as p using (partition_id)
+             order by n.place
              on conflict do nothing",
         )
         .bind(column(rows, |row| row.partition_id))
