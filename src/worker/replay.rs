@@ -181,7 +181,7 @@ impl<S: Store> Replay<S> {
 
     fn advance(&self, messages: usize) -> Option<Advance> {
         let claim = self.claim.as_ref()?;
-        let Claim { partition, partition_id, epoch, next_offset: from } = *claim;
+        let Claim { partition, partition_id, epoch, next_offset: from, .. } = *claim;
         Some(Advance { partition, partition_id, epoch, from, to: next_offset(claim, messages) })
     }
 }
