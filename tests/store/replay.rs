@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shrinkd::event::{Message, Reason, Refusal};
 use shrinkd::row::replay::RejectedSelection;
-use shrinkd::store::Store;
+use shrinkd::store::{Ingest, Store};
 use shrinkd::worker::fold::Grouping;
 use shrinkd::worker::replay::{Replay, ReplayError};
 use shrinkd::worker::source::{Claim, Record, Topic};
@@ -20,6 +20,7 @@ promises! {
     a_replay_that_ends_early_goes_on_where_it_was,
     a_larger_revision_that_came_meanwhile_stands,
     what_was_refused_before_a_tombstone_stays_out,
+    a_tombstone_that_is_under_way_is_waited_for,
     a_tombstone_is_not_replayed,
     a_message_of_which_only_the_beginning_was_kept_is_named,
     what_is_refused_again_keeps_its_row_and_says_why_now,
@@ -231,6 +232,21 @@ async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D
     assert_eq!(blocks, [Some("exp-2 1".to_owned())]);
     let estimate = database.texts("select experiment_id || ' ' || round(raw_estimate) from effect_estimates").await;
     assert!(estimate[0].as_ref().is_some_and(|row| row.starts_with("exp-2 5")) && estimate.len() == 1, "{estimate:?}");
+}
+
+/// It finds nothing of the experiment to lock: only that the replay is alone keeps the two in an order.
+async fn a_tombstone_that_is_under_way_is_waited_for<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![refused(0, 0, "exp-1", &event("exp-1", 1, "m", &[1.0]))]).await;
+    let (under_way, ..) = worker.write(vec![keyed(0, 1, "exp-1", &tombstone("exp-1"))]).await.unwrap();
+    let commit = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        under_way.commit().await.unwrap();
+    };
+    let (said, ()) = tokio::join!(replay(&store, &RejectedSelection::All), commit);
+    assert_eq!(said, ["unsupported_version -> retracted"]);
+    assert_eq!(database.count("select cast(count(*) as text) from blocks").await, 0);
 }
 
 async fn a_tombstone_is_not_replayed<D: Database>(database: &D) {
