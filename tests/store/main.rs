@@ -11,6 +11,7 @@ mod publish;
 mod reading;
 mod refit;
 mod replay;
+mod tombstones;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use shrinkd::event::{Message, Reason, Refusal};
 use shrinkd::row::replay::RejectedSelection;
-use shrinkd::store::{Ingest, Store};
+use shrinkd::store::Store;
 use shrinkd::worker::fold::Grouping;
 use shrinkd::worker::replay::{Replay, ReplayError};
 use shrinkd::worker::source::{Claim, Record, Topic};
@@ -19,9 +19,6 @@ promises! {
     a_second_replay_changes_nothing,
     a_replay_that_ends_early_goes_on_where_it_was,
     a_larger_revision_that_came_meanwhile_stands,
-    what_was_refused_before_a_tombstone_stays_out,
-    a_tombstone_that_is_under_way_is_waited_for,
-    a_tombstone_is_not_replayed,
     a_message_of_which_only_the_beginning_was_kept_is_named,
     what_is_refused_again_keeps_its_row_and_says_why_now,
     a_message_is_held_against_its_key_where_it_came_by_kafka_alone,
@@ -33,18 +30,18 @@ promises! {
 }
 
 /// A message as Kafka brings it.
-fn keyed(partition: i32, offset: i64, experiment_id: &str, message: &str) -> Record {
+pub fn keyed(partition: i32, offset: i64, experiment_id: &str, message: &str) -> Record {
     Record { key: Some(experiment_id.as_bytes().to_vec()), ..record(partition, offset, message) }
 }
 
 /// The same, refused whole by a build that does not know its version.
-fn refused(partition: i32, offset: i64, experiment_id: &str, message: &str) -> Record {
+pub fn refused(partition: i32, offset: i64, experiment_id: &str, message: &str) -> Record {
     let refusal = Refusal::new(Reason::UnsupportedVersion, "an older build");
     Record { message: Err(refusal), ..keyed(partition, offset, experiment_id, message) }
 }
 
 /// The same, with one result refused by a build that has other limits.
-fn partly_refused(partition: i32, offset: i64, experiment_id: &str, message: &str, result: usize) -> Record {
+pub fn partly_refused(partition: i32, offset: i64, experiment_id: &str, message: &str, result: usize) -> Record {
     let mut record = keyed(partition, offset, experiment_id, message);
     let Ok(Message::Event(event)) = &mut record.message else { panic!("an event") };
     event.results[result] = Err(Refusal::new(Reason::TooManyVariants, "an older build"));
@@ -56,7 +53,7 @@ async fn begin<S: Store>(store: &S, selection: &RejectedSelection, is_dry_run: b
 }
 
 /// Replays, and says what came of each row.
-async fn replay<S: Store>(store: &S, selection: &RejectedSelection) -> Vec<String> {
+pub async fn replay<S: Store>(store: &S, selection: &RejectedSelection) -> Vec<String> {
     said(begin(store, selection, false).await).await
 }
 
@@ -77,7 +74,7 @@ async fn kept(database: &impl Database) -> Vec<String> {
 }
 
 /// What stands: cells bit for bit, counts, blocks, estimates.
-async fn stands<D: Database>(database: &D) -> (String, Vec<Option<String>>) {
+pub async fn stands<D: Database>(database: &D) -> (String, Vec<Option<String>>) {
     let state = database.store().await.population_state(&population("m")).await.expect("its cells");
     let cells = format!("{:?} {} {}", state.sketches, state.counters.experiments, state.counters.effects);
     let mut rows = Vec::new();
@@ -92,7 +89,7 @@ async fn stands<D: Database>(database: &D) -> (String, Vec<Option<String>>) {
 }
 
 /// Two results of one experiment.
-fn two(experiment_id: &str, revision: u64, m: f64, other: f64) -> String {
+pub fn two(experiment_id: &str, revision: u64, m: f64, other: f64) -> String {
     let result = |metric, estimate| {
         format!(r#"{{"metric":"{metric}","effects":[{{"variant":"a","estimate":{estimate},"variance":0.5}}]}}"#)
     };
@@ -207,58 +204,6 @@ async fn a_larger_revision_that_came_meanwhile_stands<D: Database>(database: &D)
     let blocks = "select experiment_id || ' ' || metric || ' ' || revision from blocks order by 1";
     let blocks: Vec<String> = database.texts(blocks).await.into_iter().flatten().collect();
     assert_eq!(blocks, ["exp-1 m 2", "exp-2 m 2", "exp-2 other 1"]);
-}
-
-async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D) {
-    let store = database.store().await;
-    let mut worker = Worker::claim(&store, &[0, 1]).await;
-    worker.ingest(vec![refused(1, 50, "exp-3", &event("exp-3", 1, "m", &[1.0]))]).await;
-    worker.ingest(vec![partly_refused(0, 0, "exp-1", &two("exp-1", 1, 0.1, 0.3), 1)]).await;
-    // The partitions of the topic were added to since: exp-3 is in another one now.
-    let records = vec![
-        refused(0, 1, "exp-2", &event("exp-2", 1, "m", &[1.0])),
-        keyed(0, 2, "exp-1", &tombstone("exp-1")),
-        keyed(0, 3, "exp-2", &tombstone("exp-2")),
-        keyed(0, 4, "exp-3", &tombstone("exp-3")),
-        refused(0, 5, "exp-2", &event("exp-2", 1, "m", &[5.0])),
-    ];
-    worker.ingest(records).await;
-    let said = replay(&store, &RejectedSelection::All).await;
-    let whole = |outcome| format!("unsupported_version -> {outcome}");
-    let before = whole("retracted");
-    assert_eq!(said, [&before, "too_many_variants -> retracted", &before, &whole("accepted")]);
-    assert_eq!(replay(&store, &RejectedSelection::Ids(vec![2, 3])).await, said[1..3], "also where it is named");
-    let blocks = database.texts("select experiment_id || ' ' || revision from blocks").await;
-    assert_eq!(blocks, [Some("exp-2 1".to_owned())]);
-    let estimate = database.texts("select experiment_id || ' ' || round(raw_estimate) from effect_estimates").await;
-    assert!(estimate[0].as_ref().is_some_and(|row| row.starts_with("exp-2 5")) && estimate.len() == 1, "{estimate:?}");
-}
-
-/// It finds nothing of the experiment to lock: only that the replay is alone keeps the two in an order.
-async fn a_tombstone_that_is_under_way_is_waited_for<D: Database>(database: &D) {
-    let store = database.store().await;
-    let mut worker = Worker::claim(&store, &[0]).await;
-    worker.ingest(vec![refused(0, 0, "exp-1", &event("exp-1", 1, "m", &[1.0]))]).await;
-    let (under_way, ..) = worker.write(vec![keyed(0, 1, "exp-1", &tombstone("exp-1"))]).await.unwrap();
-    let commit = async {
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
-        under_way.commit().await.unwrap();
-    };
-    let (said, ()) = tokio::join!(replay(&store, &RejectedSelection::All), commit);
-    assert_eq!(said, ["unsupported_version -> retracted"]);
-    assert_eq!(database.count("select cast(count(*) as text) from blocks").await, 0);
-}
-
-async fn a_tombstone_is_not_replayed<D: Database>(database: &D) {
-    let store = database.store().await;
-    let mut worker = Worker::claim(&store, &[0]).await;
-    let null = Record { payload: None, payload_bytes: 0, ..refused(0, 1, "exp-1", "") };
-    let records =
-        vec![refused(0, 0, "exp-1", &tombstone("exp-1")), null, keyed(0, 2, "exp-1", &event("exp-1", 1, "m", &[1.0]))];
-    worker.ingest(records).await;
-    let before = stands(database).await;
-    assert_eq!(replay(&store, &RejectedSelection::All).await, ["unsupported_version -> tombstone"; 2]);
-    assert_eq!(stands(database).await, before);
 }
 
 async fn a_message_of_which_only_the_beginning_was_kept_is_named<D: Database>(database: &D) {

@@ -32,14 +32,7 @@ impl PostgresIngest {
         let failed = |error| classify("cannot advance the partitions", error);
         let lock = match company {
             Company::Others => "select pg_advisory_xact_lock_shared($1)",
-            Company::Alone => {
-                // All wait for it: one that stalls is cut off.
-                sqlx::query("set local idle_in_transaction_session_timeout = '30s'")
-                    .execute(&mut *transaction)
-                    .await
-                    .map_err(failed)?;
-                "select pg_advisory_xact_lock($1)"
-            }
+            Company::Alone => "select pg_advisory_xact_lock($1)",
         };
         sqlx::query(lock).bind(INGEST_LOCK).execute(&mut *transaction).await.map_err(failed)?;
         let advanced: Vec<i64> = sqlx::query_scalar(
