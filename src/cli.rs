@@ -8,6 +8,7 @@ pub mod fit;
 pub mod migrate;
 pub mod partitions;
 mod plot;
+pub mod replay_rejected;
 pub mod run;
 pub mod schema;
 pub mod simulate;
@@ -30,6 +31,7 @@ use crate::store::StoreError;
 use crate::study::StudyError;
 use crate::verify::VerifyError;
 use crate::worker::WorkerError;
+use crate::worker::replay::ReplayError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
 #[derive(Debug, Parser)]
@@ -51,6 +53,7 @@ enum Command {
     Migrate(migrate::Args),
     Partitions(partitions::Args),
     Verify(verify::Args),
+    ReplayRejected(replay_rejected::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -86,6 +89,8 @@ pub enum CliError {
     Worker(#[from] WorkerError),
     #[error("the audit could not be finished: {0}")]
     Verify(#[from] VerifyError),
+    #[error("{0}; what was replayed before stands, and the same command goes on behind it")]
+    Replay(#[from] ReplayError),
 }
 
 /// Which configuration a command goes by.
@@ -128,6 +133,7 @@ impl Cli {
             Command::Migrate(args) => migrate::run(&args),
             Command::Partitions(args) => partitions::run(&args),
             Command::Verify(args) => verify::run(&args),
+            Command::ReplayRejected(args) => replay_rejected::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
@@ -153,7 +159,8 @@ impl CliError {
             | CliError::Study(_)
             | CliError::Http(_)
             | CliError::Worker(_)
-            | CliError::Verify(_) => ExitCode::from(1),
+            | CliError::Verify(_)
+            | CliError::Replay(_) => ExitCode::from(1),
             CliError::Store(error) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),

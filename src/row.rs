@@ -2,6 +2,7 @@
 //! the columns mean to those who query them is said in the migrations.
 
 mod partition;
+pub mod replay;
 
 use std::collections::BTreeMap;
 
@@ -112,6 +113,8 @@ pub struct Changes {
     pub withdrawn_blocks: Vec<(String, ResultKey)>,
     pub cells: BTreeMap<PopulationName, CellChange>,
     pub rejected: Vec<RejectedRow>,
+    /// Experiments that were retracted whole: the partition and the offset of the last message that did.
+    pub tombstones: BTreeMap<String, (i64, i64)>,
     pub changed: Vec<ChangedBlock>,
     pub retired: Vec<RetiredEstimate>,
 }

@@ -31,6 +31,7 @@ pub use settings::Settings;
 use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayedRow};
 use crate::row::{
     BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Halt,
     Judged, PartitionStatus, PassDiagnostics, PublishedEffect, PublishedFit, Skip, StoredExperiment,
@@ -152,6 +153,25 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Fenced`] where they are not; nothing is changed then.
     fn begin_ingest(&self, advances: &[Advance]) -> impl Future<Output = Result<Self::Ingest, StoreError>> + Send;
+
+    /// Begins the transaction of a batch that is replayed, as [`begin_ingest`](Store::begin_ingest) does, but alone: no other
+    /// batch is under way while it lasts, so that none retracts an experiment unseen that the replay puts in.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] as there.
+    fn begin_replay(&self, advance: &Advance) -> impl Future<Output = Result<Self::Ingest, StoreError>> + Send;
+
+    /// The rows of `rejected_events` that a selection takes, in their order.
+    fn rejected_rows(
+        &self,
+        selection: &RejectedSelection,
+    ) -> impl Future<Output = Result<Vec<RejectedRef>, StoreError>> + Send;
+
+    /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only.
+    fn rejected_messages(
+        &self,
+        rows: &[RejectedRef],
+    ) -> impl Future<Output = Result<Vec<RejectedMessage>, StoreError>> + Send;
 
     /// Whether a commit whose answer was lost has been made.
     ///
@@ -276,6 +296,16 @@ pub trait Ingest: Send {
         changes: &Changes,
         rows: &[EstimateRow],
     ) -> impl Future<Output = Result<Written, StoreError>> + Send;
+
+    /// Which of these refused messages (a row of theirs, and the experiment that they speak of) stand before the tombstone of
+    /// their experiment: in its partition where they share one, else in time.
+    fn retracted(
+        &mut self,
+        messages: &[(i64, String)],
+    ) -> impl Future<Output = Result<BTreeSet<i64>, StoreError>> + Send;
+
+    /// Notes what came of a replay. A row that was taken before stays as it is.
+    fn write_replayed(&mut self, rows: &[ReplayedRow]) -> impl Future<Output = Result<(), StoreError>> + Send;
 
     fn commit(self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }

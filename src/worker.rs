@@ -6,16 +6,19 @@
 //! | [`dead_letters`] | are so many messages refused that the partition has to halt? |
 //! | [`fold`] | records and stored state -> changes, pure |
 //! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
+//! | [`replay`] | refused messages again, the same way |
 //! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
 //! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
 //! | [`supervise`] | all of these together, and how they end |
 
+mod batch;
 pub mod dead_letters;
 pub mod fold;
 pub mod ingest;
 mod lag;
 pub mod publish;
 pub mod refit;
+pub mod replay;
 pub mod source;
 pub mod supervise;
 

@@ -11,11 +11,13 @@ use docs::Page;
 
 const POSTGRES: &str = concat!(
     include_str!("../migrations/postgres/0001_initial.sql"),
-    include_str!("../migrations/postgres/0002_operations.sql")
+    include_str!("../migrations/postgres/0002_operations.sql"),
+    include_str!("../migrations/postgres/0003_tombstones.sql")
 );
 const SQLITE: &str = concat!(
     include_str!("../migrations/sqlite/0001_initial.sql"),
-    include_str!("../migrations/sqlite/0002_operations.sql")
+    include_str!("../migrations/sqlite/0002_operations.sql"),
+    include_str!("../migrations/sqlite/0003_tombstones.sql")
 );
 
 /// Of these every column is a contract.

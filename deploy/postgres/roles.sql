@@ -50,7 +50,8 @@ grant select, insert, update, delete on experiments to shrinkd_worker;
 grant select, insert, update, delete on blocks to shrinkd_worker;
 grant select, insert, update on sketch_cells to shrinkd_worker;
 grant select, insert, update on cell_counters to shrinkd_worker;
-grant insert on rejected_events to shrinkd_worker;
+grant select, insert, update on rejected_events to shrinkd_worker;
+grant select, insert, update on tombstones to shrinkd_worker;
 grant select, insert on skipped_offsets to shrinkd_worker;
 grant select, insert, update, delete on current_population_fits to shrinkd_worker;
 -- A published fit is never changed.

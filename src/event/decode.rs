@@ -54,6 +54,17 @@ pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::KeyMismatch, detail))
 }
 
+/// Decodes a message as it came by Kafka, where the key has its part in what it says.
+///
+/// # Errors
+/// As for [`decode`], [`check_key`] and [`decode_tombstone`].
+pub fn decode_keyed(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Message, Refusal> {
+    match payload {
+        None => decode_tombstone(key),
+        Some(payload) => decode(payload).and_then(|message| check_key(&message, key).map(|()| message)),
+    }
+}
+
 /// What a message without a payload says: the experiment that its key names is withdrawn.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use crate::model::fit::Treatment;
 use crate::model::posterior::{Node, Summary};
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::population::PopulationName;
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection};
 use crate::row::{
     BlockToPublish, CurrentFit, CurrentPopulation, FitStatus, Judged, PublishedEffect, PublishedFit, StoredBlock,
     StoredExperiment,
@@ -99,6 +100,28 @@ pub(super) fn published_fits(
         }
     }
     Ok(fits)
+}
+
+/// Rejected event, partition, offset, cluster, key, payload, length of the whole payload.
+pub(super) type RejectedColumns = (i64, i64, i64, String, Option<Vec<u8>>, Option<Vec<u8>>, i64);
+
+pub(super) fn rejected_message(columns: RejectedColumns, rows: Vec<RejectedResult>) -> RejectedMessage {
+    let (rejected_event_id, _, _, cluster_id, key, payload, payload_bytes) = columns;
+    RejectedMessage { rejected_event_id, cluster_id, key, payload, payload_bytes, rows }
+}
+
+/// Rejected event, partition, offset, length of what is kept.
+pub(super) fn rejected_ref((rejected_event_id, partition_id, offset, kept_bytes): (i64, i64, i64, i64)) -> RejectedRef {
+    RejectedRef { rejected_event_id, partition_id, offset, kept_bytes }
+}
+
+/// The reasons or the ids that are selected; rows of any where there are none.
+pub(super) fn selection(selection: &RejectedSelection) -> (Option<Vec<&'static str>>, Option<Vec<i64>>) {
+    match selection {
+        RejectedSelection::All => (None, None),
+        RejectedSelection::Reasons(reasons) => (Some(reasons.iter().map(|reason| reason.as_str()).collect()), None),
+        RejectedSelection::Ids(ids) => (None, Some(ids.clone())),
+    }
 }
 
 /// Experiment, revision, decision, labels, completed at, retractions.

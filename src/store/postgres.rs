@@ -7,6 +7,7 @@ mod ingest;
 mod partitions;
 mod publish;
 mod refit;
+mod replay;
 
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use time::OffsetDateTime;
 
 use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
 use crate::population::PopulationName;
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
     PassDiagnostics, PublishedEffect, Skip,
@@ -139,6 +141,13 @@ impl PostgresStore {
     }
 }
 
+/// Who else may be at a batch meanwhile.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Company {
+    Others,
+    Alone,
+}
+
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 impl Store for PostgresStore {
@@ -151,7 +160,19 @@ impl Store for PostgresStore {
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
-        ingest::PostgresIngest::begin(self.begin().await?, advances).await
+        ingest::PostgresIngest::begin(self.begin().await?, advances, Company::Others).await
+    }
+
+    async fn begin_replay(&self, advance: &Advance) -> Result<Self::Ingest, StoreError> {
+        ingest::PostgresIngest::begin(self.begin().await?, std::slice::from_ref(advance), Company::Alone).await
+    }
+
+    async fn rejected_rows(&self, selection: &RejectedSelection) -> Result<Vec<RejectedRef>, StoreError> {
+        replay::rejected_rows(&self.pool, selection).await
+    }
+
+    async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
+        replay::rejected_messages(&self.pool, rows).await
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {

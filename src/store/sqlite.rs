@@ -11,6 +11,7 @@ mod ingest;
 mod partitions;
 mod publish;
 mod refit;
+mod replay;
 mod rows;
 
 use std::path::Path;
@@ -23,6 +24,7 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
 use crate::population::PopulationName;
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
     PassDiagnostics, PublishedEffect, Skip,
@@ -155,6 +157,19 @@ impl Store for SqliteStore {
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
         ingest::SqliteIngest::begin(self.begin().await?, advances).await
+    }
+
+    async fn begin_replay(&self, advance: &Advance) -> Result<Self::Ingest, StoreError> {
+        // The one connection that writes has no other transaction.
+        self.begin_ingest(std::slice::from_ref(advance)).await
+    }
+
+    async fn rejected_rows(&self, selection: &RejectedSelection) -> Result<Vec<RejectedRef>, StoreError> {
+        replay::rejected_rows(&self.readers, selection).await
+    }
+
+    async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
+        replay::rejected_messages(&self.readers, rows).await
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {

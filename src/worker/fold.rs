@@ -38,6 +38,15 @@ pub struct FoldCounts {
     pub refused: u64,
 }
 
+/// What records change, and what became of them.
+#[derive(Debug, Default)]
+pub struct Folded {
+    pub changes: Changes,
+    pub counts: FoldCounts,
+    /// What became of each record's results; none of a record that was passed over, refused whole, or a tombstone.
+    pub outcomes: Vec<Vec<Outcome>>,
+}
+
 /// A stored experiment that cannot be read back, or a block that does not fit its population: neither can come from input.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
@@ -73,7 +82,7 @@ pub fn fold(
     stored: BTreeMap<String, StoredExperiment>,
     grouping: &Grouping,
     is_ours: impl Fn(&Record) -> Option<i64>,
-) -> Result<(Changes, FoldCounts), FoldError> {
+) -> Result<Folded, FoldError> {
     let mut experiments = BTreeMap::new();
     for (experiment_id, stored) in stored {
         let working = Working::restore(stored)
@@ -82,13 +91,15 @@ pub fn fold(
     }
     let mut changes = Changes::default();
     let mut counts = FoldCounts::default();
-    for record in records {
+    let mut outcomes = vec![Vec::new(); records.len()];
+    for (record, outcomes) in records.iter().zip(&mut outcomes) {
         let Some(partition_id) = is_ours(record) else { continue };
         counts.records += 1;
         let (experiment_id, refusals) = match record.message.clone() {
             Err(refusal) => (None, vec![(None, refusal)]),
             Ok(Message::Tombstone { experiment_id }) => {
                 counts.tombstones += 1;
+                changes.tombstones.insert(experiment_id.clone(), (partition_id, record.offset));
                 if let Some(working) = experiments.get_mut(&experiment_id) {
                     working.tombstone();
                 }
@@ -97,7 +108,9 @@ pub fn fold(
             Ok(Message::Event(event)) => {
                 let experiment_id = event.experiment_id.clone();
                 let working = experiments.entry(experiment_id.clone()).or_insert_with(Working::new);
-                (Some(experiment_id), working.apply(event, &mut counts))
+                let (own, refusals) = working.apply(event, &mut counts);
+                *outcomes = own;
+                (Some(experiment_id), refusals)
             }
         };
         counts.refused += refusals.iter().filter(|(result_index, _)| result_index.is_some()).count() as u64;
@@ -116,7 +129,7 @@ pub fn fold(
     for (experiment_id, working) in experiments {
         working.finish(&experiment_id, grouping, &mut changes)?;
     }
-    Ok((changes, counts))
+    Ok(Folded { changes, counts, outcomes })
 }
 
 /// One experiment while a batch is folded.
@@ -158,8 +171,8 @@ impl Working {
         Ok(Working { ledger, held, is_stored: true, ..Working::new() })
     }
 
-    /// Applies an event; returns what was refused of it, with its place in the event.
-    fn apply(&mut self, event: Event, counts: &mut FoldCounts) -> Vec<(Option<i32>, Refusal)> {
+    /// Applies an event; returns what became of its results, and what was refused of them, with its place in the event.
+    fn apply(&mut self, event: Event, counts: &mut FoldCounts) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
         let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
         let latest = self.ledger.latest().cloned();
         let Applied { outcomes, changes } = self.ledger.apply(event);
@@ -168,8 +181,8 @@ impl Working {
             self.touch(key, before.map(|block| block.measured));
         }
         let mut refusals = Vec::new();
-        for (index, (outcome, part)) in outcomes.into_iter().zip(parts).enumerate() {
-            match &outcome {
+        for (index, (outcome, part)) in outcomes.iter().zip(parts).enumerate() {
+            match outcome {
                 Outcome::Accepted => counts.accepted += 1,
                 Outcome::Pending(_) => counts.pending += 1,
                 Outcome::Duplicate => counts.duplicate += 1,
@@ -187,7 +200,7 @@ impl Working {
                 Outcome::Duplicate | Outcome::Stale => {}
             }
         }
-        refusals
+        (outcomes, refusals)
     }
 
     fn tombstone(&mut self) {

@@ -4,7 +4,7 @@
 //! is tried again from the records in hand. A failure that will not pass ends the loop: no later batch can be committed past
 //! one that was not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,16 +13,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
+use super::batch::{Steps, read_and_fold, write};
 use super::dead_letters::DeadLetters;
-use super::fold::{FoldCounts, Grouping, fold, named_experiments};
+use super::fold::{FoldCounts, Folded, Grouping};
 use super::lag::Lag;
 use super::source::kafka::Orders;
 use super::source::{Batch, Claim, NextOffset, Record, SourceEvent};
-use crate::estimate::BlockEstimates;
 use crate::event::Reason;
-use crate::model::parallel::{available_threads, map_chunks};
-use crate::population::PopulationName;
-use crate::row::{Changes, EstimateRow, Halt, HaltReason, PublishedFit};
+use crate::row::{Halt, HaltReason};
 use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
@@ -33,9 +31,6 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the loop comes round where nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
-
-/// Blocks whose estimates one thread computes at a time.
-const CHUNK: usize = 64;
 
 /// The loop's state.
 pub struct IngestLoop<S> {
@@ -302,74 +297,12 @@ impl<S: Store> IngestLoop<S> {
         };
         let mut steps = Steps::new(started);
         steps.end("begin");
-        let stored = transaction.experiments(&named_experiments(records, &is_ours)).await?;
-        steps.end("read");
-        let (grouping, own) = (Arc::clone(&self.grouping), Arc::clone(records));
-        let (changes, counts) = tokio::task::spawn_blocking(move || fold(&own, stored, &grouping, is_ours)).await??;
-        steps.end("fold");
-        let changes = Arc::new(changes);
-        let populations: BTreeSet<PopulationName> =
-            changes.changed.iter().map(|block| block.population.clone()).collect();
-        let fits = match populations.is_empty() {
-            true => BTreeMap::new(),
-            false => transaction.published_fits(&populations).await?,
-        };
-        steps.end("fits");
-        let own = Arc::clone(&changes);
-        let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits));
-        let mut written = transaction.write_changes(&changes).await?;
-        steps.end("write");
-        let estimates = estimates.await?;
-        steps.end("estimate");
-        written.extend(transaction.write_estimates(&changes, &estimates).await?);
-        steps.end("write estimates");
+        let Folded { changes, counts, .. } =
+            read_and_fold(&mut transaction, records, &self.grouping, is_ours, &mut steps).await?;
+        let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
+        let written = write(&mut transaction, changes, &mut steps).await?;
         transaction.commit().await?;
         steps.end("commit");
-        let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
         Ok(Committed { counts, rejected, written, steps, elapsed: started.elapsed() })
-    }
-}
-
-/// The estimates of all changed blocks, in the order of their keys: every writer locks rows in that order.
-fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) -> Vec<EstimateRow> {
-    let none = PublishedFit::none();
-    let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
-        let rows = blocks.iter().flat_map(|block| {
-            let fit = fits.get(&block.population).unwrap_or(&none);
-            BlockEstimates::new(&block.population, &block.experiment_id, block.revision, &block.measured, fit).rows
-        });
-        rows.collect::<Vec<_>>()
-    });
-    let mut rows: Vec<EstimateRow> = pages.into_iter().flatten().collect();
-    rows.sort_by(|x, y| {
-        (&x.population, &x.experiment_id, &x.variant).cmp(&(&y.population, &y.experiment_id, &y.variant))
-    });
-    rows
-}
-
-/// How long each step of a batch took, for the log.
-struct Steps {
-    last: Instant,
-    taken: Vec<(&'static str, Duration)>,
-}
-
-impl Steps {
-    fn new(started: Instant) -> Steps {
-        Steps { last: started, taken: Vec::new() }
-    }
-
-    /// A step has ended now.
-    fn end(&mut self, step: &'static str) {
-        let now = Instant::now();
-        self.taken.push((step, now - self.last));
-        self.last = now;
-    }
-}
-
-impl std::fmt::Display for Steps {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let steps: Vec<String> =
-            self.taken.iter().map(|(step, taken)| format!("{step} {} ms", taken.as_millis())).collect();
-        f.write_str(&steps.join(", "))
     }
 }

@@ -159,7 +159,7 @@ fn claimer<S: Store>(
 }
 
 /// Names this worker among those of the store, for people who look at `partition_progress`.
-fn owner() -> String {
+pub(super) fn owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.as_deref().map_or("worker", str::trim);
     format!("{host}/{}/{}", std::process::id(), OffsetDateTime::now_utc().unix_timestamp_nanos() % 1_000_000_000)

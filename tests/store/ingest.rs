@@ -23,7 +23,7 @@ promises! {
 }
 
 /// Everything that a batch could have changed, as text.
-async fn contents(database: &impl Database) -> Vec<Option<String>> {
+pub async fn contents(database: &impl Database) -> Vec<Option<String>> {
     let mut contents = Vec::new();
     for query in [
         "select topic || partition_number || ' ' || coalesce(next_offset, -1) || ' ' || epoch from partition_progress order by 1",

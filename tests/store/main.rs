@@ -10,6 +10,8 @@ mod partitions;
 mod publish;
 mod reading;
 mod refit;
+mod replay;
+mod tombstones;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +22,7 @@ use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::population::PopulationName;
 use shrinkd::row::{ChangedBlock, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
 use shrinkd::store::{Advance, Ingest, Store, StoreError};
-use shrinkd::worker::fold::{FoldCounts, Grouping, fold, named_experiments};
+use shrinkd::worker::fold::{FoldCounts, Folded, Grouping, fold, named_experiments};
 use shrinkd::worker::source::{Claim, NextOffset, Record, Topic};
 
 /// Makes two tests of every promise, an `async fn promise<D: Database>(database: &D)`: one for each store.
@@ -126,7 +128,8 @@ impl<S: Store> Worker<S> {
         let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
         let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
         let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
-        let (changes, counts) = fold(&records, stored, &Grouping::default(), is_ours).expect("sound blocks");
+        let Folded { changes, counts, .. } =
+            fold(&records, stored, &Grouping::default(), is_ours).expect("sound blocks");
         ingest.write_changes(&changes).await?;
         let populations: BTreeSet<PopulationName> =
             changes.changed.iter().map(|block| block.population.clone()).collect();

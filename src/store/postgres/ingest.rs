@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{INGEST_LOCK, Transaction, classify, column, estimates};
+use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
+use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
@@ -26,13 +27,14 @@ impl PostgresIngest {
     pub(super) async fn begin(
         mut transaction: Transaction,
         advances: &[Advance],
+        company: Company,
     ) -> Result<PostgresIngest, StoreError> {
         let failed = |error| classify("cannot advance the partitions", error);
-        sqlx::query("select pg_advisory_xact_lock_shared($1)")
-            .bind(INGEST_LOCK)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
+        let lock = match company {
+            Company::Others => "select pg_advisory_xact_lock_shared($1)",
+            Company::Alone => "select pg_advisory_xact_lock($1)",
+        };
+        sqlx::query(lock).bind(INGEST_LOCK).execute(&mut *transaction).await.map_err(failed)?;
         let advanced: Vec<i64> = sqlx::query_scalar(
             "update partition_progress as p set next_offset = a.next_offset, committed_at = now()
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
@@ -231,16 +233,18 @@ impl PostgresIngest {
         if rows.is_empty() {
             return Ok(0);
         }
+        // In the order of the records, which a replay goes by.
         let written = sqlx::query(
             "insert into rejected_events (partition_id, cluster_id, topic, partition_number, record_offset, result_index,
                                           experiment_id, reason, detail, message_key, payload, payload_bytes, produced_at)
              select n.partition_id, p.cluster_id, p.topic, p.partition_number, n.record_offset, n.result_index,
                     n.experiment_id, n.reason, n.detail, n.message_key, n.payload, n.payload_bytes, n.produced_at
              from unnest($1::bigint[], $2::bigint[], $3::int[], $4::text[], $5::text[], $6::text[], $7::bytea[],
-                         $8::bytea[], $9::bigint[], $10::timestamptz[])
+                         $8::bytea[], $9::bigint[], $10::timestamptz[]) with ordinality
                  as n (partition_id, record_offset, result_index, experiment_id, reason, detail, message_key, payload,
-                       payload_bytes, produced_at)
+                       payload_bytes, produced_at, place)
              join partition_progress as p using (partition_id)
+             order by n.place
              on conflict do nothing",
         )
         .bind(column(rows, |row| row.partition_id))
@@ -328,6 +332,7 @@ impl Ingest for PostgresIngest {
         self.write_experiments(&changes.experiments).await?;
         self.withdraw_blocks(&changes.withdrawn_blocks).await?;
         self.forget_experiments(&changes.forgotten_experiments).await?;
+        replay::write_tombstones(&mut self.transaction, &changes.tombstones).await?;
         let blocks = self.write_blocks(&changes.blocks).await?;
         let cells = self.write_cells(&changes.cells).await?;
         self.write_counters(&changes.cells).await?;
@@ -339,6 +344,14 @@ impl Ingest for PostgresIngest {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
         let written = estimates::upsert(&mut self.transaction, rows, self.commit_id).await?;
         Ok(vec![("effect_estimates", written)])
+    }
+
+    async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
+        replay::retracted(&mut self.transaction, messages).await
+    }
+
+    async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
+        replay::write_replayed(&mut self.transaction, rows).await
     }
 
     async fn commit(self) -> Result<(), StoreError> {

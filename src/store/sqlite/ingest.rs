@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{self, Columns};
-use super::{Transaction, classify, estimates, fits, json_array, now, timestamp};
+use super::{Transaction, classify, estimates, fits, json_array, now, replay, timestamp};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
+use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
@@ -275,6 +276,7 @@ impl Ingest for SqliteIngest {
         self.write_experiments(&changes.experiments).await?;
         self.withdraw_blocks(&changes.withdrawn_blocks).await?;
         self.forget_experiments(&changes.forgotten_experiments).await?;
+        replay::write_tombstones(&mut self.transaction, &changes.tombstones).await?;
         let blocks = self.write_blocks(&changes.blocks).await?;
         let cells = self.write_cells(&changes.cells).await?;
         self.write_counters(&changes.cells).await?;
@@ -286,6 +288,14 @@ impl Ingest for SqliteIngest {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
         let written = estimates::upsert(&mut self.transaction, rows, self.commit_id).await?;
         Ok(vec![("effect_estimates", written)])
+    }
+
+    async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
+        replay::retracted(&mut self.transaction, messages).await
+    }
+
+    async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
+        replay::write_replayed(&mut self.transaction, rows).await
     }
 
     async fn commit(self) -> Result<(), StoreError> {

@@ -22,6 +22,9 @@ use lines::{Line, Lines};
 
 /// Files have one partition.
 const PARTITION: i32 = 0;
+
+/// Stands where Kafka has the id of a cluster.
+pub const CLUSTER_ID: &str = "file";
 /// How often a file is looked at for growth, and at the latest `stop` as well.
 const GROWTH: Duration = Duration::from_millis(200);
 /// How often the length of the file is told.
@@ -164,7 +167,7 @@ pub(crate) fn topic(path: &Path) -> io::Result<Topic> {
     } else {
         path.canonicalize()?.display().to_string()
     };
-    Ok(Topic { cluster_id: "file".to_owned(), name, id: String::new(), partitions: 1 })
+    Ok(Topic { cluster_id: CLUSTER_ID.to_owned(), name, id: String::new(), partitions: 1 })
 }
 
 /// A position as an offset: files of more than 2^63 bytes there are none.

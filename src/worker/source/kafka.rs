@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::assembly::Assembly;
 use super::{BatchLimits, Claim, Record, SourceError, SourceEvent, Topic};
 use crate::config::{IngestConfig, KafkaConfig};
-use crate::event::{check_key, decode, decode_tombstone};
+use crate::event::decode_keyed;
 use context::{Assignment, Context};
 pub use orders::Orders;
 use outbox::Outbox;
@@ -287,10 +287,6 @@ impl Assignment {
 /// What a message says, decoded and held against its key.
 fn record(message: &BorrowedMessage<'_>) -> Record {
     let (key, payload) = (message.key(), message.payload());
-    let decoded = match payload {
-        None => decode_tombstone(key),
-        Some(payload) => decode(payload).and_then(|message| check_key(&message, key).map(|()| message)),
-    };
     let produced_at = message
         .timestamp()
         .to_millis()
@@ -302,7 +298,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         key: key.map(<[u8]>::to_vec),
         payload: payload.map(|payload| Record::kept(payload).to_vec()),
         payload_bytes: payload.map_or(0, <[u8]>::len),
-        message: decoded,
+        message: decode_keyed(key, payload),
     }
 }
 

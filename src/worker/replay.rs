@@ -1,0 +1,272 @@
+//! Refused messages, taken in again: after a fix of the worker, of its limits or of the configuration.
+//!
+//! They go the way of every other message: decoded, folded into what is stored, committed with their estimates. A replay
+//! is the owner of a partition of its own, whose offset counts the messages that were replayed: cells are written under it,
+//! and whoever begins another replay shuts this one out. Applying a message twice is a no-op (revisions, event ids), so that
+//! a replay may be killed and begun again, and the results that were taken of a message in the first place are not doubled.
+//!
+//! One thing revisions do not order: an experiment that was retracted whole is forgotten with its revisions. What was
+//! refused before such a tombstone stays out, and a tombstone itself is not replayed: it would take with it what came after.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+use std::time::Instant;
+
+use tracing::debug;
+
+use super::WorkerError;
+use super::batch::{Steps, read_and_fold, write};
+use super::fold::{Folded, Grouping};
+use super::source::file::CLUSTER_ID as FILE;
+use super::source::{Claim, NextOffset, Record, Topic};
+use super::supervise::owner;
+use crate::event::{Message, Reason, Refusal, decode, decode_keyed};
+use crate::ledger::Outcome;
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
+use crate::store::{Advance, Ingest as _, Store, StoreError};
+
+/// What one batch takes, at most: other batches wait while it is committed.
+const BATCH_MESSAGES: usize = 500;
+const BATCH_BYTES: i64 = 4 << 20;
+
+/// The one partition of the topic that refused messages are.
+const PARTITION: i32 = 0;
+
+/// Why a replay ended early. What it had committed stands.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("rejected_events has no row {0}: nothing was replayed")]
+    NoSuchRow(i64),
+    #[error("another replay has begun and takes what is left: this one ends")]
+    Overtaken,
+    #[error(transparent)]
+    Worker(WorkerError),
+}
+
+impl<E: Into<WorkerError>> From<E> for ReplayError {
+    fn from(error: E) -> ReplayError {
+        match error.into() {
+            WorkerError::Store(StoreError::Fenced { .. }) => ReplayError::Overtaken,
+            error => ReplayError::Worker(error),
+        }
+    }
+}
+
+/// What came of one row of `rejected_events`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replayed {
+    /// The reason code that it was refused for.
+    pub reason: String,
+    pub outcome: ReplayOutcome,
+}
+
+/// A replay under way.
+pub struct Replay<S> {
+    store: S,
+    grouping: Arc<Grouping>,
+    /// `None` where nothing is to be written.
+    claim: Option<Claim>,
+    /// One row for each message that is left, the first one last.
+    left: Vec<RejectedRef>,
+}
+
+impl<S: Store> Replay<S> {
+    /// Finds the messages that are to be replayed: those that are refused later are not among them. Another replay that is
+    /// under way is shut out, unless this is a dry run.
+    ///
+    /// # Errors
+    /// Where the store fails, or a row is named that is not there.
+    pub async fn begin(
+        store: S,
+        grouping: Grouping,
+        selection: &RejectedSelection,
+        is_dry_run: bool,
+    ) -> Result<Replay<S>, ReplayError> {
+        let claim = match is_dry_run {
+            true => None,
+            // A claim is one for each partition that it asks for.
+            false => store.claim(&topic(), &[PARTITION], &owner()).await?.pop(),
+        };
+        let mut left = store.rejected_rows(selection).await?;
+        if let RejectedSelection::Ids(ids) = selection {
+            let found: BTreeSet<i64> = left.iter().map(|row| row.rejected_event_id).collect();
+            if let Some(missing) = ids.iter().find(|id| !found.contains(id)) {
+                return Err(ReplayError::NoSuchRow(*missing));
+            }
+        }
+        let mut seen = HashSet::new();
+        left.retain(|row| seen.insert((row.partition_id, row.offset)));
+        left.reverse();
+        Ok(Replay { store, grouping: Arc::new(grouping), claim, left })
+    }
+
+    /// How many messages are left.
+    pub fn left(&self) -> usize {
+        self.left.len()
+    }
+
+    /// Replays the next messages in one transaction, and says what came of each of their rows; `None` where none is left.
+    /// What a dry run says is judged against what is stored now: it does not see what an earlier batch of its own would have
+    /// changed.
+    ///
+    /// # Errors
+    /// Where the store fails, or another replay has begun.
+    pub async fn next(&mut self) -> Result<Option<Vec<Replayed>>, ReplayError> {
+        let batch = self.batch();
+        if batch.is_empty() {
+            return Ok(None);
+        }
+        let messages = self.store.rejected_messages(&batch).await?;
+        let records: Arc<Vec<Record>> = Arc::new(messages.iter().zip(0..).map(record).collect());
+        let mut steps = Steps::new(Instant::now());
+        let mut transaction = match self.advance(batch.len()) {
+            Some(advance) => self.store.begin_replay(&advance).await?,
+            None => self.store.begin_ingest(&[]).await?,
+        };
+        steps.end("begin");
+        let named = messages.iter().zip(records.iter()).filter_map(|(message, record)| match &record.message {
+            Ok(Message::Event(event)) => Some((message.rejected_event_id, event.experiment_id.clone())),
+            _ => None,
+        });
+        let retracted = transaction.retracted(&named.collect::<Vec<_>>()).await?;
+        let is_taken: Vec<bool> = messages
+            .iter()
+            .zip(records.iter())
+            .map(|(message, record)| {
+                matches!(record.message, Ok(Message::Event(_))) && !retracted.contains(&message.rejected_event_id)
+            })
+            .collect();
+        let partition_id = self.claim.map_or(0, |claim| claim.partition_id);
+        let is_ours = move |record: &Record| {
+            let is_taken = is_taken.get(usize::try_from(record.offset).ok()?)?;
+            is_taken.then_some(partition_id)
+        };
+        let folded = read_and_fold(&mut transaction, &records, &self.grouping, is_ours, &mut steps).await?;
+        let Folded { mut changes, outcomes, .. } = folded;
+        // What is refused again has its row.
+        changes.rejected.clear();
+        let mut replayed = Vec::new();
+        let mut rows = Vec::new();
+        for ((message, record), outcomes) in messages.into_iter().zip(records.iter()).zip(&outcomes) {
+            let is_retracted = retracted.contains(&message.rejected_event_id);
+            for row in message.rows {
+                let outcome = outcome(&record.message, is_retracted, row.result_index, outcomes);
+                rows.push(ReplayedRow { rejected_event_id: row.rejected_event_id, outcome: outcome.clone() });
+                replayed.push(Replayed { reason: row.reason, outcome });
+            }
+        }
+        if let Some(claim) = &mut self.claim {
+            let to = next_offset(claim, batch.len());
+            write(&mut transaction, changes, &mut steps).await?;
+            transaction.write_replayed(&rows).await?;
+            transaction.commit().await?;
+            steps.end("commit");
+            claim.next_offset = Some(to);
+        }
+        debug!(messages = batch.len(), rows = rows.len(), %steps, "replayed");
+        self.left.truncate(self.left.len() - batch.len());
+        Ok(Some(replayed))
+    }
+
+    /// The messages of the next batch.
+    fn batch(&self) -> Vec<RejectedRef> {
+        let mut bytes = 0;
+        let next = self.left.iter().rev().take(BATCH_MESSAGES).take_while(|row| {
+            let is_room = bytes == 0 || bytes + row.kept_bytes <= BATCH_BYTES;
+            bytes += row.kept_bytes;
+            is_room
+        });
+        next.cloned().collect()
+    }
+
+    fn advance(&self, messages: usize) -> Option<Advance> {
+        let claim = self.claim.as_ref()?;
+        let Claim { partition, partition_id, epoch, next_offset: from, .. } = *claim;
+        Some(Advance { partition, partition_id, epoch, from, to: next_offset(claim, messages) })
+    }
+}
+
+/// What replays are to the store: an owner of a partition, like any other.
+fn topic() -> Topic {
+    Topic { cluster_id: "shrinkd".to_owned(), name: "rejected_events".to_owned(), id: String::new(), partitions: 1 }
+}
+
+/// Where the partition goes on after so many messages more.
+fn next_offset(claim: &Claim, messages: usize) -> NextOffset {
+    NextOffset(claim.next_offset.map_or(0, |offset| offset.0) + messages as i64)
+}
+
+/// A message as its source would read it now; its place in the batch is its offset.
+fn record((message, place): (&RejectedMessage, i64)) -> Record {
+    let RejectedMessage { key, payload, payload_bytes, .. } = message;
+    let kept = payload.as_ref().map_or(0, Vec::len);
+    let decoded = match payload {
+        _ if (kept as i64) < *payload_bytes => Err(Refusal::new(
+            Reason::TooLarge,
+            format!("of the message's {payload_bytes} bytes only the first {kept} were kept: send it again in parts"),
+        )),
+        Some(payload) if message.cluster_id == FILE => decode(payload),
+        payload => decode_keyed(key.as_deref(), payload.as_deref()),
+    };
+    Record {
+        partition: PARTITION,
+        offset: place,
+        produced_at: None,
+        // Its rows have them already.
+        key: None,
+        payload: None,
+        payload_bytes: kept,
+        message: decoded,
+    }
+}
+
+/// What came of a result, or of the message where that was refused whole.
+fn outcome(
+    message: &Result<Message, Refusal>,
+    is_retracted: bool,
+    result_index: Option<i32>,
+    outcomes: &[Outcome],
+) -> ReplayOutcome {
+    match message {
+        Err(refusal) => ReplayOutcome::Refused(refusal.clone()),
+        Ok(Message::Tombstone { .. }) => ReplayOutcome::Tombstone,
+        Ok(Message::Event(_)) if is_retracted => ReplayOutcome::Retracted,
+        Ok(Message::Event(_)) => {
+            let result = result_index.and_then(|index| outcomes.get(usize::try_from(index).ok()?));
+            result.map_or_else(|| of_all(outcomes), of_one)
+        }
+    }
+}
+
+fn of_one(outcome: &Outcome) -> ReplayOutcome {
+    match outcome {
+        Outcome::Accepted => ReplayOutcome::Accepted,
+        Outcome::Pending(_) => ReplayOutcome::Pending,
+        Outcome::Duplicate => ReplayOutcome::Duplicate,
+        Outcome::Stale => ReplayOutcome::Stale,
+        Outcome::Refused(refusal) => ReplayOutcome::Refused(refusal.clone()),
+    }
+}
+
+/// A message has one row: it is refused as long as any of its results is, so that none of them is lost from sight.
+fn of_all(outcomes: &[Outcome]) -> ReplayOutcome {
+    let mut refusals = outcomes.iter().filter_map(|outcome| match outcome {
+        Outcome::Refused(refusal) => Some(refusal),
+        _ => None,
+    });
+    if let Some(Refusal { reason, detail }) = refusals.next() {
+        let detail = match refusals.count() {
+            0 => detail.clone(),
+            more => format!("{detail} ({more} more of its results are refused)"),
+        };
+        return ReplayOutcome::Refused(Refusal { reason: *reason, detail });
+    }
+    let is_any = |wanted: fn(&Outcome) -> bool| outcomes.iter().any(wanted);
+    match outcomes {
+        _ if is_any(|outcome| matches!(outcome, Outcome::Accepted)) => ReplayOutcome::Accepted,
+        _ if is_any(|outcome| matches!(outcome, Outcome::Pending(_))) => ReplayOutcome::Pending,
+        _ if is_any(|outcome| matches!(outcome, Outcome::Duplicate)) => ReplayOutcome::Duplicate,
+        [] => ReplayOutcome::Accepted,
+        _ => ReplayOutcome::Stale,
+    }
+}

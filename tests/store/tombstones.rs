@@ -1,0 +1,67 @@
+//! Replays and tombstones: what was refused before an experiment was retracted whole stays out, and no revision says so.
+
+use shrinkd::row::replay::RejectedSelection;
+use shrinkd::store::Ingest;
+use shrinkd::worker::source::Record;
+
+use super::replay::{keyed, partly_refused, refused, replay, stands, two};
+use super::{Worker, event, promises, tombstone};
+use crate::common::database::Database;
+
+promises! {
+    what_was_refused_before_a_tombstone_stays_out,
+    a_tombstone_that_is_under_way_is_waited_for,
+    a_tombstone_is_not_replayed,
+}
+
+async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0, 1]).await;
+    worker.ingest(vec![refused(1, 50, "exp-3", &event("exp-3", 1, "m", &[1.0]))]).await;
+    worker.ingest(vec![partly_refused(0, 0, "exp-1", &two("exp-1", 1, 0.1, 0.3), 1)]).await;
+    // The partitions of the topic were added to since: exp-3 is in another one now.
+    let records = vec![
+        refused(0, 1, "exp-2", &event("exp-2", 1, "m", &[1.0])),
+        keyed(0, 2, "exp-1", &tombstone("exp-1")),
+        keyed(0, 3, "exp-2", &tombstone("exp-2")),
+        keyed(0, 4, "exp-3", &tombstone("exp-3")),
+        refused(0, 5, "exp-2", &event("exp-2", 1, "m", &[5.0])),
+    ];
+    worker.ingest(records).await;
+    let said = replay(&store, &RejectedSelection::All).await;
+    let whole = |outcome| format!("unsupported_version -> {outcome}");
+    let before = whole("retracted");
+    assert_eq!(said, [&before, "too_many_variants -> retracted", &before, &whole("accepted")]);
+    assert_eq!(replay(&store, &RejectedSelection::Ids(vec![2, 3])).await, said[1..3], "also where it is named");
+    let blocks = database.texts("select experiment_id || ' ' || revision from blocks").await;
+    assert_eq!(blocks, [Some("exp-2 1".to_owned())]);
+    let estimate = database.texts("select experiment_id || ' ' || round(raw_estimate) from effect_estimates").await;
+    assert!(estimate[0].as_ref().is_some_and(|row| row.starts_with("exp-2 5")) && estimate.len() == 1, "{estimate:?}");
+}
+
+/// It finds nothing of the experiment to lock: only that the replay is alone keeps the two in an order.
+async fn a_tombstone_that_is_under_way_is_waited_for<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![refused(0, 0, "exp-1", &event("exp-1", 1, "m", &[1.0]))]).await;
+    let (under_way, ..) = worker.write(vec![keyed(0, 1, "exp-1", &tombstone("exp-1"))]).await.unwrap();
+    let commit = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        under_way.commit().await.unwrap();
+    };
+    let (said, ()) = tokio::join!(replay(&store, &RejectedSelection::All), commit);
+    assert_eq!(said, ["unsupported_version -> retracted"]);
+    assert_eq!(database.count("select cast(count(*) as text) from blocks").await, 0);
+}
+
+async fn a_tombstone_is_not_replayed<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let null = Record { payload: None, payload_bytes: 0, ..refused(0, 1, "exp-1", "") };
+    let records =
+        vec![refused(0, 0, "exp-1", &tombstone("exp-1")), null, keyed(0, 2, "exp-1", &event("exp-1", 1, "m", &[1.0]))];
+    worker.ingest(records).await;
+    let before = stands(database).await;
+    assert_eq!(replay(&store, &RejectedSelection::All).await, ["unsupported_version -> tombstone"; 2]);
+    assert_eq!(stands(database).await, before);
+}
