@@ -8,6 +8,7 @@ pub mod fit;
 pub mod migrate;
 pub mod partitions;
 mod plot;
+pub mod rebuild;
 pub mod run;
 pub mod schema;
 pub mod simulate;
@@ -48,6 +49,7 @@ enum Command {
     Run(run::Args),
     Migrate(migrate::Args),
     Partitions(partitions::Args),
+    Rebuild(rebuild::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -122,6 +124,7 @@ impl Cli {
             Command::Run(args) => run::run(&args),
             Command::Migrate(args) => migrate::run(&args),
             Command::Partitions(args) => partitions::run(&args),
+            Command::Rebuild(args) => rebuild::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
@@ -145,12 +148,12 @@ impl CliError {
             | CliError::Kafka(_)
             | CliError::Internal(_)
             | CliError::Study(_)
-            | CliError::Http(_)
-            | CliError::Worker(_) => ExitCode::from(1),
-            CliError::Store(error) => match error {
+            | CliError::Http(_) => ExitCode::from(1),
+            CliError::Store(error) | CliError::Worker(WorkerError::Store(error)) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),
             },
+            CliError::Worker(_) => ExitCode::from(1),
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }
     }

@@ -134,6 +134,12 @@ impl Config {
     }
 }
 
+impl fmt::Display for PopulationSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "mu {}, tau {}, from {} experiments", self.priors.mu, self.priors.tau, self.min_experiments)
+    }
+}
+
 impl fmt::Display for SourceConfig {
     /// One line for logs and the status page.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

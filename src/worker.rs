@@ -8,6 +8,7 @@
 //! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
 //! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
 //! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
+//! | [`rebuild`] | everything anew from what was sent, under other settings |
 //! | [`supervise`] | all of these together, and how they end |
 
 pub mod dead_letters;
@@ -15,6 +16,7 @@ pub mod fold;
 pub mod ingest;
 mod lag;
 pub mod publish;
+pub mod rebuild;
 pub mod refit;
 pub mod source;
 pub mod supervise;

@@ -68,16 +68,27 @@ impl ExperimentLedger {
     }
 }
 
+/// What this build makes of what was sent of a key, given as [`ExperimentLedger::statistics`] has it: the block, or why it
+/// cannot be estimated.
+///
+/// # Errors
+/// Where the bytes are something else.
+pub fn remeasure(scale: Scale, statistics: &[u8]) -> Result<Result<Measured, Refusal>, DamagedBytes> {
+    let statistics: Statistics = unpack("statistics", statistics)?;
+    Ok(statistics.measure(scale))
+}
+
 impl Statistics {
+    fn measure(&self, scale: Scale) -> Result<Measured, Refusal> {
+        match self {
+            Statistics::Whole(measurement) => measure(scale, measurement),
+            Statistics::Parts(parts) => measure(scale, &Measurement::Arms(merge_parts(parts.values())?)),
+        }
+    }
+
     /// Why the parts of a sum cannot be estimated yet.
     fn pending(&self, scale: Scale) -> Refusal {
-        let refusal = match self {
-            Statistics::Whole(measurement) => measure(scale, measurement).err(),
-            Statistics::Parts(parts) => match merge_parts(parts.values()) {
-                Ok(sum) => measure(scale, &Measurement::Arms(sum)).err(),
-                Err(refusal) => Some(refusal),
-            },
-        };
+        let refusal = self.measure(scale).err();
         // Only a build with other rules than the one that stored it can estimate it now; it does when the next part comes.
         refusal.unwrap_or_else(|| Refusal::new(Reason::SampleTooSmall, "waits for its next part".to_owned()))
     }

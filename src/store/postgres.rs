@@ -5,8 +5,11 @@ mod fits;
 mod ingest;
 mod partitions;
 mod publish;
+mod rebuild;
 mod refit;
+mod settings;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
@@ -34,10 +37,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// is gone, would otherwise keep the rows of its partitions locked, and the next owner's claim waiting.
 const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30s'";
 
-/// A pool of connections to a database whose schema this build knows.
+/// A pool of connections to a database whose schema this build knows, and what it should be filled with.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    settings: Arc<Settings>,
 }
 
 impl PostgresStore {
@@ -46,6 +50,20 @@ impl PostgresStore {
     /// # Errors
     /// Where the database cannot be reached, or is not for this build.
     pub async fn connect(options: PgConnectOptions, connections: u32, settings: &Settings) -> Result<Self, StoreError> {
+        let store = PostgresStore::connect_to_rebuild(options, connections, settings).await?;
+        store.check_settings().await?;
+        Ok(store)
+    }
+
+    /// The same, whatever settings the database was filled with.
+    ///
+    /// # Errors
+    /// As for [`PostgresStore::connect`].
+    pub async fn connect_to_rebuild(
+        options: PgConnectOptions,
+        connections: u32,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -55,9 +73,8 @@ impl PostgresStore {
             .connect_with(options.application_name("shrinkd"))
             .await
             .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
-        let store = PostgresStore { pool };
+        let store = PostgresStore { pool, settings: Arc::new(settings.clone()) };
         store.check_schema().await?;
-        store.check_settings(settings).await?;
         Ok(store)
     }
 
@@ -94,28 +111,12 @@ impl PostgresStore {
         super::schema::check_schema(&MIGRATIONS, &applied)
     }
 
-    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
-        let failed = |error| classify("cannot read store_settings", error);
-        sqlx::query(
-            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-             on conflict do nothing",
-        )
-        .bind(i16::from(settings.arithmetic_version))
-        .bind(&settings.grouping_labels)
-        .bind(settings.treatment_seed as i64)
-        .execute(&self.pool)
-        .await
-        .map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed): (i16, Vec<String>, i64) =
-            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
-                .fetch_one(&self.pool)
-                .await
-                .map_err(failed)?;
-        settings.check_against(&Settings {
-            arithmetic_version: arithmetic_version as u8,
-            grouping_labels,
-            treatment_seed: treatment_seed as u64,
-        })
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        settings::put_in(&mut transaction, &self.settings).await?;
+        settings::check(&mut transaction, &self.settings).await?;
+        transaction.commit().await.map_err(|error| classify("cannot write store_settings", error))
     }
 
     async fn begin(&self) -> Result<Transaction, StoreError> {
@@ -138,13 +139,14 @@ type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 impl Store for PostgresStore {
     type Ingest = ingest::PostgresIngest;
     type Refit = refit::PostgresRefit;
+    type Rebuild = ingest::PostgresIngest;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
-        ingest::PostgresIngest::begin(self.begin().await?, advances).await
+        ingest::PostgresIngest::begin(self.begin().await?, advances, &self.settings).await
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
@@ -171,8 +173,12 @@ impl Store for PostgresStore {
         refit::populations_with_news(&self.pool).await
     }
 
+    async fn ask_for_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
+        refit::ask_for(&self.pool, populations).await
+    }
+
     async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
-        refit::PostgresRefit::begin(self.begin_snapshot().await?, population).await
+        refit::PostgresRefit::begin(self.begin_snapshot().await?, population, &self.settings).await
     }
 
     async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
@@ -224,6 +230,10 @@ impl Store for PostgresStore {
 
     async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         publish::published_effects(&self.pool, population).await
+    }
+
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+        rebuild::begin(self.begin().await?, &self.settings).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -9,10 +9,13 @@ mod fits;
 mod ingest;
 mod partitions;
 mod publish;
+mod rebuild;
 mod refit;
 mod rows;
+mod settings;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
@@ -42,11 +45,12 @@ const LOG_PAGES: u32 = 8192;
 /// Connections that only read: for the passes and for whoever looks on.
 const READERS: u32 = 4;
 
-/// An open database file.
+/// An open database file, and what it should be filled with.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    settings: Arc<Settings>,
 }
 
 impl SqliteStore {
@@ -60,6 +64,16 @@ impl SqliteStore {
     /// # Errors
     /// Where the file cannot be opened, or is not for this build.
     pub async fn open(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
+        let store = SqliteStore::open_to_rebuild(path, settings).await?;
+        store.check_settings().await?;
+        Ok(store)
+    }
+
+    /// The same, whatever settings the database was filled with.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`].
+    pub async fn open_to_rebuild(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
         let mut connection = connect(path).await?;
         if is_empty(&mut connection).await? {
             migrate(&mut connection).await?;
@@ -75,9 +89,7 @@ impl SqliteStore {
         let writer = pool(1).connect_with(options(path)).await.map_err(|error| cannot_open(path, &error))?;
         let reading = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
         let readers = pool(READERS).connect_with(reading).await.map_err(|error| cannot_open(path, &error))?;
-        let store = SqliteStore { writer, readers };
-        store.check_settings(settings).await?;
-        Ok(store)
+        Ok(SqliteStore { writer, readers, settings: Arc::new(settings.clone()) })
     }
 
     /// Brings the schema of a database up to this build's.
@@ -103,32 +115,12 @@ impl SqliteStore {
         &self.readers
     }
 
-    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
-        let failed = |error| classify("cannot read store_settings", error);
-        let damaged = |error: serde_json::Error| StoreError::Damaged {
-            what: "store_settings.grouping_labels",
-            detail: error.to_string(),
-        };
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
-        sqlx::query(
-            "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-             on conflict do nothing",
-        )
-        .bind(settings.arithmetic_version)
-        .bind(json_array(&settings.grouping_labels))
-        .bind(settings.treatment_seed as i64)
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed): (u8, String, i64) =
-            sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(failed)?;
-        transaction.commit().await.map_err(failed)?;
-        let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
-        let treatment_seed = treatment_seed as u64;
-        settings.check_against(&Settings { arithmetic_version, grouping_labels, treatment_seed })
+        settings::put_in(&mut transaction, &self.settings).await?;
+        settings::check(&mut transaction, &self.settings).await?;
+        transaction.commit().await.map_err(|error| classify("cannot write store_settings", error))
     }
 
     /// A transaction that holds the write lock from its first moment, so that it cannot fail for it later on.
@@ -143,13 +135,14 @@ type Transaction = sqlx::Transaction<'static, sqlx::Sqlite>;
 impl Store for SqliteStore {
     type Ingest = ingest::SqliteIngest;
     type Refit = refit::SqliteRefit;
+    type Rebuild = ingest::SqliteIngest;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
-        ingest::SqliteIngest::begin(self.begin().await?, advances).await
+        ingest::SqliteIngest::begin(self.begin().await?, advances, &self.settings).await
     }
 
     async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
@@ -176,8 +169,12 @@ impl Store for SqliteStore {
         refit::populations_with_news(&self.readers).await
     }
 
+    async fn ask_for_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
+        refit::ask_for(self.begin().await?, populations).await
+    }
+
     async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
-        refit::SqliteRefit::begin(self.begin().await?, population).await
+        refit::SqliteRefit::begin(self.begin().await?, population, &self.settings).await
     }
 
     async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
@@ -190,7 +187,7 @@ impl Store for SqliteStore {
     }
 
     async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
-        publish::begin_pass(self.begin().await?, population, owner).await
+        publish::begin_pass(self.begin().await?, population, owner, &self.settings).await
     }
 
     async fn blocks_after(
@@ -230,6 +227,10 @@ impl Store for SqliteStore {
 
     async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         publish::published_effects(&self.readers, population).await
+    }
+
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+        rebuild::begin(self.begin().await?, &self.settings).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{INGEST_LOCK, Transaction, classify, column, estimates};
+use super::{INGEST_LOCK, Transaction, classify, column, estimates, settings};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
@@ -11,21 +11,22 @@ use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
 use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Advance, Ingest, StoreError, Written};
+use crate::store::{Advance, Ingest, Settings, StoreError, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct PostgresIngest {
-    transaction: Transaction,
+    pub(super) transaction: Transaction,
     /// Of this batch alone, and larger than that of any batch before it that has touched the same experiment.
-    commit_id: i64,
+    pub(super) commit_id: i64,
     /// The partition under which the batch is counted: the first of those that it advances, and so holds locked.
-    partition_id: i64,
+    pub(super) partition_id: i64,
 }
 
 impl PostgresIngest {
     pub(super) async fn begin(
         mut transaction: Transaction,
         advances: &[Advance],
+        settings: &Settings,
     ) -> Result<PostgresIngest, StoreError> {
         let failed = |error| classify("cannot advance the partitions", error);
         sqlx::query("select pg_advisory_xact_lock_shared($1)")
@@ -33,6 +34,8 @@ impl PostgresIngest {
             .execute(&mut *transaction)
             .await
             .map_err(failed)?;
+        // After the lock, which a rebuild holds alone until its settings can be seen.
+        settings::check(&mut transaction, settings).await?;
         let advanced: Vec<i64> = sqlx::query_scalar(
             "update partition_progress as p set next_offset = a.next_offset, committed_at = now()
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])
