@@ -327,6 +327,13 @@ pub trait Rebuild: Ingest {
         limit: usize,
     ) -> impl Future<Output = Result<BTreeMap<String, StoredExperiment>, StoreError>> + Send;
 
+    /// How many estimates each block has, by population and experiment, of the experiments after one up to another.
+    fn count_estimates(
+        &mut self,
+        after: &str,
+        last: &str,
+    ) -> impl Future<Output = Result<BTreeMap<(String, String), usize>, StoreError>> + Send;
+
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
     /// makes it news of the others that they are to be refitted and diagnosed.
     fn sweep(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;

@@ -93,14 +93,15 @@ async fn rebuild_blocks<S: Store>(
     loop {
         progress(Progress::Experiments { done, of });
         let page = transaction.experiments_after(&after, PAGE).await?;
-        let Some(last) = page.keys().next_back() else { break };
-        after.clone_from(last);
+        let Some(last) = page.keys().next_back().cloned() else { break };
+        let estimates = transaction.count_estimates(&after, &last).await?;
+        after = last;
         done += page.len() as u64;
         let own = Arc::clone(&grouping);
         let computed = tokio::task::spawn_blocking(move || {
             let mut changes = Changes { cells, ..Changes::default() };
             for (experiment_id, stored) in page {
-                recompute(&experiment_id, stored, &own, &mut changes, &mut blocks)?;
+                recompute(&experiment_id, stored, &estimates, &own, &mut changes, &mut blocks)?;
             }
             Ok::<_, FoldError>((changes, blocks))
         });
@@ -137,10 +138,12 @@ async fn write<R: crate::store::Rebuild>(mut transaction: R, changes: Changes) -
     Ok(transaction)
 }
 
-/// Says what this build and this grouping make of an experiment, all of it in cells, the rest where it is not what is stored.
+/// Says what this build and this grouping make of an experiment: all of it in cells, the rest where it is not what is
+/// stored, or where estimates are missing.
 fn recompute(
     experiment_id: &str,
     stored: StoredExperiment,
+    estimates: &BTreeMap<(String, String), usize>,
     grouping: &Grouping,
     changes: &mut Changes,
     counts: &mut BlockCounts,
@@ -175,10 +178,12 @@ fn recompute(
                 .change(member, 1, Sketches::add)
                 .map_err(|error| FoldError::Member { experiment_id: experiment_id.to_owned(), source: error.into() })?;
         }
-        if block == held {
+        let experiment_id = experiment_id.to_owned();
+        let variants = member.as_ref().map_or(0, |(measured, _)| measured.variants.len());
+        let written = estimates.get(&(held.population.to_string(), experiment_id.clone())).copied().unwrap_or(0);
+        if block == held && written == variants {
             continue;
         }
-        let experiment_id = experiment_id.to_owned();
         let (measured, pending): (Option<Measured>, Option<Refusal>) = match member {
             Ok((measured, _)) => (Some(measured), None),
             Err(refusal) => (None, Some(refusal)),

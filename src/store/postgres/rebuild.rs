@@ -77,6 +77,27 @@ impl Rebuild for PostgresIngest {
         Ok(experiments)
     }
 
+    async fn count_estimates(
+        &mut self,
+        after: &str,
+        last: &str,
+    ) -> Result<BTreeMap<(String, String), usize>, StoreError> {
+        let rows: Vec<(String, String, i64)> = sqlx::query_as(
+            "select b.population_id, b.experiment_id,
+                    (select count(*) from effect_estimates as e
+                     where e.population_id = b.population_id and e.experiment_id = b.experiment_id
+                       and e.commit_id = b.commit_id)
+             from blocks as b
+             where b.experiment_id > $1 and b.experiment_id <= $2 and b.block is not null",
+        )
+        .bind(after)
+        .bind(last)
+        .fetch_all(&mut *self.transaction)
+        .await
+        .map_err(|error| classify("cannot count estimates", error))?;
+        Ok(rows.into_iter().map(|(population, experiment, count)| ((population, experiment), count as usize)).collect())
+    }
+
     async fn sweep(&mut self) -> Result<u64, StoreError> {
         let failed = |error| classify("cannot end a rebuild", error);
         sqlx::query(
