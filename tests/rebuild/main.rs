@@ -13,7 +13,8 @@ mod tables;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use common::database::Database;
@@ -50,17 +51,9 @@ struct Site {
     url: String,
 }
 
-/// How a command ended, and what it said.
-struct Ended {
-    status: ExitStatus,
-    said: String,
-}
-
 impl Site {
     fn new(database: &impl Database) -> Site {
-        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let folder = std::env::temp_dir().join(format!("shrinkd-rebuild-{}-{number}", std::process::id()));
+        let folder = std::env::temp_dir().join(format!("shrinkd-rebuild-{}-{}", std::process::id(), unique()));
         std::fs::create_dir_all(&folder).expect("a folder for the test");
         let site = Site { events: folder.join("events.ndjson"), url: database.url() };
         site.append("");
@@ -80,7 +73,7 @@ impl Site {
     }
 
     fn start(&self, command: &str, keys: Keys<'_>) -> Running {
-        let log = self.events.with_file_name("log");
+        let log = self.events.with_file_name(format!("{}.log", unique()));
         let file = File::create(&log).expect("a log file");
         let child = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
             .arg(command)
@@ -130,7 +123,7 @@ impl Running {
             assert!(Instant::now() < deadline, "it does not end:\n{}", self.said());
             std::thread::sleep(Duration::from_millis(10));
         };
-        let Ended { status, said } = Ended { status, said: self.said() };
+        let said = self.said();
         assert_eq!(status.code(), Some(code), "{said}");
         said
     }
@@ -154,6 +147,12 @@ impl Drop for Running {
     }
 }
 
+/// A number that nothing else in this process has.
+fn unique() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 /// The events of a platform: revisions, repetitions, retractions, tombstones, parts and results to refuse, in two halves.
 fn events() -> (String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
@@ -164,6 +163,13 @@ fn events() -> (String, String) {
     let lines: Vec<&str> = text.lines().collect();
     let (first, rest) = lines.split_at(lines.len() / 2);
     (first.join("\n") + "\n", rest.join("\n") + "\n")
+}
+
+/// Another database, which nobody has filled.
+async fn fresh<D: Database>() -> D {
+    let fresh = D::create().await.expect("another database");
+    fresh.execute("delete from store_settings").await;
+    fresh
 }
 
 /// Waits until something is so.

@@ -2,7 +2,7 @@
 
 use super::common::database::Database;
 use super::tables::{assert_published_whole, estimates, filled_with, tables};
-use super::{BY_TEAM, Keys, Site, events, promises};
+use super::{BY_TEAM, Keys, Site, events, fresh, promises};
 
 promises! {
     changed_labels_need_a_rebuild_that_leaves_what_a_fresh_database_holds,
@@ -17,7 +17,10 @@ const SEED: Keys<'_> = &[("REFIT__TREATMENT_SEED", "77")];
 
 async fn changed_labels_need_a_rebuild_that_leaves_what_a_fresh_database_holds<D: Database>(database: &D) {
     a_change_needs_a_rebuild(database, BY_TEAM, &filled_with(&["team"], 0)).await;
-    assert_eq!(database.count("select cast(count(*) as text) from populations where population_id not like '%/team=%'").await, 0);
+    assert_eq!(
+        database.count("select cast(count(*) as text) from populations where population_id not like '%/team=%'").await,
+        0
+    );
 }
 
 async fn a_changed_seed_needs_a_rebuild_that_leaves_what_a_fresh_database_holds<D: Database>(database: &D) {
@@ -39,7 +42,7 @@ async fn a_change_needs_a_rebuild<D: Database>(database: &D, keys: Keys<'_>, set
     assert_ne!(after.cells, before.cells, "the settings make a difference");
     assert_published_whole(database).await;
 
-    let fresh = D::create().await.expect("another database");
+    let fresh = fresh::<D>().await;
     let other = site.of(&fresh);
     other.run(keys);
     assert_eq!(after, tables(&fresh, settings).await);
@@ -67,7 +70,7 @@ async fn another_arithmetic_needs_a_rebuild_that_reads_nothing_but_what_was_sent
     let (before, published) = (tables(database, &settings).await, estimates(database).await);
     // What a build of another arithmetic may have left: nothing of it can be read.
     database.execute("update store_settings set arithmetic_version = 200").await;
-    database.execute("update sketch_cells set moments = (select max(statistics) from blocks)").await;
+    database.execute("update sketch_cells set moments = (select statistics from blocks limit 1)").await;
     database.execute("update blocks set block = statistics, components = statistics where block is not null").await;
     database.execute("update cell_counters set experiments = 7, effects = 7").await;
 
@@ -119,7 +122,9 @@ async fn a_rebuild_writes_estimates_that_are_missing_and_removes_those_of_nothin
 
 async fn what_cannot_be_estimated_any_more_waits_with_the_reason<D: Database>(database: &D) {
     let part = r#"{"schema_version":1,"event_id":"e","experiment_id":"part","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","scale":"relative","accumulate":true,"treatments":[{"variant":"b","n":9,"mean":1.0,"variance":1.0}]}]}"#;
-    let whole = part.replace("part", "whole").replace(r#""accumulate":true,"#, r#""control":{"variant":"a","n":9,"mean":9.0,"variance":1.0},"#);
+    let whole = part
+        .replace("part", "whole")
+        .replace(r#""accumulate":true,"#, r#""control":{"variant":"a","n":9,"mean":9.0,"variance":1.0},"#);
     let site = Site::new(database);
     site.append(&format!("{part}\n{whole}\n"));
     site.run(&[]);
@@ -136,7 +141,9 @@ async fn what_cannot_be_estimated_any_more_waits_with_the_reason<D: Database>(da
     assert!(said.contains("1 block that cannot be estimated any more"), "{said}");
     let reason = pending[0].strip_prefix("part ").expect("it begins so");
     assert_eq!(texts(database.texts(blocks).await), [pending[0].clone(), format!("whole {reason}")]);
-    for table in ["select cast(count(*) as text) from effect_estimates", "select cast(count(*) as text) from sketch_cells"] {
+    for table in
+        ["select cast(count(*) as text) from effect_estimates", "select cast(count(*) as text) from sketch_cells"]
+    {
         assert_eq!(database.count(table).await, 0, "{table}");
     }
     site.run(&[]);
