@@ -21,7 +21,7 @@ use crate::ledger::stored::{pack, remeasure};
 use crate::model::population::{Member, Sketches};
 use crate::population::{PopulationName, chosen_variant};
 use crate::row::{BlockRow, ChangedBlock, Changes, StoredBlock, StoredExperiment};
-use crate::store::{Ingest as _, Rebuild as _, Settings, Store};
+use crate::store::{Ingest, Rebuild as _, Settings, Store};
 use crate::telemetry::Telemetry;
 
 /// Experiments of a page: what is read, computed and written at a time.
@@ -122,7 +122,7 @@ async fn rebuild_blocks<S: Store>(
 }
 
 /// Writes a page, its estimates with the published fits that there are.
-async fn write<R: crate::store::Rebuild>(mut transaction: R, changes: Changes) -> Result<R, WorkerError> {
+async fn write<I: Ingest>(mut transaction: I, changes: Changes) -> Result<I, WorkerError> {
     let populations: BTreeSet<PopulationName> = changes.changed.iter().map(|block| block.population.clone()).collect();
     let fits = match populations.is_empty() {
         true => BTreeMap::new(),

@@ -64,7 +64,8 @@ async fn a_rebuild_beside_a_worker_of_the_same_configuration_loses_and_doubles_n
     other.run(&[]);
     let settings = filled_with(&[], 0);
     assert_eq!(tables(database, &settings).await, tables(&fresh, &settings).await);
-    [site.rebuild(&[]), other.rebuild(&[])];
+    site.rebuild(&[]);
+    other.rebuild(&[]);
     assert_eq!(estimates(database).await, estimates(&fresh).await);
     assert_published_whole(database).await;
     fresh.remove().await;
