@@ -20,17 +20,11 @@ use common::database::{Database, PostgresDatabase, SqliteDatabase};
 
 /// A database of one test's own that processes can be told of.
 trait Audited: Database {
-    fn url(&self) -> String;
-
     /// A column of bytes, one of them changed.
     fn changed_byte(column: &str, at: usize) -> String;
 }
 
 impl Audited for SqliteDatabase {
-    fn url(&self) -> String {
-        self.url()
-    }
-
     fn changed_byte(column: &str, at: usize) -> String {
         let (after, rest) = (at + 1, at + 2);
         format!(
@@ -42,10 +36,6 @@ impl Audited for SqliteDatabase {
 }
 
 impl Audited for PostgresDatabase {
-    fn url(&self) -> String {
-        self.url()
-    }
-
     fn changed_byte(column: &str, at: usize) -> String {
         format!("set_byte({column}, {at}, (get_byte({column}, {at}) + 1) % 256)")
     }
