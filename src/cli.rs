@@ -8,6 +8,7 @@ pub mod fit;
 pub mod migrate;
 pub mod partitions;
 mod plot;
+pub mod rebuild;
 pub mod replay_rejected;
 pub mod run;
 pub mod schema;
@@ -54,6 +55,7 @@ enum Command {
     Partitions(partitions::Args),
     Verify(verify::Args),
     ReplayRejected(replay_rejected::Args),
+    Rebuild(rebuild::Args),
     Demo(demo::Args),
     Fit(fit::Args),
     Simulate(simulate::Args),
@@ -134,6 +136,7 @@ impl Cli {
             Command::Partitions(args) => partitions::run(&args),
             Command::Verify(args) => verify::run(&args),
             Command::ReplayRejected(args) => replay_rejected::run(&args),
+            Command::Rebuild(args) => rebuild::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
@@ -158,13 +161,14 @@ impl CliError {
             | CliError::Internal(_)
             | CliError::Study(_)
             | CliError::Http(_)
-            | CliError::Worker(_)
-            | CliError::Verify(_)
-            | CliError::Replay(_) => ExitCode::from(1),
-            CliError::Store(error) => match error {
+            | CliError::Verify(_) => ExitCode::from(1),
+            CliError::Store(error)
+            | CliError::Worker(WorkerError::Store(error))
+            | CliError::Replay(ReplayError::Worker(WorkerError::Store(error))) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),
             },
+            CliError::Worker(_) | CliError::Replay(_) => ExitCode::from(1),
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }
     }

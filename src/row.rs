@@ -262,6 +262,8 @@ pub struct CurrentPopulation {
     pub verdict_rests_on: Option<crate::model::diagnostics::Measure>,
     pub verdict_value: Option<f64>,
     pub fitted_at: Option<OffsetDateTime>,
+    /// What it was fitted with, in words.
+    pub fit_settings: Option<String>,
     pub diagnosed_at: Option<OffsetDateTime>,
 }
 

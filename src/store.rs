@@ -8,7 +8,12 @@
 //! | [`Refit`] | a population's cells read at one moment, its fits and diagnostics |
 //! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
 //! | [`Audit`] | everything as of one moment, read only |
+//! | [`Rebuild`] | everything that is computed from what was sent, computed anew, and the settings that it is computed with |
+//!
+//! A store knows the settings of whoever opened it. [`Ingest`], [`Refit`] and passes check in their own transactions that the
+//! store still has the same: after a rebuild under other settings nothing of the old ones is written any more.
 
+mod any;
 pub mod audit;
 mod decode;
 mod error;
@@ -19,16 +24,15 @@ pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::Path;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use any::AnyStore;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use settings::Settings;
 
-use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayedRow};
@@ -40,60 +44,6 @@ use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
 /// A pass that nobody has touched for so long has lost its worker, and another may take it.
 const ABANDONED: Duration = Duration::from_secs(30);
-
-/// A store of the kind that the configuration names.
-pub enum AnyStore {
-    Postgres(postgres::PostgresStore),
-    Sqlite(sqlite::SqliteStore),
-}
-
-impl AnyStore {
-    /// Connects to the store, which must have this build's schema and these settings. An SQLite database that is not there
-    /// yet, or is empty, is made.
-    ///
-    /// # Errors
-    /// Where it cannot be reached, or is not one for this build.
-    pub async fn connect(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
-        Ok(match &config.url {
-            StoreUrl::Postgres(url) => {
-                let options = postgres::options(url)?;
-                AnyStore::Postgres(postgres::PostgresStore::connect(options, config.connections, settings).await?)
-            }
-            StoreUrl::Sqlite(url) => AnyStore::Sqlite(sqlite::SqliteStore::open(sqlite_path(url), settings).await?),
-        })
-    }
-
-    /// The same, for whoever looks at what is there: no database is made.
-    ///
-    /// # Errors
-    /// As for [`AnyStore::connect`], and where there is no database.
-    pub async fn connect_existing(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
-        match &config.url {
-            StoreUrl::Sqlite(url) if !sqlite_path(url).exists() => Err(StoreError::Permanent {
-                context: "cannot open the database file",
-                code: None,
-                message: format!("{} is not there; check store.url", sqlite_path(url).display()),
-            }),
-            _ => AnyStore::connect(config, settings).await,
-        }
-    }
-
-    /// Brings the store's schema up to this build's.
-    ///
-    /// # Errors
-    /// Where it cannot be reached, a newer build has migrated it, or a migration fails.
-    pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
-        match &config.url {
-            StoreUrl::Postgres(url) => postgres::PostgresStore::migrate(postgres::options(url)?).await,
-            StoreUrl::Sqlite(url) => sqlite::SqliteStore::migrate(sqlite_path(url)).await,
-        }
-    }
-}
-
-/// The file of `sqlite://path`.
-fn sqlite_path(url: &str) -> &Path {
-    Path::new(url.strip_prefix("sqlite://").unwrap_or(url))
-}
 
 /// How far a batch moves one partition, and by what right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +87,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     type Ingest: Ingest;
     type Refit: Refit;
     type Audit: Audit;
+    type Rebuild: Rebuild;
 
     /// Takes partitions over: raises their epochs, which shuts every earlier owner out, and says where to go on. Waits for
     /// the open transaction of the owner before.
@@ -151,7 +102,8 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// those of the claim.
     ///
     /// # Errors
-    /// [`StoreError::Fenced`] where they are not; nothing is changed then.
+    /// [`StoreError::Fenced`] where they are not, [`StoreError::Settings`] where the store was rebuilt with other settings;
+    /// nothing is changed then.
     fn begin_ingest(&self, advances: &[Advance]) -> impl Future<Output = Result<Self::Ingest, StoreError>> + Send;
 
     /// Begins the transaction of a batch that is replayed, as [`begin_ingest`](Store::begin_ingest) does, but alone: no other
@@ -196,10 +148,16 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// nothing is changed.
     fn skip(&self, skip: &Skip) -> impl Future<Output = Result<Option<Skipped>, StoreError>> + Send;
 
-    /// Populations whose counters moved since their last refit.
+    /// Populations whose counters moved since their last refit, or for which one was asked.
     fn populations_with_news(&self) -> impl Future<Output = Result<Vec<PopulationName>, StoreError>> + Send;
 
+    /// Makes it news of these populations that they are to be refitted.
+    fn ask_for_refits(&self, populations: &[PopulationName]) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Begins a refit; `None` where another worker has the population.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] where the store was rebuilt with other settings.
     fn begin_refit(
         &self,
         population: &PopulationName,
@@ -214,6 +172,9 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
     /// where another worker is at it. Returns once no ingest is under way that has read an earlier fit.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] where the store was rebuilt with other settings.
     fn begin_pass(
         &self,
         population: &PopulationName,
@@ -269,6 +230,11 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
     fn begin_audit(&self) -> impl Future<Output = Result<Self::Audit, StoreError>> + Send;
 
+    /// Begins the transaction of a rebuild: waits for all batches, refits and pages under way, and keeps those that come
+    /// until it has ended. The settings of the store become those that it was opened with, and its cells and counters go.
+    /// Also returns the settings that it had; a store that nobody has filled has none.
+    fn begin_rebuild(&self) -> impl Future<Output = Result<(Self::Rebuild, Option<Settings>), StoreError>> + Send;
+
     /// Whether the store answers.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
@@ -314,11 +280,12 @@ pub trait Ingest: Send {
 pub trait Refit: Send {
     fn state(&mut self) -> impl Future<Output = Result<RefitState, StoreError>> + Send;
 
-    /// Writes the fits of all treatments, and what follows for the published rows.
+    /// Writes the fits of all treatments, the settings that they were made with, and what follows for the published rows.
     fn write(
         &mut self,
         state: &RefitState,
         fits: &[FitRow],
+        fit_settings: &str,
         publication: &Publication,
     ) -> impl Future<Output = Result<(), StoreError>> + Send;
 
@@ -329,6 +296,29 @@ pub trait Refit: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Skipped {
     pub from: Option<NextOffset>,
+}
+
+/// The transaction of a rebuild: a batch of all that is stored, page by page, under one partition.
+pub trait Rebuild: Ingest {
+    fn count_experiments(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
+
+    /// What is stored of the experiments after this one, in key order, of at most `limit` of them.
+    fn experiments_after(
+        &mut self,
+        after: &str,
+        limit: usize,
+    ) -> impl Future<Output = Result<BTreeMap<String, StoredExperiment>, StoreError>> + Send;
+
+    /// How many estimates each block has, by population and experiment, of the experiments after one up to another.
+    fn count_estimates(
+        &mut self,
+        after: &str,
+        last: &str,
+    ) -> impl Future<Output = Result<BTreeMap<(String, String), usize>, StoreError>> + Send;
+
+    /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
+    /// makes it news of the others that they are to be refitted and diagnosed.
+    fn sweep(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
 /// Rows written, by table.

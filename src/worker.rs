@@ -9,6 +9,7 @@
 //! | [`replay`] | refused messages again, the same way |
 //! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
 //! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
+//! | [`rebuild`] | everything anew from what was sent, under other settings |
 //! | [`supervise`] | all of these together, and how they end |
 
 mod batch;
@@ -17,6 +18,7 @@ pub mod fold;
 pub mod ingest;
 mod lag;
 pub mod publish;
+pub mod rebuild;
 pub mod refit;
 pub mod replay;
 pub mod source;

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::database::SqliteDatabase;
+use common::database::{Database as _, SqliteDatabase};
 use shrinkd::config::Config;
 use shrinkd::event::decode;
 use shrinkd::history::History;

@@ -1,6 +1,6 @@
 -- Who may do what in shrinkd's PostgreSQL database: no more than it needs.
 --
---   shrinkd_owner    owns the database and its tables; `shrinkd migrate` runs as it, and nothing else does
+--   shrinkd_owner    owns the database and its tables; `shrinkd migrate` and `shrinkd rebuild` run as it, and nothing else does
 --   shrinkd_worker   `shrinkd run`: reads and writes rows as its statements do, and cannot change a table
 --   shrinkd_auditor  `shrinkd verify`: reads everything but refused messages, and changes nothing
 --   shrinkd_reader   analysts: the output that docs/tables.md describes, without the bytes of messages and blocks

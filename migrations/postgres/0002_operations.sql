@@ -33,4 +33,6 @@ comment on column rejected_events.replay_outcome is 'What came of that';
 
 alter table populations
     add column fit_settings text;
+comment on column blocks.partition_id is
+    'The partition whose batch last changed the row, and under which the block was counted in sketch_cells then';
 comment on column populations.fit_settings is 'The priors and limits that the latest fit was made with';

@@ -39,7 +39,7 @@ Examples:
 Exit codes:
   0  the file is through, or a signal asked for the end and what was read is committed
   1  it cannot go on: the last line of the log says why. What was committed stands
-  2  the configuration cannot be run, or the database is not one for this build";
+  2  the configuration cannot be run, or the database is not one for this build and these settings";
 
 /// Runs until the end.
 ///
@@ -95,7 +95,7 @@ async fn work<S: Store>(
         }
         Err(error) => {
             error!(%error, "cannot go on");
-            Ok(ExitCode::FAILURE)
+            Ok(CliError::from(error).exit_code())
         }
     }
 }

@@ -173,7 +173,7 @@ pub(super) fn judged((name, mu, mu_sd, tau, log_tau_sd): JudgedColumns) -> Resul
 }
 
 /// Population, status, experiments, effects, mu, tau, design effect, verdict, what it rests on, its value, when fitted, when
-/// diagnosed.
+/// diagnosed, what it was fitted with.
 pub(super) type CurrentPopulationColumns = (
     String,
     Option<String>,
@@ -187,10 +187,25 @@ pub(super) type CurrentPopulationColumns = (
     Option<f64>,
     Option<OffsetDateTime>,
     Option<OffsetDateTime>,
+    Option<String>,
 );
 
 pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<CurrentPopulation, StoreError> {
-    let (id, name, experiments, effects, mu, tau, design_effect, verdict, rests_on, value, fitted, diagnosed) = columns;
+    let (
+        id,
+        name,
+        experiments,
+        effects,
+        mu,
+        tau,
+        design_effect,
+        verdict,
+        rests_on,
+        value,
+        fitted,
+        diagnosed,
+        fit_settings,
+    ) = columns;
     let status = name.as_deref().map(status).transpose()?;
     Ok(CurrentPopulation {
         population: population(&id)?,
@@ -204,6 +219,7 @@ pub(super) fn current_population(columns: CurrentPopulationColumns) -> Result<Cu
         verdict_rests_on: rests_on.as_deref().map(measure).transpose()?,
         verdict_value: value,
         fitted_at: fitted,
+        fit_settings,
         diagnosed_at: diagnosed,
     })
 }

@@ -22,7 +22,7 @@ pub enum StoreError {
     TopicChanged { topic: String, stored: String, found: String },
     #[error(
         "the database was filled with {stored}, the configuration says {found}: what is there would not mix with what comes. \
-         Restore the configuration, or fill a new database"
+         Restore the configuration, or run `shrinkd rebuild` with the new one"
     )]
     Settings { stored: String, found: String },
     #[error(

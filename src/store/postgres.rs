@@ -6,9 +6,12 @@ mod fits;
 mod ingest;
 mod partitions;
 mod publish;
+mod rebuild;
 mod refit;
 mod replay;
+mod settings;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
@@ -37,10 +40,11 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 /// is gone, would otherwise keep the rows of its partitions locked, and the next owner's claim waiting.
 const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30s'";
 
-/// A pool of connections to a database whose schema this build knows.
+/// A pool of connections to a database whose schema this build knows, and what it should be filled with.
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
+    settings: Arc<Settings>,
 }
 
 impl PostgresStore {
@@ -49,6 +53,20 @@ impl PostgresStore {
     /// # Errors
     /// Where the database cannot be reached, or is not for this build.
     pub async fn connect(options: PgConnectOptions, connections: u32, settings: &Settings) -> Result<Self, StoreError> {
+        let store = PostgresStore::connect_to_rebuild(options, connections, settings).await?;
+        store.check_settings().await?;
+        Ok(store)
+    }
+
+    /// The same, whatever settings the database was filled with.
+    ///
+    /// # Errors
+    /// As for [`PostgresStore::connect`].
+    pub async fn connect_to_rebuild(
+        options: PgConnectOptions,
+        connections: u32,
+        settings: &Settings,
+    ) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -58,9 +76,8 @@ impl PostgresStore {
             .connect_with(options.application_name("shrinkd"))
             .await
             .map_err(|error| classify("cannot connect to PostgreSQL", error))?;
-        let store = PostgresStore { pool };
+        let store = PostgresStore { pool, settings: Arc::new(settings.clone()) };
         store.check_schema().await?;
-        store.check_settings(settings).await?;
         Ok(store)
     }
 
@@ -97,33 +114,15 @@ impl PostgresStore {
         super::schema::check_schema(&MIGRATIONS, &applied)
     }
 
-    /// Whoever only reads finds what a worker has put in: then nothing is written.
-    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
-        let failed = |error| classify("cannot read store_settings", error);
-        const READ: &str = "select arithmetic_version, grouping_labels, treatment_seed from store_settings";
-        let stored: Option<(i16, Vec<String>, i64)> =
-            sqlx::query_as(READ).fetch_optional(&self.pool).await.map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed) = match stored {
-            Some(stored) => stored,
-            None => {
-                sqlx::query(
-                    "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-                     on conflict do nothing",
-                )
-                .bind(i16::from(settings.arithmetic_version))
-                .bind(&settings.grouping_labels)
-                .bind(settings.treatment_seed as i64)
-                .execute(&self.pool)
-                .await
-                .map_err(failed)?;
-                sqlx::query_as(READ).fetch_one(&self.pool).await.map_err(failed)?
-            }
-        };
-        settings.check_against(&Settings {
-            arithmetic_version: arithmetic_version as u8,
-            grouping_labels,
-            treatment_seed: treatment_seed as u64,
-        })
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Whoever only
+    /// reads finds what a worker has put in: then nothing is written.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| classify("cannot read store_settings", error))?;
+        if settings::read(&mut connection).await?.is_none() {
+            settings::put_in(&mut connection, &self.settings).await?;
+        }
+        settings::check(&mut connection, &self.settings).await
     }
 
     async fn begin(&self) -> Result<Transaction, StoreError> {
@@ -154,17 +153,24 @@ impl Store for PostgresStore {
     type Ingest = ingest::PostgresIngest;
     type Refit = refit::PostgresRefit;
     type Audit = audit::PostgresAudit;
+    type Rebuild = ingest::PostgresIngest;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
-        ingest::PostgresIngest::begin(self.begin().await?, advances, Company::Others).await
+        ingest::PostgresIngest::begin(self.begin().await?, advances, Company::Others, &self.settings).await
     }
 
     async fn begin_replay(&self, advance: &Advance) -> Result<Self::Ingest, StoreError> {
-        ingest::PostgresIngest::begin(self.begin().await?, std::slice::from_ref(advance), Company::Alone).await
+        ingest::PostgresIngest::begin(
+            self.begin().await?,
+            std::slice::from_ref(advance),
+            Company::Alone,
+            &self.settings,
+        )
+        .await
     }
 
     async fn rejected_rows(&self, selection: &RejectedSelection) -> Result<Vec<RejectedRef>, StoreError> {
@@ -199,8 +205,12 @@ impl Store for PostgresStore {
         refit::populations_with_news(&self.pool).await
     }
 
+    async fn ask_for_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
+        refit::ask_for(&self.pool, populations).await
+    }
+
     async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
-        refit::PostgresRefit::begin(self.begin_snapshot().await?, population).await
+        refit::PostgresRefit::begin(self.begin_snapshot().await?, population, &self.settings).await
     }
 
     async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
@@ -261,6 +271,10 @@ impl Store for PostgresStore {
             .await
             .map_err(|error| classify("cannot begin a transaction", error))?;
         Ok(audit::PostgresAudit::new(transaction))
+    }
+
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+        rebuild::begin(self.begin().await?, &self.settings).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

@@ -12,13 +12,12 @@ pub struct Settings {
     pub treatment_seed: u64,
 }
 
-impl Settings {
-    /// Refuses a store that was filled with other settings.
-    pub(super) fn check_against(&self, stored: &Settings) -> Result<(), StoreError> {
-        match self == stored {
-            true => Ok(()),
-            false => Err(StoreError::Settings { stored: stored.to_string(), found: self.to_string() }),
-        }
+/// Refuses a store that is filled with other settings than one's own.
+pub(super) fn check(own: &Settings, stored: Option<Settings>) -> Result<(), StoreError> {
+    match stored {
+        Some(stored) if stored == *own => Ok(()),
+        Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: own.to_string() }),
+        None => Err(StoreError::Damaged { what: "store_settings", detail: "it has no row".to_owned() }),
     }
 }
 

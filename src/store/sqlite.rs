@@ -10,11 +10,14 @@ mod fits;
 mod ingest;
 mod partitions;
 mod publish;
+mod rebuild;
 mod refit;
 mod replay;
 mod rows;
+mod settings;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::migrate::{Migrate, Migrator};
@@ -45,11 +48,12 @@ const LOG_PAGES: u32 = 8192;
 /// Connections that only read: for the passes and for whoever looks on.
 const READERS: u32 = 4;
 
-/// An open database file.
+/// An open database file, and what it should be filled with.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
+    settings: Arc<Settings>,
 }
 
 impl SqliteStore {
@@ -63,6 +67,16 @@ impl SqliteStore {
     /// # Errors
     /// Where the file cannot be opened, or is not for this build.
     pub async fn open(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
+        let store = SqliteStore::open_to_rebuild(path, settings).await?;
+        store.check_settings().await?;
+        Ok(store)
+    }
+
+    /// The same, whatever settings the database was filled with.
+    ///
+    /// # Errors
+    /// As for [`SqliteStore::open`].
+    pub async fn open_to_rebuild(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
         let mut connection = connect(path).await?;
         if is_empty(&mut connection).await? {
             migrate(&mut connection).await?;
@@ -78,9 +92,7 @@ impl SqliteStore {
         let writer = pool(1).connect_with(options(path)).await.map_err(|error| cannot_open(path, &error))?;
         let reading = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(PATIENCE);
         let readers = pool(READERS).connect_with(reading).await.map_err(|error| cannot_open(path, &error))?;
-        let store = SqliteStore { writer, readers };
-        store.check_settings(settings).await?;
-        Ok(store)
+        Ok(SqliteStore { writer, readers, settings: Arc::new(settings.clone()) })
     }
 
     /// Brings the schema of a database up to this build's.
@@ -106,35 +118,16 @@ impl SqliteStore {
         &self.readers
     }
 
-    /// Whoever only reads finds what a worker has put in: then nothing is written.
-    async fn check_settings(&self, settings: &Settings) -> Result<(), StoreError> {
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Whoever only
+    /// reads finds what a worker has put in: then nothing is written.
+    pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
         let failed = |error| classify("cannot read store_settings", error);
-        let damaged = |error: serde_json::Error| StoreError::Damaged {
-            what: "store_settings.grouping_labels",
-            detail: error.to_string(),
-        };
-        const READ: &str = "select arithmetic_version, grouping_labels, treatment_seed from store_settings";
-        let stored: Option<(u8, String, i64)> =
-            sqlx::query_as(READ).fetch_optional(&self.readers).await.map_err(failed)?;
-        let (arithmetic_version, grouping_labels, treatment_seed) = match stored {
-            Some(stored) => stored,
-            None => {
-                sqlx::query(
-                    "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
-                     on conflict do nothing",
-                )
-                .bind(settings.arithmetic_version)
-                .bind(json_array(&settings.grouping_labels))
-                .bind(settings.treatment_seed as i64)
-                .execute(&self.writer)
-                .await
-                .map_err(failed)?;
-                sqlx::query_as(READ).fetch_one(&self.readers).await.map_err(failed)?
-            }
-        };
-        let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
-        let treatment_seed = treatment_seed as u64;
-        settings.check_against(&Settings { arithmetic_version, grouping_labels, treatment_seed })
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        if settings::read(&mut reader).await?.is_none() {
+            let mut writer = self.writer.acquire().await.map_err(failed)?;
+            settings::put_in(&mut writer, &self.settings).await?;
+        }
+        settings::check(&mut reader, &self.settings).await
     }
 
     /// A transaction that holds the write lock from its first moment, so that it cannot fail for it later on.
@@ -150,13 +143,14 @@ impl Store for SqliteStore {
     type Ingest = ingest::SqliteIngest;
     type Refit = refit::SqliteRefit;
     type Audit = audit::SqliteAudit;
+    type Rebuild = ingest::SqliteIngest;
 
     async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
         partitions::claim(self.begin().await?, topic, partitions, owner).await
     }
 
     async fn begin_ingest(&self, advances: &[Advance]) -> Result<Self::Ingest, StoreError> {
-        ingest::SqliteIngest::begin(self.begin().await?, advances).await
+        ingest::SqliteIngest::begin(self.begin().await?, advances, &self.settings).await
     }
 
     async fn begin_replay(&self, advance: &Advance) -> Result<Self::Ingest, StoreError> {
@@ -196,8 +190,12 @@ impl Store for SqliteStore {
         refit::populations_with_news(&self.readers).await
     }
 
+    async fn ask_for_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
+        refit::ask_for(self.begin().await?, populations).await
+    }
+
     async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Self::Refit>, StoreError> {
-        refit::SqliteRefit::begin(self.begin().await?, population).await
+        refit::SqliteRefit::begin(self.begin().await?, population, &self.settings).await
     }
 
     async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
@@ -210,7 +208,7 @@ impl Store for SqliteStore {
     }
 
     async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
-        publish::begin_pass(self.begin().await?, population, owner).await
+        publish::begin_pass(self.begin().await?, population, owner, &self.settings).await
     }
 
     async fn blocks_after(
@@ -255,6 +253,10 @@ impl Store for SqliteStore {
     async fn begin_audit(&self) -> Result<Self::Audit, StoreError> {
         let transaction = self.readers.begin().await;
         Ok(audit::SqliteAudit::new(transaction.map_err(|error| classify("cannot begin to read", error))?))
+    }
+
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+        rebuild::begin(self.begin().await?, &self.settings).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {

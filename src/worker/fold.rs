@@ -319,7 +319,7 @@ impl Working {
 }
 
 impl CellChange {
-    fn change(
+    pub(super) fn change(
         &mut self,
         member: &Member,
         sign: i64,

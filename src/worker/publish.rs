@@ -18,7 +18,7 @@ use crate::model::parallel::{available_threads, map_chunks};
 use crate::model::population::loo_nodes;
 use crate::model::prior::Priors;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
-use crate::store::{DuePass, Pass, RefitState, Store};
+use crate::store::{DuePass, Pass, RefitState, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Loop;
 
@@ -46,17 +46,23 @@ pub struct PublishLoop<S> {
 
 impl<S: Store> PublishLoop<S> {
     /// Publishes what is due until told to stop. What fails is tried again.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// Where the store was rebuilt with other settings: this worker's time is over.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.telemetry.health.beat(Loop::Publish);
             let diagnosed_before = OffsetDateTime::now_utc() - self.diagnostics_interval;
-            if let Err(error) = self.publish_due(diagnosed_before, &stop).await {
-                warn!(%error, "a publish failed and is tried again");
+            match self.publish_due(diagnosed_before, &stop).await {
+                Ok(_) => {}
+                Err(error @ WorkerError::Store(StoreError::Settings { .. })) => return Err(error),
+                Err(error) => warn!(%error, "a publish failed and is tried again"),
             }
         }
         self.telemetry.health.finish(Loop::Publish);
+        Ok(())
     }
 
     /// Publishes every population that is due, and diagnoses those whose diagnostics are older than that; returns how many

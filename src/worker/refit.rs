@@ -18,7 +18,7 @@ use crate::model::posterior::{Posterior, PosteriorError, Summary};
 use crate::model::prior::PriorTau;
 use crate::model::spectrum::Component;
 use crate::population::PopulationName;
-use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
+use crate::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Judged};
 use crate::store::{Publication, Refit as _, RefitState, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
@@ -43,7 +43,10 @@ pub struct RefitLoop<S> {
 
 impl<S: Store> RefitLoop<S> {
     /// Refits at most every interval until told to stop. What fails is tried again at the next.
-    pub async fn run(self, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// Where the store was rebuilt with other settings: this worker's time is over.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut reported: Option<Instant> = None;
@@ -52,6 +55,7 @@ impl<S: Store> RefitLoop<S> {
             let refitted = self.refit_all().await;
             match &refitted {
                 Ok(_) => self.telemetry.health.ready(Dependency::Store),
+                Err(WorkerError::Store(StoreError::Settings { .. })) => return refitted.map(drop),
                 Err(error) => {
                     self.telemetry.health.not_ready(Dependency::Store, error);
                     warn!(%error, "a refit failed and is tried again");
@@ -65,6 +69,28 @@ impl<S: Store> RefitLoop<S> {
             }
         }
         self.telemetry.health.finish(Loop::Refit);
+        Ok(())
+    }
+
+    /// Makes it news of populations whose latest fit was made with other settings than they have now.
+    ///
+    /// This is for the start of a worker: two with different files, as a rolling deployment has them for a while, would
+    /// otherwise take turns at undoing what the other did.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn ask_for_changed_settings(&self) -> Result<(), WorkerError> {
+        let has_changed =
+            |current: &CurrentPopulation| current.fit_settings != Some(self.fit_settings(&current.population));
+        let populations = self.store.current_populations().await?.into_iter();
+        let changed: Vec<PopulationName> = populations.filter(has_changed).map(|current| current.population).collect();
+        self.store.ask_for_refits(&changed).await?;
+        Ok(())
+    }
+
+    /// What a fit is made with and judged by, in words.
+    fn fit_settings(&self, population: &PopulationName) -> String {
+        format!("{}, tolerance {}", (self.settings)(population), self.tolerance)
     }
 
     /// Sets the metrics of every population, whichever worker fitted it.
@@ -93,20 +119,32 @@ impl<S: Store> RefitLoop<S> {
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let populations = self.store.populations_with_news().await?;
         for population in &populations {
-            match self.refit(population).await {
+            match self.refit(population, false).await {
                 // Two workers met at one population: the other's refit is as good.
                 Err(WorkerError::Store(StoreError::Transient { code: Some(code), .. })) if code == "40001" => {
                     debug!(%population, "another worker refits");
                 }
-                result => result?,
+                result => drop(result?),
             }
         }
         Ok(populations.len())
     }
 
-    async fn refit(&self, population: &PopulationName) -> Result<(), WorkerError> {
+    /// Refits a population, news or not, and has all of its rows written anew if there are any of an earlier fit. Returns
+    /// whether it did: another worker may have the population at this moment.
+    ///
+    /// # Errors
+    /// Where the store fails for other reasons than two workers meeting.
+    pub async fn refit_whole(&self, population: &PopulationName) -> Result<bool, WorkerError> {
+        match self.refit(population, true).await {
+            Err(WorkerError::Store(StoreError::Transient { code: Some(code), .. })) if code == "40001" => Ok(false),
+            result => result,
+        }
+    }
+
+    async fn refit(&self, population: &PopulationName, is_whole: bool) -> Result<bool, WorkerError> {
         let started = Instant::now();
-        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(()) };
+        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
         let (state, refitted) = tokio::task::spawn_blocking(move || {
@@ -115,14 +153,16 @@ impl<S: Store> RefitLoop<S> {
         })
         .await?;
         let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
+            // A pass under way gives way to the next one.
+            has_moved if is_whole && (has_moved || state.published.is_some()) => Publication::Due(refitted.diagnostics),
             false => Publication::NotDue,
             true if state.is_publishing => Publication::Postponed,
             true => Publication::Due(refitted.diagnostics),
         };
-        transaction.write(&state, &refitted.fits, &publication).await?;
+        transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
         transaction.commit().await?;
         self.telemetry.metrics.observe_refit(started.elapsed());
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -57,26 +57,8 @@ pub async fn run<S: Store>(
     stop: CancellationToken,
 ) -> Result<(), WorkerError> {
     let owner = owner();
-    let settings: SettingsOf = {
-        let config = Arc::clone(&config);
-        Arc::new(move |population| config.settings(population))
-    };
-    let refit = RefitLoop {
-        store: store.clone(),
-        settings: Arc::clone(&settings),
-        tolerance: config.publish.tolerance,
-        interval: config.refit.interval,
-        telemetry: telemetry.clone(),
-    };
-    let publish = PublishLoop {
-        store: store.clone(),
-        settings,
-        thresholds: config.diagnostics.thresholds,
-        diagnostics_interval: config.diagnostics.interval,
-        owner: owner.clone(),
-        telemetry: telemetry.clone(),
-    };
-    let grouping = grouping(&config);
+    let (refit, publish) = loops(&store, &config, &owner, &telemetry);
+    refit.ask_for_changed_settings().await?;
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
     let claim = claimer(store.clone(), owner, telemetry.metrics.clone());
@@ -100,22 +82,64 @@ pub async fn run<S: Store>(
     };
 
     let background = CancellationToken::new();
-    let refitting = tokio::spawn(refit.clone().run(background.clone()));
-    let publishing = tokio::spawn(publish.clone().run(background.clone()));
+    let refitting = tokio::spawn(or_stop(refit.clone().run(background.clone()), stop.clone()));
+    let publishing = tokio::spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
     let budget = config.ingest.drain_budget;
-    let ingest = IngestLoop::new(store, grouping, dead_letters, orders, telemetry, stop.clone(), budget);
+    let ingest = IngestLoop::new(store, grouping(&config), dead_letters, orders, telemetry, stop.clone(), budget);
     let ingested = ingest.run(events).await;
     background.cancel();
-    refitting.await?;
-    publishing.await?;
+    let (refitted, published) = (refitting.await?, publishing.await?);
     ingested?;
+    refitted?;
+    published?;
     // It has said its last word, and ends.
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     if !stop.is_cancelled() {
         finish(&refit, &publish, &stop).await?;
     }
     Ok(())
+}
+
+/// The loops that share nothing but the store, as the configuration wants them.
+pub(super) fn loops<S: Store>(
+    store: &S,
+    config: &Arc<Config>,
+    owner: &str,
+    telemetry: &Telemetry,
+) -> (RefitLoop<S>, PublishLoop<S>) {
+    let settings: SettingsOf = {
+        let config = Arc::clone(config);
+        Arc::new(move |population| config.settings(population))
+    };
+    let refit = RefitLoop {
+        store: store.clone(),
+        settings: Arc::clone(&settings),
+        tolerance: config.publish.tolerance,
+        interval: config.refit.interval,
+        telemetry: telemetry.clone(),
+    };
+    let publish = PublishLoop {
+        store: store.clone(),
+        settings,
+        thresholds: config.diagnostics.thresholds,
+        diagnostics_interval: config.diagnostics.interval,
+        owner: owner.to_owned(),
+        telemetry: telemetry.clone(),
+    };
+    (refit, publish)
+}
+
+/// A loop without which the worker cannot go on: its failure ends the others too.
+async fn or_stop(
+    running: impl Future<Output = Result<(), WorkerError>>,
+    stop: CancellationToken,
+) -> Result<(), WorkerError> {
+    let ended = running.await;
+    if ended.is_err() {
+        stop.cancel();
+    }
+    ended
 }
 
 /// Fits, publishes and diagnoses whatever is left.

@@ -26,8 +26,14 @@ pub trait Database: Sized {
     /// A new one, with this build's schema; `None` where there is no server.
     async fn create() -> Option<Self>;
 
+    /// What a worker is told.
+    fn url(&self) -> String;
+
     /// Opens it as a worker does.
     async fn open(&self, settings: &Settings) -> Result<Self::Store, StoreError>;
+
+    /// Opens it as a rebuild does, whatever it was filled with.
+    async fn open_to_rebuild(&self, settings: &Settings) -> Self::Store;
 
     /// Executes statements beside the store.
     async fn execute(&self, statements: &'static str);
@@ -73,11 +79,6 @@ impl SqliteDatabase {
         SqliteDatabase { folder }
     }
 
-    /// What a worker is told.
-    pub fn url(&self) -> String {
-        format!("sqlite://{}", self.path().display())
-    }
-
     pub fn path(&self) -> PathBuf {
         self.folder.join("shrinkd.db")
     }
@@ -103,8 +104,16 @@ impl Database for SqliteDatabase {
         Some(database)
     }
 
+    fn url(&self) -> String {
+        format!("sqlite://{}", self.path().display())
+    }
+
     async fn open(&self, settings: &Settings) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(&self.path(), settings).await
+    }
+
+    async fn open_to_rebuild(&self, settings: &Settings) -> SqliteStore {
+        SqliteStore::open_to_rebuild(&self.path(), settings).await.expect("the database opens")
     }
 
     async fn execute(&self, statements: &'static str) {
@@ -147,13 +156,6 @@ impl PostgresDatabase {
         Some(database)
     }
 
-    /// What a worker is told.
-    pub fn url(&self) -> String {
-        let server = std::env::var("SHRINKD_TEST_POSTGRES_URL").expect("it was there before");
-        let (server, _) = server.rsplit_once('/').expect("a URL with a database");
-        format!("{server}/{}", self.name)
-    }
-
     /// How to connect to it.
     pub fn options(&self) -> PgConnectOptions {
         self.server.clone().database(&self.name)
@@ -178,8 +180,18 @@ impl Database for PostgresDatabase {
         Some(database)
     }
 
+    fn url(&self) -> String {
+        let server = std::env::var("SHRINKD_TEST_POSTGRES_URL").expect("it was there before");
+        let (server, _) = server.rsplit_once('/').expect("a URL with a database");
+        format!("{server}/{}", self.name)
+    }
+
     async fn open(&self, settings: &Settings) -> Result<PostgresStore, StoreError> {
         PostgresStore::connect(self.options(), 4, settings).await
+    }
+
+    async fn open_to_rebuild(&self, settings: &Settings) -> PostgresStore {
+        PostgresStore::connect_to_rebuild(self.options(), 4, settings).await.expect("the database opens")
     }
 
     async fn execute(&self, statements: &'static str) {

@@ -25,7 +25,7 @@ async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     let mut refit = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
     let state = refit.state().await.unwrap();
     let rows = [fit_row(Treatment::Correlated, 1.0, 0.5)];
-    refit.write(&state, &rows, &Publication::Postponed).await.unwrap();
+    refit.write(&state, &rows, "as configured", &Publication::Postponed).await.unwrap();
     refit.commit().await.unwrap();
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
 }
@@ -70,7 +70,7 @@ pub async fn refit<S: Store>(store: &S, metric: &str, mu: f64, tau: f64, is_publ
         true => Publication::Due(Some(diagnostics())),
         false => Publication::NotDue,
     };
-    refit.write(&state, &rows, &publication).await.unwrap();
+    refit.write(&state, &rows, "as configured", &publication).await.unwrap();
     refit.commit().await.unwrap();
     state
 }
@@ -117,7 +117,12 @@ async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     let mut given_up = store.begin_refit(&population("m")).await.unwrap().unwrap();
     let state = given_up.state().await.unwrap();
     given_up
-        .write(&state, &[fit_row(Treatment::Correlated, 1.0, 1.0)], &Publication::Due(Some(diagnostics())))
+        .write(
+            &state,
+            &[fit_row(Treatment::Correlated, 1.0, 1.0)],
+            "as configured",
+            &Publication::Due(Some(diagnostics())),
+        )
         .await
         .unwrap();
     drop(given_up);
@@ -175,7 +180,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         variational: Some(distance(0.02)),
         ..fit_row(Treatment::Correlated, 0.0, 0.0)
     };
-    refit.write(&state, &[row], &Publication::NotDue).await.unwrap();
+    refit.write(&state, &[row], "as configured", &Publication::NotDue).await.unwrap();
     refit.commit().await.unwrap();
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay};
+use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay, settings};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
@@ -12,15 +12,15 @@ use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
 use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Advance, Ingest, StoreError, Written};
+use crate::store::{Advance, Ingest, Settings, StoreError, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct PostgresIngest {
-    transaction: Transaction,
+    pub(super) transaction: Transaction,
     /// Of this batch alone, and larger than that of any batch before it that has touched the same experiment.
-    commit_id: i64,
+    pub(super) commit_id: i64,
     /// The partition under which the batch is counted: the first of those that it advances, and so holds locked.
-    partition_id: i64,
+    pub(super) partition_id: i64,
 }
 
 impl PostgresIngest {
@@ -28,6 +28,7 @@ impl PostgresIngest {
         mut transaction: Transaction,
         advances: &[Advance],
         company: Company,
+        settings: &Settings,
     ) -> Result<PostgresIngest, StoreError> {
         let failed = |error| classify("cannot advance the partitions", error);
         let lock = match company {
@@ -35,6 +36,8 @@ impl PostgresIngest {
             Company::Alone => "select pg_advisory_xact_lock($1)",
         };
         sqlx::query(lock).bind(INGEST_LOCK).execute(&mut *transaction).await.map_err(failed)?;
+        // After the lock, which a rebuild holds alone until its settings can be seen.
+        settings::check(&mut transaction, settings).await?;
         let advanced: Vec<i64> = sqlx::query_scalar(
             "update partition_progress as p set next_offset = a.next_offset, committed_at = now()
              from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[])

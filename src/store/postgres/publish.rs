@@ -3,7 +3,7 @@
 use sqlx::postgres::PgPool;
 use time::OffsetDateTime;
 
-use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits};
+use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits, settings};
 use crate::population::PopulationName;
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
@@ -51,6 +51,8 @@ pub(super) async fn begin_pass(
     .await
     .map_err(failed)?;
     let Some(cursor) = cursor else { return Ok(None) };
+    // After the row, for which a rebuild is waited for.
+    settings::check(&mut transaction, &store.settings).await?;
     let rows = sqlx::query_as(
         "select f.population_id, f.fit_id, f.treatment, f.status, f.nodes
          from populations as p
@@ -168,7 +170,7 @@ pub(super) async fn current_populations(pool: &PgPool) -> Result<Vec<CurrentPopu
     let rows: Vec<CurrentPopulationColumns> = sqlx::query_as(
         "select p.population_id, f.status, coalesce(c.experiments, 0)::bigint, coalesce(c.effects, 0)::bigint,
                 coalesce(f.mu_mean, f.mu_median), f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on,
-                d.verdict_value, f.computed_at, d.diagnosed_at
+                d.verdict_value, f.computed_at, d.diagnosed_at, p.fit_settings
          from populations as p
          left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
                     from cell_counters group by population_id) as c using (population_id)

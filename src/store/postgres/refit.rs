@@ -2,11 +2,11 @@
 
 use sqlx::postgres::PgPool;
 
-use super::{Transaction, classify, fits};
+use super::{Transaction, classify, fits, settings};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{Counters, FitRow};
-use crate::store::{Publication, Refit, RefitState, StoreError, decode};
+use crate::store::{Publication, Refit, RefitState, Settings, StoreError, decode};
 
 /// A refit under way: the population's row is locked, and everything is read as of one moment.
 pub struct PostgresRefit {
@@ -27,6 +27,18 @@ pub(super) async fn populations_with_news(pool: &PgPool) -> Result<Vec<Populatio
     .await
     .map_err(|error| classify("cannot look for populations with news", error))?;
     names.iter().map(|name| decode::population(name)).collect()
+}
+
+/// Populations are asked for one by one: whoever locks several does so in an order of his own.
+pub(super) async fn ask_for(pool: &PgPool, populations: &[PopulationName]) -> Result<(), StoreError> {
+    for population in populations {
+        sqlx::query("update populations set refitted_changes = -1 where population_id = $1")
+            .bind(population.to_string())
+            .execute(pool)
+            .await
+            .map_err(|error| classify("cannot ask for refits", error))?;
+    }
+    Ok(())
 }
 
 /// Everything of a population as of one moment.
@@ -81,8 +93,10 @@ impl PostgresRefit {
     pub(super) async fn begin(
         mut transaction: Transaction,
         population: &PopulationName,
+        settings: &Settings,
     ) -> Result<Option<PostgresRefit>, StoreError> {
         let failed = |error| classify("cannot lock a population", error);
+        settings::check(&mut transaction, settings).await?;
         let locked: Option<i32> =
             sqlx::query_scalar("select 1 from populations where population_id = $1 for update skip locked")
                 .bind(population.to_string())
@@ -102,6 +116,7 @@ impl Refit for PostgresRefit {
         &mut self,
         state: &RefitState,
         rows: &[FitRow],
+        fit_settings: &str,
         publication: &Publication,
     ) -> Result<(), StoreError> {
         let failed = |error| classify("cannot write a fit", error);
@@ -109,15 +124,18 @@ impl Refit for PostgresRefit {
         let fit_id: i64 =
             sqlx::query_scalar("select nextval('fit_ids')").fetch_one(&mut *self.transaction).await.map_err(failed)?;
         fits::write(&mut self.transaction, &name, fit_id, state, rows).await?;
-        if *publication == Publication::Postponed {
-            return Ok(());
-        }
-        sqlx::query("update populations set refitted_changes = $2 where population_id = $1")
-            .bind(&name)
-            .bind(state.counters.changes)
-            .execute(&mut *self.transaction)
-            .await
-            .map_err(failed)?;
+        sqlx::query(
+            "update populations
+             set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
+             where population_id = $1",
+        )
+        .bind(&name)
+        .bind(fit_settings)
+        .bind(state.counters.changes)
+        .bind(*publication == Publication::Postponed)
+        .execute(&mut *self.transaction)
+        .await
+        .map_err(failed)?;
         let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(&mut self.transaction, &name).await?;
         sqlx::query(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::rows::{self, Columns};
-use super::{Transaction, classify, estimates, fits, json_array, now, replay, timestamp};
+use super::{Transaction, classify, estimates, fits, json_array, now, replay, settings, timestamp};
 use crate::event::ResultKey;
 use crate::model::fit::Treatment;
 use crate::model::sketch::{Cell, cell_to_bytes};
@@ -13,19 +13,24 @@ use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
 use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Advance, Ingest, StoreError, Written};
+use crate::store::{Advance, Ingest, Settings, StoreError, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct SqliteIngest {
-    transaction: Transaction,
+    pub(super) transaction: Transaction,
     /// Of this batch alone, and larger than that of any batch before it.
-    commit_id: i64,
+    pub(super) commit_id: i64,
     /// The partition under which the batch is counted: the first of those that it advances.
-    partition_id: i64,
+    pub(super) partition_id: i64,
 }
 
 impl SqliteIngest {
-    pub(super) async fn begin(mut transaction: Transaction, advances: &[Advance]) -> Result<SqliteIngest, StoreError> {
+    pub(super) async fn begin(
+        mut transaction: Transaction,
+        advances: &[Advance],
+        settings: &Settings,
+    ) -> Result<SqliteIngest, StoreError> {
+        settings::check(&mut transaction, settings).await?;
         let failed = |error| classify("cannot advance the partitions", error);
         let mut lost = Vec::new();
         for advance in advances {

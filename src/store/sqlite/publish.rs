@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::sqlite::SqlitePool;
 use time::OffsetDateTime;
 
-use super::{Transaction, classify, estimates, fits, now, timestamp};
+use super::{Transaction, classify, estimates, fits, now, settings, timestamp};
 use crate::population::PopulationName;
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
@@ -13,7 +13,7 @@ use crate::row::{
 use crate::store::decode::{
     self, BlockToPublishColumns, CurrentFitColumns, CurrentPopulationColumns, PublishedEffectColumns,
 };
-use crate::store::{ABANDONED, DuePass, Pass, StoreError};
+use crate::store::{ABANDONED, DuePass, Pass, Settings, StoreError};
 
 /// Passes that were last touched before this are abandoned.
 fn abandoned() -> String {
@@ -47,8 +47,10 @@ pub(super) async fn begin_pass(
     mut transaction: Transaction,
     population: &PopulationName,
     owner: &str,
+    settings: &Settings,
 ) -> Result<Option<Pass>, StoreError> {
     let failed = |error| classify("cannot begin a pass", error);
+    settings::check(&mut transaction, settings).await?;
     let cursor: Option<Option<String>> = sqlx::query_scalar(
         "update populations set pass_owner = $2, pass_touched_at = $3
          where population_id = $1 and published_fit_id is not null
@@ -157,7 +159,7 @@ pub(super) async fn current_populations(pool: &SqlitePool) -> Result<Vec<Current
     let rows: Vec<CurrentPopulationColumns> = sqlx::query_as(
         "select p.population_id, f.status, coalesce(c.experiments, 0), coalesce(c.effects, 0),
                 coalesce(f.mu_mean, f.mu_median), f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on,
-                d.verdict_value, f.computed_at, d.diagnosed_at
+                d.verdict_value, f.computed_at, d.diagnosed_at, p.fit_settings
          from populations as p
          left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
                     from cell_counters group by population_id) as c using (population_id)

@@ -1,0 +1,52 @@
+//! Statements on `store_settings`, the one row of what the store is filled with.
+
+use sqlx::SqliteConnection;
+
+use super::{classify, json_array};
+use crate::store::{Settings, StoreError, settings};
+
+/// Makes these the settings of a store that has none yet.
+pub(super) async fn put_in(connection: &mut SqliteConnection, settings: &Settings) -> Result<(), StoreError> {
+    sqlx::query(
+        "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+         on conflict do nothing",
+    )
+    .bind(settings.arithmetic_version)
+    .bind(json_array(&settings.grouping_labels))
+    .bind(settings.treatment_seed as i64)
+    .execute(connection)
+    .await
+    .map_err(|error| classify("cannot write store_settings", error))?;
+    Ok(())
+}
+
+pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Option<Settings>, StoreError> {
+    let damaged = |error: serde_json::Error| StoreError::Damaged {
+        what: "store_settings.grouping_labels",
+        detail: error.to_string(),
+    };
+    let row: Option<(u8, String, i64)> =
+        sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
+            .fetch_optional(connection)
+            .await
+            .map_err(|error| classify("cannot read store_settings", error))?;
+    let Some((arithmetic_version, grouping_labels, treatment_seed)) = row else { return Ok(None) };
+    let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
+    Ok(Some(Settings { arithmetic_version, grouping_labels, treatment_seed: treatment_seed as u64 }))
+}
+
+/// Refuses a store that is filled with other settings, as the transaction sees it.
+pub(super) async fn check(connection: &mut SqliteConnection, own: &Settings) -> Result<(), StoreError> {
+    settings::check(own, read(connection).await?)
+}
+
+/// Makes these the settings of the store, and returns those that it had.
+pub(super) async fn replace(connection: &mut SqliteConnection, own: &Settings) -> Result<Option<Settings>, StoreError> {
+    let replaced = read(connection).await?;
+    sqlx::query("delete from store_settings")
+        .execute(&mut *connection)
+        .await
+        .map_err(|error| classify("cannot write store_settings", error))?;
+    put_in(connection, own).await?;
+    Ok(replaced)
+}
