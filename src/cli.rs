@@ -161,13 +161,14 @@ impl CliError {
             | CliError::Internal(_)
             | CliError::Study(_)
             | CliError::Http(_)
-            | CliError::Verify(_)
-            | CliError::Replay(_) => ExitCode::from(1),
-            CliError::Store(error) | CliError::Worker(WorkerError::Store(error)) => match error {
+            | CliError::Verify(_) => ExitCode::from(1),
+            CliError::Store(error)
+            | CliError::Worker(WorkerError::Store(error))
+            | CliError::Replay(ReplayError::Worker(WorkerError::Store(error))) => match error {
                 StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),
             },
-            CliError::Worker(_) => ExitCode::from(1),
+            CliError::Worker(_) | CliError::Replay(_) => ExitCode::from(1),
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }
     }

@@ -13,6 +13,7 @@
 //! A store knows the settings of whoever opened it. [`Ingest`], [`Refit`] and passes check in their own transactions that the
 //! store still has the same: after a rebuild under other settings nothing of the old ones is written any more.
 
+mod any;
 pub mod audit;
 mod decode;
 mod error;
@@ -23,16 +24,15 @@ pub mod sqlite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
-use std::path::Path;
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use any::AnyStore;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use settings::Settings;
 
-use crate::config::{StoreConfig, StoreUrl};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayedRow};
@@ -44,76 +44,6 @@ use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
 /// A pass that nobody has touched for so long has lost its worker, and another may take it.
 const ABANDONED: Duration = Duration::from_secs(30);
-
-/// A store of the kind that the configuration names.
-pub enum AnyStore {
-    Postgres(postgres::PostgresStore),
-    Sqlite(sqlite::SqliteStore),
-}
-
-impl AnyStore {
-    /// Connects to the store, which must have this build's schema and these settings. An SQLite database that is not there
-    /// yet, or is empty, is made.
-    ///
-    /// # Errors
-    /// Where it cannot be reached, or is not one for this build.
-    pub async fn connect(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
-        let store = AnyStore::connect_to_rebuild(config, settings).await?;
-        match &store {
-            AnyStore::Postgres(store) => store.check_settings().await?,
-            AnyStore::Sqlite(store) => store.check_settings().await?,
-        }
-        Ok(store)
-    }
-
-    /// The same, whatever settings the store was filled with: a rebuild replaces them by these.
-    ///
-    /// # Errors
-    /// As for [`AnyStore::connect`].
-    pub async fn connect_to_rebuild(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
-        Ok(match &config.url {
-            StoreUrl::Postgres(url) => {
-                let options = postgres::options(url)?;
-                let store = postgres::PostgresStore::connect_to_rebuild(options, config.connections, settings);
-                AnyStore::Postgres(store.await?)
-            }
-            StoreUrl::Sqlite(url) => {
-                AnyStore::Sqlite(sqlite::SqliteStore::open_to_rebuild(sqlite_path(url), settings).await?)
-            }
-        })
-    }
-
-    /// The same, for whoever looks at what is there: no database is made.
-    ///
-    /// # Errors
-    /// As for [`AnyStore::connect`], and where there is no database.
-    pub async fn connect_existing(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
-        match &config.url {
-            StoreUrl::Sqlite(url) if !sqlite_path(url).exists() => Err(StoreError::Permanent {
-                context: "cannot open the database file",
-                code: None,
-                message: format!("{} is not there; check store.url", sqlite_path(url).display()),
-            }),
-            _ => AnyStore::connect(config, settings).await,
-        }
-    }
-
-    /// Brings the store's schema up to this build's.
-    ///
-    /// # Errors
-    /// Where it cannot be reached, a newer build has migrated it, or a migration fails.
-    pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
-        match &config.url {
-            StoreUrl::Postgres(url) => postgres::PostgresStore::migrate(postgres::options(url)?).await,
-            StoreUrl::Sqlite(url) => sqlite::SqliteStore::migrate(sqlite_path(url)).await,
-        }
-    }
-}
-
-/// The file of `sqlite://path`.
-fn sqlite_path(url: &str) -> &Path {
-    Path::new(url.strip_prefix("sqlite://").unwrap_or(url))
-}
 
 /// How far a batch moves one partition, and by what right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -299,6 +229,7 @@ pub trait Store: Clone + Send + Sync + 'static {
 
     /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
     fn begin_audit(&self) -> impl Future<Output = Result<Self::Audit, StoreError>> + Send;
+
     /// Begins the transaction of a rebuild: waits for all batches, refits and pages under way, and keeps those that come
     /// until it has ended. The settings of the store become those that it was opened with, and its cells and counters go.
     /// Also returns the settings that it had; a store that nobody has filled has none.

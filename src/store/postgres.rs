@@ -114,15 +114,15 @@ impl PostgresStore {
         super::schema::check_schema(&MIGRATIONS, &applied)
     }
 
-    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Where it is, this
-    /// only reads.
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Whoever only
+    /// reads finds what a worker has put in: then nothing is written.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        if settings::read(&mut transaction).await?.is_none() {
-            settings::put_in(&mut transaction, &self.settings).await?;
+        let connection = self.pool.acquire().await;
+        let mut connection = connection.map_err(|error| classify("cannot read store_settings", error))?;
+        if settings::read(&mut connection).await?.is_none() {
+            settings::put_in(&mut connection, &self.settings).await?;
         }
-        settings::check(&mut transaction, &self.settings).await?;
-        transaction.commit().await.map_err(|error| classify("cannot write store_settings", error))
+        settings::check(&mut connection, &self.settings).await
     }
 
     async fn begin(&self) -> Result<Transaction, StoreError> {

@@ -118,15 +118,16 @@ impl SqliteStore {
         &self.readers
     }
 
-    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Where it is, this
-    /// only reads.
+    /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Whoever only
+    /// reads finds what a worker has put in: then nothing is written.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
-        let mut transaction = self.begin().await?;
-        if settings::read(&mut transaction).await?.is_none() {
-            settings::put_in(&mut transaction, &self.settings).await?;
+        let failed = |error| classify("cannot read store_settings", error);
+        let mut reader = self.readers.acquire().await.map_err(failed)?;
+        if settings::read(&mut reader).await?.is_none() {
+            let mut writer = self.writer.acquire().await.map_err(failed)?;
+            settings::put_in(&mut writer, &self.settings).await?;
         }
-        settings::check(&mut transaction, &self.settings).await?;
-        transaction.commit().await.map_err(|error| classify("cannot write store_settings", error))
+        settings::check(&mut reader, &self.settings).await
     }
 
     /// A transaction that holds the write lock from its first moment, so that it cannot fail for it later on.

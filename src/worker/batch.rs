@@ -57,7 +57,7 @@ pub(super) async fn write(
 }
 
 /// The estimates of all changed blocks, in the order of their keys: every writer locks rows in that order.
-pub(super) fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) -> Vec<EstimateRow> {
+fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) -> Vec<EstimateRow> {
     let none = PublishedFit::none();
     let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
         let rows = blocks.iter().flat_map(|block| {

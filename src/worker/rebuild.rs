@@ -4,15 +4,15 @@
 //! blocks that changed: until its commit everybody sees the store as it was, and when it does not come to that, so it
 //! stays. Then every population is fitted and published whole, beside whatever workers are running.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerError;
-use super::batch::estimate;
+use super::batch::{self, Steps};
 use super::fold::{FoldError, Grouping};
 use super::supervise::{grouping, loops, owner};
 use crate::config::Config;
@@ -112,30 +112,13 @@ async fn rebuild_blocks<S: Store>(
             ..HELD_POPULATIONS => std::mem::take(&mut changes.cells),
             _ => BTreeMap::new(),
         };
-        transaction = write(transaction, changes).await?;
+        batch::write(&mut transaction, changes, &mut Steps::new(Instant::now())).await?;
     }
     let rest = Changes { cells, ..Changes::default() };
     transaction.write_changes(&rest).await?;
     let emptied_populations = transaction.sweep().await?;
     transaction.commit().await?;
     Ok(Rebuilt { replaced, populations: 0, emptied_populations, blocks })
-}
-
-/// Writes a page, its estimates with the published fits that there are.
-async fn write<I: Ingest>(mut transaction: I, changes: Changes) -> Result<I, WorkerError> {
-    let populations: BTreeSet<PopulationName> = changes.changed.iter().map(|block| block.population.clone()).collect();
-    let fits = match populations.is_empty() {
-        true => BTreeMap::new(),
-        false => transaction.published_fits(&populations).await?,
-    };
-    transaction.write_changes(&changes).await?;
-    let (changes, rows) = tokio::task::spawn_blocking(move || {
-        let rows = estimate(&changes, &fits);
-        (changes, rows)
-    })
-    .await?;
-    transaction.write_estimates(&changes, &rows).await?;
-    Ok(transaction)
 }
 
 /// Says what this build and this grouping make of an experiment: all of it in cells, the rest where it is not what is

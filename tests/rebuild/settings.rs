@@ -11,6 +11,7 @@ promises! {
     a_rebuild_with_nothing_changed_publishes_whole_and_changes_nothing_else,
     a_rebuild_writes_estimates_that_are_missing_and_removes_those_of_nothing,
     what_cannot_be_estimated_any_more_waits_with_the_reason,
+    more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do,
 }
 
 const SEED: Keys<'_> = &[("REFIT__TREATMENT_SEED", "77")];
@@ -147,4 +148,23 @@ async fn what_cannot_be_estimated_any_more_waits_with_the_reason<D: Database>(da
         assert_eq!(database.count(table).await, 0, "{table}");
     }
     site.run(&[]);
+}
+
+async fn more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do<D: Database>(database: &D) {
+    let event = |i: u32| {
+        let (estimate, variance) = (f64::from(i).sin(), 10_f64.powi(i as i32 % 7 - 3));
+        let effects = format!(r#"[{{"variant":"b","estimate":{estimate},"variance":{variance}}}]"#);
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"exp-{i}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m{i}","effects":{effects}}},{{"metric":"all","effects":{effects}}}]}}"#
+        ) + "\n"
+    };
+    let site = Site::new(database);
+    site.append(&(0..1_100).map(event).collect::<String>());
+    site.run(&[]);
+    let settings = filled_with(&[], 0);
+    let before = tables(database, &settings).await;
+    assert_eq!(before.cells.len(), 1_101);
+    database.execute("delete from sketch_cells; delete from cell_counters").await;
+    site.rebuild(&[]);
+    assert_eq!(tables(database, &settings).await, before);
 }
