@@ -164,10 +164,12 @@ pub trait Store: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Option<Self::Refit>, StoreError>> + Send;
 
     /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
-    /// `diagnosed_before` and blocks have changed since.
+    /// `diagnosed_before` and blocks have changed since. A pass that another worker is at does not wait; one that the owner
+    /// itself has left does.
     fn due_passes(
         &self,
         diagnosed_before: OffsetDateTime,
+        owner: &str,
     ) -> impl Future<Output = Result<Vec<DuePass>, StoreError>> + Send;
 
     /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`

@@ -217,8 +217,8 @@ impl Store for PostgresStore {
         refit::read_state(&mut self.begin_snapshot().await?, population).await
     }
 
-    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
-        publish::due_passes(&self.pool, diagnosed_before).await
+    async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
+        publish::due_passes(&self.pool, diagnosed_before, owner).await
     }
 
     async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {

@@ -203,8 +203,8 @@ impl Store for SqliteStore {
         refit::read_state(&mut snapshot.map_err(|error| classify("cannot begin to read", error))?, population).await
     }
 
-    async fn due_passes(&self, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
-        publish::due_passes(&self.readers, diagnosed_before).await
+    async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
+        publish::due_passes(&self.readers, diagnosed_before, owner).await
     }
 
     async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {

@@ -75,7 +75,7 @@ impl<S: Store> PublishLoop<S> {
         diagnosed_before: OffsetDateTime,
         stop: &CancellationToken,
     ) -> Result<usize, WorkerError> {
-        let due = self.store.due_passes(diagnosed_before).await?;
+        let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
         for due in &due {
             if stop.is_cancelled() {
                 break;

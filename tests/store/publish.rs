@@ -108,11 +108,13 @@ async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database
     refit(&store, "m", 1.0, 0.5, true).await;
     let first = begin(&store, "a").await.unwrap();
     assert!(begin(&store, "b").await.is_none());
-    assert!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap().is_empty());
+    assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
+    let own = store.due_passes(OffsetDateTime::now_utc(), "a").await.unwrap();
+    assert_eq!(own, [due("m", true)], "what its owner has left waits for nobody else");
     assert!(begin(&store, "a").await.is_some(), "its owner may begin again");
 
     database.execute("update populations set pass_touched_at = '2020-01-01T00:00:00.000000Z'").await;
-    assert_eq!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap(), [due("m", true)]);
+    assert_eq!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap(), [due("m", true)]);
     let second = begin(&store, "b").await.expect("an abandoned pass can be taken");
     assert_eq!(publish(&store, &first, async || ()).await, None);
     store.end_pass(&first, None).await.unwrap();
@@ -189,18 +191,18 @@ async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(databas
     let mut worker = filled(&store, 2).await;
     let (past, future) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::now_utc() + Duration::HOUR);
     refit(&store, "m", 1.0, 0.5, false).await;
-    assert!(store.due_passes(future).await.unwrap().is_empty(), "nothing was published");
+    assert!(store.due_passes(future, "another").await.unwrap().is_empty(), "nothing was published");
     refit(&store, "m", 1.0, 0.5, true).await;
-    assert_eq!(store.due_passes(past).await.unwrap(), [due("m", true)]);
+    assert_eq!(store.due_passes(past, "another").await.unwrap(), [due("m", true)]);
 
     let pass = begin(&store, "a").await.unwrap();
     store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
-    assert!(store.due_passes(future).await.unwrap().is_empty(), "nothing changed since");
+    assert!(store.due_passes(future, "another").await.unwrap().is_empty(), "nothing changed since");
 
     worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
     refit(&store, "m", 1.0, 0.5, false).await;
-    assert_eq!(store.due_passes(future).await.unwrap(), [due("m", true)]);
-    assert!(store.due_passes(past).await.unwrap().is_empty(), "the diagnostics are young");
+    assert_eq!(store.due_passes(future, "another").await.unwrap(), [due("m", true)]);
+    assert!(store.due_passes(past, "another").await.unwrap().is_empty(), "the diagnostics are young");
     assert!(!begin(&store, "a").await.unwrap().is_publish);
 }
 

@@ -215,7 +215,7 @@ async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) 
     let store = database.store().await;
     assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
     assert!(begin(&store, "a").await.is_none());
-    assert!(store.due_passes(OffsetDateTime::now_utc()).await.unwrap().is_empty());
+    assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -13,18 +13,23 @@ use crate::store::decode::{
 };
 use crate::store::{ABANDONED, DuePass, Pass, StoreError};
 
-pub(super) async fn due_passes(pool: &PgPool, diagnosed_before: OffsetDateTime) -> Result<Vec<DuePass>, StoreError> {
+pub(super) async fn due_passes(
+    pool: &PgPool,
+    diagnosed_before: OffsetDateTime,
+    owner: &str,
+) -> Result<Vec<DuePass>, StoreError> {
     let rows: Vec<(String, bool)> = sqlx::query_as(
         "select population_id, is_diagnosis_due
          from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
                    as is_diagnosis_due
                from populations) as p
          where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
-           and (pass_owner is null or pass_touched_at < now() - $2)
+           and (pass_owner is null or pass_owner = $3 or pass_touched_at < now() - $2)
          order by population_id",
     )
     .bind(diagnosed_before)
     .bind(ABANDONED)
+    .bind(owner)
     .fetch_all(pool)
     .await
     .map_err(|error| classify("cannot look for due publishes", error))?;

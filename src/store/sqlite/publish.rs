@@ -23,6 +23,7 @@ fn abandoned() -> String {
 pub(super) async fn due_passes(
     pool: &SqlitePool,
     diagnosed_before: OffsetDateTime,
+    owner: &str,
 ) -> Result<Vec<DuePass>, StoreError> {
     let rows: Vec<(String, bool)> = sqlx::query_as(
         "select population_id, is_diagnosis_due
@@ -30,11 +31,12 @@ pub(super) async fn due_passes(
                    as is_diagnosis_due
                from populations) as p
          where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
-           and (pass_owner is null or pass_touched_at < $2)
+           and (pass_owner is null or pass_owner = $3 or pass_touched_at < $2)
          order by population_id",
     )
     .bind(timestamp(diagnosed_before))
     .bind(abandoned())
+    .bind(owner)
     .fetch_all(pool)
     .await
     .map_err(|error| classify("cannot look for due publishes", error))?;
