@@ -167,6 +167,31 @@ pub struct EstimateRow {
     pub fit_id: i64,
 }
 
+/// What the row of an estimate says of the block alone, whatever the fit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawEstimate {
+    pub variant: String,
+    pub block_revision: i64,
+    /// Raw estimate and standard error, then d, c and w.
+    pub figures: [Option<f64>; 5],
+}
+
+impl From<&EstimateRow> for RawEstimate {
+    fn from(row: &EstimateRow) -> RawEstimate {
+        RawEstimate {
+            variant: row.variant.clone(),
+            block_revision: row.block_revision as i64,
+            figures: [
+                Some(row.raw_estimate),
+                Some(row.raw_se),
+                row.treatment_variance,
+                row.control_variance,
+                row.control_loading,
+            ],
+        }
+    }
+}
+
 /// What a fit makes of one effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShrunkEstimate {

@@ -38,7 +38,7 @@ use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayedRow};
 use crate::row::{
     BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Halt,
-    Judged, PartitionStatus, PassDiagnostics, PublishedEffect, PublishedFit, Skip, StoredExperiment,
+    Judged, PartitionStatus, PassDiagnostics, PublishedEffect, PublishedFit, RawEstimate, Skip, StoredExperiment,
 };
 use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
 
@@ -311,17 +311,20 @@ pub trait Rebuild: Ingest {
         limit: usize,
     ) -> impl Future<Output = Result<BTreeMap<String, StoredExperiment>, StoreError>> + Send;
 
-    /// How many estimates each block has, by population and experiment, of the experiments after one up to another.
-    fn count_estimates(
+    /// What the estimates of each block say of it, by population and experiment, of the experiments after one up to another.
+    fn raw_estimates(
         &mut self,
         after: &str,
         last: &str,
-    ) -> impl Future<Output = Result<BTreeMap<(String, String), usize>, StoreError>> + Send;
+    ) -> impl Future<Output = Result<RawEstimates, StoreError>> + Send;
 
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
     /// makes it news of the others that they are to be refitted and diagnosed.
     fn sweep(&mut self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
+
+/// By population and experiment, in the order of the variants.
+pub type RawEstimates = BTreeMap<(String, String), Vec<RawEstimate>>;
 
 /// Rows written, by table.
 pub type Written = Vec<(&'static str, u64)>;

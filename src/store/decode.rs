@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::{DuePass, StoreError};
+use super::{DuePass, RawEstimates, StoreError};
 use crate::event::{ResultKey, Scale};
 use crate::ledger::Latest;
 use crate::ledger::stored::unpack;
@@ -15,8 +15,8 @@ use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection};
 use crate::row::{
-    BlockToPublish, CurrentFit, CurrentPopulation, FitStatus, Judged, PublishedEffect, PublishedFit, StoredBlock,
-    StoredExperiment,
+    BlockToPublish, CurrentFit, CurrentPopulation, FitStatus, Judged, PublishedEffect, PublishedFit, RawEstimate,
+    StoredBlock, StoredExperiment,
 };
 
 fn damaged(what: &'static str, detail: impl ToString) -> StoreError {
@@ -154,6 +154,20 @@ pub(super) fn blocks(
         }
     }
     Ok(())
+}
+
+/// Population, experiment, variant, block revision, raw estimate and standard error, d, c, w.
+pub(super) type RawEstimateColumns = (String, String, String, i64, f64, f64, Option<f64>, Option<f64>, Option<f64>);
+
+pub(super) fn raw_estimates(rows: Vec<RawEstimateColumns>) -> RawEstimates {
+    let mut estimates = RawEstimates::new();
+    for (population, experiment, variant, block_revision, raw_estimate, raw_se, d, c, w) in rows {
+        let figures = [Some(raw_estimate), Some(raw_se), d, c, w];
+        let own = estimates.entry((population, experiment)).or_default();
+        own.push(RawEstimate { variant, block_revision, figures });
+    }
+    estimates.values_mut().for_each(|own| own.sort_by(|x, y| x.variant.cmp(&y.variant)));
+    estimates
 }
 
 /// Experiment, revision, commit, block, decision.

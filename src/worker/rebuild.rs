@@ -16,12 +16,13 @@ use super::batch::{self, Steps};
 use super::fold::{FoldError, Grouping};
 use super::supervise::{grouping, loops, owner};
 use crate::config::Config;
+use crate::estimate::BlockEstimates;
 use crate::event::{Measured, Reason, Refusal};
 use crate::ledger::stored::{pack, remeasure};
 use crate::model::population::{Member, Sketches};
 use crate::population::{PopulationName, chosen_variant};
-use crate::row::{BlockRow, ChangedBlock, Changes, StoredBlock, StoredExperiment};
-use crate::store::{Ingest, Rebuild as _, Settings, Store};
+use crate::row::{BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoredBlock, StoredExperiment};
+use crate::store::{Ingest as _, RawEstimates, Rebuild as _, Settings, Store};
 use crate::telemetry::Telemetry;
 
 /// Experiments of a page: what is read, computed and written at a time.
@@ -94,7 +95,7 @@ async fn rebuild_blocks<S: Store>(
         progress(Progress::Experiments { done, of });
         let page = transaction.experiments_after(&after, PAGE).await?;
         let Some(last) = page.keys().next_back().cloned() else { break };
-        let estimates = transaction.count_estimates(&after, &last).await?;
+        let estimates = transaction.raw_estimates(&after, &last).await?;
         after = last;
         done += page.len() as u64;
         let own = Arc::clone(&grouping);
@@ -122,11 +123,11 @@ async fn rebuild_blocks<S: Store>(
 }
 
 /// Says what this build and this grouping make of an experiment: all of it in cells, the rest where it is not what is
-/// stored, or where estimates are missing.
+/// stored, or where its estimates are not those of its blocks. What is pending is always written: its reason is in words.
 fn recompute(
     experiment_id: &str,
     stored: StoredExperiment,
-    estimates: &BTreeMap<(String, String), usize>,
+    estimates: &RawEstimates,
     grouping: &Grouping,
     changes: &mut Changes,
     counts: &mut BlockCounts,
@@ -162,10 +163,15 @@ fn recompute(
                 .map_err(|error| FoldError::Member { experiment_id: experiment_id.to_owned(), source: error.into() })?;
         }
         let experiment_id = experiment_id.to_owned();
-        let variants = member.as_ref().map_or(0, |(measured, _)| measured.variants.len());
-        let written = estimates.get(&(held.population.to_string(), experiment_id.clone())).copied().unwrap_or(0);
-        if block == held && written == variants {
-            continue;
+        if let Ok((measured, _)) = &member {
+            let none = PublishedFit::none();
+            let rows = BlockEstimates::new(&population, &experiment_id, *revision, measured, &none).rows;
+            let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
+            raw.sort_by(|x, y| x.variant.cmp(&y.variant));
+            let written = estimates.get(&(held.population.to_string(), experiment_id.clone()));
+            if block == held && written == Some(&raw) {
+                continue;
+            }
         }
         let (measured, pending): (Option<Measured>, Option<Refusal>) = match member {
             Ok((measured, _)) => (Some(measured), None),

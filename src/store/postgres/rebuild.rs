@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::ingest::PostgresIngest;
 use super::{INGEST_LOCK, Transaction, classify, settings};
 use crate::row::StoredExperiment;
-use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Rebuild, Settings, StoreError};
+use crate::store::decode::{self, BlockColumns, ExperimentColumns, RawEstimateColumns};
+use crate::store::{RawEstimates, Rebuild, Settings, StoreError};
 
 /// First batches and then populations are locked out, each in the order that everybody else keeps too. Partitions are not:
 /// they can be claimed meanwhile, as rebalances want it.
@@ -77,25 +77,23 @@ impl Rebuild for PostgresIngest {
         Ok(experiments)
     }
 
-    async fn count_estimates(
-        &mut self,
-        after: &str,
-        last: &str,
-    ) -> Result<BTreeMap<(String, String), usize>, StoreError> {
-        let rows: Vec<(String, String, i64)> = sqlx::query_as(
-            "select b.population_id, b.experiment_id,
-                    (select count(*) from effect_estimates as e
-                     where e.population_id = b.population_id and e.experiment_id = b.experiment_id
-                       and e.commit_id = b.commit_id)
+    async fn raw_estimates(&mut self, after: &str, last: &str) -> Result<RawEstimates, StoreError> {
+        let rows: Vec<RawEstimateColumns> = sqlx::query_as(
+            // Looked up block by block (offset 0 keeps it so): a join would read all estimates for every page.
+            "select e.population_id, e.experiment_id, e.variant, e.block_revision, e.raw_estimate, e.raw_se,
+                    e.treatment_variance, e.control_variance, e.control_loading
              from blocks as b
+             cross join lateral (select * from effect_estimates as e
+                                 where e.population_id = b.population_id and e.experiment_id = b.experiment_id
+                                   and e.commit_id = b.commit_id offset 0) as e
              where b.experiment_id > $1 and b.experiment_id <= $2 and b.block is not null",
         )
         .bind(after)
         .bind(last)
         .fetch_all(&mut *self.transaction)
         .await
-        .map_err(|error| classify("cannot count estimates", error))?;
-        Ok(rows.into_iter().map(|(population, experiment, count)| ((population, experiment), count as usize)).collect())
+        .map_err(|error| classify("cannot read estimates", error))?;
+        Ok(decode::raw_estimates(rows))
     }
 
     async fn sweep(&mut self) -> Result<u64, StoreError> {
