@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use super::common::database::PostgresDatabase;
 use super::common::folder::Folder;
@@ -184,16 +183,4 @@ fn through(url: &str, port: u16) -> String {
     let (head, rest) = url.rsplit_once('@').expect("a url with a user");
     let (_, database) = rest.split_once('/').expect("a url with a database");
     format!("{head}@127.0.0.1:{port}/{database}?sslmode=disable")
-}
-
-/// Waits until something holds; false where it does not within the time.
-pub fn wait_until(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + patience;
-    while !holds() {
-        if Instant::now() >= deadline {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    true
 }

@@ -13,11 +13,15 @@ mod plan;
 mod points;
 mod producer;
 mod proxy;
+mod recreated;
 mod run;
 mod services;
+mod soak;
 mod tables;
 mod verdict;
 mod workload;
+
+use std::time::Duration;
 
 use run::Run;
 use services::Services;
@@ -43,4 +47,18 @@ async fn two_hundred_faults_leave_the_tables_of_a_run_without_faults() {
     let mut run = Run::start(services, "chaos", seed, setting("SHRINKD_CHAOS_RATE", 60)).await;
     run.suffer(&plan::long(seed)).await;
     run.judge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_made_again_under_a_running_worker_halts_it_and_nothing_of_the_new_one_counts() {
+    let Some(_services) = Services::alone() else { return };
+    recreated::check().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes ten minutes: make soak"]
+async fn a_worker_under_load_does_not_grow_and_catches_up() {
+    let Some(services) = Services::alone() else { return };
+    let duration = Duration::from_secs(setting("SHRINKD_SOAK_SECONDS", 600));
+    soak::soak(services, setting("SHRINKD_CHAOS_SEED", 1), duration).await;
 }

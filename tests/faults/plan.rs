@@ -2,7 +2,7 @@
 
 use shrinkd::simulate::Draws;
 
-use super::points::Point;
+use super::points::{Mark, Point};
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
@@ -10,11 +10,9 @@ pub enum Fault {
     Cut(Point),
     /// kill -9, and a restart at once.
     Kill,
-    /// SIGSTOP for longer than the session, then SIGCONT.
-    Zombie,
-    /// The same, with a batch in hand whose transaction has begun and locks nothing yet: it goes on when another worker has
-    /// the partitions.
-    ZombieWithBatch,
+    /// SIGSTOP for longer than the session, then SIGCONT. At a mark it is a worker with a batch in hand: before the first
+    /// lock it finds the fence closed when it goes on, after the fence the others wait for it.
+    Zombie(Option<Mark>),
     Postgres,
     Kafka,
     /// From now on so many workers.
@@ -24,7 +22,7 @@ pub enum Fault {
 
 /// At least one fault of each kind, in an order in which each can show what it does.
 pub fn short() -> Vec<Fault> {
-    use Fault::{AddPartitions, Cut, Kafka, Kill, Postgres, Scale, Zombie, ZombieWithBatch};
+    use Fault::{AddPartitions, Cut, Kafka, Kill, Postgres, Scale, Zombie};
     vec![
         Cut(Point::BeforeFence),
         Cut(Point::AfterFence),
@@ -35,20 +33,19 @@ pub fn short() -> Vec<Fault> {
         Kill,
         Cut(Point::BeforeCommit),
         Cut(Point::AfterCommit),
-        ZombieWithBatch,
+        Zombie(Some(Mark::IngestLock)),
         Cut(Point::RefitAfterCommit),
         Postgres,
         Cut(Point::PublishAmidPage),
         AddPartitions,
         Postgres,
-        Zombie,
+        Zombie(None),
         Cut(Point::AfterCommit),
         Scale(2),
         Cut(Point::ClaimAfterCommit),
         Kafka,
         Cut(Point::PublishAfterCommit),
         Scale(1),
-        Kafka,
     ]
 }
 
@@ -59,9 +56,10 @@ pub fn long(seed: u64) -> Vec<Fault> {
     for _ in 0..ROUNDS {
         faults.extend(Point::ALL.map(Fault::Cut));
         faults.extend([Fault::Kill; 4]);
-        faults.extend([Fault::Zombie, Fault::ZombieWithBatch, Fault::Postgres]);
+        faults.extend([Fault::Zombie(None), Fault::Zombie(Some(Mark::IngestLock)), Fault::Postgres]);
         faults.extend([Fault::Scale(0); 2]);
     }
+    faults.extend([Fault::Zombie(Some(Mark::Cells)); 2]);
     faults.extend([Fault::Kafka; 6]);
     faults.extend([Fault::AddPartitions; 2]);
     let mut draws = Draws::new(seed, 2);

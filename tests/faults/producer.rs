@@ -101,9 +101,10 @@ fn deliver(producer: &BaseProducer<Deliveries>, topic: &str, partition: i32, mes
         match producer.send(record) {
             Ok(()) => return,
             // No room, or a partition of which the producer has not heard yet.
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::UnknownPartition), _))
-                if Instant::now() < deadline =>
-            {
+            Err((
+                KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::UnknownPartition),
+                _,
+            )) if Instant::now() < deadline => {
                 producer.poll(Duration::from_millis(20));
             }
             Err((error, _)) => panic!("a message cannot be sent to partition {partition}: {error}"),

@@ -69,10 +69,10 @@ impl Proxy {
         self.arm(request, is_answered, None, None)
     }
 
-    /// Holds the next batch of a worker just before its transaction takes the first lock, until the sender is used.
-    pub fn hold(&self, worker: usize) -> (Shot, Sender<()>) {
+    /// Holds a worker's next statement of a kind on its way to the server, until the sender is used.
+    pub fn hold(&self, worker: usize, mark: Mark) -> (Shot, Sender<()>) {
         let (sender, release) = channel();
-        (self.arm(Request::Statement(Mark::IngestLock), false, Some(worker), Some(release)), sender)
+        (self.arm(Request::Statement(mark), false, Some(worker), Some(release)), sender)
     }
 
     /// Forgets what was not reached.

@@ -14,6 +14,7 @@ use super::common::settling::settled;
 use super::common::topic::{Topic, options};
 use super::fleet::{Effects, Fleet};
 use super::plan::Fault;
+use super::points::Mark;
 use super::producer::Producer;
 use super::proxy::Proxy;
 use super::services::Services;
@@ -128,7 +129,7 @@ impl Run {
             Fault::Cut(point) => {
                 let shot = self.proxy.cut(point);
                 if point.is_of_a_claim() {
-                    self.kill_one();
+                    self.replace_one();
                 }
                 let armed = Instant::now();
                 let mut reached = false;
@@ -152,13 +153,13 @@ impl Run {
                 self.wait(Duration::from_secs_f64(pause)).await;
                 "kill -9 and restart".to_owned()
             }
-            Fault::Zombie => {
-                let is_there = self.freeze(None).await;
+            Fault::Zombie(None) => {
+                self.freeze(None).await;
                 let pause = self.draws.between(1.0, 9.0);
                 self.wait(Duration::from_secs_f64(pause)).await;
-                if is_there { "SIGSTOP for longer than the session" } else { "NOT DONE SIGSTOP" }.to_owned()
+                "SIGSTOP for longer than the session".to_owned()
             }
-            Fault::ZombieWithBatch => self.freeze_with_batch().await,
+            Fault::Zombie(Some(mark)) => self.freeze_with_batch(mark).await,
             Fault::Postgres => {
                 let signal = self.services.restart("postgres");
                 self.wait(Duration::from_secs(2)).await;
@@ -194,6 +195,15 @@ impl Run {
         }
     }
 
+    /// As in a rolling restart: one is asked to end, and another one comes.
+    fn replace_one(&mut self) {
+        let awake = self.fleet.awake();
+        if let Some(worker) = self.draws.pick(&awake) {
+            self.fleet.stop(worker);
+        }
+        self.fleet.start();
+    }
+
     async fn scale(&mut self, size: usize) {
         while self.fleet.ids().len() < size && self.fleet.start().is_some() {}
         while self.fleet.ids().len() > size.max(self.zombie.iter().len() + 1) {
@@ -204,20 +214,17 @@ impl Run {
     }
 
     /// Stops a worker in its tracks; it goes on later, while other faults happen.
-    async fn freeze(&mut self, held: Option<(usize, Sender<()>)>) -> bool {
+    async fn freeze(&mut self, held: Option<(usize, Sender<()>)>) {
         while self.zombie.is_some() {
             self.wait(Duration::from_millis(100)).await;
         }
         let awake = self.fleet.awake();
-        let Some(worker) = held.as_ref().map(|(worker, _)| *worker).or_else(|| self.draws.pick(&awake)) else {
-            return false;
-        };
-        let Some(id) = self.fleet.freeze(worker) else { return false };
+        let worker = held.as_ref().map(|(worker, _)| *worker).or_else(|| self.draws.pick(&awake));
+        let Some((worker, id)) = worker.and_then(|worker| Some((worker, self.fleet.freeze(worker)?))) else { return };
         self.zombie = Some(Zombie { worker, id, since: Instant::now(), release: held.map(|(_, release)| release) });
-        true
     }
 
-    async fn freeze_with_batch(&mut self) -> String {
+    async fn freeze_with_batch(&mut self, mark: Mark) -> String {
         while self.zombie.is_some() {
             self.wait(Duration::from_millis(100)).await;
         }
@@ -227,7 +234,7 @@ impl Run {
         while armed.elapsed() < REACH {
             let awake = self.fleet.awake();
             let Some(worker) = self.draws.pick(&awake) else { break };
-            let (shot, release) = self.proxy.hold(worker);
+            let (shot, release) = self.proxy.hold(worker, mark);
             let reached = shot.reached(Duration::from_secs(2)).is_some();
             self.proxy.disarm();
             // Between the two it can have been reached all the same.
@@ -237,7 +244,8 @@ impl Run {
                     self.wait(Duration::from_millis(100)).await;
                 }
                 self.wait(Duration::from_secs(2)).await;
-                return "SIGSTOP for longer than the session, with a batch in hand".to_owned();
+                let place = if mark == Mark::IngestLock { "before" } else { "after" };
+                return format!("SIGSTOP for longer than the session, with a batch in hand, {place} its fence");
             }
             self.tend().await;
         }

@@ -18,7 +18,10 @@ impl Services {
         let (folder, kafka) = (named("SHRINKD_TEST_SERVICES"), named("SHRINKD_TEST_KAFKA"));
         let (Some(folder), Some(_), Some(_)) = (folder, kafka, named("SHRINKD_TEST_POSTGRES_URL")) else {
             let mut stderr = std::io::stderr();
-            let _ = writeln!(stderr, "SKIPPED: faults need PostgreSQL and Apache Kafka of scripts/services, to restart them");
+            let _ = writeln!(
+                stderr,
+                "SKIPPED: faults need PostgreSQL and Apache Kafka of scripts/services, to restart them"
+            );
             return None;
         };
         Some(Services { folder, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })

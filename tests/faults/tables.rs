@@ -20,11 +20,7 @@ pub struct Table {
 /// What the topic alone decides.
 pub const STATE: [Table; 4] = [
     Table { name: "experiments", key: "experiment_id", may_differ: &[] },
-    Table {
-        name: "blocks",
-        key: "experiment_id, metric, segment, scale",
-        may_differ: &["commit_id", "partition_id"],
-    },
+    Table { name: "blocks", key: "experiment_id, metric, segment, scale", may_differ: &["commit_id", "partition_id"] },
     Table {
         name: "rejected_events",
         key: "partition_number, record_offset, result_index",
@@ -39,11 +35,7 @@ pub const STATE: [Table; 4] = [
 
 /// What a whole publish with the latest fit writes.
 pub const FIGURES: [Table; 2] = [
-    Table {
-        name: "current_population_fits",
-        key: "population_id, treatment",
-        may_differ: &["fit_id", "computed_at"],
-    },
+    Table { name: "current_population_fits", key: "population_id, treatment", may_differ: &["fit_id", "computed_at"] },
     Table {
         name: "effect_estimates",
         key: "population_id, experiment_id, variant",

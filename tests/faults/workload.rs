@@ -150,7 +150,10 @@ impl Workload {
                 (Some(id.clone()), event(&id, &format!("{bad},{good}")).into_bytes())
             }
         };
-        self.push(0, Sent { hash: hash(id.as_bytes()), stays: true, key: key.map(String::into_bytes), payload: Some(payload) });
+        self.push(
+            0,
+            Sent { hash: hash(id.as_bytes()), stays: true, key: key.map(String::into_bytes), payload: Some(payload) },
+        );
     }
 
     /// Sends a message of an experiment, at once or up to so many messages later.

@@ -6,10 +6,10 @@ use std::path::Path;
 use sqlx::{Connection, PgConnection};
 
 use super::common::database::{Database, PostgresDatabase};
-use super::common::topic::Topic;
-use super::truth::{self, EstimateFigures, Figures, Tables, Truth, check};
 use super::common::settling::settled;
+use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};
+use super::truth::{self, EstimateFigures, Figures, Tables, Truth, check};
 use super::{Folder, stream};
 
 impl Tables for PostgresDatabase {

@@ -3,8 +3,8 @@
 use super::common::database::{Database, PostgresDatabase};
 use super::common::settling::{committed, settled};
 use super::common::topic::Topic;
-use super::truth::{Truth, check};
 use super::common::worker::{Worker, from_kafka};
+use super::truth::{Truth, check};
 use super::{Folder, stream};
 
 #[tokio::test]
