@@ -44,7 +44,7 @@ impl Worker {
             .envs(environment.iter().map(|(name, value)| (*name, value)))
             .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
             .env("SHRINKD__LOG__LEVEL", "info,shrinkd=debug")
-            .stderr(File::options().create(true).append(true).open(&log).expect("a log file"))
+            .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("shrinkd runs");
         Worker { child, log }

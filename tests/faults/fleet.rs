@@ -42,9 +42,12 @@ pub struct Fleet {
 
 struct Slot {
     environment: Vec<(&'static str, String)>,
+    /// The name of its logs, one for each start.
     log: PathBuf,
-    /// How far the log was read.
+    starts: u32,
+    /// How far the last one was read, and what was read and not counted yet.
     read: u64,
+    news: String,
     worker: Option<Worker>,
     is_stopped: bool,
 }
@@ -62,7 +65,8 @@ impl Fleet {
                 ("SHRINKD__INGEST__DRAIN_BUDGET", "4s".to_owned()),
                 ("SHRINKD__REFIT__INTERVAL", "300ms".to_owned()),
             ]);
-            Slot { environment, log: folder.path(&format!("worker-{i}.log")), read: 0, worker: None, is_stopped: false }
+            let log = folder.path(&format!("worker-{i}"));
+            Slot { environment, log, starts: 0, read: 0, news: String::new(), worker: None, is_stopped: false }
         };
         Fleet { slots: (0..SLOTS).map(slot).collect(), deaths: Vec::new() }
     }
@@ -131,7 +135,8 @@ impl Fleet {
     pub fn effects(&mut self) -> Effects {
         let mut effects = Effects::new();
         for slot in &mut self.slots {
-            for line in slot.news().lines() {
+            slot.read();
+            for line in std::mem::take(&mut slot.news).lines() {
                 let Some((_, saying)) = SAYINGS.iter().find(|(words, _)| line.contains(words)) else { continue };
                 *effects.entry((*saying).to_owned()).or_default() += 1;
                 if *saying == "batches tried again" {
@@ -153,28 +158,35 @@ impl Drop for Fleet {
     /// Where a test fails: the last lines of each log, for whoever has to find out.
     fn drop(&mut self) {
         for slot in self.slots.iter().filter(|_| std::thread::panicking()) {
-            let log = std::fs::read_to_string(&slot.log).unwrap_or_default();
+            let log = std::fs::read_to_string(slot.log()).unwrap_or_default();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- {}\n{}\n", slot.log.display(), lines[lines.len().saturating_sub(25)..].join("\n"));
+            eprintln!("--- {}\n{}\n", slot.log().display(), lines[lines.len().saturating_sub(25)..].join("\n"));
         }
     }
 }
 
 impl Slot {
     fn start(&mut self) {
-        self.worker = Some(Worker::start(&self.environment, self.log.clone()));
+        self.read();
+        self.read = 0;
+        self.starts += 1;
+        self.worker = Some(Worker::start(&self.environment, self.log()));
     }
 
-    /// Whole lines that were not read yet.
-    fn news(&mut self) -> String {
+    fn log(&self) -> PathBuf {
+        self.log.with_extension(format!("{}.log", self.starts))
+    }
+
+    /// Reads whole lines that were not read yet.
+    fn read(&mut self) {
         let mut text = Vec::new();
-        if let Ok(mut file) = std::fs::File::open(&self.log) {
+        if let Ok(mut file) = std::fs::File::open(self.log()) {
             let read = file.seek(SeekFrom::Start(self.read)).and_then(|_| file.read_to_end(&mut text));
             read.expect("the log can be read");
         }
         text.truncate(text.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1));
         self.read += text.len() as u64;
-        String::from_utf8_lossy(&text).into_owned()
+        self.news.push_str(&String::from_utf8_lossy(&text));
     }
 }
 
