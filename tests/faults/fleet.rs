@@ -15,7 +15,7 @@ pub const SLOTS: usize = 4;
 
 /// What a worker says, and what is counted when it does. The first that fits counts.
 const SAYINGS: [(&str, &str); 14] = [
-    ("a batch is tried again", "batches tried again"),
+    ("a transaction is tried again", "batches tried again"),
     ("another worker has taken these partitions over", "commits fenced"),
     ("had arrived", "lost answers to COMMIT resolved"),
     ("partitions cannot be claimed yet", "claims tried again"),
