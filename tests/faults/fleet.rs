@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 
-use super::common::database::PostgresDatabase;
+use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;
 use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};

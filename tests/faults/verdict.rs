@@ -1,23 +1,27 @@
 //! What must hold when the load is over: the same as if nothing had happened.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use shrinkd::model::fit::{Fit, Method, Treatment};
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::store::Store;
+use shrinkd::worker::refit::furthest_from_exact;
 
 use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;
 use super::common::settling::settled;
-use super::common::tolerance;
 use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};
 use super::tables::{FIGURES, STATE, cells, check_equal, connect, counters};
 
 /// Experiments from which on estimates are shrunken.
 const MIN_EXPERIMENTS: i64 = 5;
+
+/// The tolerance that publishes are judged by, unless configured.
+const TOLERANCE: f64 = 0.01;
 
 /// Blocks that are read at a time.
 const PAGE: usize = 1_000;
@@ -54,8 +58,23 @@ pub async fn check(folder: &Folder, topic: &Topic, faulty: &PostgresDatabase, re
     for table in &FIGURES {
         said.push(format!("{} rows of {}", check_equal(table, faulty, &reference).await, table.name));
     }
+    for database in [faulty, &reference] {
+        verify(&alone(topic, database, "audit"));
+    }
+    said.push("verify clean in both".to_owned());
     reference.remove().await;
     said
+}
+
+/// Demands that an audit finds nothing.
+fn verify(environment: &[(&'static str, String)]) {
+    let audit = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+        .arg("verify")
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
+        .output()
+        .expect("shrinkd runs");
+    let (found, said) = (String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
+    assert!(audit.status.success(), "the audit found:\n{found}\n{said}");
 }
 
 /// A worker of a group of its own.
@@ -132,7 +151,10 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
                     let exact = posterior.estimate(i);
                     let (mean, sd) = (found.0.expect("a mean"), found.1.expect("an sd"));
                     let distance = (mean - exact.mean).abs() / exact.sd;
-                    let bound = tolerance::bound(fit, block, &block.components().expect("components"));
+                    let (mu, tau) = (&fit.posterior.mu, &fit.posterior.tau);
+                    let (mu, tau) = (mu.mean.or(mu.median).unwrap_or(0.0), tau.median.unwrap_or(0.0));
+                    let components = block.components().expect("components");
+                    let bound = furthest_from_exact(TOLERANCE, mu, tau, &components);
                     assert!(distance <= bound, "{key:?} is {distance} posterior sds from exact, more than {bound}");
                     assert!((sd / exact.sd - 1.0).abs() < 0.05, "{key:?}: sd {sd}, exact {}", exact.sd);
                 }
