@@ -60,6 +60,8 @@ impl Fleet {
                 ("SHRINKD__SOURCE__KAFKA__PROPERTIES__MAX_POLL_INTERVAL_MS", "10000".to_owned()),
                 // Partitions that are added are found soon.
                 ("SHRINKD__SOURCE__KAFKA__PROPERTIES__TOPIC_METADATA_REFRESH_INTERVAL_MS", "2000".to_owned()),
+                // So are brokers that come back.
+                ("SHRINKD__SOURCE__KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "500".to_owned()),
                 // Many commits, so that there is much to cut.
                 ("SHRINKD__INGEST__BATCH_RECORDS", "20".to_owned()),
                 ("SHRINKD__INGEST__DRAIN_BUDGET", "4s".to_owned()),

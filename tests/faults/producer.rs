@@ -35,6 +35,7 @@ impl Producer {
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", "300000")
             .set("topic.metadata.refresh.interval.ms", "1000")
+            .set("reconnect.backoff.max.ms", "500")
             // Messages above what the contract allows travel compressed.
             .set("message.max.bytes", "4000000")
             .set("compression.type", "zstd")

@@ -87,7 +87,7 @@ impl Run {
 
     /// One fault after the other.
     pub async fn suffer(&mut self, plan: &[Fault]) {
-        self.wait(Duration::from_secs(5)).await;
+        self.wait(Duration::from_secs(4)).await;
         self.fleet.effects();
         for (i, fault) in plan.iter().enumerate() {
             let kind = self.inflict(*fault).await;
@@ -143,7 +143,7 @@ impl Run {
                     }
                 }
                 self.proxy.disarm();
-                let pause = self.draws.between(0.5, 1.5);
+                let pause = self.draws.between(0.3, 1.2);
                 self.wait(Duration::from_secs_f64(pause)).await;
                 if reached { point.name().to_owned() } else { format!("NOT REACHED {}", point.name()) }
             }
@@ -173,7 +173,7 @@ impl Run {
             Fault::Scale(size) => {
                 let from = self.fleet.ids().len();
                 self.scale(size).await;
-                self.wait(Duration::from_secs(3)).await;
+                self.wait(Duration::from_secs(2)).await;
                 format!("scaled {}", if size > from { "up" } else { "down" })
             }
             Fault::AddPartitions => {
