@@ -6,7 +6,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHRINKD := $(TARGET)/release/shrinkd
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench bench-pipeline check lint doc deny approximations asos
+FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
+
+.PHONY: help demo test chaos chaos-broken soak bench bench-pipeline check lint doc deny approximations asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +19,15 @@ demo: ## See it work: a simulated portfolio through the worker into a database, 
 
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
 	scripts/services run -- $(CARGO) test --locked
+
+chaos: ## Some 200 faults under load, then the tables against those of a run without faults (some 20 minutes; SHRINKD_CHAOS_SEED=n)
+	$(FAULTS) two_hundred_faults
+
+chaos-broken: ## Whether the faults find out a program without the fence, and one that commits offsets on their own
+	tests/faults/broken/check
+
+soak: ## Ten minutes of load and rebalances: memory and file descriptors stay, and nothing is left to read
+	$(FAULTS) does_not_grow
 
 bench-pipeline: ## Measure the worker on real servers: throughput, freshness, write amplification, memory (PARTS=throughput for one)
 	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PARTS)

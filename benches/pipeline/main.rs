@@ -9,6 +9,9 @@
 //! | `amplification` | rows written for each effect as a population grows, and how far rows are from exact |
 //! | `bounded` | memory, and time from start to first commit, on a long history |
 
+#[path = "../../tests/common/protocol.rs"]
+mod protocol;
+
 mod amplification;
 mod bounded;
 mod copy;

@@ -56,10 +56,11 @@ postgres_wait() {
     echo "export SHRINKD_TEST_POSTGRES_URL=$postgres_url" >>"$dir/env"
     local version="(Docker's, of docker-compose.yml)"
     if [ -e "$dir/postgres.pid" ]; then
-        wait_for postgres postgres_query 'select 1'
+        wait_for postgres postgres_answers
         version=$(postgres_query 'show server_version')
     fi
     echo "  PostgreSQL $version on 127.0.0.1:$postgres_port" >>"$dir/summary"
 }
 
+postgres_answers() { postgres_query 'select 1'; }
 postgres_query() { psql --no-psqlrc --tuples-only --no-align --command "$1" "$postgres_url"; }

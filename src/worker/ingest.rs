@@ -282,7 +282,11 @@ impl<S: Store> IngestLoop<S> {
 
     /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
     async fn is_committed(&self, advances: &[Advance]) -> bool {
-        self.store.is_committed(advances).await.unwrap_or(false)
+        let is_committed = self.store.is_committed(advances).await.unwrap_or(false);
+        if is_committed {
+            info!("the commit whose answer was lost had arrived");
+        }
+        is_committed
     }
 
     async fn commit(&self, advances: &[Advance], records: &Arc<Vec<Record>>) -> Result<Committed, WorkerError> {

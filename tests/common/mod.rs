@@ -1,7 +1,12 @@
-//! What several tests need: the reference posteriors, where they are at hand, and fresh databases.
+//! What several tests need: the reference posteriors, where they are at hand, fresh databases, topics, and workers.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod database;
+pub mod folder;
+pub mod protocol;
+pub mod settling;
+pub mod topic;
+pub mod worker;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::common::database::{Database, SqliteDatabase};
+use super::common::worker::{Worker, from_file};
 use super::truth::{self, EstimateFigures, Figures, Tables, Truth, check};
-use super::worker::{Worker, from_file};
 use super::{Folder, stream};
 
 impl Tables for SqliteDatabase {

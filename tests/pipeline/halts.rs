@@ -3,10 +3,10 @@
 use std::process::{Command, Output};
 
 use super::common::database::{Database, PostgresDatabase};
-use super::kafka::{committed, settled, wait};
-use super::topic::Topic;
+use super::common::settling::{committed, settled, wait};
+use super::common::topic::Topic;
+use super::common::worker::{Worker, from_file, from_kafka};
 use super::truth::{Truth, check};
-use super::worker::{Worker, from_file, from_kafka};
 use super::{Folder, stream};
 
 type Environment = Vec<(&'static str, String)>;

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
 
 use super::common::database::{Database, PostgresDatabase};
-use super::topic::Topic;
+use super::common::settling::settled;
+use super::common::topic::Topic;
+use super::common::worker::{Worker, from_kafka};
 use super::truth::{self, EstimateFigures, Figures, Tables, Truth, check};
-use super::worker::{PATIENCE, Worker, from_kafka};
 use super::{Folder, stream};
 
 impl Tables for PostgresDatabase {
@@ -30,34 +30,6 @@ impl Tables for PostgresDatabase {
 
 async fn connect(database: &PostgresDatabase) -> PgConnection {
     PgConnection::connect_with(&database.options()).await.expect("the database answers")
-}
-
-/// Waits until so many records are committed.
-pub async fn committed(database: &PostgresDatabase, records: i64) {
-    wait(database, "select coalesce(sum(next_offset), 0)::bigint from partition_progress", |n| n >= records).await;
-}
-
-/// Waits until so many records are committed, every population is fitted, and what was due is published.
-pub async fn settled(database: &PostgresDatabase, records: i64) {
-    committed(database, records).await;
-    let unsettled = "select count(*) from populations as p
-         left join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
-             using (population_id)
-         where coalesce(c.changes, 0) <> p.refitted_changes or p.publish_cursor is not null";
-    wait(database, unsettled, |n| n == 0).await;
-}
-
-pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {
-    let mut connection = connect(database).await;
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let n: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a count");
-        if is_enough(n) {
-            return;
-        }
-        assert!(Instant::now() < deadline, "it stays at {n}: {query}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 /// Sends a stream to a topic of six partitions, has `workers` of one group take it in, and checks the tables.

@@ -1,10 +1,10 @@
 //! Workers that come and go in the middle of a stream.
 
 use super::common::database::{Database, PostgresDatabase};
-use super::kafka::{committed, settled};
-use super::topic::Topic;
+use super::common::settling::{committed, settled};
+use super::common::topic::Topic;
+use super::common::worker::{Worker, from_kafka};
 use super::truth::{Truth, check};
-use super::worker::{Worker, from_kafka};
 use super::{Folder, stream};
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::common::database::{Database, SqliteDatabase};
-use super::topic::Topic;
+use super::common::topic::Topic;
 use super::{Folder, Running, Settings, events};
 
 #[tokio::test(flavor = "multi_thread")]

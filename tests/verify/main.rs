@@ -3,8 +3,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../pipeline/topic.rs"]
-mod topic;
 
 mod damage;
 mod kafka;

@@ -10,6 +10,7 @@
 
 mod aside;
 mod context;
+mod identity;
 mod native;
 mod orders;
 mod outbox;
@@ -32,6 +33,7 @@ use super::{BatchLimits, Claim, Record, SourceError, SourceEvent, Topic};
 use crate::config::{IngestConfig, KafkaConfig};
 use crate::event::decode_keyed;
 use context::{Assignment, Context};
+use identity::Identity;
 pub use orders::Orders;
 use outbox::Outbox;
 pub use reach::watermarks;
@@ -149,8 +151,10 @@ pub fn spawn(
 ) -> Result<(JoinHandle<()>, Orders), SourceError> {
     let client_config = config.client_config()?;
     let orders = Orders::default();
+    let unmade = |error| SourceError::Kafka(format!("cannot make a Kafka consumer: {error}; check its properties"));
     let context = Context::new(Assignment {
         topic: config.topic.clone(),
+        identity: Identity::new(&client_config, &config.topic).map_err(unmade)?,
         claim: Box::new(claim),
         drain_budget: config.drain_budget,
         positions: BTreeMap::new(),
@@ -162,9 +166,7 @@ pub fn spawn(
         is_ending: false,
         failure: None,
     });
-    let consumer: BaseConsumer<Context> = client_config
-        .create_with_context(context)
-        .map_err(|error| SourceError::Kafka(format!("cannot make a Kafka consumer: {error}; check its properties")))?;
+    let consumer: BaseConsumer<Context> = client_config.create_with_context(context).map_err(unmade)?;
     let thread = std::thread::Builder::new()
         .name("kafka-source".to_owned())
         .spawn(move || run(consumer, &config.topic, events, &stop))
@@ -257,10 +259,8 @@ impl Assignment {
             self.pause(consumer, false);
         }
         let patience = self.assembly.patience();
-        if patience == Some(Duration::ZERO)
-            && let Some(batch) = self.assembly.close()
-        {
-            self.outbox.push(SourceEvent::Batch(batch));
+        if patience == Some(Duration::ZERO) {
+            self.hand_on();
             return Some(Duration::ZERO);
         }
         Some(patience.map_or(POLL, |patience| patience.min(POLL)))

@@ -33,8 +33,9 @@ impl Assignment {
 
     /// Says that the broker has not the records where a partition goes on, after what was read of it before.
     pub(super) fn out_of_range(&mut self, consumer: &BaseConsumer<Context>, partition: i32, detail: String) {
-        if let Some(batch) = self.assembly.close() {
-            self.outbox.push(SourceEvent::Batch(batch));
+        if !self.hand_on() {
+            // Read again once the partition is claimed again.
+            self.assembly.forget(&[partition]);
         }
         self.outbox.push(SourceEvent::OutOfRange { partition, detail });
         self.positions.remove(&partition);
@@ -62,7 +63,7 @@ impl Assignment {
         if due.is_empty() || self.is_paused || self.is_ending || consumer.assignment_lost() {
             return;
         }
-        let claims = match self.claim(consumer, &due) {
+        let claims = match self.claim(&due) {
             Ok(claims) => claims,
             Err(error) => {
                 self.failure.get_or_insert(error);

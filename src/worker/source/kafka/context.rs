@@ -14,15 +14,12 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 
 use super::aside::start;
+use super::identity::Identity;
 use super::outbox::Outbox;
 use super::{Orders, native};
 use crate::worker::source::assembly::Assembly;
 use crate::worker::source::{Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
 
-/// How long the broker may take to say which topic this is.
-const IDENTIFICATION: Duration = Duration::from_secs(10);
-/// How soon it is asked again.
-const IDENTIFICATION_PACE: Duration = Duration::from_millis(200);
 /// How often a worker that is drained is asked whether it is done.
 const DRAIN_PACE: Duration = Duration::from_millis(1);
 
@@ -38,6 +35,7 @@ pub(super) struct Context {
 /// The partitions that are owned, and what was read of them and is not yet with the worker.
 pub(super) struct Assignment {
     pub(super) topic: String,
+    pub(super) identity: Identity,
     pub(super) claim: ClaimPartitions,
     pub(super) drain_budget: Duration,
     /// Where each owned partition goes on; `None` at its beginning.
@@ -113,7 +111,7 @@ impl Assignment {
         let claims = if partitions.is_empty() || self.is_ending || self.failure.is_some() {
             Vec::new()
         } else {
-            self.claim(consumer, partitions).unwrap_or_else(|error| {
+            self.claim(partitions).unwrap_or_else(|error| {
                 self.failure = Some(error);
                 Vec::new()
             })
@@ -131,13 +129,10 @@ impl Assignment {
         self.outbox.push(SourceEvent::Assigned(claims));
     }
 
-    pub(super) fn claim(
-        &self,
-        consumer: &BaseConsumer<Context>,
-        partitions: &[i32],
-    ) -> Result<Vec<Claim>, SourceError> {
-        let topic = identify(consumer, &self.topic)?;
+    pub(super) fn claim(&mut self, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
+        let topic = self.identity.learn()?;
         let claims = (self.claim)(&topic, partitions).map_err(SourceError::Claim)?;
+        self.identity.claimed(topic);
         match partitions.iter().find(|partition| !claims.iter().any(|claim| claim.partition == **partition)) {
             None => Ok(claims),
             Some(partition) => Err(SourceError::Claim(format!("partition {partition} was asked for and not claimed"))),
@@ -179,13 +174,13 @@ impl Assignment {
         }
         let is_lost = consumer.assignment_lost();
         tracing::info!(?partitions, is_lost, "revoked");
-        let mut open = self.assembly.close().unwrap_or_default();
         if is_lost {
-            open.forget(&partitions);
+            self.assembly.forget(&partitions);
             self.outbox.forget(&partitions);
         }
-        if !open.records.is_empty() {
-            self.outbox.push(SourceEvent::Batch(open));
+        if !self.hand_on() {
+            tracing::warn!(?partitions, "what was read last is dropped, and read again by the next owner");
+            self.assembly.close();
         }
         let (drained, answer) = oneshot::channel();
         self.outbox.push(SourceEvent::Revoked { partitions: partitions.clone(), drained });
@@ -196,6 +191,37 @@ impl Assignment {
         self.commit(consumer);
         self.positions.retain(|partition, _| !partitions.contains(partition));
         self.aside.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Hands on what was gathered; false where it has to wait, because no broker confirms of which topic it is.
+    ///
+    /// A topic can be deleted and made again under a consumer, and librdkafka reads on in the new one at the old offsets. So
+    /// a batch is handed on only once a broker has said, after its last record was read, that the topic has the id under
+    /// which it was claimed.
+    pub(super) fn hand_on(&mut self) -> bool {
+        if self.assembly.patience().is_none() {
+            return true;
+        }
+        if self.failure.is_some() {
+            return false;
+        }
+        match self.identity.is_still() {
+            Ok(true) => {}
+            Ok(false) => {
+                // The store says what is wrong with the topic that there is now.
+                let owned: Vec<i32> = self.positions.keys().copied().collect();
+                self.failure = self.claim(&owned).err();
+                return false;
+            }
+            Err(reason) => {
+                tracing::warn!("a batch waits until the id of the topic {} is confirmed: {reason}", self.topic);
+                return false;
+            }
+        }
+        if let Some(batch) = self.assembly.close() {
+            self.outbox.push(SourceEvent::Batch(batch));
+        }
+        true
     }
 
     /// Waits for the worker's answer within the budget. A worker that is gone will not commit anything any more: that
@@ -249,34 +275,4 @@ impl Assignment {
             self.outbox.mention(SourceEvent::HighWatermarks(watermarks));
         }
     }
-}
-
-/// Asks the brokers which topic this is: under the same name there may have been another. Asks again where there is no
-/// answer, because brokers come and go.
-pub(super) fn identify<C: ConsumerContext>(consumer: &BaseConsumer<C>, name: &str) -> Result<Topic, SourceError> {
-    let deadline = Instant::now() + IDENTIFICATION;
-    loop {
-        match ask(consumer, name, deadline.saturating_duration_since(Instant::now())) {
-            Ok(topic) => return Ok(topic),
-            Err(reason) if Instant::now() < deadline => {
-                tracing::warn!("cannot learn the id of the topic {name}: {reason}; asking again");
-                std::thread::sleep(IDENTIFICATION_PACE);
-            }
-            Err(reason) => {
-                let then = "start again when the brokers answer";
-                return Err(SourceError::Kafka(format!("cannot learn the id of the topic {name}: {reason}; {then}")));
-            }
-        }
-    }
-}
-
-fn ask<C: ConsumerContext>(consumer: &BaseConsumer<C>, name: &str, timeout: Duration) -> Result<Topic, String> {
-    let client = consumer.client();
-    let cluster_id = client.fetch_cluster_id(timeout).ok_or("no broker says which cluster it is")?;
-    let metadata = client.fetch_metadata(Some(name), timeout).map_err(|error| error.to_string())?;
-    // The one that has just answered.
-    let broker = metadata.orig_broker_id();
-    let id = native::topic_id(client.native_client(), broker, name, timeout)?;
-    let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-    Ok(Topic { cluster_id, name: name.to_owned(), id, partitions })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::KafkaSource;
-use super::context::identify;
+use super::identity::identify;
 use crate::worker::source::{SourceError, Topic};
 
 /// How long the broker may take for one partition.

@@ -15,6 +15,11 @@ pub struct Worker {
     log: PathBuf,
 }
 
+/// This build's program, or another one that has to stand the same tests.
+pub fn program() -> PathBuf {
+    std::env::var_os("SHRINKD_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_shrinkd").into(), PathBuf::from)
+}
+
 /// The environment of a worker that reads a topic as a member of its own group.
 pub fn from_kafka(topic: &Topic, store: &str) -> Vec<(&'static str, String)> {
     vec![
@@ -34,7 +39,7 @@ pub fn from_file(events: &Path, store: &str) -> Vec<(&'static str, String)> {
 
 impl Worker {
     pub fn start(environment: &[(&'static str, String)], log: PathBuf) -> Worker {
-        let child = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+        let child = Command::new(program())
             .arg("run")
             .envs(environment.iter().map(|(name, value)| (*name, value)))
             .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
@@ -83,19 +88,28 @@ impl Worker {
         }
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("it was started")
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    fn signal(&self, signal: &str) {
+    pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success(), "the worker has ended before:\n{}", self.log());
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.child.try_wait().expect("it was started") {
+            if let Some(status) = self.ended() {
                 return status;
             }
             assert!(Instant::now() < deadline, "the worker does not end:\n{}", self.log());
