@@ -27,6 +27,8 @@ pub const PARTITIONS: i32 = 6;
 const SESSION: Duration = Duration::from_secs(6);
 /// How long a stopped worker is waited with for its partitions to be taken over.
 const TAKEOVER: Duration = Duration::from_secs(20);
+/// What is said of a fault that did not come about.
+const MISSED: &str = "NOT REACHED";
 /// How long a point may take to be reached.
 const REACH: Duration = Duration::from_secs(25);
 
@@ -116,6 +118,9 @@ impl Run {
         let said = verdict::check(&self.folder, &self.topic, &self.database, records).await;
         say(self.started, &format!("equal: {}", said.join(", ")));
         report(&self.tally);
+        let missed: u64 = self.tally.iter().filter(|(kind, _)| kind.starts_with(MISSED)).map(|(_, (n, _))| n).sum();
+        let faults: u64 = self.tally.values().map(|(n, _)| n).sum();
+        assert!(missed <= faults / 50, "{missed} of {faults} faults did not come about: what they test was not tested");
         let unforeseen: Vec<&String> = self.fleet.deaths.iter().filter(|death| !is_foreseen(death)).collect();
         self.fleet.deaths.iter().for_each(|death| say(self.started, death));
         assert!(unforeseen.is_empty(), "workers ended as they should not: {unforeseen:#?}");
@@ -145,7 +150,7 @@ impl Run {
                 self.proxy.disarm();
                 let pause = self.draws.between(0.3, 1.2);
                 self.wait(Duration::from_secs_f64(pause)).await;
-                if reached { point.name().to_owned() } else { format!("NOT REACHED {}", point.name()) }
+                if reached { point.name().to_owned() } else { format!("{MISSED} {}", point.name()) }
             }
             Fault::Kill => {
                 self.kill_one();
@@ -249,7 +254,7 @@ impl Run {
             }
             self.tend().await;
         }
-        "NOT DONE SIGSTOP with a batch in hand".to_owned()
+        format!("{MISSED} SIGSTOP with a batch in hand")
     }
 
     /// Has every population published again, as after a crash in the middle of that.
