@@ -90,7 +90,7 @@ impl<S: Store> RefitLoop<S> {
 
     /// What a fit is made with and judged by, in words.
     fn fit_settings(&self, population: &PopulationName) -> String {
-        format!("{}, tolerance {}", (self.settings)(population), self.tolerance)
+        fit_settings(&(self.settings)(population), self.tolerance)
     }
 
     /// Sets the metrics of every population, whichever worker fitted it.
