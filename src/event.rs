@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, too_large};
 pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
 pub use reason::{Reason, Refusal};
-pub use wire::MAX_VARIANTS;
+pub use wire::{MAX_RESULTS, MAX_VARIANTS};
 
 use crate::model::block::Block;
 

@@ -1,0 +1,27 @@
+//! What fuzzing found, each as the promise that it broke.
+
+use shrinkd::ledger::stored::{pack, unpack};
+use shrinkd::model::block::Block;
+use shrinkd::model::posterior::Node;
+use shrinkd::model::shrinkage::BlockPosterior;
+
+/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0.
+#[test]
+fn a_covariance_next_to_singular_has_finite_estimates_where_tau_is_0() {
+    let matrix = vec![7.880658045413279, -864.0301804542542, -864.0301804542542, 94731.70240783691];
+    let block = Block::dense(vec![0.7, 0.7], matrix).unwrap();
+    let node = Node { weight: 1.0, tau: 0.0, mu_mean: 0.25, mu_variance: 1.0 };
+    let posterior = BlockPosterior::new(&block, &[node]);
+    for i in 0..2 {
+        let estimate = posterior.estimate(i);
+        assert!((estimate.mean - 0.25).abs() < 1e-12 && (estimate.sd - 1.0).abs() < 1e-12, "{estimate:?}");
+    }
+}
+
+/// Halves of subnormal numbers are rounded, so that the mean of two equal ones was another.
+#[test]
+fn a_covariance_with_a_subnormal_entry_comes_back_from_its_bytes_as_it_was() {
+    let block = Block::dense(vec![1.0, 2.0], vec![1.0, 5e-324, 5e-324, 1.0]).unwrap();
+    assert_eq!(block.sampling_covariance(0, 1), 5e-324);
+    assert_eq!(unpack::<Block>("block", &pack(&block)), Ok(block));
+}
