@@ -3,12 +3,10 @@
 // Two steps, because a file that is named alone would look for its own rooms in the wrong folder.
 #[path = "../src"]
 mod rooms {
-    pub mod estimate;
     pub mod event;
     pub mod ledger;
     pub mod model;
     pub mod population;
-    pub mod row;
 }
 
 pub use rooms::*;

@@ -111,8 +111,12 @@ struct Pole {
     b: f64,
 }
 
+/// The control's part of a direction, relative to its own standard error, below which the two are taken as independent: far
+/// below what rounding does to any covariance, and far above where the squares of the weights vanish.
+const NEGLIGIBLE: f64 = 1e-40;
+
 /// The poles of the secular equation, by ascending `d`, all distinct. Directions that the control's error does not
-/// reach are components already: variants without loading, and within a group of `m` variants of equal variance the
+/// reach are components already: variants without loading to speak of, and within a group of `m` variants of equal variance the
 /// `m - 1` directions orthogonal to its loadings, split off by one Householder reflection.
 fn poles(effects: &[f64], d: &[f64], c: f64, w: &[f64], components: &mut Vec<Component>) -> Vec<Pole> {
     let scale = c.sqrt();
@@ -123,7 +127,7 @@ fn poles(effects: &[f64], d: &[f64], c: f64, w: &[f64], components: &mut Vec<Com
         let d = d[group[0]];
         let norm = group.iter().map(|&i| w[i] * w[i]).sum::<f64>().sqrt();
         let z = scale * norm;
-        if z == 0.0 {
+        if z <= NEGLIGIBLE * d.sqrt() {
             components.extend(group.iter().map(|&i| Component { lambda: d, a: 1.0, b: effects[i] }));
             continue;
         }

@@ -25,3 +25,13 @@ fn a_covariance_with_a_subnormal_entry_comes_back_from_its_bytes_as_it_was() {
     assert_eq!(block.sampling_covariance(0, 1), 5e-324);
     assert_eq!(unpack::<Block>("block", &pack(&block)), Ok(block));
 }
+
+/// A treatment's mean of 1e-155 of the control's is a loading whose square is no float any more: its effect was lost.
+#[test]
+fn an_effect_that_the_controls_error_hardly_reaches_is_a_component_like_any_other() {
+    let block = Block::shared_control(vec![8.0, -1.0, 0.5], vec![1.0, 2.0, 3.0], 0.5, vec![9.0, 1e-155, 1.5]).unwrap();
+    let components = block.components().unwrap();
+    let length: f64 = components.iter().map(|component| component.a * component.a).sum();
+    assert!((length - 3.0).abs() < 1e-12, "{components:?}");
+    assert!(components.iter().any(|component| component.lambda == 2.0 && component.b.abs() == 1.0), "{components:?}");
+}

@@ -1,18 +1,18 @@
 //! What a database gives back, after damage: cells, sketches, packed statistics, blocks, components, nodes and names.
 
-use shrinkd::estimate::BlockEstimates;
-use shrinkd::event::{Measured, Message, ResultKey, Scale, decode};
+use shrinkd::event::{Measured, Message, decode};
 use shrinkd::ledger::ExperimentLedger;
 use shrinkd::ledger::stored::{StoredResult, pack, unpack};
+use shrinkd::model::best::prob_best;
 use shrinkd::model::block::Block;
 use shrinkd::model::fit::Treatment;
 use shrinkd::model::likelihood::{Likelihood, SketchLikelihood};
 use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::posterior::Node;
+use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::model::sketch::{Cell, Sketch, cell_from_bytes, cell_to_bytes};
 use shrinkd::model::spectrum::Component;
 use shrinkd::population::PopulationName;
-use shrinkd::row::{FitStatus, PublishedFit};
 
 use super::choices::Choices;
 use super::message::message;
@@ -99,14 +99,17 @@ fn packed(bytes: &[u8]) {
     }
 }
 
-fn use_measured(measured: &Measured, nodes: &[Node]) {
-    assert_eq!(measured.variants.len(), measured.block.len(), "a name for each effect");
-    let population = PopulationName::from(key(Scale::Absolute));
-    let (nodes, naive_nodes) = (nodes.to_vec(), nodes.to_vec());
-    let fit = PublishedFit { fit_id: 1, status: FitStatus::Fitted, nodes, naive_nodes };
-    let estimates = BlockEstimates::new(&population, "exp-1", 1, measured, &fit);
-    assert_eq!(estimates.rows.len(), measured.block.len());
-    if let Ok(member) = Member::new(measured.block.clone(), 0) {
+/// What a publish does with a block and the nodes of a fit; figures of damaged nodes may be anything.
+fn use_measured(Measured { variants, block }: &Measured, nodes: &[Node]) {
+    assert_eq!(variants.len(), block.len(), "a name for each effect");
+    if !nodes.is_empty() {
+        let posterior = BlockPosterior::new(block, nodes);
+        for i in 0..block.len() {
+            posterior.intervals(i, &posterior.estimate(i));
+        }
+        _ = prob_best(block, nodes);
+    }
+    if let Ok(member) = Member::new(block.clone(), 0) {
         let mut sketches = Sketches::default();
         sketches.add(&member).expect("a member fits");
         check_likelihood(sketches.of(Treatment::Correlated));
@@ -161,8 +164,4 @@ fn name(bytes: &[u8]) {
             Ok(name.key())
         );
     }
-}
-
-fn key(scale: Scale) -> ResultKey {
-    ResultKey { metric: "m".to_owned(), segment: "all".to_owned(), scale }
 }
