@@ -109,9 +109,28 @@ pub enum Measurement {
 /// What a measurement says once it is brought to its scale: the block that the model takes, one variant for each
 /// effect, in the order of the variants' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedMeasured")]
 pub struct Measured {
     pub variants: Vec<String>,
     pub block: Block,
+}
+
+/// The same as it was written down: bytes can be damaged.
+#[derive(Deserialize)]
+struct UncheckedMeasured {
+    variants: Vec<String>,
+    block: Block,
+}
+
+impl TryFrom<UncheckedMeasured> for Measured {
+    type Error = String;
+
+    fn try_from(UncheckedMeasured { variants, block }: UncheckedMeasured) -> Result<Measured, String> {
+        if variants.len() != block.len() {
+            return Err(format!("{} effects have {} names", block.len(), variants.len()));
+        }
+        Ok(Measured { variants, block })
+    }
 }
 
 /// Control and treatments of one result; a part may lack either.

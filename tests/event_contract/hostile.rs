@@ -22,7 +22,7 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("version true", "\": 1,", "\": true,", "schema_violation", "$.schema_version must be a number, found a boolean"),
     ("version given twice", "\"revision\": 7", "\"schema_version\": 1, \"revision\": 7", "schema_violation", "$.schema_version stands twice"),
     ("results given twice", "\"revision\": 7", "\"results\": [], \"revision\": 7", "schema_violation", "$.results stands twice"),
-    ("retracted given twice", "\"revision\": 7", "\"retracted\": false, \"retracted\": true, \"revision\": 7", "schema_violation", "must not stand"),
+    ("retracted given twice", "\"revision\": 7", "\"retracted\": false, \"retracted\": true, \"revision\": 7", "schema_violation", "$.retracted stands twice"),
     ("labels given twice", "\"revision\": 7", "\"labels\": {}, \"revision\": 7", "schema_violation", "$.labels stands twice"),
     ("a label given twice, once with escapes", "\"tier\": \"1\"", r#""te\u0061m": "1""#, "schema_violation", "$.labels.team stands twice"),
     ("a label that is an object", "\"1\"", "{\"a\": \"b\"}", "schema_violation", "$.labels.tier must be a string, found an object"),
