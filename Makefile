@@ -6,9 +6,13 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHRINKD := $(TARGET)/release/shrinkd
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
 .PHONY: help demo test chaos chaos-broken soak bench bench-pipeline check lint doc deny approximations asos
+=======
+.PHONY: help demo test bench bench-pipeline check lint doc fuzz deny approximations asos
+>>>>>>> fuzz
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +47,9 @@ lint: ## Formatting and clippy, warnings are errors
 
 doc: ## Build the documentation, broken links are errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+
+fuzz: ## Hostile bytes at what reads bytes from outside, until nothing new is reached (RUNS=1000000 for so many of each target)
+	RUNS=$(RUNS) scripts/fuzz
 
 deny: ## Licences, advisories and sources of all dependencies; installs cargo-deny the first time
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, too_large};
 pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
 pub use reason::{Reason, Refusal};
-pub use wire::MAX_VARIANTS;
+pub use wire::{MAX_RESULTS, MAX_VARIANTS};
 
 use crate::model::block::Block;
 
@@ -109,9 +109,28 @@ pub enum Measurement {
 /// What a measurement says once it is brought to its scale: the block that the model takes, one variant for each
 /// effect, in the order of the variants' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedMeasured")]
 pub struct Measured {
     pub variants: Vec<String>,
     pub block: Block,
+}
+
+/// The same as it was written down: bytes can be damaged.
+#[derive(Deserialize)]
+struct UncheckedMeasured {
+    variants: Vec<String>,
+    block: Block,
+}
+
+impl TryFrom<UncheckedMeasured> for Measured {
+    type Error = String;
+
+    fn try_from(UncheckedMeasured { variants, block }: UncheckedMeasured) -> Result<Measured, String> {
+        if variants.len() != block.len() {
+            return Err(format!("{} effects have {} names", block.len(), variants.len()));
+        }
+        Ok(Measured { variants, block })
+    }
 }
 
 /// Control and treatments of one result; a part may lack either.

@@ -5,6 +5,7 @@ mod partition;
 pub mod replay;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use time::OffsetDateTime;
 
@@ -82,7 +83,8 @@ pub struct RejectedRow {
     pub experiment_id: Option<String>,
     pub refusal: Refusal,
     pub key: Option<Vec<u8>>,
-    pub payload: Option<Vec<u8>>,
+    /// Shared by all rows of a message: a thousand results of it can be refused.
+    pub payload: Option<Arc<Vec<u8>>>,
     pub payload_bytes: i64,
     pub produced_at: Option<OffsetDateTime>,
 }

@@ -4,12 +4,12 @@ use super::faults::Faults;
 use super::leaf::violation;
 use super::lenient::Lenient;
 use super::path::{Path, quote};
-use super::wire::{self, MAX_VARIANTS, Variants};
+use super::wire::{self, AtMost, MAX_VARIANTS};
 use super::{Arm, ArmStatistics, Arms, Reason, Refusal};
 
 pub(super) fn read_arms<'a>(
     control: Option<Lenient<wire::Arm<'a>>>,
-    treatments: Option<Lenient<Variants<Lenient<wire::Arm<'a>>>>>,
+    treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
     at: Path<'_>,
     faults: &mut Faults,
 ) -> Arms {

@@ -13,7 +13,7 @@ use super::lenient::Lenient;
 use super::overlap::refuse_overlaps;
 use super::path::{Path, quote};
 use super::reported::read_result;
-use super::wire;
+use super::wire::{self, MAX_RESULTS};
 use super::{Event, Message, Reason, Refusal, ReportedResult};
 
 /// Messages of more bytes are refused unread.
@@ -102,7 +102,12 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
     if event.results.is_none() {
         faults.note(root.field("results"), missing());
     }
-    let results = faults.shape(root.field("results"), event.results).unwrap_or_default();
+    let results = faults.shape(root.field("results"), event.results).map(|results| results.0).unwrap_or_default();
+    if results.len() > MAX_RESULTS {
+        let detail =
+            format!("has more than {MAX_RESULTS} results, split them over several messages of the same revision");
+        faults.note(root.field("results"), violation(detail));
+    }
     // What must be there and is not has been noted: no default below gets past this line.
     faults.into_result()?;
     Ok(Message::Event(Event {

@@ -5,13 +5,13 @@ use super::faults::Faults;
 use super::leaf::{Number, violation};
 use super::lenient::Lenient;
 use super::path::{Path, quote};
-use super::wire::{self, Variants};
+use super::wire::{self, AtMost, MAX_VARIANTS};
 use super::{Effects, Reason, Refusal, Uncertainty};
 
 /// How far a covariance may be from symmetric, and its diagonal from the variances, in units of `sqrt(S_ii S_jj)`.
 const COVARIANCE_TOLERANCE: f64 = 1e-9;
 
-type Matrix<'a> = Variants<Lenient<Variants<Number<'a>>>>;
+type Matrix<'a> = AtMost<Lenient<AtMost<Number<'a>, MAX_VARIANTS>>, MAX_VARIANTS>;
 
 struct Effect {
     variant: String,
@@ -22,7 +22,7 @@ struct Effect {
 }
 
 pub(super) fn read_effects<'a>(
-    effects: Option<Lenient<Variants<Lenient<wire::Effect<'a>>>>>,
+    effects: Option<Lenient<AtMost<Lenient<wire::Effect<'a>>, MAX_VARIANTS>>>,
     control_variance: Option<Number<'a>>,
     covariance: Option<Lenient<Matrix<'a>>>,
     at: Path<'_>,
@@ -123,7 +123,7 @@ fn read_covariance(
         faults.note(at, violation(detail));
     }
     // The mean with the transpose makes the matrix symmetric to the last bit.
-    let symmetric = |i, j| 0.5 * entry(i, j) + 0.5 * entry(j, i);
+    let symmetric = |i, j| f64::midpoint(entry(i, j), entry(j, i));
     effects.iter().flat_map(|i| effects.iter().map(move |j| symmetric(i, j))).collect()
 }
 

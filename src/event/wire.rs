@@ -17,6 +17,9 @@ use super::schema;
 /// Treatments or effects that one result may have.
 pub const MAX_VARIANTS: usize = 1_000;
 
+/// Results that one message may have: each that is refused is a row, and a message has room for half a million.
+pub const MAX_RESULTS: usize = 1_000;
+
 /// A wire struct, every field optional: unknown keys are passed over, a key given twice is remembered.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
@@ -81,9 +84,9 @@ object! {
         /// What the platform decided. Any value is taken; the share of `shipped` is reported, because estimates are
         /// off where only winners are sent.
         decision: Decision<'a>,
-        /// One entry for each metric, segment and scale. A fault inside an entry refuses that entry alone.
-        #[schemars(with = "Option<Vec<Reported>>")]
-        results: Lenient<Vec<&'a RawValue>>,
+        /// One entry for each metric, segment and scale, at most 1,000. A fault inside an entry refuses that entry alone.
+        #[schemars(with = "Option<AtMost<Reported, MAX_RESULTS>>")]
+        results: Lenient<AtMost<&'a RawValue, MAX_RESULTS>>,
         /// true withdraws every result of the experiment and forgets its revisions.
         retracted: Flag<'a>,
     }
@@ -107,14 +110,14 @@ object! {
         /// The arm that every treatment is compared with.
         control: Lenient<Arm<'a>>,
         /// The treatments, at most 1,000, each with its own name.
-        treatments: Lenient<Variants<Lenient<Arm<'a>>>>,
+        treatments: Lenient<AtMost<Lenient<Arm<'a>>, MAX_VARIANTS>>,
         /// Effects that the producer computed, at most 1,000, instead of arms.
-        effects: Lenient<Variants<Lenient<Effect<'a>>>>,
+        effects: Lenient<AtMost<Lenient<Effect<'a>>, MAX_VARIANTS>>,
         /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's
         /// mean. Needed for two or more effects without `covariance`; 0 where nothing is shared.
         control_variance: Number<'a>,
         /// The full sampling covariance of the effects, one row for each effect, symmetric.
-        covariance: Lenient<Variants<Lenient<Variants<Number<'a>>>>>,
+        covariance: Lenient<AtMost<Lenient<AtMost<Number<'a>, MAX_VARIANTS>>, MAX_VARIANTS>>,
         /// true adds this as one part (a shard, a region) to the parts of the same revision: arms with n and an
         /// event_id are needed, and the control or the treatments may be left to other parts.
         accumulate: Flag<'a>,
@@ -160,8 +163,8 @@ object! {
     }
 }
 
-/// At most one more than [`MAX_VARIANTS`] items; what follows is not kept, so that memory stays bounded.
-pub(super) struct Variants<T>(pub(super) Vec<T>);
+/// A list of so many items, or of one more where it is too long; what follows is not kept, so that memory stays bounded.
+pub(super) struct AtMost<T, const MOST: usize>(pub(super) Vec<T>);
 
 #[derive(Default)]
 pub(super) struct Labels<'a> {
@@ -169,30 +172,18 @@ pub(super) struct Labels<'a> {
     pub(super) repeated: Option<Cow<'a, str>>,
 }
 
-impl<'de, T: Deserialize<'de>> Shape<'de> for Variants<T> {
+impl<'de, T: Deserialize<'de>, const MOST: usize> Shape<'de> for AtMost<T, MOST> {
     const EXPECTED: &'static str = "an array";
 
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Lenient<Self>, A::Error> {
         let mut items = Vec::new();
-        while items.len() <= MAX_VARIANTS
+        while items.len() <= MOST
             && let Some(item) = seq.next_element()?
         {
             items.push(item);
         }
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Lenient::Right(Variants(items)))
-    }
-}
-
-impl<'de> Shape<'de> for Vec<&'de RawValue> {
-    const EXPECTED: &'static str = "an array";
-
-    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Lenient<Self>, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = seq.next_element()? {
-            items.push(item);
-        }
-        Ok(Lenient::Right(items))
+        Ok(Lenient::Right(AtMost(items)))
     }
 }
 
@@ -211,9 +202,9 @@ impl<'de> Shape<'de> for Labels<'de> {
     }
 }
 
-impl<T: JsonSchema> JsonSchema for Variants<T> {
+impl<T: JsonSchema, const MOST: usize> JsonSchema for AtMost<T, MOST> {
     fn schema_name() -> Cow<'static, str> {
-        format!("Variants_of_{}", T::schema_name()).into()
+        format!("At_most_{MOST}_of_{}", T::schema_name()).into()
     }
 
     fn inline_schema() -> bool {
@@ -221,7 +212,7 @@ impl<T: JsonSchema> JsonSchema for Variants<T> {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "type": "array", "maxItems": MAX_VARIANTS, "items": generator.subschema_for::<T>() })
+        schemars::json_schema!({ "type": "array", "maxItems": MOST, "items": generator.subschema_for::<T>() })
     }
 }
 

@@ -27,10 +27,11 @@ mod maximum;
 mod mixture;
 mod normal;
 
-use faer::{Mat, MatRef, Side};
+use faer::{Mat, Side};
 
 use super::block::{Block, BlockError, Covariance};
 use super::posterior::Node;
+use super::spectrum::Axes;
 use contest::{Contest, Factor};
 
 /// Posterior probabilities of being the best of an experiment. They add up to 1.
@@ -100,7 +101,7 @@ fn prob_positive(mean: f64, sd: f64) -> Option<f64> {
 /// A block's effects, prepared for one tau after the other.
 enum Effects<'a> {
     SharedControl { effects: &'a [f64], d: &'a [f64], c: f64, w: &'a [f64] },
-    Dense { effects: &'a [f64], eigenvalues: Vec<f64>, eigenvectors: Mat<f64> },
+    Dense { effects: &'a [f64], lambda: Vec<f64>, directions: Mat<f64> },
 }
 
 impl Effects<'_> {
@@ -111,12 +112,8 @@ impl Effects<'_> {
                 Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance, w: loadings })
             }
             Covariance::Dense { matrix } => {
-                let matrix = MatRef::from_row_major_slice(matrix, block.len(), block.len());
-                // Through the Cholesky factor small eigenvalues keep twice the digits.
-                let factor = matrix.llt(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
-                let svd = factor.L().svd().map_err(|_| BlockError::NotPositiveDefinite)?;
-                let eigenvalues = svd.S().column_vector().iter().map(|singular| singular * singular).collect();
-                Ok(Effects::Dense { effects, eigenvalues, eigenvectors: svd.U().to_owned() })
+                let Axes { lambda, directions } = Axes::new(matrix, block.len())?;
+                Ok(Effects::Dense { effects, lambda, directions })
             }
         }
     }
@@ -124,7 +121,7 @@ impl Effects<'_> {
     fn given(&self, node: &Node) -> Result<Contest, BlockError> {
         match self {
             Effects::SharedControl { effects, d, c, w } => Ok(shared_control(effects, d, *c, w, node)),
-            Effects::Dense { effects, eigenvalues, eigenvectors } => dense(effects, eigenvalues, eigenvectors, node),
+            Effects::Dense { effects, lambda, directions } => dense(effects, lambda, directions, node),
         }
     }
 }

@@ -113,7 +113,7 @@ impl Block {
                 if (lower - upper).abs() > 1e-9 * scale {
                     return Err(BlockError::NotSymmetric { row, column });
                 }
-                let mean = 0.5 * lower + 0.5 * upper;
+                let mean = f64::midpoint(lower, upper);
                 matrix[row * n + column] = mean;
                 matrix[column * n + row] = mean;
             }

@@ -18,7 +18,7 @@ mod marginal;
 mod maxima;
 mod panel;
 pub mod point;
-pub(in crate::model) mod profile;
+pub(super) mod profile;
 pub mod quadrature;
 pub mod variational;
 

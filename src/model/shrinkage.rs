@@ -9,11 +9,12 @@
 //! variance adds that times `h_i^2`, `h = 1 - tau^2 V^-1 1`. Averaging over the posterior of tau gives a mixture of
 //! normals for every effect, from which its mean, sd, intervals and probabilities are read.
 
-use faer::{Mat, MatRef, Side};
+use faer::Mat;
 
 use super::block::{Block, Covariance};
 use super::normal::{self, Part, Z_90, Z_975};
 use super::posterior::Node;
+use super::spectrum::Axes;
 
 /// One effect's posterior, in the unit of the effects.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -143,8 +144,12 @@ impl BlockPosterior {
     /// The same through the eigenvectors: `theta = mu + Q diag(t / (lambda + t)) Q' r`.
     fn dense(&mut self, effects: &[f64], matrix: &[f64], nodes: &[Node]) {
         let n = effects.len();
-        let covariance = MatRef::from_row_major_slice(matrix, n, n);
-        let (lambda, directions) = spectral(covariance);
+        // The decomposition that the block's components were made by, so that no lambda is 0. It does not fail for a
+        // block that has components; were it to, the effects stand as if they were independent.
+        let Axes { lambda, directions } = Axes::new(matrix, n).unwrap_or_else(|_| Axes {
+            lambda: (0..n).map(|k| matrix[k * n + k]).collect(),
+            directions: Mat::identity(n, n),
+        });
         for (j, node) in nodes.iter().enumerate() {
             let t = node.tau * node.tau;
             let along = |k: usize, x: &dyn Fn(usize) -> f64| (0..n).map(|i| directions[(i, k)] * x(i)).sum::<f64>();
@@ -169,18 +174,5 @@ impl BlockPosterior {
                 self.shrinkage_factors[i] += node.weight * own / (own + t);
             }
         }
-    }
-}
-
-/// Eigenvalues and eigenvectors of a covariance that a [`Block`] holds, so that it is positive definite.
-fn spectral(covariance: MatRef<'_, f64>) -> (Vec<f64>, Mat<f64>) {
-    let n = covariance.nrows();
-    match covariance.self_adjoint_eigen(Side::Lower) {
-        Ok(eigen) => {
-            let lambda = eigen.S().column_vector();
-            ((0..n).map(|k| lambda[k].max(0.0)).collect(), eigen.U().to_owned())
-        }
-        // The iteration of a finite symmetric matrix converges; were it not to, the effects stand as they are.
-        Err(_) => ((0..n).map(|k| covariance[(k, k)]).collect(), Mat::identity(n, n)),
     }
 }

@@ -12,7 +12,7 @@
 //! A dense matrix takes the singular value decomposition of its Cholesky factor, whose small singular values carry
 //! half the condition number that an eigendecomposition would lose.
 
-use faer::{MatRef, Side};
+use faer::{Mat, MatRef, Side};
 use serde::{Deserialize, Serialize};
 
 use super::block::{Block, BlockError, Covariance};
@@ -45,20 +45,39 @@ impl Block {
 
 fn dense(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> {
     let n = effects.len();
-    let factor =
-        MatRef::from_row_major_slice(matrix, n, n).llt(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
-    let svd = factor.L().svd().map_err(|_| BlockError::NotPositiveDefinite)?;
-    let (directions, singular) = (svd.U(), svd.S().column_vector());
+    let Axes { lambda, directions } = Axes::new(matrix, n)?;
     Ok((0..n)
         .map(|j| {
             let direction = directions.col(j);
             Component {
-                lambda: singular[j] * singular[j],
+                lambda: lambda[j],
                 a: (0..n).map(|i| direction[i]).sum(),
                 b: (0..n).map(|i| direction[i] * effects[i]).sum(),
             }
         })
         .collect())
+}
+
+/// A dense covariance `Q diag(lambda) Q'`, seen from its own axes.
+pub(super) struct Axes {
+    /// Above 0 wherever the block's components fit a sketch.
+    pub lambda: Vec<f64>,
+    /// Q, column by column.
+    pub directions: Mat<f64>,
+}
+
+impl Axes {
+    /// The axes of an `n x n` matrix, row by row, through its Cholesky factor.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`] where the decomposition fails.
+    pub fn new(matrix: &[f64], n: usize) -> Result<Axes, BlockError> {
+        let factor =
+            MatRef::from_row_major_slice(matrix, n, n).llt(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
+        let svd = factor.L().svd().map_err(|_| BlockError::NotPositiveDefinite)?;
+        let lambda = svd.S().column_vector().iter().map(|singular| singular * singular).collect();
+        Ok(Axes { lambda, directions: svd.U().to_owned() })
+    }
 }
 
 fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64]) -> Vec<Component> {
@@ -92,8 +111,12 @@ struct Pole {
     b: f64,
 }
 
+/// The control's part of a direction, relative to its own standard error, below which the two are taken as independent: far
+/// below what rounding does to any covariance, and far above where the squares of the weights vanish.
+const NEGLIGIBLE: f64 = 1e-40;
+
 /// The poles of the secular equation, by ascending `d`, all distinct. Directions that the control's error does not
-/// reach are components already: variants without loading, and within a group of `m` variants of equal variance the
+/// reach are components already: variants without loading to speak of, and within a group of `m` variants of equal variance the
 /// `m - 1` directions orthogonal to its loadings, split off by one Householder reflection.
 fn poles(effects: &[f64], d: &[f64], c: f64, w: &[f64], components: &mut Vec<Component>) -> Vec<Pole> {
     let scale = c.sqrt();
@@ -104,7 +127,7 @@ fn poles(effects: &[f64], d: &[f64], c: f64, w: &[f64], components: &mut Vec<Com
         let d = d[group[0]];
         let norm = group.iter().map(|&i| w[i] * w[i]).sum::<f64>().sqrt();
         let z = scale * norm;
-        if z == 0.0 {
+        if z <= NEGLIGIBLE * d.sqrt() {
             components.extend(group.iter().map(|&i| Component { lambda: d, a: 1.0, b: effects[i] }));
             continue;
         }

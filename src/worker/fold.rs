@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::event::{Event, Measured, Message, Refusal, ReportedResult, ResultKey};
 use crate::ledger::stored::{DamagedBytes, StoredResult, pack, unpack};
@@ -114,6 +115,7 @@ pub fn fold(
             }
         };
         counts.refused += refusals.iter().filter(|(result_index, _)| result_index.is_some()).count() as u64;
+        let payload = record.payload.as_ref().filter(|_| !refusals.is_empty()).cloned().map(Arc::new);
         changes.rejected.extend(refusals.into_iter().map(|(result_index, refusal)| RejectedRow {
             partition_id,
             offset: record.offset,
@@ -121,7 +123,7 @@ pub fn fold(
             experiment_id: experiment_id.clone(),
             refusal,
             key: record.key.clone(),
-            payload: record.payload.clone(),
+            payload: payload.clone(),
             payload_bytes: record.payload_bytes as i64,
             produced_at: record.produced_at,
         }));

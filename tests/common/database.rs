@@ -44,6 +44,9 @@ pub trait Database: Sized {
     /// Columns of numbers, read beside the store.
     async fn numbers(&self, query: &'static str) -> Vec<Vec<Option<f64>>>;
 
+    /// A column of bytes, read beside the store.
+    async fn bytes(&self, query: &'static str) -> Vec<Option<Vec<u8>>>;
+
     /// Removes it, though stores may have it open.
     async fn remove(self);
 
@@ -132,6 +135,10 @@ impl Database for SqliteDatabase {
         sqlx::query(query).map(numbers).fetch_all(&mut connection).await.expect("numbers")
     }
 
+    async fn bytes(&self, query: &'static str) -> Vec<Option<Vec<u8>>> {
+        sqlx::query_scalar(query).fetch_all(&mut Self::connect(&self.path()).await).await.expect("bytes")
+    }
+
     async fn remove(self) {}
 }
 
@@ -205,6 +212,10 @@ impl Database for PostgresDatabase {
     async fn numbers(&self, query: &'static str) -> Vec<Vec<Option<f64>>> {
         let numbers = |row: PgRow| (0..row.len()).map(|i| row.get(i)).collect();
         sqlx::query(query).map(numbers).fetch_all(&mut self.connect().await).await.expect("numbers")
+    }
+
+    async fn bytes(&self, query: &'static str) -> Vec<Option<Vec<u8>>> {
+        sqlx::query_scalar(query).fetch_all(&mut self.connect().await).await.expect("bytes")
     }
 
     async fn remove(self) {

@@ -2,6 +2,7 @@
 
 mod accumulation;
 mod corpus;
+mod hostile;
 mod order;
 mod real_data;
 mod refusals;

@@ -7,6 +7,7 @@ mod cells;
 mod ingest;
 mod opening;
 mod partitions;
+mod poison;
 mod publish;
 mod reading;
 mod refit;

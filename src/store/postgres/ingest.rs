@@ -232,10 +232,16 @@ impl PostgresIngest {
         Ok(())
     }
 
+    /// In pages, because the rows of one message each carry all of it, and a statement holds at most 1 GiB.
     async fn write_rejected(&mut self, rows: &[RejectedRow]) -> Result<u64, StoreError> {
-        if rows.is_empty() {
-            return Ok(0);
+        let mut written = 0;
+        for rows in pages(rows) {
+            written += self.write_rejected_page(rows).await?;
         }
+        Ok(written)
+    }
+
+    async fn write_rejected_page(&mut self, rows: &[RejectedRow]) -> Result<u64, StoreError> {
         // In the order of the records, which a replay goes by.
         let written = sqlx::query(
             "insert into rejected_events (partition_id, cluster_id, topic, partition_number, record_offset, result_index,
@@ -257,7 +263,7 @@ impl PostgresIngest {
         .bind(column(rows, |row| row.refusal.reason.as_str()))
         .bind(column(rows, |row| row.refusal.detail.as_str()))
         .bind(column(rows, |row| row.key.as_deref()))
-        .bind(column(rows, |row| row.payload.as_deref()))
+        .bind(column(rows, |row| row.payload.as_deref().map(Vec::as_slice)))
         .bind(column(rows, |row| row.payload_bytes))
         .bind(column(rows, |row| row.produced_at))
         .execute(&mut *self.transaction)
@@ -360,4 +366,22 @@ impl Ingest for PostgresIngest {
     async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().await.map_err(|error| classify("cannot commit a batch", error))
     }
+}
+
+/// The payloads of one statement of refused rows, in bytes (but for a single row that has more).
+const PAGE_BYTES: usize = 8 << 20;
+
+fn pages(rows: &[RejectedRow]) -> impl Iterator<Item = &[RejectedRow]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let is_within = |row: &RejectedRow| {
+            bytes += row.payload.as_ref().map_or(0, |payload| payload.len());
+            bytes <= PAGE_BYTES
+        };
+        let fitting = rest.iter().take(1_000).map(is_within).take_while(|&fits| fits).count();
+        let (page, left) = rest.split_at(fitting.max(1).min(rest.len()));
+        rest = left;
+        (!page.is_empty()).then_some(page)
+    })
 }

@@ -212,7 +212,7 @@ impl SqliteIngest {
             .bind(row.refusal.reason.as_str())
             .bind(&row.refusal.detail)
             .bind(&row.key)
-            .bind(&row.payload)
+            .bind(row.payload.as_deref())
             .bind(row.payload_bytes)
             .bind(row.produced_at.map(timestamp))
             .bind(now())
