@@ -6,13 +6,9 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 SHRINKD := $(TARGET)/release/shrinkd
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken soak bench bench-pipeline check lint doc deny approximations asos
-=======
-.PHONY: help demo test bench bench-pipeline check lint doc fuzz deny approximations asos
->>>>>>> fuzz
+.PHONY: help demo test chaos chaos-broken soak fuzz bench bench-pipeline check lint doc deny approximations asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

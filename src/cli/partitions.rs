@@ -20,9 +20,9 @@ use crate::worker::supervise::store_settings;
 
 /// List partitions, and have halted ones go on
 ///
-/// A worker halts a partition, and goes on with its others, where too many of its messages are refused (the limits are
-/// the section dead_letters of the configuration), or where the broker has not the records at which it should go on, because they
-/// expired unread or the topic was cut. Without a subcommand this lists every partition with its next offset, its owner,
+/// A worker halts a partition, and goes on with its others, where too many of its messages are refused (the section
+/// dead_letters of the configuration says how many), or where the broker has not the records at which it should go on,
+/// because they expired unread or the topic was cut. Without a subcommand this lists every partition with its next offset, its owner,
 /// and why it is halted.
 ///
 /// Workers need not be stopped: the owner of the partition goes on within some seconds.
