@@ -45,7 +45,7 @@ doc: ## Build the documentation, broken links are errors
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
 
 fuzz: ## Hostile bytes at what reads bytes from outside, until nothing new is reached (RUNS=1000000 for so many of each target)
-	RUNS=$(RUNS) scripts/fuzz
+	RUNS=$(RUNS) CARGO="$(CARGO)" scripts/fuzz
 
 deny: ## Licences, advisories and sources of all dependencies; installs cargo-deny the first time
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny

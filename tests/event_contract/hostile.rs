@@ -89,9 +89,9 @@ fn built() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
     let label = |i: usize| format!(r#""k{i}":"v","#);
     let labels = |most: usize| (0..most).map(label).collect::<String>();
     vec![
-        ("half a surrogate pair in UTF-8", spliced(b"\xed\xa0\x80"), "malformed_json", "not UTF-8 from byte 41 on"),
-        ("a slash in two bytes", spliced(b"\xc0\xaf"), "malformed_json", "not UTF-8 from byte 41 on"),
-        ("a letter beyond Unicode", spliced(b"\xf4\x90\x80\x80"), "malformed_json", "not UTF-8 from byte 41 on"),
+        ("half a surrogate pair in UTF-8", spliced(b"\xed\xa0\x80"), "malformed_json", "not UTF-8 from byte 40 on"),
+        ("a slash in two bytes", spliced(b"\xc0\xaf"), "malformed_json", "not UTF-8 from byte 40 on"),
+        ("a letter beyond Unicode", spliced(b"\xf4\x90\x80\x80"), "malformed_json", "not UTF-8 from byte 40 on"),
         (
             "a letter cut short at the end",
             [GOOD.as_bytes(), b"\xe2\x98"].concat(),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use shrinkd::event::decode;
-use shrinkd::row::Changes;
-use shrinkd::worker::fold::{FoldCounts, Grouping, fold};
+use shrinkd::worker::fold::{FoldCounts, Folded, Grouping, fold};
 use shrinkd::worker::source::Record;
 
 fn record(offset: usize, bytes: Vec<u8>) -> Record {
@@ -22,7 +21,7 @@ fn record(offset: usize, bytes: Vec<u8>) -> Record {
     }
 }
 
-fn folded(records: &[Record]) -> (Changes, FoldCounts) {
+fn folded(records: &[Record]) -> Folded {
     fold(records, BTreeMap::new(), &Grouping::default(), |_| Some(7)).expect("input causes no error")
 }
 
@@ -65,7 +64,8 @@ proptest! {
             batch.into_iter().enumerate().map(|(offset, message)| record(offset, bytes(message))).collect();
         let clean: Vec<Record> =
             records.iter().zip(&is_poison).filter(|(_, is_poison)| !**is_poison).map(|(record, _)| record.clone()).collect();
-        let ((with, counts), (without, clean_counts)) = (folded(&records), folded(&clean));
+        let Folded { changes: with, counts, .. } = folded(&records);
+        let Folded { changes: without, counts: clean_counts, .. } = folded(&clean);
         prop_assert_eq!(with.experiments, without.experiments);
         prop_assert_eq!(with.blocks, without.blocks);
         prop_assert_eq!(with.cells, without.cells);
