@@ -161,7 +161,7 @@ impl Drop for Fleet {
     fn drop(&mut self) {
         for slot in self.slots.iter().filter(|_| std::thread::panicking()) {
             let log = std::fs::read_to_string(slot.log()).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
+            let lines: Vec<&str> = log.lines().filter(|line| !line.contains(" DEBUG ")).collect();
             eprintln!("--- {}\n{}\n", slot.log().display(), lines[lines.len().saturating_sub(25)..].join("\n"));
         }
     }
