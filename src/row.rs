@@ -5,7 +5,6 @@ mod partition;
 pub mod replay;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use time::OffsetDateTime;
 
@@ -83,8 +82,8 @@ pub struct RejectedRow {
     pub experiment_id: Option<String>,
     pub refusal: Refusal,
     pub key: Option<Vec<u8>>,
-    /// Shared by all rows of a message: a thousand results of it can be refused.
-    pub payload: Option<Arc<Vec<u8>>>,
+    /// On the first row of a message; the others of it have none.
+    pub payload: Option<Vec<u8>>,
     pub payload_bytes: i64,
     pub produced_at: Option<OffsetDateTime>,
 }

@@ -28,6 +28,7 @@ comment on column skipped_offsets.because is 'The reason that the operator gave'
 alter table rejected_events
     add column replayed_at timestamptz,
     add column replay_outcome text;
+comment on column rejected_events.payload is 'The message as it came, on the first of its rows; of one that is too large its first 64 KiB';
 comment on column rejected_events.replayed_at is 'When the message was last taken in again; null where it was not';
 comment on column rejected_events.replay_outcome is 'What came of that';
 

@@ -2,7 +2,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use crate::event::{Event, Measured, Message, Refusal, ReportedResult, ResultKey};
 use crate::ledger::stored::{DamagedBytes, StoredResult, pack, unpack};
@@ -115,7 +114,8 @@ pub fn fold(
             }
         };
         counts.refused += refusals.iter().filter(|(result_index, _)| result_index.is_some()).count() as u64;
-        let payload = record.payload.as_ref().filter(|_| !refusals.is_empty()).cloned().map(Arc::new);
+        // A thousand results of a message can be refused: its bytes are kept once.
+        let mut payload = record.payload.as_ref().filter(|_| !refusals.is_empty()).cloned();
         changes.rejected.extend(refusals.into_iter().map(|(result_index, refusal)| RejectedRow {
             partition_id,
             offset: record.offset,
@@ -123,7 +123,7 @@ pub fn fold(
             experiment_id: experiment_id.clone(),
             refusal,
             key: record.key.clone(),
-            payload: payload.clone(),
+            payload: payload.take(),
             payload_bytes: record.payload_bytes as i64,
             produced_at: record.produced_at,
         }));

@@ -16,6 +16,7 @@ use crate::common::database::Database;
 promises! {
     a_replayed_message_leaves_what_it_would_have_left_at_once,
     results_that_were_taken_of_the_same_message_are_not_doubled,
+    a_message_is_found_by_any_of_its_rows_though_the_first_alone_keeps_it,
     a_second_replay_changes_nothing,
     a_replay_that_ends_early_goes_on_where_it_was,
     a_larger_revision_that_came_meanwhile_stands,
@@ -132,6 +133,30 @@ async fn results_that_were_taken_of_the_same_message_are_not_doubled<D: Database
     let after = store.population_state(&population("m")).await.unwrap();
     assert_eq!((after.sketches, after.counters), (before.sketches, before.counters));
     assert_eq!(store.population_state(&population("other")).await.unwrap().counters.experiments, 1);
+}
+
+async fn a_message_is_found_by_any_of_its_rows_though_the_first_alone_keeps_it<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let mut record = partly_refused(0, 0, "exp-1", &two("exp-1", 1, 0.1, 0.3), 0);
+    let Ok(Message::Event(event)) = &mut record.message else { panic!("an event") };
+    event.results[1] = Err(Refusal::new(Reason::TooManyVariants, "an older build"));
+    worker.ingest(vec![record]).await;
+    let rows = "select result_index || ' ' || (payload is null) from rejected_events order by rejected_event_id";
+    let has_none: Vec<bool> = database
+        .texts(rows)
+        .await
+        .into_iter()
+        .flatten()
+        .map(|row| row.ends_with('1') || row.ends_with("true"))
+        .collect();
+    assert_eq!(has_none, [false, true]);
+    let last = database.count("select cast(max(rejected_event_id) as text) from rejected_events").await;
+    let accepted = "too_many_variants -> accepted";
+    assert_eq!(replay(&store, &RejectedSelection::Ids(vec![last])).await, [accepted, accepted]);
+    for metric in ["m", "other"] {
+        assert_eq!(store.population_state(&population(metric)).await.unwrap().counters.experiments, 1, "{metric}");
+    }
 }
 
 async fn a_second_replay_changes_nothing<D: Database>(database: &D) {

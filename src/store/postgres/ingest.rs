@@ -263,7 +263,7 @@ impl PostgresIngest {
         .bind(column(rows, |row| row.refusal.reason.as_str()))
         .bind(column(rows, |row| row.refusal.detail.as_str()))
         .bind(column(rows, |row| row.key.as_deref()))
-        .bind(column(rows, |row| row.payload.as_deref().map(Vec::as_slice)))
+        .bind(column(rows, |row| row.payload.as_deref()))
         .bind(column(rows, |row| row.payload_bytes))
         .bind(column(rows, |row| row.produced_at))
         .execute(&mut *self.transaction)

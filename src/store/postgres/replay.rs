@@ -15,7 +15,7 @@ pub(super) async fn rejected_rows(
 ) -> Result<Vec<RejectedRef>, StoreError> {
     let (reasons, ids) = decode::selection(selection);
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-        "select rejected_event_id, partition_id, record_offset, coalesce(octet_length(payload), 0)::bigint
+        "select rejected_event_id, partition_id, record_offset, least(payload_bytes, 1048576)
          from rejected_events
          where ($1::text[] is null or reason = any($1))
            and (rejected_event_id = any($2) or $2::bigint[] is null
@@ -33,8 +33,12 @@ pub(super) async fn rejected_rows(
 pub(super) async fn rejected_messages(pool: &PgPool, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
     let failed = |error| classify("cannot read refused messages", error);
     let messages: Vec<RejectedColumns> = sqlx::query_as(
-        "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload, payload_bytes
-         from rejected_events where rejected_event_id = any($1) order by rejected_event_id",
+        "select rejected_event_id, partition_id, record_offset, cluster_id, message_key,
+                coalesce(payload, (select f.payload from rejected_events as f
+                                   where f.partition_id = r.partition_id and f.record_offset = r.record_offset
+                                     and f.payload is not null limit 1)),
+                payload_bytes
+         from rejected_events as r where rejected_event_id = any($1) order by rejected_event_id",
     )
     .bind(column(rows, |row| row.rejected_event_id))
     .fetch_all(pool)

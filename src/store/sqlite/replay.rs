@@ -15,7 +15,7 @@ pub(super) async fn rejected_rows(
 ) -> Result<Vec<RejectedRef>, StoreError> {
     let (reasons, ids) = decode::selection(selection);
     let rows: Vec<(i64, i64, i64, i64)> = sqlx::query_as(
-        "select rejected_event_id, partition_id, record_offset, ifnull(length(payload), 0)
+        "select rejected_event_id, partition_id, record_offset, min(payload_bytes, 1048576)
          from rejected_events
          where ($1 is null or reason in (select value from json_each($1)))
            and (rejected_event_id in (select value from json_each($2)) or $2 is null
@@ -38,8 +38,12 @@ pub(super) async fn rejected_messages(
     let mut messages = Vec::with_capacity(rows.len());
     for row in rows {
         let columns: Option<RejectedColumns> = sqlx::query_as(
-            "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload, payload_bytes
-             from rejected_events where rejected_event_id = $1",
+            "select rejected_event_id, partition_id, record_offset, cluster_id, message_key,
+                    ifnull(payload, (select f.payload from rejected_events as f
+                                     where f.partition_id = r.partition_id and f.record_offset = r.record_offset
+                                       and f.payload is not null limit 1)),
+                    payload_bytes
+             from rejected_events as r where rejected_event_id = $1",
         )
         .bind(row.rejected_event_id)
         .fetch_optional(pool)
