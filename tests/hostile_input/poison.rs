@@ -78,7 +78,7 @@ proptest! {
         prop_assert_eq!(kept.len(), poison.len());
         for (row, record) in kept.into_iter().zip(poison) {
             prop_assert_eq!((row.partition_id, row.offset), (7, record.offset));
-            prop_assert_eq!(row.payload.as_deref(), record.payload.as_ref());
+            prop_assert_eq!(&row.payload, &record.payload);
             prop_assert_eq!(Some(&row.refusal), record.message.as_ref().err());
         }
     }
