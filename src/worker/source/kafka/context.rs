@@ -144,6 +144,8 @@ impl Assignment {
         for claim in claims {
             list.add_partition_offset(&self.topic, claim.partition, start(claim.next_offset))?;
         }
+        // One that was paused when it was taken away would come back paused: librdkafka does not forget that.
+        consumer.resume(&list)?;
         match consumer.rebalance_protocol() {
             RebalanceProtocol::Cooperative => consumer.incremental_assign(&list)?,
             _ => consumer.assign(&list)?,
