@@ -66,5 +66,5 @@ asos: ## A real history through the worker (docs/history.md): make asos CSV=file
 	@! command -v sqlite3 >/dev/null || sqlite3 -box "$(DIR)/asos.db" "$(POPULATIONS)"
 	@command -v sqlite3 >/dev/null || printf 'to see them, ask any client of SQLite:\n%s\n' "$(POPULATIONS)"
 
-POPULATIONS = select population_id, treatment, experiments, effects, mu_mean, mu_sd, tau_median \
-	from current_population_fits order by population_id, treatment
+POPULATIONS = select population_id, correlation, experiments, effects, mu_mean, mu_sd, tau_median \
+	from current_population_fits order by population_id, correlation

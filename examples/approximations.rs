@@ -1,7 +1,7 @@
 //! How far `laplace` and `variational` are from the exact posterior, as Markdown tables: `docs/approximations.md`.
 //!
 //! Takes a folder of event files (`*.ndjson`) and fits every population in them under three sets of priors and two
-//! treatments of correlation: `make approximations EVENTS=folder`.
+//! models of correlation: `make approximations EVENTS=folder`.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::{env, fs};
 
 use shrinkd::event::decode;
 use shrinkd::history::{History, Population};
-use shrinkd::model::fit::{Distance, Fit, Method, Treatment};
+use shrinkd::model::fit::{Correlation, Distance, Fit, Method};
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::parallel::available_threads;
 use shrinkd::model::prior::Priors;
@@ -19,7 +19,7 @@ use shrinkd::model::prior::Priors;
 const PRIORS: [(&str, &str); 3] =
     [("flat", "flat"), ("normal:0,10", "half-normal:5"), ("normal:0,10", "half-cauchy:1")];
 
-const TREATMENTS: [Treatment; 2] = [Treatment::Correlated, Treatment::Independent];
+const CORRELATIONS: [Correlation; 2] = [Correlation::Modelled, Correlation::Ignored];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = env::args_os().nth(1).ok_or("usage: approximations FOLDER, a folder of .ndjson event files")?;
@@ -28,12 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (mu, tau) in PRIORS {
         let priors = Priors { mu: mu.parse()?, tau: tau.parse()? };
         writeln!(out, "\n## mu `{mu}`, tau `{tau}`\n")?;
-        writeln!(out, "| data set | treatment | mu mean | mu sd | tau median | tau sd | log evidence |")?;
+        writeln!(out, "| data set | correlation | mu mean | mu sd | tau median | tau sd | log evidence |")?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- |")?;
         for (name, population) in &populations {
-            for treatment in TREATMENTS {
-                write!(out, "| {name} | {} |", treatment.as_str())?;
-                for [laplace, variational] in cells(population, treatment, &priors) {
+            for correlation in CORRELATIONS {
+                write!(out, "| {name} | {} |", correlation.as_str())?;
+                for [laplace, variational] in cells(population, correlation, &priors) {
                     write!(out, " {laplace} / {variational} |")?;
                 }
                 writeln!(out)?;
@@ -65,8 +65,8 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, Population)>, Box<dyn Error
 }
 
 /// The five distances, each by `laplace` and by `variational`; a dash where there is none.
-fn cells(population: &Population, treatment: Treatment, priors: &Priors) -> [[String; 2]; 5] {
-    let likelihood = SketchLikelihood::new(population.sketches.of(treatment));
+fn cells(population: &Population, correlation: Correlation, priors: &Priors) -> [[String; 2]; 5] {
+    let likelihood = SketchLikelihood::new(population.sketches.of(correlation));
     let fit = |method| Fit::new(&likelihood, priors, method).ok();
     let exact = fit(Method::Quadrature);
     let distances = [Method::Laplace, Method::Variational]

@@ -3,6 +3,7 @@
 //! The doc comments of the arguments are what `--help` prints.
 
 pub mod check;
+mod correlation;
 pub mod demo;
 pub mod fit;
 pub mod migrate;
@@ -15,7 +16,6 @@ pub mod schema;
 pub mod simulate;
 pub mod study;
 mod text;
-mod treatment;
 mod verdict;
 pub mod verify;
 

@@ -12,7 +12,7 @@ use crate::row::{EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
 pub struct BlockEstimates {
     pub rows: Vec<EstimateRow>,
     /// One for each effect; empty unless fitted.
-    pub correlated: Vec<Estimate>,
+    pub modelled: Vec<Estimate>,
     /// The same under the naive model; empty where that has no posterior.
     pub naive: Vec<Estimate>,
 }
@@ -38,7 +38,7 @@ impl BlockEstimates {
             let estimates = |posterior: &BlockPosterior| (0..block.len()).map(|i| posterior.estimate(i)).collect();
             posterior.as_ref().map(estimates).unwrap_or_default()
         };
-        let (correlated, naive) = (all(&posterior), all(&naive_posterior));
+        let (modelled, naive) = (all(&posterior), all(&naive_posterior));
         let best = is_fitted.then(|| best_of(block, fit)).flatten();
         let row = |(i, variant): (usize, &String)| {
             let shared = shared_control(block, i);
@@ -54,7 +54,7 @@ impl BlockEstimates {
                 control_variance: shared.map(|(_, c, _)| c),
                 control_loading: shared.map(|(_, _, w)| w),
                 shrunk: posterior.as_ref().map(|posterior| {
-                    let estimate = correlated[i];
+                    let estimate = modelled[i];
                     let intervals = posterior.intervals(i, &estimate);
                     ShrunkEstimate {
                         posterior_mean: estimate.mean,
@@ -74,7 +74,7 @@ impl BlockEstimates {
             }
         };
         let rows = variants.iter().enumerate().map(row).collect();
-        BlockEstimates { rows, correlated, naive }
+        BlockEstimates { rows, modelled, naive }
     }
 }
 

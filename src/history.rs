@@ -9,7 +9,7 @@ use crate::model::sketch::OutOfRange;
 use crate::population::{PopulationName, chosen_variant};
 
 /// Seed of the choice of one variant per experiment.
-pub const DEFAULT_TREATMENT_SEED: u64 = 0;
+pub const DEFAULT_SEED: u64 = 0;
 
 /// The experiments of a history and what became of its events.
 #[derive(Debug, Default)]
@@ -114,7 +114,7 @@ impl History {
         for (experiment_id, ledger) in self.experiments {
             let decision = ledger.decision().map(str::to_owned);
             for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
-                let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, &experiment_id, &variants).unwrap_or(0);
+                let chosen = chosen_variant(DEFAULT_SEED, &experiment_id, &variants).unwrap_or(0);
                 let member = Member::new(block, chosen)
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
                 let population = populations.entry(PopulationName::from(key)).or_default();

@@ -1,5 +1,5 @@
 //! Populations: which blocks share a mean effect and a spread, and which variant speaks for its experiment in the
-//! one-per-experiment treatment.
+//! model that keeps one variant of each experiment.
 //!
 //! The default grouping is one population per metric x segment x scale; the values of event labels can divide it further.
 
@@ -83,7 +83,7 @@ fn decode(part: &str) -> String {
     part.replace("%3D", "=").replace("%2F", "/").replace("%25", "%")
 }
 
-/// Which variant speaks for its experiment in the one-per-experiment treatment: the index of the one with the smallest
+/// Which variant speaks for its experiment where one variant speaks for its experiment: the index of the one with the smallest
 /// 64-bit hash of (seed, experiment, variant), ties broken by name. `None` where there are no variants.
 ///
 /// The choice depends on nothing else, so it survives replay, reordering and new machines; it is published in results and

@@ -209,10 +209,10 @@ pub struct ShrunkEstimate {
     pub control_shift_sd: Option<f64>,
 }
 
-/// One fit of a population under one treatment.
+/// One fit of a population under one model of correlation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitRow {
-    pub treatment: crate::model::fit::Treatment,
+    pub correlation: crate::model::fit::Correlation,
     pub status: FitStatus,
     pub message: Option<String>,
     pub effects: u64,
@@ -293,10 +293,10 @@ pub struct CurrentPopulation {
     pub diagnosed_at: Option<OffsetDateTime>,
 }
 
-/// mu and tau of a population under one treatment, as the latest cells have them.
+/// mu and tau of a population under one model of correlation, as the latest cells have them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurrentFit {
-    pub treatment: crate::model::fit::Treatment,
+    pub correlation: crate::model::fit::Correlation,
     pub effects: i64,
     pub mu: Summary,
     pub tau: Summary,

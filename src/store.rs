@@ -217,7 +217,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Every population as it stands: for metrics, the status page and the demo.
     fn current_populations(&self) -> impl Future<Output = Result<Vec<CurrentPopulation>, StoreError>> + Send;
 
-    /// The latest fits of a population, in the order of [`Treatment::ALL`](crate::model::fit::Treatment::ALL).
+    /// The latest fits of a population, in the order of [`Correlation::ALL`](crate::model::fit::Correlation::ALL).
     fn current_fits(
         &self,
         population: &PopulationName,
@@ -282,7 +282,7 @@ pub trait Ingest: Send {
 pub trait Refit: Send {
     fn state(&mut self) -> impl Future<Output = Result<RefitState, StoreError>> + Send;
 
-    /// Writes the fits of all treatments, the settings that they were made with, and what follows for the published rows.
+    /// Writes the fits under every model of correlation, the settings that they were made with, and what follows for the published rows.
     fn write(
         &mut self,
         state: &RefitState,

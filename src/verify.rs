@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use offsets::{Reach, Watermarks, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::population::PopulationName;
 use crate::row::PublishedFit;
@@ -113,11 +113,11 @@ impl<A: Audit> Walk<'_, A> {
         match is_fitted {
             true if population.counters.changes == 0 => {}
             true => fits::check_fits(id, &population, &fresh, registered.published_fit_id, &mut report),
-            false => report.postponed(Check::Fits, Treatment::ALL.len()),
+            false => report.postponed(Check::Fits, Correlation::ALL.len()),
         }
         report.merge(blocks.report);
         let exact = (is_fitted && !registered.is_publish_due)
-            .then(|| Exact { judged: fresh.judged, nodes: fresh.fits[Treatment::Correlated as usize].nodes.clone() });
+            .then(|| Exact { judged: fresh.judged, nodes: fresh.fits[Correlation::Modelled as usize].nodes.clone() });
         report.merge(self.estimates(id, name, &registered, exact).await?);
         Ok(report)
     }

@@ -115,10 +115,10 @@ fn every_population_stands_with_the_three_treatments_of_a_fit_and_its_verdict() 
         let told = paragraph(&printed, &format!("{} ", population["population"].as_str().expect("a name")));
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[4].contains(population["diagnostics"]["verdict"].as_str().expect("a verdict")), "{told}");
-        for (i, label) in ["correlated", "independent", "one per experiment"].into_iter().enumerate() {
+        for (i, label) in ["modelled", "ignored", "one per experiment"].into_iter().enumerate() {
             let numbers = lines[1 + i].strip_prefix("  ").and_then(|line| line.strip_prefix(label)).expect(label);
             let numbers: Vec<f64> = numbers.replace(" to ", " ").split_whitespace().map(number).collect();
-            let exact = &population["treatments"][i];
+            let exact = &population["fits"][i];
             let (mu, tau) = (&exact["mu"], &exact["tau"]["median"]);
             for (number, exact) in numbers.iter().zip([&mu["median"], &mu["q025"], &mu["q975"], tau]) {
                 let exact = exact.as_f64().expect("a number");

@@ -107,11 +107,11 @@ fn all_three_treatments_stand_side_by_side_with_the_figures_of_the_json() {
     let events = simulated(Scenario::TreatmentHeavy);
     let table = table(&events, 80, &[]);
     let report: Value = serde_json::from_slice(&fit(&events, 80, &["--format", "json"]).stdout).unwrap();
-    for (treatment, label) in [(0, "correlated"), (1, "independent"), (2, "one per experiment")] {
+    for (correlation, label) in [(0, "modelled"), (1, "ignored"), (2, "one per experiment")] {
         let rows: Vec<&str> = table.lines().filter(|line| line.contains(&format!(" {label}  "))).collect();
         assert_eq!(rows.len(), 2, "{label}");
         for (row, parameter) in rows.iter().zip(["mu", "tau"]) {
-            let exact = &report["populations"][0]["treatments"][treatment][parameter];
+            let exact = &report["populations"][0]["fits"][correlation][parameter];
             let numbers = row.split(label).nth(1).unwrap().replace("to", " ");
             let numbers: Vec<f64> = numbers.split_whitespace().map(|number| number.parse().unwrap()).collect();
             for (number, name) in numbers.iter().zip(["median", "sd", "q025", "q975"]) {
@@ -178,7 +178,7 @@ fn no_line_is_wider_than_the_terminal() {
         [portfolio(), simulated(Scenario::ManyVariants), hostile, unit(1e-50), unit(1e-4), unit(1e5), unit(1e50)];
     for (case, events) in cases.iter().enumerate() {
         for columns in [80, 91, 100] {
-            for arguments in [&[][..], &["--best"], &["--treatment", "one-per-experiment"]] {
+            for arguments in [&[][..], &["--best"], &["--correlation", "one-per-experiment"]] {
                 for line in table(events, columns, arguments).lines() {
                     assert!(line.width() <= columns, "case {case}: {} of {columns}: {line}", line.width());
                 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::sketch_of;
 use shrinkd::model::block::Block;
-use shrinkd::model::fit::{Fit, Method, Treatment};
+use shrinkd::model::fit::{Correlation, Fit, Method};
 use shrinkd::model::likelihood::{DirectLikelihood, SketchLikelihood};
 use shrinkd::model::population::{Analysis, Member, Request, Sketches};
 use shrinkd::model::posterior::quadrature::quadrature;
@@ -193,7 +193,7 @@ fn results_are_the_same_whatever_the_number_of_threads() {
         .collect();
     let analyse = |threads| {
         let request = Request {
-            treatment: Treatment::Correlated,
+            correlation: Correlation::Modelled,
             method: Method::Quadrature,
             priors: Priors::default(),
             is_best_wanted: true,

@@ -34,7 +34,7 @@ fn ml_and_reml_are_the_reference_values() {
     for case in Oracle::all() {
         for fit in case.fits.iter().filter(|fit| fit["method"].is_string()) {
             let text = |name: &str| fit[name].as_str().expect("text");
-            let got = estimate(text("method"), &likelihood(&case.treated(text("treatment"))));
+            let got = estimate(text("method"), &likelihood(&case.under(text("treatment"))));
             // On the scale of the posterior's sds, of the first fit that has them.
             let scale = |parameter: &str| {
                 let same_treatment = case.fits.iter().filter(|other| other["treatment"] == fit["treatment"]);

@@ -39,7 +39,7 @@ fn every_reference_posterior_of_mu_and_tau_is_met_to_1e_6() {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
             };
-            let likelihood = SketchLikelihood::new(&sketch_of(&oracle.treated(text("treatment"))));
+            let likelihood = SketchLikelihood::new(&sketch_of(&oracle.under(text("treatment"))));
             let label = format!("{} {} {} {}", oracle.name, text("treatment"), priors.mu, priors.tau);
             let posterior = quadrature(&likelihood, &priors);
             assert_eq!(posterior.is_ok(), fit["proper"].as_bool().expect("a bool"), "{label}: proper");
@@ -65,7 +65,7 @@ fn every_reference_posterior_of_the_effects_is_met_to_1e_6() {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
             };
-            let blocks = oracle.treated(text("treatment"));
+            let blocks = oracle.under(text("treatment"));
             let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
             let posterior = quadrature(&likelihood, &priors).expect("proper");
             let nodes = condense(&likelihood, &priors, &posterior.nodes);

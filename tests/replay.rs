@@ -75,7 +75,7 @@ async fn what_a_new_version_can_use_is_in_and_the_table_says_what_is_not() {
 
     // The next worker fits what the replay brought, and reads on where the last one stopped.
     assert_eq!(filled.run(&["run"]).status.code(), Some(0));
-    let fitted = "select cast(experiments as text) from current_population_fits where treatment = 'correlated'";
+    let fitted = "select cast(experiments as text) from current_population_fits where correlation = 'modelled'";
     assert_eq!(filled.database.count(fitted).await, 3);
     assert_eq!(filled.database.count("select cast(count(*) as text) from effect_estimates").await, 3);
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use shrinkd::model::diagnostics::Verdict;
 use shrinkd::simulate::Scenario;
 use shrinkd::study::performance::{Performance, Score};
-use shrinkd::study::report::{ScenarioReport, TreatmentReport};
+use shrinkd::study::report::{FitReport, ScenarioReport};
 use shrinkd::study::{Replicate, Report, Study};
 
 fn study(replicates: usize, threads: usize) -> Report {
@@ -69,7 +69,7 @@ fn the_tables_show_the_data_that_simulate_prints_for_the_seed() {
         assert_eq!(told.experiments, experiments.len());
         assert_eq!(told.effects, experiments.iter().map(|experiment| experiment.effects.len()).sum::<usize>());
         assert_eq!(told.correlation.verdict, first.verdict);
-        for (told, fit) in told.treatments.iter().zip(&first.fits) {
+        for (told, fit) in told.fits.iter().zip(&first.fits) {
             assert_eq!((told.mu.median, told.mu.sd), (fit.mu.median, fit.mu.sd));
             assert_eq!((told.tau.median, told.tau.sd), (fit.tau.median, fit.tau.sd));
         }
@@ -99,8 +99,8 @@ fn the_first_replicate_is_what_fit_says_of_the_same_events() {
         assert_eq!(fit["diagnostics"]["verdict"], scenario.correlation.verdict.as_str());
         assert_eq!(fit["diagnostics"]["verdict_rests_on"], scenario.correlation.rests_on.as_str());
         assert!(agree(&fit["diagnostics"]["verdict_value"], scenario.correlation.value));
-        for (told, fit) in scenario.treatments.iter().zip(fit["treatments"].as_array().unwrap()) {
-            assert_eq!(fit["treatment"], told.treatment.as_str());
+        for (told, fit) in scenario.fits.iter().zip(fit["fits"].as_array().unwrap()) {
+            assert_eq!(fit["correlation"], told.correlation.as_str());
             for (study, fit) in [(told.mu, &fit["mu"]), (told.tau, &fit["tau"])] {
                 assert!(agree(&fit["median"], study.median) && agree(&fit["sd"], study.sd.unwrap()), "{fit} {study:?}");
             }
@@ -116,12 +116,12 @@ fn the_effects_are_scored_as_fit_estimates_them() {
             let experiment = experiments.iter().find(|e| row["experiment_id"] == *e.experiment_id).unwrap();
             experiment.true_effects[experiment.variants.iter().position(|name| row["variant"] == **name).unwrap()]
         };
-        let flags = ["correlated", "independent", "one-per-experiment"];
-        for (told, treatment) in scenario.treatments.iter().zip(flags) {
-            let fit = fit_of_simulated(scenario.scenario.as_str(), &["--treatment", treatment]);
+        let flags = ["modelled", "ignored", "one-per-experiment"];
+        for (told, correlation) in scenario.fits.iter().zip(flags) {
+            let fit = fit_of_simulated(scenario.scenario.as_str(), &["--correlation", correlation]);
             let rows = fit["estimates"].as_array().unwrap();
             let errors: f64 = rows.iter().map(|row| row["posterior_mean"].as_f64().unwrap() - truth(row)).sum();
-            assert!((errors / rows.len() as f64 - told.theta.bias).abs() < 1e-9, "{treatment}");
+            assert!((errors / rows.len() as f64 - told.theta.bias).abs() < 1e-9, "{correlation}");
         }
     }
 }
@@ -136,17 +136,19 @@ fn the_block_model_covers_where_the_naive_one_does_not() {
     // 60 draws of a 95% interval: 0.83 is more than four standard errors low.
     let covers = |performance: &Performance| performance.coverage > 0.83;
     for scenario in [baseline, many_variants, treatment_heavy] {
-        for treatment in [&scenario.treatments[0], &scenario.treatments[2]] {
+        for correlation in [&scenario.fits[0], &scenario.fits[2]] {
             assert!(
-                covers(&treatment.mu.performance) && covers(&treatment.tau.performance) && covers(&treatment.theta)
+                covers(&correlation.mu.performance)
+                    && covers(&correlation.tau.performance)
+                    && covers(&correlation.theta)
             );
         }
     }
-    let naive = |scenario: &ScenarioReport| -> TreatmentReport { scenario.treatments[1].clone() };
+    let naive = |scenario: &ScenarioReport| -> FitReport { scenario.fits[1].clone() };
     assert!(naive(many_variants).mu.performance.coverage < 0.5);
     assert!(naive(treatment_heavy).mu.performance.coverage < 0.83);
     assert!(naive(bad_control).mu.performance.bias > 1.0);
-    assert!(bad_control.treatments[0].mu.performance.bias.abs() < 0.5);
+    assert!(bad_control.fits[0].mu.performance.bias.abs() < 0.5);
 }
 
 #[test]
@@ -154,12 +156,12 @@ fn without_a_shared_control_every_treatment_says_the_same_and_correlation_is_neg
     let report = study(20, 2);
     let baseline = &report.scenarios[0];
     assert_eq!(baseline.correlation.replicates.negligible, 20);
-    let [correlated, others @ ..] = &baseline.treatments[..] else { panic!("three treatments") };
+    let [modelled, others @ ..] = &baseline.fits[..] else { panic!("three fits") };
     for other in others {
-        assert_eq!((other.mu, other.tau), (correlated.mu, correlated.tau));
+        assert_eq!((other.mu, other.tau), (modelled.mu, modelled.tau));
         // The effects go through d and c here, through d + c there.
-        assert!(is_near(other.theta.bias, correlated.theta.bias) && is_near(other.theta.rmse, correlated.theta.rmse));
-        assert_eq!(other.theta.coverage, correlated.theta.coverage);
+        assert!(is_near(other.theta.bias, modelled.theta.bias) && is_near(other.theta.rmse, modelled.theta.rmse));
+        assert_eq!(other.theta.coverage, modelled.theta.coverage);
     }
     for shared in &report.scenarios[1..] {
         assert_eq!(shared.correlation.verdict, Verdict::Material);
@@ -176,13 +178,13 @@ fn the_command_prints_one_json_document() {
     assert_eq!((report["seed"].as_u64(), report["replicates"].as_u64()), (Some(1), Some(2)));
     for scenario in report["scenarios"].as_array().unwrap() {
         assert!(scenario["correlation"]["verdict"].is_string() && scenario["correlation"]["value"].is_number());
-        for treatment in scenario["treatments"].as_array().unwrap() {
+        for correlation in scenario["fits"].as_array().unwrap() {
             for parameter in ["mu", "tau"] {
-                assert!(treatment[parameter]["median"].is_f64() && treatment[parameter]["sd"].is_f64());
+                assert!(correlation[parameter]["median"].is_f64() && correlation[parameter]["sd"].is_f64());
             }
             for parameter in ["mu", "tau", "theta"] {
                 for figure in ["bias", "bias_mcse", "rmse", "rmse_mcse", "coverage", "coverage_mcse"] {
-                    assert!(treatment[parameter][figure].is_f64(), "{parameter} {figure}");
+                    assert!(correlation[parameter][figure].is_f64(), "{parameter} {figure}");
                 }
             }
         }
@@ -195,8 +197,8 @@ fn the_csv_has_a_row_for_each_scenario_treatment_and_parameter() {
     let rows: Vec<Vec<&str>> = output.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 1 + 4 * 3 * 3);
     assert!(rows.iter().all(|row| row.len() == rows[0].len()));
-    assert_eq!(rows[1][..4], ["baseline", "correlated", "mu", "1"]);
-    assert_eq!(rows[3][..6], ["baseline", "correlated", "theta", "", "", ""]);
+    assert_eq!(rows[1][..4], ["baseline", "modelled", "mu", "1"]);
+    assert_eq!(rows[3][..6], ["baseline", "modelled", "theta", "", "", ""]);
 }
 
 #[test]

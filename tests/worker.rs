@@ -14,7 +14,7 @@ use shrinkd::config::Config;
 use shrinkd::event::decode;
 use shrinkd::history::History;
 use shrinkd::model::diagnostics::Thresholds;
-use shrinkd::model::fit::{Method, Treatment};
+use shrinkd::model::fit::{Correlation, Method};
 use shrinkd::model::population::{Analysis, Request};
 use shrinkd::model::prior::Priors;
 use shrinkd::row::{FitStatus, Judged};
@@ -151,7 +151,7 @@ async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
     let populations = history.into_populations(1).expect("blocks fit");
     let population = populations.values().next().expect("one population");
     let request = Request {
-        treatment: Treatment::Correlated,
+        correlation: Correlation::Modelled,
         method: Method::Quadrature,
         priors: Priors::default(),
         is_best_wanted: false,
@@ -159,7 +159,7 @@ async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
         threads: 1,
     };
     let analysis = Analysis::new(&population.members, &population.sketches, &request).expect("a posterior");
-    let correlation = analysis.correlation.expect("two models");
+    let correlation = analysis.comparison.expect("two models");
     let calibration = analysis.calibration.expect("predictions");
 
     let row = sqlx::query(

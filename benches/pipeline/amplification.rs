@@ -5,7 +5,7 @@ use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::event::{Measured, ResultKey, Scale};
 use shrinkd::model::block::Block;
-use shrinkd::model::fit::Treatment;
+use shrinkd::model::fit::Correlation;
 use shrinkd::model::parallel::{available_threads, map_chunks};
 use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::prior::Priors;
@@ -125,8 +125,8 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
         let current = PublishedFit {
             fit_id: fit.fit_id + 1,
             status: refitted.judged.status,
-            nodes: refitted.fits[Treatment::Correlated as usize].nodes.clone(),
-            naive_nodes: refitted.fits[Treatment::Independent as usize].nodes.clone(),
+            nodes: refitted.fits[Correlation::Modelled as usize].nodes.clone(),
+            naive_nodes: refitted.fits[Correlation::Ignored as usize].nodes.clone(),
         };
         let largest = distance(&rows, &current, &refitted.judged);
         if !refitted.judged.has_moved(state.published.as_ref(), TOLERANCE) {

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use super::text;
 use super::{CliError, Format};
 use crate::model::diagnostics::Thresholds;
-use crate::model::fit::{Method, Treatment};
+use crate::model::fit::{Correlation, Method};
 use crate::model::parallel::available_threads;
 use crate::model::population::Request;
 use crate::model::prior::{PriorMu, PriorTau, Priors};
@@ -37,9 +37,9 @@ pub struct Args {
     /// File of events, - for stdin.
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// How the correlation between the variants of an experiment is treated.
-    #[arg(long, value_enum, default_value_t = TreatmentArg::Correlated)]
-    treatment: TreatmentArg,
+    /// What becomes of the correlation between the variants of an experiment.
+    #[arg(long, alias = "treatment", value_enum, default_value_t = CorrelationArg::Modelled)]
+    correlation: CorrelationArg,
     /// How mu and tau are found; reml and ml are points without priors, for comparison with meta-analysis software.
     #[arg(long, value_enum, default_value_t = MethodArg::Quadrature)]
     method: MethodArg,
@@ -70,11 +70,13 @@ Exit codes:
   2  no population could be fitted, or the command line is wrong";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TreatmentArg {
-    /// The block as it is: the shared control's error is modelled
-    Correlated,
-    /// The naive model: off-diagonals dropped
-    Independent,
+enum CorrelationArg {
+    /// The shared control's error is modelled
+    #[value(alias = "correlated")]
+    Modelled,
+    /// The naive model: variants are taken as independent
+    #[value(alias = "independent")]
+    Ignored,
     /// One variant of each experiment
     OnePerExperiment,
 }
@@ -96,10 +98,10 @@ enum MethodArg {
 impl Args {
     fn request(&self) -> Request {
         Request {
-            treatment: match self.treatment {
-                TreatmentArg::Correlated => Treatment::Correlated,
-                TreatmentArg::Independent => Treatment::Independent,
-                TreatmentArg::OnePerExperiment => Treatment::OnePerExperiment,
+            correlation: match self.correlation {
+                CorrelationArg::Modelled => Correlation::Modelled,
+                CorrelationArg::Ignored => Correlation::Ignored,
+                CorrelationArg::OnePerExperiment => Correlation::OnePerExperiment,
             },
             method: match self.method {
                 MethodArg::Quadrature => Method::Quadrature,

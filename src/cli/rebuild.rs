@@ -14,7 +14,7 @@ use crate::worker::supervise::store_settings;
 
 /// Compute everything in the database anew, from what was sent and under this configuration
 ///
-/// Needed after populations.labels or refit.treatment_seed was changed, or where a new build computes otherwise than the
+/// Needed after populations.labels or refit.one_per_experiment_seed was changed, or where a new build computes otherwise than the
 /// one before (its arithmetic version): `shrinkd run` refuses such a database until then. Puts every block into its
 /// population again, adds up the statistics, fits every population, and publishes all estimates. Fits and diagnostics
 /// of the past stay.

@@ -63,7 +63,10 @@ Exit codes:
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let grouping = Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed };
+    let grouping = Grouping {
+        labels: config.populations.labels.clone(),
+        one_per_experiment_seed: config.refit.one_per_experiment_seed,
+    };
     runtime.block_on(async {
         match AnyStore::connect(&config.store, &store_settings(&config)).await? {
             AnyStore::Postgres(store) => replay(store, grouping, args).await,

@@ -169,8 +169,8 @@ pub struct RefitConfig {
     /// `flat`, `half-normal:SCALE`, `half-cauchy:SCALE` or `half-t:DF,SCALE`, in the effects' unit. Default `flat`.
     #[serde(with = "text")]
     pub prior_tau: PriorTau,
-    /// Seed of the choice of the variant that speaks for its experiment in the one-per-experiment treatment. Default 0.
-    pub treatment_seed: u64,
+    /// Seed of the choice of the variant that speaks for its experiment where one variant speaks for its experiment. Default 0.
+    pub one_per_experiment_seed: u64,
 }
 
 impl Default for RefitConfig {
@@ -180,7 +180,7 @@ impl Default for RefitConfig {
             min_experiments: 5,
             prior_mu: PriorMu::Flat,
             prior_tau: PriorTau::Flat,
-            treatment_seed: 0,
+            one_per_experiment_seed: 0,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | room | what it looks at |
 //! | --- | --- |
-//! | this file | the population: information, effective effects, shifts between the treatments, the verdict |
+//! | this file | the population: information, effective effects, shifts between the models, the verdict |
 //! | [`block`] | one block: its information and influence, whether its control looks shifted |
 //! | [`calibration`] | whether the population predicts the experiment that is left out |
 //!
@@ -38,13 +38,13 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Compares the fits of the two treatments of one population.
+    /// Compares the fits of the two models of one population.
     pub fn new(
-        correlated: (&Sketch, &impl Likelihood, &Posterior),
-        independent: (&impl Likelihood, &Posterior),
+        modelled: (&Sketch, &impl Likelihood, &Posterior),
+        ignored: (&impl Likelihood, &Posterior),
     ) -> Diagnostics {
-        let (cells, likelihood, posterior) = correlated;
-        let (naive_likelihood, naive) = independent;
+        let (cells, likelihood, posterior) = modelled;
+        let (naive_likelihood, naive) = ignored;
         let average = |information: &dyn Fn(f64) -> f64| -> f64 {
             posterior.nodes.iter().map(|node| node.weight * information(node.tau * node.tau)).sum()
         };
@@ -71,8 +71,8 @@ impl Diagnostics {
 }
 
 /// `(naive - block model) / sd`, where there is such a number.
-fn shift(naive: Option<f64>, correlated: Option<f64>, sd: Option<f64>) -> Option<f64> {
-    Some((naive? - correlated?) / sd?).filter(|shift| shift.is_finite())
+fn shift(naive: Option<f64>, modelled: Option<f64>, sd: Option<f64>) -> Option<f64> {
+    Some((naive? - modelled?) / sd?).filter(|shift| shift.is_finite())
 }
 
 /// Posterior sd of log tau; 0 for a point estimate.
@@ -101,7 +101,7 @@ fn off_diagonal_sum(cells: &Sketch) -> f64 {
 /// What only a pass over the blocks can say of a population, at one tau (its posterior median).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockPass {
-    /// Effects with an estimate under both treatments.
+    /// Effects with an estimate under both models.
     compared: u64,
     weight: f64,
     weighted_variance: f64,
@@ -115,7 +115,7 @@ pub struct BlockPass {
 const SIGN_CALL: f64 = 0.05;
 
 impl BlockPass {
-    /// Takes one block in: its covariance at t = tau^2, and its estimates under the two treatments.
+    /// Takes one block in: its covariance at t = tau^2, and its estimates under the two models.
     pub fn add(&mut self, block: &Block, t: f64, estimates: &[Estimate], naive: &[Estimate]) {
         let n = block.len();
         let weights: Vec<f64> = (0..n).map(|i| 1.0 / (block.sampling_variance(i) + t)).collect();
@@ -155,7 +155,7 @@ impl BlockPass {
         self.largest_correlation
     }
 
-    /// The largest difference of a shrunken estimate between the treatments, in posterior sds.
+    /// The largest difference of a shrunken estimate between the models, in posterior sds.
     pub fn largest_estimate_shift(&self) -> f64 {
         self.largest_estimate_shift
     }
@@ -165,24 +165,24 @@ impl BlockPass {
         self.sign_calls
     }
 
-    /// Effects whose sign call differs between the treatments.
+    /// Effects whose sign call differs between the models.
     pub fn sign_flips(&self) -> u64 {
         self.sign_flips
     }
 
-    /// The share of effects whose sign call differs between the treatments.
+    /// The share of effects whose sign call differs between the models.
     pub fn sign_flip_share(&self) -> f64 {
         self.sign_flips as f64 / self.compared.max(1) as f64
     }
 
     /// The Hausman z of the shift of mu at one tau under a flat prior: `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`; `None`
     /// where the variances differ by less than 1e-12 of their size, that is where the two estimates are the same.
-    pub fn hausman_z(&self, correlated: &impl Likelihood, independent: &impl Likelihood, t: f64) -> Option<f64> {
-        let (block_model, naive) = (correlated.at(t), independent.at(t));
+    pub fn hausman_z(&self, modelled: &impl Likelihood, ignored: &impl Likelihood, t: f64) -> Option<f64> {
+        let (block_model, naive) = (modelled.at(t), ignored.at(t));
         let (variance, naive_variance) = (1.0 / block_model.a, self.design_effect() / naive.a);
         let difference = naive_variance - variance;
-        let mu = correlated.centre() + block_model.b / block_model.a;
-        let naive_mu = independent.centre() + naive.b / naive.a;
+        let mu = modelled.centre() + block_model.b / block_model.a;
+        let naive_mu = ignored.centre() + naive.b / naive.a;
         (difference > 1e-12 * naive_variance).then(|| (naive_mu - mu) / difference.sqrt())
     }
 }

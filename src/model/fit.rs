@@ -1,4 +1,4 @@
-//! One fit of one population: a treatment of correlation, a method, its posterior, and the nodes that its effects are
+//! One fit of one population: a model of correlation, a method, its posterior, and the nodes that its effects are
 //! averaged over.
 
 use super::likelihood::Likelihood;
@@ -13,11 +13,11 @@ use super::prior::Priors;
 
 /// How the correlation between the effects of one experiment is treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Treatment {
+pub enum Correlation {
     /// The block as it is: the shared control's error is modelled.
-    Correlated,
+    Modelled,
     /// Off-diagonals dropped: the naive model.
-    Independent,
+    Ignored,
     /// One variant of each experiment, chosen by a stable hash; the others have no estimate.
     OnePerExperiment,
 }
@@ -42,15 +42,15 @@ pub struct Fit {
     pub predictive: Summary,
 }
 
-impl Treatment {
-    pub const ALL: [Treatment; 3] = [Treatment::Correlated, Treatment::Independent, Treatment::OnePerExperiment];
+impl Correlation {
+    pub const ALL: [Correlation; 3] = [Correlation::Modelled, Correlation::Ignored, Correlation::OnePerExperiment];
 
-    /// The treatment's name in tables, metrics and reports.
+    /// The name in tables, metrics and reports.
     pub fn as_str(self) -> &'static str {
         match self {
-            Treatment::Correlated => "correlated",
-            Treatment::Independent => "independent",
-            Treatment::OnePerExperiment => "one_per_experiment",
+            Correlation::Modelled => "modelled",
+            Correlation::Ignored => "ignored",
+            Correlation::OnePerExperiment => "one_per_experiment",
         }
     }
 }

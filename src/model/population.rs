@@ -1,4 +1,4 @@
-//! A population: the blocks that share (mu, tau), their sketches under the three treatments of correlation, and
+//! A population: the blocks that share (mu, tau), their sketches under the three models of correlation, and
 //! everything that is said of them at once.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use super::block::{Block, BlockError};
 use super::diagnostics::block::{BlockDiagnostics, set_q_values};
 use super::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
 use super::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
-use super::fit::{Distance, Fit, Method, Treatment};
+use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::parallel::map_chunks;
 use super::posterior::laplace::laplace;
@@ -38,10 +38,10 @@ pub enum MemberError {
 }
 
 impl Member {
-    /// Decomposes a block whose variant `chosen` speaks for it under [`Treatment::OnePerExperiment`].
+    /// Decomposes a block whose variant `chosen` speaks for it under [`Correlation::OnePerExperiment`].
     ///
     /// # Errors
-    /// Where the block has no spectral form, or a component does not fit the sketch under some treatment.
+    /// Where the block has no spectral form, or a component does not fit the sketch under some model of correlation.
     pub fn new(block: Block, chosen: usize) -> Result<Member, MemberError> {
         let components = block.components()?;
         let member = Member { chosen: chosen.min(block.len() - 1), block, components };
@@ -66,28 +66,28 @@ impl Member {
         &self.block
     }
 
-    /// The block as a treatment sees it.
-    pub fn treated(&self, treatment: Treatment) -> Cow<'_, Block> {
-        match treatment {
-            Treatment::Correlated => Cow::Borrowed(&self.block),
-            Treatment::Independent => Cow::Owned(self.block.independent()),
-            Treatment::OnePerExperiment => Cow::Owned(self.block.single(self.chosen)),
+    /// The block as a model of correlation sees it.
+    pub fn under(&self, correlation: Correlation) -> Cow<'_, Block> {
+        match correlation {
+            Correlation::Modelled => Cow::Borrowed(&self.block),
+            Correlation::Ignored => Cow::Owned(self.block.independent()),
+            Correlation::OnePerExperiment => Cow::Owned(self.block.single(self.chosen)),
         }
     }
 
-    /// Which of the block's variants have estimates under a treatment.
-    pub fn variants(&self, treatment: Treatment) -> std::ops::Range<usize> {
-        match treatment {
-            Treatment::Correlated | Treatment::Independent => 0..self.block.len(),
-            Treatment::OnePerExperiment => self.chosen..self.chosen + 1,
+    /// Which of the block's variants have estimates under a model of correlation.
+    pub fn variants(&self, correlation: Correlation) -> std::ops::Range<usize> {
+        match correlation {
+            Correlation::Modelled | Correlation::Ignored => 0..self.block.len(),
+            Correlation::OnePerExperiment => self.chosen..self.chosen + 1,
         }
     }
 
-    /// The components of the block as a treatment sees it.
-    pub fn components(&self, treatment: Treatment) -> Vec<Component> {
-        match treatment {
-            Treatment::Correlated => self.components.clone(),
-            _ => self.variants(treatment).map(|i| self.alone(i)).collect(),
+    /// The components of the block as a model of correlation sees it.
+    pub fn components(&self, correlation: Correlation) -> Vec<Component> {
+        match correlation {
+            Correlation::Modelled => self.components.clone(),
+            _ => self.variants(correlation).map(|i| self.alone(i)).collect(),
         }
     }
 
@@ -97,10 +97,10 @@ impl Member {
     }
 }
 
-/// A population's sketches under the three treatments.
+/// A population's sketches under the three models of correlation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sketches {
-    by_treatment: [Sketch; 3],
+    by_correlation: [Sketch; 3],
 }
 
 impl Sketches {
@@ -119,7 +119,7 @@ impl Sketches {
         })
     }
 
-    /// Adds a block under every treatment.
+    /// Adds a block under every model of correlation.
     ///
     /// # Errors
     /// None for a [`Member`], which was checked when it was made.
@@ -127,7 +127,7 @@ impl Sketches {
         self.apply(member, Sketch::add)
     }
 
-    /// Subtracts a block under every treatment.
+    /// Subtracts a block under every model of correlation.
     ///
     /// # Errors
     /// None for a [`Member`], which was checked when it was made.
@@ -137,19 +137,19 @@ impl Sketches {
 
     /// Adds the sketches of other blocks.
     pub fn merge(&mut self, other: &Sketches) {
-        for (mine, theirs) in self.by_treatment.iter_mut().zip(&other.by_treatment) {
+        for (mine, theirs) in self.by_correlation.iter_mut().zip(&other.by_correlation) {
             mine.merge(theirs);
         }
     }
 
-    /// Adds one cell of the sketch under a treatment.
-    pub fn add_cell(&mut self, treatment: Treatment, octave: i16, cell: &Cell) {
-        self.by_treatment[treatment as usize].add_cell(octave, cell);
+    /// Adds one cell of the sketch under a model of correlation.
+    pub fn add_cell(&mut self, correlation: Correlation, octave: i16, cell: &Cell) {
+        self.by_correlation[correlation as usize].add_cell(octave, cell);
     }
 
-    /// The sketch under one treatment.
-    pub fn of(&self, treatment: Treatment) -> &Sketch {
-        &self.by_treatment[treatment as usize]
+    /// The sketch under one model of correlation.
+    pub fn of(&self, correlation: Correlation) -> &Sketch {
+        &self.by_correlation[correlation as usize]
     }
 
     fn apply(
@@ -157,10 +157,10 @@ impl Sketches {
         member: &Member,
         change: impl Fn(&mut Sketch, &[Component]) -> Result<(), OutOfRange>,
     ) -> Result<(), OutOfRange> {
-        let [correlated, independent, one] = &mut self.by_treatment;
-        change(correlated, &member.components)?;
+        let [modelled, ignored, one] = &mut self.by_correlation;
+        change(modelled, &member.components)?;
         for i in 0..member.block.len() {
-            change(independent, &[member.alone(i)])?;
+            change(ignored, &[member.alone(i)])?;
         }
         change(one, &[member.alone(member.chosen)])
     }
@@ -169,7 +169,7 @@ impl Sketches {
 /// What to compute of a population.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    pub treatment: Treatment,
+    pub correlation: Correlation,
     pub method: Method,
     pub priors: Priors,
     /// Whether to compute P(best in experiment).
@@ -181,21 +181,21 @@ pub struct Request {
 /// Everything that is said of a population at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
-    /// The fit under the treatment asked for.
+    /// The fit under the model of correlation asked for.
     pub fit: Fit,
-    /// The posterior under each treatment that has one, in the order of [`Treatment::ALL`].
+    /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
     pub posteriors: [Option<Posterior>; 3],
-    /// How far `laplace` and `variational` are from exact under the treatment asked for, where that exists.
+    /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
     pub distances: Option<[Option<Distance>; 2]>,
-    pub correlation: Option<Correlation>,
+    pub comparison: Option<Comparison>,
     pub calibration: Option<Calibration>,
     /// One for each member, in their order.
     pub blocks: Vec<BlockAnalysis>,
 }
 
-/// Whether correlation mattered, judged by the exact posteriors of the two treatments.
+/// Whether correlation mattered, judged by the exact posteriors of the two models.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Correlation {
+pub struct Comparison {
     pub diagnostics: Diagnostics,
     pub pass: BlockPass,
     pub hausman_z: Option<f64>,
@@ -207,7 +207,7 @@ pub struct Correlation {
 /// Everything that is said of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockAnalysis {
-    /// One for each variant that the treatment estimates; see [`Member::variants`]. Empty without a posterior.
+    /// One for each variant that the model of correlation estimates; see [`Member::variants`]. Empty without a posterior.
     pub effects: Vec<EffectAnalysis>,
     pub control_shift: Option<ControlShift>,
     pub diagnostics: Option<BlockDiagnostics>,
@@ -228,29 +228,29 @@ pub struct EffectAnalysis {
 const CHUNK: usize = 256;
 
 impl Analysis {
-    /// Fits the population under every treatment, estimates every effect and diagnoses every block.
+    /// Fits the population under every model of correlation, estimates every effect and diagnoses every block.
     ///
     /// # Errors
-    /// [`PosteriorError`] where the treatment asked for has no posterior.
+    /// [`PosteriorError`] where the model of correlation asked for has no posterior.
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
-        let likelihoods = Treatment::ALL.map(|treatment| SketchLikelihood::new(sketches.of(treatment)));
-        let likelihood = &likelihoods[request.treatment as usize];
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
+        let likelihood = &likelihoods[request.correlation as usize];
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
-        let fit = fits.swap_remove(request.treatment as usize)?;
+        let fit = fits.swap_remove(request.correlation as usize)?;
 
         let exact = match request.method {
             Method::Quadrature => posteriors.clone(),
             _ => likelihoods.each_ref().map(|likelihood| quadrature(likelihood, &request.priors).ok()),
         };
-        let at_tau = exact[Treatment::Correlated as usize].as_ref().and_then(|posterior| posterior.tau.median);
-        let distances = exact[request.treatment as usize].as_ref().map(|exact| {
+        let at_tau = exact[Correlation::Modelled as usize].as_ref().and_then(|posterior| posterior.tau.median);
+        let distances = exact[request.correlation as usize].as_ref().map(|exact| {
             [laplace(likelihood, &request.priors), variational(likelihood, &request.priors)]
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, exact)))
         });
-        let [correlated, independent, _] = exact;
+        let [modelled, ignored, _] = exact;
 
         let context = Context {
             request,
@@ -259,8 +259,8 @@ impl Analysis {
             leave_one_out: LeaveOneOut::new(likelihood, &request.priors, loo_nodes(&fit, likelihood)),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
-                population: likelihoods[Treatment::Correlated as usize].at(tau * tau),
-                centre: likelihoods[Treatment::Correlated as usize].centre(),
+                population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
+                centre: likelihoods[Correlation::Modelled as usize].centre(),
             }),
         };
         let chunks = map_chunks(members, CHUNK, request.threads, |members| {
@@ -276,17 +276,17 @@ impl Analysis {
         }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 
-        let correlation = correlated.zip(independent).zip(at_tau).map(|((correlated, independent), tau)| {
+        let comparison = modelled.zip(ignored).zip(at_tau).map(|((modelled, ignored), tau)| {
             let [block_model, naive, _] = &likelihoods;
             let diagnostics =
-                Diagnostics::new((sketches.of(Treatment::Correlated), block_model, &correlated), (naive, &independent));
+                Diagnostics::new((sketches.of(Correlation::Modelled), block_model, &modelled), (naive, &ignored));
             let (verdict, measure, value) = request.thresholds.verdict(&diagnostics, &pass);
             let hausman_z = pass.hausman_z(block_model, naive, tau * tau);
-            Correlation { diagnostics, pass, hausman_z, verdict, rests_on: (measure, value) }
+            Comparison { diagnostics, pass, hausman_z, verdict, rests_on: (measure, value) }
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
-        Ok(Analysis { fit, posteriors, distances, correlation, calibration: Calibration::new(&predictions), blocks })
+        Ok(Analysis { fit, posteriors, distances, comparison, calibration: Calibration::new(&predictions), blocks })
     }
 }
 
@@ -314,14 +314,13 @@ struct Diagnosis {
 
 impl Context<'_> {
     fn block(&self, member: &Member, pass: &mut BlockPass) -> BlockAnalysis {
-        let treatment = self.request.treatment;
-        let treated = member.treated(treatment);
-        let [correlated, naive] = [(Treatment::Correlated, &self.nodes[0]), (Treatment::Independent, &self.nodes[1])]
-            .map(|(treatment, nodes)| {
-                (!nodes.is_empty()).then(|| BlockPosterior::new(&member.treated(treatment), nodes))
-            });
-        let one = (treatment == Treatment::OnePerExperiment).then(|| BlockPosterior::new(&treated, &self.fit.nodes));
-        let [estimates, naive_estimates] = [&correlated, &naive].map(|posterior| {
+        let correlation = self.request.correlation;
+        let block = member.under(correlation);
+        let [modelled, naive] = [(Correlation::Modelled, &self.nodes[0]), (Correlation::Ignored, &self.nodes[1])].map(
+            |(correlation, nodes)| (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes)),
+        );
+        let one = (correlation == Correlation::OnePerExperiment).then(|| BlockPosterior::new(&block, &self.fit.nodes));
+        let [estimates, naive_estimates] = [&modelled, &naive].map(|posterior| {
             let all = |posterior: &BlockPosterior| -> Vec<Estimate> {
                 (0..member.block.len()).map(|i| posterior.estimate(i)).collect()
             };
@@ -331,19 +330,19 @@ impl Context<'_> {
             pass.add(&member.block, at.t, &estimates, &naive_estimates);
             BlockDiagnostics::new(&member.block, &member.components, at.t, &at.population, at.centre)
         });
-        let (posterior, own_estimates) = match treatment {
-            Treatment::Correlated => (&correlated, estimates),
-            Treatment::Independent => (&naive, naive_estimates.clone()),
-            Treatment::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
+        let (posterior, own_estimates) = match correlation {
+            Correlation::Modelled => (&modelled, estimates),
+            Correlation::Ignored => (&naive, naive_estimates.clone()),
+            Correlation::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
         };
         let Some(posterior) = posterior.as_ref().filter(|_| !self.fit.nodes.is_empty()) else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
         let predictions = match self.request.method.is_point() {
             true => None,
-            false => self.leave_one_out.predict(&treated, &member.components(treatment)),
+            false => self.leave_one_out.predict(&block, &member.components(correlation)),
         };
-        let effects = own_estimates.iter().zip(member.variants(treatment)).enumerate();
+        let effects = own_estimates.iter().zip(member.variants(correlation)).enumerate();
         let effects = effects.map(|(i, (&estimate, variant))| EffectAnalysis {
             estimate,
             intervals: posterior.intervals(i, &estimate),
@@ -355,7 +354,7 @@ impl Context<'_> {
             control_shift: posterior.control_shift,
             diagnostics,
             // The block was decomposed when it became a member; should its rotation fail here, there is no such probability.
-            best: self.request.is_best_wanted.then(|| prob_best(&treated, &self.fit.nodes).ok()).flatten(),
+            best: self.request.is_best_wanted.then(|| prob_best(&block, &self.fit.nodes).ok()).flatten(),
         }
     }
 }

@@ -68,7 +68,7 @@ pub struct AuditedPopulation {
     /// `None` where it has no row of its own.
     pub registered: Option<Registered>,
     pub counters: Counters,
-    /// Of every partition: treatment, octave, moments.
+    /// Of every partition: correlation, octave, moments.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
 }
@@ -87,7 +87,7 @@ pub struct Registered {
 /// A row of `current_population_fits`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedFit {
-    pub treatment: String,
+    pub correlation: String,
     pub status: String,
     pub experiments: i64,
     pub effects: i64,
@@ -175,12 +175,12 @@ pub(super) const COUNTERS: &str =
      from cell_counters where population_id = $1";
 
 pub(super) const CELLS: &str =
-    "select treatment, octave, moments from sketch_cells where population_id = $1 order by treatment, octave";
+    "select correlation, octave, moments from sketch_cells where population_id = $1 order by correlation, octave";
 
 pub(super) const FITS: &str = concat!(
-    "select treatment, status, experiments, effects, nodes, ",
+    "select correlation, status, experiments, effects, nodes, ",
     fit_figures!(),
-    " from current_population_fits where population_id = $1 order by treatment"
+    " from current_population_fits where population_id = $1 order by correlation"
 );
 
 /// The experiment is looked up for each block: a join reads all experiments for every page, as a planner thinks that cheaper.
@@ -207,8 +207,8 @@ macro_rules! estimates {
 pub(super) const ESTIMATES_UP_TO: &str = estimates!(" and experiment_id <= $3");
 pub(super) const ESTIMATES_TO_THE_END: &str = estimates!("");
 
-pub(super) const PUBLISHED_FIT: &str = "select population_id, fit_id, treatment, status, nodes
-     from population_fits where population_id = $1 and fit_id = $2 and treatment in ('correlated', 'independent')";
+pub(super) const PUBLISHED_FIT: &str = "select population_id, fit_id, correlation, status, nodes
+     from population_fits where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
 
 pub(super) type SkippedColumns = (String, i32, Option<i64>, i64, String, String, String);
 
@@ -277,7 +277,7 @@ where
     for<'r> Option<f64>: Type<R::Database> + Decode<'r, R::Database>,
 {
     Ok(AuditedFit {
-        treatment: row.try_get(0)?,
+        correlation: row.try_get(0)?,
         status: row.try_get(1)?,
         experiments: row.try_get(2)?,
         effects: row.try_get(3)?,

@@ -9,7 +9,7 @@ use crate::event::{ResultKey, Scale};
 use crate::ledger::Latest;
 use crate::ledger::stored::unpack;
 use crate::model::diagnostics::{Measure, Verdict};
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::posterior::{Node, Summary};
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::population::PopulationName;
@@ -32,9 +32,9 @@ fn scale(name: &str) -> Result<Scale, StoreError> {
     scale.ok_or_else(|| damaged("scale", format!("`{name}` is none")))
 }
 
-pub(super) fn treatment(name: &str) -> Result<Treatment, StoreError> {
-    let treatment = Treatment::ALL.into_iter().find(|treatment| treatment.as_str() == name);
-    treatment.ok_or_else(|| damaged("treatment", format!("`{name}` is none")))
+pub(super) fn correlation(name: &str) -> Result<Correlation, StoreError> {
+    let correlation = Correlation::ALL.into_iter().find(|correlation| correlation.as_str() == name);
+    correlation.ok_or_else(|| damaged("correlation", format!("`{name}` is none")))
 }
 
 fn status(name: &str) -> Result<FitStatus, StoreError> {
@@ -83,20 +83,20 @@ pub(super) fn cell(moments: &[u8]) -> Result<Cell, StoreError> {
     cell_from_bytes(moments).ok_or_else(|| damaged("sketch_cells.moments", format!("{} bytes", moments.len())))
 }
 
-/// The fits of two treatments (population, fit id, treatment, status, nodes) as what rows are computed with.
+/// The fits under two models of correlation (population, fit id, correlation, status, nodes) as what rows are computed with.
 pub(super) fn published_fits(
     rows: Vec<(String, i64, String, String, Vec<u8>)>,
 ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
     let mut fits = BTreeMap::new();
-    for (name, fit_id, treatment_name, status_name, bytes) in rows {
+    for (name, fit_id, correlation_name, status_name, bytes) in rows {
         let fit = fits.entry(population(&name)?).or_insert_with(|| PublishedFit { fit_id, ..PublishedFit::none() });
-        match treatment(&treatment_name)? {
-            Treatment::Correlated => {
+        match correlation(&correlation_name)? {
+            Correlation::Modelled => {
                 fit.status = status(&status_name)?;
                 fit.nodes = nodes(&bytes)?;
             }
-            Treatment::Independent => fit.naive_nodes = nodes(&bytes)?,
-            Treatment::OnePerExperiment => {}
+            Correlation::Ignored => fit.naive_nodes = nodes(&bytes)?,
+            Correlation::OnePerExperiment => {}
         }
     }
     Ok(fits)
@@ -243,7 +243,7 @@ pub(super) fn due_pass((name, is_diagnosis_due): (String, bool)) -> Result<DuePa
     Ok(DuePass { population: population(&name)?, is_diagnosis_due })
 }
 
-/// Treatment, effects, then of mu and of tau: mean, median, sd, 2.5, 25, 75 and 97.5% quantiles.
+/// Correlation, effects, then of mu and of tau: mean, median, sd, 2.5, 25, 75 and 97.5% quantiles.
 pub(super) type CurrentFitColumns = (
     String,
     i64,
@@ -268,7 +268,7 @@ pub(super) fn current_fit(columns: CurrentFitColumns) -> Result<CurrentFit, Stor
     let summary =
         |[mean, median, sd, q025, q25, q75, q975]: [Option<f64>; 7]| Summary { mean, median, sd, q025, q25, q75, q975 };
     let (mu, tau) = (summary([m1, m2, m3, m4, m5, m6, m7]), summary([t1, t2, t3, t4, t5, t6, t7]));
-    Ok(CurrentFit { treatment: treatment(&name)?, effects, mu, tau })
+    Ok(CurrentFit { correlation: correlation(&name)?, effects, mu, tau })
 }
 
 /// Experiment, variant, raw estimate, its standard error, posterior mean, its sd, ends of the 95% interval.

@@ -9,7 +9,7 @@ pub struct Settings {
     /// Event labels whose values divide populations.
     pub grouping_labels: Vec<String>,
     /// Seed of the choice of one variant per experiment.
-    pub treatment_seed: u64,
+    pub one_per_experiment_seed: u64,
 }
 
 /// Refuses a store that is filled with other settings than one's own.
@@ -23,10 +23,10 @@ pub(super) fn check(own: &Settings, stored: Option<Settings>) -> Result<(), Stor
 
 impl std::fmt::Display for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Settings { arithmetic_version, grouping_labels, treatment_seed } = self;
+        let Settings { arithmetic_version, grouping_labels, one_per_experiment_seed } = self;
         write!(
             f,
-            "arithmetic version {arithmetic_version}, labels {grouping_labels:?}, treatment seed {treatment_seed}"
+            "arithmetic version {arithmetic_version}, labels {grouping_labels:?}, correlation seed {one_per_experiment_seed}"
         )
     }
 }

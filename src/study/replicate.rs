@@ -1,10 +1,10 @@
-//! One draw of a scenario: its fits under the three treatments of correlation, and whether the correlation mattered.
+//! One draw of a scenario: its fits under the three models of correlation, and whether the correlation mattered.
 
 use super::performance::Score;
-use crate::history::DEFAULT_TREATMENT_SEED;
+use crate::history::DEFAULT_SEED;
 use crate::model::block::BlockError;
 use crate::model::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
-use crate::model::fit::{Fit, Method, Treatment};
+use crate::model::fit::{Correlation, Fit, Method};
 use crate::model::likelihood::SketchLikelihood;
 use crate::model::population::{Member, MemberError, Sketches};
 use crate::model::posterior::{PosteriorError, Summary};
@@ -17,19 +17,19 @@ use crate::simulate::Experiment;
 /// What one replicate came to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicate {
-    /// In the order of [`Treatment::ALL`].
+    /// In the order of [`Correlation::ALL`].
     pub fits: [ScoredFit; 3],
     pub verdict: Verdict,
     /// The measure that the verdict rests on, and its value.
     pub rests_on: (Measure, f64),
 }
 
-/// One treatment's fit, against the truth.
+/// One fit, against the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredFit {
     pub mu: Located,
     pub tau: Located,
-    /// Of the effects that the treatment keeps, averaged.
+    /// Of the effects that the model of correlation keeps, averaged.
     pub theta: Score,
 }
 
@@ -56,11 +56,11 @@ pub enum StudyError {
     NoQuantiles,
 }
 
-/// A population under one treatment, with all that was fitted to it.
+/// A population under one model of correlation, with all that was fitted to it.
 struct Fitted {
     likelihood: SketchLikelihood,
     fit: Fit,
-    /// For each block those of its effects that the treatment keeps.
+    /// For each block those of its effects that the model of correlation keeps.
     estimates: Vec<Vec<Estimate>>,
     scored: ScoredFit,
 }
@@ -75,58 +75,53 @@ impl Replicate {
         let mut members = Vec::with_capacity(experiments.len());
         for experiment in experiments {
             let Experiment { experiment_id, variants, .. } = experiment;
-            let chosen = chosen_variant(DEFAULT_TREATMENT_SEED, experiment_id, variants).unwrap_or(0);
+            let chosen = chosen_variant(DEFAULT_SEED, experiment_id, variants).unwrap_or(0);
             let member = Member::new(experiment.block()?, chosen)?;
             sketches.add(&member)?;
             members.push(member);
         }
-        let fitted = |treatment| Fitted::new(treatment, &sketches, &members, experiments);
-        let correlated = fitted(Treatment::Correlated)?;
-        let independent = fitted(Treatment::Independent)?;
-        let one_per_experiment = fitted(Treatment::OnePerExperiment)?;
-        let (verdict, measure, value) = verdict(&sketches, &members, &correlated, &independent);
+        let fitted = |correlation| Fitted::new(correlation, &sketches, &members, experiments);
+        let modelled = fitted(Correlation::Modelled)?;
+        let ignored = fitted(Correlation::Ignored)?;
+        let one_per_experiment = fitted(Correlation::OnePerExperiment)?;
+        let (verdict, measure, value) = verdict(&sketches, &members, &modelled, &ignored);
         Ok(Replicate {
-            fits: [correlated, independent, one_per_experiment].map(|fitted| fitted.scored),
+            fits: [modelled, ignored, one_per_experiment].map(|fitted| fitted.scored),
             verdict,
             rests_on: (measure, value),
         })
     }
 }
 
-fn verdict(
-    sketches: &Sketches,
-    members: &[Member],
-    correlated: &Fitted,
-    independent: &Fitted,
-) -> (Verdict, Measure, f64) {
-    let tau = correlated.scored.tau.median;
+fn verdict(sketches: &Sketches, members: &[Member], modelled: &Fitted, ignored: &Fitted) -> (Verdict, Measure, f64) {
+    let tau = modelled.scored.tau.median;
     let mut pass = BlockPass::default();
-    let estimates = correlated.estimates.iter().zip(&independent.estimates);
+    let estimates = modelled.estimates.iter().zip(&ignored.estimates);
     for (member, (estimates, naive)) in members.iter().zip(estimates) {
         pass.add(member.block(), tau * tau, estimates, naive);
     }
     let diagnostics = Diagnostics::new(
-        (sketches.of(Treatment::Correlated), &correlated.likelihood, &correlated.fit.posterior),
-        (&independent.likelihood, &independent.fit.posterior),
+        (sketches.of(Correlation::Modelled), &modelled.likelihood, &modelled.fit.posterior),
+        (&ignored.likelihood, &ignored.fit.posterior),
     );
     Thresholds::default().verdict(&diagnostics, &pass)
 }
 
 impl Fitted {
     fn new(
-        treatment: Treatment,
+        correlation: Correlation,
         sketches: &Sketches,
         members: &[Member],
         experiments: &[Experiment],
     ) -> Result<Fitted, StudyError> {
-        let likelihood = SketchLikelihood::new(sketches.of(treatment));
+        let likelihood = SketchLikelihood::new(sketches.of(correlation));
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)?;
 
         let mut estimates = Vec::with_capacity(members.len());
         let mut scores = Vec::new();
         for (member, experiment) in members.iter().zip(experiments) {
-            let shrunk = BlockPosterior::new(&member.treated(treatment), &fit.nodes);
-            let kept = member.variants(treatment);
+            let shrunk = BlockPosterior::new(&member.under(correlation), &fit.nodes);
+            let kept = member.variants(correlation);
             let of_block: Vec<Estimate> = (0..kept.len()).map(|i| shrunk.estimate(i)).collect();
             for (i, (estimate, &truth)) in of_block.iter().zip(&experiment.true_effects[kept]).enumerate() {
                 scores.push(Score::new(estimate.mean, shrunk.intervals(i, estimate).ci95, truth));

@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use super::performance::{Performance, Score};
 use super::replicate::{Located, Replicate, ScoredFit};
 use crate::model::diagnostics::{Measure, Verdict};
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::simulate::Scenario;
 
 /// What the study found, scenario by scenario.
@@ -16,7 +16,7 @@ pub struct Report {
     pub scenarios: Vec<ScenarioReport>,
 }
 
-/// One scenario: its sizes, its truth, whether correlation mattered, and what each treatment made of it.
+/// One scenario: its sizes, its truth, whether correlation mattered, and what each model of correlation made of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScenarioReport {
     #[serde(serialize_with = "scenario_name")]
@@ -24,8 +24,8 @@ pub struct ScenarioReport {
     pub experiments: usize,
     pub effects: usize,
     pub truth: Truth,
-    pub correlation: Correlation,
-    pub treatments: Vec<TreatmentReport>,
+    pub correlation: VerdictReport,
+    pub fits: Vec<FitReport>,
 }
 
 /// The parameters that the data were drawn with.
@@ -37,7 +37,7 @@ pub struct Truth {
 
 /// Whether treating the variants as independent would have changed the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Correlation {
+pub struct VerdictReport {
     /// Of the first replicate, as are the measure that it rests on and that measure's value.
     #[serde(serialize_with = "verdict_name")]
     pub verdict: Verdict,
@@ -56,14 +56,14 @@ pub struct VerdictCounts {
     pub material: usize,
 }
 
-/// One treatment in one scenario.
+/// One model of correlation in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TreatmentReport {
-    #[serde(serialize_with = "treatment_name")]
-    pub treatment: Treatment,
+pub struct FitReport {
+    #[serde(serialize_with = "correlation_name")]
+    pub correlation: Correlation,
     pub mu: ParameterReport,
     pub tau: ParameterReport,
-    /// Of the posterior means and 95% intervals of the effects that the treatment keeps.
+    /// Of the posterior means and 95% intervals of the effects that the model of correlation keeps.
     pub theta: Performance,
 }
 
@@ -81,26 +81,26 @@ impl ScenarioReport {
     pub(super) fn new(scenario: Scenario, replicates: &[Replicate]) -> ScenarioReport {
         let population = scenario.population();
         let truth = Truth { mu: population.mu, tau: population.tau };
-        let treatments = Treatment::ALL.into_iter().enumerate().map(|(i, treatment)| {
+        let fits = Correlation::ALL.into_iter().enumerate().map(|(i, correlation)| {
             let fits: Vec<ScoredFit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
-            TreatmentReport::new(treatment, &fits, truth)
+            FitReport::new(correlation, &fits, truth)
         });
         ScenarioReport {
             scenario,
             experiments: population.experiments,
             effects: population.effects(),
             truth,
-            correlation: Correlation::new(replicates),
-            treatments: treatments.collect(),
+            correlation: VerdictReport::new(replicates),
+            fits: fits.collect(),
         }
     }
 }
 
-impl Correlation {
-    fn new(replicates: &[Replicate]) -> Correlation {
+impl VerdictReport {
+    fn new(replicates: &[Replicate]) -> VerdictReport {
         let count = |verdict| replicates.iter().filter(|replicate| replicate.verdict == verdict).count();
         let (rests_on, value) = replicates[0].rests_on;
-        Correlation {
+        VerdictReport {
             verdict: replicates[0].verdict,
             rests_on,
             value,
@@ -113,15 +113,15 @@ impl Correlation {
     }
 }
 
-impl TreatmentReport {
-    fn new(treatment: Treatment, fits: &[ScoredFit], truth: Truth) -> TreatmentReport {
+impl FitReport {
+    fn new(correlation: Correlation, fits: &[ScoredFit], truth: Truth) -> FitReport {
         let parameter = |of: fn(&ScoredFit) -> Located, truth| {
             let located: Vec<Located> = fits.iter().map(of).collect();
             ParameterReport::new(&located, truth)
         };
         let thetas: Vec<Score> = fits.iter().map(|fit| fit.theta).collect();
-        TreatmentReport {
-            treatment,
+        FitReport {
+            correlation,
             mu: parameter(|fit| fit.mu, truth.mu),
             tau: parameter(|fit| fit.tau, truth.tau),
             theta: Performance::of(&thetas),
@@ -140,8 +140,8 @@ fn scenario_name<S: Serializer>(scenario: &Scenario, serializer: S) -> Result<S:
     serializer.serialize_str(scenario.as_str())
 }
 
-fn treatment_name<S: Serializer>(treatment: &Treatment, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(treatment.as_str())
+fn correlation_name<S: Serializer>(correlation: &Correlation, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(correlation.as_str())
 }
 
 fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {

@@ -152,5 +152,5 @@ pub(super) fn stored_block(row: &AuditedBlock) -> Option<Measured> {
 }
 
 fn chosen(row: &AuditedBlock, measured: &Measured, grouping: &Grouping) -> usize {
-    chosen_variant(grouping.treatment_seed, &row.experiment_id, &measured.variants).unwrap_or(0)
+    chosen_variant(grouping.one_per_experiment_seed, &row.experiment_id, &measured.variants).unwrap_or(0)
 }

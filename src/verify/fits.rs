@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::{Check, Report, figure, is_same, where_they_part};
 use crate::ledger::stored::{pack, unpack};
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::posterior::Node;
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::row::{Counters, FitRow, FitStatus};
@@ -18,8 +18,8 @@ pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, b
     const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
     let empty: Cell = Default::default();
     let mut stored: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
-    for (treatment, octave, moments) in &population.cells {
-        let sum = stored.entry((treatment, *octave)).or_insert(empty);
+    for (correlation, octave, moments) in &population.cells {
+        let sum = stored.entry((correlation, *octave)).or_insert(empty);
         match cell_from_bytes(moments) {
             Some(cell) => {
                 for (x, y) in sum.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
@@ -27,15 +27,16 @@ pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, b
                 }
             }
             None => {
-                let at = format!("{population_id} {treatment}, octave {octave}");
+                let at = format!("{population_id} {correlation}, octave {octave}");
                 report.differs(Check::Cells, at, "moments", format!("{} bytes", moments.len()), "a cell");
             }
         }
     }
     let mut expected: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
-    for treatment in Treatment::ALL {
-        expected
-            .extend(blocks.sketches.of(treatment).cells().map(|(octave, cell)| ((treatment.as_str(), octave), *cell)));
+    for correlation in Correlation::ALL {
+        expected.extend(
+            blocks.sketches.of(correlation).cells().map(|(octave, cell)| ((correlation.as_str(), octave), *cell)),
+        );
     }
     for key in stored.keys().chain(expected.keys()).collect::<BTreeSet<_>>() {
         report.compared(Check::Cells, 1);
@@ -43,8 +44,8 @@ pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, b
         let apart = x.as_flattened().iter().zip(y.as_flattened()).enumerate().filter(|(_, (x, y))| x != y);
         let apart: Vec<(usize, (&i128, &i128))> = apart.collect();
         if let [(index, (x, y)), ..] = apart[..] {
-            let (treatment, octave) = key;
-            let at = format!("{population_id} {treatment}, octave {octave}");
+            let (correlation, octave) = key;
+            let at = format!("{population_id} {correlation}, octave {octave}");
             let others = match apart.len() - 1 {
                 0 => String::new(),
                 others => format!(", and {others} others of the cell"),
@@ -75,14 +76,14 @@ pub(super) fn check_fits(
     report: &mut Report,
 ) {
     for row in &population.fits {
-        if !fresh.fits.iter().any(|fit| fit.treatment.as_str() == row.treatment) {
-            report.differs(Check::Fits, population_id, "treatment", &row.treatment, "no such fit");
+        if !fresh.fits.iter().any(|fit| fit.correlation.as_str() == row.correlation) {
+            report.differs(Check::Fits, population_id, "correlation", &row.correlation, "no such fit");
         }
     }
     for fit in &fresh.fits {
         report.compared(Check::Fits, 1);
-        let at = format!("{population_id} {}", fit.treatment.as_str());
-        match population.fits.iter().find(|row| row.treatment == fit.treatment.as_str()) {
+        let at = format!("{population_id} {}", fit.correlation.as_str());
+        match population.fits.iter().find(|row| row.correlation == fit.correlation.as_str()) {
             Some(row) => check_fit(&at, row, fit, population.counters.experiments, report),
             None => report.differs(Check::Fits, at, "fit", "no row", "the fit of the cells"),
         }

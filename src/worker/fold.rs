@@ -22,7 +22,7 @@ pub struct Grouping {
     /// Event labels whose values divide the populations further.
     pub labels: Vec<String>,
     /// Seed of the choice of one variant per experiment.
-    pub treatment_seed: u64,
+    pub one_per_experiment_seed: u64,
 }
 
 /// What became of the records of a batch.
@@ -316,7 +316,7 @@ impl Working {
     }
 
     fn chosen(&self, experiment_id: &str, measured: &Measured, grouping: &Grouping) -> usize {
-        chosen_variant(grouping.treatment_seed, experiment_id, &measured.variants).unwrap_or(0)
+        chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0)
     }
 }
 

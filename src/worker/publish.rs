@@ -12,7 +12,7 @@ use super::refit::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::model::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
 use crate::model::diagnostics::{BlockPass, Diagnostics, Thresholds};
-use crate::model::fit::{Fit, Method, Treatment};
+use crate::model::fit::{Correlation, Fit, Method};
 use crate::model::likelihood::SketchLikelihood;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::model::population::loo_nodes;
@@ -196,13 +196,12 @@ struct Diagnosis {
 impl Diagnosis {
     /// `None` where one of the two models has no posterior: there is nothing to compare then.
     fn new(state: RefitState, priors: Priors) -> Option<Diagnosis> {
-        let [correlated, independent] =
-            [Treatment::Correlated, Treatment::Independent].map(|treatment| state.sketches.of(treatment));
-        let likelihoods = [SketchLikelihood::new(correlated), SketchLikelihood::new(independent)];
+        let [modelled, ignored] =
+            [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
+        let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
         let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
         let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
-        let cells =
-            Diagnostics::new((correlated, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
+        let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
         Some(Diagnosis {
             tau: fit.posterior.tau.median?,
             likelihoods,
@@ -229,7 +228,7 @@ impl Diagnosis {
         });
         self.predictions.extend(predicted.into_iter().flatten());
         for (block, estimates) in blocks.iter().zip(estimates) {
-            self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.correlated, &estimates.naive);
+            self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.modelled, &estimates.naive);
             self.experiments += 1;
             self.decided += u64::from(block.decision.is_some());
             self.shipped += u64::from(block.decision.as_deref() == Some("shipped"));

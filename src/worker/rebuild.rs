@@ -137,7 +137,8 @@ fn recompute(
         let measured = remeasure(key.scale, statistics)
             .map_err(|source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source })?;
         let member = measured.and_then(|measured| {
-            let chosen = chosen_variant(grouping.treatment_seed, experiment_id, &measured.variants).unwrap_or(0);
+            let chosen =
+                chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0);
             let member = Member::new(measured.block.clone(), chosen);
             let refused =
                 |error| Refusal::new(Reason::ImplausibleScale, format!("does not fit the statistics: {error}"));

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use super::WorkerError;
 use crate::config::PopulationSettings;
 use crate::model::diagnostics::{Diagnostics, log_tau_sd};
-use crate::model::fit::{Distance, Fit, Method, Treatment};
+use crate::model::fit::{Correlation, Distance, Fit, Method};
 use crate::model::likelihood::SketchLikelihood;
 use crate::model::posterior::laplace::laplace;
 use crate::model::posterior::variational::variational;
@@ -166,7 +166,7 @@ impl<S: Store> RefitLoop<S> {
     }
 }
 
-/// The fits of a population under every treatment.
+/// The fits of a population under every model of correlation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refitted {
     pub fits: Vec<FitRow>,
@@ -176,18 +176,18 @@ pub struct Refitted {
 }
 
 impl Refitted {
-    /// Fits the cells under the three treatments.
+    /// Fits the cells under the three models of correlation.
     pub fn new(state: &RefitState, settings: &PopulationSettings) -> Refitted {
-        let likelihoods = Treatment::ALL.map(|treatment| SketchLikelihood::new(state.sketches.of(treatment)));
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(state.sketches.of(correlation)));
         let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
         let is_cold =
             (state.counters.experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
-        let rows = Treatment::ALL.into_iter().zip(&fits).map(|(treatment, fit)| {
-            let likelihood = &likelihoods[treatment as usize];
-            let effects = state.sketches.of(treatment).effects();
+        let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
+            let likelihood = &likelihoods[correlation as usize];
+            let effects = state.sketches.of(correlation).effects();
             match fit {
                 Ok(fit) => FitRow {
-                    treatment,
+                    correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
                     message: is_cold.then(|| cold_start(state.counters.experiments, settings.min_experiments)),
                     effects,
@@ -202,7 +202,7 @@ impl Refitted {
                     nodes: fit.nodes.clone(),
                 },
                 Err(error) => FitRow {
-                    treatment,
+                    correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Improper },
                     message: Some(error.to_string()),
                     effects,
@@ -220,13 +220,13 @@ impl Refitted {
         });
         let rows: Vec<FitRow> = rows.collect();
         let diagnostics = match &fits {
-            [Ok(correlated), Ok(independent), _] => Some(Diagnostics::new(
-                (state.sketches.of(Treatment::Correlated), &likelihoods[0], &correlated.posterior),
-                (&likelihoods[1], &independent.posterior),
+            [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
+                (state.sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                (&likelihoods[1], &ignored.posterior),
             )),
             _ => None,
         };
-        Refitted { judged: Judged::of(&rows[Treatment::Correlated as usize]), fits: rows, diagnostics }
+        Refitted { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
     }
 }
 

@@ -37,13 +37,16 @@ pub fn store_settings(config: &Config) -> Settings {
     Settings {
         arithmetic_version: ARITHMETIC_VERSION,
         grouping_labels: config.populations.labels.clone(),
-        treatment_seed: config.refit.treatment_seed,
+        one_per_experiment_seed: config.refit.one_per_experiment_seed,
     }
 }
 
 /// How blocks are put into populations.
 pub fn grouping(config: &Config) -> Grouping {
-    Grouping { labels: config.populations.labels.clone(), treatment_seed: config.refit.treatment_seed }
+    Grouping {
+        labels: config.populations.labels.clone(),
+        one_per_experiment_seed: config.refit.one_per_experiment_seed,
+    }
 }
 
 /// Runs a worker to its end.

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, Connection, Row};
 
 /// What tests fill their databases with.
 pub fn settings() -> Settings {
-    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels: Vec::new(), treatment_seed: 0 }
+    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels: Vec::new(), one_per_experiment_seed: 0 }
 }
 
 /// A database of one test's own.

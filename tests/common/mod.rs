@@ -77,9 +77,9 @@ impl Oracle {
         order
     }
 
-    /// The blocks under a treatment of correlation.
-    pub fn treated(&self, treatment: &str) -> Vec<Block> {
-        match treatment {
+    /// The blocks under a model of correlation.
+    pub fn under(&self, correlation: &str) -> Vec<Block> {
+        match correlation {
             "independent" => self.blocks.iter().map(Block::independent).collect(),
             _ => self.blocks.clone(),
         }

@@ -126,7 +126,7 @@ fn without_anything_set_the_documented_defaults_hold() {
     assert_eq!(config.ingest.batch_age, Duration::from_millis(100));
     assert_eq!(config.ingest.drain_budget, Duration::from_secs(10));
     assert_eq!(config.refit.interval, Duration::from_secs(1));
-    assert_eq!((config.refit.min_experiments, config.refit.treatment_seed), (5, 0));
+    assert_eq!((config.refit.min_experiments, config.refit.one_per_experiment_seed), (5, 0));
     assert_eq!((config.refit.prior_mu, config.refit.prior_tau), (PriorMu::Flat, PriorTau::Flat));
     assert_eq!(config.publish.tolerance, 0.01);
     assert_eq!(config.diagnostics.interval, Duration::from_secs(600));

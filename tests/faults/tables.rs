@@ -35,7 +35,11 @@ pub const STATE: [Table; 4] = [
 
 /// What a whole publish with the latest fit writes.
 pub const FIGURES: [Table; 2] = [
-    Table { name: "current_population_fits", key: "population_id, treatment", may_differ: &["fit_id", "computed_at"] },
+    Table {
+        name: "current_population_fits",
+        key: "population_id, correlation",
+        may_differ: &["fit_id", "computed_at"],
+    },
     Table {
         name: "effect_estimates",
         key: "population_id, experiment_id, variant",
@@ -95,17 +99,17 @@ impl Rows {
     }
 }
 
-/// The sketch cells of each population, treatment and octave, summed over partitions; what is 0 is as good as absent.
+/// The sketch cells of each population, correlation and octave, summed over partitions; what is 0 is as good as absent.
 pub async fn cells(database: &PostgresDatabase) -> BTreeMap<(String, String, i16), Cell> {
     let rows: Vec<(String, String, i16, Vec<u8>)> =
-        sqlx::query_as("select population_id, treatment, octave, moments from sketch_cells")
+        sqlx::query_as("select population_id, correlation, octave, moments from sketch_cells")
             .fetch_all(&mut connect(database).await)
             .await
             .expect("cells");
     let mut sums: BTreeMap<(String, String, i16), Cell> = BTreeMap::new();
-    for (population, treatment, octave, moments) in rows {
+    for (population, correlation, octave, moments) in rows {
         let cell = cell_from_bytes(&moments).expect("a cell");
-        match sums.entry((population, treatment, octave)) {
+        match sums.entry((population, correlation, octave)) {
             std::collections::btree_map::Entry::Vacant(entry) => {
                 entry.insert(cell);
             }

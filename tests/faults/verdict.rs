@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use shrinkd::model::fit::{Fit, Method, Treatment};
+use shrinkd::model::fit::{Correlation, Fit, Method};
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
@@ -129,7 +129,7 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
     for population in store.current_populations().await.expect("populations") {
         let name = population.population;
         let state = store.population_state(&name).await.expect("its cells");
-        let likelihood = SketchLikelihood::new(state.sketches.of(Treatment::Correlated));
+        let likelihood = SketchLikelihood::new(state.sketches.of(Correlation::Modelled));
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)
             .ok()
             .filter(|_| state.counters.experiments >= MIN_EXPERIMENTS);

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use shrinkd::event::decode;
 use shrinkd::history::{History, Population};
-use shrinkd::model::fit::{Fit, Method, Treatment};
+use shrinkd::model::fit::{Correlation, Fit, Method};
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::population::Member;
 use shrinkd::model::posterior::Posterior;
@@ -79,10 +79,10 @@ impl Truth {
     /// Demands that the current fits are those of the history, bit for bit.
     pub fn check_fits(&self, rows: &BTreeMap<(String, String), Figures>) {
         for (name, population) in &self.populations {
-            for treatment in Treatment::ALL {
-                let row = rows.get(&(name.to_string(), treatment.as_str().to_owned()));
-                let row = row.unwrap_or_else(|| panic!("no fit of {name}, {}", treatment.as_str()));
-                let expected = fit(population, treatment).map_or([None; 5], |fit| {
+            for correlation in Correlation::ALL {
+                let row = rows.get(&(name.to_string(), correlation.as_str().to_owned()));
+                let row = row.unwrap_or_else(|| panic!("no fit of {name}, {}", correlation.as_str()));
+                let expected = fit(population, correlation).map_or([None; 5], |fit| {
                     let Fit { posterior, .. } = fit;
                     [
                         posterior.mu.mean,
@@ -93,7 +93,7 @@ impl Truth {
                     ]
                 });
                 let bits = |figures: &Figures| figures.map(|figure| figure.map(f64::to_bits));
-                assert_eq!(bits(row), bits(&expected), "{name}, {}: {row:?}, not {expected:?}", treatment.as_str());
+                assert_eq!(bits(row), bits(&expected), "{name}, {}: {row:?}, not {expected:?}", correlation.as_str());
             }
         }
     }
@@ -105,7 +105,7 @@ impl Truth {
             .map(|row| ((row.population_id.clone(), row.experiment_id.clone(), row.variant.clone()), row))
             .collect();
         for (name, population) in &self.populations {
-            let fit = fit(population, Treatment::Correlated).filter(|_| population.experiments.len() >= 5);
+            let fit = fit(population, Correlation::Modelled).filter(|_| population.experiments.len() >= 5);
             for (experiment, member) in population.experiments.iter().zip(&population.members) {
                 for (i, variant) in experiment.variants.iter().enumerate() {
                     let key = (name.to_string(), experiment.experiment_id.clone(), variant.clone());
@@ -134,8 +134,8 @@ fn bound(fit: &Fit, member: &Member) -> f64 {
     furthest_from_exact(TOLERANCE, mu, tau.median.unwrap_or(0.0), member.own_components())
 }
 
-fn fit(population: &Population, treatment: Treatment) -> Option<Fit> {
-    let likelihood = SketchLikelihood::new(population.sketches.of(treatment));
+fn fit(population: &Population, correlation: Correlation) -> Option<Fit> {
+    let likelihood = SketchLikelihood::new(population.sketches.of(correlation));
     Fit::new(&likelihood, &Priors::default(), Method::Quadrature).ok()
 }
 
@@ -154,8 +154,7 @@ pub trait Tables {
     async fn refused(&self) -> BTreeMap<String, i64>;
 }
 
-pub const FITS: &str =
-    "select population_id, treatment, mu_mean, mu_sd, tau_median, tau_q975, log_evidence from current_population_fits";
+pub const FITS: &str = "select population_id, correlation, mu_mean, mu_sd, tau_median, tau_q975, log_evidence from current_population_fits";
 pub const ESTIMATES: &str = "select population_id, experiment_id, variant, raw_estimate, posterior_mean, posterior_sd
      from effect_estimates";
 pub const REFUSED: &str = "select reason, count(*) from rejected_events group by reason";

@@ -13,7 +13,7 @@ promises! {
 const PRIORS: Keys<'_> = &[("REFIT__PRIOR_MU", "normal:0,0.05"), ("REFIT__PRIOR_TAU", "half-normal:0.02")];
 
 const FITS: &str = "select population_id || ' ' || cast(fit_id as text) from current_population_fits
-                    where treatment = 'correlated' order by population_id";
+                    where correlation = 'modelled' order by population_id";
 
 async fn changed_priors_alone_refit_and_publish_at_the_next_start<D: Database>(database: &D) {
     let site = Site::new(database);
@@ -68,7 +68,7 @@ async fn a_smaller_tolerance_alone_publishes_at_the_next_start<D: Database>(data
         site.run(lax);
     }
     let behind = "select cast(count(*) as text) from populations as p
-                  join current_population_fits as f on f.population_id = p.population_id and f.treatment = 'correlated'
+                  join current_population_fits as f on f.population_id = p.population_id and f.correlation = 'modelled'
                   where f.status = 'fitted' and p.published_fit_id <> f.fit_id";
     assert!(database.count(behind).await > 0, "the second half moved less than that");
     site.run(&[("PUBLISH__TOLERANCE", "1e-9")]);

@@ -14,7 +14,7 @@ promises! {
     more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do,
 }
 
-const SEED: Keys<'_> = &[("REFIT__TREATMENT_SEED", "77")];
+const SEED: Keys<'_> = &[("REFIT__ONE_PER_EXPERIMENT_SEED", "77")];
 
 async fn changed_labels_need_a_rebuild_that_leaves_what_a_fresh_database_holds<D: Database>(database: &D) {
     a_change_needs_a_rebuild(database, BY_TEAM, &filled_with(&["team"], 0)).await;
@@ -102,7 +102,7 @@ async fn a_rebuild_with_nothing_changed_publishes_whole_and_changes_nothing_else
     assert_eq!(database.texts(commits).await, blocks, "no block was written");
     assert_published_whole(database).await;
 
-    let cells = "select cast(partition_id as text) || population_id || treatment || cast(octave as text) from sketch_cells order by 1";
+    let cells = "select cast(partition_id as text) || population_id || correlation || cast(octave as text) from sketch_cells order by 1";
     let (published, own) = (estimates(database).await, database.texts(cells).await);
     site.rebuild(&[]);
     assert_eq!(tables(database, &settings).await, before, "once more");

@@ -23,9 +23,9 @@ pub struct Tables {
 }
 
 /// What a store is filled with under these labels and this seed.
-pub fn filled_with(labels: &[&str], treatment_seed: u64) -> Settings {
+pub fn filled_with(labels: &[&str], one_per_experiment_seed: u64) -> Settings {
     let grouping_labels = labels.iter().map(|&label| label.to_owned()).collect();
-    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels, treatment_seed }
+    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels, one_per_experiment_seed }
 }
 
 pub async fn tables<D: Database>(database: &D, settings: &Settings) -> Tables {
@@ -52,16 +52,16 @@ pub async fn tables<D: Database>(database: &D, settings: &Settings) -> Tables {
 
 async fn fits<D: Database>(database: &D) -> Figures {
     let keys = database.texts(
-        "select population_id || ' ' || treatment || ' ' || status || ' ' || cast(experiments as text) || ' '
+        "select population_id || ' ' || correlation || ' ' || status || ' ' || cast(experiments as text) || ' '
                 || cast(effects as text)
-         from current_population_fits where experiments > 0 order by population_id, treatment",
+         from current_population_fits where experiments > 0 order by population_id, correlation",
     );
     let numbers = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_median, tau_sd, tau_q025,
                 tau_q25, tau_q75, tau_q975, log_tau_sd, mu_tau_correlation, log_evidence, predictive_mean, predictive_sd,
                 predictive_median, predictive_q025, predictive_q975, laplace_mu_distance, laplace_tau_distance,
                 variational_mu_distance, variational_tau_distance
-         from current_population_fits where experiments > 0 order by population_id, treatment",
+         from current_population_fits where experiments > 0 order by population_id, correlation",
     );
     figures(keys.await, numbers.await)
 }
@@ -91,7 +91,7 @@ pub async fn assert_published_whole<D: Database>(database: &D) {
     let stale = database.count(
         "select cast(count(*) as text) from effect_estimates as e
          join populations as p on p.population_id = e.population_id
-         left join current_population_fits as f on f.population_id = e.population_id and f.treatment = 'correlated'
+         left join current_population_fits as f on f.population_id = e.population_id and f.correlation = 'modelled'
          where e.fit_id <> coalesce(p.published_fit_id, 0) or p.published_fit_id <> f.fit_id or p.publish_cursor is not null",
     );
     assert_eq!(stale.await, 0, "rows of another fit than the latest");

@@ -30,7 +30,7 @@ pub async fn contents(database: &impl Database) -> Vec<Option<String>> {
         "select experiment_id || revision || labels || coalesce(length(retractions), 0) from experiments order by 1",
         "select experiment_id || population_id || revision || ' ' || commit_id || ' ' || length(block) from blocks order by 1",
         "select population_id || changes || ' ' || experiments || ' ' || effects from cell_counters order by 1",
-        "select population_id || treatment || octave || length(moments) from sketch_cells order by 1",
+        "select population_id || correlation || octave || length(moments) from sketch_cells order by 1",
         "select partition_id || ' ' || record_offset || reason from rejected_events order by 1",
         "select population_id || experiment_id || variant || block_revision || ' ' || commit_id from effect_estimates order by 1",
         "select population_id from populations order by 1",

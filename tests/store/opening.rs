@@ -17,7 +17,7 @@ async fn a_database_that_was_filled_with_other_settings_is_refused<D: Database>(
     let other = [
         Settings { arithmetic_version: 200, ..settings() },
         Settings { grouping_labels: vec!["team".to_owned(), "a \"b\"".to_owned()], ..settings() },
-        Settings { treatment_seed: u64::MAX, ..settings() },
+        Settings { one_per_experiment_seed: u64::MAX, ..settings() },
     ];
     database.open(&settings()).await.unwrap();
     for settings in other {

@@ -1,6 +1,6 @@
 //! What those read who look on: the latest fits, and the effects that are published.
 
-use shrinkd::model::fit::Treatment;
+use shrinkd::model::fit::Correlation;
 use shrinkd::row::CurrentFit;
 use shrinkd::store::Store;
 
@@ -9,21 +9,21 @@ use super::{event, population, promises, record};
 use crate::common::database::Database;
 
 promises! {
-    the_latest_fits_are_read_by_treatment_published_or_not,
+    the_latest_fits_are_read_by_correlation_published_or_not,
     only_effects_with_shrunken_estimates_are_read,
 }
 
-async fn the_latest_fits_are_read_by_treatment_published_or_not<D: Database>(database: &D) {
+async fn the_latest_fits_are_read_by_correlation_published_or_not<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
     assert_eq!(store.current_fits(&population("m")).await.unwrap(), []);
     refit(&store, "m", 1.0, 0.5, true).await;
     refit(&store, "m", 1.5, 0.25, false).await;
-    let fit = |treatment, mu| {
-        let row = fit_row(treatment, mu, 0.25);
-        CurrentFit { treatment, effects: 7, mu: row.mu, tau: row.tau }
+    let fit = |correlation, mu| {
+        let row = fit_row(correlation, mu, 0.25);
+        CurrentFit { correlation, effects: 7, mu: row.mu, tau: row.tau }
     };
-    let expected = [fit(Treatment::Correlated, 1.5), fit(Treatment::Independent, 2.5)];
+    let expected = [fit(Correlation::Modelled, 1.5), fit(Correlation::Ignored, 2.5)];
     assert_eq!(store.current_fits(&population("m")).await.unwrap(), expected);
 }
 

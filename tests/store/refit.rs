@@ -1,6 +1,6 @@
 //! Fits of the latest cells, and which of them are published.
 
-use shrinkd::model::fit::{Distance, Treatment};
+use shrinkd::model::fit::{Correlation, Distance};
 use shrinkd::model::posterior::{Node, Summary};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Judged};
 use shrinkd::store::{Ingest, Pass, Publication, Refit, RefitState, Store};
@@ -24,17 +24,17 @@ async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     filled(&store, 2).await;
     let mut refit = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
     let state = refit.state().await.unwrap();
-    let rows = [fit_row(Treatment::Correlated, 1.0, 0.5)];
+    let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
     refit.write(&state, &rows, "as configured", &Publication::Postponed).await.unwrap();
     refit.commit().await.unwrap();
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
 }
 
 /// A fit at one point.
-pub fn fit_row(treatment: Treatment, mu: f64, tau: f64) -> FitRow {
+pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
     let summary = |x| Summary { mean: Some(x), median: Some(x), sd: Some(0.25), ..Summary::default() };
     FitRow {
-        treatment,
+        correlation,
         status: FitStatus::Fitted,
         message: None,
         effects: 7,
@@ -65,7 +65,7 @@ pub fn diagnostics() -> CellDiagnostics {
 pub async fn refit<S: Store>(store: &S, metric: &str, mu: f64, tau: f64, is_published: bool) -> RefitState {
     let mut refit = store.begin_refit(&population(metric)).await.unwrap().expect("the population is free");
     let state = refit.state().await.unwrap();
-    let rows = [fit_row(Treatment::Correlated, mu, tau), fit_row(Treatment::Independent, mu + 1.0, tau)];
+    let rows = [fit_row(Correlation::Modelled, mu, tau), fit_row(Correlation::Ignored, mu + 1.0, tau)];
     let publication = match is_published {
         true => Publication::Due(Some(diagnostics())),
         false => Publication::NotDue,
@@ -119,7 +119,7 @@ async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     given_up
         .write(
             &state,
-            &[fit_row(Treatment::Correlated, 1.0, 1.0)],
+            &[fit_row(Correlation::Modelled, 1.0, 1.0)],
             "as configured",
             &Publication::Due(Some(diagnostics())),
         )
@@ -146,7 +146,7 @@ async fn only_published_fits_enter_the_history<D: Database>(database: &D) {
     let expected =
         Judged { status: FitStatus::Fitted, mu: Some(2.0), mu_sd: Some(0.25), tau: Some(0.6), log_tau_sd: Some(0.5) };
     assert_eq!((state.published, state.is_publishing), (Some(expected), true));
-    let history = database.numbers("select mu_mean, tau_median from population_fits where treatment = 'correlated'");
+    let history = database.numbers("select mu_mean, tau_median from population_fits where correlation = 'modelled'");
     assert_eq!(history.await, [[Some(2.0), Some(0.6)]]);
     let current = &store.current_populations().await.unwrap()[0];
     assert_eq!((current.mu, current.tau, current.status), (Some(3.0), Some(0.7), Some(FitStatus::Fitted)));
@@ -178,7 +178,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         log_evidence: Some(-1234.5),
         laplace: Some(distance(0.01)),
         variational: Some(distance(0.02)),
-        ..fit_row(Treatment::Correlated, 0.0, 0.0)
+        ..fit_row(Correlation::Modelled, 0.0, 0.0)
     };
     refit.write(&state, &[row], "as configured", &Publication::NotDue).await.unwrap();
     refit.commit().await.unwrap();

@@ -23,13 +23,13 @@ fn first(table: &str, key: &str) -> String {
 }
 
 fn damages<D: Audited>() -> Vec<Damage> {
-    let cell = first("sketch_cells", "population_id, treatment, octave");
+    let cell = first("sketch_cells", "population_id, correlation, octave");
     let counter = first("cell_counters", "population_id, partition_id");
     let estimate = first("effect_estimates", "population_id, experiment_id, variant");
     let block = "experiment_id = (select min(experiment_id) from effect_estimates)
                  and population_id = (select min(population_id) from effect_estimates as e
                                       where e.experiment_id = blocks.experiment_id)";
-    let fit = format!("{} and treatment = 'correlated'", first("current_population_fits", "population_id"));
+    let fit = format!("{} and correlation = 'modelled'", first("current_population_fits", "population_id"));
     let byte = |column: &str, at: usize| format!("{column} = {}", D::changed_byte(column, at));
     let copy = |columns: &str, values: &str| {
         format!("insert into effect_estimates ({columns}) select {values} from effect_estimates where {estimate}")
@@ -121,19 +121,19 @@ fn damages<D: Audited>() -> Vec<Damage> {
             "current_population_fits",
             &format!("update current_population_fits set tau_median = tau_median * (1 + 1e-15) where {fit}"),
             &["fits"],
-            "correlated: tau_median",
+            "modelled: tau_median",
         ),
         damage(
             "current_population_fits",
             &format!("update current_population_fits set {} where {fit}", byte("nodes", 12)),
             &["fits"],
-            "correlated: nodes",
+            "modelled: nodes",
         ),
         damage(
             "current_population_fits",
             &format!("delete from current_population_fits where {fit}"),
             &["fits"],
-            "correlated: fit",
+            "modelled: fit",
         ),
         damage(
             "population_fits",

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use super::folder::Folder;
 use super::queries::QUERIES;
+use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
-use crate::cli::treatment::{centre, digits, label};
 use crate::cli::verdict;
 use crate::event::Reason;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 use crate::worker::fold::FoldCounts;
 
@@ -78,7 +78,7 @@ impl Report<'_> {
     }
 
     fn populations<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        page.sentence("", "mu and tau of the true effects under three treatments; published is correlated")?;
+        page.sentence("", "mu and tau of the true effects under three models of correlation; modelled is published")?;
         for found in &self.found {
             page.blank()?;
             page.columns(&found.parameters())?;
@@ -114,15 +114,15 @@ impl Report<'_> {
 }
 
 impl Found {
-    /// mu and tau under the three treatments.
+    /// mu and tau under the three models of correlation.
     fn parameters(&self) -> Columns {
         let digits = [digits(self.fits.iter().map(|fit| &fit.mu)), digits(self.fits.iter().map(|fit| &fit.tau))];
         let mut table =
             Columns::new([text(""), number("  "), number("  "), number(" to "), number("  "), number("  ")]);
         table.row([&self.population.population.to_string(), "mu", "2.5%", "97.5%", "tau", "effects"]);
-        for CurrentFit { treatment, effects, mu, tau } in &self.fits {
+        for CurrentFit { correlation, effects, mu, tau } in &self.fits {
             table.row([
-                format!("  {}", label(*treatment)),
+                format!("  {}", label(*correlation)),
                 digits[0].value(centre(mu)),
                 digits[0].value(mu.q025),
                 digits[0].value(mu.q975),
@@ -142,11 +142,11 @@ impl Found {
     }
 
     fn plot<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        let correlated = self.fits.iter().find(|fit| fit.treatment == Treatment::Correlated);
+        let modelled = self.fits.iter().find(|fit| fit.correlation == Correlation::Modelled);
         let effects: Vec<Effect<'_>> = self.effects.iter().map(effect).collect();
         let (population, shown) = (&self.population.population, PLOT.min(effects.len()));
         page.sentence("", &format!("{population}: {shown} effects, from the lowest raw one to the highest"))?;
-        plot::write(page, &effects, correlated.and_then(|fit| centre(&fit.mu)), PLOT)?;
+        plot::write(page, &effects, modelled.and_then(|fit| centre(&fit.mu)), PLOT)?;
         page.blank()
     }
 }

@@ -7,7 +7,7 @@ use super::report::Report;
 
 /// Writes a header and one row per effect.
 pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
-    let treatment = report.request.treatment;
+    let correlation = report.request.correlation;
     writeln!(
         out,
         "population,experiment_id,variant,revision,raw_estimate,raw_se,posterior_mean,posterior_sd,ci80_low,ci80_high,\
@@ -16,7 +16,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for (name, fitted) in &report.populations {
         let Ok(analysis) = &fitted.analysis else { continue };
         let population = quoted(&name.to_string());
-        for_each_effect(fitted, analysis, treatment, |row| write_row(out, &population, &row))?;
+        for_each_effect(fitted, analysis, correlation, |row| write_row(out, &population, &row))?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::report::FittedPopulation;
 use crate::history::Experiment;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::population::{Analysis, EffectAnalysis, Member};
 
 /// One effect, raw and shrunk.
@@ -30,16 +30,16 @@ pub(super) struct EstimateRow<'a> {
     pub(super) prob_best: Option<f64>,
 }
 
-/// Calls `each` for every effect that the treatment estimates, by experiment and variant.
+/// Calls `each` for every effect that the model of correlation estimates, by experiment and variant.
 pub(super) fn for_each_effect<'a, E>(
     fitted: &'a FittedPopulation,
     analysis: &'a Analysis,
-    treatment: Treatment,
+    correlation: Correlation,
     mut each: impl FnMut(EstimateRow<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
     let population = &fitted.population;
     for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
-        for (i, (effect, variant)) in block.effects.iter().zip(member.variants(treatment)).enumerate() {
+        for (i, (effect, variant)) in block.effects.iter().zip(member.variants(correlation)).enumerate() {
             each(row(experiment, member, effect, variant, block.best.as_ref().map(|best| best.variants[i])))?;
         }
     }

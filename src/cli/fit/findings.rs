@@ -5,8 +5,8 @@ use crate::cli::text::{Digits, counted, percent, rounded};
 use crate::cli::verdict;
 use crate::history::Experiment;
 use crate::model::diagnostics::calibration::Calibration;
-use crate::model::fit::{Distance, Method, Treatment};
-use crate::model::population::{Analysis, BlockAnalysis, Correlation, Request};
+use crate::model::fit::{Correlation, Distance, Method};
+use crate::model::population::{Analysis, BlockAnalysis, Comparison, Request};
 use crate::model::posterior::Posterior;
 
 /// A sentence and the word it stands under.
@@ -27,7 +27,7 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
             }
             findings.extend(approximation(analysis, request.method));
             findings.extend(modes(&analysis.fit.posterior, request.method));
-            findings.extend(analysis.correlation.as_ref().map(|found| correlation(found, fitted)));
+            findings.extend(analysis.comparison.as_ref().map(|comparison| correlation(comparison, fitted)));
             findings.extend(analysis.calibration.as_ref().map(calibration));
             findings.extend(anomalies(fitted, analysis));
         }
@@ -72,10 +72,10 @@ fn modes(posterior: &Posterior, method: Method) -> Option<Finding> {
     Some(("tau", format!("its posterior has more than one mode: {}; {covered}", modes.join(" and "))))
 }
 
-fn correlation(correlation: &Correlation, fitted: &FittedPopulation) -> Finding {
-    let Correlation { diagnostics, pass, verdict, rests_on, .. } = correlation;
+fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
+    let Comparison { diagnostics, pass, verdict, rests_on, .. } = comparison;
     let verdict = verdict::clause(*verdict, *rests_on);
-    let effects = counted(fitted.effects(Treatment::Correlated), "effect");
+    let effects = counted(fitted.effects(Correlation::Modelled), "effect");
     let worth = if pass.largest_correlation() == 0.0 {
         "no two effects share a control".to_owned()
     } else {

@@ -8,8 +8,8 @@ use serde::{Serialize, Serializer};
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
 use crate::history::{Counts, Experiment};
-use crate::model::fit::{Distance, Treatment};
-use crate::model::population::{Analysis, BlockAnalysis, Correlation, Request};
+use crate::model::fit::{Correlation, Distance};
+use crate::model::population::{Analysis, BlockAnalysis, Comparison, Request};
 use crate::model::posterior::{Posterior, Summary};
 use crate::population::PopulationName;
 
@@ -58,7 +58,7 @@ struct PopulationDocument<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
     warnings: &'a [String],
-    treatment: &'static str,
+    correlation: &'static str,
     method: &'static str,
     prior_mu: Option<String>,
     prior_tau: Option<String>,
@@ -70,7 +70,7 @@ struct PopulationDocument<'a> {
     correlation_mu_tau: Option<f64>,
     tau_modes: Vec<ModeDocument>,
     predictive: SummaryDocument,
-    treatments: Vec<TreatmentDocument>,
+    fits: Vec<FitDocument>,
     diagnostics: DiagnosticsDocument,
     blocks: Blocks<'a>,
     estimates: Estimates<'a>,
@@ -88,22 +88,22 @@ impl<'a> PopulationDocument<'a> {
             status: if analysis.is_some() { "fitted" } else { "improper" },
             message: fitted.analysis.as_ref().err().map(ToString::to_string),
             warnings: &fitted.warnings,
-            treatment: request.treatment.as_str(),
+            correlation: request.correlation.as_str(),
             method: request.method.as_str(),
             prior_mu: prior(request.priors.mu.to_string()),
             prior_tau: prior(request.priors.tau.to_string()),
             experiments: fitted.experiments(),
-            effects: fitted.effects(request.treatment),
+            effects: fitted.effects(request.correlation),
             log_evidence: posterior.and_then(|posterior| posterior.log_evidence),
             mu: summary(|posterior| &posterior.mu),
             tau: summary(|posterior| &posterior.tau),
             correlation_mu_tau: posterior.and_then(|posterior| posterior.correlation),
             tau_modes: posterior.map(modes).unwrap_or_default(),
             predictive: analysis.map(|analysis| SummaryDocument::from(&analysis.fit.predictive)).unwrap_or_default(),
-            treatments: analysis.map(|analysis| treatments(fitted, analysis)).unwrap_or_default(),
+            fits: analysis.map(|analysis| fits(fitted, analysis)).unwrap_or_default(),
             diagnostics: DiagnosticsDocument::new(fitted, analysis),
             blocks: Blocks { fitted, analysis },
-            estimates: Estimates { fitted, analysis, treatment: request.treatment },
+            estimates: Estimates { fitted, analysis, correlation: request.correlation },
         }
     }
 }
@@ -140,23 +140,23 @@ fn modes(posterior: &Posterior) -> Vec<ModeDocument> {
     posterior.modes.iter().map(mode).collect()
 }
 
-/// One treatment's mu and tau, side by side with the others'.
+/// One mu and tau, side by side with the others'.
 #[derive(Serialize)]
-struct TreatmentDocument {
-    treatment: &'static str,
+struct FitDocument {
+    correlation: &'static str,
     effects: u64,
     mu: SummaryDocument,
     tau: SummaryDocument,
 }
 
-fn treatments(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<TreatmentDocument> {
-    let document = |(treatment, posterior): (Treatment, &Option<Posterior>)| TreatmentDocument {
-        treatment: treatment.as_str(),
-        effects: fitted.effects(treatment),
+fn fits(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<FitDocument> {
+    let document = |(correlation, posterior): (Correlation, &Option<Posterior>)| FitDocument {
+        correlation: correlation.as_str(),
+        effects: fitted.effects(correlation),
         mu: posterior.as_ref().map(|p| SummaryDocument::from(&p.mu)).unwrap_or_default(),
         tau: posterior.as_ref().map(|p| SummaryDocument::from(&p.tau)).unwrap_or_default(),
     };
-    Treatment::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
+    Correlation::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
 }
 
 #[derive(Serialize, Default)]
@@ -206,8 +206,8 @@ impl DiagnosticsDocument {
         let mut document =
             DiagnosticsDocument { shipped_share: fitted.population.shipped_share(), ..DiagnosticsDocument::default() };
         let Some(analysis) = analysis else { return document };
-        if let Some(correlation) = &analysis.correlation {
-            document.add_correlation(correlation);
+        if let Some(comparison) = &analysis.comparison {
+            document.add_comparison(comparison);
         }
         document.calibration = analysis.calibration.map(|calibration| CalibrationDocument {
             effects: calibration.effects,
@@ -222,8 +222,8 @@ impl DiagnosticsDocument {
         document
     }
 
-    fn add_correlation(&mut self, correlation: &Correlation) {
-        let Correlation { diagnostics, pass, hausman_z, verdict, rests_on } = correlation;
+    fn add_comparison(&mut self, comparison: &Comparison) {
+        let Comparison { diagnostics, pass, hausman_z, verdict, rests_on } = comparison;
         self.verdict = Some(verdict.as_str());
         self.verdict_rests_on = Some(rests_on.0.as_str());
         self.verdict_value = Some(rests_on.1);
@@ -306,14 +306,14 @@ impl Serialize for Blocks<'_> {
 struct Estimates<'a> {
     fitted: &'a FittedPopulation,
     analysis: Option<&'a Analysis>,
-    treatment: Treatment,
+    correlation: Correlation,
 }
 
 impl Serialize for Estimates<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut rows = serializer.serialize_seq(None)?;
         if let Some(analysis) = self.analysis {
-            for_each_effect(self.fitted, analysis, self.treatment, |row| rows.serialize_element(&row))?;
+            for_each_effect(self.fitted, analysis, self.correlation, |row| rows.serialize_element(&row))?;
         }
         rows.end()
     }

@@ -6,7 +6,7 @@ use crate::cli::CliError;
 use crate::cli::text::rounded;
 use crate::event::Refusal;
 use crate::history::{Counts, History, Population};
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::population::{Analysis, Request};
 use crate::model::posterior::PosteriorError;
 use crate::model::prior::{PriorMu, PriorTau};
@@ -67,9 +67,9 @@ impl FittedPopulation {
         self.population.experiments.len()
     }
 
-    /// Effects that the treatment takes in.
-    pub(super) fn effects(&self, treatment: Treatment) -> u64 {
-        self.population.sketches.of(treatment).effects()
+    /// Effects that the model of correlation takes in.
+    pub(super) fn effects(&self, correlation: Correlation) -> u64 {
+        self.population.sketches.of(correlation).effects()
     }
 }
 

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use super::estimates::{EstimateRow, for_each_effect};
 use super::findings::findings;
 use super::report::{FittedPopulation, Report};
+use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
-use crate::cli::treatment::{centre, digits, label};
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::population::{Analysis, Request};
 use crate::model::posterior::{Posterior, Summary};
 use crate::model::prior::{PriorMu, PriorTau, Priors};
@@ -62,7 +62,7 @@ fn population<W: Write>(
         page.sentence(&format!("  {word:<14}"), &sentence)?;
     }
     let Ok(analysis) = &fitted.analysis else { return Ok(()) };
-    let rows = effects(fitted, analysis, request.treatment)?;
+    let rows = effects(fitted, analysis, request.correlation)?;
     if rows.is_empty() {
         return Ok(());
     }
@@ -85,10 +85,10 @@ fn effect<'a>(row: &EstimateRow<'a>) -> Effect<'a> {
 
 fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let status = match &fitted.analysis {
-        Ok(_) => format!("fitted by {}, {}", request.method.as_str(), label(request.treatment)),
+        Ok(_) => format!("fitted by {}, {}", request.method.as_str(), label(request.correlation)),
         Err(_) => "improper".to_owned(),
     };
-    let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.treatment), "effect")];
+    let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.correlation), "effect")];
     let [experiments, effects] = sizes.map(|(count, noun)| counted(count, noun));
     let priors = match request.priors {
         _ if request.method.is_point() => String::new(),
@@ -98,14 +98,14 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     format!("{status}; {experiments}, {effects}{priors}")
 }
 
-/// mu and tau under the three treatments, and under the one asked for the next experiment's effect.
+/// mu and tau under the three models of correlation, and under the one asked for the next experiment's effect.
 fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     let columns = [text("  "), text("  "), number("  "), number("  "), number("  "), number(" to "), number("  ")];
     let mut table = Columns::new(columns);
     table.row(["", "", "median", "sd", "2.5%", "97.5%", "effects"]);
-    for (treatment, name, summary, digits) in by_treatment(analysis) {
-        let names = [name, label(treatment)].map(str::to_owned).into_iter();
-        table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(treatment))]));
+    for (correlation, name, summary, digits) in by_correlation(analysis) {
+        let names = [name, label(correlation)].map(str::to_owned).into_iter();
+        table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(correlation))]));
     }
     let next = &analysis.fit.predictive;
     table.row(
@@ -118,15 +118,15 @@ fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
 fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     let mut table = Columns::new([text("  "), text("  "), number("  "), number("  ")]);
     table.row(["", "", "estimate", "effects"]);
-    for (treatment, name, summary, digits) in by_treatment(analysis) {
-        let [name, treatment_name] = [name, label(treatment)].map(str::to_owned);
-        table.row([name, treatment_name, digits.value(summary.mean), grouped(fitted.effects(treatment))]);
+    for (correlation, name, summary, digits) in by_correlation(analysis) {
+        let [name, correlation_name] = [name, label(correlation)].map(str::to_owned);
+        table.row([name, correlation_name, digits.value(summary.mean), grouped(fitted.effects(correlation))]);
     }
     table
 }
 
-/// mu and tau, treatment by treatment, named where each begins, with the digits that they deserve.
-fn by_treatment(analysis: &Analysis) -> impl Iterator<Item = (Treatment, &'static str, &Summary, Digits)> {
+/// mu and tau, fit by fit, named where each begins, with the digits that they deserve.
+fn by_correlation(analysis: &Analysis) -> impl Iterator<Item = (Correlation, &'static str, &Summary, Digits)> {
     const NONE: &Summary =
         &Summary { mean: None, median: None, sd: None, q025: None, q25: None, q75: None, q975: None };
     let mu: fn(&Posterior) -> &Summary = |posterior| &posterior.mu;
@@ -135,11 +135,11 @@ fn by_treatment(analysis: &Analysis) -> impl Iterator<Item = (Treatment, &'stati
         let summaries = analysis.posteriors.each_ref().map(|posterior| posterior.as_ref().map_or(NONE, pick));
         let digits = digits(summaries.into_iter());
         let names = [name, "", ""].into_iter();
-        Treatment::ALL
+        Correlation::ALL
             .into_iter()
             .zip(names)
             .zip(summaries)
-            .map(move |((treatment, name), s)| (treatment, name, s, digits))
+            .map(move |((correlation, name), s)| (correlation, name, s, digits))
     })
 }
 
@@ -151,10 +151,10 @@ fn numbers(summary: &Summary, digits: Digits) -> [String; 4] {
 fn effects<'a>(
     fitted: &'a FittedPopulation,
     analysis: &'a Analysis,
-    treatment: Treatment,
+    correlation: Correlation,
 ) -> io::Result<Vec<EstimateRow<'a>>> {
     let mut rows = Vec::new();
-    for_each_effect(fitted, analysis, treatment, |row| {
+    for_each_effect(fitted, analysis, correlation, |row| {
         rows.push(row);
         io::Result::Ok(())
     })?;

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
 use crate::cli::verdict;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::simulate::Scenario;
 use crate::study::Report;
 use crate::study::performance::Performance;
-use crate::study::report::{Correlation, ScenarioReport, TreatmentReport};
+use crate::study::report::{FitReport, ScenarioReport, VerdictReport};
 
 /// Decimals of mu, tau and theta: the scenarios have truths of the order of 1.
 const DECIMALS: usize = 3;
@@ -43,9 +43,9 @@ fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     );
     page.sentence("", &drawn)?;
     let mut rows = Columns::new([text("  "), text("  ")]);
-    rows.row([label(Treatment::Correlated), "models that"]);
-    rows.row([label(Treatment::Independent), "takes the effects for independent"]);
-    rows.row([label(Treatment::OnePerExperiment), "keeps one variant of each experiment"]);
+    rows.row([label(Correlation::Modelled), "models that"]);
+    rows.row([label(Correlation::Ignored), "takes the effects for independent"]);
+    rows.row([label(Correlation::OnePerExperiment), "keeps one variant of each experiment"]);
     rows.row([TRUE, "is what the data were drawn from"]);
     page.columns(&rows)?;
     page.sentence(
@@ -62,9 +62,9 @@ fn first_replicate(scenario: &ScenarioReport) -> Columns {
     let mut table = Columns::new([text("  "), number("  "), number("  "), number("  "), number("  ")]);
     table.row(["first replicate", "median of mu", "sd", "median of tau", "sd"]);
     let digits = Digits::Decimals(DECIMALS);
-    for TreatmentReport { treatment, mu, tau, .. } in &scenario.treatments {
+    for FitReport { correlation, mu, tau, .. } in &scenario.fits {
         let numbers = [digits.value(mu.median), digits.spread(mu.sd), digits.value(tau.median), digits.spread(tau.sd)];
-        table.row([label(*treatment).to_owned()].into_iter().chain(numbers));
+        table.row([label(*correlation).to_owned()].into_iter().chain(numbers));
     }
     let [mu, tau] = [scenario.truth.mu, scenario.truth.tau].map(|truth| digits.value(truth));
     table.row([TRUE, &mu, "", &tau]);
@@ -77,9 +77,9 @@ fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
     table.row([&*counted(replicates as u64, "replicate"), "", "bias", "", "RMSE", "", "coverage"]);
     let digits = Digits::Decimals(DECIMALS);
     let percent = Digits::Decimals(1);
-    for treatment in &scenario.treatments {
-        let mut label = label(treatment.treatment);
-        for (parameter, performance) in parameters(treatment) {
+    for correlation in &scenario.fits {
+        let mut label = label(correlation.correlation);
+        for (parameter, performance) in parameters(correlation) {
             let Performance { bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse } = *performance;
             let error = |digits: Digits, error: Option<f64>| error.map_or(String::new(), |error| digits.value(error));
             table.row([
@@ -98,8 +98,8 @@ fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
     table
 }
 
-fn correlation<W: Write>(page: &mut Page<W>, correlation: &Correlation, replicates: usize) -> io::Result<()> {
-    let Correlation { verdict, rests_on, value, replicates: counts } = correlation;
+fn correlation<W: Write>(page: &mut Page<W>, correlation: &VerdictReport, replicates: usize) -> io::Result<()> {
+    let VerdictReport { verdict, rests_on, value, replicates: counts } = correlation;
     let share = |count: usize| percent(count as f64 / replicates as f64);
     let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
     page.sentence("  Does correlation matter? ", &verdict::clause(*verdict, (*rests_on, *value)))?;
@@ -109,30 +109,30 @@ fn correlation<W: Write>(page: &mut Page<W>, correlation: &Correlation, replicat
     )
 }
 
-/// Writes one row for each scenario, treatment and parameter; what does not exist is empty.
+/// Writes one row for each scenario, fit and parameter; what does not exist is empty.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
-        "scenario,treatment,parameter,truth,median,sd,replicates,bias,bias_mcse,rmse,rmse_mcse,coverage,coverage_mcse,\
+        "scenario,correlation,parameter,truth,median,sd,replicates,bias,bias_mcse,rmse,rmse_mcse,coverage,coverage_mcse,\
          verdict"
     )?;
     let cell = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
     for scenario in &report.scenarios {
         let verdict = scenario.correlation.verdict.as_str();
-        for treatment in &scenario.treatments {
+        for correlation in &scenario.fits {
             let posteriors = [
-                (Some(scenario.truth.mu), Some(treatment.mu.median), treatment.mu.sd),
-                (Some(scenario.truth.tau), Some(treatment.tau.median), treatment.tau.sd),
+                (Some(scenario.truth.mu), Some(correlation.mu.median), correlation.mu.sd),
+                (Some(scenario.truth.tau), Some(correlation.tau.median), correlation.tau.sd),
                 (None, None, None),
             ];
-            for ((parameter, p), (truth, median, sd)) in parameters(treatment).into_iter().zip(posteriors) {
+            for ((parameter, p), (truth, median, sd)) in parameters(correlation).into_iter().zip(posteriors) {
                 let numbers = [Some(p.bias), p.bias_mcse, Some(p.rmse), p.rmse_mcse, Some(p.coverage), p.coverage_mcse];
                 let [bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse] = numbers.map(cell);
-                let (scenario, treatment) = (scenario.scenario.as_str(), treatment.treatment.as_str());
+                let (scenario, correlation) = (scenario.scenario.as_str(), correlation.correlation.as_str());
                 let (truth, median, sd, replicates) = (cell(truth), cell(median), cell(sd), report.replicates);
                 writeln!(
                     out,
-                    "{scenario},{treatment},{parameter},{truth},{median},{sd},{replicates},{bias},{bias_mcse},{rmse},\
+                    "{scenario},{correlation},{parameter},{truth},{median},{sd},{replicates},{bias},{bias_mcse},{rmse},\
                      {rmse_mcse},{coverage},{coverage_mcse},{verdict}"
                 )?;
             }
@@ -141,15 +141,15 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn parameters(treatment: &TreatmentReport) -> [(&'static str, &Performance); 3] {
-    [("mu", &treatment.mu.performance), ("tau", &treatment.tau.performance), ("theta", &treatment.theta)]
+fn parameters(correlation: &FitReport) -> [(&'static str, &Performance); 3] {
+    [("mu", &correlation.mu.performance), ("tau", &correlation.tau.performance), ("theta", &correlation.theta)]
 }
 
-fn label(treatment: Treatment) -> &'static str {
-    match treatment {
-        Treatment::Correlated => "Correlated",
-        Treatment::Independent => "Naive",
-        Treatment::OnePerExperiment => "One per experiment",
+fn label(correlation: Correlation) -> &'static str {
+    match correlation {
+        Correlation::Modelled => "Correlated",
+        Correlation::Ignored => "Naive",
+        Correlation::OnePerExperiment => "One per experiment",
     }
 }
 
@@ -158,6 +158,6 @@ fn sentence(scenario: Scenario) -> &'static str {
         Scenario::Baseline => "experiments of one variant, nothing is shared",
         Scenario::ManyVariants => "one experiment has a lot of variants",
         Scenario::BadControl => "one control is measured with a large error, 5 too low",
-        Scenario::TreatmentHeavy => "the allocation favours the treatment, the control is what is uncertain",
+        Scenario::TreatmentHeavy => "the allocation favours the correlation, the control is what is uncertain",
     }
 }

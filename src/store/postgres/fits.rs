@@ -18,15 +18,15 @@ pub(super) async fn write(
 ) -> Result<(), StoreError> {
     let laplace = |row: &FitRow| row.laplace.map_or((None, None), |d| (d.mu_mean, d.tau_median));
     let variational = |row: &FitRow| row.variational.map_or((None, None), |d| (d.mu_mean, d.tau_median));
-    sqlx::query("delete from current_population_fits where population_id = $1 and treatment <> all($2)")
+    sqlx::query("delete from current_population_fits where population_id = $1 and correlation <> all($2)")
         .bind(population_id)
-        .bind(column(rows, |row| row.treatment.as_str()))
+        .bind(column(rows, |row| row.correlation.as_str()))
         .execute(&mut *connection)
         .await
         .map_err(|error| classify("cannot write a fit", error))?;
     sqlx::query(
         "insert into current_population_fits
-             (population_id, fit_id, experiments, input_offsets, treatment, status, message, effects,
+             (population_id, fit_id, experiments, input_offsets, correlation, status, message, effects,
               mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
               tau_mean, tau_median, tau_sd, tau_q025, tau_q25, tau_q75, tau_q975, log_tau_sd, mu_tau_correlation,
               log_evidence, predictive_mean, predictive_sd, predictive_median, predictive_q025, predictive_q975,
@@ -38,7 +38,7 @@ pub(super) async fn write(
                      $22::float8[], $23::float8[], $24::float8[], $25::float8[], $26::float8[], $27::float8[],
                      $28::float8[], $29::float8[], $30::float8[], $31::float8[], $32::float8[], $33::float8[],
                      $34::float8[], $35::bytea[]) as n
-         on conflict (population_id, treatment) do update
+         on conflict (population_id, correlation) do update
          set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
              status = excluded.status, message = excluded.message, effects = excluded.effects,
              mu_mean = excluded.mu_mean, mu_median = excluded.mu_median, mu_sd = excluded.mu_sd,
@@ -59,7 +59,7 @@ pub(super) async fn write(
     .bind(fit_id)
     .bind(state.counters.experiments)
     .bind(decode::input_offsets_to_json(&state.input_offsets))
-    .bind(column(rows, |row| row.treatment.as_str()))
+    .bind(column(rows, |row| row.correlation.as_str()))
     .bind(column(rows, |row| row.status.as_str()))
     .bind(column(rows, |row| row.message.as_deref()))
     .bind(column(rows, |row| row.effects as i64))
@@ -115,7 +115,7 @@ pub(super) async fn published(
         "select f.status, coalesce(f.mu_mean, f.mu_median), f.mu_sd, f.tau_median, f.log_tau_sd
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-         where p.population_id = $1 and f.treatment = 'correlated'",
+         where p.population_id = $1 and f.correlation = 'modelled'",
     )
     .bind(population_id)
     .fetch_optional(connection)

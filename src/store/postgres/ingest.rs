@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay, settings};
 use crate::event::ResultKey;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
 use crate::row::replay::ReplayedRow;
@@ -167,11 +167,11 @@ impl PostgresIngest {
     /// Adds to the cells what the batch changed. They are read and written under the row lock of the batch's partition.
     async fn write_cells(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<u64, StoreError> {
         let failed = |error| classify("cannot write cells", error);
-        let mut cells: BTreeMap<(String, Treatment, i16), Cell> = BTreeMap::new();
+        let mut cells: BTreeMap<(String, Correlation, i16), Cell> = BTreeMap::new();
         for (population, change) in changes {
-            for treatment in Treatment::ALL {
-                let own = change.sketches.of(treatment).cells();
-                cells.extend(own.map(|(octave, cell)| ((population.to_string(), treatment, octave), *cell)));
+            for correlation in Correlation::ALL {
+                let own = change.sketches.of(correlation).cells();
+                cells.extend(own.map(|(octave, cell)| ((population.to_string(), correlation, octave), *cell)));
             }
         }
         if cells.is_empty() {
@@ -179,7 +179,7 @@ impl PostgresIngest {
         }
         let populations = column(&changes.keys().collect::<Vec<_>>(), |population| population.to_string());
         let stored: Vec<(String, String, i16, Vec<u8>)> = sqlx::query_as(
-            "select population_id, treatment, octave, moments from sketch_cells
+            "select population_id, correlation, octave, moments from sketch_cells
              where population_id = any($1) and partition_id = $2",
         )
         .bind(populations)
@@ -187,20 +187,20 @@ impl PostgresIngest {
         .fetch_all(&mut *self.transaction)
         .await
         .map_err(failed)?;
-        for (population_id, treatment, octave, moments) in stored {
-            if let Some(change) = cells.get_mut(&(population_id, decode::treatment(&treatment)?, octave)) {
+        for (population_id, correlation, octave, moments) in stored {
+            if let Some(change) = cells.get_mut(&(population_id, decode::correlation(&correlation)?, octave)) {
                 decode::add_cell(change, &moments)?;
             }
         }
-        let cells: Vec<(&(String, Treatment, i16), &Cell)> = cells.iter().collect();
+        let cells: Vec<(&(String, Correlation, i16), &Cell)> = cells.iter().collect();
         let written = sqlx::query(
-            "insert into sketch_cells (partition_id, population_id, treatment, octave, moments)
+            "insert into sketch_cells (partition_id, population_id, correlation, octave, moments)
              select $1, n.* from unnest($2::text[], $3::text[], $4::smallint[], $5::bytea[]) as n
-             on conflict (population_id, partition_id, treatment, octave) do update set moments = excluded.moments",
+             on conflict (population_id, partition_id, correlation, octave) do update set moments = excluded.moments",
         )
         .bind(self.partition_id)
         .bind(column(&cells, |((population_id, ..), _)| population_id.as_str()))
-        .bind(column(&cells, |((_, treatment, _), _)| treatment.as_str()))
+        .bind(column(&cells, |((_, correlation, _), _)| correlation.as_str()))
         .bind(column(&cells, |((.., octave), _)| *octave))
         .bind(column(&cells, |(_, cell)| cell_to_bytes(cell)))
         .execute(&mut *self.transaction)
@@ -325,10 +325,10 @@ impl Ingest for PostgresIngest {
         .await
         .map_err(failed)?;
         let rows: Vec<(String, i64, String, String, Vec<u8>)> = sqlx::query_as(
-            "select f.population_id, f.fit_id, f.treatment, f.status, f.nodes
+            "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
              from populations as p
              join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-             where p.population_id = any($1) and f.treatment in ('correlated', 'independent')",
+             where p.population_id = any($1) and f.correlation in ('modelled', 'ignored')",
         )
         .bind(column(&names, |name| name.to_string()))
         .fetch_all(&mut *self.transaction)

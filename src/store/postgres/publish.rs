@@ -59,10 +59,10 @@ pub(super) async fn begin_pass(
     // After the row, for which a rebuild is waited for.
     settings::check(&mut transaction, &store.settings).await?;
     let rows = sqlx::query_as(
-        "select f.population_id, f.fit_id, f.treatment, f.status, f.nodes
+        "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-         where p.population_id = $1 and f.treatment in ('correlated', 'independent')",
+         where p.population_id = $1 and f.correlation in ('modelled', 'ignored')",
     )
     .bind(population.to_string())
     .fetch_all(&mut *transaction)
@@ -179,7 +179,7 @@ pub(super) async fn current_populations(pool: &PgPool) -> Result<Vec<CurrentPopu
          from populations as p
          left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
                     from cell_counters group by population_id) as c using (population_id)
-         left join current_population_fits as f on f.population_id = p.population_id and f.treatment = 'correlated'
+         left join current_population_fits as f on f.population_id = p.population_id and f.correlation = 'modelled'
          left join lateral (select * from population_diagnostics as d where d.population_id = p.population_id
                             order by fit_id desc limit 1) as d on true
          order by p.population_id",
@@ -192,9 +192,9 @@ pub(super) async fn current_populations(pool: &PgPool) -> Result<Vec<CurrentPopu
 
 pub(super) async fn current_fits(pool: &PgPool, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
     let rows: Vec<CurrentFitColumns> = sqlx::query_as(
-        "select treatment, effects, mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
+        "select correlation, effects, mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
                 tau_mean, tau_median, tau_sd, tau_q025, tau_q25, tau_q75, tau_q975
-         from current_population_fits where population_id = $1 order by treatment",
+         from current_population_fits where population_id = $1 order by correlation",
     )
     .bind(population.to_string())
     .fetch_all(pool)

@@ -57,14 +57,14 @@ pub(super) async fn read_state(
     .await
     .map_err(failed)?;
     let cells: Vec<(String, i16, Vec<u8>)> =
-        sqlx::query_as("select treatment, octave, moments from sketch_cells where population_id = $1")
+        sqlx::query_as("select correlation, octave, moments from sketch_cells where population_id = $1")
             .bind(&name)
             .fetch_all(&mut **transaction)
             .await
             .map_err(failed)?;
     let mut sketches = Sketches::default();
-    for (treatment, octave, moments) in &cells {
-        sketches.add_cell(decode::treatment(treatment)?, *octave, &decode::cell(moments)?);
+    for (correlation, octave, moments) in &cells {
+        sketches.add_cell(decode::correlation(correlation)?, *octave, &decode::cell(moments)?);
     }
     let input_offsets = sqlx::query_as(
         "select topic, partition_number, next_offset from partition_progress where next_offset is not null

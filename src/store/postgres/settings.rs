@@ -8,12 +8,12 @@ use crate::store::{Settings, StoreError, settings};
 /// Makes these the settings of a store that has none yet.
 pub(super) async fn put_in(connection: &mut PgConnection, settings: &Settings) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+        "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing",
     )
     .bind(i16::from(settings.arithmetic_version))
     .bind(&settings.grouping_labels)
-    .bind(settings.treatment_seed as i64)
+    .bind(settings.one_per_experiment_seed as i64)
     .execute(connection)
     .await
     .map_err(|error| classify("cannot write store_settings", error))?;
@@ -22,14 +22,14 @@ pub(super) async fn put_in(connection: &mut PgConnection, settings: &Settings) -
 
 pub(super) async fn read(connection: &mut PgConnection) -> Result<Option<Settings>, StoreError> {
     let row: Option<(i16, Vec<String>, i64)> =
-        sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
+        sqlx::query_as("select arithmetic_version, grouping_labels, one_per_experiment_seed from store_settings")
             .fetch_optional(connection)
             .await
             .map_err(|error| classify("cannot read store_settings", error))?;
-    Ok(row.map(|(arithmetic_version, grouping_labels, treatment_seed)| Settings {
+    Ok(row.map(|(arithmetic_version, grouping_labels, one_per_experiment_seed)| Settings {
         arithmetic_version: arithmetic_version as u8,
         grouping_labels,
-        treatment_seed: treatment_seed as u64,
+        one_per_experiment_seed: one_per_experiment_seed as u64,
     }))
 }
 

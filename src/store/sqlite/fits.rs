@@ -28,7 +28,7 @@ pub(super) async fn write(
     for row in rows {
         sqlx::query(
             "insert into current_population_fits
-                 (population_id, fit_id, experiments, input_offsets, treatment, status, message, effects,
+                 (population_id, fit_id, experiments, input_offsets, correlation, status, message, effects,
                   mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
                   tau_mean, tau_median, tau_sd, tau_q025, tau_q25, tau_q75, tau_q975, log_tau_sd, mu_tau_correlation,
                   log_evidence, predictive_mean, predictive_sd, predictive_median, predictive_q025, predictive_q975,
@@ -41,7 +41,7 @@ pub(super) async fn write(
         .bind(fit_id)
         .bind(state.counters.experiments)
         .bind(decode::input_offsets_to_json(&state.input_offsets))
-        .bind(row.treatment.as_str())
+        .bind(row.correlation.as_str())
         .bind(row.status.as_str())
         .bind(&row.message)
         .bind(row.effects as i64)
@@ -99,7 +99,7 @@ pub(super) async fn published(
         "select f.status, coalesce(f.mu_mean, f.mu_median), f.mu_sd, f.tau_median, f.log_tau_sd
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-         where p.population_id = $1 and f.treatment = 'correlated'",
+         where p.population_id = $1 and f.correlation = 'modelled'",
     )
     .bind(population_id)
     .fetch_optional(connection)
@@ -114,10 +114,10 @@ pub(super) async fn published_of(
     populations: &BTreeSet<PopulationName>,
 ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
     let rows = sqlx::query_as(
-        "select f.population_id, f.fit_id, f.treatment, f.status, f.nodes
+        "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-         where p.population_id in (select value from json_each($1)) and f.treatment in ('correlated', 'independent')",
+         where p.population_id in (select value from json_each($1)) and f.correlation in ('modelled', 'ignored')",
     )
     .bind(json_array(populations.iter().map(PopulationName::to_string)))
     .fetch_all(connection)

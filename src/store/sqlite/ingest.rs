@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::rows::{self, Columns};
 use super::{Transaction, classify, estimates, fits, json_array, now, replay, settings, timestamp};
 use crate::event::ResultKey;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::sketch::{Cell, cell_to_bytes};
 use crate::population::PopulationName;
 use crate::row::replay::ReplayedRow;
@@ -136,15 +136,15 @@ impl SqliteIngest {
     /// Adds to the cells what the batch changed.
     async fn write_cells(&mut self, changes: &BTreeMap<PopulationName, CellChange>) -> Result<u64, StoreError> {
         let failed = |error| classify("cannot write cells", error);
-        let mut cells: BTreeMap<(String, Treatment, i16), Cell> = BTreeMap::new();
+        let mut cells: BTreeMap<(String, Correlation, i16), Cell> = BTreeMap::new();
         for (population, change) in changes {
-            for treatment in Treatment::ALL {
-                let own = change.sketches.of(treatment).cells();
-                cells.extend(own.map(|(octave, cell)| ((population.to_string(), treatment, octave), *cell)));
+            for correlation in Correlation::ALL {
+                let own = change.sketches.of(correlation).cells();
+                cells.extend(own.map(|(octave, cell)| ((population.to_string(), correlation, octave), *cell)));
             }
         }
         let stored: Vec<(String, String, i16, Vec<u8>)> = sqlx::query_as(
-            "select population_id, treatment, octave, moments from sketch_cells
+            "select population_id, correlation, octave, moments from sketch_cells
              where population_id in (select value from json_each($1)) and partition_id = $2",
         )
         .bind(json_array(changes.keys().map(PopulationName::to_string)))
@@ -152,24 +152,24 @@ impl SqliteIngest {
         .fetch_all(&mut *self.transaction)
         .await
         .map_err(failed)?;
-        for (population_id, treatment, octave, moments) in stored {
-            if let Some(change) = cells.get_mut(&(population_id, decode::treatment(&treatment)?, octave)) {
+        for (population_id, correlation, octave, moments) in stored {
+            if let Some(change) = cells.get_mut(&(population_id, decode::correlation(&correlation)?, octave)) {
                 decode::add_cell(change, &moments)?;
             }
         }
-        let cells: Vec<(&(String, Treatment, i16), &Cell)> = cells.iter().collect();
-        let head = "insert into sketch_cells (partition_id, population_id, treatment, octave, moments) ";
-        let bind = |columns: &mut Columns<'_>, (key, cell): &(&(String, Treatment, i16), &Cell)| {
-            let (population_id, treatment, octave) = key;
+        let cells: Vec<(&(String, Correlation, i16), &Cell)> = cells.iter().collect();
+        let head = "insert into sketch_cells (partition_id, population_id, correlation, octave, moments) ";
+        let bind = |columns: &mut Columns<'_>, (key, cell): &(&(String, Correlation, i16), &Cell)| {
+            let (population_id, correlation, octave) = key;
             columns
                 .push_bind(self.partition_id)
                 .push_bind(population_id)
-                .push_bind(treatment.as_str())
+                .push_bind(correlation.as_str())
                 .push_bind(octave)
                 .push_bind(cell_to_bytes(cell));
         };
         let tail = "
-            on conflict (population_id, partition_id, treatment, octave) do update set moments = excluded.moments";
+            on conflict (population_id, partition_id, correlation, octave) do update set moments = excluded.moments";
         rows::write(&mut self.transaction, head, &cells, bind, tail).await.map_err(failed)
     }
 

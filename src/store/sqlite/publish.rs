@@ -165,7 +165,7 @@ pub(super) async fn current_populations(pool: &SqlitePool) -> Result<Vec<Current
          from populations as p
          left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
                     from cell_counters group by population_id) as c using (population_id)
-         left join current_population_fits as f on f.population_id = p.population_id and f.treatment = 'correlated'
+         left join current_population_fits as f on f.population_id = p.population_id and f.correlation = 'modelled'
          left join population_diagnostics as d on d.population_id = p.population_id
              and d.fit_id = (select max(fit_id) from population_diagnostics as l where l.population_id = p.population_id)
          order by p.population_id",
@@ -181,9 +181,9 @@ pub(super) async fn current_fits(
     population: &PopulationName,
 ) -> Result<Vec<CurrentFit>, StoreError> {
     let rows: Vec<CurrentFitColumns> = sqlx::query_as(
-        "select treatment, effects, mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
+        "select correlation, effects, mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975,
                 tau_mean, tau_median, tau_sd, tau_q025, tau_q25, tau_q75, tau_q975
-         from current_population_fits where population_id = $1 order by treatment",
+         from current_population_fits where population_id = $1 order by correlation",
     )
     .bind(population.to_string())
     .fetch_all(pool)

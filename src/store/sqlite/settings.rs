@@ -8,12 +8,12 @@ use crate::store::{Settings, StoreError, settings};
 /// Makes these the settings of a store that has none yet.
 pub(super) async fn put_in(connection: &mut SqliteConnection, settings: &Settings) -> Result<(), StoreError> {
     sqlx::query(
-        "insert into store_settings (arithmetic_version, grouping_labels, treatment_seed) values ($1, $2, $3)
+        "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing",
     )
     .bind(settings.arithmetic_version)
     .bind(json_array(&settings.grouping_labels))
-    .bind(settings.treatment_seed as i64)
+    .bind(settings.one_per_experiment_seed as i64)
     .execute(connection)
     .await
     .map_err(|error| classify("cannot write store_settings", error))?;
@@ -26,13 +26,13 @@ pub(super) async fn read(connection: &mut SqliteConnection) -> Result<Option<Set
         detail: error.to_string(),
     };
     let row: Option<(u8, String, i64)> =
-        sqlx::query_as("select arithmetic_version, grouping_labels, treatment_seed from store_settings")
+        sqlx::query_as("select arithmetic_version, grouping_labels, one_per_experiment_seed from store_settings")
             .fetch_optional(connection)
             .await
             .map_err(|error| classify("cannot read store_settings", error))?;
-    let Some((arithmetic_version, grouping_labels, treatment_seed)) = row else { return Ok(None) };
+    let Some((arithmetic_version, grouping_labels, one_per_experiment_seed)) = row else { return Ok(None) };
     let grouping_labels = serde_json::from_str(&grouping_labels).map_err(damaged)?;
-    Ok(Some(Settings { arithmetic_version, grouping_labels, treatment_seed: treatment_seed as u64 }))
+    Ok(Some(Settings { arithmetic_version, grouping_labels, one_per_experiment_seed: one_per_experiment_seed as u64 }))
 }
 
 /// Refuses a store that is filled with other settings, as the transaction sees it.

@@ -28,9 +28,9 @@ pub struct Lag {
 /// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PopulationSummary {
-    /// Posterior mean of mu under `correlated`; its median where there is no mean.
+    /// Posterior mean of mu under the published fit; its median where there is no mean.
     pub mu: Option<f64>,
-    /// Posterior median of tau under `correlated`.
+    /// Posterior median of tau under the published fit.
     pub tau: Option<f64>,
     pub design_effect: Option<f64>,
     pub verdict: Option<Verdict>,

@@ -4,7 +4,7 @@ use shrinkd::event::measure::measure;
 use shrinkd::event::{Arm, ArmStatistics, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
 use shrinkd::ledger::stored::{pack, unpack};
 use shrinkd::model::block::{Block, Covariance};
-use shrinkd::model::fit::{Fit, Method, Treatment};
+use shrinkd::model::fit::{Correlation, Fit, Method};
 use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::posterior::Node;
@@ -149,7 +149,7 @@ fn check_sketches(members: &[Member]) {
     members.iter().rev().for_each(|member| backwards.add(member).expect("members fit"));
     assert_eq!(sum, backwards, "the order of blocks cannot matter");
     let effects: usize = members.iter().map(|member| member.block().len()).sum();
-    assert_eq!(sum.of(Treatment::Correlated).effects(), effects as u64);
+    assert_eq!(sum.of(Correlation::Modelled).effects(), effects as u64);
     members.iter().for_each(|member| backwards.subtract(member).expect("members fit"));
     assert_eq!(backwards, Sketches::default(), "what is added and subtracted leaves no trace");
 }
@@ -178,7 +178,7 @@ fn check_estimates(block: &Block, nodes: &[Node]) {
 /// Where there is a posterior its figures are finite.
 fn check_fit(members: &[Member], choices: &mut Choices<'_>) {
     let sketches = Sketches::of_members(members, 1).expect("members fit");
-    let likelihood = SketchLikelihood::new(sketches.of(Treatment::Correlated));
+    let likelihood = SketchLikelihood::new(sketches.of(Correlation::Modelled));
     let scale = choices.plausible();
     let priors = match choices.byte() % 3 {
         0 => Priors::default(),

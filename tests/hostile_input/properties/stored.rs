@@ -5,7 +5,7 @@ use shrinkd::ledger::ExperimentLedger;
 use shrinkd::ledger::stored::{StoredResult, pack, unpack};
 use shrinkd::model::best::prob_best;
 use shrinkd::model::block::Block;
-use shrinkd::model::fit::Treatment;
+use shrinkd::model::fit::Correlation;
 use shrinkd::model::likelihood::{Likelihood, SketchLikelihood};
 use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::posterior::Node;
@@ -112,7 +112,7 @@ fn use_measured(Measured { variants, block }: &Measured, nodes: &[Node]) {
     if let Ok(member) = Member::new(block.clone(), 0) {
         let mut sketches = Sketches::default();
         sketches.add(&member).expect("a member fits");
-        check_likelihood(sketches.of(Treatment::Correlated));
+        check_likelihood(sketches.of(Correlation::Modelled));
     }
 }
 

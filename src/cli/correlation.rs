@@ -1,15 +1,15 @@
-//! How treatments of correlation, and what was found under them, are written.
+//! How models of correlation, and what was found under them, are written.
 
 use super::text::Digits;
-use crate::model::fit::Treatment;
+use crate::model::fit::Correlation;
 use crate::model::posterior::Summary;
 
 /// The name for people.
-pub(super) fn label(treatment: Treatment) -> &'static str {
-    match treatment {
-        Treatment::Correlated => "correlated",
-        Treatment::Independent => "independent",
-        Treatment::OnePerExperiment => "one per experiment",
+pub(super) fn label(correlation: Correlation) -> &'static str {
+    match correlation {
+        Correlation::Modelled => "modelled",
+        Correlation::Ignored => "ignored",
+        Correlation::OnePerExperiment => "one per experiment",
     }
 }
 

@@ -1,0 +1,42 @@
+-- One word for one thing: a treatment is an arm, and how the correlation between the effects of one experiment is taken is the
+-- column `correlation`: modelled (was correlated), ignored (was independent), one_per_experiment.
+
+alter table store_settings rename column treatment_seed to one_per_experiment_seed;
+alter table sketch_cells rename column treatment to correlation;
+alter table current_population_fits rename column treatment to correlation;
+alter table population_fits rename column treatment to correlation;
+
+update sketch_cells set correlation = case correlation when 'correlated' then 'modelled' else 'ignored' end
+where correlation in ('correlated', 'independent');
+update current_population_fits set correlation = case correlation when 'correlated' then 'modelled' else 'ignored' end
+where correlation in ('correlated', 'independent');
+update population_fits set correlation = case correlation when 'correlated' then 'modelled' else 'ignored' end
+where correlation in ('correlated', 'independent');
+
+comment on table current_population_fits is 'The posterior of mu and tau of the latest cells, by model of correlation';
+comment on column current_population_fits.correlation is
+    'modelled: the shared control''s error is modelled; ignored: the naive model; one_per_experiment: one variant of each';
+comment on column population_fits.correlation is
+    'modelled: the shared control''s error is modelled; ignored: the naive model; one_per_experiment: one variant of each';
+
+create or replace view plug_in_estimates as
+with at as (
+    select e.*, f.fit_id as current_fit_id, f.mu_mean, f.mu_median, f.tau_median,
+           coalesce(f.mu_mean, f.mu_median) as mu, f.tau_median * f.tau_median as tau_squared
+    from effect_estimates e
+    join current_population_fits f on f.population_id = e.population_id and f.correlation = 'modelled'
+    where f.status = 'fitted'
+), sums as (
+    select at.*,
+           sum(control_loading * (raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
+           sum(control_loading * control_loading / (treatment_variance + tau_squared)) over block as weighted_loadings
+    from at
+    window block as (partition by population_id, experiment_id)
+)
+select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, mu, tau_median as tau,
+       mu + tau_squared / (treatment_variance + tau_squared)
+           * (raw_estimate - mu
+              - control_loading * control_variance * weighted_residuals / (1 + control_variance * weighted_loadings))
+           as plug_in_estimate,
+       fit_id, current_fit_id
+from sums;
