@@ -22,6 +22,7 @@ mod text;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use secret::{MASK, Properties, StoreUrl};
 pub use sections::{
@@ -30,7 +31,9 @@ pub use sections::{
 };
 
 use crate::model::prior::Priors;
-use crate::population::PopulationName;
+use crate::model::sketch::ARITHMETIC_VERSION;
+use crate::population::{Grouping, PopulationName};
+use crate::row::StoreSettings;
 use layers::Layers;
 
 /// Everything that the worker is told, checked.
@@ -70,6 +73,9 @@ pub struct PopulationSettings {
     /// Experiments from which on shrunken estimates are published under improper priors.
     pub min_experiments: u64,
 }
+
+/// The settings of each population.
+pub type SettingsOf = Arc<dyn Fn(&PopulationName) -> PopulationSettings + Send + Sync>;
 
 /// Why a configuration is not taken. The message names the key, where its value came from, and what is allowed.
 #[derive(Debug, thiserror::Error)]
@@ -119,6 +125,19 @@ impl Config {
         let keys = layers.keys()?;
         let dump = dump::dump(&keys, &layers);
         Ok((resolve::resolve(keys, &layers)?, dump))
+    }
+
+    /// What the store must have been filled with.
+    pub fn store_settings(&self) -> StoreSettings {
+        StoreSettings { arithmetic_version: ARITHMETIC_VERSION, grouping: self.grouping() }
+    }
+
+    /// How blocks are put into populations.
+    pub fn grouping(&self) -> Grouping {
+        Grouping {
+            labels: self.populations.labels.clone(),
+            one_per_experiment_seed: self.refit.one_per_experiment_seed,
+        }
     }
 
     /// What holds for a population: its own settings, and the general ones where it has none.

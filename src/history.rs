@@ -3,31 +3,16 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Event, Measured, Message, Refusal, ResultKey};
-use crate::ledger::{CurrentBlock, ExperimentLedger, Outcome};
+use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::model::population::{Member, MemberError, Sketches};
 use crate::model::sketch::OutOfRange;
-use crate::population::{PopulationName, chosen_variant};
-
-/// Seed of the choice of one variant per experiment.
-pub const DEFAULT_SEED: u64 = 0;
+use crate::population::{DEFAULT_SEED, PopulationName, chosen_variant};
 
 /// The experiments of a history and what became of its events.
 #[derive(Debug, Default)]
 pub struct History {
     experiments: BTreeMap<String, ExperimentLedger>,
     pub counts: Counts,
-}
-
-/// What became of the results of a history, and of its messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Counts {
-    pub messages: u64,
-    pub tombstones: u64,
-    pub accepted: u64,
-    pub duplicates: u64,
-    pub stale: u64,
-    pub pending: u64,
-    pub refused: u64,
 }
 
 /// The experiments of one population.
@@ -82,15 +67,9 @@ impl History {
         let ledger = self.experiments.entry(event.experiment_id.clone()).or_default();
         let mut refusals = Vec::new();
         for outcome in ledger.apply(event).outcomes {
-            match outcome {
-                Outcome::Accepted => self.counts.accepted += 1,
-                Outcome::Pending(_) => self.counts.pending += 1,
-                Outcome::Duplicate => self.counts.duplicates += 1,
-                Outcome::Stale => self.counts.stale += 1,
-                Outcome::Refused(refusal) => {
-                    self.counts.refused += 1;
-                    refusals.push(refusal);
-                }
+            self.counts.add(&outcome);
+            if let Outcome::Refused(refusal) = outcome {
+                refusals.push(refusal);
             }
         }
         refusals

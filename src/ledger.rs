@@ -89,6 +89,18 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+/// What became of some messages and of their results.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub messages: u64,
+    pub tombstones: u64,
+    pub accepted: u64,
+    pub duplicates: u64,
+    pub stale: u64,
+    pub pending: u64,
+    pub refused: u64,
+}
+
 /// A block that was put in, replaced or withdrawn: subtract `before`, add `after`. At least one of them is there.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -102,6 +114,19 @@ pub struct Change {
 pub struct CurrentBlock {
     pub revision: u64,
     pub measured: Measured,
+}
+
+impl Counts {
+    /// Counts one result.
+    pub fn add(&mut self, outcome: &Outcome) {
+        *match outcome {
+            Outcome::Accepted => &mut self.accepted,
+            Outcome::Pending(_) => &mut self.pending,
+            Outcome::Duplicate => &mut self.duplicates,
+            Outcome::Stale => &mut self.stale,
+            Outcome::Refused(_) => &mut self.refused,
+        } += 1;
+    }
 }
 
 impl ExperimentLedger {

@@ -51,7 +51,7 @@
 //!
 //! 1. A record's effect and the offset that covers it commit in one transaction.
 //! 2. Only the holder of (partition, epoch) advances `next_offset`.
-//! 3. `next_offset` is the next record to read, never the last one read ([`worker::source::NextOffset`]).
+//! 3. `next_offset` is the next record to read, never the last one read ([`stream::NextOffset`]).
 //! 4. Of a partition a worker keeps in memory only its claim, changed only after COMMIT.
 //! 5. A batch's cells and counters are written under one partition, which it holds locked: only the sum over partitions
 //!    has a meaning. Blocks are locked through their experiment's row, in the order of the keys.
@@ -92,9 +92,11 @@ pub mod http;
 pub mod ledger;
 pub mod model;
 pub mod population;
+pub mod refit;
 pub mod row;
 pub mod simulate;
 pub mod store;
+pub mod stream;
 pub mod study;
 pub mod telemetry;
 pub mod verify;

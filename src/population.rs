@@ -9,6 +9,24 @@ use std::str::FromStr;
 
 use crate::event::{ResultKey, Scale};
 
+/// Seed of the choice of one variant per experiment, unless the configuration names another.
+pub const DEFAULT_SEED: u64 = 0;
+
+/// How blocks are put into populations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grouping {
+    /// Event labels whose values divide the populations further.
+    pub labels: Vec<String>,
+    /// Seed of the choice of one variant per experiment.
+    pub one_per_experiment_seed: u64,
+}
+
+impl Default for Grouping {
+    fn default() -> Grouping {
+        Grouping { labels: Vec::new(), one_per_experiment_seed: DEFAULT_SEED }
+    }
+}
+
 /// Names a population: `metric/segment/scale`, and `/label=value` for each label that divides it; `/` and `%` inside a part
 /// are percent-encoded, in labels `=` too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

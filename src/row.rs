@@ -14,7 +14,24 @@ use crate::event::{Measured, Refusal, ResultKey};
 use crate::ledger::Latest;
 use crate::model::population::Sketches;
 use crate::model::posterior::{Node, Summary};
-use crate::population::PopulationName;
+use crate::population::{Grouping, PopulationName};
+
+/// What the cells and blocks of a store were computed with. Others would not mix with them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreSettings {
+    pub arithmetic_version: u8,
+    pub grouping: Grouping,
+}
+
+impl std::fmt::Display for StoreSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let StoreSettings { arithmetic_version, grouping: Grouping { labels, one_per_experiment_seed } } = self;
+        write!(
+            f,
+            "arithmetic version {arithmetic_version}, labels {labels:?}, one-per-experiment seed {one_per_experiment_seed}"
+        )
+    }
+}
 
 /// What is stored of an experiment, with its blocks: all that its ledger is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,7 +245,7 @@ pub struct FitRow {
     pub nodes: Vec<Node>,
 }
 
-/// What the need of a whole publish is judged by: see [`Judged::has_moved`](crate::worker::refit).
+/// What the need of a whole publish is judged by: see [`Judged::has_moved`](crate::refit).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judged {
     pub status: FitStatus,

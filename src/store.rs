@@ -28,10 +28,10 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+pub use crate::row::StoreSettings;
 pub use any::AnyStore;
 pub use audit::Audit;
 pub use error::StoreError;
-pub use settings::Settings;
 
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
@@ -40,7 +40,7 @@ use crate::row::{
     BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Halt,
     Judged, PartitionStatus, PassDiagnostics, PublishedEffect, PublishedFit, RawEstimate, Skip, StoredExperiment,
 };
-use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+use crate::stream::{Claim, Epoch, NextOffset, Topic};
 
 /// A pass that nobody has touched for so long has lost its worker, and another may take it.
 const ABANDONED: Duration = Duration::from_secs(30);
@@ -235,7 +235,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Begins the transaction of a rebuild: waits for all batches, refits and pages under way, and keeps those that come
     /// until it has ended. The settings of the store become those that it was opened with, and its cells and counters go.
     /// Also returns the settings that it had; a store that nobody has filled has none.
-    fn begin_rebuild(&self) -> impl Future<Output = Result<(Self::Rebuild, Option<Settings>), StoreError>> + Send;
+    fn begin_rebuild(&self) -> impl Future<Output = Result<(Self::Rebuild, Option<StoreSettings>), StoreError>> + Send;
 
     /// Whether the store answers.
     fn ping(&self) -> impl Future<Output = Result<(), StoreError>> + Send;

@@ -12,7 +12,7 @@
 //! Where a population has news that no refit has seen yet, or a whole publish is due, fits and distances cannot be judged: they
 //! are counted as postponed. So the audit can be run beside workers at any time.
 //!
-//! [`furthest_from_exact`]: crate::worker::refit::furthest_from_exact
+//! [`furthest_from_exact`]: crate::refit::furthest_from_exact
 
 mod blocks;
 mod estimates;
@@ -26,14 +26,15 @@ use std::sync::Arc;
 pub use offsets::{Reach, Watermarks, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
+use crate::config::SettingsOf;
 use crate::model::fit::Correlation;
 use crate::model::parallel::{available_threads, map_chunks};
+use crate::population::Grouping;
 use crate::population::PopulationName;
+use crate::refit::{Refitted, fit_settings};
 use crate::row::PublishedFit;
 use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
 use crate::store::{Audit, RefitState, StoreError};
-use crate::worker::fold::Grouping;
-use crate::worker::refit::{Refitted, SettingsOf, fit_settings};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
 

@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use shrinkd::config::{LogConfig, LogFormat};
 use shrinkd::event::{Reason, ResultKey, Scale};
 use shrinkd::http::{self, Site};
+use shrinkd::ledger::Counts;
 use shrinkd::model::diagnostics::Verdict;
 use shrinkd::population::PopulationName;
 use shrinkd::telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Dependency, Health, Loop};
 use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
-use shrinkd::worker::fold::FoldCounts;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
@@ -82,7 +82,7 @@ fn every_reason_and_outcome_has_a_series_from_the_start() {
 #[test]
 fn a_refused_result_counts_as_a_result_and_under_its_reason() {
     let metrics = Metrics::new();
-    let counts = FoldCounts { refused: 1, pending: 1, ..FoldCounts::default() };
+    let counts = Counts { refused: 1, pending: 1, ..Counts::default() };
     metrics.count_batch(&counts, &[Reason::NonFinite, Reason::MalformedJson]);
     assert_eq!(value(&metrics, "shrinkd_results_total{outcome=\"refused\"}"), Some(1.0));
     assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"non_finite\"}"), Some(1.0));
@@ -94,7 +94,7 @@ fn a_refused_result_counts_as_a_result_and_under_its_reason() {
 #[test]
 fn clones_share_their_counts_and_workers_of_one_process_do_not() {
     let (metrics, other) = (Metrics::new(), Metrics::new());
-    metrics.clone().count_batch(&FoldCounts { records: 5, ..FoldCounts::default() }, &[]);
+    metrics.clone().count_batch(&Counts { messages: 5, ..Counts::default() }, &[]);
     assert_eq!(value(&metrics, "shrinkd_records_total"), Some(5.0));
     assert_eq!(value(&other, "shrinkd_records_total"), Some(0.0));
 }

@@ -20,7 +20,7 @@ use shrinkd::model::prior::Priors;
 use shrinkd::row::{FitStatus, Judged};
 use shrinkd::store::sqlite::SqliteStore;
 use shrinkd::telemetry::Telemetry;
-use shrinkd::worker::supervise::{self, store_settings};
+use shrinkd::worker::supervise;
 use sqlx::Row;
 use tokio_util::sync::CancellationToken;
 
@@ -50,7 +50,7 @@ async fn run(database: &SqliteDatabase, lines: &str, settings: &[(&str, &str)]) 
     environment.insert("SHRINKD__STORE__URL".to_owned(), database.url());
     let environment = environment.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Arc::new(Config::load(None, environment).expect("a configuration"));
-    let store = SqliteStore::open(&database.path(), &store_settings(&config)).await.expect("the database opens");
+    let store = SqliteStore::open(&database.path(), &config.store_settings()).await.expect("the database opens");
     let stop = CancellationToken::new();
     supervise::run(store.clone(), config, Telemetry::default(), stop).await.expect("the worker ends well");
     store

@@ -11,10 +11,10 @@ use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::population::PopulationName;
+use shrinkd::refit::{Refitted, furthest_from_exact};
 use shrinkd::row::{Counters, FitStatus, Judged, PublishedFit};
 use shrinkd::simulate::Draws;
 use shrinkd::store::RefitState;
-use shrinkd::worker::refit::{Refitted, furthest_from_exact};
 
 use crate::Outcome;
 use crate::report::{Table, heading, progress};

@@ -23,7 +23,7 @@ use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Telemetry, init_logging};
-use crate::worker::supervise::{self, store_settings};
+use crate::worker::supervise;
 use folder::Folder;
 use report::{Found, Report};
 
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 /// Runs the worker until the file is through and everything is published, and reads back what it wrote.
 async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: u64) -> Result<Report<'_>, CliError> {
-    let store = SqliteStore::open(&folder.database(), &store_settings(&config)).await?;
+    let store = SqliteStore::open(&folder.database(), &config.store_settings()).await?;
     let Telemetry { metrics, health } = Telemetry::default();
     let telemetry = Telemetry { metrics: metrics.clone(), health };
     let started = Instant::now();
@@ -114,7 +114,7 @@ async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: 
 fn show(bar: &ProgressBar, metrics: &Metrics) {
     let fitted = metrics.populations().iter().filter(|(_, summary)| summary.mu.is_some()).count();
     let written = metrics.rows_written("effect_estimates");
-    bar.set_position(metrics.counts().records);
+    bar.set_position(metrics.counts().messages);
     bar.set_message(format!("{}, {}", counted(fitted as u64, "population"), counted(written, "estimate")));
 }
 

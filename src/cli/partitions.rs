@@ -15,8 +15,7 @@ use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::row::{PartitionStatus, Skip};
 use crate::store::{AnyStore, Skipped, Store};
-use crate::worker::source::NextOffset;
-use crate::worker::supervise::store_settings;
+use crate::stream::NextOffset;
 
 /// List partitions, and have halted ones go on
 ///
@@ -88,7 +87,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match AnyStore::connect(&config.store, &store_settings(&config)).await? {
+        match AnyStore::connect(&config.store, &config.store_settings()).await? {
             AnyStore::Postgres(store) => act(&store, &config, args.action.as_ref()).await,
             AnyStore::Sqlite(store) => {
                 let result = act(&store, &config, args.action.as_ref()).await;

@@ -10,7 +10,6 @@ use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::store::{AnyStore, Store};
 use crate::worker::rebuild::{BlockCounts, Progress, Rebuilt, rebuild};
-use crate::worker::supervise::store_settings;
 
 /// Compute everything in the database anew, from what was sent and under this configuration
 ///
@@ -48,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let rebuilt = runtime.block_on(async {
-        match AnyStore::connect_to_rebuild(&config.store, &store_settings(&config)).await? {
+        match AnyStore::connect_to_rebuild(&config.store, &config.store_settings()).await? {
             AnyStore::Postgres(store) => work(store, &config).await,
             AnyStore::Sqlite(store) => {
                 let rebuilt = work(store.clone(), &config).await;
@@ -85,7 +84,7 @@ fn style() -> ProgressStyle {
 
 fn report(rebuilt: &Rebuilt, config: &Config) {
     let Rebuilt { replaced, populations, emptied_populations, blocks } = rebuilt;
-    let settings = store_settings(config);
+    let settings = config.store_settings();
     match replaced {
         Some(replaced) if *replaced != settings => println!("was          {replaced}\nis           {settings}"),
         _ => println!("settings     {settings}, as before"),

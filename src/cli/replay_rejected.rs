@@ -10,11 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::text::{self, Columns, Page, counted};
 use super::{CliError, ConfigArg};
 use crate::event::Reason;
+use crate::population::Grouping;
 use crate::row::replay::{RejectedSelection, ReplayOutcome};
 use crate::store::{AnyStore, Store};
-use crate::worker::fold::Grouping;
 use crate::worker::replay::{Replay, ReplayError, Replayed};
-use crate::worker::supervise::store_settings;
 
 /// Take refused messages in again, after a fix or with a new version
 ///
@@ -63,12 +62,9 @@ Exit codes:
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let grouping = Grouping {
-        labels: config.populations.labels.clone(),
-        one_per_experiment_seed: config.refit.one_per_experiment_seed,
-    };
+    let grouping = config.grouping();
     runtime.block_on(async {
-        match AnyStore::connect(&config.store, &store_settings(&config)).await? {
+        match AnyStore::connect(&config.store, &config.store_settings()).await? {
             AnyStore::Postgres(store) => replay(store, grouping, args).await,
             AnyStore::Sqlite(store) => {
                 let result = replay(store.clone(), grouping, args).await;

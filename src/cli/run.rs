@@ -13,7 +13,7 @@ use crate::http::{self, Site};
 use crate::store::{AnyStore, Store};
 use crate::telemetry::health::Dependency;
 use crate::telemetry::{Telemetry, init_logging};
-use crate::worker::supervise::{self, store_settings};
+use crate::worker::supervise;
 
 /// Run the worker: events in, shrunken estimates out
 ///
@@ -66,7 +66,7 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);
 
-    let store = AnyStore::connect(&config.store, &store_settings(&config)).await?;
+    let store = AnyStore::connect(&config.store, &config.store_settings()).await?;
     telemetry.health.ready(Dependency::Store);
     let result = match store {
         AnyStore::Postgres(store) => work(store, &config, telemetry, stop).await,

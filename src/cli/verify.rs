@@ -10,10 +10,9 @@ use super::text::{self, Page, counted, grouped};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::store::{AnyStore, Audit, Store};
+use crate::stream::Topic;
 use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
-use crate::worker::source::Topic;
 use crate::worker::source::kafka::{KafkaSource, watermarks};
-use crate::worker::supervise::{grouping, store_settings};
 
 /// Audit a database: recompute what follows from what was sent, and compare
 ///
@@ -60,7 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
     // What was there before the store's moment may have expired after it, and what is there after it may have come since.
     let before = ask(&config.source, config).await?;
-    match AnyStore::connect_existing(&config.store, &store_settings(config)).await? {
+    match AnyStore::connect_existing(&config.store, &config.store_settings()).await? {
         AnyStore::Postgres(store) => audit_store(store, config, before).await,
         AnyStore::Sqlite(store) => audit_store(store, config, before).await,
     }
@@ -84,7 +83,7 @@ async fn audit_store<S: Store>(
     let own = Arc::clone(config);
     let rules = Rules {
         settings: Arc::new(move |population| own.settings(population)),
-        grouping: grouping(config),
+        grouping: config.grouping(),
         tolerance: config.publish.tolerance,
     };
     let bar = progress();

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::worker::source::{Claim, NextOffset};
+use crate::stream::{Claim, NextOffset};
 
 /// Why a partition is not read any more, until an operator says what is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

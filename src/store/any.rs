@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Settings, StoreError, postgres, sqlite};
+use super::{StoreError, StoreSettings, postgres, sqlite};
 use crate::config::{StoreConfig, StoreUrl};
 
 /// A store of the kind that the configuration names.
@@ -17,7 +17,7 @@ impl AnyStore {
     ///
     /// # Errors
     /// Where it cannot be reached, or is not one for this build.
-    pub async fn connect(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
+    pub async fn connect(config: &StoreConfig, settings: &StoreSettings) -> Result<AnyStore, StoreError> {
         let store = AnyStore::connect_to_rebuild(config, settings).await?;
         match &store {
             AnyStore::Postgres(store) => store.check_settings().await?,
@@ -30,7 +30,7 @@ impl AnyStore {
     ///
     /// # Errors
     /// As for [`AnyStore::connect`].
-    pub async fn connect_to_rebuild(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
+    pub async fn connect_to_rebuild(config: &StoreConfig, settings: &StoreSettings) -> Result<AnyStore, StoreError> {
         Ok(match &config.url {
             StoreUrl::Postgres(url) => {
                 let options = postgres::options(url)?;
@@ -47,7 +47,7 @@ impl AnyStore {
     ///
     /// # Errors
     /// As for [`AnyStore::connect`], and where there is no database.
-    pub async fn connect_existing(config: &StoreConfig, settings: &Settings) -> Result<AnyStore, StoreError> {
+    pub async fn connect_existing(config: &StoreConfig, settings: &StoreSettings) -> Result<AnyStore, StoreError> {
         match &config.url {
             StoreUrl::Sqlite(url) if !sqlite_path(url).exists() => Err(StoreError::Permanent {
                 context: "cannot open the database file",

@@ -19,14 +19,14 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
-use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
+use super::{Advance, DuePass, Pass, RefitState, Skipped, Store, StoreError, StoreSettings};
 use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
     PassDiagnostics, PublishedEffect, Skip,
 };
-use crate::worker::source::{Claim, Topic};
+use crate::stream::{Claim, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -44,7 +44,7 @@ const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30
 #[derive(Debug, Clone)]
 pub struct PostgresStore {
     pool: PgPool,
-    settings: Arc<Settings>,
+    settings: Arc<StoreSettings>,
 }
 
 impl PostgresStore {
@@ -52,7 +52,11 @@ impl PostgresStore {
     ///
     /// # Errors
     /// Where the database cannot be reached, or is not for this build.
-    pub async fn connect(options: PgConnectOptions, connections: u32, settings: &Settings) -> Result<Self, StoreError> {
+    pub async fn connect(
+        options: PgConnectOptions,
+        connections: u32,
+        settings: &StoreSettings,
+    ) -> Result<Self, StoreError> {
         let store = PostgresStore::connect_to_rebuild(options, connections, settings).await?;
         store.check_settings().await?;
         Ok(store)
@@ -65,7 +69,7 @@ impl PostgresStore {
     pub async fn connect_to_rebuild(
         options: PgConnectOptions,
         connections: u32,
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
@@ -273,7 +277,7 @@ impl Store for PostgresStore {
         Ok(audit::PostgresAudit::new(transaction))
     }
 
-    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<StoreSettings>), StoreError> {
         rebuild::begin(self.begin().await?, &self.settings).await
     }
 

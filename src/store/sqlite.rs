@@ -25,14 +25,14 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePo
 use sqlx::{Connection, SqliteConnection};
 use time::{OffsetDateTime, UtcOffset};
 
-use super::{Advance, DuePass, Pass, RefitState, Settings, Skipped, Store, StoreError};
+use super::{Advance, DuePass, Pass, RefitState, Skipped, Store, StoreError, StoreSettings};
 use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,
     PassDiagnostics, PublishedEffect, Skip,
 };
-use crate::worker::source::{Claim, Topic};
+use crate::stream::{Claim, Topic};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -53,7 +53,7 @@ const READERS: u32 = 4;
 pub struct SqliteStore {
     writer: SqlitePool,
     readers: SqlitePool,
-    settings: Arc<Settings>,
+    settings: Arc<StoreSettings>,
 }
 
 impl SqliteStore {
@@ -66,7 +66,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// Where the file cannot be opened, or is not for this build.
-    pub async fn open(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
+    pub async fn open(path: &Path, settings: &StoreSettings) -> Result<SqliteStore, StoreError> {
         let store = SqliteStore::open_to_rebuild(path, settings).await?;
         store.check_settings().await?;
         Ok(store)
@@ -76,7 +76,7 @@ impl SqliteStore {
     ///
     /// # Errors
     /// As for [`SqliteStore::open`].
-    pub async fn open_to_rebuild(path: &Path, settings: &Settings) -> Result<SqliteStore, StoreError> {
+    pub async fn open_to_rebuild(path: &Path, settings: &StoreSettings) -> Result<SqliteStore, StoreError> {
         let mut connection = connect(path).await?;
         if is_empty(&mut connection).await? {
             migrate(&mut connection).await?;
@@ -255,7 +255,7 @@ impl Store for SqliteStore {
         Ok(audit::SqliteAudit::new(transaction.map_err(|error| classify("cannot begin to read", error))?))
     }
 
-    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<Settings>), StoreError> {
+    async fn begin_rebuild(&self) -> Result<(Self::Rebuild, Option<StoreSettings>), StoreError> {
         rebuild::begin(self.begin().await?, &self.settings).await
     }
 

@@ -1,7 +1,6 @@
 //! One draw of a scenario: its fits under the three models of correlation, and whether the correlation mattered.
 
 use super::performance::Score;
-use crate::history::DEFAULT_SEED;
 use crate::model::block::BlockError;
 use crate::model::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
 use crate::model::fit::{Correlation, Fit, Method};
@@ -11,7 +10,7 @@ use crate::model::posterior::{PosteriorError, Summary};
 use crate::model::prior::Priors;
 use crate::model::shrinkage::{BlockPosterior, Estimate};
 use crate::model::sketch::OutOfRange;
-use crate::population::chosen_variant;
+use crate::population::{DEFAULT_SEED, chosen_variant};
 use crate::simulate::Experiment;
 
 /// What one replicate came to.

@@ -18,9 +18,9 @@ pub use state::{Lag, PopulationSummary};
 use state::{State, seconds_since};
 
 use crate::event::Reason;
+use crate::ledger::Counts;
 use crate::model::diagnostics::Verdict;
 use crate::population::PopulationName;
-use crate::worker::fold::FoldCounts;
 
 /// From a millisecond to ten seconds: what a transaction takes.
 const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -175,7 +175,7 @@ impl Metrics {
             inner.rejected_events.with_label_values(&[reason.as_str()]);
         }
         let metrics = Metrics(Arc::new(inner));
-        metrics.count_batch(&FoldCounts::default(), &[]);
+        metrics.count_batch(&Counts::default(), &[]);
         metrics
     }
 
@@ -195,13 +195,13 @@ impl Metrics {
     }
 
     /// A batch was committed: what became of its records and their results, and why some were refused.
-    pub fn count_batch(&self, counts: &FoldCounts, rejected: &[Reason]) {
-        self.0.records.inc_by(counts.records);
+    pub fn count_batch(&self, counts: &Counts, rejected: &[Reason]) {
+        self.0.records.inc_by(counts.messages);
         self.0.tombstones.inc_by(counts.tombstones);
         for (outcome, count) in [
             ("accepted", counts.accepted),
             ("pending", counts.pending),
-            ("duplicate", counts.duplicate),
+            ("duplicate", counts.duplicates),
             ("stale", counts.stale),
             ("refused", counts.refused),
         ] {
@@ -334,14 +334,14 @@ impl Metrics {
     }
 
     /// What became of all records and their results so far.
-    pub fn counts(&self) -> FoldCounts {
+    pub fn counts(&self) -> Counts {
         let results = |outcome| self.0.results.with_label_values(&[outcome]).get();
-        FoldCounts {
-            records: self.0.records.get(),
+        Counts {
+            messages: self.0.records.get(),
             tombstones: self.0.tombstones.get(),
             accepted: results("accepted"),
             pending: results("pending"),
-            duplicate: results("duplicate"),
+            duplicates: results("duplicate"),
             stale: results("stale"),
             refused: results("refused"),
         }

@@ -6,9 +6,9 @@ use crate::event::{Measured, ResultKey, Scale};
 use crate::ledger::stored::{pack, remeasure, unpack};
 use crate::model::population::{Member, Sketches};
 use crate::model::spectrum::Component;
+use crate::population::Grouping;
 use crate::population::{PopulationName, chosen_variant};
 use crate::store::audit::AuditedBlock;
-use crate::worker::fold::Grouping;
 
 /// What some blocks of a population come to.
 #[derive(Debug, Default)]

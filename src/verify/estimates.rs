@@ -10,9 +10,9 @@ use crate::event::Measured;
 use crate::model::posterior::Node;
 use crate::model::shrinkage::BlockPosterior;
 use crate::population::PopulationName;
+use crate::refit::furthest_from_exact;
 use crate::row::{EstimateRow, FitStatus, Judged, PublishedFit};
 use crate::store::audit::{AuditedBlock, AuditedEstimate, ESTIMATE_FIGURES};
-use crate::worker::refit::furthest_from_exact;
 
 /// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
 const RELATIVE: f64 = 1e-9;

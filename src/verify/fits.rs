@@ -7,9 +7,9 @@ use crate::ledger::stored::{pack, unpack};
 use crate::model::fit::Correlation;
 use crate::model::posterior::Node;
 use crate::model::sketch::{Cell, cell_from_bytes};
+use crate::refit::Refitted;
 use crate::row::{Counters, FitRow, FitStatus};
 use crate::store::audit::{AuditedFit, AuditedPopulation, FIT_FIGURES};
-use crate::worker::refit::Refitted;
 
 use super::blocks::Blocks;
 

@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 use super::report::{Check, Report};
 use crate::row::PartitionStatus;
 use crate::store::audit::SkippedOffsets;
-use crate::worker::source::{NextOffset, Topic, file};
+use crate::stream::{NextOffset, Topic};
 
 /// The first and the next offset of each partition.
 pub type Watermarks = BTreeMap<i32, (i64, i64)>;
@@ -34,7 +34,7 @@ pub fn file_reach(path: &Path, partitions: &[PartitionStatus]) -> io::Result<Rea
     if path == Path::new("-") {
         return Ok(Reach::Stdin);
     }
-    let topic = file::topic(path)?;
+    let topic = Topic::of_file(path)?;
     let mut file = File::open(path)?;
     let own = partitions.iter().find(|row| row.cluster_id == topic.cluster_id && row.topic == topic.name);
     let next = own.and_then(|row| row.next_offset).and_then(|next| u64::try_from(next.0).ok()).unwrap_or(0);

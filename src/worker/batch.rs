@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::WorkerError;
-use super::fold::{Folded, Grouping, fold, named_experiments};
+use super::fold::{Folded, fold, named_experiments};
 use super::source::Record;
 use crate::estimate::BlockEstimates;
 use crate::model::parallel::{available_threads, map_chunks};
+use crate::population::Grouping;
 use crate::population::PopulationName;
 use crate::row::{Changes, EstimateRow, PublishedFit};
 use crate::store::{Ingest, Written};

@@ -5,44 +5,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::event::{Event, Measured, Message, Refusal, ReportedResult, ResultKey};
 use crate::ledger::stored::{DamagedBytes, StoredResult, pack, unpack};
-use crate::ledger::{Applied, Change, ExperimentLedger, Outcome};
+use crate::ledger::{Applied, Change, Counts, ExperimentLedger, Outcome};
 use crate::model::population::{Member, MemberError, Sketches};
 use crate::model::sketch::OutOfRange;
 use crate::model::spectrum::Component;
-use crate::population::{PopulationName, chosen_variant};
+use crate::population::{Grouping, PopulationName, chosen_variant};
 use crate::row::{
     BlockRow, CellChange, ChangedBlock, Changes, Counters, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock,
     StoredExperiment,
 };
 use crate::worker::source::Record;
 
-/// How blocks are put into populations.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grouping {
-    /// Event labels whose values divide the populations further.
-    pub labels: Vec<String>,
-    /// Seed of the choice of one variant per experiment.
-    pub one_per_experiment_seed: u64,
-}
-
-/// What became of the records of a batch.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FoldCounts {
-    pub records: u64,
-    pub tombstones: u64,
-    pub accepted: u64,
-    pub pending: u64,
-    pub duplicate: u64,
-    pub stale: u64,
-    /// Results; a message that is refused whole has none.
-    pub refused: u64,
-}
-
 /// What records change, and what became of them.
 #[derive(Debug, Default)]
 pub struct Folded {
     pub changes: Changes,
-    pub counts: FoldCounts,
+    /// A message that is refused whole has no results, and is not among the refused.
+    pub counts: Counts,
     /// What became of each record's results; none of a record that was passed over, refused whole, or a tombstone.
     pub outcomes: Vec<Vec<Outcome>>,
 }
@@ -90,11 +69,11 @@ pub fn fold(
         experiments.insert(experiment_id, working);
     }
     let mut changes = Changes::default();
-    let mut counts = FoldCounts::default();
+    let mut counts = Counts::default();
     let mut outcomes = vec![Vec::new(); records.len()];
     for (record, outcomes) in records.iter().zip(&mut outcomes) {
         let Some(partition_id) = is_ours(record) else { continue };
-        counts.records += 1;
+        counts.messages += 1;
         let (experiment_id, refusals) = match record.message.clone() {
             Err(refusal) => (None, vec![(None, refusal)]),
             Ok(Message::Tombstone { experiment_id }) => {
@@ -113,7 +92,6 @@ pub fn fold(
                 (Some(experiment_id), refusals)
             }
         };
-        counts.refused += refusals.iter().filter(|(result_index, _)| result_index.is_some()).count() as u64;
         // A thousand results of a message can be refused: its bytes are kept once.
         let mut payload = record.payload.as_ref().filter(|_| !refusals.is_empty()).cloned();
         changes.rejected.extend(refusals.into_iter().map(|(result_index, refusal)| RejectedRow {
@@ -174,7 +152,7 @@ impl Working {
     }
 
     /// Applies an event; returns what became of its results, and what was refused of them, with its place in the event.
-    fn apply(&mut self, event: Event, counts: &mut FoldCounts) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
+    fn apply(&mut self, event: Event, counts: &mut Counts) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
         let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
         let latest = self.ledger.latest().cloned();
         let Applied { outcomes, changes } = self.ledger.apply(event);
@@ -184,13 +162,7 @@ impl Working {
         }
         let mut refusals = Vec::new();
         for (index, (outcome, part)) in outcomes.iter().zip(parts).enumerate() {
-            match outcome {
-                Outcome::Accepted => counts.accepted += 1,
-                Outcome::Pending(_) => counts.pending += 1,
-                Outcome::Duplicate => counts.duplicate += 1,
-                Outcome::Stale => counts.stale += 1,
-                Outcome::Refused(refusal) => refusals.push((i32::try_from(index).ok(), refusal.clone())),
-            }
+            counts.add(outcome);
             match outcome {
                 // A retraction is remembered with its experiment, and a part is kept, even where no block moves.
                 Outcome::Accepted | Outcome::Pending(_) => {
@@ -198,7 +170,10 @@ impl Working {
                     part.into_iter().for_each(|key| self.touch(key, None));
                 }
                 // A retraction that conflicts with one key is remembered for the others.
-                Outcome::Refused(_) => self.is_moved = true,
+                Outcome::Refused(refusal) => {
+                    self.is_moved = true;
+                    refusals.push((i32::try_from(index).ok(), refusal.clone()));
+                }
                 Outcome::Duplicate | Outcome::Stale => {}
             }
         }

@@ -15,13 +15,16 @@ use tracing::{debug, error, info, warn};
 use super::WorkerError;
 use super::batch::{Steps, read_and_fold, write};
 use super::dead_letters::DeadLetters;
-use super::fold::{FoldCounts, Folded, Grouping};
+use super::fold::Folded;
 use super::lag::Lag;
 use super::source::kafka::Orders;
-use super::source::{Batch, Claim, NextOffset, Record, SourceEvent};
+use super::source::{Batch, Record, SourceEvent};
 use crate::event::Reason;
+use crate::ledger::Counts;
+use crate::population::Grouping;
 use crate::row::{Halt, HaltReason};
 use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
+use crate::stream::{Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
 
@@ -51,7 +54,7 @@ pub struct IngestLoop<S> {
 
 /// What a commit did.
 struct Committed {
-    counts: FoldCounts,
+    counts: Counts,
     rejected: Vec<Reason>,
     written: Written,
     steps: Steps,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::OffsetDateTime;
 
-use super::source::{Claim, NextOffset};
+use crate::stream::{Claim, NextOffset};
 use crate::telemetry::metrics::Metrics;
 
 /// What is known of the owned partitions, and where it is reported.

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
-use super::refit::SettingsOf;
+use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::model::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
 use crate::model::diagnostics::{BlockPass, Diagnostics, Thresholds};

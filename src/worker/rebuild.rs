@@ -13,16 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::WorkerError;
 use super::batch::{self, Steps};
-use super::fold::{FoldError, Grouping};
-use super::supervise::{grouping, loops, owner};
+use super::fold::FoldError;
+use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
 use crate::event::{Measured, Reason, Refusal};
 use crate::ledger::stored::{pack, remeasure};
 use crate::model::population::{Member, Sketches};
+use crate::population::Grouping;
 use crate::population::{PopulationName, chosen_variant};
 use crate::row::{BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoredBlock, StoredExperiment};
-use crate::store::{Ingest as _, RawEstimates, Rebuild as _, Settings, Store};
+use crate::store::{Ingest as _, RawEstimates, Rebuild as _, Store, StoreSettings};
 use crate::telemetry::Telemetry;
 
 /// Experiments of a page: what is read, computed and written at a time.
@@ -38,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
     /// What the store was filled with before; `None` where nobody had filled it.
-    pub replaced: Option<Settings>,
+    pub replaced: Option<StoreSettings>,
     /// Those that have blocks now.
     pub populations: u64,
     /// Those that have none any more: they are gone.
@@ -75,7 +76,7 @@ pub async fn rebuild<S: Store>(
     config: &Arc<Config>,
     progress: impl Fn(Progress),
 ) -> Result<Rebuilt, WorkerError> {
-    let mut rebuilt = rebuild_blocks(&store, grouping(config), &progress).await?;
+    let mut rebuilt = rebuild_blocks(&store, config.grouping(), &progress).await?;
     rebuilt.populations = publish_whole(&store, config, &progress).await?;
     Ok(rebuilt)
 }

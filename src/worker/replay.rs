@@ -16,14 +16,16 @@ use tracing::debug;
 
 use super::WorkerError;
 use super::batch::{Steps, read_and_fold, write};
-use super::fold::{Folded, Grouping};
-use super::source::file::CLUSTER_ID as FILE;
-use super::source::{Claim, NextOffset, Record, Topic};
+use super::fold::Folded;
+use super::source::Record;
 use super::supervise::owner;
 use crate::event::{Message, Reason, Refusal, decode, decode_keyed};
 use crate::ledger::Outcome;
+use crate::population::Grouping;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
 use crate::store::{Advance, Ingest as _, Store, StoreError};
+use crate::stream::FILE_CLUSTER;
+use crate::stream::{Claim, NextOffset, Topic};
 
 /// What one batch takes, at most: other batches wait while it is committed.
 const BATCH_MESSAGES: usize = 500;
@@ -205,7 +207,7 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
             Reason::TooLarge,
             format!("of the message's {payload_bytes} bytes only the first {kept} were kept: send it again in parts"),
         )),
-        Some(payload) if message.cluster_id == FILE => decode(payload),
+        Some(payload) if message.cluster_id == FILE_CLUSTER => decode(payload),
         payload => decode_keyed(key.as_deref(), payload.as_deref()),
     };
     Record {

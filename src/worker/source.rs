@@ -17,45 +17,10 @@ use tokio::sync::oneshot;
 pub use assembly::BatchLimits;
 
 use crate::event::{MAX_MESSAGE_BYTES, Message, Refusal};
+use crate::stream::{Claim, NextOffset};
 
 /// How much is kept of a message that is too large.
 const KEPT_BYTES: usize = 64 << 10;
-
-/// Names a stream of records. Offsets of one stream mean nothing in another, not even in one of the same name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Topic {
-    /// The Kafka cluster's own id; `file` for files.
-    pub cluster_id: String,
-    /// The topic's name; the canonical path of a file.
-    pub name: String,
-    /// The id that the broker gave the topic when it was made, empty where there is none: a topic that is deleted and
-    /// made again has another one.
-    pub id: String,
-    /// How many partitions it has now; a file has one.
-    pub partitions: usize,
-}
-
-/// The offset of the next record to read, never of the last one read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NextOffset(pub i64);
-
-/// Counts the owners that a partition has had. Whoever holds the largest one may advance it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Epoch(pub i64);
-
-/// A partition that this worker owns, as the store gave it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    /// The partition's number within its topic; 0 for files.
-    pub partition: i32,
-    /// The store's own key of (topic, partition).
-    pub partition_id: i64,
-    pub epoch: Epoch,
-    /// `None` where nothing was ever read: begin at the beginning.
-    pub next_offset: Option<NextOffset>,
-    /// Not to be read until an operator says so: it is owned, and no more.
-    pub is_halted: bool,
-}
 
 /// One message as it was read, and what it says.
 #[derive(Debug, Clone, PartialEq)]

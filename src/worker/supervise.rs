@@ -14,14 +14,13 @@ use tracing::{info, warn};
 
 use super::WorkerError;
 use super::dead_letters::DeadLetters;
-use super::fold::Grouping;
 use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
-use super::refit::{RefitLoop, SettingsOf};
-use super::source::{BatchLimits, Claim, Topic, file, kafka};
-use crate::config::{Config, SourceConfig};
-use crate::model::sketch::ARITHMETIC_VERSION;
-use crate::store::{Settings, Store, StoreError};
+use super::refit::RefitLoop;
+use super::source::{BatchLimits, file, kafka};
+use crate::config::{Config, SettingsOf, SourceConfig};
+use crate::store::{Store, StoreError};
+use crate::stream::{Claim, Topic};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 
@@ -31,23 +30,6 @@ const WAITING_BATCHES: usize = 2;
 /// How often a claim is tried before the source gives up, and the pause between two tries.
 const CLAIM_TRIES: u32 = 20;
 const CLAIM_PAUSE: Duration = Duration::from_millis(500);
-
-/// What the store must have been filled with.
-pub fn store_settings(config: &Config) -> Settings {
-    Settings {
-        arithmetic_version: ARITHMETIC_VERSION,
-        grouping_labels: config.populations.labels.clone(),
-        one_per_experiment_seed: config.refit.one_per_experiment_seed,
-    }
-}
-
-/// How blocks are put into populations.
-pub fn grouping(config: &Config) -> Grouping {
-    Grouping {
-        labels: config.populations.labels.clone(),
-        one_per_experiment_seed: config.refit.one_per_experiment_seed,
-    }
-}
 
 /// Runs a worker to its end.
 ///
@@ -89,7 +71,7 @@ pub async fn run<S: Store>(
     let publishing = tokio::spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
     let budget = config.ingest.drain_budget;
-    let ingest = IngestLoop::new(store, grouping(&config), dead_letters, orders, telemetry, stop.clone(), budget);
+    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, orders, telemetry, stop.clone(), budget);
     let ingested = ingest.run(events).await;
     background.cancel();
     let (refitted, published) = (refitting.await?, publishing.await?);

@@ -7,16 +7,18 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use shrinkd::model::sketch::ARITHMETIC_VERSION;
+use shrinkd::population::Grouping;
+use shrinkd::row::StoreSettings;
 use shrinkd::store::postgres::PostgresStore;
 use shrinkd::store::sqlite::SqliteStore;
-use shrinkd::store::{Settings, Store, StoreError};
+use shrinkd::store::{Store, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 /// What tests fill their databases with.
-pub fn settings() -> Settings {
-    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels: Vec::new(), one_per_experiment_seed: 0 }
+pub fn settings() -> StoreSettings {
+    StoreSettings { arithmetic_version: ARITHMETIC_VERSION, grouping: Grouping::default() }
 }
 
 /// A database of one test's own.
@@ -30,10 +32,10 @@ pub trait Database: Sized {
     fn url(&self) -> String;
 
     /// Opens it as a worker does.
-    async fn open(&self, settings: &Settings) -> Result<Self::Store, StoreError>;
+    async fn open(&self, settings: &StoreSettings) -> Result<Self::Store, StoreError>;
 
     /// Opens it as a rebuild does, whatever it was filled with.
-    async fn open_to_rebuild(&self, settings: &Settings) -> Self::Store;
+    async fn open_to_rebuild(&self, settings: &StoreSettings) -> Self::Store;
 
     /// Executes statements beside the store.
     async fn execute(&self, statements: &'static str);
@@ -111,11 +113,11 @@ impl Database for SqliteDatabase {
         format!("sqlite://{}", self.path().display())
     }
 
-    async fn open(&self, settings: &Settings) -> Result<SqliteStore, StoreError> {
+    async fn open(&self, settings: &StoreSettings) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(&self.path(), settings).await
     }
 
-    async fn open_to_rebuild(&self, settings: &Settings) -> SqliteStore {
+    async fn open_to_rebuild(&self, settings: &StoreSettings) -> SqliteStore {
         SqliteStore::open_to_rebuild(&self.path(), settings).await.expect("the database opens")
     }
 
@@ -193,11 +195,11 @@ impl Database for PostgresDatabase {
         format!("{server}/{}", self.name)
     }
 
-    async fn open(&self, settings: &Settings) -> Result<PostgresStore, StoreError> {
+    async fn open(&self, settings: &StoreSettings) -> Result<PostgresStore, StoreError> {
         PostgresStore::connect(self.options(), 4, settings).await
     }
 
-    async fn open_to_rebuild(&self, settings: &Settings) -> PostgresStore {
+    async fn open_to_rebuild(&self, settings: &StoreSettings) -> PostgresStore {
         PostgresStore::connect_to_rebuild(self.options(), 4, settings).await.expect("the database opens")
     }
 

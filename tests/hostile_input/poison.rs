@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use shrinkd::event::decode;
-use shrinkd::worker::fold::{FoldCounts, Folded, Grouping, fold};
+use shrinkd::ledger::Counts;
+use shrinkd::population::Grouping;
+use shrinkd::worker::fold::{Folded, fold};
 use shrinkd::worker::source::Record;
 
 fn record(offset: usize, bytes: Vec<u8>) -> Record {
@@ -70,7 +72,7 @@ proptest! {
         prop_assert_eq!(with.blocks, without.blocks);
         prop_assert_eq!(with.cells, without.cells);
         prop_assert_eq!(with.changed, without.changed);
-        prop_assert_eq!(FoldCounts { records: counts.records, ..clean_counts }, counts);
+        prop_assert_eq!(Counts { messages: counts.messages, ..clean_counts }, counts);
 
         let kept: Vec<_> = with.rejected.iter().filter(|row| row.result_index.is_none()).collect();
         let poison: Vec<&Record> =

@@ -12,8 +12,8 @@ use shrinkd::model::posterior::Posterior;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::population::PopulationName;
+use shrinkd::refit::furthest_from_exact;
 use shrinkd::store::Store;
-use shrinkd::worker::refit::furthest_from_exact;
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 use super::common::database::Database as TestDatabase;

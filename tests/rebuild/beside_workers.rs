@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use shrinkd::store::{Advance, Ingest, Rebuild, Store, StoreError};
-use shrinkd::worker::source::{Claim, NextOffset, Topic};
+use shrinkd::stream::{Claim, NextOffset, Topic};
 
 use super::common::database::Database;
 use super::tables::{assert_published_whole, estimates, filled_with, tables};

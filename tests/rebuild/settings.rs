@@ -28,7 +28,7 @@ async fn a_changed_seed_needs_a_rebuild_that_leaves_what_a_fresh_database_holds<
     a_change_needs_a_rebuild(database, SEED, &filled_with(&[], 77)).await;
 }
 
-async fn a_change_needs_a_rebuild<D: Database>(database: &D, keys: Keys<'_>, settings: &shrinkd::store::Settings) {
+async fn a_change_needs_a_rebuild<D: Database>(database: &D, keys: Keys<'_>, settings: &shrinkd::row::StoreSettings) {
     let (first, rest) = events();
     let site = Site::new(database);
     site.append(&first);

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd::model::population::Sketches;
 use shrinkd::model::sketch::ARITHMETIC_VERSION;
-use shrinkd::row::StoredExperiment;
-use shrinkd::store::{Ingest, Settings, Store};
+use shrinkd::population::Grouping;
+use shrinkd::row::{StoreSettings, StoredExperiment};
+use shrinkd::store::{Ingest, Store};
 
 use super::common::database::Database;
 
@@ -23,12 +24,12 @@ pub struct Tables {
 }
 
 /// What a store is filled with under these labels and this seed.
-pub fn filled_with(labels: &[&str], one_per_experiment_seed: u64) -> Settings {
-    let grouping_labels = labels.iter().map(|&label| label.to_owned()).collect();
-    Settings { arithmetic_version: ARITHMETIC_VERSION, grouping_labels, one_per_experiment_seed }
+pub fn filled_with(labels: &[&str], one_per_experiment_seed: u64) -> StoreSettings {
+    let labels = labels.iter().map(|&label| label.to_owned()).collect();
+    StoreSettings { arithmetic_version: ARITHMETIC_VERSION, grouping: Grouping { labels, one_per_experiment_seed } }
 }
 
-pub async fn tables<D: Database>(database: &D, settings: &Settings) -> Tables {
+pub async fn tables<D: Database>(database: &D, settings: &StoreSettings) -> Tables {
     let store = database.open(settings).await.expect("the settings are the database's");
     let ids: BTreeSet<String> =
         database.texts("select experiment_id from experiments").await.into_iter().flatten().collect();

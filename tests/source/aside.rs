@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
+use shrinkd::stream::{Claim, Topic};
 use shrinkd::worker::source::kafka::{KafkaSource, spawn};
-use shrinkd::worker::source::{Claim, Record, SourceEvent, Topic};
+use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 

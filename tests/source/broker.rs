@@ -8,8 +8,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use shrinkd::stream::Topic;
 use shrinkd::worker::source::kafka::{KafkaSource, Orders, spawn};
-use shrinkd::worker::source::{Record, SourceEvent, Topic};
+use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 

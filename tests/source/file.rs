@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shrinkd::event::{MAX_MESSAGE_BYTES, Message, Reason};
+use shrinkd::stream::NextOffset;
 use shrinkd::worker::source::file::{FileSource, spawn};
-use shrinkd::worker::source::{NextOffset, Record, SourceEvent};
+use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 

@@ -3,8 +3,9 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use shrinkd::event::{Message, Reason};
+use shrinkd::stream::{NextOffset, Topic};
 use shrinkd::worker::source::kafka::spawn;
-use shrinkd::worker::source::{BatchLimits, NextOffset, Record, SourceEvent, Topic};
+use shrinkd::worker::source::{BatchLimits, Record, SourceEvent};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 

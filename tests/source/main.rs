@@ -9,7 +9,8 @@ mod simulate;
 
 use std::time::{Duration, Instant};
 
-use shrinkd::worker::source::{Batch, BatchLimits, Claim, Epoch, NextOffset, SourceEvent};
+use shrinkd::stream::{Claim, Epoch, NextOffset};
+use shrinkd::worker::source::{Batch, BatchLimits, SourceEvent};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 

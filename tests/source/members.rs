@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use shrinkd::stream::{Claim, Epoch, NextOffset};
 use shrinkd::worker::source::kafka::{KafkaSource, spawn};
-use shrinkd::worker::source::{Batch, Claim, Epoch, NextOffset, SourceEvent};
+use shrinkd::worker::source::{Batch, SourceEvent};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 

@@ -18,13 +18,16 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd::event::decode;
+use shrinkd::ledger::Counts;
 use shrinkd::model::block::Covariance;
 use shrinkd::model::shrinkage::BlockPosterior;
+use shrinkd::population::Grouping;
 use shrinkd::population::PopulationName;
 use shrinkd::row::{ChangedBlock, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
 use shrinkd::store::{Advance, Ingest, Store, StoreError};
-use shrinkd::worker::fold::{FoldCounts, Folded, Grouping, fold, named_experiments};
-use shrinkd::worker::source::{Claim, NextOffset, Record, Topic};
+use shrinkd::stream::{Claim, NextOffset, Topic};
+use shrinkd::worker::fold::{Folded, fold, named_experiments};
+use shrinkd::worker::source::Record;
 
 /// Makes two tests of every promise, an `async fn promise<D: Database>(database: &D)`: one for each store.
 macro_rules! promises {
@@ -125,7 +128,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Begins a batch, folds it and writes it, but does not commit it.
-    async fn write(&self, records: Vec<Record>) -> Result<(S::Ingest, Changes, FoldCounts), StoreError> {
+    async fn write(&self, records: Vec<Record>) -> Result<(S::Ingest, Changes, Counts), StoreError> {
         let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
         let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
         let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
@@ -146,7 +149,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Takes a batch in.
-    async fn ingest(&mut self, records: Vec<Record>) -> FoldCounts {
+    async fn ingest(&mut self, records: Vec<Record>) -> Counts {
         let advances = self.advances(&records);
         let (ingest, _, counts) = self.write(records).await.expect("the batch is written");
         ingest.commit().await.expect("the batch is committed");

@@ -1,7 +1,9 @@
 //! Which databases a worker opens, and which it refuses.
 
+use shrinkd::population::Grouping;
+use shrinkd::row::StoreSettings;
 use shrinkd::store::sqlite::SqliteStore;
-use shrinkd::store::{Settings, Store, StoreError};
+use shrinkd::store::{Store, StoreError};
 
 use super::promises;
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase, settings};
@@ -14,10 +16,14 @@ promises! {
 }
 
 async fn a_database_that_was_filled_with_other_settings_is_refused<D: Database>(database: &D) {
+    let filled = |labels: &[&str], one_per_experiment_seed| {
+        let labels = labels.iter().map(|&label| label.to_owned()).collect();
+        StoreSettings { grouping: Grouping { labels, one_per_experiment_seed }, ..settings() }
+    };
     let other = [
-        Settings { arithmetic_version: 200, ..settings() },
-        Settings { grouping_labels: vec!["team".to_owned(), "a \"b\"".to_owned()], ..settings() },
-        Settings { one_per_experiment_seed: u64::MAX, ..settings() },
+        StoreSettings { arithmetic_version: 200, ..settings() },
+        filled(&["team", "a \"b\""], 0),
+        filled(&[], u64::MAX),
     ];
     database.open(&settings()).await.unwrap();
     for settings in other {

@@ -2,7 +2,7 @@
 
 use shrinkd::row::{Halt, HaltReason, Skip};
 use shrinkd::store::{Ingest, Skipped, Store, StoreError};
-use shrinkd::worker::source::NextOffset;
+use shrinkd::stream::NextOffset;
 
 use super::common::database::Database;
 use super::{Worker, event, promises, record, topic};

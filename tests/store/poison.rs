@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use shrinkd::config::DeadLettersConfig;
 use shrinkd::event::decode;
+use shrinkd::population::Grouping;
 use shrinkd::store::Store;
+use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::dead_letters::DeadLetters;
-use shrinkd::worker::fold::Grouping;
 use shrinkd::worker::ingest::IngestLoop;
-use shrinkd::worker::source::{Batch, NextOffset, Record, SourceEvent};
+use shrinkd::worker::source::{Batch, Record, SourceEvent};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

@@ -11,9 +11,9 @@ use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
 use crate::cli::verdict;
 use crate::event::Reason;
+use crate::ledger::Counts;
 use crate::model::fit::Correlation;
 use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
-use crate::worker::fold::FoldCounts;
 
 /// Corrections that are listed.
 const CORRECTIONS: usize = 10;
@@ -27,7 +27,7 @@ pub(super) struct Report<'a> {
     pub(super) experiments: usize,
     /// From the start of the worker to its end.
     pub(super) elapsed: Duration,
-    pub(super) counts: FoldCounts,
+    pub(super) counts: Counts,
     pub(super) rejected: Vec<(Reason, u64)>,
     pub(super) found: Vec<Found>,
 }
@@ -52,9 +52,9 @@ impl Report<'_> {
     }
 
     fn events<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        let FoldCounts { records, tombstones, accepted, pending, duplicate, stale, refused } = self.counts;
+        let Counts { messages, tombstones, accepted, pending, duplicates, stale, refused } = self.counts;
         let seconds = self.elapsed.as_secs_f64();
-        let rate = grouped((records as f64 / seconds).round() as u64);
+        let rate = grouped((messages as f64 / seconds).round() as u64);
         let experiments = counted(self.experiments as u64, "experiment");
         let withdrawn = match tombstones {
             0 => String::new(),
@@ -62,11 +62,11 @@ impl Report<'_> {
         };
         let rejected = self.rejected.iter().map(|(reason, count)| format!("{} {}", grouped(*count), reason.as_str()));
         let rejected: Vec<String> = rejected.collect();
-        let outcomes = [(accepted, "accepted"), (duplicate, "duplicate"), (stale, "stale"), (pending, "pending")];
+        let outcomes = [(accepted, "accepted"), (duplicates, "duplicate"), (stale, "stale"), (pending, "pending")];
         let outcomes = outcomes.map(|(count, outcome)| format!("{} {outcome}", grouped(count)));
 
         page.sentence("", "from events to estimates")?;
-        let taken = format!("{} of {experiments}{withdrawn}", counted(records, "event"));
+        let taken = format!("{} of {experiments}{withdrawn}", counted(messages, "event"));
         page.sentence("  taken in  ", &taken)?;
         page.sentence(
             "  time      ",

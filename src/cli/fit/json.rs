@@ -7,7 +7,8 @@ use serde::{Serialize, Serializer};
 
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
-use crate::history::{Counts, Experiment};
+use crate::history::Experiment;
+use crate::ledger::Counts;
 use crate::model::fit::{Correlation, Distance};
 use crate::model::population::{Analysis, BlockAnalysis, Comparison, Request};
 use crate::model::posterior::{Posterior, Summary};

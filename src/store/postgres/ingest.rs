@@ -12,7 +12,7 @@ use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
 use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Advance, Ingest, Settings, StoreError, Written};
+use crate::store::{Advance, Ingest, StoreError, StoreSettings, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct PostgresIngest {
@@ -28,7 +28,7 @@ impl PostgresIngest {
         mut transaction: Transaction,
         advances: &[Advance],
         company: Company,
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> Result<PostgresIngest, StoreError> {
         let failed = |error| classify("cannot advance the partitions", error);
         let lock = match company {

@@ -6,14 +6,14 @@ use super::ingest::PostgresIngest;
 use super::{INGEST_LOCK, Transaction, classify, settings};
 use crate::row::StoredExperiment;
 use crate::store::decode::{self, BlockColumns, ExperimentColumns, RawEstimateColumns};
-use crate::store::{RawEstimates, Rebuild, Settings, StoreError};
+use crate::store::{RawEstimates, Rebuild, StoreError, StoreSettings};
 
 /// First batches and then populations are locked out, each in the order that everybody else keeps too. Partitions are not:
 /// they can be claimed meanwhile, as rebalances want it.
 pub(super) async fn begin(
     mut transaction: Transaction,
-    own: &Settings,
-) -> Result<(PostgresIngest, Option<Settings>), StoreError> {
+    own: &StoreSettings,
+) -> Result<(PostgresIngest, Option<StoreSettings>), StoreError> {
     let failed = |error| classify("cannot begin a rebuild", error);
     sqlx::query("select pg_advisory_xact_lock($1)")
         .bind(INGEST_LOCK)

@@ -6,7 +6,7 @@ use super::{Transaction, classify, fits, settings};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{Counters, FitRow};
-use crate::store::{Publication, Refit, RefitState, Settings, StoreError, decode};
+use crate::store::{Publication, Refit, RefitState, StoreError, StoreSettings, decode};
 
 /// A refit under way: the population's row is locked, and everything is read as of one moment.
 pub struct PostgresRefit {
@@ -93,7 +93,7 @@ impl PostgresRefit {
     pub(super) async fn begin(
         mut transaction: Transaction,
         population: &PopulationName,
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> Result<Option<PostgresRefit>, StoreError> {
         let failed = |error| classify("cannot lock a population", error);
         settings::check(&mut transaction, settings).await?;

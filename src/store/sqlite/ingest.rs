@@ -13,7 +13,7 @@ use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,
 };
 use crate::store::decode::{self, BlockColumns, ExperimentColumns};
-use crate::store::{Advance, Ingest, Settings, StoreError, Written};
+use crate::store::{Advance, Ingest, StoreError, StoreSettings, Written};
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct SqliteIngest {
@@ -28,7 +28,7 @@ impl SqliteIngest {
     pub(super) async fn begin(
         mut transaction: Transaction,
         advances: &[Advance],
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> Result<SqliteIngest, StoreError> {
         settings::check(&mut transaction, settings).await?;
         let failed = |error| classify("cannot advance the partitions", error);

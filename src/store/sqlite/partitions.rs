@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::{Transaction, classify, now};
 use crate::row::{Halt, PartitionStatus, Skip};
 use crate::store::{Advance, Skipped, StoreError, check_topic, judge_commit};
-use crate::worker::source::{Claim, Epoch, NextOffset, Topic};
+use crate::stream::{Claim, Epoch, NextOffset, Topic};
 
 pub(super) async fn claim(
     mut transaction: Transaction,

@@ -13,7 +13,7 @@ use crate::row::{
 use crate::store::decode::{
     self, BlockToPublishColumns, CurrentFitColumns, CurrentPopulationColumns, PublishedEffectColumns,
 };
-use crate::store::{ABANDONED, DuePass, Pass, Settings, StoreError};
+use crate::store::{ABANDONED, DuePass, Pass, StoreError, StoreSettings};
 
 /// Passes that were last touched before this are abandoned.
 fn abandoned() -> String {
@@ -49,7 +49,7 @@ pub(super) async fn begin_pass(
     mut transaction: Transaction,
     population: &PopulationName,
     owner: &str,
-    settings: &Settings,
+    settings: &StoreSettings,
 ) -> Result<Option<Pass>, StoreError> {
     let failed = |error| classify("cannot begin a pass", error);
     settings::check(&mut transaction, settings).await?;

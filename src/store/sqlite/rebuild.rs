@@ -6,12 +6,12 @@ use super::ingest::SqliteIngest;
 use super::{Transaction, classify, settings};
 use crate::row::StoredExperiment;
 use crate::store::decode::{self, BlockColumns, ExperimentColumns, RawEstimateColumns};
-use crate::store::{RawEstimates, Rebuild, Settings, StoreError};
+use crate::store::{RawEstimates, Rebuild, StoreError, StoreSettings};
 
 pub(super) async fn begin(
     mut transaction: Transaction,
-    own: &Settings,
-) -> Result<(SqliteIngest, Option<Settings>), StoreError> {
+    own: &StoreSettings,
+) -> Result<(SqliteIngest, Option<StoreSettings>), StoreError> {
     let failed = |error| classify("cannot begin a rebuild", error);
     let replaced = settings::replace(&mut transaction, own).await?;
     for statement in ["delete from sketch_cells", "delete from cell_counters"] {

@@ -6,7 +6,7 @@ use super::{Transaction, classify, fits, settings};
 use crate::model::population::Sketches;
 use crate::population::PopulationName;
 use crate::row::{Counters, FitRow};
-use crate::store::{Publication, Refit, RefitState, Settings, StoreError, decode};
+use crate::store::{Publication, Refit, RefitState, StoreError, StoreSettings, decode};
 
 /// A refit under way. It holds the write lock: nothing changes meanwhile.
 pub struct SqliteRefit {
@@ -93,7 +93,7 @@ impl SqliteRefit {
     pub(super) async fn begin(
         mut transaction: Transaction,
         population: &PopulationName,
-        settings: &Settings,
+        settings: &StoreSettings,
     ) -> Result<Option<SqliteRefit>, StoreError> {
         settings::check(&mut transaction, settings).await?;
         let is_there: Option<i32> = sqlx::query_scalar("select 1 from populations where population_id = $1")

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Batch, NextOffset, Record};
+use super::{Batch, Record};
 use crate::config::IngestConfig;
+use crate::stream::NextOffset;
 
 /// When a batch is handed on: as soon as it reaches any of these.
 #[derive(Debug, Clone, Copy)]

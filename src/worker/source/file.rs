@@ -7,24 +7,23 @@ mod input;
 mod lines;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
-use super::{BatchLimits, Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
+use super::{BatchLimits, Record, SourceError, SourceEvent};
 use crate::event::{decode, too_large};
+use crate::stream::{Claim, NextOffset, Topic};
 use input::{Input, Read};
 use lines::{Line, Lines};
 
 /// Files have one partition.
 const PARTITION: i32 = 0;
 
-/// Stands where Kafka has the id of a cluster.
-pub const CLUSTER_ID: &str = "file";
 /// How often a file is looked at for growth, and at the latest `stop` as well.
 const GROWTH: Duration = Duration::from_millis(200);
 /// How often the length of the file is told.
@@ -78,7 +77,7 @@ impl Reader<'_> {
         stop: &CancellationToken,
     ) -> Result<(), SourceError> {
         let failed = |source: io::Error| SourceError::File { path: config.path.display().to_string(), source };
-        let topic = topic(&config.path).map_err(failed)?;
+        let topic = Topic::of_file(&config.path).map_err(failed)?;
         let claims = claim(&topic, &[PARTITION]).map_err(SourceError::Claim)?;
         if claims.iter().any(|claim| claim.is_halted) {
             return Err(SourceError::Halted(topic.name));
@@ -157,17 +156,6 @@ impl Reader<'_> {
     fn say(&self, event: SourceEvent) {
         let _ = self.events.blocking_send(event);
     }
-}
-
-/// Names what is read. Another run's stdin is another topic.
-pub(crate) fn topic(path: &Path) -> io::Result<Topic> {
-    let name = if path == Path::new("-") {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        format!("stdin-{}-{}", since_epoch.as_nanos(), std::process::id())
-    } else {
-        path.canonicalize()?.display().to_string()
-    };
-    Ok(Topic { cluster_id: CLUSTER_ID.to_owned(), name, id: String::new(), partitions: 1 })
 }
 
 /// A position as an offset: files of more than 2^63 bytes there are none.

@@ -29,9 +29,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
-use super::{BatchLimits, Claim, Record, SourceError, SourceEvent, Topic};
+use super::{BatchLimits, Record, SourceError, SourceEvent};
 use crate::config::{IngestConfig, KafkaConfig};
 use crate::event::decode_keyed;
+use crate::stream::{Claim, Topic};
 use context::{Assignment, Context};
 use identity::Identity;
 pub use orders::Orders;

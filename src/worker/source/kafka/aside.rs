@@ -11,7 +11,8 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::context::{Assignment, Context};
-use crate::worker::source::{Claim, NextOffset, SourceError, SourceEvent};
+use crate::stream::{Claim, NextOffset};
+use crate::worker::source::{SourceError, SourceEvent};
 
 /// How long a partition stays aside before it is claimed again: longer than a member that the group has dropped takes to
 /// hear of it with its next heartbeat, so that it does not take the partition from its new owner.

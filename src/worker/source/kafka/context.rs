@@ -17,8 +17,9 @@ use super::aside::start;
 use super::identity::Identity;
 use super::outbox::Outbox;
 use super::{Orders, native};
+use crate::stream::{Claim, NextOffset, Topic};
 use crate::worker::source::assembly::Assembly;
-use crate::worker::source::{Claim, NextOffset, Record, SourceError, SourceEvent, Topic};
+use crate::worker::source::{Record, SourceError, SourceEvent};
 
 /// How often a worker that is drained is asked whether it is done.
 const DRAIN_PACE: Duration = Duration::from_millis(1);

@@ -11,7 +11,8 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{ClientConfig, ClientContext};
 
 use super::native;
-use crate::worker::source::{SourceError, Topic};
+use crate::stream::Topic;
+use crate::worker::source::SourceError;
 
 /// How long the broker may take to say which topic it is.
 const PATIENCE: Duration = Duration::from_secs(10);

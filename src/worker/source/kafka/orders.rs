@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::worker::source::NextOffset;
+use crate::stream::NextOffset;
 
 /// What the worker has its source do. Clones give orders to the same one.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::KafkaSource;
 use super::identity::identify;
-use crate::worker::source::{SourceError, Topic};
+use crate::stream::Topic;
+use crate::worker::source::SourceError;
 
 /// How long the broker may take for one partition.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,140 @@
+//! A refit of one population, pure: its cells -> its fits under every model of correlation, and whether these have moved so
+//! far from the published one that the estimates have to be written again.
+
+use crate::config::PopulationSettings;
+use crate::model::diagnostics::{Diagnostics, log_tau_sd};
+use crate::model::fit::{Correlation, Distance, Fit, Method};
+use crate::model::likelihood::SketchLikelihood;
+use crate::model::posterior::laplace::laplace;
+use crate::model::posterior::variational::variational;
+use crate::model::posterior::{Posterior, PosteriorError, Summary};
+use crate::model::prior::PriorTau;
+use crate::model::spectrum::Component;
+use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
+use crate::store::RefitState;
+
+/// The fits of a population under every model of correlation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refitted {
+    pub fits: Vec<FitRow>,
+    pub judged: Judged,
+    /// `None` where one of the models has no posterior.
+    pub diagnostics: Option<CellDiagnostics>,
+}
+
+impl Refitted {
+    /// Fits the cells under the three models of correlation.
+    pub fn new(state: &RefitState, settings: &PopulationSettings) -> Refitted {
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(state.sketches.of(correlation)));
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
+        let is_cold =
+            (state.counters.experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
+            let likelihood = &likelihoods[correlation as usize];
+            let effects = state.sketches.of(correlation).effects();
+            match fit {
+                Ok(fit) => FitRow {
+                    correlation,
+                    status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
+                    message: is_cold.then(|| cold_start(state.counters.experiments, settings.min_experiments)),
+                    effects,
+                    mu: fit.posterior.mu,
+                    tau: fit.posterior.tau,
+                    mu_tau_correlation: fit.posterior.correlation,
+                    log_evidence: fit.posterior.log_evidence,
+                    predictive: fit.predictive,
+                    log_tau_sd: Some(log_tau_sd(&fit.posterior.nodes)),
+                    laplace: distance(laplace(likelihood, &settings.priors), &fit.posterior),
+                    variational: distance(variational(likelihood, &settings.priors), &fit.posterior),
+                    nodes: fit.nodes.clone(),
+                },
+                Err(error) => FitRow {
+                    correlation,
+                    status: if is_cold { FitStatus::ColdStart } else { FitStatus::Improper },
+                    message: Some(error.to_string()),
+                    effects,
+                    mu: Summary::default(),
+                    tau: Summary::default(),
+                    mu_tau_correlation: None,
+                    log_evidence: None,
+                    predictive: Summary::default(),
+                    log_tau_sd: None,
+                    laplace: None,
+                    variational: None,
+                    nodes: Vec::new(),
+                },
+            }
+        });
+        let rows: Vec<FitRow> = rows.collect();
+        let diagnostics = match &fits {
+            [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
+                (state.sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                (&likelihoods[1], &ignored.posterior),
+            )),
+            _ => None,
+        };
+        Refitted { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
+    }
+}
+
+fn cold_start(experiments: i64, needed: u64) -> String {
+    format!(
+        "{experiments} experiment(s) of the {needed} that a flat prior of tau needs: until then the raw estimates stand. A \
+         proper prior of tau in the configuration lifts that"
+    )
+}
+
+fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -> Option<Distance> {
+    Some(Distance::new(&approximate.ok()?, exact))
+}
+
+impl Judged {
+    /// What a fit is judged by.
+    pub fn of(fit: &FitRow) -> Judged {
+        Judged {
+            status: fit.status,
+            mu: fit.mu.mean.or(fit.mu.median),
+            mu_sd: fit.mu.sd,
+            tau: fit.tau.median,
+            log_tau_sd: fit.log_tau_sd,
+        }
+    }
+
+    /// Whether estimates under the `published` fit have become too far from those under this one: mu or its sd moved by
+    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, log tau or its sd by more than `tolerance`, or the status is another.
+    ///
+    /// A move of mu by `x` moves an effect by `h x`, `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
+    /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz), so that no effect moves by more than `tolerance sqrt(n)` of its
+    /// posterior sds on account of mu. On account of tau a plug-in mean moves by `tolerance sqrt(r'V^-1 r)` at most.
+    pub fn has_moved(&self, published: Option<&Judged>, tolerance: f64) -> bool {
+        let Some(published) = published else { return self.status != FitStatus::ColdStart };
+        if self.status != published.status {
+            return true;
+        }
+        if self.status != FitStatus::Fitted {
+            return false;
+        }
+        let apart = |x: Option<f64>, y: Option<f64>, unit: f64| match (x, y) {
+            (Some(x), Some(y)) => (x - y).abs() > tolerance * unit,
+            (None, None) => false,
+            _ => true,
+        };
+        let unit = published.tau.unwrap_or(0.0).hypot(published.mu_sd.unwrap_or(0.0));
+        apart(self.mu, published.mu, unit)
+            || apart(self.mu_sd, published.mu_sd, unit)
+            || apart(self.tau.map(f64::ln), published.tau.map(f64::ln), 1.0)
+            || apart(self.log_tau_sd, published.log_tau_sd, 1.0)
+    }
+}
+
+/// What a fit is made with and judged by, in words.
+pub fn fit_settings(settings: &PopulationSettings, tolerance: f64) -> String {
+    format!("{settings}, tolerance {tolerance}")
+}
+
+/// How far, in posterior sds, a published estimate of a block may be from exact: `tolerance (sqrt(n) + sqrt(r'V^-1 r))` at
+/// the exact mu and tau, which [`Judged::has_moved`] sees to.
+pub fn furthest_from_exact(tolerance: f64, mu: f64, tau: f64, components: &[Component]) -> f64 {
+    let square: f64 = components.iter().map(|c| (c.b - mu * c.a).powi(2) / (c.lambda + tau * tau)).sum();
+    tolerance * ((components.len() as f64).sqrt() + square.sqrt())
+}
