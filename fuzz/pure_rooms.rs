@@ -1,12 +1,4 @@
-//! The rooms of shrinkd that do no I/O, from their own files: `src/lib.rs` says what they are.
+//! The crates of shrinkd that do no I/O.
 
-// Two steps, because a file that is named alone would look for its own rooms in the wrong folder.
-#[path = "../src"]
-mod rooms {
-    pub mod event;
-    pub mod ledger;
-    pub mod model;
-    pub mod population;
-}
-
-pub use rooms::*;
+pub use shrinkd_core::{event, ledger, population};
+pub use shrinkd_model as model;

@@ -83,15 +83,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub use shrinkd_core::{event, history, ledger, population};
+pub use shrinkd_model as model;
+
 pub mod cli;
 pub mod config;
 pub mod estimate;
-pub mod event;
-pub mod history;
 pub mod http;
-pub mod ledger;
-pub mod model;
-pub mod population;
 pub mod refit;
 pub mod row;
 pub mod simulate;

@@ -5,7 +5,7 @@ use std::iter;
 
 use super::maxima::{Sample, maxima};
 use super::profile::{MuPrior, Profile};
-use crate::model::likelihood::{Derivatives, Likelihood};
+use crate::likelihood::{Derivatives, Likelihood};
 
 /// The global maximum of a likelihood over mu and tau >= 0, in the effects' unit.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! A long mixture over tau as a short one with the same averages.
 
-use crate::model::posterior::Node;
+use crate::posterior::Node;
 
 /// How many runs a long mixture is cut into.
 const RUNS: f64 = 5.0;

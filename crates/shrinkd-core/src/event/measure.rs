@@ -13,8 +13,8 @@
 pub use super::merge::merge_parts;
 use super::path::quote;
 use super::{Arm, ArmStatistics, Arms, Effects, Measured, Measurement, Reason, Refusal, Scale, Uncertainty};
-use crate::model::block::{Block, BlockError, Covariance};
-use crate::model::population::Member;
+use shrinkd_model::block::{Block, BlockError, Covariance};
+use shrinkd_model::population::Member;
 
 /// Variances, in the unit of the scale squared, that leave room for their products and squares in a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;

@@ -6,8 +6,8 @@ use faer::{Side, mat};
 use super::gaussian::Gaussian;
 use super::joint::{self, Joint, LN_2_PI};
 use super::{Posterior, PosteriorError, check};
-use crate::model::likelihood::Likelihood;
-use crate::model::prior::Priors;
+use crate::likelihood::Likelihood;
+use crate::prior::Priors;
 
 /// The Gaussian at the highest joint mode of (mu, log tau), Jacobian included, whose precision is the negative Hessian
 /// there. `log_evidence` is Laplace's formula; `modes` are those of the joint density, each with mu at its best.

@@ -3,8 +3,8 @@
 use super::Mode;
 use super::maxima::{Sample, maxima};
 use super::profile::{MuPrior, Profile};
-use crate::model::likelihood::Likelihood;
-use crate::model::prior::{PriorMu, Priors};
+use crate::likelihood::Likelihood;
+use crate::prior::{PriorMu, Priors};
 
 /// `ln(2 pi)`.
 pub(super) const LN_2_PI: f64 = 1.837_877_066_409_345_3;

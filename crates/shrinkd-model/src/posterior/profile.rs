@@ -3,8 +3,8 @@
 //! Given tau, `-(C - 2 m B + m^2 A) / 2` and a normal prior of mu add up to a parabola in m, so that mu's best value
 //! and its precision are closed forms.
 
-use crate::model::likelihood::{Derivatives, Terms};
-use crate::model::prior::PriorMu;
+use crate::likelihood::{Derivatives, Terms};
+use crate::prior::PriorMu;
 
 /// What is known of mu beforehand, about the likelihood's centre.
 #[derive(Debug, Clone, Copy)]

@@ -3,6 +3,8 @@
 //! The data's way: [`block`] (one experiment's effects and their joint sampling error) -> [`spectrum`] (its
 //! independent components) -> [`sketch`] (the exact, order-free sum of all components of a population).
 
+#![forbid(unsafe_code)]
+
 pub mod best;
 pub mod block;
 pub mod diagnostics;

@@ -39,7 +39,7 @@ pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
 pub use reason::{Reason, Refusal};
 pub use wire::{MAX_RESULTS, MAX_VARIANTS};
 
-use crate::model::block::Block;
+use shrinkd_model::block::Block;
 
 /// What one message says.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,10 +2,10 @@
 //!
 //! All at one tau, the population's posterior median, and under a flat prior of mu.
 
-use crate::model::block::{Block, Covariance};
-use crate::model::likelihood::Terms;
-use crate::model::normal;
-use crate::model::spectrum::Component;
+use crate::block::{Block, Covariance};
+use crate::likelihood::Terms;
+use crate::normal;
+use crate::spectrum::Component;
 
 /// One block's place in its population.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -9,9 +9,9 @@ use faer::{Mat, Side};
 
 use super::Node;
 use super::quadrature::Axis;
-use crate::model::likelihood::Likelihood;
-use crate::model::normal;
-use crate::model::prior::Priors;
+use crate::likelihood::Likelihood;
+use crate::normal;
+use crate::prior::Priors;
 
 /// How near a condensed rule comes to the full one: in probabilities, and in posterior sds of an effect's mean.
 const TOLERANCE: f64 = 1e-8;

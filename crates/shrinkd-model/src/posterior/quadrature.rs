@@ -14,9 +14,9 @@
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
 use super::{Mode, Node, Posterior, PosteriorError, Summary, check};
-use crate::model::likelihood::Likelihood;
-use crate::model::normal::{self, Part, Z_75, Z_975};
-use crate::model::prior::Priors;
+use crate::likelihood::Likelihood;
+use crate::normal::{self, Part, Z_75, Z_975};
+use crate::prior::Priors;
 
 /// What lies this far below the highest log density is left out: e^-38 of the mass.
 const CUT: f64 = 38.0;

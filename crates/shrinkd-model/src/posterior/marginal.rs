@@ -5,8 +5,8 @@
 //! (Gelman et al., Bayesian Data Analysis, 3rd ed., section 5.4).
 
 use super::profile::{MuPrior, Profile};
-use crate::model::likelihood::Likelihood;
-use crate::model::prior::{PriorMu, Priors};
+use crate::likelihood::Likelihood;
+use crate::prior::{PriorMu, Priors};
 
 /// The marginal posterior of tau of one population under its priors.
 pub(super) struct Marginal<'a, L> {

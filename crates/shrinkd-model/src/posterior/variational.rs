@@ -14,8 +14,8 @@
 use super::gaussian::Gaussian;
 use super::joint::{self, Joint, LN_2_PI, RidgePoint};
 use super::{Posterior, PosteriorError, check};
-use crate::model::likelihood::Likelihood;
-use crate::model::prior::Priors;
+use crate::likelihood::Likelihood;
+use crate::prior::Priors;
 
 /// How many sds of x a table must hold to either side, and holds when it is new.
 const REACH: f64 = 7.5;

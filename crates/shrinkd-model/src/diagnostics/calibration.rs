@@ -6,13 +6,13 @@
 //! predictive checks: Marshall & Spiegelhalter, Stat. Med. 22, 2003).
 
 use super::block::block_terms;
-use crate::model::block::Block;
-use crate::model::likelihood::{Likelihood, Terms};
-use crate::model::normal::{self, Part};
-use crate::model::posterior::Node;
-use crate::model::posterior::profile::{MuPrior, Profile};
-use crate::model::prior::Priors;
-use crate::model::spectrum::Component;
+use crate::block::Block;
+use crate::likelihood::{Likelihood, Terms};
+use crate::normal::{self, Part};
+use crate::posterior::Node;
+use crate::posterior::profile::{MuPrior, Profile};
+use crate::prior::Priors;
+use crate::spectrum::Component;
 
 /// Where one effect lies in what the other experiments predict for it.
 #[derive(Debug, Clone, Copy, PartialEq)]

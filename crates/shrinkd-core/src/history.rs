@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, Measured, Message, Refusal, ResultKey};
 use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
-use crate::model::population::{Member, MemberError, Sketches};
-use crate::model::sketch::OutOfRange;
 use crate::population::{DEFAULT_SEED, PopulationName, chosen_variant};
+use shrinkd_model::population::{Member, MemberError, Sketches};
+use shrinkd_model::sketch::OutOfRange;
 
 /// The experiments of a history and what became of its events.
 #[derive(Debug, Default)]
