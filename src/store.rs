@@ -26,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::Sketches;
 use time::OffsetDateTime;
 
 pub use crate::row::StoreSettings;
@@ -33,8 +35,6 @@ pub use any::AnyStore;
 pub use audit::Audit;
 pub use error::StoreError;
 
-use crate::model::population::Sketches;
-use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayedRow};
 use crate::row::{
     BlockToPublish, CellDiagnostics, Changes, Counters, CurrentFit, CurrentPopulation, EstimateRow, FitRow, Halt,
@@ -217,7 +217,7 @@ pub trait Store: Clone + Send + Sync + 'static {
     /// Every population as it stands: for metrics, the status page and the demo.
     fn current_populations(&self) -> impl Future<Output = Result<Vec<CurrentPopulation>, StoreError>> + Send;
 
-    /// The latest fits of a population, in the order of [`Correlation::ALL`](crate::model::fit::Correlation::ALL).
+    /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
     fn current_fits(
         &self,
         population: &PopulationName,

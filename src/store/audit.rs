@@ -4,10 +4,10 @@
 
 use std::future::Future;
 
+use shrinkd_core::PopulationName;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
 use super::StoreError;
-use crate::population::PopulationName;
 use crate::row::{Counters, PartitionStatus, PublishedFit};
 
 /// A store as of one moment. It holds no lock that a worker waits for.

@@ -2,17 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::{Latest, PopulationName, ResultKey, Scale, unpack};
+use shrinkd_model::{Cell, Correlation, Measure, Node, Summary, Verdict, cell_from_bytes};
 use time::OffsetDateTime;
 
 use super::{DuePass, RawEstimates, StoreError};
-use crate::event::{ResultKey, Scale};
-use crate::ledger::Latest;
-use crate::ledger::stored::unpack;
-use crate::model::diagnostics::{Measure, Verdict};
-use crate::model::fit::Correlation;
-use crate::model::posterior::{Node, Summary};
-use crate::model::sketch::{Cell, cell_from_bytes};
-use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection};
 use crate::row::{
     BlockToPublish, CurrentFit, CurrentPopulation, FitStatus, Judged, PublishedEffect, PublishedFit, RawEstimate,

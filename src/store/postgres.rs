@@ -14,13 +14,13 @@ mod settings;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shrinkd_core::PopulationName;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
 use super::{Advance, DuePass, Pass, RefitState, Skipped, Store, StoreError, StoreSettings};
-use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,

@@ -20,13 +20,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use shrinkd_core::PopulationName;
 use sqlx::migrate::{Migrate, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqliteConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::{Advance, DuePass, Pass, RefitState, Skipped, Store, StoreError, StoreSettings};
-use crate::population::PopulationName;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection};
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, Halt, PartitionStatus,

@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use shrinkd::model::sketch::ARITHMETIC_VERSION;
-use shrinkd::population::Grouping;
 use shrinkd::row::StoreSettings;
 use shrinkd::store::postgres::PostgresStore;
 use shrinkd::store::sqlite::SqliteStore;
 use shrinkd::store::{Store, StoreError};
+use shrinkd_core::Grouping;
+use shrinkd_model::ARITHMETIC_VERSION;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row};

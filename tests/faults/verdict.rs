@@ -3,12 +3,9 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use shrinkd::model::fit::{Correlation, Fit, Method};
-use shrinkd::model::likelihood::SketchLikelihood;
-use shrinkd::model::prior::Priors;
-use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::refit::furthest_from_exact;
 use shrinkd::store::Store;
+use shrinkd_model::{BlockPosterior, Correlation, Fit, Method, Priors, SketchLikelihood};
 
 use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::model::population::Sketches;
-use shrinkd::model::sketch::ARITHMETIC_VERSION;
-use shrinkd::population::Grouping;
 use shrinkd::row::{StoreSettings, StoredExperiment};
 use shrinkd::store::{Ingest, Store};
+use shrinkd_core::Grouping;
+use shrinkd_model::{ARITHMETIC_VERSION, Sketches};
 
 use super::common::database::Database;
 

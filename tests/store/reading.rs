@@ -1,8 +1,8 @@
 //! What those read who look on: the latest fits, and the effects that are published.
 
-use shrinkd::model::fit::Correlation;
 use shrinkd::row::CurrentFit;
 use shrinkd::store::Store;
+use shrinkd_model::Correlation;
 
 use super::refit::{filled, fit_row, refit};
 use super::{event, population, promises, record};

@@ -1,9 +1,8 @@
 //! Fits of the latest cells, and which of them are published.
 
-use shrinkd::model::fit::{Correlation, Distance};
-use shrinkd::model::posterior::{Node, Summary};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Judged};
 use shrinkd::store::{Ingest, Pass, Publication, Refit, RefitState, Store};
+use shrinkd_model::{Correlation, Distance, Node, Summary};
 use time::OffsetDateTime;
 
 use super::{Worker, event, population, promises, record};

@@ -1,47 +1,50 @@
-//! The event contract: a completed experiment as producers send it, and as the rest of the crate sees it.
+//! The event contract: a completed experiment as producers send it, and as the following steps use it.
 //!
-//! One message is one experiment at one revision, with any number of results (metric x segment x scale). What is
-//! wrong with the message refuses the message; what is wrong inside one result refuses that result alone. Everything
-//! here is pure: bytes in, validated values or a [`Refusal`] out.
+//! One message is one experiment at one revision, with any number of results (metric x segment x scale). An invalid
+//! message is refused as a whole; an invalid result is refused alone. Pure: bytes in, validated values or a [`Refusal`]
+//! out.
 //!
-//! | room | what happens there |
+//! | module | contents |
 //! | --- | --- |
-//! | [`mod@decode`] | bytes -> [`Message`]: JSON, shape, identifiers, what can be judged without state |
-//! | [`measure`] | arms or reported effects -> the effects and covariance of a [`Block`] |
-//! | [`reason`] | the reason codes of a refusal, in the order in which they are checked |
-//! | [`schema`] | the same contract as a JSON Schema, generated from the wire types |
-//!
-//! Within `decode`: `wire` (what producers write, field by field), `lenient` and `leaf` (values that may be of the wrong
-//! type), `faults` and `path` (which fault is reported, and where it stands), `reported` with `arms` and `effects` (one
-//! result), `overlap` (two results of one block). `merge` adds up the parts of a result that accumulates.
+//! | `refusal` | reason codes in the order in which they are checked, and where in a message something is refused |
+//! | `leaf`, `lenient` | values of a message, which may be of the wrong type |
+//! | `wire` | the wire format, field by field |
+//! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
+//! | `arms`, `effects` | what one result reports |
+//! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
+//! | `merge` | the parts of a result that accumulates -> the arms of the whole |
+//! | `results` | the results of a message, read and validated |
+//! | `decode` | bytes -> [`Message`] |
 
 mod arms;
-pub mod decode;
+mod decode;
 mod effects;
-mod faults;
 mod leaf;
 mod lenient;
-pub mod measure;
+mod measure;
 mod merge;
-mod overlap;
-mod path;
-pub mod reason;
-mod reported;
-pub mod schema;
+mod refusal;
+mod results;
+mod schema;
+mod schema_rules;
 mod wire;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use shrinkd_model::Block;
 
-pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, too_large};
-pub use leaf::{MAX_IDENTIFIER_BYTES, MAX_INTEGER, SCHEMA_VERSION};
-pub use reason::{Reason, Refusal};
-pub use wire::{MAX_RESULTS, MAX_VARIANTS};
+pub use arms::{Arm, ArmStatistics, Arms};
+pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, message_too_large};
+pub use effects::{Effects, Uncertainty};
+pub use leaf::SCHEMA_VERSION;
+pub use measure::measure;
+pub use merge::merge_parts;
+pub use refusal::{Reason, Refusal};
+pub use schema::event_schema;
+pub use wire::MAX_RESULTS;
 
-use shrinkd_model::block::Block;
-
-/// What one message says.
+/// One message, decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Message {
     /// Results of one experiment at one revision.
@@ -56,22 +59,22 @@ pub struct Event {
     pub experiment_id: String,
     /// Orders the versions of an experiment, 0 to 2^63 - 1.
     pub revision: u64,
-    /// A day beyond its month's end, such as 30 February, has run on into the next month.
+    /// A day beyond the end of its month, such as 30 February, has become a day of the next month.
     pub completed_at: time::OffsetDateTime,
     /// Names the message itself; required where results accumulate.
     pub event_id: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// What the platform decided; `shipped` is counted in the selection diagnostic. None also where it is not a string
-    /// that an identifier could be.
+    /// What the platform decided; `shipped` is counted in the selection diagnostic. `None` also where it is not a valid
+    /// identifier.
     pub decision: Option<String>,
-    /// One entry for each result of the message, in its order; a refused one does not take the others down.
+    /// One entry for each result of the message, in its order; refusing one does not affect the others.
     pub results: Vec<Result<ReportedResult, Refusal>>,
 }
 
 /// One result of an event, validated as far as one message alone can be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReportedResult {
-    /// Replaces what earlier revisions said of this key.
+    /// Replaces the results of earlier revisions for this key.
     Whole { key: ResultKey, measurement: Measurement, measured: Measured },
     /// One part of a result that accumulates (`"accumulate": true`).
     Part { key: ResultKey, arms: Arms },
@@ -106,8 +109,8 @@ pub enum Measurement {
     Effects(Effects),
 }
 
-/// What a measurement says once it is brought to its scale: the block that the model takes, one variant for each
-/// effect, in the order of the variants' names.
+/// A measurement on its scale: the block that the model takes, one variant for each effect, in the order of the
+/// variants' names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "UncheckedMeasured")]
 pub struct Measured {
@@ -115,7 +118,7 @@ pub struct Measured {
     pub block: Block,
 }
 
-/// The same as it was written down: bytes can be damaged.
+/// A measurement as it was stored, which is validated again because stored bytes can be damaged.
 #[derive(Deserialize)]
 struct UncheckedMeasured {
     variants: Vec<String>,
@@ -131,48 +134,6 @@ impl TryFrom<UncheckedMeasured> for Measured {
         }
         Ok(Measured { variants, block })
     }
-}
-
-/// Control and treatments of one result; a part may lack either.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Arms {
-    pub control: Option<Arm>,
-    /// Sorted by variant.
-    pub treatments: Vec<Arm>,
-}
-
-/// One arm's statistics.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Arm {
-    pub variant: String,
-    pub statistics: ArmStatistics,
-}
-
-/// What an arm reports of its units, in the metric's own unit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub enum ArmStatistics {
-    /// `n` units with mean and `m2 = (n - 1) variance`: whatever was sent with a count is turned into this.
-    Moments { n: u64, mean: f64, m2: f64 },
-    /// A mean and its standard error; the count is only informative.
-    Summary { n: Option<u64>, mean: f64, standard_error: f64 },
-}
-
-/// Effects as the producer computed them, sorted by variant.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Effects {
-    pub variants: Vec<String>,
-    /// One effect for each variant, in the unit of the scale.
-    pub estimates: Vec<f64>,
-    pub uncertainty: Uncertainty,
-}
-
-/// Sampling error of reported effects.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Uncertainty {
-    /// Each effect's whole sampling variance, and the control's part of it (0 where no control is shared).
-    SharedControl { variances: Vec<f64>, control_variance: f64 },
-    /// The full sampling covariance, row by row, symmetric.
-    Covariance { matrix: Vec<f64> },
 }
 
 impl Scale {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, Measured, Message, Refusal, ResultKey};
 use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
-use crate::population::{DEFAULT_SEED, PopulationName, chosen_variant};
-use shrinkd_model::population::{Member, MemberError, Sketches};
-use shrinkd_model::sketch::OutOfRange;
+use crate::population::{Grouping, PopulationName, chosen_variant};
+use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
 /// The experiments of a history and what became of its events.
 #[derive(Debug, Default)]
@@ -93,7 +92,7 @@ impl History {
         for (experiment_id, ledger) in self.experiments {
             let decision = ledger.decision().map(str::to_owned);
             for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
-                let chosen = chosen_variant(DEFAULT_SEED, &experiment_id, &variants).unwrap_or(0);
+                let chosen = chosen_variant(Grouping::DEFAULT_SEED, &experiment_id, &variants).unwrap_or(0);
                 let member = Member::new(block, chosen)
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
                 let population = populations.entry(PopulationName::from(key)).or_default();

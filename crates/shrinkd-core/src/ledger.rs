@@ -16,18 +16,23 @@
 
 mod results;
 mod retraction;
-pub mod stored;
+mod statistics;
+mod stored;
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use time::OffsetDateTime;
 
-use crate::event::measure::{measure, merge_parts};
-use crate::event::{Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey};
+use crate::event::{
+    Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey, measure, merge_parts,
+};
 use results::Results;
 use retraction::{Retractions, Scope};
+use statistics::Statistics;
+pub use statistics::remeasure;
+pub use stored::{DamagedBytes, StoredResult, pack, unpack};
 
 /// The current state of one experiment: plain data, empty until its first event.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -55,14 +60,6 @@ struct Entry {
     statistics: Statistics,
     /// The block, or why the parts cannot be estimated yet.
     estimate: Result<Measured, Refusal>,
-}
-
-/// What was sent, kept to recognise it when it comes again.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-enum Statistics {
-    Whole(Measurement),
-    /// By event id: the order in which they are merged.
-    Parts(BTreeMap<String, Arms>),
 }
 
 /// What one event did.
@@ -130,6 +127,28 @@ impl Counts {
 }
 
 impl ExperimentLedger {
+    /// The ledger that was stored as these entries.
+    ///
+    /// # Errors
+    /// Where bytes are not what they should be.
+    pub fn restore(
+        latest: Option<Latest>,
+        retractions: Option<&[u8]>,
+        results: impl IntoIterator<Item = StoredResult>,
+    ) -> Result<ExperimentLedger, DamagedBytes> {
+        let retractions = retractions.map(|bytes| unpack("retractions", bytes)).transpose()?.unwrap_or_default();
+        let mut ledger = ExperimentLedger { retractions, latest, ..ExperimentLedger::default() };
+        for StoredResult { key, revision, statistics, measured } in results {
+            let statistics: Statistics = unpack("statistics", &statistics)?;
+            let estimate = match measured {
+                Some(measured) => Ok(measured),
+                None => Err(statistics.pending(key.scale)),
+            };
+            ledger.results.insert(key, Entry { revision, statistics, estimate });
+        }
+        Ok(ledger)
+    }
+
     /// Folds an event of this experiment in.
     pub fn apply(&mut self, event: Event) -> Applied {
         let Event { revision, event_id, decision, labels, completed_at, results, experiment_id: _ } = event;
@@ -168,13 +187,29 @@ impl ExperimentLedger {
     }
 
     /// The same, taken out of the ledger.
-    pub fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock)> {
+    pub(crate) fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock)> {
         self.results.into_iter().filter_map(|(key, entry)| Some((key, entry.into_block()?)))
     }
 
     /// The keys whose parts cannot be estimated yet, and why.
     pub fn pending(&self) -> impl Iterator<Item = (&ResultKey, &Refusal)> {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.estimate.as_ref().err()?)))
+    }
+
+    /// What was sent of a key, in bytes, and the revision that last changed it; `None` where it holds no result.
+    pub fn statistics(&self, key: &ResultKey) -> Option<(u64, Vec<u8>)> {
+        let entry = self.results.get(key)?;
+        Some((entry.revision, pack(&entry.statistics)))
+    }
+
+    /// The block of a key, or why its parts cannot be estimated yet; `None` where it holds no result.
+    pub fn estimate(&self, key: &ResultKey) -> Option<Result<&Measured, &Refusal>> {
+        Some(self.results.get(key)?.estimate.as_ref())
+    }
+
+    /// What was retracted, in bytes; `None` where nothing is remembered.
+    pub fn retractions(&self) -> Option<Vec<u8>> {
+        (!self.retractions.is_empty()).then(|| pack::<Retractions>(&self.retractions))
     }
 
     /// What was last said of the experiment itself; `None` before its first event.

@@ -9,9 +9,6 @@ use std::str::FromStr;
 
 use crate::event::{ResultKey, Scale};
 
-/// Seed of the choice of one variant per experiment, unless the configuration names another.
-pub const DEFAULT_SEED: u64 = 0;
-
 /// How blocks are put into populations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grouping {
@@ -21,9 +18,14 @@ pub struct Grouping {
     pub one_per_experiment_seed: u64,
 }
 
+impl Grouping {
+    /// The seed of the choice of one variant per experiment where the configuration sets none.
+    pub const DEFAULT_SEED: u64 = 0;
+}
+
 impl Default for Grouping {
     fn default() -> Grouping {
-        Grouping { labels: Vec::new(), one_per_experiment_seed: DEFAULT_SEED }
+        Grouping { labels: Vec::new(), one_per_experiment_seed: Grouping::DEFAULT_SEED }
     }
 }
 

@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spectrum::{self, Component};
+
 /// Effects of one experiment and their sampling covariance, validated: everything finite, the covariance positive
 /// definite. Units: effects in the unit of the scale, variances in its square.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -160,6 +162,14 @@ impl Block {
             }
             Covariance::Dense { matrix } => matrix[i * self.len() + j],
         }
+    }
+
+    /// The block's independent components, as many as its effects.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense matrix fails.
+    pub fn components(&self) -> Result<Vec<Component>, BlockError> {
+        spectrum::components(&self.effects, &self.covariance)
     }
 
     /// The same effects with the off-diagonals dropped: the naive model, each effect with its whole sampling variance.

@@ -11,14 +11,16 @@
 //! model the naive estimate is consistent and inefficient, so that the variance of the difference is the difference of
 //! the variances.
 
-pub mod block;
-pub mod calibration;
+mod block;
+mod calibration;
 
 use super::block::{Block, Covariance};
 use super::likelihood::Likelihood;
 use super::posterior::{Node, Posterior};
 use super::shrinkage::Estimate;
 use super::sketch::{self, Sketch};
+pub use block::{BlockDiagnostics, set_q_values};
+pub use calibration::{Calibration, LeaveOneOut, Prediction};
 
 /// What the cells say of a population, at every fit.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,12 +3,9 @@
 
 use super::likelihood::Likelihood;
 use super::normal::{self, Part, Z_75, Z_975};
-use super::posterior::condense::condense;
-use super::posterior::laplace::laplace;
-use super::posterior::point::{PointEstimate, ml, reml};
-use super::posterior::quadrature::quadrature;
-use super::posterior::variational::variational;
-use super::posterior::{Node, Posterior, PosteriorError, Summary};
+use super::posterior::{
+    Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+};
 use super::prior::Priors;
 
 /// How the correlation between the effects of one experiment is treated.

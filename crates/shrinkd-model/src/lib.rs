@@ -5,17 +5,37 @@
 
 #![forbid(unsafe_code)]
 
-pub mod best;
-pub mod block;
-pub mod diagnostics;
+mod best;
+mod block;
+mod diagnostics;
 mod double_double;
-pub mod fit;
-pub mod likelihood;
-pub mod normal;
-pub mod parallel;
-pub mod population;
-pub mod posterior;
-pub mod prior;
-pub mod shrinkage;
-pub mod sketch;
-pub mod spectrum;
+mod fit;
+mod likelihood;
+mod normal;
+mod parallel;
+mod population;
+mod posterior;
+mod prior;
+mod shrinkage;
+mod sketch;
+mod spectrum;
+
+pub use best::{BestProbabilities, prob_best};
+pub use block::{Block, BlockError, Covariance};
+pub use diagnostics::{
+    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
+    Verdict, log_tau_sd, set_q_values,
+};
+pub use fit::{Correlation, Distance, Fit, Method};
+pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
+pub use parallel::{available_threads, map_chunks};
+pub use population::{
+    Analysis, BlockAnalysis, Comparison, EffectAnalysis, Member, MemberError, Request, Sketches, loo_nodes,
+};
+pub use posterior::{
+    Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+};
+pub use prior::{PriorError, PriorMu, PriorTau, Priors};
+pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
+pub use spectrum::Component;

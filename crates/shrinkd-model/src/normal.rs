@@ -3,23 +3,23 @@
 use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// Standard normal quantiles of 2.5%, 10%, 25%, by symmetry also of 75%, 90% and 97.5%.
-pub const Z_975: f64 = 1.959_963_984_540_054;
-pub const Z_90: f64 = 1.281_551_565_544_600_4;
-pub const Z_75: f64 = 0.674_489_750_196_081_7;
+pub(crate) const Z_975: f64 = 1.959_963_984_540_054;
+pub(crate) const Z_90: f64 = 1.281_551_565_544_600_4;
+pub(crate) const Z_75: f64 = 0.674_489_750_196_081_7;
 
 /// Standard normal distribution function, accurate in both tails.
-pub fn cdf(z: f64) -> f64 {
+pub(crate) fn cdf(z: f64) -> f64 {
     0.5 * libm::erfc(-z * FRAC_1_SQRT_2)
 }
 
 /// Standard normal density.
-pub fn pdf(z: f64) -> f64 {
+pub(crate) fn pdf(z: f64) -> f64 {
     (-0.5 * z * z).exp() / (2.0 * PI).sqrt()
 }
 
 /// One normal of a mixture.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Part {
+pub(crate) struct Part {
     pub weight: f64,
     pub mean: f64,
     /// 0 for a point mass.
@@ -27,7 +27,7 @@ pub struct Part {
 }
 
 /// The probability that a mixture (weights adding up to 1) puts above `x`; a point mass at `x` counts half.
-pub fn mixture_above(parts: &[Part], x: f64) -> f64 {
+pub(crate) fn mixture_above(parts: &[Part], x: f64) -> f64 {
     parts.iter().map(|part| part.weight * above(part, x)).sum()
 }
 
@@ -42,7 +42,7 @@ fn above(part: &Part, x: f64) -> f64 {
 }
 
 /// The part in the middle of a mixture, its weights added up in order; `None` of none.
-pub fn middle(parts: &[Part]) -> Option<&Part> {
+pub(crate) fn middle(parts: &[Part]) -> Option<&Part> {
     let mut below = 0.0;
     parts.iter().find(|part| {
         below += part.weight;
@@ -55,7 +55,7 @@ pub fn middle(parts: &[Part]) -> Option<&Part> {
 /// Within a bracket (no quantile of a mixture lies outside those of its parts) by the inverted Taylor series of the
 /// distribution function to third order, which the density's own derivatives give for next to nothing (Traub, Iterative
 /// Methods for the Solution of Equations, 1964, section 5.1). Accurate to some 1e-12 of the distribution's spread there.
-pub fn mixture_quantile(parts: &[Part], z: f64, start: f64) -> f64 {
+pub(crate) fn mixture_quantile(parts: &[Part], z: f64, start: f64) -> f64 {
     let quantiles = parts.iter().filter(|part| part.weight > 0.0).map(|part| part.mean + z * part.sd);
     let (mut low, mut high) =
         quantiles.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), q| (low.min(q), high.max(q)));

@@ -5,16 +5,14 @@ use std::borrow::Cow;
 
 use super::best::{BestProbabilities, prob_best};
 use super::block::{Block, BlockError};
-use super::diagnostics::block::{BlockDiagnostics, set_q_values};
-use super::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
-use super::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
+use super::diagnostics::{
+    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Thresholds, Verdict,
+    set_q_values,
+};
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::parallel::map_chunks;
-use super::posterior::laplace::laplace;
-use super::posterior::quadrature::quadrature;
-use super::posterior::variational::variational;
-use super::posterior::{Node, Posterior, PosteriorError};
+use super::posterior::{Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -46,7 +44,7 @@ impl Member {
         let components = block.components()?;
         let member = Member { chosen: chosen.min(block.len() - 1), block, components };
         for component in member.components.iter().copied().chain((0..member.block.len()).map(|i| member.alone(i))) {
-            component.check()?;
+            Sketch::check(&component)?;
         }
         Ok(member)
     }

@@ -10,21 +10,26 @@
 //! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
 //! given tau, over which the effects' posteriors are averaged.
 
-pub mod condense;
+mod condense;
 mod gaussian;
 mod joint;
-pub mod laplace;
+mod laplace;
 mod marginal;
 mod maxima;
 mod panel;
-pub mod point;
-pub(super) mod profile;
-pub mod quadrature;
-pub mod variational;
+mod point;
+pub(crate) mod profile;
+mod quadrature;
+mod variational;
 
 use serde::{Deserialize, Serialize};
 
 use super::prior::Priors;
+pub use condense::condense;
+pub use laplace::laplace;
+pub use point::{PointEstimate, ml, reml};
+pub use quadrature::quadrature;
+pub use variational::variational;
 
 /// Location and spread of one parameter, in the effects' unit; what does not exist is `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -54,7 +54,7 @@ impl Priors {
     }
 
     /// The exponent p: the posterior density of tau falls like `tau^-p`.
-    pub fn tail_exponent(&self, effects: u64) -> f64 {
+    pub(crate) fn tail_exponent(&self, effects: u64) -> f64 {
         let likelihood = match self.mu {
             PriorMu::Flat => effects as f64 - 1.0,
             PriorMu::Normal { .. } => effects as f64,
@@ -69,17 +69,17 @@ impl Priors {
     }
 
     /// Whether N effects give a posterior that integrates to one.
-    pub fn give_proper_posterior(&self, effects: u64) -> bool {
+    pub(crate) fn give_proper_posterior(&self, effects: u64) -> bool {
         self.tail_exponent(effects) > 1.0
     }
 
     /// Whether the posterior's k-th moment of tau exists.
-    pub fn tau_moment_exists(&self, effects: u64, k: u32) -> bool {
+    pub(crate) fn tau_moment_exists(&self, effects: u64, k: u32) -> bool {
         self.tail_exponent(effects) > f64::from(k) + 1.0
     }
 
     /// Whether the posterior's k-th moment of mu exists.
-    pub fn mu_moment_exists(&self, effects: u64, k: u32) -> bool {
+    pub(crate) fn mu_moment_exists(&self, effects: u64, k: u32) -> bool {
         self.mu != PriorMu::Flat || self.tau_moment_exists(effects, k)
     }
 }

@@ -27,9 +27,9 @@ use std::collections::BTreeMap;
 use super::spectrum::Component;
 
 /// Chebyshev moments a cell keeps of each series.
-pub const MOMENTS: usize = 20;
+pub(crate) const MOMENTS: usize = 20;
 
-/// Version of the arithmetic and of the serialised form: cells of different versions do not mix.
+/// Version of the arithmetic and of a cell's bytes: cells of different versions must not be added.
 pub const ARITHMETIC_VERSION: u8 = 1;
 
 /// Fixed-point units: a moment of series x counts `2^-BITS`.
@@ -62,15 +62,6 @@ pub enum OutOfRange {
     Loading(f64),
     #[error("a component lies {0:e} of its own standard errors from 0: at most 2 million fit")]
     Distance(f64),
-}
-
-/// Bytes that are not a sketch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SketchBytesError {
-    #[error("the sketch has arithmetic version {0}, this build has version {ARITHMETIC_VERSION}: rebuild it")]
-    Version(u8),
-    #[error("the sketch is cut short or damaged at byte {0}")]
-    Damaged(usize),
 }
 
 impl Sketch {
@@ -116,6 +107,14 @@ impl Sketch {
         });
     }
 
+    /// Checks that a component fits.
+    ///
+    /// # Errors
+    /// What about it does not.
+    pub fn check(component: &Component) -> Result<(), OutOfRange> {
+        Quantised::new(component).map(drop)
+    }
+
     /// Number of components, that is of effects.
     pub fn effects(&self) -> u64 {
         let total: i128 = self.cells.values().map(|cell| cell[0][0]).sum();
@@ -150,44 +149,9 @@ impl Sketch {
             self.cells.remove(&octave);
         }
     }
-
-    /// Version byte, then each cell as its octave (i16) and 20 x 4 moments (i128), little endian.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1 + self.cells.len() * CELL_BYTES);
-        bytes.push(ARITHMETIC_VERSION);
-        for (octave, cell) in &self.cells {
-            bytes.extend_from_slice(&octave.to_le_bytes());
-            bytes.extend(cell_to_bytes(cell));
-        }
-        bytes
-    }
-
-    /// Reads what [`Sketch::to_bytes`] wrote.
-    ///
-    /// # Errors
-    /// Where the version is another, the length is not that of whole cells, or cells are out of order or empty.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Sketch, SketchBytesError> {
-        let (&version, rest) = bytes.split_first().ok_or(SketchBytesError::Damaged(0))?;
-        if version != ARITHMETIC_VERSION {
-            return Err(SketchBytesError::Version(version));
-        }
-        let mut cells = BTreeMap::new();
-        let mut last = None;
-        for (index, chunk) in rest.chunks(CELL_BYTES).enumerate() {
-            let damaged = SketchBytesError::Damaged(1 + index * CELL_BYTES);
-            let (octave, cell) = read_cell(chunk).ok_or(damaged)?;
-            if last.is_some_and(|last| octave <= last) || cell == EMPTY {
-                return Err(damaged);
-            }
-            last = Some(octave);
-            cells.insert(octave, cell);
-        }
-        Ok(Sketch { cells })
-    }
 }
 
 const MOMENT_BYTES: usize = 16;
-const CELL_BYTES: usize = 2 + MOMENTS * 4 * MOMENT_BYTES;
 
 /// The 20 x 4 moments of a cell (i128), little endian.
 pub fn cell_to_bytes(cell: &Cell) -> Vec<u8> {
@@ -205,21 +169,6 @@ pub fn cell_from_bytes(bytes: &[u8]) -> Option<Cell> {
         *x = i128::from_le_bytes(*moment);
     }
     Some(cell)
-}
-
-fn read_cell(bytes: &[u8]) -> Option<(i16, Cell)> {
-    let (octave, moments) = bytes.split_first_chunk::<2>()?;
-    Some((i16::from_le_bytes(*octave), cell_from_bytes(moments)?))
-}
-
-impl Component {
-    /// Whether the component fits a sketch.
-    ///
-    /// # Errors
-    /// What about it does not.
-    pub fn check(&self) -> Result<(), OutOfRange> {
-        Quantised::new(self).map(drop)
-    }
 }
 
 /// A component in integers: all that follows is exact or rounded in one stated place.

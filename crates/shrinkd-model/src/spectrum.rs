@@ -15,7 +15,7 @@
 use faer::{Mat, MatRef, Side};
 use serde::{Deserialize, Serialize};
 
-use super::block::{Block, BlockError, Covariance};
+use super::block::{BlockError, Covariance};
 
 /// One independent component of a block: `b ~ N(mu a, lambda + tau^2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -28,18 +28,13 @@ pub struct Component {
     pub b: f64,
 }
 
-impl Block {
-    /// The block's components, as many as its effects.
-    ///
-    /// # Errors
-    /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense matrix fails.
-    pub fn components(&self) -> Result<Vec<Component>, BlockError> {
-        match self.covariance() {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                Ok(shared_control(self.effects(), treatment_variances, *control_variance, loadings))
-            }
-            Covariance::Dense { matrix } => dense(self.effects(), matrix),
+/// The components of [`Block::components`].
+pub(crate) fn components(effects: &[f64], covariance: &Covariance) -> Result<Vec<Component>, BlockError> {
+    match covariance {
+        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+            Ok(shared_control(effects, treatment_variances, *control_variance, loadings))
         }
+        Covariance::Dense { matrix } => dense(effects, matrix),
     }
 }
 

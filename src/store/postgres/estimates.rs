@@ -1,11 +1,11 @@
 //! Statements on `effect_estimates`. Its columns are listed once, in [`bind`] and the two statements beside it.
 
+use shrinkd_core::PopulationName;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{PgConnection, Postgres};
 
 use super::{classify, column};
-use crate::population::PopulationName;
 use crate::row::{EstimateRow, RetiredEstimate, ShrunkEstimate};
 use crate::store::{Pass, StoreError};
 

@@ -1,9 +1,9 @@
 //! Statements on fits and on what is diagnosed of them.
 
+use shrinkd_core::pack;
 use sqlx::PgConnection;
 
 use super::{classify, column};
-use crate::ledger::stored::pack;
 use crate::row::{CellDiagnostics, FitRow, Judged, PassDiagnostics};
 use crate::store::decode::{self, JudgedColumns};
 use crate::store::{RefitState, StoreError};

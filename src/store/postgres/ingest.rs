@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shrinkd_core::{PopulationName, ResultKey};
+use shrinkd_model::{Cell, Correlation, cell_to_bytes};
+
 use super::{Company, INGEST_LOCK, Transaction, classify, column, estimates, replay, settings};
-use crate::event::ResultKey;
-use crate::model::fit::Correlation;
-use crate::model::sketch::{Cell, cell_to_bytes};
-use crate::population::PopulationName;
 use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,

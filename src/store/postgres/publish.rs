@@ -1,10 +1,10 @@
 //! Whole publishes: a pass through the blocks of a population, page by page.
 
+use shrinkd_core::PopulationName;
 use sqlx::postgres::PgPool;
 use time::OffsetDateTime;
 
 use super::{INGEST_LOCK, PostgresStore, Transaction, classify, estimates, fits, settings};
-use crate::population::PopulationName;
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
 };

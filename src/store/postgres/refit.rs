@@ -1,10 +1,10 @@
 //! The transaction of one refit.
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::Sketches;
 use sqlx::postgres::PgPool;
 
 use super::{Transaction, classify, fits, settings};
-use crate::model::population::Sketches;
-use crate::population::PopulationName;
 use crate::row::{Counters, FitRow};
 use crate::store::{Publication, Refit, RefitState, StoreError, StoreSettings, decode};
 

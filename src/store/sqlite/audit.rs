@@ -1,7 +1,8 @@
 //! What an audit reads, in one transaction that sees one moment and locks nothing.
 
+use shrinkd_core::PopulationName;
+
 use super::{Transaction, classify, partitions};
-use crate::population::PopulationName;
 use crate::row::{Counters, PartitionStatus, PublishedFit};
 use crate::store::audit::{
     self, Audit, AuditedBlock, AuditedEstimate, AuditedPopulation, BlockColumns, RegisteredColumns, SkippedColumns,

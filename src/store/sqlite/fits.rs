@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shrinkd_core::{PopulationName, pack};
 use sqlx::SqliteConnection;
 
 use super::{classify, json_array, now};
-use crate::ledger::stored::pack;
-use crate::population::PopulationName;
 use crate::row::{CellDiagnostics, FitRow, Judged, PassDiagnostics, PublishedFit};
 use crate::store::decode::{self, JudgedColumns};
 use crate::store::{RefitState, StoreError};

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shrinkd_core::{PopulationName, ResultKey};
+use shrinkd_model::{Cell, Correlation, cell_to_bytes};
+
 use super::rows::{self, Columns};
 use super::{Transaction, classify, estimates, fits, json_array, now, replay, settings, timestamp};
-use crate::event::ResultKey;
-use crate::model::fit::Correlation;
-use crate::model::sketch::{Cell, cell_to_bytes};
-use crate::population::PopulationName;
 use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredExperiment,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use shrinkd_core::PopulationName;
 use sqlx::sqlite::SqlitePool;
 use time::OffsetDateTime;
 
 use super::{Transaction, classify, estimates, fits, now, settings, timestamp};
-use crate::population::PopulationName;
 use crate::row::{
     BlockToPublish, CellDiagnostics, CurrentFit, CurrentPopulation, EstimateRow, PassDiagnostics, PublishedEffect,
 };

@@ -1,9 +1,9 @@
 //! Statements on `store_settings`, the one row of what the store is filled with.
 
+use shrinkd_core::Grouping;
 use sqlx::SqliteConnection;
 
 use super::{classify, json_array};
-use crate::population::Grouping;
 use crate::store::{StoreError, StoreSettings, settings};
 
 /// Makes these the settings of a store that has none yet.

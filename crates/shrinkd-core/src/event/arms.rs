@@ -1,48 +1,33 @@
-//! Arms as they are sent -> arms as they are kept: whatever comes with a count becomes n, mean and M2.
+//! The arms of a result, and how they are read: what is sent with a count is kept as n, mean and M2.
 
-use super::faults::Faults;
-use super::leaf::violation;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use serde::{Deserialize, Serialize};
+
 use super::lenient::Lenient;
-use super::path::{Path, quote};
 use super::wire::{self, AtMost, MAX_VARIANTS};
-use super::{Arm, ArmStatistics, Arms, Reason, Refusal};
 
-pub(super) fn read_arms<'a>(
-    control: Option<Lenient<wire::Arm<'a>>>,
-    treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
-    at: Path<'_>,
-    faults: &mut Faults,
-) -> Arms {
-    let at_control = at.field("control");
-    let control = faults.shape(at_control, control).map(|arm| read_arm(arm, at_control, faults));
-    let at_treatments = at.field("treatments");
-    let sent = faults.shape(at_treatments, treatments).map(|variants| variants.0).unwrap_or_default();
-    check_count(sent.len(), at_treatments, faults);
-    let mut treatments = Vec::with_capacity(sent.len());
-    for (index, arm) in sent.into_iter().enumerate() {
-        let at = at_treatments.item(index);
-        if let Some(arm) = faults.shape(at, Some(arm)) {
-            treatments.push(read_arm(arm, at, faults));
-        }
-    }
-    let arms = Arms::sorted(control, treatments);
-    if let Err(refusal) = arms.check_names() {
-        faults.note(at_treatments, refusal);
-    }
-    arms
+/// Control and treatments of one result; a part may lack either.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arms {
+    pub control: Option<Arm>,
+    /// Sorted by variant.
+    pub treatments: Vec<Arm>,
 }
 
-/// Notes `too_many_variants` where a result has more than [`MAX_VARIANTS`].
-pub(super) fn check_count(variants: usize, at: Path<'_>, faults: &mut Faults) {
-    if variants > MAX_VARIANTS {
-        let detail = format!("has more than {MAX_VARIANTS} variants, split the result by segment or experiment");
-        faults.note(at, Refusal::new(Reason::TooManyVariants, detail));
-    }
+/// One arm's statistics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub variant: String,
+    pub statistics: ArmStatistics,
 }
 
-/// The name that stands twice among sorted names, if any.
-pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
-    sorted.clone().zip(sorted.skip(1)).find(|(name, next)| name == next).map(|(name, _)| name)
+/// What an arm reports of its units, in the metric's own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum ArmStatistics {
+    /// `n` units with mean and `m2 = (n - 1) variance`: whatever was sent with a count is turned into this.
+    Moments { n: u64, mean: f64, m2: f64 },
+    /// A mean and its standard error; the count is only informative.
+    Summary { n: Option<u64>, mean: f64, standard_error: f64 },
 }
 
 impl Arms {
@@ -68,44 +53,113 @@ impl Arms {
     }
 }
 
-fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, faults: &mut Faults) -> Arm {
-    faults.note_repeated_key(at, arm.repeated.as_deref());
-    let variant = faults.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
-    let statistics = read_statistics(&arm, at, faults);
+impl ArmStatistics {
+    /// The number of units, where it is known.
+    pub fn n(&self) -> Option<u64> {
+        match self {
+            ArmStatistics::Moments { n, .. } => Some(*n),
+            ArmStatistics::Summary { n, .. } => *n,
+        }
+    }
+
+    /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared.
+    pub(super) fn mean_and_variance(&self) -> (f64, f64) {
+        match *self {
+            ArmStatistics::Moments { n, mean, m2 } => (mean, m2 / n.saturating_sub(1) as f64 / n as f64),
+            ArmStatistics::Summary { mean, standard_error, .. } => (mean, standard_error * standard_error),
+        }
+    }
+
+    /// Zero or less where the mean has no standard error: M2, or the standard error itself.
+    pub(super) fn spread(&self) -> f64 {
+        match *self {
+            ArmStatistics::Moments { m2, .. } => m2,
+            ArmStatistics::Summary { standard_error, .. } => standard_error,
+        }
+    }
+}
+
+pub(super) fn read_arms<'a>(
+    control: Option<Lenient<wire::Arm<'a>>>,
+    treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> Arms {
+    let at_control = at.field("control");
+    let control = control
+        .and_then(|sent| refusals.accept(at_control, sent.shape()))
+        .map(|arm| read_arm(arm, at_control, refusals));
+    let at_treatments = at.field("treatments");
+    let sent = treatments
+        .and_then(|sent| refusals.accept(at_treatments, sent.shape()))
+        .map(|variants| variants.0)
+        .unwrap_or_default();
+    check_count(sent.len(), at_treatments, refusals);
+    let mut treatments = Vec::with_capacity(sent.len());
+    for (index, arm) in sent.into_iter().enumerate() {
+        let at = at_treatments.item(index);
+        if let Some(arm) = refusals.accept(at, arm.shape()) {
+            treatments.push(read_arm(arm, at, refusals));
+        }
+    }
+    let arms = Arms::sorted(control, treatments);
+    if let Err(refusal) = arms.check_names() {
+        refusals.note(at_treatments, refusal);
+    }
+    arms
+}
+
+/// Notes `too_many_variants` where a result has more than [`MAX_VARIANTS`].
+pub(super) fn check_count(variants: usize, at: Path<'_>, refusals: &mut Refusals) {
+    if variants > MAX_VARIANTS {
+        let detail = format!("has more than {MAX_VARIANTS} variants, split the result by segment or experiment");
+        refusals.note(at, Refusal::new(Reason::TooManyVariants, detail));
+    }
+}
+
+/// The name that stands twice among sorted names, if any.
+pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    sorted.clone().zip(sorted.skip(1)).find(|(name, next)| name == next).map(|(name, _)| name)
+}
+
+fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> Arm {
+    refusals.note_repeated_key(at, arm.repeated.as_deref());
+    let variant = refusals.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
+    let statistics = read_statistics(&arm, at, refusals);
     Arm { variant, statistics }
 }
 
-fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, faults: &mut Faults) -> ArmStatistics {
+fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> ArmStatistics {
     let has_sums = arm.sum.is_some() || arm.sum_squares.is_some();
     let has_mean = arm.mean.is_some() || arm.variance.is_some() || arm.standard_error.is_some();
     let forms = [arm.successes.is_some(), has_sums, has_mean].into_iter().filter(|&given| given).count();
     if forms != 1 || (arm.variance.is_some() && arm.standard_error.is_some()) {
         let detail = "must be in one form: n with mean and variance, with sum and sum_squares or with successes, \
                       or mean with standard_error";
-        faults.note(at, violation(detail));
+        refusals.note(at, Refusal::violation(detail));
     }
     if arm.standard_error.is_some() {
-        let mean = faults.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
         let standard_error =
-            faults.optional(at.field("standard_error"), arm.standard_error.as_ref()).unwrap_or_default();
-        let n = faults.optional(at.field("n"), arm.n.as_ref());
+            refusals.optional(at.field("standard_error"), arm.standard_error.as_ref()).unwrap_or_default();
+        let n = refusals.optional(at.field("n"), arm.n.as_ref());
         return ArmStatistics::Summary { n, mean, standard_error };
     }
-    let n = faults.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
+    let n = refusals.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
     let moments = if arm.successes.is_some() {
-        let successes = faults.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
+        let successes = refusals.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
         from_successes(n, successes)
     } else if has_sums {
-        let sum = faults.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
-        let sum_squares = faults.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
+        let sum = refusals.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
+        let sum_squares = refusals.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
         from_sums(n, sum, sum_squares)
     } else {
-        let mean = faults.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
-        let variance = faults.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
+        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let variance = refusals.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
         Ok(ArmStatistics::Moments { n, mean, m2: n.saturating_sub(1) as f64 * variance })
     };
     moments.unwrap_or_else(|detail| {
-        faults.note(at, Refusal::new(Reason::InconsistentSums, detail));
+        refusals.note(at, Refusal::new(Reason::InconsistentSums, detail));
         ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 }
     })
 }

@@ -1,20 +1,17 @@
-//! Bytes to messages: what is wrong with the message as a whole.
+//! Bytes to messages, and what makes a message invalid as a whole.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
-use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::faults::Faults;
-use super::leaf::{check_identifier, missing, violation};
+use super::leaf::check_identifier;
 use super::lenient::Lenient;
-use super::overlap::refuse_overlaps;
-use super::path::{Path, quote};
-use super::reported::read_result;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::results::read_results;
 use super::wire::{self, MAX_RESULTS};
-use super::{Event, Message, Reason, Refusal, ReportedResult};
+use super::{Event, Message};
 
 /// Messages of more bytes are refused unread.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
@@ -26,7 +23,7 @@ pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// `schema_violation`, `invalid_identifier`. A fault inside a result is that result's entry in [`Event::results`].
 pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
     if bytes.len() > MAX_MESSAGE_BYTES {
-        return Err(too_large(bytes.len()));
+        return Err(message_too_large(bytes.len()));
     }
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
@@ -34,8 +31,8 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
     read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?)
 }
 
-/// The refusal of a message of so many bytes, for whoever has not kept them all.
-pub fn too_large(bytes: usize) -> Refusal {
+/// The refusal of a message of this many bytes, for readers that do not keep them all.
+pub fn message_too_large(bytes: usize) -> Refusal {
     Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are taken"))
 }
 
@@ -82,34 +79,42 @@ pub fn decode_tombstone(key: Option<&[u8]>) -> Result<Message, Refusal> {
 }
 
 fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
-    let mut faults = Faults::default();
+    let mut refusals = Refusals::default();
     let root = Path::Root;
-    faults.note_repeated_key(root, event.repeated.as_deref());
-    faults.required(root.field("schema_version"), event.schema_version.as_ref());
-    let experiment_id = faults.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
-    if faults.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
+    refusals.note_repeated_key(root, event.repeated.as_deref());
+    refusals.required(root.field("schema_version"), event.schema_version.as_ref());
+    let experiment_id =
+        refusals.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
+    if refusals.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
         if event.results.is_some() {
-            faults.note(root.field("results"), violation("must not stand beside \"retracted\": true"));
+            refusals.note(root.field("results"), Refusal::violation("must not stand beside \"retracted\": true"));
         }
-        faults.into_result()?;
+        refusals.into_result()?;
         return Ok(Message::Tombstone { experiment_id: experiment_id.into_owned() });
     }
-    let revision = faults.required(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
-    let completed_at = faults.required(root.field("completed_at"), event.completed_at.as_ref());
-    let event_id = faults.optional(root.field("event_id"), event.event_id.as_ref());
-    let labels = faults.shape(root.field("labels"), event.labels).map(|labels| read_labels(labels, &mut faults));
-    let decision = faults.optional(root.field("decision"), event.decision.as_ref()).flatten();
+    let revision = refusals.required(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
+    let completed_at = refusals.required(root.field("completed_at"), event.completed_at.as_ref());
+    let event_id = refusals.optional(root.field("event_id"), event.event_id.as_ref());
+    let labels = event
+        .labels
+        .and_then(|sent| refusals.accept(root.field("labels"), sent.shape()))
+        .map(|labels| read_labels(labels, &mut refusals));
+    let decision = refusals.optional(root.field("decision"), event.decision.as_ref()).flatten();
     if event.results.is_none() {
-        faults.note(root.field("results"), missing());
+        refusals.note(root.field("results"), Refusal::missing());
     }
-    let results = faults.shape(root.field("results"), event.results).map(|results| results.0).unwrap_or_default();
+    let results = event
+        .results
+        .and_then(|sent| refusals.accept(root.field("results"), sent.shape()))
+        .map(|results| results.0)
+        .unwrap_or_default();
     if results.len() > MAX_RESULTS {
         let detail =
             format!("has more than {MAX_RESULTS} results, split them over several messages of the same revision");
-        faults.note(root.field("results"), violation(detail));
+        refusals.note(root.field("results"), Refusal::violation(detail));
     }
     // What must be there and is not has been noted: no default below gets past this line.
-    faults.into_result()?;
+    refusals.into_result()?;
     Ok(Message::Event(Event {
         experiment_id: experiment_id.into_owned(),
         revision,
@@ -121,26 +126,18 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
     }))
 }
 
-fn read_labels(labels: wire::Labels<'_>, faults: &mut Faults) -> BTreeMap<String, String> {
+fn read_labels(labels: wire::Labels<'_>, refusals: &mut Refusals) -> BTreeMap<String, String> {
     let at = Path::Root.field("labels");
-    faults.note_repeated_key(at, labels.repeated.as_deref());
+    refusals.note_repeated_key(at, labels.repeated.as_deref());
     let mut read = BTreeMap::new();
     for (key, value) in labels.entries {
         if let Err(refusal) = check_identifier(&key) {
-            faults.note(at.field(&key), refusal);
+            refusals.note(at.field(&key), refusal);
         }
-        if let Some(value) = faults.optional(at.field(&key), value.as_ref()) {
+        if let Some(value) = refusals.optional(at.field(&key), value.as_ref()) {
             read.insert(key.into_owned(), value.into_owned());
         }
     }
-    read
-}
-
-fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Result<ReportedResult, Refusal>> {
-    let at = Path::Root.field("results");
-    let mut read: Vec<_> =
-        results.iter().enumerate().map(|(i, raw)| read_result(raw.get(), at.item(i), has_event_id)).collect();
-    refuse_overlaps(&mut read, at);
     read
 }
 
@@ -148,7 +145,7 @@ fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Result<Reporte
 /// surrogate pair in a key.
 fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
     if serde_json::from_str::<IgnoredAny>(text).is_ok() {
-        return violation(format!("cannot be read: {error}")).at(Path::Root);
+        return Refusal::violation(format!("cannot be read: {error}")).at(Path::Root);
     }
     let hint = if text.starts_with('\u{feff}') {
         "; leave out the byte order mark"

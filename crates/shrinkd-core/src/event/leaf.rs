@@ -10,24 +10,17 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use super::path::quote;
-use super::{Reason, Refusal, Scale};
+use super::Scale;
+use super::refusal::{Leaf, Reason, Refusal, quote};
 
 /// The version of the contract that this build reads.
 pub const SCHEMA_VERSION: u64 = 1;
 
 /// Identifiers are 1 to this many bytes of UTF-8.
-pub const MAX_IDENTIFIER_BYTES: usize = 512;
+pub(super) const MAX_IDENTIFIER_BYTES: usize = 512;
 
 /// The largest revision and count: what a signed 64-bit column holds.
-pub const MAX_INTEGER: u64 = i64::MAX as u64;
-
-/// A value that can be read without knowing what stands around it.
-pub(super) trait Leaf {
-    type Value;
-
-    fn read(&self) -> Result<Self::Value, Refusal>;
-}
+pub(super) const MAX_INTEGER: u64 = i64::MAX as u64;
 
 macro_rules! leaf {
     ($($(#[$doc:meta])* $name:ident { $($schema:tt)* })*) => {$(
@@ -132,7 +125,7 @@ impl Leaf for Flag<'_> {
         match self.0.get() {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(violation(format!("must be true or false, found {}", kind(self.0)))),
+            _ => Err(Refusal::violation(format!("must be true or false, found {}", kind(self.0)))),
         }
     }
 }
@@ -148,7 +141,7 @@ impl Leaf for Timestamp<'_> {
         };
         let time = OffsetDateTime::parse(&text, &Rfc3339).ok().or_else(|| past_the_months_end(&text));
         time.filter(is_in_range).ok_or_else(|| {
-            violation(format!("must be an RFC 3339 time such as 2026-11-01T12:00:00Z, found {}", quote(&text)))
+            Refusal::violation(format!("must be an RFC 3339 time such as 2026-11-01T12:00:00Z, found {}", quote(&text)))
         })
     }
 }
@@ -158,10 +151,9 @@ impl Leaf for ScaleName<'_> {
 
     fn read(&self) -> Result<Scale, Refusal> {
         let text = string(self.0)?;
-        Scale::ALL
-            .into_iter()
-            .find(|scale| scale.as_str() == text)
-            .ok_or_else(|| violation(format!("must be absolute, relative or log_ratio, found {}", quote(&text))))
+        Scale::ALL.into_iter().find(|scale| scale.as_str() == text).ok_or_else(|| {
+            Refusal::violation(format!("must be absolute, relative or log_ratio, found {}", quote(&text)))
+        })
     }
 }
 
@@ -173,7 +165,7 @@ impl Leaf for Status<'_> {
         match &*string(self.0)? {
             "reported" => Ok(false),
             "retracted" => Ok(true),
-            other => Err(violation(format!("must be reported or retracted, found {}", quote(other)))),
+            other => Err(Refusal::violation(format!("must be reported or retracted, found {}", quote(other)))),
         }
     }
 }
@@ -203,14 +195,6 @@ pub(super) fn check_identifier(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-pub(super) fn violation(detail: impl Into<String>) -> Refusal {
-    Refusal::new(Reason::SchemaViolation, detail)
-}
-
-pub(super) fn missing() -> Refusal {
-    violation("is required and is missing or null")
-}
-
 /// What stands in the place of a value, with its article.
 fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
@@ -226,7 +210,7 @@ fn kind(raw: &RawValue) -> &'static str {
 fn number_text(raw: &RawValue) -> Result<&str, Refusal> {
     match kind(raw) {
         "a number" => Ok(raw.get()),
-        found => Err(violation(format!("must be a number, found {found}"))),
+        found => Err(Refusal::violation(format!("must be a number, found {found}"))),
     }
 }
 
@@ -236,14 +220,14 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Refusal> {
         Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
         Some(_) => serde_json::from_str(raw.get())
             .map(Cow::Owned)
-            .map_err(|error| violation(format!("is not a string of Unicode characters: {error}"))),
-        None => Err(violation(format!("must be a string, found {}", kind(raw)))),
+            .map_err(|error| Refusal::violation(format!("is not a string of Unicode characters: {error}"))),
+        None => Err(Refusal::violation(format!("must be a string, found {}", kind(raw)))),
     }
 }
 
 fn finite(text: &str) -> Result<f64, Refusal> {
     // The standard library rounds correctly; serde_json's default parser may be off by one unit in the last place.
-    let number: f64 = text.parse().map_err(|_| violation("is not a number"))?;
+    let number: f64 = text.parse().map_err(|_| Refusal::violation("is not a number"))?;
     if number.is_finite() {
         Ok(number)
     } else {
@@ -254,7 +238,7 @@ fn finite(text: &str) -> Result<f64, Refusal> {
 fn whole_number(text: &str) -> Result<u64, Refusal> {
     integer(text)
         .filter(|&number| number <= MAX_INTEGER)
-        .ok_or_else(|| violation(format!("must be a whole number from 0 to {MAX_INTEGER}")))
+        .ok_or_else(|| Refusal::violation(format!("must be a whole number from 0 to {MAX_INTEGER}")))
 }
 
 /// A JSON number as a whole number, exactly, whichever way it is written (`1000`, `1000.0`, `1e3`); None where it has

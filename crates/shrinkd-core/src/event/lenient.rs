@@ -7,11 +7,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
+use super::refusal::Refusal;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-
-use super::Refusal;
-use super::leaf::violation;
 
 /// An object or array where one is expected, or a word on what stands there instead.
 pub(super) enum Lenient<T> {
@@ -25,7 +23,7 @@ impl<T> Lenient<T> {
     pub(super) fn shape(self) -> Result<T, Refusal> {
         match self {
             Lenient::Right(shape) => Ok(shape),
-            Lenient::Wrong { expected, found } => Err(violation(format!("must be {expected}, found {found}"))),
+            Lenient::Wrong { expected, found } => Err(Refusal::violation(format!("must be {expected}, found {found}"))),
         }
     }
 }

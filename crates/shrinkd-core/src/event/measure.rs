@@ -10,11 +10,9 @@
 //! "The meta-analysis of response ratios", Ecology 80 (1999), for the log ratio; Lajeunesse, "On the meta-analysis of
 //! response ratios for studies with correlated and multi-group designs", Ecology 92 (2011), for the shared control.
 
-pub use super::merge::merge_parts;
-use super::path::quote;
-use super::{Arm, ArmStatistics, Arms, Effects, Measured, Measurement, Reason, Refusal, Scale, Uncertainty};
-use shrinkd_model::block::{Block, BlockError, Covariance};
-use shrinkd_model::population::Member;
+use super::refusal::{Reason, Refusal, quote};
+use super::{Arm, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
+use shrinkd_model::{Block, BlockError, Covariance, Member};
 
 /// Variances, in the unit of the scale squared, that leave room for their products and squares in a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
@@ -236,31 +234,5 @@ fn refuse_dense(error: BlockError, effects: &Effects) -> Refusal {
         }
         BlockError::NonFinite { .. } => beyond(error),
         shape => Refusal::new(Reason::SchemaViolation, format!("covariance does not fit: {shape}")),
-    }
-}
-
-impl ArmStatistics {
-    /// How many units stand behind the arm, where that is known.
-    pub fn n(&self) -> Option<u64> {
-        match self {
-            ArmStatistics::Moments { n, .. } => Some(*n),
-            ArmStatistics::Summary { n, .. } => *n,
-        }
-    }
-
-    /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared.
-    pub fn mean_and_variance(&self) -> (f64, f64) {
-        match *self {
-            ArmStatistics::Moments { n, mean, m2 } => (mean, m2 / n.saturating_sub(1) as f64 / n as f64),
-            ArmStatistics::Summary { mean, standard_error, .. } => (mean, standard_error * standard_error),
-        }
-    }
-
-    /// What must be above 0 for the mean to have a standard error.
-    fn spread(&self) -> f64 {
-        match *self {
-            ArmStatistics::Moments { m2, .. } => m2,
-            ArmStatistics::Summary { standard_error, .. } => standard_error,
-        }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::path::quote;
-use super::{Arm, ArmStatistics, Arms, MAX_INTEGER, Reason, Refusal};
+use super::leaf::MAX_INTEGER;
+use super::refusal::{Reason, Refusal, quote};
+use super::{Arm, ArmStatistics, Arms};
 
 /// Merges parts in the order given: arms of the same variant become one, the control likewise. A part may lack either
 /// side, and so may the sum.

@@ -1,7 +1,7 @@
-//! The wire form: what producers write, field by field. The published schema is generated from these types.
+//! The wire format, field by field. The published schema is generated from these types.
 //!
-//! Every field is optional here; what must be there is said to the schema and demanded by the reader, which knows the
-//! path.
+//! Every field is optional here. Which ones are required is declared for the schema and checked by the reader, which can
+//! report the path.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +12,10 @@ use serde_json::value::RawValue;
 
 use super::leaf::{Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, Version};
 use super::lenient::{Key, Lenient, Shape};
-use super::schema;
+use super::schema_rules;
 
 /// Treatments or effects that one result may have.
-pub const MAX_VARIANTS: usize = 1_000;
+pub(super) const MAX_VARIANTS: usize = 1_000;
 
 /// Results that one message may have: each that is refused is a row, and a message has room for half a million.
 pub const MAX_RESULTS: usize = 1_000;
@@ -65,7 +65,7 @@ object! {
     /// One completed experiment at one revision, or, with `"retracted": true`, its withdrawal as a whole. A message
     /// is at most 1 MiB; its Kafka key is the experiment_id. Fields that are not named here are ignored. null means
     /// absent. A key must not stand twice in an object.
-    #[schemars(transform = schema::event)]
+    #[schemars(transform = schema_rules::event)]
     Event {
         /// Version of this contract.
         #[schemars(required)]
@@ -95,7 +95,7 @@ object! {
 object! {
     /// What was measured of one metric in one segment: `control` and `treatments`, or `effects`. Or, with
     /// `"status": "retracted"`, the withdrawal of what was sent before; what else such an entry holds is ignored.
-    #[schemars(rename = "Result", transform = schema::result)]
+    #[schemars(rename = "Result", transform = schema_rules::result)]
     Reported {
         /// Names the metric.
         #[schemars(required)]
@@ -127,7 +127,7 @@ object! {
 object! {
     /// One arm in one of four forms: n with mean and variance, n with sum and sum_squares, n with successes, or mean
     /// with standard_error.
-    #[schemars(transform = schema::arm)]
+    #[schemars(transform = schema_rules::arm)]
     Arm {
         /// Names the variant.
         #[schemars(required)]

@@ -58,7 +58,7 @@ impl BlockDiagnostics {
 }
 
 /// The block's own share of A, B, C and L at t, about `centre`.
-pub fn block_terms(components: &[Component], t: f64, centre: f64) -> Terms {
+pub(super) fn block_terms(components: &[Component], t: f64, centre: f64) -> Terms {
     components.iter().fold(Terms::default(), |sum, component| {
         let weight = 1.0 / (component.lambda + t);
         let b = component.b - centre * component.a;

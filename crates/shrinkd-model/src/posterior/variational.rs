@@ -35,7 +35,7 @@ const LARGEST_FIRST_SD: f64 = 1.5;
 /// bound of it; `modes` are those of the joint density, each with mu at its best.
 ///
 /// # Errors
-/// As [`super::laplace::laplace`].
+/// As [`super::laplace()`].
 pub fn variational(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterior, PosteriorError> {
     check(likelihood.effects(), priors)?;
     let joint = Joint::new(likelihood, priors);
