@@ -1,4 +1,4 @@
-//! A history of events folded in memory: what a run of the worker would hold at its end, without a store.
+//! A history of events folded in memory: the state that a run of the worker would end with, without a store.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName, chosen_variant};
 use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
-/// The experiments of a history and what became of its events.
+/// The experiments of a history, and counts of the outcomes of its events.
 #[derive(Debug, Default)]
 pub struct History {
     experiments: BTreeMap<String, ExperimentLedger>,
@@ -31,11 +31,11 @@ pub struct Experiment {
     pub revision: u64,
     /// One for each effect of the block.
     pub variants: Vec<String>,
-    /// What the platform decided at the highest revision.
+    /// What the platform decided at the largest revision.
     pub decision: Option<String>,
 }
 
-/// A block that stands in the ledger and does not fit its population, which measuring it should have found.
+/// A block of a ledger that does not fit its population, which measuring rules out.
 #[derive(Debug, thiserror::Error)]
 pub enum UnfitBlock {
     #[error("experiment {experiment_id}: {source}")]
@@ -45,7 +45,7 @@ pub enum UnfitBlock {
 }
 
 impl History {
-    /// Takes one message, decoded or refused, and returns what was refused of it.
+    /// Applies one message, decoded or refused, and returns its refusals.
     pub fn take(&mut self, message: Result<Message, Refusal>) -> Vec<Refusal> {
         self.counts.messages += 1;
         match message {
@@ -76,14 +76,14 @@ impl History {
 
     /// The sums of parts that cannot be estimated yet: experiment, key, and why.
     pub fn pending(&self) -> impl Iterator<Item = (&str, &ResultKey, &Refusal)> {
-        // Most histories never had any, and walking them for nothing costs a pass through all that they hold.
+        // Most histories never had any, and looking for them costs a pass over all results.
         let experiments = (self.counts.pending > 0).then_some(&self.experiments);
         experiments.into_iter().flatten().flat_map(|(experiment_id, ledger)| {
             ledger.pending().map(move |(key, refusal)| (experiment_id.as_str(), key, refusal))
         })
     }
 
-    /// The populations that the blocks form, one per metric x segment x scale, by name; the ledgers are used up.
+    /// The populations that the blocks form, one per metric x segment x scale, by name. Consumes the ledgers.
     ///
     /// # Errors
     /// [`UnfitBlock`], which measuring rules out.
@@ -110,7 +110,7 @@ impl History {
 }
 
 impl Population {
-    /// The share of experiments that were shipped; `None` where no experiment says what was decided.
+    /// The share of experiments that were shipped; `None` where no experiment has a decision.
     pub fn shipped_share(&self) -> Option<f64> {
         let decided = self.experiments.iter().filter_map(|experiment| experiment.decision.as_deref());
         let shipped = decided.clone().filter(|&decision| decision == "shipped").count();

@@ -1,7 +1,7 @@
-//! The ledger: what currently stands of one experiment, folded from its events.
+//! The ledger: the current results of one experiment, folded from its events.
 //!
-//! A pure fold, without I/O or clock. Each key (metric x segment x scale) holds the newest statement about it, and
-//! what arrives is judged by its revision against the one that the key holds:
+//! A pure fold, without I/O or clock. Each key (metric x segment x scale) holds its newest result or retraction. What
+//! arrives is judged by its revision, compared with the one that the key holds:
 //!
 //! | what arrives | smaller | equal | larger |
 //! | --- | --- | --- | --- |
@@ -10,9 +10,9 @@
 //! | a retraction | stale | of a retraction: duplicate; of a result: `revision_conflict` | withdraws |
 //!
 //! - Events of distinct revisions, and the parts of one revision, may arrive in any order: the ledger ends the same.
-//! - Whatever was applied since the last tombstone may be applied again, in any order: nothing changes.
-//! - In a conflict the first to arrive stands. Results that an event does not mention, or is refused for, stay.
-//! - Retractions are statements like results: they are remembered, also for keys not seen yet.
+//! - What was applied since the last tombstone may be applied again, in any order, without effect.
+//! - In a conflict the first to arrive is kept. Results that an event does not contain, or that are refused, do not change.
+//! - Retractions have revisions like results: they are remembered, also for keys not seen yet.
 
 mod results;
 mod retraction;
@@ -37,14 +37,14 @@ pub use stored::{DamagedBytes, StoredResult, pack, unpack};
 /// The current state of one experiment: plain data, empty until its first event.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ExperimentLedger {
-    /// The keys whose newest statement is a result: no retraction that covers an entry is newer than it.
+    /// The keys that hold a result: no retraction that covers an entry is newer than it.
     results: Results,
     retractions: Retractions,
     latest: Option<Latest>,
 }
 
-/// What the events of the largest revision say of the experiment itself. Events of one revision (the parts of a sum) may
-/// differ in it: their maximum does not depend on their order.
+/// The properties of the experiment itself at its largest revision. Events of one revision (the parts of a sum) may differ in
+/// them; their maximum does not depend on the order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Latest {
     pub revision: u64,
@@ -62,31 +62,31 @@ struct Entry {
     estimate: Result<Measured, Refusal>,
 }
 
-/// What one event did.
+/// The effect of one event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Applied {
     /// One for each result of the event, in its order.
     pub outcomes: Vec<Outcome>,
-    /// The blocks that moved, in the order in which they did.
+    /// The blocks that changed, in the order of the changes.
     pub changes: Vec<Change>,
 }
 
-/// What became of one result.
+/// The outcome of one result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Taken.
+    /// Accepted.
     Accepted,
-    /// Taken as a part of a sum that cannot be estimated yet, for this reason; until it can, the key has no block.
+    /// Accepted as a part of a sum that cannot be estimated yet, for this reason; until it can, the key has no block.
     Pending(Refusal),
-    /// Already there, with equal content.
+    /// Already present, with equal content.
     Duplicate,
-    /// Older than what stands.
+    /// Older than what the key holds.
     Stale,
-    /// Not taken. A retraction of several keys is refused only for those that hold a result of its own revision.
+    /// Refused. A retraction of several keys is refused only for those that hold a result of its own revision.
     Refused(Refusal),
 }
 
-/// What became of some messages and of their results.
+/// Counts of messages and of the outcomes of their results.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub messages: u64,
@@ -98,7 +98,7 @@ pub struct Counts {
     pub refused: u64,
 }
 
-/// A block that was put in, replaced or withdrawn: subtract `before`, add `after`. At least one of them is there.
+/// A block that was added, replaced or withdrawn: subtract `before`, add `after`. At least one of them is `Some`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     pub key: ResultKey,
@@ -130,7 +130,7 @@ impl ExperimentLedger {
     /// The ledger that was stored as these entries.
     ///
     /// # Errors
-    /// Where bytes are not what they should be.
+    /// [`DamagedBytes`] where the bytes cannot be read.
     pub fn restore(
         latest: Option<Latest>,
         retractions: Option<&[u8]>,
@@ -149,10 +149,10 @@ impl ExperimentLedger {
         Ok(ledger)
     }
 
-    /// Folds an event of this experiment in.
+    /// Applies an event of this experiment.
     pub fn apply(&mut self, event: Event) -> Applied {
         let Event { revision, event_id, decision, labels, completed_at, results, experiment_id: _ } = event;
-        // What every store keeps of a timestamp, so that the one that is read back compares equal.
+        // The precision that every store keeps, so that a timestamp that is read back compares equal.
         let completed_at = completed_at.truncate_to_microsecond();
         self.latest = self.latest.take().max(Some(Latest { revision, decision, labels, completed_at }));
         let mut changes = Vec::with_capacity(results.len());
@@ -174,8 +174,7 @@ impl ExperimentLedger {
         Applied { outcomes, changes }
     }
 
-    /// Withdraws every block and forgets everything, revisions included: what comes next is taken as if for the first
-    /// time.
+    /// Withdraws every block and forgets everything, revisions included: the next event is treated as the first.
     pub fn tombstone(&mut self) -> Vec<Change> {
         let forgotten = std::mem::take(self);
         forgotten.results.into_iter().filter_map(|(key, entry)| Change::new(key, entry.into_block(), None)).collect()
@@ -186,7 +185,7 @@ impl ExperimentLedger {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.revision, entry.estimate.as_ref().ok()?)))
     }
 
-    /// The same, taken out of the ledger.
+    /// The same, by value.
     pub(crate) fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock)> {
         self.results.into_iter().filter_map(|(key, entry)| Some((key, entry.into_block()?)))
     }
@@ -196,7 +195,7 @@ impl ExperimentLedger {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.estimate.as_ref().err()?)))
     }
 
-    /// What was sent of a key, in bytes, and the revision that last changed it; `None` where it holds no result.
+    /// What was sent for a key, packed, and the revision that last changed it; `None` where it holds no result.
     pub fn statistics(&self, key: &ResultKey) -> Option<(u64, Vec<u8>)> {
         let entry = self.results.get(key)?;
         Some((entry.revision, pack(&entry.statistics)))
@@ -207,12 +206,12 @@ impl ExperimentLedger {
         Some(self.results.get(key)?.estimate.as_ref())
     }
 
-    /// What was retracted, in bytes; `None` where nothing is remembered.
+    /// The retractions, packed; `None` where there are none.
     pub fn retractions(&self) -> Option<Vec<u8>> {
         (!self.retractions.is_empty()).then(|| pack::<Retractions>(&self.retractions))
     }
 
-    /// What was last said of the experiment itself; `None` before its first event.
+    /// The experiment itself at its largest revision; `None` before its first event.
     pub fn latest(&self) -> Option<&Latest> {
         self.latest.as_ref()
     }
@@ -297,8 +296,8 @@ impl ExperimentLedger {
         let mut standing = self.results.range(scope.keys()).filter(|(key, _)| scope.covers(key)).peekable();
         let is_overtaken = scope.is_single() && standing.peek().is_some();
         let conflict = standing.find(|(_, entry)| entry.revision == revision).map(|(key, _)| key.clone());
-        // Where another key may come, the retraction is remembered even if it conflicts with this one: otherwise it would
-        // be taken when it is applied again after the result in its way has moved on.
+        // A retraction that can cover further keys is remembered even if it conflicts with this one: otherwise it would be
+        // accepted when it is applied again after the conflicting result has been replaced.
         if !is_overtaken {
             self.retractions.remember(scope, revision);
         }
@@ -310,7 +309,7 @@ impl ExperimentLedger {
         }
     }
 
-    /// The revision of the newest statement about a key.
+    /// The revision of the newest result or retraction of a key.
     fn revision(&self, key: &ResultKey) -> Option<u64> {
         match self.results.get(key) {
             Some(entry) => Some(entry.revision),
@@ -346,7 +345,7 @@ fn revision_conflict(revision: u64, key: &ResultKey) -> Outcome {
     Outcome::Refused(Refusal::new(
         Reason::RevisionConflict,
         format!(
-            "revision {revision} has already said something else of {}, which stands: send the correction with a larger \
+            "revision {revision} already has another result for {}, which is kept: send the correction with a larger \
              revision",
             name(key)
         ),
@@ -357,7 +356,7 @@ fn event_id_conflict(event_id: &str, key: &ResultKey) -> Outcome {
     Outcome::Refused(Refusal::new(
         Reason::RevisionConflict,
         format!(
-            "event_id `{event_id}` has already brought another part of {}, which stands: give every part its own event_id",
+            "event_id `{event_id}` already has another part of {}, which is kept: give every part its own event_id",
             name(key)
         ),
     ))

@@ -1,5 +1,17 @@
-//! What shrinkd does with events before it estimates: the event contract, the ledger of each experiment, and the
-//! populations that their blocks form. Pure: no I/O, no clock, no configuration.
+//! What shrinkd does with events before it estimates. Pure: no I/O, no clock, no configuration.
+//!
+//! # The map
+//!
+//! In the order in which data passes through:
+//!
+//! | step | items |
+//! | --- | --- |
+//! | bytes -> message: the event contract, with one [`Reason`] for each [`Refusal`] | [`decode()`], [`Message`], [`Event`] |
+//! | arms or reported effects -> block: effects with their joint sampling covariance | [`measure()`], [`Measured`] |
+//! | events -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`ExperimentLedger`] |
+//! | ledger -> stored bytes, and back | [`StoredResult`], [`pack`], [`unpack`] |
+//! | blocks -> populations: which of them share mu and tau | [`Grouping`], [`PopulationName`] |
+//! | a whole history of events, in memory | [`History`], [`Population`] |
 
 #![forbid(unsafe_code)]
 
@@ -8,14 +20,17 @@ mod history;
 mod ledger;
 mod population;
 
+// The event contract.
 pub use event::{
     Arm, ArmStatistics, Arms, Effects, Event, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message, Reason,
     Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, check_key, decode, decode_keyed,
     decode_tombstone, event_schema, measure, merge_parts, message_too_large,
 };
-pub use history::{Experiment, History, Population, UnfitBlock};
+// The state of one experiment, and its stored form.
 pub use ledger::{
     Applied, Change, Counts, CurrentBlock, DamagedBytes, ExperimentLedger, Latest, Outcome, StoredResult, pack,
     remeasure, unpack,
 };
+// Populations.
+pub use history::{Experiment, History, Population, UnfitBlock};
 pub use population::{Grouping, PopulationName, PopulationNameError, chosen_variant};

@@ -1,5 +1,5 @@
-//! Populations: which blocks share a mean effect and a spread, and which variant speaks for its experiment in the
-//! model that keeps one variant of each experiment.
+//! Populations: which blocks share mu and tau, and which variant represents its experiment in the model that keeps one
+//! variant of each experiment.
 //!
 //! The default grouping is one population per metric x segment x scale; the values of event labels can divide it further.
 
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::event::{ResultKey, Scale};
 
-/// How blocks are put into populations.
+/// How blocks are assigned to populations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grouping {
     /// Event labels whose values divide the populations further.
@@ -45,8 +45,8 @@ pub struct PopulationName {
 pub struct PopulationNameError(String);
 
 impl PopulationName {
-    /// The population of a block, by its key and by what its experiment's labels say for those that divide populations; a
-    /// label that the experiment does not have is empty.
+    /// The population of a block, by its key and by its experiment's values of the dividing labels; a label that the experiment
+    /// does not have is empty.
     pub fn new(key: ResultKey, labels: Option<&BTreeMap<String, String>>, dividing: &[String]) -> PopulationName {
         let value = |label: &String| labels.and_then(|labels| labels.get(label)).cloned().unwrap_or_default();
         PopulationName { key, labels: dividing.iter().map(|label| (label.clone(), value(label))).collect() }
@@ -103,12 +103,12 @@ fn decode(part: &str) -> String {
     part.replace("%3D", "=").replace("%2F", "/").replace("%25", "%")
 }
 
-/// Which variant speaks for its experiment where one variant speaks for its experiment: the index of the one with the smallest
-/// 64-bit hash of (seed, experiment, variant), ties broken by name. `None` where there are no variants.
+/// The variant that represents its experiment where only one is kept: the index of the one with the smallest 64-bit hash of
+/// (seed, experiment, variant), ties broken by name. `None` where there are no variants.
 ///
-/// The choice depends on nothing else, so it survives replay, reordering and new machines; it is published in results and
-/// must never change. The hash is FNV-1a over the seed, the experiment id and the variant (numbers as 8 bytes little
-/// endian, each text preceded by its length), finished by the mixer of SplitMix64, because FNV-1a alone leaves names that
+/// The choice depends on nothing else, so that replays, another order of events and other machines do not change it. It is
+/// published in results and must never change. The hash is FNV-1a over the seed, the experiment id and the variant (numbers as 8 bytes little
+/// endian, each text preceded by its length), followed by the mixer of SplitMix64, because FNV-1a alone leaves names that
 /// differ in their last byte close together.
 ///
 /// Sources: Fowler, Noll, Vo, Eastlake, "The FNV Non-Cryptographic Hash Algorithm"; Steele, Lea, Flood, "Fast splittable

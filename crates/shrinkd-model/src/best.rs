@@ -1,5 +1,5 @@
-//! P(best in experiment): the posterior probability that each variant has the largest effect of its experiment, the
-//! control, whose effect is exactly 0, included.
+//! P(best in experiment): the posterior probability that each variant has the largest effect of its experiment. The control,
+//! whose effect is exactly 0, takes part in the comparison.
 //!
 //! Given tau the effects of a block are jointly normal: with `t = tau^2`, `v_i = d_i + t`, `r = delta - mu`,
 //! `R = sum w_i^2 / v_i`, `U = sum w_i / v_i` and `e = c sum(w_i r_i / v_i) / (1 + cR)`,
@@ -7,22 +7,22 @@
 //! - the covariance is `diag(t d_i / v_i) + t^2 c / (1 + cR) (w/v)(w/v)' + Var(mu) h h'`, where
 //!   `h_i = d_i / v_i + (t / v_i) w_i c U / (1 + cR)` is what a unit of mu adds to the mean of effect i.
 //!
-//! So the variants are independent but for two common factors, the control's error and mu, and who is the largest
-//! does not change if all of them, the control with them, move together. Seen from the most precise variant, little is
-//! left of the factors: less than one of a variant's own standard deviations for each of them where w = 1 and the block
-//! is part of the population. A few Gauss-Hermite points in each and one integral over the height of the winner then
-//! give every variant's probability at once, without a random number.
+//! So the variants are independent but for two common factors, the control's error and mu. Which is the largest does not
+//! change if all of them move together, the control included. Relative to the most precise variant the factors are weak:
+//! less than one of a variant's own standard deviations each, where w = 1 and the block is part of the population. A few
+//! Gauss-Hermite points in each, and one integral over the value of the maximum, then give the probabilities of all
+//! variants at once, without random numbers.
 //!
-//! | room | what happens there |
+//! | module | contents |
 //! | --- | --- |
 //! | `mixture` | the posterior of tau -> at most ten nodes |
-//! | `contest` | the average over the common factors |
-//! | `control` | where the control stands, given the factors |
-//! | `maximum` | the integral: which of independent normals is the largest |
+//! | `factors` | the average over the common factors |
+//! | `control` | the control's distribution, given the factors |
+//! | `maximum` | the integral: the probability that each of several independent normals is the largest |
 //! | `normal` | the normal distribution, fast, and Gauss-Hermite rules |
 
-mod contest;
 mod control;
+mod factors;
 mod maximum;
 mod mixture;
 mod normal;
@@ -32,7 +32,7 @@ use faer::{Mat, Side};
 use super::block::{Block, BlockError, Covariance};
 use super::posterior::Node;
 use super::spectrum::Axes;
-use contest::{Contest, Factor};
+use factors::{Factor, FactorModel};
 
 /// Posterior probabilities of being the best of an experiment. They add up to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,7 +65,7 @@ pub fn prob_best(block: &Block, nodes: &[Node]) -> Result<BestProbabilities, Blo
                 let share = node.weight * prob_common_positive(&node, n) / n as f64;
                 variants.iter_mut().for_each(|probability| *probability += share);
             } else {
-                effects.given(&node)?.add_wins(&mut points, node.weight, &mut variants);
+                effects.given(&node)?.add_probabilities(&mut points, node.weight, &mut variants);
             }
         }
     }
@@ -118,7 +118,7 @@ impl Effects<'_> {
         }
     }
 
-    fn given(&self, node: &Node) -> Result<Contest, BlockError> {
+    fn given(&self, node: &Node) -> Result<FactorModel, BlockError> {
         match self {
             Effects::SharedControl { effects, d, c, w } => Ok(shared_control(effects, d, *c, w, node)),
             Effects::Dense { effects, lambda, directions } => dense(effects, lambda, directions, node),
@@ -128,7 +128,7 @@ impl Effects<'_> {
 
 /// The effects given tau, about mu and about what the common factors do to the most precise variant. Differences of
 /// loadings are formed from differences of d and of w, so that nothing cancels.
-fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64], node: &Node) -> Contest {
+fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64], node: &Node) -> FactorModel {
     let t = node.tau * node.tau;
     let (mut precision, mut u, mut wr, mut narrowest) = (1.0 / c, 0.0, 0.0, 0);
     for (i, ((effect, d_i), w_i)) in effects.iter().zip(d).zip(w).enumerate() {
@@ -163,12 +163,12 @@ fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64], node: &Node) ->
         Factor { variants: control_error, control: -control_sd * shift },
         Factor { variants: mu, control: -mu_sd * (d_0 / (d_0 + t) + shift * per_mu) },
     ];
-    Contest { centres, sds, control: -node.mu_mean, factors }
+    FactorModel { centres, sds, control: -node.mu_mean, factors }
 }
 
 /// The effects given tau under a dense covariance `Q diag(lambda) Q'`, about mu: the largest independent parts, in
 /// proportion to each effect's own standard deviation, that leave the rest a covariance, and the factors of the rest.
-fn dense(effects: &[f64], lambda: &[f64], q: &Mat<f64>, node: &Node) -> Result<Contest, BlockError> {
+fn dense(effects: &[f64], lambda: &[f64], q: &Mat<f64>, node: &Node) -> Result<FactorModel, BlockError> {
     let n = effects.len();
     let t = node.tau * node.tau;
     let sum = |x: &dyn Fn(usize) -> f64| (0..n).map(x).sum::<f64>();
@@ -192,9 +192,9 @@ fn dense(effects: &[f64], lambda: &[f64], q: &Mat<f64>, node: &Node) -> Result<C
         let shift = loading(narrowest);
         Factor { variants: (0..n).map(|i| loading(i) - shift).collect(), control: -shift }
     };
-    // The first of three or more is nothing, by the choice of `own`; of two it is kept, as a contest's second factor.
+    // The first of three or more factors is 0, by the choice of `own`; of two it is kept, as the second factor.
     let first = usize::from(n > 2);
-    Ok(Contest {
+    Ok(FactorModel {
         sds: scales.iter().map(|scale| scale * own.sqrt()).collect(),
         centres,
         control: -node.mu_mean,

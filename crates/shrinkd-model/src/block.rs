@@ -3,7 +3,7 @@
 //! The variants of an experiment are compared with one control, so its error is in every effect: the sampling
 //! covariance is `Sigma = diag(d) + c w w'` with `d_i` the treatment's own variance, `c` the control's and `w` the
 //! loadings (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
-//! Where a producer knows more, the covariance is any dense positive-definite matrix.
+//! Where more is known, the covariance is any dense positive-definite matrix.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct Block {
     covariance: Covariance,
 }
 
-/// A block as it was written down, to be validated again: bytes can be damaged.
+/// A block as it was stored, which is validated again because stored bytes can be damaged.
 #[derive(Deserialize)]
 struct Unchecked {
     effects: Vec<f64>,
@@ -97,7 +97,7 @@ impl Block {
         Ok(Block { effects, covariance: Covariance::SharedControl { treatment_variances, control_variance, loadings } })
     }
 
-    /// A block with a dense sampling covariance, `n x n`, row by row; its mean with its transpose is what is kept.
+    /// A block with a dense sampling covariance, `n x n`, row by row. The mean of the matrix and its transpose is kept.
     ///
     /// # Errors
     /// Where lengths differ, a number is not finite, the matrix is not symmetric to 1e-9 of `sqrt(S_ii S_jj)` or its
@@ -141,7 +141,7 @@ impl Block {
         &self.covariance
     }
 
-    /// `Sigma_ii`: the whole sampling variance of effect `i`, the control's part included.
+    /// `Sigma_ii`: the total sampling variance of effect `i`, the control's part included.
     pub fn sampling_variance(&self, i: usize) -> f64 {
         match &self.covariance {
             Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
@@ -172,7 +172,7 @@ impl Block {
         spectrum::components(&self.effects, &self.covariance)
     }
 
-    /// The same effects with the off-diagonals dropped: the naive model, each effect with its whole sampling variance.
+    /// The same effects with the off-diagonals dropped: the naive model, each effect with its total sampling variance.
     pub fn independent(&self) -> Block {
         let n = self.len();
         Block {
@@ -185,7 +185,7 @@ impl Block {
         }
     }
 
-    /// Effect `i` alone, with its whole sampling variance.
+    /// Effect `i` alone, with its total sampling variance.
     pub fn single(&self, i: usize) -> Block {
         Block {
             effects: vec![self.effects[i]],

@@ -1,10 +1,10 @@
-//! Does correlation matter here? What the shared controls did to a population, and to each of its blocks.
+//! Whether correlation matters: what the shared controls did to a population, and to each of its blocks.
 //!
-//! | room | what it looks at |
+//! | module | contents |
 //! | --- | --- |
-//! | this file | the population: information, effective effects, shifts between the models, the verdict |
-//! | [`block`] | one block: its information and influence, whether its control looks shifted |
-//! | [`calibration`] | whether the population predicts the experiment that is left out |
+//! | this file | the population: information, effective number of effects, shifts between the models, the verdict |
+//! | `block` | one block: its information and influence, whether its control looks shifted |
+//! | `calibration` | whether the population predicts an experiment that is left out |
 //!
 //! The design effect is that of the weighted mean that the naive model would use (Kish, Survey Sampling, 1965, section
 //! 8.2, with V for the covariance); the test of the shift is that of Hausman (Econometrica 46, 1978): under the block
@@ -22,7 +22,7 @@ use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
 pub use calibration::{Calibration, LeaveOneOut, Prediction};
 
-/// What the cells say of a population, at every fit.
+/// Diagnostics of a population that its sketches determine, without a pass over its blocks.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Diagnostics {
     /// `I = E[A]` under the block model, averaged over tau, in the effects' unit^-2.
@@ -100,7 +100,7 @@ fn off_diagonal_sum(cells: &Sketch) -> f64 {
         .sum()
 }
 
-/// What only a pass over the blocks can say of a population, at one tau (its posterior median).
+/// Diagnostics of a population that need a pass over its blocks, at one tau (its posterior median).
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct BlockPass {
     /// Effects with an estimate under both models.
@@ -117,7 +117,7 @@ pub struct BlockPass {
 const SIGN_CALL: f64 = 0.05;
 
 impl BlockPass {
-    /// Takes one block in: its covariance at t = tau^2, and its estimates under the two models.
+    /// Adds one block: its covariance at t = tau^2, and its estimates under the two models.
     pub fn add(&mut self, block: &Block, t: f64, estimates: &[Estimate], naive: &[Estimate]) {
         let n = block.len();
         let weights: Vec<f64> = (0..n).map(|i| 1.0 / (block.sampling_variance(i) + t)).collect();
@@ -136,7 +136,7 @@ impl BlockPass {
         }
     }
 
-    /// Adds what another pass saw of other blocks.
+    /// Adds a pass over other blocks.
     pub fn merge(&mut self, other: &BlockPass) {
         self.compared += other.compared;
         self.weight += other.weight;
@@ -229,7 +229,7 @@ fn off_diagonals(block: &Block, weights: &[f64]) -> (f64, f64) {
     }
 }
 
-/// Whether treating the variants of an experiment as independent would have changed the answers.
+/// Whether ignoring the correlation between the variants of an experiment would have changed the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
     Negligible,
@@ -237,7 +237,7 @@ pub enum Verdict {
     Material,
 }
 
-/// A measure of what the correlation does to the answers, on which a verdict can rest.
+/// A measure of the effect of the correlation on the answers, on which a verdict can rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Measure {
     /// `sqrt(DEFF)`: by how much the naive standard error of mu is too small.

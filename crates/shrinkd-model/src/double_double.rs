@@ -1,5 +1,5 @@
-//! Sums and products of about 106 bits as an unevaluated pair of f64: just enough of it to move the centre of a sketch
-//! without cancellation (Dekker, Numerische Mathematik 18, 1971; Knuth, TAOCP 2, section 4.2.2).
+//! Sums and products of about 106 bits as an unevaluated pair of f64: what it takes to move the centre of a sketch without
+//! cancellation (Dekker, Numerische Mathematik 18, 1971; Knuth, TAOCP 2, section 4.2.2).
 
 /// The unevaluated sum `high + low`, `|low| <= ulp(high) / 2`.
 #[derive(Debug, Clone, Copy)]

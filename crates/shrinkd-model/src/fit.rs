@@ -1,5 +1,4 @@
-//! One fit of one population: a model of correlation, a method, its posterior, and the nodes that its effects are
-//! averaged over.
+//! One fit of one population: a model of correlation, a method, the posterior, and the nodes over which effects are averaged.
 
 use super::likelihood::Likelihood;
 use super::normal::{self, Part, Z_75, Z_975};
@@ -8,10 +7,10 @@ use super::posterior::{
 };
 use super::prior::Priors;
 
-/// How the correlation between the effects of one experiment is treated.
+/// The model of the correlation between the effects of one experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Correlation {
-    /// The block as it is: the shared control's error is modelled.
+    /// The block as it is: the error of the shared control is modelled.
     Modelled,
     /// Off-diagonals dropped: the naive model.
     Ignored,
@@ -19,7 +18,7 @@ pub enum Correlation {
     OnePerExperiment,
 }
 
-/// How mu and tau are found.
+/// How mu and tau are estimated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
     Quadrature,
@@ -35,7 +34,7 @@ pub struct Fit {
     pub posterior: Posterior,
     /// The nodes to average effects over: the posterior's own, condensed to as few as the effects need.
     pub nodes: Vec<Node>,
-    /// What the next experiment's true effect will be; all `None` for a point estimate that does not exist.
+    /// The predictive distribution of a new true effect; all `None` for a point estimate that does not exist.
     pub predictive: Summary,
 }
 
@@ -64,7 +63,7 @@ impl Method {
         }
     }
 
-    /// Whether the method gives a point and no posterior, and takes no priors.
+    /// Whether the method gives a point estimate instead of a posterior, and takes no priors.
     pub fn is_point(self) -> bool {
         matches!(self, Method::Reml | Method::Ml)
     }

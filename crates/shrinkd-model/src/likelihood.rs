@@ -2,7 +2,7 @@
 //!
 //! With mu about a reference value, the centre, `log p(delta | mu, tau) = -(N log 2 pi + L + C - 2 mu B + mu^2 A) / 2`.
 //! The sums come from a [`Sketch`], at a cost that does not grow with the population, or from the components one by
-//! one, which is what the sketch is tested and timed against.
+//! one, against which the sketch is tested and timed.
 
 use super::double_double::DoubleDouble;
 use super::sketch::{self, Cell, MOMENTS, Sketch};
@@ -40,8 +40,8 @@ pub trait Likelihood {
     /// An upper bound of every lambda, within a factor of 2 of the largest.
     fn largest_lambda(&self) -> f64;
 
-    /// The value of mu that B and C are about, in the effects' unit. Near the data, so that `C - B^2 / A` does not
-    /// cancel for effects far from 0.
+    /// The value of mu that B and C are about, in the effects' unit: near the data, so that `C - B^2 / A` does not cancel for
+    /// effects far from 0.
     fn centre(&self) -> f64;
 
     /// The four sums at t >= 0.
@@ -71,7 +71,7 @@ struct Octave {
 }
 
 impl SketchLikelihood {
-    /// The likelihood of all that the sketch holds.
+    /// The likelihood of the effects in the sketch.
     pub fn new(sketch: &Sketch) -> SketchLikelihood {
         let about_zero = SketchLikelihood::about(sketch, 0.0);
         let Terms { a, b, .. } = about_zero.at(0.0);

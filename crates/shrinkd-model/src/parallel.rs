@@ -1,4 +1,4 @@
-//! The same work over many items on several threads, with results that do not depend on how many.
+//! Work over many items on several threads, with results that do not depend on their number.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ fn take<'a, T>(next: &AtomicUsize, chunks: &[&'a [T]]) -> Option<(usize, &'a [T]
     chunks.get(index).map(|items| (index, *items))
 }
 
-/// As many threads as the machine offers.
+/// The number of threads that the machine can run in parallel; 1 where it is unknown.
 pub fn available_threads() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }

@@ -1,5 +1,4 @@
-//! A population: the blocks that share (mu, tau), their sketches under the three models of correlation, and
-//! everything that is said of them at once.
+//! A population: the blocks that share (mu, tau), their sketches under the three models of correlation, and their analysis.
 
 use std::borrow::Cow;
 
@@ -18,7 +17,7 @@ use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
 use super::spectrum::Component;
 
-/// A block in its population: decomposed once, with the variant that speaks for it where only one may.
+/// A block in its population: decomposed once, with the variant that represents it under [`Correlation::OnePerExperiment`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
     block: Block,
@@ -36,7 +35,7 @@ pub enum MemberError {
 }
 
 impl Member {
-    /// Decomposes a block whose variant `chosen` speaks for it under [`Correlation::OnePerExperiment`].
+    /// Decomposes a block that variant `chosen` represents under [`Correlation::OnePerExperiment`].
     ///
     /// # Errors
     /// Where the block has no spectral form, or a component does not fit the sketch under some model of correlation.
@@ -49,7 +48,7 @@ impl Member {
         Ok(member)
     }
 
-    /// A member whose components were computed before, and are taken as they were.
+    /// A member whose components were computed before, and are not checked again.
     pub fn restore(block: Block, components: Vec<Component>, chosen: usize) -> Member {
         Member { chosen: chosen.min(block.len() - 1), block, components }
     }
@@ -64,7 +63,7 @@ impl Member {
         &self.block
     }
 
-    /// The block as a model of correlation sees it.
+    /// The block under a model of correlation.
     pub fn under(&self, correlation: Correlation) -> Cow<'_, Block> {
         match correlation {
             Correlation::Modelled => Cow::Borrowed(&self.block),
@@ -81,7 +80,7 @@ impl Member {
         }
     }
 
-    /// The components of the block as a model of correlation sees it.
+    /// The components of the block under a model of correlation.
     pub fn components(&self, correlation: Correlation) -> Vec<Component> {
         match correlation {
             Correlation::Modelled => self.components.clone(),
@@ -102,7 +101,7 @@ pub struct Sketches {
 }
 
 impl Sketches {
-    /// The sketches of these members, added up in parts on several threads: how they are cut changes no bit.
+    /// The sketches of these members, added up in parts on several threads, the number of which changes no bit.
     ///
     /// # Errors
     /// As [`Sketches::add`].
@@ -164,7 +163,7 @@ impl Sketches {
     }
 }
 
-/// What to compute of a population.
+/// What to compute for a population.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     pub correlation: Correlation,
@@ -176,7 +175,7 @@ pub struct Request {
     pub threads: usize,
 }
 
-/// Everything that is said of a population at once.
+/// The analysis of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
     /// The fit under the model of correlation asked for.
@@ -202,7 +201,7 @@ pub struct Comparison {
     pub rests_on: (Measure, f64),
 }
 
-/// Everything that is said of one block.
+/// The analysis of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockAnalysis {
     /// One for each variant that the model of correlation estimates; see [`Member::variants`]. Empty without a posterior.
@@ -212,7 +211,7 @@ pub struct BlockAnalysis {
     pub best: Option<BestProbabilities>,
 }
 
-/// Everything that is said of one effect.
+/// The analysis of one effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EffectAnalysis {
     pub estimate: Estimate,
@@ -222,7 +221,7 @@ pub struct EffectAnalysis {
     pub prediction: Option<Prediction>,
 }
 
-/// Blocks that one thread takes at a time: sums are formed within them, so the number is part of the result.
+/// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
 const CHUNK: usize = 256;
 
 impl Analysis {
@@ -288,7 +287,7 @@ impl Analysis {
     }
 }
 
-/// The nodes at which blocks are left out: all of a small population's, whose posterior changes when a block goes.
+/// The nodes at which blocks are left out: all of them for a small population, whose posterior changes without a block.
 pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
     if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
 }

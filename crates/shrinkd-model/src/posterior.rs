@@ -1,11 +1,11 @@
-//! The posterior of (mu, tau): what all experiments of a population say together.
+//! The posterior of (mu, tau), given all experiments of a population.
 //!
-//! | room | what it gives |
+//! | module | contents |
 //! | --- | --- |
-//! | [`quadrature`] | the exact answer: mu in closed form, tau by adaptive Gauss-Legendre panels |
-//! | [`laplace`] | a Gaussian at the joint mode of (mu, log tau) |
-//! | [`variational`] | the Gaussian on (mu, log tau) that maximises the evidence lower bound |
-//! | [`point`] | REML and ML, for comparison with meta-analysis software |
+//! | `quadrature` | the exact answer: mu in closed form, tau by adaptive Gauss-Legendre panels |
+//! | `laplace` | a Gaussian at the joint mode of (mu, log tau) |
+//! | `variational` | the Gaussian on (mu, log tau) that maximises the evidence lower bound |
+//! | `point` | REML and ML, for comparison with meta-analysis software |
 //!
 //! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
 //! given tau, over which the effects' posteriors are averaged.
@@ -72,7 +72,7 @@ pub struct Posterior {
     pub correlation: Option<f64>,
     /// Log of the marginal likelihood (for `variational` its lower bound); `None` under an improper prior.
     pub log_evidence: Option<f64>,
-    /// Local modes of tau, highest first; more than one deserves a look.
+    /// Local modes of tau, highest first; more than one is worth a look.
     pub modes: Vec<Mode>,
     /// The mixture over tau.
     pub nodes: Vec<Node>,
@@ -92,7 +92,7 @@ pub enum PosteriorError {
     Degenerate,
 }
 
-/// Refuses what has no posterior, before any method begins.
+/// Refuses a population without a posterior, before any method begins.
 fn check(effects: u64, priors: &Priors) -> Result<(), PosteriorError> {
     if effects == 0 {
         Err(PosteriorError::Empty)

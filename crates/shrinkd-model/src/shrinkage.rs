@@ -1,4 +1,5 @@
-//! Shrunken estimates: each effect given its whole block and all that the population says of (mu, tau).
+//! Shrunken estimates: each effect given its whole block and the posterior of (mu, tau). Shrinkage is what corrects for the
+//! winner's curse.
 //!
 //! Given (mu, tau), with `v_i = d_i + tau^2`, `r = delta - mu` and `R = sum w_i^2 / v_i`, the control's error shifted the
 //! effects by about `e = c sum(w_i r_i / v_i) / (1 + c R)`, and
@@ -23,7 +24,7 @@ pub struct Estimate {
     pub sd: f64,
     /// P(theta > 0 | data).
     pub prob_positive: f64,
-    /// `E[d_i / v_i]` (the whole variance for `d_i` in a dense block): 0 left alone, 1 all the way to mu.
+    /// `E[d_i / v_i]` (with the total variance for `d_i` in a dense block): 0 leaves the effect as it is, 1 moves it to mu.
     pub shrinkage_factor: f64,
 }
 
@@ -92,7 +93,7 @@ impl BlockPosterior {
         }
     }
 
-    /// The 80% and 95% intervals of effect `i`, whose estimate is at hand.
+    /// The 80% and 95% intervals of effect `i`, given its estimate.
     pub fn intervals(&self, i: usize, estimate: &Estimate) -> Intervals {
         let parts = self.parts(i);
         let quantile = |z: f64| normal::mixture_quantile(parts, z, estimate.mean + z * estimate.sd);

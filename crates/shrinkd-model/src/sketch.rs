@@ -1,12 +1,12 @@
-//! The likelihood sketch: everything that the marginal likelihood of a population needs, of any size, in a few cells
-//! of integers that add and subtract without error.
+//! The likelihood sketch: all that the marginal likelihood of a population of any size needs, in a few cells of integers
+//! that add and subtract without error.
 //!
 //! Components `(lambda, a, b)` of all blocks enter the likelihood through the sums over `log(lambda + t)`,
 //! `a^2 / (lambda + t)`, `a b / (lambda + t)` and `b^2 / (lambda + t)`, t = tau^2. Within one octave of lambda,
 //! `s <= lambda < 2 s`, write `u = 2 lambda / s - 3` in [-1, 1): then `1 / (lambda + t)` is a Chebyshev series in u whose
 //! coefficients fall like `q^m`, `q = z - sqrt(z^2 - 1) <= 0.172`, `z = 3 + 2 t / s` (generating function of the
 //! Chebyshev polynomials; Mason & Handscomb, Chebyshev Polynomials, 2003, section 1.4). So the moments
-//! `X_m = sum x T_m(u)`, m < 20, of the four series x = 1, a^2, a b~, b~^2 say all there is to say, to 1e-15.
+//! `X_m = sum x T_m(u)`, m < 20, of the four series x = 1, a^2, a b~, b~^2 determine the sums to 1e-15.
 //!
 //! **Promise.** A moment is a fixed-point sum in an i128: each contribution is rounded once, by integer arithmetic,
 //! and the rest is addition in a group. Any order, any grouping into merged sketches and any addition that is later
@@ -20,7 +20,7 @@
 //! | b~^2 | 2^44 | 2^-41 | 2^125 |
 //!
 //! `b~ = b / 2^floor(e/2)` with `s = 2^e` is the component in (half octaves of) its own standard errors; it must lie
-//! below 2^22. What does not fit is refused whole, before any cell is touched.
+//! below 2^22. A block with a component that does not fit is refused as a whole, and the sketch stays as it was.
 
 use std::collections::BTreeMap;
 
@@ -65,7 +65,7 @@ pub enum OutOfRange {
 }
 
 impl Sketch {
-    /// The sketch of nothing.
+    /// An empty sketch.
     pub fn new() -> Sketch {
         Sketch::default()
     }
@@ -98,7 +98,7 @@ impl Sketch {
         self.cells.iter().map(|(&octave, cell)| (octave, cell))
     }
 
-    /// Adds one cell; what adds up to nothing is dropped.
+    /// Adds one cell. A cell that adds up to zero is removed.
     pub fn add_cell(&mut self, octave: i16, cell: &Cell) {
         self.update(octave, |mine| {
             for (x, y) in mine.iter_mut().flatten().zip(cell.iter().flatten()) {
@@ -110,18 +110,18 @@ impl Sketch {
     /// Checks that a component fits.
     ///
     /// # Errors
-    /// What about it does not.
+    /// The property of the component that does not fit.
     pub fn check(component: &Component) -> Result<(), OutOfRange> {
         Quantised::new(component).map(drop)
     }
 
-    /// Number of components, that is of effects.
+    /// Number of components, which is the number of effects.
     pub fn effects(&self) -> u64 {
         let total: i128 = self.cells.values().map(|cell| cell[0][0]).sum();
         u64::try_from(total >> COUNT_BITS).unwrap_or(0)
     }
 
-    /// Combines one component after the other; where one does not fit, takes back those before it.
+    /// Combines one component after the other; where one does not fit, those before it are undone.
     fn apply(
         &mut self,
         components: &[Component],
@@ -171,7 +171,7 @@ pub fn cell_from_bytes(bytes: &[u8]) -> Option<Cell> {
     Some(cell)
 }
 
-/// A component in integers: all that follows is exact or rounded in one stated place.
+/// A component in integers. Everything from here on is exact, or rounded in one stated place.
 struct Quantised {
     octave: i16,
     /// `u` in 2^-62.
@@ -240,8 +240,8 @@ fn shift_rounded(x: i128, bits: i32) -> i128 {
     (x + (1 << (bits - 1))) >> bits
 }
 
-/// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: what of x is above 2^62 and what is below in
-/// turn, each a product of two words.
+/// `x t / 2^62`, rounded to nearest, without overflow for |x| < 2^100: the parts of x above and below 2^62 in turn, each
+/// a product of two words.
 #[inline]
 fn times(x: i128, t: i64) -> i128 {
     let (high, low) = ((x >> 62) as i64, x as i64 & ((1 << 62) - 1));

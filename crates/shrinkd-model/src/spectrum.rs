@@ -2,7 +2,7 @@
 //! at once.
 //!
 //! With `Sigma = Q diag(lambda) Q'` the marginal covariance is `Sigma + tau^2 I = Q diag(lambda + tau^2) Q'`, so that
-//! `a = Q'1` and `b = Q'delta` are all that the likelihood needs of a block.
+//! `a = Q'1` and `b = Q'delta` are all that the likelihood needs from a block.
 //!
 //! A shared control gives a diagonal plus a rank-one matrix. Its eigenvalues are the roots of the secular equation
 //! `1 + c sum_i w_i^2 / (d_i - lambda) = 0` (Golub, SIAM Review 15, 1973), found by the rational iteration of Bunch,
@@ -22,7 +22,7 @@ use super::block::{BlockError, Covariance};
 pub struct Component {
     /// Sampling variance, an eigenvalue of `Sigma`.
     pub lambda: f64,
-    /// Entry of `Q'1`: how much of mu the component sees.
+    /// Entry of `Q'1`: the component's loading on mu.
     pub a: f64,
     /// Entry of `Q'delta`: its observed value, in the effects' unit.
     pub b: f64,
@@ -53,7 +53,7 @@ fn dense(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> 
         .collect())
 }
 
-/// A dense covariance `Q diag(lambda) Q'`, seen from its own axes.
+/// The eigendecomposition `Q diag(lambda) Q'` of a dense covariance.
 pub(super) struct Axes {
     /// Above 0 wherever the block's components fit a sketch.
     pub lambda: Vec<f64>,

@@ -117,7 +117,7 @@ pub(super) fn check_count(variants: usize, at: Path<'_>, refusals: &mut Refusals
     }
 }
 
-/// The name that stands twice among sorted names, if any.
+/// The name that appears twice among sorted names, if any.
 pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
     sorted.clone().zip(sorted.skip(1)).find(|(name, next)| name == next).map(|(name, _)| name)
 }
@@ -195,7 +195,7 @@ fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String
     let m2 = (sum_squares - square) - square_error;
     let tolerance = SUMS_TOLERANCE * sum_squares;
     // One unit has no spread, so its M2 must be 0 from above as well. Written so that NaN, from a square that
-    // overflows, is at fault too.
+    // overflows, is refused too.
     if !(m2 >= -tolerance && (n > 1 || m2 <= tolerance)) {
         let relation = if n == 1 { "must equal sum^2 where n is 1" } else { "must be at least sum^2 / n" };
         return Err(format!("sum_squares {relation}; sum is {sum:e}, sum_squares is {sum_squares:e}"));

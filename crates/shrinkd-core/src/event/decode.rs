@@ -16,11 +16,11 @@ use super::{Event, Message};
 /// Messages of more bytes are refused unread.
 pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
 
-/// Decodes one message and judges it as far as it alone can be judged.
+/// Decodes one message and validates it as far as that is possible without state.
 ///
 /// # Errors
-/// What is wrong with the message as a whole: `too_large`, `malformed_json`, `unsupported_version`,
-/// `schema_violation`, `invalid_identifier`. A fault inside a result is that result's entry in [`Event::results`].
+/// What makes the message invalid as a whole: `too_large`, `malformed_json`, `unsupported_version`,
+/// `schema_violation`, `invalid_identifier`. The refusal of a result is that result's entry in [`Event::results`].
 pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
     if bytes.len() > MAX_MESSAGE_BYTES {
         return Err(message_too_large(bytes.len()));
@@ -33,14 +33,14 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
 
 /// The refusal of a message of this many bytes, for readers that do not keep them all.
 pub fn message_too_large(bytes: usize) -> Refusal {
-    Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are taken"))
+    Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are accepted"))
 }
 
-/// Holds a message against the key that it was sent under; the key is null where the producer gave none.
+/// Compares a message with its key, which is null where the producer sent none.
 ///
 /// # Errors
-/// `key_mismatch` where the key is not the message's `experiment_id`: partitions are formed over the key, so all
-/// messages of an experiment must share it.
+/// `key_mismatch` where the key is not the message's `experiment_id`: the key determines the partition, which all messages of
+/// an experiment must share.
 pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
     let (Message::Event(Event { experiment_id, .. }) | Message::Tombstone { experiment_id }) = message;
     if key == Some(experiment_id.as_bytes()) {
@@ -51,7 +51,7 @@ pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
     Err(Refusal::new(Reason::KeyMismatch, detail))
 }
 
-/// Decodes a message as it came by Kafka, where the key has its part in what it says.
+/// Decodes a message from Kafka, of which the key is a part.
 ///
 /// # Errors
 /// As for [`decode`], [`check_key`] and [`decode_tombstone`].
@@ -62,7 +62,7 @@ pub fn decode_keyed(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Messag
     }
 }
 
-/// What a message without a payload says: the experiment that its key names is withdrawn.
+/// Decodes a message without a payload, which withdraws the experiment that its key names.
 ///
 /// # Errors
 /// `key_mismatch` where there is no key or it is not UTF-8, `invalid_identifier` where it could not name an experiment.
@@ -87,7 +87,7 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
         refusals.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
     if refusals.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
         if event.results.is_some() {
-            refusals.note(root.field("results"), Refusal::violation("must not stand beside \"retracted\": true"));
+            refusals.note(root.field("results"), Refusal::violation("must not be given with \"retracted\": true"));
         }
         refusals.into_result()?;
         return Ok(Message::Tombstone { experiment_id: experiment_id.into_owned() });
@@ -113,7 +113,7 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
             format!("has more than {MAX_RESULTS} results, split them over several messages of the same revision");
         refusals.note(root.field("results"), Refusal::violation(detail));
     }
-    // What must be there and is not has been noted: no default below gets past this line.
+    // A missing required field has been noted, so that no default below gets past this line.
     refusals.into_result()?;
     Ok(Message::Event(Event {
         experiment_id: experiment_id.into_owned(),
@@ -141,8 +141,8 @@ fn read_labels(labels: wire::Labels<'_>, refusals: &mut Refusals) -> BTreeMap<St
     read
 }
 
-/// Why the parser failed: the text is not JSON, or it is JSON with a value that has no meaning, such as half a
-/// surrogate pair in a key.
+/// Why the parser failed: the text is not JSON, or it is JSON with an invalid value, such as half a surrogate pair in a
+/// key.
 fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
     if serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Refusal::violation(format!("cannot be read: {error}")).at(Path::Root);

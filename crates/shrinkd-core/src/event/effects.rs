@@ -48,7 +48,7 @@ pub(super) fn read_effects<'a>(
 ) -> Effects {
     let at_effects = at.field("effects");
     if effects.is_none() {
-        refusals.note(at_effects, Refusal::violation("is required beside control_variance and covariance"));
+        refusals.note(at_effects, Refusal::violation("is required with control_variance and covariance"));
     }
     if covariance.is_some() && control_variance.is_some() {
         refusals.note(at, Refusal::violation("must hold control_variance or covariance, not both"));

@@ -1,7 +1,7 @@
 //! The values of a message that have no parts: numbers, strings, flags.
 //!
-//! Each is kept as its text while the message is parsed and read once its path is known, so that a wrong type or a
-//! number beyond f64 refuses only the result that it stands in, and says where.
+//! Each is kept as text while the message is parsed, and read once its path is known, so that a wrong type or a number
+//! beyond f64 refuses only the result that contains it, and the refusal names the place.
 
 use std::borrow::Cow;
 
@@ -78,7 +78,7 @@ impl Leaf for Version<'_> {
         }
         Err(Refusal::new(
             Reason::UnsupportedVersion,
-            format!("version {} is not known here, send version {SCHEMA_VERSION}", text.get(..20).unwrap_or(text)),
+            format!("version {} is not supported, send version {SCHEMA_VERSION}", text.get(..20).unwrap_or(text)),
         ))
     }
 }
@@ -135,7 +135,7 @@ impl Leaf for Timestamp<'_> {
 
     fn read(&self) -> Result<OffsetDateTime, Refusal> {
         let text = string(self.0)?;
-        // The first and the last hours of RFC 3339's years belong to others in UTC, which no store could write down.
+        // In UTC the first and the last hours of RFC 3339's years are in years that no store can represent.
         let is_in_range = |time: &OffsetDateTime| {
             time.checked_to_offset(UtcOffset::UTC).is_some_and(|utc| (0..=9999).contains(&utc.year()))
         };
@@ -179,15 +179,15 @@ impl Leaf for Decision<'_> {
 }
 
 /// # Errors
-/// `invalid_identifier` where the text is empty, longer than [`MAX_IDENTIFIER_BYTES`] or holds a control character,
-/// which tables, metrics and logs could not hold.
+/// `invalid_identifier` where the text is empty, longer than [`MAX_IDENTIFIER_BYTES`] or contains a control character, which
+/// tables, metrics and logs cannot represent.
 pub(super) fn check_identifier(text: &str) -> Result<(), Refusal> {
     let invalid = |detail| Err(Refusal::new(Reason::InvalidIdentifier, detail));
     if text.is_empty() {
         return invalid("must not be empty".to_owned());
     }
     if text.len() > MAX_IDENTIFIER_BYTES {
-        return invalid(format!("has {} bytes, at most {MAX_IDENTIFIER_BYTES} are taken", text.len()));
+        return invalid(format!("has {} bytes, at most {MAX_IDENTIFIER_BYTES} are accepted", text.len()));
     }
     if text.chars().any(char::is_control) {
         return invalid(format!("must not hold control characters, found {}", quote(text)));
@@ -195,7 +195,7 @@ pub(super) fn check_identifier(text: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What stands in the place of a value, with its article.
+/// The type of a JSON value, with its article.
 fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {
         Some(b'"') => "a string",
@@ -263,8 +263,8 @@ fn integer(text: &str) -> Option<u64> {
     mantissa.parse::<u64>().ok()?.checked_mul(power).filter(|_| !negative)
 }
 
-/// Platforms that count days within a month by themselves write `2020-02-30`; such a day runs on into the next month.
-/// Nothing is ordered by this time, so it is no ground to lose an event.
+/// Some platforms that do their own date arithmetic write `2020-02-30`; such a day is read as one of the next month. Nothing
+/// is ordered by this time, so that it is no reason to lose an event.
 fn past_the_months_end(text: &str) -> Option<OffsetDateTime> {
     let (month, rest) = text.split_at_checked(8)?;
     let (day, time) = rest.split_at_checked(2)?;

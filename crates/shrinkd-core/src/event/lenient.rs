@@ -1,7 +1,7 @@
-//! Objects and arrays that may turn out to be something else.
+//! Objects and arrays that may be of the wrong type.
 //!
-//! A value of the wrong type does not stop the parser: it is kept as such and judged later, with its path. So only text
-//! that is not JSON fails to parse, and a fault stays within the result that it stands in.
+//! A value of the wrong type does not stop the parser: it is kept as such, and refused later with its path. So only text that
+//! is not JSON fails to parse, and a result is refused without the others.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// An object or array where one is expected, or a word on what stands there instead.
+/// An object or array where one is expected, or what is there instead.
 pub(super) enum Lenient<T> {
     Right(T),
     Wrong { expected: &'static str, found: &'static str },
@@ -19,7 +19,7 @@ pub(super) enum Lenient<T> {
 
 impl<T> Lenient<T> {
     /// # Errors
-    /// `schema_violation` where something else stands there.
+    /// `schema_violation` where something else is there.
     pub(super) fn shape(self) -> Result<T, Refusal> {
         match self {
             Lenient::Right(shape) => Ok(shape),

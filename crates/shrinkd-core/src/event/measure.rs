@@ -14,34 +14,34 @@ use super::refusal::{Reason, Refusal, quote};
 use super::{Arm, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
 use shrinkd_model::{Block, BlockError, Covariance, Member};
 
-/// Variances, in the unit of the scale squared, that leave room for their products and squares in a 64-bit float.
+/// Variances, in the unit of the scale squared, whose products and squares fit a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
-/// No experiment measures an effect to a millionth of itself; a number beyond this is in another unit.
+/// No experiment measures an effect to a millionth of itself: a number beyond this is in another unit.
 const PLAUSIBLE_Z: f64 = 1e6;
 
 /// How many of its standard errors the control's mean must be from 0 on `relative`. Below that the ratio of two means
 /// is far from normal (Fieller, "Some problems in interval estimation", JRSS B 16, 1954).
 const RELATIVE_CONTROL_Z: f64 = 5.0;
 
-/// The same on `log_ratio`, where means are positive and the logarithm is closer to normal than the ratio. It lets
-/// every binomial arm with an event in: one with a single event is 1 standard error from 0.
+/// The same on `log_ratio`, where means are positive and the logarithm is closer to normal than the ratio. It admits every
+/// binomial arm with an event: one with a single event is 1 standard error from 0.
 const LOG_RATIO_CONTROL_Z: f64 = 1.0;
 
 /// Room for rounding in the two limits above.
 const CONTROL_Z_TOLERANCE: f64 = 1e-9;
 
-/// Brings a measurement to its scale: effects in the unit of the scale, variances in its square.
+/// Converts a measurement to its scale: effects in the unit of the scale, variances in its square.
 ///
-/// Effects that the producer computed are taken as they are; their `d_i` is `variance_i - c w_i^2` with `w = 1`, or
+/// Effects that the producer computed are used as they are; their `d_i` is `variance_i - c w_i^2` with `w = 1`, or
 /// `w = 1 + estimate` on `relative`.
 ///
-/// How far from 0 the control's mean must be differs: 5 of its standard errors on `relative`, where a ratio is taken,
+/// How far from 0 the control's mean must be depends on the scale: 5 of its standard errors on `relative`, where a ratio is taken,
 /// and 1 on `log_ratio`, where means are positive anyway. Log ratios of rare events are usual in meta-analysis, and an
 /// arm with a single event in n has a mean of exactly one standard error.
 ///
 /// # Errors
-/// What keeps an effect from being estimated, in this order: `schema_violation` (no control), `no_treatments`,
+/// What prevents an estimate, in this order: `schema_violation` (no control), `no_treatments`,
 /// `sample_too_small`, `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`,
 /// `control_mean_near_zero` (`relative`: below 5 standard errors; `log_ratio`: below 1), `non_positive_mean`
 /// (`log_ratio`), `implausible_scale` (a variance outside 1e-100..1e100, an effect beyond 1e6 of its standard errors,
@@ -51,14 +51,14 @@ pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refu
         Measurement::Arms(arms) => measure_arms(scale, arms)?,
         Measurement::Effects(effects) => measure_effects(scale, effects)?,
     };
-    // An arm always has an error; only a producer may say that the control has none.
+    // An arm always has an error; only effects that the producer computed may have a control without one.
     let may_lack_control_error = matches!(measurement, Measurement::Effects(_));
     check_plausible(&measured, may_lack_control_error)?;
     check_components(&measured.block)?;
     Ok(measured)
 }
 
-/// The block as the model takes it: a sketch must hold its components, of the joint effects and of each alone.
+/// Checks that a sketch can hold the components of the block, of the joint effects and of each alone.
 fn check_components(block: &Block) -> Result<(), Refusal> {
     Member::new(block.clone(), 0).map(drop).map_err(|error| {
         Refusal::new(Reason::ImplausibleScale, format!("the numbers are beyond the range of the model: {error}"))
@@ -106,7 +106,7 @@ fn check_arms(scale: Scale, control: &Arm, treatments: &[Arm]) -> Result<(), Ref
         return refuse(Reason::SampleTooSmall, arm, "has fewer than 2 units, a variance needs 2");
     }
     if let Some(arm) = arms().find(|arm| arm.statistics.spread() <= 0.0) {
-        return refuse(Reason::NonPositiveVariance, arm, "has no variance above 0, its error cannot be judged");
+        return refuse(Reason::NonPositiveVariance, arm, "has no variance above 0, so that its error is unknown");
     }
     let nearest = match scale {
         Scale::Absolute => return Ok(()),
@@ -167,8 +167,8 @@ fn shared_control(scale: Scale, effects: &Effects, variances: &[f64], control_va
 
 /// `variance - c (1 + offset)^2`, what the treatment's own error leaves of an effect's variance.
 ///
-/// The two cancel where the control's error dominates, so the rounding errors of the sum and of both products are
-/// carried along (Knuth's two-sum; Dekker's two-product by fma): what is left is as good as its inputs.
+/// The two cancel where the control's error dominates, so the rounding errors of the sum and of both products are carried
+/// along (Knuth's two-sum; Dekker's two-product by fma): the difference is as accurate as its inputs.
 fn own_variance(variance: f64, c: f64, offset: f64) -> f64 {
     let w = 1.0 + offset;
     let one = w - offset;
@@ -215,7 +215,7 @@ fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<
 }
 
 fn no_variance(variant: &str) -> Refusal {
-    let detail = format!("variant {} has no variance above 0, its error cannot be judged", quote(variant));
+    let detail = format!("variant {} has no variance above 0, so that its error is unknown", quote(variant));
     Refusal::new(Reason::NonPositiveVariance, detail)
 }
 

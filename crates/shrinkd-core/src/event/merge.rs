@@ -1,4 +1,4 @@
-//! Parts of one result that accumulates -> the arms of the whole.
+//! The parts of a result that accumulates, merged into the arms of the whole.
 
 use std::collections::BTreeMap;
 

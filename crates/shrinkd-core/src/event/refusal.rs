@@ -97,7 +97,7 @@ impl Refusals {
 
     pub(super) fn note_repeated_key(&mut self, path: Path<'_>, repeated: Option<&str>) {
         if let Some(key) = repeated {
-            self.note(path.field(key), Refusal::violation("stands twice in its object, keep one"));
+            self.note(path.field(key), Refusal::violation("appears twice in its object, keep one"));
         }
     }
 

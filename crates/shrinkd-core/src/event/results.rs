@@ -21,7 +21,7 @@ pub(super) fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Res
     read
 }
 
-/// Reads the text of one result, which is known to be JSON.
+/// Reads one result, whose text is known to be JSON.
 ///
 /// # Errors
 /// The first reason that applies, in the order of [`Reason`].
@@ -69,7 +69,7 @@ fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Ref
     Measurement::Effects(read_effects(result.effects, result.control_variance, result.covariance, at, refusals))
 }
 
-/// What one part of an accumulating result must be; the estimate is judged on the sum of the parts.
+/// Checks one part of an accumulating result; whether an estimate is possible is checked for the sum of the parts.
 fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refusal> {
     let not_accumulable = |detail| Err(Refusal::new(Reason::NotAccumulable, detail));
     let Measurement::Arms(arms) = measurement else {
@@ -96,7 +96,7 @@ fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refu
     Ok(arms)
 }
 
-/// Of two results that speak of the same block the first stands; a refused one claims nothing.
+/// Of two results for the same block the second is refused; a refused result claims no block.
 fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], at: Path<'_>) {
     if results.len() < 2 {
         return;
@@ -105,12 +105,12 @@ fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], at: Path<'_>
     let overlaps: Vec<bool> =
         results.iter().map(|result| result.as_ref().is_ok_and(|result| !claims.take(result))).collect();
     for (index, result) in results.iter_mut().enumerate().filter(|(index, _)| overlaps.get(*index) == Some(&true)) {
-        let detail = "an earlier result of this event speaks of the same metric, segment and scale, keep one";
+        let detail = "an earlier result of this message has the same metric, segment and scale, keep one";
         *result = Err(Refusal::new(Reason::RevisionConflict, detail).at(at.item(index)));
     }
 }
 
-/// What the results of one event speak of, by metric and scale.
+/// The blocks that the results of one event are about, by metric and scale.
 #[derive(Default)]
 struct Claims<'a>(BTreeMap<(&'a str, Scale), Segments<'a>>);
 
@@ -121,7 +121,7 @@ struct Segments<'a> {
 }
 
 impl<'a> Claims<'a> {
-    /// Claims the blocks that a result speaks of; false, and nothing claimed, where one of them is taken.
+    /// Claims the blocks that a result is about; false, and nothing claimed, where one of them is taken.
     fn take(&mut self, result: &'a ReportedResult) -> bool {
         let (metric, segment, scale) = match result {
             ReportedResult::Whole { key, .. } | ReportedResult::Part { key, .. } => {

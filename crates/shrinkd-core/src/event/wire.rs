@@ -20,7 +20,7 @@ pub(super) const MAX_VARIANTS: usize = 1_000;
 /// Results that one message may have: each that is refused is a row, and a message has room for half a million.
 pub const MAX_RESULTS: usize = 1_000;
 
-/// A wire struct, every field optional: unknown keys are passed over, a key given twice is remembered.
+/// A wire struct, every field optional. Unknown keys are ignored, a repeated key is remembered.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
         #[derive(Default, JsonSchema)]
@@ -64,7 +64,7 @@ macro_rules! object {
 object! {
     /// One completed experiment at one revision, or, with `"retracted": true`, its withdrawal as a whole. A message
     /// is at most 1 MiB; its Kafka key is the experiment_id. Fields that are not named here are ignored. null means
-    /// absent. A key must not stand twice in an object.
+    /// absent. A key must not appear twice in an object.
     #[schemars(transform = schema_rules::event)]
     Event {
         /// Version of this contract.
@@ -73,7 +73,7 @@ object! {
         /// Names the experiment: 1 to 512 bytes of UTF-8 without control characters, like every identifier here.
         #[schemars(required)]
         experiment_id: Identifier<'a>,
-        /// Orders what is said of an experiment: a result of a larger revision replaces that of a smaller one.
+        /// Orders the versions of an experiment: a result of a larger revision replaces that of a smaller one.
         revision: Revision<'a>,
         /// When the experiment was completed, RFC 3339 with an offset.
         completed_at: Timestamp<'a>,
@@ -84,7 +84,7 @@ object! {
         /// What the platform decided. Any value is taken; the share of `shipped` is reported, because estimates are
         /// off where only winners are sent.
         decision: Decision<'a>,
-        /// One entry for each metric, segment and scale, at most 1,000. A fault inside an entry refuses that entry alone.
+        /// One entry for each metric, segment and scale, at most 1,000. An invalid entry is refused alone.
         #[schemars(with = "Option<AtMost<Reported, MAX_RESULTS>>")]
         results: Lenient<AtMost<&'a RawValue, MAX_RESULTS>>,
         /// true withdraws every result of the experiment and forgets its revisions.
@@ -163,7 +163,7 @@ object! {
     }
 }
 
-/// A list of so many items, or of one more where it is too long; what follows is not kept, so that memory stays bounded.
+/// A list of at most this many items, or one more where it is too long. Further items are dropped, so that memory is bounded.
 pub(super) struct AtMost<T, const MOST: usize>(pub(super) Vec<T>);
 
 #[derive(Default)]

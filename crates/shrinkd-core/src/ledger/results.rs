@@ -1,5 +1,5 @@
-//! The results of one experiment by key. A sorted list: most experiments have few, and a node of a tree has room for
-//! eleven.
+//! The results of one experiment by key, in a sorted list: most experiments have few results, and a node of a B-tree has
+//! room for eleven.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ impl Results {
         self.0.get(index).map(|(_, entry)| entry)
     }
 
-    /// Puts an entry in, and returns the one that it replaces.
+    /// Inserts an entry and returns the one that it replaces.
     pub fn insert(&mut self, key: ResultKey, entry: Entry) -> Option<Entry> {
         match self.position(&key) {
             Ok(index) => self.0.get_mut(index).map(|(_, held)| std::mem::replace(held, entry)),
@@ -37,7 +37,7 @@ impl Results {
         self.0[self.indices(&keys)].iter().map(|(key, entry)| (key, entry))
     }
 
-    /// Takes out what fits of a stretch of keys.
+    /// Removes the entries of a range of keys that fit.
     pub fn extract_if(
         &mut self,
         keys: Range<ResultKey>,

@@ -1,5 +1,4 @@
-//! What was retracted, by scope: a retraction may name a key, or leave its segment or scale open and so also cover keys
-//! not seen yet.
+//! Retractions by scope: a retraction names a key, or leaves its segment or scale open and so covers keys not seen yet.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +15,7 @@ pub(super) struct Scope {
     pub scale: Option<Scale>,
 }
 
-/// The largest revision retracted of each scope, without the scopes that a wider one has overtaken.
+/// The largest retracted revision of each scope, without scopes that a wider one supersedes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Retractions(BTreeMap<Scope, u64>);
 
@@ -35,7 +34,7 @@ impl Scope {
             && self.scale.is_none_or(|scale| scale == key.scale)
     }
 
-    /// The stretch of the keys' order in which all covered keys lie.
+    /// The range of keys that contains all covered keys.
     pub fn keys(&self) -> Range<ResultKey> {
         let key = |metric: &str, segment: &str| ResultKey {
             metric: metric.to_owned(),
@@ -54,7 +53,7 @@ impl Scope {
             && (self.scale.is_none() || self.scale == other.scale)
     }
 
-    /// The stretch of the scopes' order in which all included scopes lie.
+    /// The range of scopes that contains all included scopes.
     fn scopes(&self) -> Range<Scope> {
         let end = match &self.segment {
             Some(segment) => Scope { segment: Some(successor(segment)), scale: None, ..self.clone() },
@@ -63,7 +62,7 @@ impl Scope {
         Scope { scale: None, ..self.clone() }..end
     }
 
-    /// The scopes that include this one, itself among them.
+    /// The scopes that include this one, itself included.
     fn wider(&self) -> [Scope; 4] {
         let open_segment = Scope { segment: None, ..self.clone() };
         let open_scale = Scope { scale: None, ..self.clone() };
@@ -87,7 +86,7 @@ impl Retractions {
         scope.wider().iter().filter_map(|other| self.0.get(other)).max().copied()
     }
 
-    /// Adds a retraction, and drops the narrower ones that it overtakes.
+    /// Adds a retraction, and drops the narrower ones that it supersedes.
     pub fn remember(&mut self, scope: Scope, revision: u64) {
         self.0
             .extract_if(scope.scopes(), |other, retracted| scope.includes(other) && *retracted <= revision)
@@ -97,7 +96,7 @@ impl Retractions {
         }
     }
 
-    /// Drops the retraction of exactly this key: it holds something newer.
+    /// Drops the retraction of exactly this key, which holds a newer result.
     pub fn forget(&mut self, key: &ResultKey) {
         if !self.0.is_empty() {
             self.0.remove(&Scope::single(key));

@@ -1,4 +1,4 @@
-//! What was sent for a key: kept to recognise it when it is sent again, and to measure it again.
+//! What was sent for a key, kept to recognise it when it is sent again and to measure it again.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::event::{Arms, Measured, Measurement, Reason, Refusal, Scale, measure,
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Statistics {
     Whole(Measurement),
-    /// By event id: the order in which they are merged.
+    /// By event id, in whose order they are merged.
     Parts(BTreeMap<String, Arms>),
 }
 
@@ -26,16 +26,17 @@ impl Statistics {
     /// Why the parts of a sum cannot be estimated yet.
     pub fn pending(&self, scale: Scale) -> Refusal {
         let refusal = self.measure(scale).err();
-        // Only a build with other rules than the one that stored it can estimate it now; it does when the next part comes.
+        // Where they can be estimated after all, another version with other rules stored them: the next part's arrival
+        // triggers the estimate.
         refusal.unwrap_or_else(|| Refusal::new(Reason::SampleTooSmall, "waits for its next part".to_owned()))
     }
 }
 
-/// What this build makes of what was sent of a key, given as [`ExperimentLedger::statistics`] has it: the block, or why it
-/// cannot be estimated.
+/// Measures again what was sent for a key, packed by [`ExperimentLedger::statistics`](super::ExperimentLedger::statistics):
+/// the block, or why it cannot be estimated.
 ///
 /// # Errors
-/// Where the bytes are something else.
+/// [`DamagedBytes`] where the bytes cannot be read.
 pub fn remeasure(scale: Scale, statistics: &[u8]) -> Result<Result<Measured, Refusal>, DamagedBytes> {
     let statistics: Statistics = unpack("statistics", statistics)?;
     Ok(statistics.measure(scale))

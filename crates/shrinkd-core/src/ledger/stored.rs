@@ -1,12 +1,12 @@
-//! A ledger as it is kept between two batches: one entry for each key, and beside them what was retracted. What was sent
-//! is packed into bytes (postcard), bit for bit as it was read.
+//! The form in which a ledger is stored between batches: one entry for each key, and the retractions. What was sent is
+//! packed into bytes (postcard), bit for bit.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::event::{Measured, ResultKey};
 
-/// What one key of an experiment holds.
+/// The stored result of one key of an experiment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredResult {
     pub key: ResultKey,
@@ -17,7 +17,7 @@ pub struct StoredResult {
     pub measured: Option<Measured>,
 }
 
-/// Bytes that do not hold what they should.
+/// Stored bytes that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the stored {what} are damaged, or were written by another version: {detail}")]
 pub struct DamagedBytes {
@@ -27,14 +27,14 @@ pub struct DamagedBytes {
 
 /// Packs a value into bytes.
 pub fn pack<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
-    // Writing to memory has no other error than a type that does not know its length, and there is none here.
+    // Writing to memory fails only for sequences of unknown length, which no type here has.
     postcard::to_stdvec(value).unwrap_or_default()
 }
 
 /// Unpacks what [`pack`] wrote.
 ///
 /// # Errors
-/// Where the bytes are something else.
+/// Where the bytes are damaged, or of another type.
 pub fn unpack<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T, DamagedBytes> {
     let damaged = |detail: String| DamagedBytes { what, detail };
     match postcard::take_from_bytes(bytes) {

@@ -1,13 +1,13 @@
-//! Where the control stands, given the common factors: it has no part of its own.
+//! The control given the common factors, which determine it: it has no part of its own.
 //!
-//! At a height x the control's place below x is a step in the factors, however smoothly the variants depend on them.
-//! So the weights of the factors' Gauss-Hermite nodes are taken for the product with that step, whose Hermite series
-//! is known, `E[He_m(Z) 1{Z < y}] = -He_{m-1}(y) phi(y)`: the tetrachoric series (Kotz, Balakrishnan & Johnson,
-//! Continuous Multivariate Distributions 1, 2000, ch. 46).
+//! That the control is below x is a step function of the factors, although the variants depend on them smoothly. So the
+//! weights of the Gauss-Hermite nodes are those for the product with that step, whose Hermite series is known,
+//! `E[He_m(Z) 1{Z < y}] = -He_{m-1}(y) phi(y)`: the tetrachoric series (Kotz, Balakrishnan & Johnson, Continuous
+//! Multivariate Distributions 1, 2000, ch. 46).
 
 use super::normal::{HermiteRule, density, hazard_and_distribution};
 
-/// The control's law over the lanes of two Gauss-Hermite rules, lane `k * orders[1] + l` at node k of the first and l
+/// The control's distribution over the lanes of two Gauss-Hermite rules, lane `k * orders[1] + l` at node k of the first and l
 /// of the second.
 pub(super) struct Control {
     pub(super) centre: f64,
@@ -21,7 +21,7 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// A control whose place the factors move by `loadings`.
+    /// A control with these loadings on the factors.
     pub(super) fn new(centre: f64, loadings: [f64; 2], rules: [&HermiteRule; 2]) -> Control {
         let spread = f64::hypot(loadings[0], loadings[1]);
         let cosine = |axis: usize| if spread > 0.0 { loadings[axis] / spread } else { 0.0 };

@@ -1,20 +1,21 @@
-//! A long mixture over tau as a short one with the same averages.
+//! Replaces a long mixture over tau by a short one with the same averages.
 
 use crate::posterior::Node;
 
-/// How many runs a long mixture is cut into.
+/// The number of runs that a long mixture is divided into.
 const RUNS: f64 = 5.0;
 
-/// Below this spread, in `tau / (tau + unit)`, all of a mixture is one run: sd(log tau) is below 0.08 then, and what is
-/// beyond the cubic of a probability averages to less than 1e-5.
+/// Below this spread, in `tau / (tau + unit)`, the whole mixture is one run: sd(log tau) is then below 0.08, and the terms of
+/// a probability beyond the cubic average to less than 1e-5.
 const NARROW: f64 = 0.02;
 
-/// The mixture as one two-point rule, if it is narrow; as it is, if it is short; else runs of adjacent nodes, each replaced by its two-point Gauss rule, which
-/// averages cubics without error, in `tau / (tau + unit)`, a scale on which a long tail is short. mu's mean and standard
-/// deviation are taken to be linear within a run.
+/// A shorter mixture with the same averages: one two-point rule if the mixture is narrow, the mixture itself if it is
+/// short. Otherwise runs of adjacent nodes are each replaced by their two-point Gauss rule, which is exact for cubics in
+/// `tau / (tau + unit)`, a scale on which a long tail is short; mu's mean and standard deviation are taken to be linear
+/// within a run.
 ///
-/// The runs share the cube roots of the weights evenly: the rule's error grows with a run's weight and much faster with
-/// its length, so the tails must not be left to one run each.
+/// The runs have equal sums of the cube roots of the weights: the rule's error grows with a run's weight and much faster
+/// with its length, so a tail needs more than one run.
 pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
     let mut nodes = nodes.to_vec();
     if nodes.len() <= 2 {

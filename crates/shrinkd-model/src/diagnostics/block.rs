@@ -1,22 +1,21 @@
-//! One block within its population: how much it says of mu, and whether its control looks shifted.
-//!
-//! All at one tau, the population's posterior median, and under a flat prior of mu.
+//! One block within its population: its information about mu, and whether its control looks shifted. All at one tau, the
+//! population's posterior median, and under a flat prior of mu.
 
 use crate::block::{Block, Covariance};
 use crate::likelihood::Terms;
 use crate::normal;
 use crate::spectrum::Component;
 
-/// One block's place in its population.
+/// The diagnostics of one block in its population.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockDiagnostics {
     /// `I_k = 1'V_k^-1 1`, in the effects' unit^-2.
     pub information: f64,
-    /// `1 / s_c^2`, which `I_k` cannot pass however many variants there are; only where every loading is 1.
+    /// `1 / s_c^2`, which `I_k` cannot exceed however many variants there are; only where every loading is 1.
     pub information_bound: Option<f64>,
     /// `I_k / I`.
     pub information_share: f64,
-    /// By how much mu moves when the block is taken in, in sds of mu; `None` for the only block.
+    /// By how much mu moves when the block is added, in sds of mu; `None` for the only block.
     pub mu_influence: Option<f64>,
     /// `(b_k / I_k - B / A) / sqrt(1 / I_k - 1 / I)`: standard normal given tau. `None` for the only block.
     pub control_shift_z: Option<f64>,
@@ -50,8 +49,8 @@ impl BlockDiagnostics {
         }
     }
 
-    /// Whether the block's effects lie together so far from the rest that its control is suspect: z cannot tell a bad
-    /// control from variants that are all truly good, and one variant cannot show it at all.
+    /// Whether the block's effects lie together so far from the rest that its control is suspect. z cannot distinguish a
+    /// faulty control from variants that are all truly good, and a single variant cannot show it at all.
     pub fn is_control_anomaly(&self) -> bool {
         self.within_q.is_some() && self.control_shift_q.is_some_and(|q| q < ANOMALY)
     }

@@ -1,8 +1,8 @@
-//! Calibration: does the population predict the experiment that is left out?
+//! Calibration: whether the population predicts an experiment that is left out.
 //!
 //! A block is left out exactly, by subtracting its own sums from the population's at the nodes of the posterior and
-//! weighting those anew; each of its effects then has a predictive distribution that never saw it, a mixture of
-//! `N(mu, 1 / A + V_ii)`, against which it is placed (Gelman, Meng & Stern, Statistica Sinica 6, 1996; leave-one-out
+//! reweighting these. Each of its effects is then compared with a predictive distribution that does not depend on it, a
+//! mixture of `N(mu, 1 / A + V_ii)` (Gelman, Meng & Stern, Statistica Sinica 6, 1996; leave-one-out
 //! predictive checks: Marshall & Spiegelhalter, Stat. Med. 22, 2003).
 
 use super::block::block_terms;
@@ -14,7 +14,7 @@ use crate::posterior::profile::{MuPrior, Profile};
 use crate::prior::Priors;
 use crate::spectrum::Component;
 
-/// Where one effect lies in what the other experiments predict for it.
+/// One effect relative to what the other experiments predict for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Prediction {
     /// (effect - predictive mean) / predictive sd.
@@ -53,7 +53,7 @@ impl<'a> LeaveOneOut<'a> {
         }
     }
 
-    /// Where the block's effects lie in what the rest predicts; `None` where the rest has no predictive sd.
+    /// The block's effects relative to what the rest predicts; `None` where the rest has no predictive sd.
     pub fn predict(&self, block: &Block, components: &[Component]) -> Option<Vec<Prediction>> {
         let rest = self.effects.checked_sub(block.len() as u64)?;
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
@@ -95,7 +95,7 @@ impl<'a> LeaveOneOut<'a> {
     }
 }
 
-/// The predictions of a population, summed up.
+/// The predictions of a population, summarised.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Calibration {
     pub effects: u64,
@@ -108,7 +108,7 @@ pub struct Calibration {
 }
 
 impl Calibration {
-    /// Sums up predictions; `None` without any.
+    /// Summarises predictions; `None` without any.
     pub fn new(predictions: &[Prediction]) -> Option<Calibration> {
         let count = predictions.len() as f64;
         let within =

@@ -1,6 +1,6 @@
-//! A posterior's mixture over tau in as few nodes as its effects need.
+//! Reduces a posterior's mixture over tau to as few nodes as its effects need.
 //!
-//! Every effect of a population is averaged over the same nodes, so their number is what an estimate costs. The Gauss
+//! Every effect of a population is averaged over the same nodes, so their number determines the cost of an estimate. The Gauss
 //! rule of the posterior itself, as a discrete measure over the quadrature's nodes, integrates twice as many degrees as
 //! it has nodes; it comes from the Lanczos process and the eigenvalues of a small tridiagonal matrix (Golub & Welsch,
 //! Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
@@ -13,11 +13,11 @@ use crate::likelihood::Likelihood;
 use crate::normal;
 use crate::prior::Priors;
 
-/// How near a condensed rule comes to the full one: in probabilities, and in posterior sds of an effect's mean.
+/// How close a condensed rule is to the full one: in probabilities, and in posterior sds of an effect's mean.
 const TOLERANCE: f64 = 1e-8;
 
-/// Degrees are tried below this: where so many are not enough (heavy tails), the population is so small that all of its
-/// nodes cost less than the search for fewer.
+/// The degrees that are tried are below this. Where they are not enough (heavy tails), the population is so small that all
+/// of its nodes cost less than a search for fewer.
 const MOST: usize = 32;
 
 /// The fewest nodes that give every effect what the posterior's own `nodes` give it, to 1e-8 on a set of probes: one
@@ -61,7 +61,7 @@ impl Lanczos {
         Lanczos { x, basis: vec![first], diagonal: Vec::new(), off_diagonal: Vec::new() }
     }
 
-    /// Goes on to this degree; false where the measure has no more distinguishable points.
+    /// Continues to this degree; false where the measure has no more distinguishable points.
     fn extend(&mut self, degree: usize) -> bool {
         while self.diagonal.len() < degree {
             let Some(current) = self.basis.last() else { return false };
@@ -103,7 +103,7 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
     x.iter().zip(y).map(|(x, y)| x * y).sum()
 }
 
-/// An imagined effect on which rules are compared.
+/// A hypothetical effect for which rules are compared.
 struct Probe {
     variance: f64,
     effect: f64,

@@ -1,10 +1,7 @@
-//! A Gaussian on (mu, log tau), and all that follows from it in closed form: mu is normal, tau log-normal.
+//! A Gaussian on (mu, log tau), under which mu is normal and tau log-normal, with everything else in closed form.
 
 use super::{Mode, Node, Posterior, Summary};
-
-/// Standard normal quantiles at 0.75 and 0.975.
-const Z75: f64 = 0.674_489_750_196_081_7;
-const Z975: f64 = 1.959_963_984_540_054;
+use crate::normal::{Z_75, Z_975};
 
 /// The mixture over log tau: the trapezoidal rule, which for a normal density converges geometrically
 /// (Trefethen & Weideman, SIAM Review 56, 2014). 21 points reach 6 sds to either side.
@@ -61,10 +58,10 @@ fn summary(mean: f64, sd: f64, quantile: impl Fn(f64) -> f64) -> Summary {
         mean: finite(mean),
         median: finite(quantile(0.0)),
         sd: finite(sd),
-        q025: finite(quantile(-Z975)),
-        q25: finite(quantile(-Z75)),
-        q75: finite(quantile(Z75)),
-        q975: finite(quantile(Z975)),
+        q025: finite(quantile(-Z_975)),
+        q25: finite(quantile(-Z_75)),
+        q75: finite(quantile(Z_75)),
+        q975: finite(quantile(Z_975)),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Laplace's approximation of the posterior: a Gaussian on (mu, log tau) at the joint mode (Tierney & Kadane, JASA 81,
-//! 1986). Fast, and what most services would ship; far off where the posterior of tau piles up at 0.
+//! 1986). Fast and widely used; inaccurate where the posterior of tau piles up at 0.
 
 use faer::{Side, mat};
 

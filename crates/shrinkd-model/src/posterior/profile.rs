@@ -1,4 +1,4 @@
-//! The likelihood along its ridge: mu at its best for each tau, with derivatives in t = tau^2.
+//! The profile likelihood: mu at its best for each tau, with derivatives in t = tau^2.
 //!
 //! Given tau, `-(C - 2 m B + m^2 A) / 2` and a normal prior of mu add up to a parabola in m, so that mu's best value
 //! and its precision are closed forms.
@@ -6,7 +6,7 @@
 use crate::likelihood::{Derivatives, Terms};
 use crate::prior::PriorMu;
 
-/// What is known of mu beforehand, about the likelihood's centre.
+/// The prior of mu, about the likelihood's centre.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct MuPrior {
     precision: f64,

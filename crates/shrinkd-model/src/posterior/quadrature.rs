@@ -1,5 +1,4 @@
-//! The exact posterior of (mu, tau): one dimension is left once mu is integrated out, and that one is integrated by
-//! adaptive Gauss-Legendre panels.
+//! The exact posterior of (mu, tau): mu is integrated out in closed form, tau by adaptive Gauss-Legendre panels.
 //!
 //! With mu integrated out the likelihood is an even analytic function of tau with its poles at `+- i sqrt(lambda_j)`.
 //! The map `tau = a sinh(x)`, with a no larger than the smallest `sqrt(lambda)`, the standard error of mu at tau = 0 and
@@ -18,7 +17,7 @@ use crate::likelihood::Likelihood;
 use crate::normal::{self, Part, Z_75, Z_975};
 use crate::prior::Priors;
 
-/// What lies this far below the highest log density is left out: e^-38 of the mass.
+/// Densities this far below the highest, in logs, are left out: e^-38 of the mass.
 const CUT: f64 = 38.0;
 
 /// The exact posterior of (mu, tau).
@@ -48,7 +47,7 @@ pub(super) struct Axis<'a, L> {
 /// Rounding error of a log density, per effect.
 const NOISE: f64 = 16.0 * f64::EPSILON;
 
-/// What one walk along the axis finds.
+/// The result of one walk along the axis.
 struct Scan {
     low: f64,
     high: f64,

@@ -1,4 +1,4 @@
-//! The Gaussian on (mu, log tau) that is nearest to the posterior: it maximises the evidence lower bound (ELBO; Blei,
+//! The Gaussian on (mu, log tau) closest to the posterior: it maximises the evidence lower bound (ELBO; Blei,
 //! Kucukelbir & McAuliffe, JASA 112, 2017), which here needs no sampling.
 //!
 //! mu enters the joint log density as a parabola whose top `m(x)` and precision `A(x)` depend on `x = log tau` alone.

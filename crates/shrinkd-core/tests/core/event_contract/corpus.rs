@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::event_text;
 
-/// Whether a validator can know the fault from the schema.
+/// Whether a validator can detect the violation with the schema.
 #[derive(Clone, Copy, PartialEq)]
 pub enum InSchema {
     Yes,

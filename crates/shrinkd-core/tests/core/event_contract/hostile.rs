@@ -1,5 +1,5 @@
 //! Messages that nobody writes by accident, or only once: each by its name, with its reason code and how its sentence begins
-//! or what it must say. The everyday faults are in `corpus` and in `tests/data/bad_results.ndjson`.
+//! or what it must say. The everyday violations are in `corpus` and in `tests/data/bad_results.ndjson`.
 
 use std::collections::BTreeSet;
 
@@ -17,14 +17,14 @@ const EDITS: &[(&str, &str, &str, &str, &str)] = &[
     ("revision with an exponent of 20 digits", "7,", "1e99999999999999999999,", "schema_violation", "$.revision must be"),
     ("revision NaN", "7,", "NaN,", "malformed_json", "JSON has no NaN and no Infinity"),
     ("revision a list of itself", "7,", "[7],", "schema_violation", "$.revision must be a number, found an array"),
-    ("version 1e400", "\": 1,", "\": 1e400,", "unsupported_version", "$.schema_version version 1e400 is not known"),
+    ("version 1e400", "\": 1,", "\": 1e400,", "unsupported_version", "$.schema_version version 1e400 is not supported"),
     ("version 1 and a bit", "\": 1,", "\": 1.0000000000000000000001,", "unsupported_version", "$.schema_version"),
     ("version true", "\": 1,", "\": true,", "schema_violation", "$.schema_version must be a number, found a boolean"),
-    ("version given twice", "\"revision\": 7", "\"schema_version\": 1, \"revision\": 7", "schema_violation", "$.schema_version stands twice"),
-    ("results given twice", "\"revision\": 7", "\"results\": [], \"revision\": 7", "schema_violation", "$.results stands twice"),
-    ("retracted given twice", "\"revision\": 7", "\"retracted\": false, \"retracted\": true, \"revision\": 7", "schema_violation", "$.retracted stands twice"),
-    ("labels given twice", "\"revision\": 7", "\"labels\": {}, \"revision\": 7", "schema_violation", "$.labels stands twice"),
-    ("a label given twice, once with escapes", "\"tier\": \"1\"", r#""te\u0061m": "1""#, "schema_violation", "$.labels.team stands twice"),
+    ("version given twice", "\"revision\": 7", "\"schema_version\": 1, \"revision\": 7", "schema_violation", "$.schema_version appears twice"),
+    ("results given twice", "\"revision\": 7", "\"results\": [], \"revision\": 7", "schema_violation", "$.results appears twice"),
+    ("retracted given twice", "\"revision\": 7", "\"retracted\": false, \"retracted\": true, \"revision\": 7", "schema_violation", "$.retracted appears twice"),
+    ("labels given twice", "\"revision\": 7", "\"labels\": {}, \"revision\": 7", "schema_violation", "$.labels appears twice"),
+    ("a label given twice, once with escapes", "\"tier\": \"1\"", r#""te\u0061m": "1""#, "schema_violation", "$.labels.team appears twice"),
     ("a label that is an object", "\"1\"", "{\"a\": \"b\"}", "schema_violation", "$.labels.tier must be a string, found an object"),
     ("half a surrogate pair, the second", "exp-1", r"\udc00", "schema_violation", "$.experiment_id is not a string of Unicode"),
     ("two first halves of surrogate pairs", "exp-1", r"\ud83d\ud83d", "schema_violation", "$.experiment_id is not a string"),
@@ -69,9 +69,9 @@ const RESULTS: &[(&str, &str, &str, &str)] = &[
     ("a covariance one level too deep", r#"{"metric":"m","effects":[{"variant":"t","estimate":1}],"covariance":[[[1]]]}"#, "schema_violation", "$.results[0].covariance[0][0] must be a number, found an array"),
     ("a covariance one level too flat", r#"{"metric":"m","effects":[{"variant":"t","estimate":1}],"covariance":[1]}"#, "schema_violation", "$.results[0].covariance[0] must be an array, found a number"),
     ("a covariance of rank 1", r#"{"metric":"m","effects":[{"variant":"t","estimate":1},{"variant":"u","estimate":1}],"covariance":[[1,1],[1,1]]}"#, "covariance_not_positive_definite", "not positive definite"),
-    ("a key given twice in the control", r#"{"metric":"m","control":{"variant":"c","n":9,"n":9,"successes":2},"treatments":[{"variant":"t","n":9,"successes":2}]}"#, "schema_violation", "$.results[0].control.n stands twice"),
-    ("a key given twice in the second treatment", r#"{"metric":"m","control":{"variant":"c","n":9,"successes":2},"treatments":[{"variant":"t","n":9,"successes":2},{"variant":"u","n":9,"successes":2,"successes":3}]}"#, "schema_violation", "$.results[0].treatments[1].successes stands twice"),
-    ("a key given twice in the second effect", r#"{"metric":"m","control_variance":0,"effects":[{"variant":"t","estimate":1,"variance":1},{"variant":"u","estimate":1,"estimate":1,"variance":1}]}"#, "schema_violation", "$.results[0].effects[1].estimate stands twice"),
+    ("a key given twice in the control", r#"{"metric":"m","control":{"variant":"c","n":9,"n":9,"successes":2},"treatments":[{"variant":"t","n":9,"successes":2}]}"#, "schema_violation", "$.results[0].control.n appears twice"),
+    ("a key given twice in the second treatment", r#"{"metric":"m","control":{"variant":"c","n":9,"successes":2},"treatments":[{"variant":"t","n":9,"successes":2},{"variant":"u","n":9,"successes":2,"successes":3}]}"#, "schema_violation", "$.results[0].treatments[1].successes appears twice"),
+    ("a key given twice in the second effect", r#"{"metric":"m","control_variance":0,"effects":[{"variant":"t","estimate":1,"variance":1},{"variant":"u","estimate":1,"estimate":1,"variance":1}]}"#, "schema_violation", "$.results[0].effects[1].estimate appears twice"),
     ("a NUL in a variant", r#"{"metric":"m","effects":[{"variant":"t\u0000","estimate":1,"variance":1}]}"#, "invalid_identifier", "$.results[0].effects[0].variant must not hold control characters"),
     ("half a surrogate pair in a variant", r#"{"metric":"m","effects":[{"variant":"\udfff","estimate":1,"variance":1}]}"#, "schema_violation", "$.results[0].effects[0].variant is not a string"),
     ("a name that a sentence could not hold", r#"{"metric":"m","scale":"\u0000\u001b[2J","status":"retracted"}"#, "schema_violation", r"$.results[0].scale must be absolute, relative or log_ratio, found"),
@@ -123,7 +123,12 @@ fn built() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
             "schema_violation",
             "$ must be an object, found an array",
         ),
-        ("1 GB said to follow", vec![b' '; (1 << 20) + 1], "too_large", "has 1048577 bytes, at most 1048576 are taken"),
+        (
+            "1 GB said to follow",
+            vec![b' '; (1 << 20) + 1],
+            "too_large",
+            "has 1048577 bytes, at most 1048576 are accepted",
+        ),
         (
             "1,001 results",
             with_results(vec!["5"; MAX_RESULTS + 1].join(",")),
@@ -140,13 +145,13 @@ fn built() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
             "50,000 labels and one of them twice",
             GOOD.replacen(r#""team""#, &format!(r#"{}"k7""#, labels(50_000)), 1).into_bytes(),
             "schema_violation",
-            "$.labels.k7 stands twice",
+            "$.labels.k7 appears twice",
         ),
         (
             "a label's key of 513 bytes",
             GOOD.replacen("team", &"t".repeat(513), 1).into_bytes(),
             "invalid_identifier",
-            "has 513 bytes, at most 512 are taken",
+            "has 513 bytes, at most 512 are accepted",
         ),
         (
             "an event_id of 513 bytes",
@@ -215,7 +220,7 @@ fn names_of_bad_messages_are_their_own() {
     let mut names = BTreeSet::new();
     let hostile = EDITS.iter().map(|row| row.0).chain(built().iter().map(|row| row.0)).collect::<Vec<_>>();
     for name in hostile.into_iter().chain(bad_messages().iter().map(|bad| bad.name)) {
-        assert!(names.insert(name), "{name} stands twice");
+        assert!(names.insert(name), "{name} appears twice");
     }
     assert!(names.len() >= 60, "{}", names.len());
 }

@@ -5,7 +5,7 @@ use shrinkd_core::{Reason, ReportedResult, Scale, decode};
 use super::corpus::GOOD;
 use super::{event, event_text, reason};
 
-/// Each result has the fault of its row and those of all rows below it, on the same scale and in the same form.
+/// Each result violates the rule of its row and those of all rows below it, on the same scale and in the same form.
 #[test]
 fn the_first_reason_in_order_is_the_one_reported() {
     let effects = [
@@ -51,7 +51,7 @@ fn an_unknown_version_is_named_whatever_else_has_changed() {
 }
 
 #[test]
-fn a_fault_of_the_message_comes_before_those_of_its_results() {
+fn a_refusal_of_the_message_comes_before_those_of_its_results() {
     let text = GOOD.replace("exp-1", "").replace("\"conversion\"", "5");
     assert_eq!(decode(text.as_bytes()).unwrap_err().reason, Reason::InvalidIdentifier);
 }

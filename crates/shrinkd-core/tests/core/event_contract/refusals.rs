@@ -1,4 +1,4 @@
-//! What is refused, with which reason, and that a fault stays where it stands.
+//! What is refused, with which reason, and that a refused result does not affect the others.
 
 use proptest::prelude::*;
 use shrinkd_core::{Message, Reason, check_key, decode};
@@ -72,12 +72,12 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
     );
     assert_eq!(
         refusal(&arm("0")).to_string(),
-        "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, its error cannot be judged"
+        "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, so that its error is unknown"
     );
     let version = GOOD.replace("\"schema_version\": 1", "\"schema_version\": 3");
     assert_eq!(
         decode(version.as_bytes()).unwrap_err().to_string(),
-        "unsupported_version: $.schema_version version 3 is not known here, send version 1"
+        "unsupported_version: $.schema_version version 3 is not supported, send version 1"
     );
     let labels = GOOD.replace(r#""tier": "1""#, r#""a \u0000 b": 1"#);
     assert_eq!(

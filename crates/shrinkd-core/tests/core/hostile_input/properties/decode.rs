@@ -110,7 +110,7 @@ fn check_spaced(plain: &Result<Message, Refusal>, spaced: &Result<Message, Refus
     let reason = |refusal: &Refusal| refusal.reason;
     match (plain, spaced) {
         (Ok(Message::Event(plain)), Ok(Message::Event(spaced))) => {
-            // A sentence may say where in the text a fault stands.
+            // The detail may name the place in the text.
             let results = |event: &Event| -> Vec<_> {
                 event.results.iter().map(|result| result.clone().map_err(|refusal| reason(&refusal))).collect()
             };

@@ -1,25 +1,26 @@
-//! Variants with independent normal parts and common factors: the average over the factors.
+//! A factor model of a block's effects, and the average over its common factors.
 //!
-//! Weak factors, measured against the variants' own parts, are averaged by two Gauss-Hermite rules; strong or many
-//! factors over a Kronecker sequence (Richtmyer's generators, as in Genz & Bretz, Computation of Multivariate Normal
-//! and t Probabilities, 2009, section 4.2), made normal by the Box-Muller transform.
+//! Factors that are weak beside the variants' own standard deviations are averaged by two Gauss-Hermite rules. Strong
+//! factors, and more than two, are averaged by quasi-Monte Carlo over a Kronecker sequence (Richtmyer's generators, as in
+//! Genz & Bretz, Computation of Multivariate Normal and t Probabilities, 2009, section 4.2), made normal by the Box-Muller
+//! transform.
 
 use std::f64::consts::PI;
 
 use super::control::Control;
-use super::maximum::{Field, Rival};
+use super::maximum::{Candidate, MaximumIntegral};
 use super::normal::{MAX_ORDER, hermite_rule};
 
-/// Jointly normal variants and the control: `centre + sd z + sum of loading f`, all z and f independent and standard
-/// normal; the control has no part of its own.
-pub(super) struct Contest {
+/// Effects that are independent given their common factors: `centre + sd z + sum of loading f`, all z and f independent
+/// and standard normal. The control has no z of its own.
+pub(super) struct FactorModel {
     pub(super) centres: Vec<f64>,
     pub(super) sds: Vec<f64>,
     pub(super) control: f64,
     pub(super) factors: Vec<Factor>,
 }
 
-/// Loadings of a common factor.
+/// The loadings on a common factor.
 pub(super) struct Factor {
     pub(super) variants: Vec<f64>,
     pub(super) control: f64,
@@ -33,17 +34,17 @@ const STRONG: f64 = 4.0;
 const POINTS: f64 = 32_768.0;
 const POINTS_FULL_UP_TO: f64 = 64.0;
 
-impl Contest {
-    /// Adds `weight` times each variant's probability of being the largest, the control among its rivals, to `wins`.
-    /// `points` counts the points of the sequence used so far, so that no two contests of a posterior use the same.
-    pub(super) fn add_wins(mut self, points: &mut usize, weight: f64, wins: &mut [f64]) {
-        self.turn_to_principal_axes();
+impl FactorModel {
+    /// Adds `weight` times each variant's probability of being the largest, the control included in the comparison, to
+    /// `probabilities`. `points` counts the points of the sequence used so far, so that the nodes of a posterior share none.
+    pub(super) fn add_probabilities(mut self, points: &mut usize, weight: f64, probabilities: &mut [f64]) {
+        self.rotate_to_principal_axes();
         let strengths: Vec<f64> = self.factors.iter().map(|factor| self.strength(factor)).collect();
         match strengths[..] {
             [first, second] if first.max(second) <= STRONG => {
-                self.add_wins_by_rules([order(first), order(second)], weight, wins);
+                self.add_by_quadrature([order(first), order(second)], weight, probabilities);
             }
-            _ => self.add_wins_by_sequence(points, weight, wins),
+            _ => self.add_by_quasi_monte_carlo(points, weight, probabilities),
         }
     }
 
@@ -51,8 +52,8 @@ impl Contest {
         factor.variants.iter().zip(&self.sds).fold(0.0, |strongest, (loading, sd)| strongest.max(loading.abs() / sd))
     }
 
-    /// Turns two factors so that the variants load on the first as much as they can.
-    fn turn_to_principal_axes(&mut self) {
+    /// Rotates two factors so that the variants load on the first as much as possible.
+    fn rotate_to_principal_axes(&mut self) {
         let [first, second] = &mut self.factors[..] else { return };
         let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
         for ((x, y), sd) in first.variants.iter().zip(&second.variants).zip(&self.sds) {
@@ -62,32 +63,32 @@ impl Contest {
             yy += y * y;
         }
         let (sin, cos) = (0.5 * f64::atan2(2.0 * xy, xx - yy)).sin_cos();
-        let turn = |x: &mut f64, y: &mut f64| (*x, *y) = (cos * *x + sin * *y, cos * *y - sin * *x);
-        first.variants.iter_mut().zip(&mut second.variants).for_each(|(x, y)| turn(x, y));
-        turn(&mut first.control, &mut second.control);
+        let rotate = |x: &mut f64, y: &mut f64| (*x, *y) = (cos * *x + sin * *y, cos * *y - sin * *x);
+        first.variants.iter_mut().zip(&mut second.variants).for_each(|(x, y)| rotate(x, y));
+        rotate(&mut first.control, &mut second.control);
     }
 
-    fn add_wins_by_rules(&self, orders: [usize; 2], weight: f64, wins: &mut [f64]) {
+    fn add_by_quadrature(&self, orders: [usize; 2], weight: f64, probabilities: &mut [f64]) {
         let [first, second] = &self.factors[..] else { return };
         let rules = orders.map(hermite_rule);
         let lanes: Vec<[f64; 2]> =
             rules[0].nodes.iter().flat_map(|&x| rules[1].nodes.iter().map(move |&y| [x, y])).collect();
-        let variants = (0..wins.len()).map(|index| {
+        let variants = (0..probabilities.len()).map(|index| {
             let (sd, loadings) = (self.sds[index], [first.variants[index], second.variants[index]]);
             let spread = loadings.iter().fold(sd, |sum, loading| f64::hypot(sum, *loading));
-            Rival { index, centre: self.centres[index], spread, sd, loadings }
+            Candidate { index, centre: self.centres[index], spread, sd, loadings }
         });
         let mut control = Control::new(self.control, [first.control, second.control], rules);
-        Field::default().add_wins(variants, &lanes, &mut control, weight, wins);
+        MaximumIntegral::default().add_probabilities(variants, &lanes, &mut control, weight, probabilities);
     }
 
-    fn add_wins_by_sequence(&self, points: &mut usize, weight: f64, wins: &mut [f64]) {
+    fn add_by_quasi_monte_carlo(&self, points: &mut usize, weight: f64, probabilities: &mut [f64]) {
         let pairs = self.factors.len().div_ceil(2);
         let generators: Vec<f64> = primes().take(2 * pairs).map(|prime| (prime as f64).sqrt()).collect();
-        let count = (POINTS * weight * (POINTS_FULL_UP_TO / wins.len() as f64).min(1.0)).ceil() as usize;
+        let count = (POINTS * weight * (POINTS_FULL_UP_TO / probabilities.len() as f64).min(1.0)).ceil() as usize;
         let mut control = Control::new(self.control, [0.0; 2], [hermite_rule(1); 2]);
-        let mut centres = Vec::with_capacity(wins.len());
-        let mut field = Field::default();
+        let mut centres = Vec::with_capacity(probabilities.len());
+        let mut integral = MaximumIntegral::default();
         for point in *points..*points + count {
             let along = |generator: f64| ((point as f64 + 0.5) * generator).fract();
             centres.clone_from(&self.centres);
@@ -102,14 +103,14 @@ impl Contest {
                     control.centre += factor.control * normal;
                 }
             }
-            let variants = centres.iter().zip(&self.sds).enumerate().map(|(index, (&centre, &sd))| Rival {
+            let variants = centres.iter().zip(&self.sds).enumerate().map(|(index, (&centre, &sd))| Candidate {
                 index,
                 centre,
                 spread: sd,
                 sd,
                 loadings: [0.0; 2],
             });
-            field.add_wins(variants, &[[0.0; 2]], &mut control, weight / count as f64, wins);
+            integral.add_probabilities(variants, &[[0.0; 2]], &mut control, weight / count as f64, probabilities);
         }
         *points += count;
     }
