@@ -24,15 +24,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::{ARITHMETIC_VERSION, Priors};
+
 pub use secret::{MASK, Properties, StoreUrl};
 pub use sections::{
     DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, KafkaConfig, LogConfig, LogFormat,
     PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 
-use crate::model::prior::Priors;
-use crate::model::sketch::ARITHMETIC_VERSION;
-use crate::population::{Grouping, PopulationName};
 use crate::row::StoreSettings;
 use layers::Layers;
 

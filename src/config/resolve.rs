@@ -2,12 +2,12 @@
 //! agree.
 
 use rdkafka::ClientConfig;
+use shrinkd_model::Thresholds;
 
 use super::layers::Layers;
 use super::secret::{Properties, StoreUrl};
 use super::sections::{FileKeys, KafkaKeys, Keys};
 use super::{Config, ConfigError, FileConfig, KafkaConfig, Origin, SourceConfig, StoreConfig};
-use crate::model::diagnostics::Thresholds;
 
 /// Whether this build can speak TLS.
 const HAS_TLS: bool = cfg!(feature = "tls");

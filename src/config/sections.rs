@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shrinkd_core::PopulationName;
+use shrinkd_model::{PriorMu, PriorTau, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::secret::Properties;
 use super::text;
-use crate::model::diagnostics::{Threshold, Thresholds};
-use crate::model::prior::{PriorMu, PriorTau};
-use crate::population::PopulationName;
 
 /// The configuration as it is written. Has no `Debug`: it holds secrets in the clear.
 #[derive(Default, Serialize, Deserialize)]
