@@ -1,12 +1,16 @@
 //! What several tests need: the reference posteriors, where they are at hand, fresh databases, topics, and workers.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
 pub mod database;
+pub mod docs;
 pub mod folder;
+mod promises;
 pub mod protocol;
 pub mod settling;
 pub mod topic;
 pub mod worker;
+
+pub(crate) use promises::promises;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -1,0 +1,9 @@
+//! What is promised of a database that is filled already: audits, rebuilds, replays of refused messages.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod rebuild;
+mod replay;
+mod site;
+mod verify;
