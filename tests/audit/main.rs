@@ -1,4 +1,4 @@
-//! What is promised of a database that is filled already: audits, rebuilds, replays of refused messages.
+//! What is promised of a database that is filled already: audits, rebuilds, replays of refused messages, new releases.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -6,4 +6,5 @@ mod common;
 mod rebuild;
 mod replay;
 mod site;
+mod upgrade;
 mod verify;
