@@ -3,6 +3,9 @@
 //! release, and were made by `tests/data/stored/fill`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+
+use sqlx::migrate::Migrator;
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::promises;
@@ -167,4 +170,37 @@ async fn cells(database: &impl Database) -> BTreeMap<String, Vec<i128>> {
     }
     sums.retain(|_, sum| sum.iter().any(|&moment| moment != 0));
     sums
+}
+
+/// A database refuses a build in which a migration that it has had is another: sqlx compares their checksums (SHA-384).
+#[tokio::test]
+async fn migrations_that_were_released_never_change() {
+    // 0004_names is part of no release yet, and may still change.
+    let released = [
+        (
+            "migrations/postgres",
+            [
+                "df77dd580c742274e7fd4ffd1ad244a79869ed088136efc5d07d92d3b341cdf321a381814ef862ec023c1aa2db7e45a3",
+                "6b06467e5108b33cc2e847b74109296ddb26c2bf89a27b2c6f25608009b38e130a7dc244328355e4ef0bb8260625729d",
+                "72cb43401ba6f481aa36c6fcd71a35e9334d2defff0bf8fb2c0132c8aa49d2f8396904948e9d35b178ea651db067dfd3",
+            ],
+        ),
+        (
+            "migrations/sqlite",
+            [
+                "0d6942096c1baa88ef73375f5a96fb7878595ca06b53975f64fa56c80c2419dfecd6ab9a4eb29acb187cfee1fda9f594",
+                "c726dd3aad1e73085cd04347694ee3ca03f12ed3176b59ea501c47aed74d5052eebe9451b152cd60ae222fe1e5329c74",
+                "df7b9673c97dbda74b79bfa55aa3cbf67ae0bea36724fb52baf1f20c7518d627874b740c05cf1f78545e9b8cc5635f7e",
+            ],
+        ),
+    ];
+    for (folder, checksums) in released {
+        let migrator = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).await.expect("migrations");
+        let found: Vec<String> = migrator.iter().map(|migration| hex(&migration.checksum)).collect();
+        assert_eq!(found[..checksums.len()], checksums, "{folder}: add a migration instead");
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
