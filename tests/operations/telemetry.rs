@@ -362,6 +362,6 @@ fn log_lines_for_programs_are_one_json_object_each_with_its_fields() {
 fn the_level_holds_for_all_or_by_target() {
     assert_eq!(logged(LogFormat::Text, "off"), "");
     assert!(logged(LogFormat::Text, "info").contains("batch committed"));
-    let text = logged(LogFormat::Text, "info,telemetry=debug");
+    let text = logged(LogFormat::Text, "info,operations::telemetry=debug");
     assert!(text.contains("details") && !text.contains("details of others"), "{text}");
 }
