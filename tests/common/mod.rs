@@ -1,11 +1,15 @@
-//! What several tests need: the reference posteriors, where they are available, fresh databases, topics, and workers.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
+//! What several tests need: the reference posteriors, where they are at hand, fresh databases, topics, and workers.
+#![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
 pub mod database;
+pub mod docs;
 pub mod folder;
+mod promises;
 pub mod protocol;
 #[path = "../../crates/shrinkd-model/tests/model/reference.rs"]
 pub mod reference;
 pub mod settling;
 pub mod topic;
 pub mod worker;
+
+pub(crate) use promises::promises;

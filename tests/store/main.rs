@@ -25,23 +25,7 @@ use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};
 use shrinkd_model::{BlockPosterior, Covariance};
 
-/// Makes two tests of every promise, an `async fn promise<D: Database>(database: &D)`: one for each store.
-macro_rules! promises {
-    ($($promise:ident),* $(,)?) => {
-        mod on_sqlite { $(crate::promises!(@test $promise, crate::common::database::SqliteDatabase);)* }
-        mod on_postgres { $(crate::promises!(@test $promise, crate::common::database::PostgresDatabase);)* }
-    };
-    (@test $promise:ident, $database:ty) => {
-        #[tokio::test]
-        async fn $promise() {
-            use crate::common::database::Database;
-            let Some(database) = <$database>::create().await else { return };
-            super::$promise(&database).await;
-            database.remove().await;
-        }
-    };
-}
-use promises;
+use common::promises;
 
 fn topic() -> Topic {
     Topic {

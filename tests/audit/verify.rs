@@ -1,0 +1,139 @@
+//! What `shrinkd verify` promises: a store that workers have filled is clean, at any moment, and each kind of damage is found
+//! and named.
+
+mod damage;
+mod kafka;
+mod live;
+mod refusals;
+mod rights;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output};
+
+use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+use crate::common::folder::Folder;
+
+/// A database of one test's own that processes can be told of.
+trait Audited: Database {
+    /// A column of bytes, one of them changed.
+    fn changed_byte(column: &str, at: usize) -> String;
+}
+
+impl Audited for SqliteDatabase {
+    fn changed_byte(column: &str, at: usize) -> String {
+        let (after, rest) = (at + 1, at + 2);
+        format!(
+            "cast(substr({column}, 1, {at})
+                  || case substr({column}, {after}, 1) when x'01' then x'02' else x'01' end
+                  || substr({column}, {rest}) as blob)"
+        )
+    }
+}
+
+impl Audited for PostgresDatabase {
+    fn changed_byte(column: &str, at: usize) -> String {
+        format!("set_byte({column}, {at}, (get_byte({column}, {at}) + 1) % 256)")
+    }
+}
+
+/// How shrinkd is told of a source and a store.
+#[derive(Clone)]
+struct Settings(Vec<(&'static str, String)>);
+
+impl Settings {
+    fn file(events: &std::path::Path, url: String) -> Settings {
+        Settings(vec![
+            ("SHRINKD__SOURCE__FILE__PATH", events.display().to_string()),
+            ("SHRINKD__STORE__URL", url),
+            ("SHRINKD__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
+        ])
+    }
+
+    fn with(mut self, name: &'static str, value: &str) -> Settings {
+        self.0.retain(|(own, _)| *own != name);
+        self.0.push((name, value.to_owned()));
+        self
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
+        command.arg(name).envs(self.0.iter().map(|(name, value)| (*name, value)));
+        command
+    }
+
+    /// Runs a worker until the file is through.
+    fn run(&self) {
+        let ran = self.command("run").output().expect("shrinkd runs");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    fn verify(&self) -> Audit {
+        Audit::of(self.command("verify").output().expect("shrinkd runs"))
+    }
+}
+
+/// A worker process, which a test that fails does not leave behind.
+struct Running(Child);
+
+impl Running {
+    fn start(settings: &Settings, log: File) -> Running {
+        Running(settings.command("run").stderr(log).spawn().expect("shrinkd runs"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What an audit said.
+#[derive(Debug)]
+struct Audit {
+    code: Option<i32>,
+    said: String,
+    stderr: String,
+}
+
+impl Audit {
+    fn of(output: Output) -> Audit {
+        let [said, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        Audit { code: output.status.code(), said, stderr }
+    }
+
+    #[track_caller]
+    fn is_clean(&self) {
+        assert_eq!(self.code, Some(0), "{}{}", self.said, self.stderr);
+        assert!(self.said.ends_with("clean: nothing differs\n"), "{}", self.said);
+    }
+
+    /// The checks that found differences.
+    fn found(&self) -> Vec<&str> {
+        let lines = self.said.lines().take_while(|line| !line.starts_with("NOT CLEAN"));
+        let checks = lines.filter(|line| line.contains(": ") && line.contains(" difference"));
+        checks.filter_map(|line| line.split_whitespace().next()).collect()
+    }
+
+    /// The line of a check.
+    fn line(&self, check: &str) -> &str {
+        let found = self.said.lines().find(|line| line.trim_start().starts_with(check));
+        found.unwrap_or_else(|| panic!("no {check} in\n{}", self.said))
+    }
+}
+
+/// A portfolio of experiments with revisions, retractions and results to refuse, and one sum of parts that waits for its
+/// control.
+fn events(folder: &Folder, experiments: u32) -> PathBuf {
+    let output = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+        .args(["simulate", "--scenario", "portfolio", "--seed", "3", "--experiments", &experiments.to_string()])
+        .output()
+        .expect("shrinkd runs");
+    assert!(output.status.success());
+    let part = r#"{"schema_version":1,"experiment_id":"waits","event_id":"1","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[{"metric":"parts","accumulate":true,"treatments":[{"variant":"B","n":100,"mean":1.0,"variance":1.0}]}]}"#;
+    let path = folder.path("events.ndjson");
+    let text = String::from_utf8(output.stdout).expect("text");
+    std::fs::write(&path, format!("{part}\n{text}")).expect("the events are written");
+    path
+}

@@ -1,0 +1,285 @@
+//! Each kind of damage, done by SQL to a store that a worker has filled.
+
+use super::{Audited, Folder, Settings, events};
+use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+
+/// What is done to a table, and what the audit says then.
+struct Damage {
+    table: &'static str,
+    statement: String,
+    /// The checks that find it.
+    found: &'static [&'static str],
+    /// What is said of it.
+    named: &'static str,
+}
+
+fn damage(table: &'static str, statement: &str, found: &'static [&'static str], named: &'static str) -> Damage {
+    Damage { table, statement: statement.to_owned(), found, named }
+}
+
+/// The first key of a table.
+fn first(table: &str, key: &str) -> String {
+    format!("({key}) = (select {key} from {table} order by {key} limit 1)")
+}
+
+fn damages<D: Audited>() -> Vec<Damage> {
+    let cell = first("sketch_cells", "population_id, correlation, octave");
+    let counter = first("cell_counters", "population_id, partition_id");
+    let estimate = first("effect_estimates", "population_id, experiment_id, variant");
+    let block = "experiment_id = (select min(experiment_id) from effect_estimates)
+                 and population_id = (select min(population_id) from effect_estimates as e
+                                      where e.experiment_id = blocks.experiment_id)";
+    let fit = format!("{} and correlation = 'modelled'", first("current_population_fits", "population_id"));
+    let byte = |column: &str, at: usize| format!("{column} = {}", D::changed_byte(column, at));
+    let copy = |columns: &str, values: &str| {
+        format!("insert into effect_estimates ({columns}) select {values} from effect_estimates where {estimate}")
+    };
+    let every = "population_id, experiment_id, variant, block_revision, commit_id, fit_id, status, raw_estimate, raw_se, computed_at";
+    let ghost = every.replace("variant", "'ghost'");
+    let orphan = every.replace("experiment_id", "'zzz'");
+    vec![
+        damage(
+            "sketch_cells",
+            &format!("update sketch_cells set {} where {cell}", byte("moments", 40)),
+            &["cells"],
+            "moment 0 of a b",
+        ),
+        damage(
+            "sketch_cells",
+            &format!("delete from sketch_cells where {cell}"),
+            &["cells"],
+            "and 79 others of the cell",
+        ),
+        damage("sketch_cells", &format!("update sketch_cells set octave = 900 where {cell}"), &["cells"], "octave 900"),
+        damage(
+            "cell_counters",
+            &format!("update cell_counters set effects = effects + 1 where {counter}"),
+            &["counters"],
+            "effects",
+        ),
+        damage(
+            "cell_counters",
+            &format!("update cell_counters set experiments = experiments - 1 where {counter}"),
+            &["counters"],
+            "experiments",
+        ),
+        damage(
+            "blocks",
+            &format!("delete from blocks where {block}"),
+            &["cells", "counters", "fits", "estimates"],
+            "none: no block has this variant",
+        ),
+        damage(
+            "blocks",
+            &format!("update blocks set {} where {block}", byte("components", 8)),
+            &["blocks", "cells"],
+            ": components\n",
+        ),
+        damage(
+            "blocks",
+            &format!("update blocks set {} where {block}", byte("block", 0)),
+            &["blocks"],
+            "bytes that cannot be read",
+        ),
+        damage(
+            "blocks",
+            &format!("update blocks set {} where {block}", byte("statistics", 0)),
+            &["blocks"],
+            ": statistics\n",
+        ),
+        damage(
+            "blocks",
+            &format!("update blocks set revision = revision + 1000000 where {block}"),
+            &["blocks", "estimates"],
+            ": revision\n",
+        ),
+        damage(
+            "blocks",
+            &format!("update blocks set population_id = 'other/all/absolute' where {block}"),
+            &["blocks", "cells"],
+            ": population_id\n",
+        ),
+        damage(
+            "blocks",
+            "update blocks set components = (select components from blocks where components is not null limit 1) where block is null",
+            &["blocks"],
+            "parts/all/absolute waits: components",
+        ),
+        damage(
+            "blocks",
+            "update blocks set pending_reason = 'no_treatments' where block is null",
+            &["blocks"],
+            "parts/all/absolute waits: pending_reason",
+        ),
+        damage(
+            "experiments",
+            "delete from experiments where experiment_id = 'waits'",
+            &["blocks"],
+            "parts/all/absolute waits: experiment",
+        ),
+        damage(
+            "current_population_fits",
+            &format!("update current_population_fits set tau_median = tau_median * (1 + 1e-15) where {fit}"),
+            &["fits"],
+            "modelled: tau_median",
+        ),
+        damage(
+            "current_population_fits",
+            &format!("update current_population_fits set {} where {fit}", byte("nodes", 12)),
+            &["fits"],
+            "modelled: nodes",
+        ),
+        damage(
+            "current_population_fits",
+            &format!("delete from current_population_fits where {fit}"),
+            &["fits"],
+            "modelled: fit",
+        ),
+        damage(
+            "population_fits",
+            "update population_fits set nodes = (select nodes from population_fits where status = 'fitted' order by population_id, fit_id limit 1) where status = 'fitted'",
+            &["estimates"],
+            "posterior_mean\n",
+        ),
+        damage(
+            "population_fits",
+            "delete from population_fits",
+            &["estimates"],
+            "a fit of the history that can be read",
+        ),
+        damage(
+            "effect_estimates",
+            &format!(
+                "update effect_estimates set posterior_mean = posterior_mean + 0.2 * posterior_sd where {estimate}"
+            ),
+            &["estimates", "distances"],
+            "posterior sds (it is 0.2",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set ci95_low = ci95_low * (1 + 1e-6) where {estimate}"),
+            &["estimates"],
+            ": ci95_low\n",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set raw_estimate = raw_estimate * (1 + 3e-16) where {estimate}"),
+            &["estimates"],
+            ": raw_estimate\n",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set fit_id = fit_id + 1 where {estimate}"),
+            &["estimates"],
+            ": fit_id\n",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set commit_id = commit_id + 1 where {estimate}"),
+            &["estimates"],
+            ": commit_id\n",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set status = 'cold_start' where {estimate}"),
+            &["estimates", "distances"],
+            ": status\n",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("delete from effect_estimates where {estimate}"),
+            &["estimates"],
+            ": row\n    stored    no row",
+        ),
+        damage("effect_estimates", &copy(every, &ghost), &["estimates"], " ghost: row\n    stored    a row"),
+        damage("effect_estimates", &copy(every, &orphan), &["estimates"], " zzz v1: row\n    stored    a row"),
+        damage(
+            "populations",
+            &format!("delete from populations where {}", first("populations", "population_id")),
+            &["counters", "estimates"],
+            ": populations\n    stored    no row",
+        ),
+    ]
+}
+
+async fn each_damage_is_found_and_named<D: Audited>(store: &str) {
+    let Some(database) = D::create().await else { return };
+    let folder = Folder::new(&format!("damage-{store}"));
+    let settings = Settings::file(&events(&folder, 60), database.url());
+    settings.run();
+    settings.verify().is_clean();
+    for Damage { table, statement, found, named } in damages::<D>() {
+        database.execute(format!("create table kept as select * from {table}").leak()).await;
+        database.execute(statement.clone().leak()).await;
+        let audit = settings.verify();
+        assert_eq!(audit.code, Some(1), "{statement}\n{}{}", audit.said, audit.stderr);
+        for check in found {
+            assert!(audit.found().contains(check), "{check} does not find {statement}\n{}", audit.said);
+        }
+        assert!(audit.said.contains(named), "{named:?} is not said of {statement}\n{}", audit.said);
+        let undo = format!("delete from {table}; insert into {table} select * from kept; drop table kept;");
+        database.execute(undo.leak()).await;
+    }
+    settings.verify().is_clean();
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn each_damage_is_found_and_named_on_sqlite() {
+    each_damage_is_found_and_named::<SqliteDatabase>("sqlite").await;
+}
+
+#[tokio::test]
+async fn each_damage_is_found_and_named_on_postgres() {
+    each_damage_is_found_and_named::<PostgresDatabase>("postgres").await;
+}
+
+#[tokio::test]
+async fn an_offset_that_the_file_does_not_have_is_found() {
+    let folder = Folder::new("offsets");
+    let database = SqliteDatabase::absent();
+    let events = events(&folder, 60);
+    let settings = Settings::file(&events, database.url());
+    settings.run();
+    settings.verify().is_clean();
+    for (statement, expected) in [
+        ("update partition_progress set next_offset = next_offset + 1", "the length of the file"),
+        ("update partition_progress set next_offset = 17", "the beginning of a line"),
+        ("update partition_progress set next_offset = -1", "the length of the file"),
+        ("update partition_progress set cluster_id = 'elsewhere'", "expected  file"),
+    ] {
+        database.execute("create table kept as select * from partition_progress").await;
+        database.execute(statement).await;
+        let audit = settings.verify();
+        assert_eq!((audit.code, audit.found()), (Some(1), vec!["offsets"]), "{}", audit.said);
+        assert!(audit.said.contains(expected), "{}", audit.said);
+        let undo =
+            "delete from partition_progress; insert into partition_progress select * from kept; drop table kept;";
+        database.execute(undo).await;
+    }
+    // What comes after it is for the worker to read.
+    let mut longer = std::fs::OpenOptions::new().append(true).open(&events).expect("the file opens");
+    std::io::Write::write_all(&mut longer, b"{}\n").expect("a line");
+    settings.verify().is_clean();
+}
+
+#[tokio::test]
+async fn an_estimate_that_its_fit_gives_but_that_is_too_far_from_exact_is_found() {
+    let folder = Folder::new("distance");
+    let database = SqliteDatabase::absent();
+    let path = events(&folder, 200);
+    let all = std::fs::read_to_string(&path).expect("events");
+    let half = all.len() / 2 + all[all.len() / 2..].find('\n').expect("a line") + 1;
+    std::fs::write(&path, &all[..half]).expect("the first half");
+    let lax = Settings::file(&path, database.url()).with("SHRINKD__PUBLISH__TOLERANCE", "0.5");
+    lax.run();
+    std::fs::write(&path, all).expect("all of it");
+    lax.run();
+    let audit = lax.verify();
+    audit.is_clean();
+    assert!(!audit.line("distances").contains("at most 0.00"), "{}", audit.said);
+    let pretend = "update populations set fit_settings = replace(fit_settings, 'tolerance 0.5', 'tolerance 0.001')";
+    database.execute(pretend).await;
+    let audit = lax.with("SHRINKD__PUBLISH__TOLERANCE", "0.001").verify();
+    assert_eq!((audit.code, audit.found()), (Some(1), vec!["distances"]), "{}", audit.said);
+}

@@ -1,0 +1,298 @@
+//! `shrinkd fit` as programs use it: its JSON against reference posteriors and real data, its exit codes and messages.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::common::reference::{Oracle, shared};
+
+/// Runs `shrinkd fit` on some events.
+fn fit(events: &str, arguments: &[&str]) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
+        .arg("fit")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let events = events.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(events.as_bytes()));
+    let output = child.wait_with_output().expect("the binary ends");
+    // A usage error ends the program before it reads.
+    let _ = writer.join().expect("the writer ends");
+    output
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("stdout is JSON")
+}
+
+fn stderr_lines(output: &Output) -> Vec<String> {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("text")
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
+}
+
+/// Three experiments of one effect each.
+const THREE: &str = r#"{"schema_version":1,"experiment_id":"a","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","effects":[{"variant":"v","estimate":0.1,"variance":1}]}]}
+{"schema_version":1,"experiment_id":"b","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","effects":[{"variant":"v","estimate":0.5,"variance":1}]}]}
+{"schema_version":1,"experiment_id":"c","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","effects":[{"variant":"v","estimate":-2.5,"variance":1}]}]}
+"#;
+
+#[test]
+fn its_json_meets_every_reference_posterior_to_1e_6() {
+    for oracle in Oracle::all() {
+        for want in &oracle.fits {
+            let correlation = correlation(text(&want["treatment"]));
+            let mut arguments = vec!["--format", "json", "--correlation", correlation];
+            match want["method"].as_str() {
+                Some(method) => arguments.extend(["--method", method]),
+                None => {
+                    arguments.extend(["--prior-mu", text(&want["prior_mu"]), "--prior-tau", text(&want["prior_tau"])])
+                }
+            }
+            let output = fit(&oracle.events, &arguments);
+            let document = json(&output);
+            let population = &document["populations"][0];
+            let label = format!("{} {arguments:?}", oracle.name);
+            assert_eq!(population["population"], "effect/all/absolute", "{label}");
+            if want["method"].is_string() {
+                // The point's own scale: that of the exact posterior under flat priors.
+                let flat = oracle.fits.iter().find(|f| f["treatment"] == want["treatment"] && f["prior_tau"] == "flat");
+                for parameter in ["mu", "tau"] {
+                    let reference = &flat.expect("a flat fit")[parameter];
+                    let sd =
+                        reference["sd"].as_f64().unwrap_or(number(&reference["q975"]) - number(&reference["q025"]));
+                    let error = (number(&population[parameter]["mean"]) - number(&want[parameter])).abs() / sd;
+                    assert!(error < 1e-6, "{label}: {parameter} is off by {error:e}");
+                    assert!(population[parameter]["sd"].is_null());
+                }
+                continue;
+            }
+            if want["proper"] == false {
+                assert_eq!(population["status"], "improper", "{label}");
+                continue;
+            }
+            for parameter in ["mu", "tau"] {
+                let (got, want) = (&population[parameter], &want[parameter]);
+                let sd = want["sd"].as_f64().unwrap_or(number(&want["q975"]) - number(&want["q025"]));
+                for name in ["mean", "median", "sd", "q025", "q975"] {
+                    let is_met = match (got[name].as_f64(), want[name].as_f64()) {
+                        (Some(got), Some(want)) => (got - want).abs() < 1e-6 * sd,
+                        (got, want) => got == want,
+                    };
+                    assert!(is_met, "{label}: {parameter} {name} is {} instead of {}", got[name], want[name]);
+                }
+            }
+            match (population["log_evidence"].as_f64(), want["log_evidence"].as_f64()) {
+                (Some(got), Some(want)) => assert!((got - want).abs() < 1e-6, "{label}: {got} {want}"),
+                (got, want) => assert_eq!(got, want, "{label}: log evidence"),
+            }
+            let estimates = population["estimates"].as_array().expect("estimates");
+            let theta = &want["theta"];
+            assert_eq!(estimates.len(), theta["posterior_mean"].as_array().expect("means").len(), "{label}");
+            for (name, experiment_id, variant, i) in &oracle.effect_order() {
+                let row = estimates
+                    .iter()
+                    .find(|row| row["experiment_id"] == experiment_id.as_str() && row["variant"] == variant.as_str())
+                    .unwrap_or_else(|| panic!("{label}: no row for {name}"));
+                let sd = number(&theta["posterior_sd"][i]);
+                let mean = (number(&row["posterior_mean"]) - number(&theta["posterior_mean"][i])).abs() / sd;
+                let spread = (number(&row["posterior_sd"]) - sd).abs() / sd;
+                let positive = (number(&row["prob_positive"]) - number(&theta["prob_positive"][i])).abs();
+                assert!(mean < 1e-6 && spread < 1e-6 && positive < 1e-6, "{label} {name}: {mean} {spread} {positive}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_smoking_trials_agree_with_metafor_to_1e_6() {
+    let mut events = String::new();
+    let table = include_str!("../data/smoking_cessation.csv");
+    let rows: Vec<Vec<&str>> = table.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    for study in rows.chunk_by(|x, y| x[0] == y[0]) {
+        let arm = |row: &Vec<&str>| {
+            let (events, n): (f64, f64) = (row[4].parse().expect("events"), row[5].parse().expect("n"));
+            let p = events / n;
+            let name = row[3].trim_matches('"');
+            format!(r#"{{"variant":"{name}","n":{n},"mean":{p},"variance":{}}}"#, p * (1.0 - p))
+        };
+        let treatments: Vec<String> = study[1..].iter().map(arm).collect();
+        events += &format!(
+            r#"{{"schema_version":1,"experiment_id":"study-{}","revision":1,"completed_at":"1998-01-01T00:00:00Z","results":[{{"metric":"cessation","scale":"log_ratio","control":{},"treatments":[{}]}}]}}"#,
+            study[0][0],
+            arm(&study[0]),
+            treatments.join(",")
+        );
+        events.push('\n');
+    }
+    let reference: Value = serde_json::from_str(include_str!("../data/smoking_metafor.json")).expect("JSON");
+    for (method, name) in [("reml", "REML"), ("ml", "ML")] {
+        for treatment in ["correlated", "independent"] {
+            let correlation = correlation(treatment);
+            let output = fit(&events, &["--format", "json", "--method", method, "--correlation", correlation]);
+            let refused = stderr_lines(&output);
+            assert_eq!(refused.len(), 2, "{refused:?}");
+            assert!(refused[0].starts_with("line 5: non_positive_variance: "), "{refused:?}");
+            assert!(refused[1].starts_with("line 19: non_positive_variance: "), "{refused:?}");
+            let population = &json(&output)["populations"][0];
+            assert_eq!((&population["experiments"], &population["effects"]), (&22.into(), &24.into()));
+            for parameter in ["mu", "tau"] {
+                let want = number(&reference["metafor"][name][treatment][parameter]);
+                let got = number(&population[parameter]["mean"]);
+                assert!((got - want).abs() < 1e-6, "{name} {correlation} {parameter}: {got} instead of {want}");
+            }
+        }
+    }
+}
+
+/// The value of `--correlation` that the reference data call a treatment.
+fn correlation(treatment: &str) -> &'static str {
+    match treatment {
+        "correlated" => "modelled",
+        "independent" => "ignored",
+        other => panic!("no treatment is called {other}"),
+    }
+}
+
+/// The last snapshot of each ASOS experiment, on a scale.
+fn asos(folder: &Path, scale: &str) -> String {
+    let output = Command::new("python3")
+        .arg(folder.join("asos_events.py"))
+        .args(["--final", "--scale", scale])
+        .stdin(std::fs::File::open(folder.join("asos_digital_experiments_dataset.csv")).expect("the data"))
+        .output()
+        .expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn the_asos_experiments_are_fitted_on_four_metrics_and_three_scales() {
+    let Some(folder) = shared("data") else { return };
+    for scale in ["absolute", "relative", "log_ratio"] {
+        let events = asos(&folder, scale);
+        let lacking = events.matches(r#""variance": null"#).count();
+        let output = fit(&events, &["--format", "json"]);
+        assert!(output.status.success());
+        let refused = stderr_lines(&output);
+        assert!(!refused.is_empty() && lacking > 0, "some snapshots have no variance");
+        let reasons = ["schema_violation", "non_positive_variance", "sample_too_small", "control_mean_near_zero"];
+        for line in &refused {
+            assert!(line.starts_with("line ") && reasons.iter().any(|r| line.contains(&format!(": {r}: "))), "{line}");
+        }
+        let document = json(&output);
+        let populations = document["populations"].as_array().expect("populations");
+        assert_eq!(populations.len(), 4, "{scale}");
+        for population in populations {
+            assert_eq!(population["status"], "fitted");
+            for row in population["estimates"].as_array().expect("estimates") {
+                let (raw, shrunk) = (number(&row["raw_se"]), number(&row["posterior_sd"]));
+                assert!(shrunk > 0.0 && raw > 0.0 && number(&row["ci95_low"]) < number(&row["ci95_high"]));
+            }
+        }
+    }
+}
+
+#[test]
+fn each_refusal_is_one_line_on_stderr_and_the_rest_is_fitted() {
+    let bad = "{\"schema_version\":1,\n\nnot json\n";
+    let output = fit(&format!("{bad}{THREE}"), &["--format", "json"]);
+    assert!(output.status.success());
+    let lines = stderr_lines(&output);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(lines[0].starts_with("line 1: malformed_json: ") && lines[1].starts_with("line 3: malformed_json: "));
+    assert_eq!(json(&output)["populations"][0]["effects"], 3);
+}
+
+#[test]
+fn exit_codes_tell_fitted_from_nothing_to_fit_from_broken_input() {
+    assert_eq!(fit(THREE, &["--format", "json"]).status.code(), Some(0));
+    let two: String = THREE.lines().take(2).map(|line| format!("{line}\n")).collect();
+    let improper = fit(&two, &["--format", "json"]);
+    assert_eq!(improper.status.code(), Some(2));
+    let population = &json(&improper)["populations"][0];
+    assert_eq!(population["status"], "improper");
+    assert!(population["mu"]["mean"].is_null() && population["estimates"].as_array().is_some_and(Vec::is_empty));
+    assert!(text(&population["message"]).contains("half-normal"));
+    let nothing = fit("", &["--format", "json"]);
+    assert_eq!((nothing.status.code(), json(&nothing)["populations"].as_array().map(Vec::len)), (Some(2), Some(0)));
+    let usage = fit("", &["--prior-tau", "half-normal:-1"]);
+    assert_eq!((usage.status.code(), usage.stdout.len()), (Some(2), 0));
+    let missing = fit("", &["/no/such/file"]);
+    assert_eq!((missing.status.code(), missing.stdout.len()), (Some(1), 0));
+}
+
+#[test]
+fn point_methods_need_no_prior_and_are_never_improper() {
+    let one: String = THREE.lines().take(1).map(|line| format!("{line}\n")).collect();
+    let reml = fit(&one, &["--format", "json", "--method", "reml"]);
+    let population = &json(&reml)["populations"][0];
+    assert_eq!(population["status"], "fitted");
+    assert!(population["mu"]["mean"].is_null() && population["tau"]["mean"].is_null());
+    let ml = fit(&one, &["--format", "json", "--method", "ml"]);
+    let population = &json(&ml)["populations"][0];
+    assert!((number(&population["mu"]["mean"]) - 0.1).abs() < 1e-9);
+    assert_eq!(number(&population["tau"]["mean"]), 0.0);
+    let row = &json(&fit(THREE, &["--format", "json", "--method", "reml"]))["populations"][0]["estimates"][0];
+    assert!(number(&row["posterior_mean"]).is_finite());
+}
+
+#[test]
+fn revisions_retractions_and_accumulation_count_as_they_do_in_the_worker() {
+    let event = |id: &str, revision: u32, extra: &str, result: &str| {
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"{id}","revision":{revision},"completed_at":"2026-01-01T00:00:00Z"{extra},"results":[{result}]}}"#
+        ) + "\n"
+    };
+    let effect = |x: f64| format!(r#"{{"metric":"m","effects":[{{"variant":"v","estimate":{x},"variance":1}}]}}"#);
+    let part = |n: u32| {
+        format!(
+            r#"{{"metric":"m","accumulate":true,"control":{{"variant":"c","n":{n},"mean":0.1,"variance":1}},"treatments":[{{"variant":"v","n":{n},"mean":0.4,"variance":1}}]}}"#
+        )
+    };
+    let mut events = String::from(THREE);
+    events += &event("a", 3, "", &effect(9.0));
+    events += &event("a", 2, "", &effect(5.0));
+    events += &event("b", 2, "", r#"{"metric":"m","status":"retracted"}"#);
+    events += &event("d", 1, r#","event_id":"east""#, &part(40));
+    events += &event("d", 1, r#","event_id":"west""#, &part(60));
+    events += &event("d", 1, r#","event_id":"west""#, &part(60));
+    events += "{\"schema_version\":1,\"experiment_id\":\"e\",\"retracted\":true}\n";
+    let output = fit(&events, &["--format", "json"]);
+    let document = json(&output);
+    let rows = document["populations"][0]["estimates"].as_array().expect("estimates").clone();
+    let names: Vec<&str> = rows.iter().map(|row| text(&row["experiment_id"])).collect();
+    assert_eq!(names, ["a", "c", "d"]);
+    assert_eq!((number(&rows[0]["raw_estimate"]), &rows[0]["revision"]), (9.0, &3.into()));
+    assert!((number(&rows[2]["raw_estimate"]) - 0.3).abs() < 1e-12);
+    let input = &document["input"];
+    assert_eq!((&input["stale"], &input["duplicates"], &input["tombstones"]), (&1.into(), &1.into(), &1.into()));
+}
+
+#[test]
+fn the_order_of_the_file_does_not_change_one_byte() {
+    let reversed: String = THREE.lines().rev().map(|line| format!("{line}\n")).collect();
+    assert_eq!(fit(THREE, &["--format", "json"]).stdout, fit(&reversed, &["--format", "json"]).stdout);
+}
+
+#[test]
+fn csv_has_one_row_for_each_effect() {
+    let output = fit(THREE, &["--format", "csv", "--best"]);
+    let rows: Vec<String> = String::from_utf8(output.stdout).expect("UTF-8").lines().map(str::to_owned).collect();
+    assert_eq!(rows.len(), 4);
+    let columns = rows[0].split(',').count();
+    assert!(rows.iter().all(|row| row.split(',').count() == columns), "{rows:?}");
+    assert!(rows[1].starts_with("m/all/absolute,a,v,1,0.1,1.0,"), "{}", rows[1]);
+}

@@ -1,0 +1,11 @@
+//! What the commands promise that need no store, and `shrinkd demo`.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod commands;
+mod demo;
+mod fit;
+mod fit_table;
+mod simulate;
+mod study;

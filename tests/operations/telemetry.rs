@@ -1,0 +1,365 @@
+//! What the worker shows of itself: metrics that can be relied on, health that means something, pages that are safe.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use shrinkd::config::{LogConfig, LogFormat};
+use shrinkd::http::{self, Site};
+use shrinkd::telemetry;
+use shrinkd::telemetry::health::{BEAT_LIMIT, Dependency, Health, Loop};
+use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
+use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
+use shrinkd_model::Verdict;
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+fn population(metric: &str) -> PopulationName {
+    ResultKey { metric: metric.to_owned(), segment: "all".to_owned(), scale: Scale::Relative }.into()
+}
+
+fn summary() -> PopulationSummary {
+    PopulationSummary {
+        mu: Some(0.25),
+        tau: Some(0.5),
+        design_effect: Some(1.5),
+        verdict: Some(Verdict::Material),
+        experiments: 12,
+        effects: 34,
+    }
+}
+
+/// The value of a series, by its name with labels as it is rendered.
+fn value(metrics: &Metrics, series: &str) -> Option<f64> {
+    let text = metrics.render();
+    let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    Some(line.parse().expect("a number"))
+}
+
+/// Metrics of which every family has a series.
+fn busy() -> Metrics {
+    let metrics = Metrics::new();
+    metrics.own_partitions(&[0]);
+    metrics.set_lag(0, 3, None);
+    metrics.set_population(&population("conversion"), summary());
+    metrics.count_rows_written("effect_estimates", 2);
+    metrics.count_rows_skipped("effect_estimates", 1);
+    metrics.count_retry(Some("40001"));
+    metrics
+}
+
+#[test]
+fn every_family_is_named_after_what_it_is_and_is_rendered() {
+    let metrics = busy();
+    let text = metrics.render();
+    assert!(metrics.families().len() > 20, "the families are listed");
+    for family in metrics.families() {
+        assert!(family.name.starts_with("shrinkd_"), "{}", family.name);
+        assert_eq!(family.name.ends_with("_total"), family.kind == "counter", "{}", family.name);
+        assert!(family.kind != "histogram" || family.name.ends_with("_seconds"), "{}", family.name);
+        assert!(text.contains(&format!("# TYPE {} {}\n", family.name, family.kind)), "{} is rendered", family.name);
+        assert!(text.contains(&format!("# HELP {} {}\n", family.name, family.help)), "{} says what it is", family.name);
+    }
+    let rendered = text.lines().filter(|line| line.starts_with("# TYPE ")).count();
+    assert_eq!(rendered, metrics.families().len(), "nothing else is rendered");
+}
+
+#[test]
+fn every_reason_and_outcome_has_a_series_from_the_start() {
+    let metrics = Metrics::new();
+    for reason in Reason::ALL {
+        let series = format!("shrinkd_rejected_events_total{{reason=\"{}\"}}", reason.as_str());
+        assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
+    }
+    for outcome in ["accepted", "pending", "duplicate", "stale", "refused"] {
+        assert_eq!(value(&metrics, &format!("shrinkd_results_total{{outcome=\"{outcome}\"}}")), Some(0.0));
+    }
+}
+
+#[test]
+fn a_refused_result_counts_as_a_result_and_under_its_reason() {
+    let metrics = Metrics::new();
+    let counts = Counts { refused: 1, pending: 1, ..Counts::default() };
+    metrics.count_batch(&counts, &[Reason::NonFinite, Reason::MalformedJson]);
+    assert_eq!(value(&metrics, "shrinkd_results_total{outcome=\"refused\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"non_finite\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_results_total{outcome=\"pending\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"sample_too_small\"}"), Some(0.0));
+    assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"malformed_json\"}"), Some(1.0));
+}
+
+#[test]
+fn clones_share_their_counts_and_workers_of_one_process_do_not() {
+    let (metrics, other) = (Metrics::new(), Metrics::new());
+    metrics.clone().count_batch(&Counts { messages: 5, ..Counts::default() }, &[]);
+    assert_eq!(value(&metrics, "shrinkd_records_total"), Some(5.0));
+    assert_eq!(value(&other, "shrinkd_records_total"), Some(0.0));
+}
+
+#[test]
+fn a_partition_that_is_given_away_leaves_no_series_and_a_late_word_brings_none_back() {
+    let metrics = Metrics::new();
+    metrics.own_partitions(&[0, 1]);
+    metrics.own_partitions(&[4]);
+    metrics.set_lag(1, 7, None);
+    assert_eq!(value(&metrics, "shrinkd_owned_partitions"), Some(3.0));
+    assert_eq!(value(&metrics, "shrinkd_lag_records{partition=\"1\"}"), Some(7.0));
+    metrics.set_halted(1, true);
+    assert_eq!(value(&metrics, "shrinkd_partition_halted{partition=\"1\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_partition_halted{partition=\"0\"}"), Some(0.0));
+    metrics.release_partitions(&[1]);
+    metrics.set_lag(1, 9, None);
+    metrics.set_halted(1, true);
+    assert_eq!(value(&metrics, "shrinkd_owned_partitions"), Some(2.0));
+    assert!(!metrics.render().contains("partition=\"1\""));
+}
+
+#[test]
+fn the_lag_in_seconds_grows_while_nobody_reports_and_is_0_when_all_is_committed() {
+    let metrics = Metrics::new();
+    metrics.own_partitions(&[0, 1]);
+    let minute_ago = OffsetDateTime::now_utc() - Duration::from_secs(60);
+    metrics.set_lag(0, 2, Some(minute_ago));
+    // Produced when is not known: it counts from now on.
+    metrics.set_lag(1, 2, None);
+    let lag =
+        |partition: u8| value(&metrics, &format!("shrinkd_lag_seconds{{partition=\"{partition}\"}}")).expect("lag");
+    let (first, unknown) = (lag(0), lag(1));
+    assert!((60.0..70.0).contains(&first) && unknown < 10.0, "{first} {unknown}");
+    std::thread::sleep(Duration::from_millis(20));
+    assert!(lag(0) > first && lag(1) > unknown);
+    let before = lag(1);
+    metrics.set_lag(1, 1, None);
+    assert!(lag(1) >= before, "a report without a time does not start the count again");
+    metrics.set_lag(0, 0, Some(minute_ago));
+    assert_eq!(lag(0), 0.0);
+}
+
+#[test]
+fn what_is_not_known_of_a_population_has_no_series_and_the_verdict_is_one_of_three() {
+    let metrics = Metrics::new();
+    metrics.set_population(&population("a/b"), summary());
+    let labels = "{population=\"a%2Fb/all/relative\"";
+    assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), Some(0.5));
+    let verdict =
+        |verdict: &str| value(&metrics, &format!("shrinkd_population_verdict{labels},verdict=\"{verdict}\"}}"));
+    assert_eq!(verdict("material"), Some(1.0));
+    assert_eq!((verdict("negligible"), verdict("noticeable")), (Some(0.0), Some(0.0)));
+    metrics.set_population(&population("a/b"), PopulationSummary { tau: None, verdict: None, ..summary() });
+    assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), None);
+    assert_eq!(value(&metrics, &format!("shrinkd_population_mu{labels}}}")), Some(0.25));
+    assert_eq!(verdict("material"), None);
+}
+
+#[test]
+fn retries_count_by_the_class_of_their_sqlstate() {
+    let metrics = Metrics::new();
+    for sqlstate in [Some("40001"), Some("40P01"), Some("08006"), None] {
+        metrics.count_retry(sqlstate);
+    }
+    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"40\"}"), Some(2.0));
+    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"08\"}"), Some(1.0));
+    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"other\"}"), Some(1.0));
+}
+
+#[test]
+fn commits_and_refits_leave_their_time() {
+    let metrics = Metrics::new();
+    assert_eq!((metrics.last_commit(), metrics.last_refit()), (None, None));
+    assert_eq!(value(&metrics, "shrinkd_last_commit_timestamp_seconds"), Some(0.0));
+    metrics.observe_commit(Duration::from_millis(20));
+    metrics.observe_refit(Duration::from_millis(1));
+    let now = OffsetDateTime::now_utc();
+    for moment in [metrics.last_commit(), metrics.last_refit()] {
+        assert!((now - moment.expect("a time")).abs() < Duration::from_secs(10));
+    }
+    assert_eq!(value(&metrics, "shrinkd_ingest_commit_seconds_bucket{le=\"0.01\"}"), Some(0.0));
+    assert_eq!(value(&metrics, "shrinkd_ingest_commit_seconds_bucket{le=\"0.025\"}"), Some(1.0));
+}
+
+#[test]
+fn a_loop_that_does_not_come_round_is_named_and_one_that_has_finished_is_not_missed() {
+    let health = Health::new();
+    let late = Instant::now() + BEAT_LIMIT + Duration::from_secs(1);
+    assert_eq!(health.live(Instant::now()), Ok(()));
+    health.finish(Loop::Ingest);
+    assert_eq!(health.live(late), Err("the refit loop has not come round for 61 s".to_owned()));
+    health.finish(Loop::Refit);
+    assert!(health.live(late).expect_err("publish is late").contains("publish"));
+    health.finish(Loop::Publish);
+    assert_eq!(health.live(late), Ok(()));
+    health.beat(Loop::Refit);
+    assert!(health.live(late).is_err(), "what beats again is watched again");
+}
+
+#[test]
+fn it_is_ready_when_source_and_store_are_and_says_in_one_line_what_is_not() {
+    let health = Health::new();
+    assert_eq!(health.readiness(), Err("source: not connected yet; store: not connected yet".to_owned()));
+    health.ready(Dependency::Store);
+    health.not_ready(Dependency::Source, "broker down:\nconnection refused");
+    assert_eq!(health.readiness(), Err("source: broker down: connection refused".to_owned()));
+    health.ready(Dependency::Source);
+    assert_eq!(health.readiness(), Ok(()));
+    health.not_ready(Dependency::Store, "connection refused");
+    assert!(health.readiness().is_err());
+}
+
+/// The site of a test, served until it is dropped.
+struct Served {
+    address: SocketAddr,
+    site: Site,
+    shutdown: Option<oneshot::Sender<()>>,
+    server: Option<std::thread::JoinHandle<io::Result<()>>>,
+}
+
+impl Served {
+    fn new(source: &str) -> Served {
+        let site = Site { source: source.to_owned(), metrics: busy(), health: Health::new() };
+        let (shutdown, is_shut_down) = oneshot::channel::<()>();
+        let (found, address) = std::sync::mpsc::channel();
+        let served = site.clone();
+        let server = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.map_err(io::Error::other)?;
+                found.send(listener.local_addr()?).map_err(io::Error::other)?;
+                http::serve(listener, served, async { drop(is_shut_down.await) }).await
+            })
+        });
+        let address = address.recv().expect("it listens");
+        Served { address, site, shutdown: Some(shutdown), server: Some(server) }
+    }
+
+    /// The status and the rest of the answer, headers included.
+    fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).expect("it answers");
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: shrinkd\r\nConnection: close\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("UTF-8");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), answer)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.shutdown.take().map(|shutdown| shutdown.send(()));
+        let server = self.server.take().expect("it was started");
+        server.join().expect("it does not panic").expect("it ends without an error");
+    }
+}
+
+#[test]
+fn metrics_are_served_in_the_format_of_prometheus() {
+    let served = Served::new("stdin");
+    let (status, answer) = served.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+    assert!(body.contains("\nshrinkd_owned_partitions 1\n"), "{body}");
+    assert!(body.contains(&format!("shrinkd_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"))), "{body}");
+}
+
+#[test]
+fn health_is_served_as_a_status_and_one_line() {
+    let served = Served::new("stdin");
+    assert_eq!(served.get("/livez").0, 200);
+    let (status, answer) = served.get("/readyz");
+    assert_eq!(status, 503);
+    assert!(answer.ends_with("\r\n\r\nsource: not connected yet; store: not connected yet\n"), "{answer}");
+    served.site.health.ready(Dependency::Source);
+    served.site.health.ready(Dependency::Store);
+    let (status, answer) = served.get("/readyz");
+    assert!(status == 200 && answer.ends_with("\r\n\r\nok\n"), "{answer}");
+}
+
+#[test]
+fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
+    let served = Served::new("Kafka topic completed-experiments");
+    let (status, answer) = served.get("/");
+    assert_eq!(status, 200);
+    for shown in ["Kafka topic completed-experiments", "conversion/all/relative", "0.2500", "material", "1 owned"] {
+        assert!(answer.contains(shown), "{shown}: {answer}");
+    }
+    for elsewhere in ["http://", "https://", "<script", "src=", "@import", "url("] {
+        assert!(!answer.contains(elsewhere), "{elsewhere}");
+    }
+}
+
+#[test]
+fn nothing_that_comes_from_events_can_become_markup() {
+    let served = Served::new("<b>'source'</b>");
+    served.site.metrics.set_population(&population("<script>alert(\"1\")</script>&"), summary());
+    served.site.health.not_ready(Dependency::Store, "<img src=x>");
+    let (_, answer) = served.get("/");
+    assert!(answer.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;%2Fscript&gt;&amp;/all/relative"), "{answer}");
+    assert!(answer.contains("&lt;b&gt;&#39;source&#39;&lt;/b&gt;") && answer.contains("&lt;img src=x&gt;"), "{answer}");
+    assert!(answer.contains("content-security-policy: default-src 'none'"), "{answer}");
+}
+
+#[test]
+fn what_is_not_there_is_not_found_and_nothing_can_be_changed() {
+    let served = Served::new("stdin");
+    assert_eq!(served.get("/admin").0, 404);
+    let mut stream = TcpStream::connect(served.address).expect("it answers");
+    write!(stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("UTF-8");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+}
+
+#[test]
+fn an_address_that_is_taken_is_named_with_what_to_do() {
+    let served = Served::new("stdin");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let error = runtime.block_on(http::bind(served.address)).expect_err("it is taken").to_string();
+    assert!(error.contains(&served.address.to_string()) && error.contains("http.listen"), "{error}");
+}
+
+/// Log lines of a test.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logged(format: LogFormat, level: &str) -> String {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let config = LogConfig { format, level: level.parse().expect("a level") };
+    tracing::subscriber::with_default(telemetry::subscriber(&config, move || writer.clone()), || {
+        tracing::info!(partition = 3, "batch committed");
+        tracing::debug!("details");
+        tracing::debug!(target: "noise", "details of others");
+    });
+    let bytes = lines.0.lock().expect("not poisoned").clone();
+    String::from_utf8(bytes).expect("UTF-8")
+}
+
+#[test]
+fn log_lines_for_programs_are_one_json_object_each_with_its_fields() {
+    let text = logged(LogFormat::Json, "info");
+    let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 1);
+    assert_eq!((&lines[0]["message"], &lines[0]["partition"]), (&"batch committed".into(), &3.into()));
+    assert!(lines[0]["timestamp"].as_str().is_some_and(|time| time.ends_with('Z')), "{text}");
+    assert_eq!(lines[0]["level"], "INFO");
+}
+
+#[test]
+fn the_level_holds_for_all_or_by_target() {
+    assert_eq!(logged(LogFormat::Text, "off"), "");
+    assert!(logged(LogFormat::Text, "info").contains("batch committed"));
+    let text = logged(LogFormat::Text, "info,operations::telemetry=debug");
+    assert!(text.contains("details") && !text.contains("details of others"), "{text}");
+}

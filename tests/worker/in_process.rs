@@ -1,0 +1,202 @@
+//! What a worker promises beyond the order of its input: which population a block is in, when estimates are published, what
+//! is written and what is left alone. In process, from a file to SQLite.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::Arc;
+
+use shrinkd::config::Config;
+use shrinkd::refit::Judged;
+use shrinkd::row::FitStatus;
+use shrinkd::store::Store;
+use shrinkd::telemetry::Telemetry;
+use shrinkd::worker::supervise;
+use shrinkd_core::{History, decode};
+use shrinkd_model::{Analysis, Correlation, Method, Priors, Request, Thresholds};
+use sqlx::{Row, SqlitePool};
+use tokio_util::sync::CancellationToken;
+
+use crate::common::database::{Database as _, SqliteDatabase};
+
+/// An experiment of three variants against one control.
+fn event(experiment: usize, revision: u64, team: &str) -> String {
+    let effect = |variant: &str, shift: f64| {
+        let estimate = (experiment as f64 * 0.7).sin() + shift;
+        format!(r#"{{"variant":"{variant}","estimate":{estimate},"variance":0.5}}"#)
+    };
+    let effects = [effect("b", 0.1), effect("c", -0.2), effect("d", 0.3)].join(",");
+    format!(
+        r#"{{"schema_version":1,"experiment_id":"exp-{experiment}","revision":{revision},"completed_at":"2026-01-01T00:00:00Z","labels":{{"team":"{team}"}},"decision":"shipped","results":[{{"metric":"m","effects":[{effects}],"control_variance":0.3}}]}}"#
+    )
+}
+
+fn events(experiments: usize) -> String {
+    (0..experiments).map(|experiment| event(experiment, 1, "search") + "\n").collect()
+}
+
+/// Runs a worker on some more lines of the test's file to its end; returns connections to what it wrote.
+async fn run(database: &SqliteDatabase, lines: &str, settings: &[(&str, &str)]) -> SqlitePool {
+    let path = database.path().with_file_name("events.ndjson");
+    append(&path, lines);
+    let mut environment: BTreeMap<String, String> =
+        settings.iter().map(|(name, value)| (format!("SHRINKD__{name}"), (*value).to_owned())).collect();
+    environment.insert("SHRINKD__SOURCE__FILE__PATH".to_owned(), path.display().to_string());
+    environment.insert("SHRINKD__STORE__URL".to_owned(), database.url());
+    let environment = environment.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let config = Arc::new(Config::load(None, environment).expect("a configuration"));
+    let store = Store::connect(&config.store, &config.store_settings()).await.expect("the database opens");
+    let stop = CancellationToken::new();
+    supervise::run(store.clone(), config, Telemetry::default(), stop).await.expect("the worker ends well");
+    SqlitePool::connect(&database.url()).await.expect("the database opens")
+}
+
+fn append(path: &Path, lines: &str) {
+    use std::io::Write;
+    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the file opens");
+    file.write_all(lines.as_bytes()).expect("the lines are written");
+}
+
+async fn texts(tables: &SqlitePool, query: &'static str) -> Vec<String> {
+    sqlx::query_scalar(query).fetch_all(tables).await.expect("text")
+}
+
+async fn count(tables: &SqlitePool, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(tables).await.expect("a count")
+}
+
+#[tokio::test]
+async fn below_the_fewest_experiments_the_rows_carry_the_raw_estimates_and_from_there_on_shrunken_ones() {
+    let database = SqliteDatabase::absent();
+    let tables = run(&database, &events(4), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["cold_start"]);
+    assert_eq!(
+        count(&tables, "select count(*) from effect_estimates where posterior_mean is null and fit_id = 0").await,
+        12
+    );
+    assert_eq!(texts(&tables, "select distinct status from current_population_fits").await, ["cold_start"]);
+
+    let tables = run(&database, &(event(4, 1, "search") + "\n"), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["fitted"]);
+    assert_eq!(count(&tables, "select count(*) from effect_estimates where posterior_mean is not null").await, 15);
+    let orphans = "select count(*) from effect_estimates as e
+                   where not exists (select 1 from population_fits as f
+                                     where f.population_id = e.population_id and f.fit_id = e.fit_id)";
+    assert_eq!(count(&tables, orphans).await, 0, "every row's fit is in the history");
+}
+
+#[tokio::test]
+async fn a_proper_prior_of_tau_lifts_the_cold_start() {
+    let database = SqliteDatabase::absent();
+    let settings = [("REFIT__PRIOR_TAU", "half-normal:1"), ("REFIT__PRIOR_MU", "normal:0,1")];
+    let tables = run(&database, &events(1), &settings).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["fitted"]);
+}
+
+#[tokio::test]
+async fn a_population_that_falls_below_the_fewest_experiments_goes_back_to_raw_estimates() {
+    let database = SqliteDatabase::absent();
+    run(&database, &events(5), &[]).await;
+    let gone = r#"{"schema_version":1,"experiment_id":"exp-0","retracted":true}"#;
+    let tables = run(&database, &format!("{gone}\n"), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["cold_start"]);
+    assert_eq!(count(&tables, "select count(*) from effect_estimates where posterior_mean is null").await, 12);
+}
+
+#[tokio::test]
+async fn labels_divide_populations_and_new_labels_move_every_block_of_the_experiment() {
+    let database = SqliteDatabase::absent();
+    let settings = [("POPULATIONS__LABELS", r#"["team"]"#)];
+    let lines = events(6);
+    let tables = run(&database, &lines, &settings).await;
+    let populations = "select population_id from effect_estimates group by population_id order by population_id";
+    assert_eq!(texts(&tables, populations).await, ["m/all/absolute/team=search"]);
+
+    // The event that moves it has no result at all.
+    let moved = r#"{"schema_version":1,"experiment_id":"exp-0","revision":2,"completed_at":"2026-01-02T00:00:00Z","labels":{"team":"ads"},"results":[]}"#;
+    let tables = run(&database, &format!("{moved}\n"), &settings).await;
+    assert_eq!(texts(&tables, populations).await, ["m/all/absolute/team=ads", "m/all/absolute/team=search"]);
+    let counted = "select population_id || ' ' || sum(experiments) || ' ' || sum(effects) from cell_counters
+                   group by population_id order by population_id";
+    assert_eq!(texts(&tables, counted).await, ["m/all/absolute/team=ads 1 3", "m/all/absolute/team=search 5 15"]);
+}
+
+#[tokio::test]
+async fn what_does_not_change_is_not_written_again() {
+    let database = SqliteDatabase::absent();
+    let tables = run(&database, &events(200), &[]).await;
+    let rows = "select experiment_id || variant || computed_at || fit_id from effect_estimates order by 1";
+    let before = texts(&tables, rows).await;
+
+    // The same events, and one more experiment among two hundred, which moves mu and tau by less than the tolerance.
+    let more = events(200) + &event(200, 1, "search") + "\n";
+    let tables = run(&database, &more, &[("PUBLISH__TOLERANCE", "0.2")]).await;
+    let after = texts(&tables, rows).await;
+    let rewritten = before.iter().filter(|row| !after.contains(row)).count();
+    assert_eq!((rewritten, after.len() - before.len()), (0, 3));
+}
+
+#[tokio::test]
+async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
+    let database = SqliteDatabase::absent();
+    let lines = events(40);
+    let tables = run(&database, &lines, &[]).await;
+    let mut history = History::default();
+    lines.lines().for_each(|line| drop(history.take(decode(line.as_bytes()))));
+    let populations = history.into_populations(1).expect("blocks fit");
+    let population = populations.values().next().expect("one population");
+    let request = Request {
+        correlation: Correlation::Modelled,
+        method: Method::Quadrature,
+        priors: Priors::default(),
+        is_best_wanted: false,
+        thresholds: Thresholds::default(),
+        threads: 1,
+    };
+    let analysis = Analysis::new(&population.members, &population.sketches, &request).expect("a posterior");
+    let correlation = analysis.comparison.expect("two models");
+    let calibration = analysis.calibration.expect("predictions");
+
+    let row = sqlx::query(
+        "select verdict, verdict_rests_on, verdict_value, design_effect, mu_shift, coverage95, calibration_rms_z,
+                shipped_share, hausman_z from population_diagnostics order by fit_id desc limit 1",
+    )
+    .fetch_one(&tables)
+    .await
+    .expect("a row");
+    assert_eq!(row.get::<String, _>(0), correlation.verdict.as_str());
+    assert_eq!(row.get::<String, _>(1), correlation.rests_on.0.as_str());
+    let near = |i: usize, expected: f64| {
+        let found: f64 = row.get(i);
+        assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1e-3), "column {i}: {found}, not {expected}");
+    };
+    near(2, correlation.rests_on.1);
+    near(3, correlation.pass.design_effect());
+    near(4, correlation.diagnostics.mu_shift.expect("a shift"));
+    near(5, calibration.coverage95);
+    near(6, calibration.rms_z);
+    near(7, 1.0);
+    assert_eq!(row.get::<Option<f64>, _>(8), correlation.hausman_z, "blocks of one shape leave nothing to test");
+}
+
+#[test]
+fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_tolerance() {
+    let fitted = |mu: f64, mu_sd: f64, tau: f64, log_tau_sd: f64| Judged {
+        status: FitStatus::Fitted,
+        mu: Some(mu),
+        mu_sd: Some(mu_sd),
+        tau: Some(tau),
+        log_tau_sd: Some(log_tau_sd),
+    };
+    let published = fitted(1.0, 0.1, 2.0, 0.3);
+    let has_moved = |current: Judged| current.has_moved(Some(&published), 0.01);
+    assert!(!has_moved(published));
+    assert!(!has_moved(fitted(1.019, 0.1, 2.0, 0.3)) && has_moved(fitted(1.021, 0.1, 2.0, 0.3)), "mu");
+    assert!(!has_moved(fitted(1.0, 0.119, 2.0, 0.3)) && has_moved(fitted(1.0, 0.121, 2.0, 0.3)), "its sd likewise");
+    assert!(!has_moved(fitted(1.0, 0.1, 2.019, 0.3)) && has_moved(fitted(1.0, 0.1, 2.021, 0.3)), "log tau");
+    assert!(!has_moved(fitted(1.0, 0.1, 2.0, 0.309)) && has_moved(fitted(1.0, 0.1, 2.0, 0.311)), "its sd");
+    let cold = Judged { status: FitStatus::ColdStart, mu: None, mu_sd: None, tau: None, log_tau_sd: None };
+    assert!(has_moved(cold), "a population that fell below the fewest experiments");
+    assert!(!cold.has_moved(None, 0.01), "nothing was published, and nothing is to be");
+    assert!(published.has_moved(None, 0.01), "the first fit");
+}
