@@ -152,7 +152,7 @@ fn more_than_one_mode_of_tau_is_told() {
     events.extend([25.0, -25.0].map(|far| event(&format!("far {far}"), &[("v", far, 25.0)], 0.0)));
     let exact = unwrapped(&table(&events, 80, &[]));
     assert!(exact.contains("tau its posterior has more than one mode: 0 and 7.8"), "{exact}");
-    assert!(exact.contains("the exact posterior, and every figure here, covers them all"), "{exact}");
+    assert!(exact.contains("all of them are in the exact posterior, which every figure here is based on"), "{exact}");
     let laplace = unwrapped(&table(&events, 80, &["--method", "laplace"]));
     assert!(!laplace.contains("every figure here"), "{laplace}");
 }

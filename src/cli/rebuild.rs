@@ -31,7 +31,8 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd rebuild --config config/local.toml
-  SHRINKD__POPULATIONS__LABELS='[\"country\"]' shrinkd rebuild -c config/local.toml
+  SHRINKD__POPULATIONS__LABELS='[\"country\"]' \\
+    shrinkd rebuild --config config/local.toml
   SHRINKD__STORE__URL=postgres://owner@db/shrinkd \\
     shrinkd rebuild --config config/production.toml
 

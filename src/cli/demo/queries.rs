@@ -9,7 +9,7 @@ pub(super) struct Query {
 /// One about the effects, one about the populations.
 pub(super) const QUERIES: [Query; 2] = [
     Query {
-        question: "the winner's curse: significant raw effects (> 1.96 se) that may well be noise",
+        question: "winner's curse: significant raw effects (> 1.96 se) that may well be noise",
         sql: "\
 select population_id, experiment_id, variant,
        round(raw_estimate, 4) as raw, round(raw_se, 4) as se,
