@@ -8,8 +8,8 @@ use crate::store::AnyStore;
 /// Create the database schema, or upgrade it to this build's version
 ///
 /// Creates the tables in an empty database, and applies outstanding migrations to an existing one. Run it before you
-/// start the first worker of a new version: `shrinkd run` refuses a PostgreSQL database with any other schema. It needs
-/// more privileges than the workers do: see deploy/postgres/roles.sql.
+/// start the first worker of a new version: `shrinkd run` refuses a database with any other schema, but creates a new
+/// SQLite file by itself. In PostgreSQL it needs more privileges than the workers do: see deploy/postgres/roles.sql.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
