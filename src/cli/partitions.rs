@@ -78,7 +78,7 @@ Exit codes:
   2  there is no such partition, it is not halted, or the offset is not valid:
      nothing was changed";
 
-/// Timeout of a query for the watermarks of a partition.
+/// How long the broker may take to say which records it has.
 const WATERMARKS: Duration = Duration::from_secs(10);
 
 /// Lists, resumes or skips.
