@@ -22,7 +22,7 @@ use crate::stream::NextOffset;
 /// Without a subcommand, lists every partition with its next offset, its owner, and, if it is halted, the reason.
 ///
 /// A worker halts a partition, and keeps reading the others, in two cases: too many of its messages were refused and
-/// became dead letters (limits: [dead_letters] in the configuration), or the broker no longer has the next offset,
+/// became dead letters (limits: dead_letters in the configuration), or the broker no longer has the next offset,
 /// because records expired before they were read or the topic was truncated.
 ///
 /// Workers can keep running: the partition's owner picks up the change within seconds.
