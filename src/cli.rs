@@ -1,6 +1,6 @@
-//! The command line: one room per command, each with its arguments and a `run`.
+//! The command line: one module per command, each with its arguments and a `run`.
 //!
-//! The doc comments of the arguments are what `--help` prints.
+//! The doc comments of the arguments are the text of `--help`.
 
 pub mod check;
 mod correlation;
@@ -34,7 +34,12 @@ use crate::verify::VerifyError;
 use crate::worker::WorkerError;
 use crate::worker::replay::ReplayError;
 
-/// Empirical-Bayes estimates for experimentation platforms, exact under a shared control.
+/// Empirical-Bayes estimates for experimentation platforms, exact under a shared control
+///
+/// Fits a random-effects model to the measured effects of completed experiments, one population (metric x segment x
+/// scale) at a time: mu is the mean of the true effects, tau their standard deviation (heterogeneity). Every effect is
+/// then shrunk towards mu, which corrects for the winner's curse. The error of a control that several variants share is
+/// part of the model.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES)]
 pub struct Cli {
@@ -44,9 +49,9 @@ pub struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done (a reader that closes its end of a pipe early is no error)
+  0  success; also if whatever reads the output closes the pipe early
   1  input, output or a computation failed
-  2  the command line or the configuration says something that cannot be done";
+  2  the command line or the configuration is invalid";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -64,10 +69,10 @@ enum Command {
     Check(check::Args),
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// The arguments contradict each other.
+    /// The arguments contradict each other, or name something that does not exist.
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -76,8 +81,8 @@ pub enum CliError {
     File { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Kafka(String),
-    /// What should not happen whatever the input.
-    #[error("{0} (a bug: please report it with the input)")]
+    /// A bug: no input should lead to it.
+    #[error("{0} (this is a bug: please report it together with the input)")]
     Internal(String),
     #[error(transparent)]
     Study(#[from] StudyError),
@@ -89,16 +94,16 @@ pub enum CliError {
     Http(#[from] BindError),
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    #[error("the audit could not be finished: {0}")]
+    #[error("the audit could not be completed: {0}")]
     Verify(#[from] VerifyError),
-    #[error("{0}; what was replayed before stands, and the same command goes on behind it")]
+    #[error("{0}; messages replayed so far are committed: run the same command again for the rest")]
     Replay(#[from] ReplayError),
 }
 
-/// Which configuration a command goes by.
+/// The configuration of a command that uses the store.
 #[derive(Debug, clap::Args)]
 pub struct ConfigArg {
-    /// Configuration file (TOML); without one, defaults and the environment (SHRINKD__SECTION__KEY) apply.
+    /// Configuration file (TOML); environment variables (SHRINKD__SECTION__KEY) override it
     #[arg(long, short, env = "SHRINKD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -113,19 +118,19 @@ impl ConfigArg {
     }
 }
 
-/// How results are printed.
+/// The output format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Human-readable text
     Table,
-    /// For programs: everything
+    /// Every result, as one JSON document
     Json,
-    /// Rows under a header
+    /// One table, with a header row
     Csv,
 }
 
 impl Cli {
-    /// Runs the command. A broken pipe ends it quietly: whoever reads the output has seen enough.
+    /// Runs the command. A broken pipe is no error: the reader of the output has closed it early.
     ///
     /// # Errors
     /// Where the arguments contradict each other, or reading or writing fails.
@@ -152,7 +157,7 @@ impl Cli {
 }
 
 impl CliError {
-    /// The exit code that says what kind of error this was.
+    /// The exit code for this kind of error.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             CliError::Io(_)

@@ -1,4 +1,4 @@
-//! Parses the command line, calls the library, and says how it went.
+//! Parses the command line, runs the command, and reports errors and the exit code.
 
 use std::process::ExitCode;
 

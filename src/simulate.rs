@@ -1,10 +1,10 @@
-//! Seeded events for trying things out: populations with known truths, and a platform's mixed traffic.
+//! Seeded, simulated events: populations with known truth, and a platform's mixed traffic.
 //!
-//! | room | what happens there |
+//! | module | contents |
 //! | --- | --- |
-//! | [`draws`] | the random numbers: the same bytes for a seed on every platform |
+//! | [`draws`] | random numbers: the same for a seed on every platform |
 //! | [`population`] | one population of effects with a known mu and tau: the scenarios that `shrinkd study` repeats |
-//! | [`portfolio`] | a platform's mix: several metrics, revisions, retractions, results that have to be refused |
+//! | [`portfolio`] | a platform's mixed traffic: several metrics, revisions, retractions, invalid results |
 //! | [`message`] | the event contract from the producer's side |
 
 pub mod draws;

@@ -1,14 +1,14 @@
-//! The study: what becomes of mu, tau and the effects when the correlation of a shared control is modelled, ignored or
-//! avoided, on data whose truth is known.
+//! A simulation study: how well mu, tau and the effects are estimated when the correlation from a shared control is
+//! modelled, ignored or avoided, on data with known truth.
 //!
-//! Each scenario of [`crate::simulate`] is drawn many times and fitted under three treatments of correlation, with flat
+//! Each scenario of [`crate::simulate`] is drawn many times and fitted under three models of correlation, with flat
 //! priors and the exact posterior. The first draw is the one that `shrinkd simulate` prints for the same seed.
 //!
-//! | room | what happens there |
+//! | module | contents |
 //! | --- | --- |
-//! | [`replicate`] | one draw of a scenario: three fits, and the verdict |
-//! | [`performance`] | bias, RMSE and coverage with their Monte-Carlo errors |
-//! | [`report`] | what the study found |
+//! | [`replicate`] | one draw of a scenario: three fits, and the verdict on correlation |
+//! | [`performance`] | bias, RMSE and coverage with their Monte Carlo standard errors |
+//! | [`report`] | the results, as they are serialized to JSON |
 
 pub mod performance;
 pub mod replicate;
@@ -24,25 +24,25 @@ pub use report::Report;
 use crate::simulate::Scenario;
 use report::ScenarioReport;
 
-/// What to run.
+/// The parameters of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Study {
     pub seed: u64,
-    /// How often each scenario is drawn.
+    /// Number of replicates of each scenario.
     pub replicates: NonZero<usize>,
     pub threads: NonZero<usize>,
 }
 
 impl Study {
-    /// How many replicates there are in all, over the scenarios.
+    /// The number of replicates over all scenarios.
     pub fn total(&self) -> usize {
         Scenario::ALL.len() * self.replicates.get()
     }
 
-    /// Runs it; `replicate_done` is called after each replicate, from any thread.
+    /// Runs the study. `replicate_done` is called after each replicate, from any thread.
     ///
     /// # Errors
-    /// Where a replicate cannot be fitted, which no scenario leads to.
+    /// Where a replicate cannot be fitted, which does not happen in any of the scenarios.
     pub fn run(&self, replicate_done: impl Fn() + Sync) -> Result<Report, StudyError> {
         let count = self.replicates.get();
         let indices: Vec<usize> = (0..self.total()).collect();

@@ -1,4 +1,4 @@
-//! `shrinkd check`: what the worker would be told, before it is.
+//! `shrinkd check`: validates a configuration without starting anything.
 
 use std::env;
 use std::io::{self, Write};
@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use super::{CliError, ConfigArg};
 use crate::config::Config;
 
-/// Check a configuration and print what it comes to
+/// Validate a configuration, and print the effective settings
 ///
-/// Reads the file and the environment as `shrinkd run` does, and prints every key with its value and where that came
-/// from, as TOML; passwords and other secrets are masked. Nothing is connected to.
+/// Reads the configuration file and the environment exactly as `shrinkd run` does, and prints every key as TOML, with its
+/// value and where that was set. Passwords and other secrets are masked. No connection is made.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -24,14 +24,15 @@ Examples:
   shrinkd check -c config/local.toml | grep -v '# default'
 
 Exit codes:
-  0  the configuration can be run
+  0  the configuration is valid
   1  output failed
-  2  it cannot be run: stderr names the key, where its value came from, and what is allowed";
+  2  the configuration is invalid: stderr names the key, where it was set, and
+     what is allowed";
 
-/// Checks and prints.
+/// Validates and prints.
 ///
 /// # Errors
-/// Where the configuration is not taken, or stdout cannot be written to.
+/// Where the configuration is invalid, or stdout cannot be written to.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let (_, dump) = Config::load_with_dump(args.config.config.as_deref(), env::vars_os())?;
     io::stdout().lock().write_all(dump.as_bytes())?;

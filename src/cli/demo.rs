@@ -1,4 +1,4 @@
-//! `shrinkd demo`: the worker on a simulated portfolio, from events to tables, and what it made of them.
+//! `shrinkd demo`: runs the worker on a simulated portfolio, and prints the resulting tables.
 
 mod folder;
 mod queries;
@@ -26,21 +26,21 @@ use crate::worker::supervise;
 use folder::Folder;
 use report::{Found, Report};
 
-/// See it work: a simulated portfolio through the worker into a database, and what came of it
+/// Try it out: run the worker on a simulated portfolio, and print the results
 ///
-/// Writes the events of a platform's mixed traffic to a file, runs the worker of `shrinkd run` on it with an SQLite
-/// database, and prints what the tables hold then: every population under three treatments of correlation, the largest
-/// corrections, a plot, and queries to try. Needs no server.
+/// Simulates the mixed traffic of an experimentation platform, processes it with the same worker as `shrinkd run` into an
+/// SQLite database, and prints the results: mu and tau of every population under three models of correlation, the
+/// largest corrections, a forest plot, and queries to try. It needs no server.
 ///
-/// The folder is made where it is not there. What an earlier demo left in it is removed first; a folder that holds
-/// anything else is refused.
+/// The folder is created if necessary. Files of an earlier demo in it are replaced; a folder that contains anything else
+/// is refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Number of experiments, from 60: then everything that happens on a platform happens
+    /// Number of experiments, at least 60, which is enough for every kind of event to occur
     #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = RangedU64ValueParser::<usize>::new().range(60..=100_000))]
     experiments: usize,
-    /// Seed of the random numbers
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Folder for the events, the configuration and the database
@@ -55,23 +55,23 @@ Examples:
   shrinkd run --config shrinkd-demo/shrinkd.toml
 
 Exit codes:
-  0  the demo is through
-  1  a file cannot be written, or the worker cannot go on
-  2  the folder holds what no demo has made: nothing was changed";
+  0  success
+  1  a file cannot be written, or the worker failed
+  2  the folder contains files that are not from a demo: nothing was changed";
 
-/// How often the progress is looked at.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the progress bar is updated.
+const REFRESH: Duration = Duration::from_millis(100);
 
 /// Runs the demo.
 ///
 /// # Errors
-/// Where the folder is not a demo's or cannot be written to, or the worker cannot go on.
+/// Where the folder is not a demo's or cannot be written to, or the worker fails.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let folder = Folder::make(&args.dir)?;
     let portfolio = Portfolio { experiments: args.experiments, ..Portfolio::default() };
     let events = folder.write_events(portfolio.messages(args.seed))?;
     let config = Arc::new(Config::load(Some(&folder.config()), [])?);
-    // The writers of SQLite wait for each other, of which its pool of connections would warn.
+    // SQLite's writers wait for each other, about which the connection pool would warn.
     let level = Targets::new().with_default(LevelFilter::WARN).with_target("sqlx", LevelFilter::ERROR);
     let warnings = LogConfig { level, ..LogConfig::default() };
     init_logging(&warnings).map_err(|error| CliError::Internal(error.to_string()))?;
@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs the worker until the file is through and everything is published, and reads back what it wrote.
+/// Runs the worker to the end of the file, until everything is published, and reads back the tables.
 async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: u64) -> Result<Report<'_>, CliError> {
     let store = Store::connect(&config.store, &config.store_settings()).await?;
     let Telemetry { metrics, health } = Telemetry::default();
@@ -94,7 +94,7 @@ async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: 
     let bar = ProgressBar::new(events).with_style(style());
     while !worker.is_finished() {
         show(&bar, &metrics);
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(REFRESH).await;
     }
     bar.finish_and_clear();
     worker.await.map_err(|error| CliError::Internal(error.to_string()))??;

@@ -1,4 +1,4 @@
-//! `shrinkd fit`: a file of events in, populations and shrunken estimates out; no server, no state.
+//! `shrinkd fit`: fits the populations of a file of events, without a server or a database.
 
 mod csv;
 mod estimates;
@@ -19,36 +19,39 @@ use super::text;
 use super::{CliError, Format};
 use report::Report;
 
-/// Fit the populations of a file of events and shrink every effect.
+/// Fit a random-effects model to a file of events, and shrink every effect
 ///
-/// Reads events as NDJSON (one per line; revisions, retractions and accumulation count as they do in the worker), fits
-/// mu and tau of every metric x segment x scale, and prints the shrunken estimates.
+/// Reads events as NDJSON, one JSON message per line, and applies revisions, retractions and accumulating parts as the
+/// worker does. For each population (metric x segment x scale) it fits the mean mu and the standard deviation tau
+/// (heterogeneity) of the true effects, and prints them with every effect's shrunken estimate and credible interval.
+/// Shrinkage corrects for the winner's curse, by which the largest measured effects are overestimates.
 ///
-/// The table is as wide as the terminal, from 80 to 100 columns; COLUMNS overrides that.
+/// Refused messages and results are reported on stderr, one per line (`line 12: non_positive_variance: ...`), and left
+/// out of the fit.
 ///
-/// What is refused is said on stderr, one line each: `line 12: non_positive_variance: ...`; the rest is fitted.
+/// The table is as wide as the terminal, within 80 to 100 columns. Set COLUMNS to override its width.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// File of events, - for stdin.
+    /// File of events; - is stdin
     #[arg(default_value = "-")]
     file: PathBuf,
-    /// What becomes of the correlation between the variants of an experiment.
+    /// How to handle the correlation between variants that share a control
     #[arg(long, alias = "treatment", value_enum, default_value_t = CorrelationArg::Modelled)]
     correlation: CorrelationArg,
-    /// How mu and tau are found; reml and ml are points without priors, for comparison with meta-analysis software.
+    /// How to fit mu and tau; reml and ml are point estimates without priors, as in meta-analysis software
     #[arg(long, value_enum, default_value_t = MethodArg::Quadrature)]
     method: MethodArg,
-    /// Prior of mu: flat or normal:MEAN,SD, in the effects' unit.
+    /// Prior of mu: flat or normal:MEAN,SD, in the unit of the effects
     #[arg(long, default_value = "flat", value_name = "PRIOR", allow_hyphen_values = true)]
     prior_mu: PriorMu,
-    /// Prior of tau: flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, in the effects' unit.
+    /// Prior of tau: flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, in the unit of the effects
     #[arg(long, default_value = "flat", value_name = "PRIOR")]
     prior_tau: PriorTau,
-    /// Also compute the probability that each variant is the best of its experiment, the control included.
+    /// Also compute each variant's probability of being the best of its experiment, counting the control
     #[arg(long)]
     best: bool,
-    /// What to print.
+    /// Output format; csv has one row per effect
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 }
@@ -63,27 +66,27 @@ Examples:
 Exit codes:
   0  at least one population was fitted
   1  input or output failed
-  2  no population could be fitted, or the command line is wrong";
+  2  no population could be fitted, or the command line is invalid";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CorrelationArg {
-    /// The shared control's error is modelled
+    /// Model the error of the shared control
     #[value(alias = "correlated")]
     Modelled,
-    /// The naive model: variants are taken as independent
+    /// The naive model: treat all effects as independent
     #[value(alias = "independent")]
     Ignored,
-    /// One variant of each experiment
+    /// Use one variant of each experiment
     OnePerExperiment,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum MethodArg {
-    /// The exact posterior
+    /// Exact posterior, by numerical integration
     Quadrature,
-    /// A Gaussian at the mode
+    /// Laplace approximation: a Gaussian at the posterior mode
     Laplace,
-    /// The Gaussian nearest to the posterior
+    /// Variational approximation: the closest Gaussian
     Variational,
     /// Restricted maximum likelihood
     Reml,
@@ -114,10 +117,10 @@ impl Args {
     }
 }
 
-/// Reads, fits, prints.
+/// Reads the events, fits every population, and prints the report.
 ///
 /// # Errors
-/// Where the file cannot be read or the output not written.
+/// Where the file cannot be read or the output cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let request = args.request();
     let history = input::read(&args.file, request.threads, &mut io::stderr().lock())?;
@@ -130,7 +133,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
     out.flush()?;
     let code = if report.is_any_fitted() { ExitCode::SUCCESS } else { ExitCode::from(2) };
-    // The program ends here: handing back every small allocation first would be a tenth of its time.
+    // The process exits here; freeing every small allocation first would take a tenth of its run time.
     std::mem::forget(report);
     Ok(code)
 }

@@ -1,15 +1,15 @@
-//! `shrinkd migrate`: the store's schema.
+//! `shrinkd migrate`: creates or upgrades the database schema.
 
 use std::process::ExitCode;
 
 use super::{CliError, ConfigArg};
 use crate::store::Store;
 
-/// Bring the database up to this build's schema
+/// Create the database schema, or upgrade it to this build's version
 ///
-/// Makes the tables of an empty database, and applies what is missing to one that an older build has made. Run it before
-/// the first worker of a new version; `shrinkd run` refuses a PostgreSQL database of any other schema. Workers need
-/// fewer rights than this command: see deploy/postgres/roles.sql.
+/// Creates the tables in an empty database, and applies outstanding migrations to an existing one. Run it before you
+/// start the first worker of a new version: `shrinkd run` refuses a database with any other schema, but creates a new
+/// SQLite file by itself. In PostgreSQL it needs more privileges than the workers do: see deploy/postgres/roles.sql.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -20,21 +20,22 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd migrate --config config/local.toml
-  SHRINKD__STORE__URL=postgres://owner@db/shrinkd shrinkd migrate --config config/production.toml
+  SHRINKD__STORE__URL=postgres://owner@db/shrinkd \\
+    shrinkd migrate --config config/production.toml
 
 Exit codes:
-  0  the schema is this build's
-  1  the database cannot be reached, or a migration failed: nothing of it is left behind
-  2  the configuration is wrong, or a newer build has migrated the database";
+  0  the schema is up to date
+  1  the database cannot be reached, or a migration failed and was rolled back
+  2  the configuration is invalid, or the database was migrated by a newer build";
 
-/// Migrates.
+/// Migrates the database.
 ///
 /// # Errors
-/// Where the database cannot be reached or is not one for this build.
+/// Where the database cannot be reached, a migration fails, or a newer build has migrated it.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(Store::migrate(&config.store))?;
-    println!("{} has the schema of shrinkd {}", config.store.url, env!("CARGO_PKG_VERSION"));
+    println!("{} is at the schema of shrinkd {}", config.store.url, env!("CARGO_PKG_VERSION"));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-//! `shrinkd partitions`: how far each partition is, and what an operator can do about one that is not read.
+//! `shrinkd partitions`: lists partitions with their progress, and resumes or skips ahead in halted ones.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -17,14 +17,15 @@ use crate::row::{PartitionStatus, Skip};
 use crate::store::{Skipped, Store};
 use crate::stream::NextOffset;
 
-/// List partitions, and have halted ones go on
+/// List partitions and their progress, and resume halted ones
 ///
-/// A worker halts a partition, and goes on with its others, where too many of its messages are refused (the section
-/// dead_letters of the configuration says how many), or where the broker has not the records at which it should go on,
-/// because they expired unread or the topic was cut. Without a subcommand this lists every partition with its next offset, its owner,
-/// and why it is halted.
+/// Without a subcommand, lists every partition with its next offset, its owner, and, if it is halted, the reason.
 ///
-/// Workers need not be stopped: the owner of the partition goes on within some seconds.
+/// A worker halts a partition, and keeps reading the others, in two cases: too many of its messages were refused and
+/// became dead letters (limits: dead_letters in the configuration), or the broker no longer has the next offset,
+/// because records expired before they were read or the topic was truncated.
+///
+/// Workers can keep running: the partition's owner picks up the change within seconds.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -36,29 +37,29 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Have a halted partition go on where it stopped
+    /// Resume a halted partition at the offset where it stopped
     Resume {
-        /// The partition's id: the first column of the list
+        /// Partition id: the first column of the list
         #[arg(value_name = "ID")]
         partition_id: i64,
     },
-    /// Have a partition go on further ahead: what is between is never read
+    /// Skip ahead to a later offset: the records in between are never read
     ///
-    /// Leaves a row in skipped_offsets that says which records were passed over, by whom, when, and why.
+    /// The skipped range is recorded in the table skipped_offsets, with who skipped it, when, and why.
     Skip {
-        /// The partition's id: the first column of the list
+        /// Partition id: the first column of the list
         #[arg(value_name = "ID")]
         partition_id: i64,
-        /// The offset to go on at, or `earliest` for the first that the broker has
+        /// Offset to continue at, or `earliest` for the first one that the broker still has
         #[arg(long, value_name = "OFFSET", value_parser = target)]
         to: Target,
-        /// Why, for those who find the row later
+        /// Reason, recorded in skipped_offsets
         #[arg(long, value_name = "TEXT")]
         because: String,
     },
 }
 
-/// Where reading is to go on.
+/// The offset to skip to.
 #[derive(Debug, Clone, Copy)]
 enum Target {
     Earliest,
@@ -67,14 +68,15 @@ enum Target {
 
 const EXAMPLES: &str = "\
 Examples:
-  shrinkd partitions --config config/production.toml
-  shrinkd partitions -c config/production.toml resume 3
-  shrinkd partitions -c config/production.toml skip 3 --to earliest --because 'expired during the outage of May 2'
+  shrinkd partitions --config config/local.toml
+  shrinkd partitions -c config/local.toml resume 3
+  shrinkd partitions -c config/local.toml skip 3 --to earliest --because expired
 
 Exit codes:
-  0  done
-  1  the store or the broker does not answer
-  2  there is no such partition, it is not halted, or the offset cannot be gone on at: nothing was changed";
+  0  success
+  1  the store or the broker does not respond
+  2  there is no such partition, it is not halted, or the offset is not valid:
+     nothing was changed";
 
 /// How long the broker may take to say which records it has.
 const WATERMARKS: Duration = Duration::from_secs(10);
@@ -98,7 +100,7 @@ async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<
     let partitions = store.partitions().await?;
     let find = |id: i64| {
         let found = partitions.iter().find(|partition| partition.partition_id == id);
-        found.ok_or_else(|| CliError::Usage(format!("there is no partition {id}: `shrinkd partitions` lists them")))
+        found.ok_or_else(|| CliError::Usage(format!("there is no partition {id}: run `shrinkd partitions` for a list")))
     };
     let mut stdout = io::stdout().lock();
     match action {
@@ -108,7 +110,7 @@ async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<
             if !store.resume(*partition_id).await? {
                 return Err(CliError::Usage(format!("{} is not halted", name(partition))));
             }
-            writeln!(stdout, "{} goes on at {}", name(partition), offset(partition.next_offset))?;
+            writeln!(stdout, "{} resumes at {}", name(partition), offset(partition.next_offset))?;
         }
         Some(Action::Skip { partition_id, to, because }) => {
             let partition = find(*partition_id)?;
@@ -121,7 +123,7 @@ async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<
             };
             let Some(Skipped { from }) = store.skip(&skip).await? else {
                 return Err(CliError::Usage(format!(
-                    "{} goes on at {}, which is not before {}: records are passed over forwards alone",
+                    "{} is at {} already, which is not before {}: it can only be skipped forwards",
                     name(partition),
                     offset(partition.next_offset),
                     to.0
@@ -129,7 +131,7 @@ async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<
             };
             writeln!(
                 stdout,
-                "{} goes on at {} instead of {}; skipped_offsets has a row about it",
+                "{} continues at {} instead of {}; the skipped range is recorded in skipped_offsets",
                 name(partition),
                 to.0,
                 offset(from)
@@ -189,7 +191,7 @@ fn list(partitions: &[PartitionStatus], out: impl Write) -> io::Result<()> {
     let mut rows = Columns::new([number(""), text("  "), number("  "), number("  "), text("  "), text("  ")]);
     rows.row(["id", "topic", "partition", "next offset", "owner", "state"]);
     for partition in partitions {
-        let state = partition.halted.as_ref().map_or("read", |_| "HALTED");
+        let state = partition.halted.as_ref().map_or("active", |_| "HALTED");
         rows.row([
             partition.partition_id.to_string(),
             partition.topic.clone(),
@@ -205,11 +207,11 @@ fn list(partitions: &[PartitionStatus], out: impl Write) -> io::Result<()> {
         if let Some((at, reason, detail)) = &partition.halted {
             let id = partition.partition_id;
             page.blank()?;
-            page.sentence("", &format!("{} is halted ({reason}) since {}:", name(partition), second(*at)))?;
+            page.sentence("", &format!("{} has been halted ({reason}) since {}:", name(partition), second(*at)))?;
             page.sentence("  ", detail)?;
             page.sentence(
                 "  ",
-                &format!("To go on: shrinkd partitions resume {id}, or skip {id} --to .. --because .."),
+                &format!("To continue: shrinkd partitions resume {id}, or skip {id} --to .. --because .."),
             )?;
         }
     }

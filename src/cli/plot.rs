@@ -1,4 +1,4 @@
-//! A forest plot in text: raw effects against shrunk ones on a common axis, mu through them.
+//! A forest plot in text: raw and shrunk effects on a common axis, with a line at mu.
 
 use std::io::{self, Write};
 
@@ -6,16 +6,16 @@ use unicode_width::UnicodeWidthStr;
 
 use super::text::{Columns, Digits, Page, number, text};
 
-/// Columns that the names of an effect may take together.
+/// Width that the names of an effect may take together.
 const NAMES: usize = 28;
 
-/// How far the axis goes beyond the intervals, on either side, to reach raw effects, as a share of its length.
+/// How far the axis may extend beyond the intervals on either side to include raw effects, as a share of its length.
 const BEYOND: f64 = 0.75;
 
-/// The axis has steps of a round length, about so many.
+/// The approximate number of ticks on the axis.
 const STEPS: f64 = 5.0;
 
-/// One effect, raw and shrunk, with its shrunk 95% interval.
+/// One effect, raw and shrunk, with its 95% credible interval.
 pub(super) struct Effect<'a> {
     pub(super) experiment_id: &'a str,
     pub(super) variant: &'a str,
@@ -24,7 +24,7 @@ pub(super) struct Effect<'a> {
     pub(super) ci95: (f64, f64),
 }
 
-/// Plots at most `count` effects, evenly spread from the lowest raw one to the highest.
+/// Plots at most `count` effects, evenly spaced in rank from the lowest raw effect to the highest.
 pub(super) fn write<W: Write>(
     page: &mut Page<W>,
     effects: &[Effect<'_>],
@@ -60,7 +60,7 @@ fn selection<'a, 'b>(effects: &'b [Effect<'a>], count: usize) -> Vec<&'b Effect<
     ranks.filter_map(|rank| rows.get(rank).copied()).collect()
 }
 
-/// Where numbers are on a line of characters.
+/// Maps numbers to positions on a line of characters.
 struct Axis {
     low: f64,
     high: f64,
@@ -68,7 +68,7 @@ struct Axis {
 }
 
 impl Axis {
-    /// Holds every interval and mu, and the raw effects that are not too far from them.
+    /// An axis that covers every interval, mu, and the raw effects that are not too far from them.
     fn new(rows: &[&Effect<'_>], mu: Option<f64>, cells: usize) -> Axis {
         let ends = rows.iter().flat_map(|row| [row.ci95.0, row.ci95.1]).chain(mu);
         let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)));
@@ -76,7 +76,7 @@ impl Axis {
         let (lowest, highest) = (low - beyond, high + beyond);
         let raw = || rows.iter().map(|row| row.raw.clamp(lowest, highest));
         let (low, high) = (raw().fold(low, f64::min), raw().fold(high, f64::max));
-        // All effects alike and certain: any length will do.
+        // If all effects are equal and certain, any length will do.
         let margin = if high > low { 0.0 } else { 0.5 * if low == 0.0 { 1.0 } else { low.abs() } };
         Axis { low: low - margin, high: high + margin, cells }
     }
@@ -86,7 +86,7 @@ impl Axis {
         (last * (x - self.low) / (self.high - self.low)).round().clamp(0.0, last) as usize
     }
 
-    /// A text that is as long as the axis.
+    /// The text, padded to the length of the axis.
     fn line(&self, text: &str) -> String {
         format!("{text:<cells$}", cells = self.cells)
     }
@@ -116,7 +116,7 @@ impl Axis {
         (0..self.cells).map(mark).collect()
     }
 
-    /// The axis with its ticks, and the numbers below them.
+    /// The axis with its ticks, and the labels below them.
     fn scale(&self) -> [String; 2] {
         let step = round_step((self.high - self.low) / STEPS);
         let ticks = (self.low / step).ceil() as i64..=(self.high / step).floor() as i64;
@@ -132,7 +132,7 @@ impl Axis {
                 *cell = '┬';
             }
             let start = at.saturating_sub(label.len() / 2).min(self.cells.saturating_sub(label.len()));
-            // Labels do not touch; of two that would, the first stands.
+            // A label that would touch the one before it is left out.
             if labels.is_empty() || labels.len() < start {
                 labels = format!("{labels:<start$}{label}");
             }
@@ -141,7 +141,7 @@ impl Axis {
     }
 }
 
-/// The least of 1, 2 and 5 times a power of ten that is not below `length`.
+/// The smallest of 1, 2 and 5 times a power of ten that is at least `length`.
 fn round_step(length: f64) -> f64 {
     let base = 10.0_f64.powf(length.log10().floor());
     [1.0, 2.0, 5.0].map(|factor| factor * base).into_iter().find(|&step| step >= length).unwrap_or(10.0 * base)

@@ -1,4 +1,4 @@
-//! `shrinkd rebuild`: all that is computed from what was sent, computed anew under the configuration.
+//! `shrinkd rebuild`: recomputes everything derived from the stored results, under the current configuration.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,16 +11,16 @@ use crate::config::Config;
 use crate::store::Store;
 use crate::worker::rebuild::{BlockCounts, Progress, Rebuilt, rebuild};
 
-/// Compute everything in the database anew, from what was sent and under this configuration
+/// Recompute all statistics, fits and estimates from the stored results
 ///
-/// Needed after populations.labels or refit.one_per_experiment_seed was changed, or where a new build computes otherwise than the
-/// one before (its arithmetic version): `shrinkd run` refuses such a database until then. Puts every block into its
-/// population again, adds up the statistics, fits every population, and publishes all estimates. Fits and diagnostics
-/// of the past stay.
+/// Required after a change of populations.labels or refit.one_per_experiment_seed, and after an upgrade to a build with
+/// another arithmetic version: until then `shrinkd run` refuses the database. Assigns every experiment's effects to
+/// their population again, sums the statistics, refits every population, and publishes all estimates. The history of
+/// fits and diagnostics is kept.
 ///
-/// The statistics change in one transaction: if it does not come to its end, nothing has changed. Workers may run
-/// meanwhile. They wait for that transaction, and those with another configuration than this one end with exit code 2
-/// after it. It needs as much room in the database as the blocks and estimates that change, once more.
+/// The statistics change in a single transaction: if the command fails, nothing has changed. Workers can keep running:
+/// they wait for that transaction, and those whose configuration differs from this one then exit with code 2. The
+/// database temporarily needs room for a second copy of the rows that change.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -31,18 +31,20 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd rebuild --config config/local.toml
-  SHRINKD__POPULATIONS__LABELS='[\"country\"]' shrinkd rebuild --config config/local.toml
-  SHRINKD__STORE__URL=postgres://owner@db/shrinkd shrinkd rebuild --config config/production.toml
+  SHRINKD__POPULATIONS__LABELS='[\"country\"]' \\
+    shrinkd rebuild --config config/local.toml
+  SHRINKD__STORE__URL=postgres://owner@db/shrinkd \\
+    shrinkd rebuild --config config/production.toml
 
 Exit codes:
-  0  everything is computed anew, fitted and published
-  1  it could not be brought to its end: stderr says why. Run it again
-  2  the configuration is wrong, or the database has another schema";
+  0  everything is recomputed, fitted and published
+  1  the rebuild did not complete: stderr gives the reason. Run it again
+  2  the configuration is invalid, or the database has another schema version";
 
 /// Rebuilds and reports.
 ///
 /// # Errors
-/// Where the configuration is wrong, or the store cannot be rebuilt.
+/// Where the configuration is invalid, or the store cannot be rebuilt.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -60,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 fn show(bar: &ProgressBar, progress: Progress) {
     let (done, of, what) = match progress {
-        Progress::Experiments { done, of } => (done, of, "experiments computed anew"),
+        Progress::Experiments { done, of } => (done, of, "experiments recomputed"),
         Progress::Published { done, of } => (done, of, "populations fitted and published"),
     };
     bar.set_length(of);
@@ -80,17 +82,17 @@ fn report(rebuilt: &Rebuilt, config: &Config) {
         Some(replaced) if *replaced != settings => println!("was          {replaced}\nis           {settings}"),
         _ => println!("settings     {settings}, as before"),
     }
-    println!("populations  {}, fitted and published whole", counted(*populations, "population"));
+    println!("populations  {} fitted and published", counted(*populations, "population"));
     if *emptied_populations > 0 {
         println!("             {} without blocks removed", counted(*emptied_populations, "population"));
     }
     let BlockCounts { all, moved, recomputed, refused } = *blocks;
     println!("blocks       {}", counted(all, "block"));
-    println!("             {} in another population than before", counted(moved, "block"));
-    println!("             {} with other figures than before", counted(recomputed, "block"));
+    println!("             {} moved to another population", counted(moved, "block"));
+    println!("             {} with changed figures", counted(recomputed, "block"));
     if refused > 0 {
         println!(
-            "             {} that cannot be estimated any more: blocks.pending_reason says why",
+            "             {} that cannot be estimated any more: see blocks.pending_reason",
             counted(refused, "block")
         );
     }

@@ -1,4 +1,4 @@
-//! `shrinkd replay-rejected`: refused messages, taken in again.
+//! `shrinkd replay-rejected`: processes refused messages again.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,31 +14,32 @@ use crate::row::replay::{RejectedSelection, ReplayOutcome};
 use crate::store::Store;
 use crate::worker::replay::{Replay, ReplayError, Replayed};
 
-/// Take refused messages in again, after a fix or with a new version
+/// Replay dead letters: process refused messages again, after a fix or an upgrade
 ///
-/// Every refused message is kept in rejected_events. This command takes those that you name through the same steps as a
-/// worker, beside any number of running workers: what can be used now is put in, with its estimates, and nothing is
-/// counted twice, however often you run it. What is refused again keeps its row, with the reason as it is now.
+/// Every refused message is kept in the table rejected_events. This command processes the selected ones again in the same
+/// way as a worker, while any number of workers are running: results that are now valid are stored and estimated, and
+/// nothing is counted twice, however often you run it. A message that is refused again keeps its row, with the new
+/// reason.
 ///
-/// Messages that a replay has taken are passed over, unless --id names them. Not replayed are messages of an experiment
-/// that was retracted whole after them, such retractions themselves, and messages of which only the beginning was kept
-/// because they were too large: have these sent again.
+/// Messages that were already replayed successfully are left out, unless you select them with --id. Some are never
+/// replayed: messages of an experiment that was later retracted as a whole, such retractions themselves, and messages
+/// too large to be kept in full. Ask the producer to send these again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 #[group(id = "selection", required = true, multiple = false, args = ["reasons", "ids", "all"])]
 pub struct Args {
     #[command(flatten)]
     config: ConfigArg,
-    /// Messages that were refused, whole or in part, for this reason; give it several times for several
+    /// Replay messages that were refused, in whole or in part, for this reason; repeat for more
     #[arg(long = "reason", value_name = "CODE", value_parser = reason_parser())]
     reasons: Vec<Reason>,
-    /// The message of this rejected_event_id, also where a replay has taken it; give it several times for several
+    /// Replay the message with this rejected_event_id, even if it was replayed before; repeat for more
     #[arg(long = "id", value_name = "N")]
     ids: Vec<i64>,
-    /// Every refused message
+    /// Replay all refused messages
     #[arg(long)]
     all: bool,
-    /// Say what would come of it, and change nothing
+    /// Show what would happen, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
@@ -46,18 +47,20 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd replay-rejected --config config/local.toml --all --dry-run
-  shrinkd replay-rejected --config config/local.toml --reason schema_violation --reason unsupported_version
+  shrinkd replay-rejected -c config/local.toml --reason schema_violation
   shrinkd replay-rejected --config config/local.toml --id 17
 
 Exit codes:
-  0  done, also where messages were refused again: the table says how many
-  1  the store failed, or another replay has begun. What was replayed stands; run it again for the rest
-  2  the command line or the configuration is wrong, or the database is not one for this build";
+  0  success, even if messages were refused again: the table shows how many
+  1  the store failed, or another replay was started. Messages replayed so far
+     are committed: run it again for the rest
+  2  the command line or the configuration is invalid, or the database does not
+     fit this build";
 
-/// Replays.
+/// Replays the selected messages.
 ///
 /// # Errors
-/// Where the configuration is wrong, the store fails, or a row is named that is not there.
+/// Where the configuration is invalid, the store fails, or a selected row does not exist.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -108,11 +111,11 @@ fn style() -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }
 
-/// What came of the rows, by the reason that they were refused for.
+/// Refusals by their original reason and the outcome of the replay.
 #[derive(Default)]
 struct Report {
     rows: BTreeMap<(String, String), u64>,
-    /// Rows of messages that were not kept whole.
+    /// Rows of messages that were too large to be kept in full.
     cut: u64,
 }
 
@@ -128,7 +131,7 @@ impl Report {
 
     fn print(&self, messages: usize, is_dry_run: bool) -> io::Result<()> {
         let mut page = Page::new(io::stdout().lock(), text::width());
-        let done = if is_dry_run { "would be replayed (nothing is changed)" } else { "replayed" };
+        let done = if is_dry_run { "would be replayed (dry run: nothing was changed)" } else { "replayed" };
         let rows = counted(self.rows.values().sum(), "refusal");
         page.line(&format!("{} with {rows} {done}", counted(messages as u64, "message")))?;
         if !self.rows.is_empty() {
@@ -144,7 +147,7 @@ impl Report {
             page.blank()?;
             page.sentence(
                 "",
-                "Of messages that are too large only the beginning is kept: have them sent again in parts.",
+                "Only the beginning of a message that is too large is kept: ask the producer to send it again in parts.",
             )?;
         }
         page.flush()

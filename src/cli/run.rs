@@ -15,14 +15,16 @@ use crate::telemetry::health::Dependency;
 use crate::telemetry::{Telemetry, init_logging};
 use crate::worker::supervise;
 
-/// Run the worker: events in, shrunken estimates out
+/// Run the worker: ingest events, and keep the shrunken estimates up to date
 ///
-/// Reads events from Kafka or a file, keeps what they say in the store, refits every population with news, and writes
-/// the estimates. Any number of workers may share a consumer group and a PostgreSQL database; nothing is lost or counted
-/// twice when they come and go. SIGTERM and SIGINT end it after what was read is committed; a file that is not followed
-/// ends it when everything is fitted and published.
+/// Reads events from Kafka or a file, stores their results, refits every population that changed, and writes the
+/// estimates. Any number of workers can share a consumer group and a PostgreSQL database; no event is lost or counted
+/// twice when workers join, leave or crash. Back pressure: while the database cannot keep up, fetching is paused.
 ///
-/// Says what it does on stderr, and serves metrics (/metrics), health (/livez, /readyz) and a status page (/) by HTTP.
+/// On SIGTERM or SIGINT the worker commits what it has read and exits. With a file as its source it exits at the end of
+/// the file, once everything is fitted and published, unless source.file.follow is set.
+///
+/// Logs to stderr, and serves metrics (/metrics), health checks (/livez, /readyz) and a status page (/) over HTTP.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -32,19 +34,22 @@ pub struct Args {
 
 const EXAMPLES: &str = "\
 Examples:
-  shrinkd simulate --scenario portfolio | shrinkd run --config config/embedded.toml
+  shrinkd simulate --scenario portfolio | shrinkd run -c config/embedded.toml
   shrinkd run --config config/local.toml
-  SHRINKD__STORE__URL_FILE=/run/secrets/database shrinkd run --config config/production.toml
+  SHRINKD__STORE__URL_FILE=/run/secrets/db shrinkd run -c config/production.toml
 
 Exit codes:
-  0  the file is through, or a signal asked for the end and what was read is committed
-  1  it cannot go on: the last line of the log says why. What was committed stands
-  2  the configuration cannot be run, or the database is not one for this build and these settings";
+  0  stopped by a signal or at the end of the file; what was read is committed
+  1  fatal error: the last log line gives the reason. Committed work is kept,
+     and a restart resumes after it
+  2  the configuration is invalid, or the database does not fit this build and
+     these settings";
 
-/// Runs until the end.
+/// Runs the worker until a signal, the end of its file, or a fatal error.
 ///
 /// # Errors
-/// Where the configuration is wrong, the store is not one for this build, or the worker cannot go on.
+/// Where the configuration is invalid, the HTTP port is taken, or the store cannot be opened by this build. A fatal error
+/// of the worker itself is logged, and returned as an exit code.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     init_logging(&config.log).map_err(|error| CliError::Internal(error.to_string()))?;
@@ -71,27 +76,27 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
     store.close().await;
     served.cancel();
-    // A page that is still being sent does not keep the worker.
+    // A response that is still being sent does not delay the exit.
     http.abort();
     match ended {
         Ok(()) => {
-            info!("ended");
+            info!("stopped");
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
-            error!(%error, "cannot go on");
+            error!(%error, "stopped by a fatal error");
             Ok(CliError::from(error).exit_code())
         }
     }
 }
 
-/// Asks for the end at the first SIGTERM or SIGINT.
+/// Requests a graceful shutdown at the first SIGTERM or SIGINT.
 fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => info!("SIGTERM: committing what was read, then ending"),
-            _ = interrupt.recv() => info!("SIGINT: committing what was read, then ending"),
+            _ = terminate.recv() => info!("received SIGTERM: committing what was read, then stopping"),
+            _ = interrupt.recv() => info!("received SIGINT: committing what was read, then stopping"),
         }
         stop.cancel();
     })

@@ -1,4 +1,4 @@
-//! `shrinkd schema`: the event contract for machines.
+//! `shrinkd schema`: the event contract as a JSON Schema.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -7,10 +7,11 @@ use shrinkd_core::event_schema;
 
 use super::CliError;
 
-/// Print the JSON Schema of the events that are read
+/// Print the JSON Schema of events, for producers
 ///
-/// Draft 2020-12, generated from the types that the decoder reads, with a description of every field and examples.
-/// Producers validate against it before they send; what only the numbers themselves can tell is left to the decoder.
+/// Draft 2020-12, generated from the types that the decoder parses, with examples and a description of every field.
+/// Producers can validate events against it before sending them. It checks structure and types; consistency between
+/// numbers (such as a covariance matrix that must be positive definite) is checked when events are ingested.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {}
@@ -20,7 +21,7 @@ Examples:
   shrinkd schema > completed-experiment.schema.json
   shrinkd schema | jq '.examples[0]'";
 
-/// Writes the schema.
+/// Prints the schema.
 ///
 /// # Errors
 /// Where stdout cannot be written to.

@@ -1,4 +1,4 @@
-//! `shrinkd simulate`: seeded events on stdout, or in a Kafka topic.
+//! `shrinkd simulate`: writes seeded events to stdout, or to a Kafka topic.
 
 mod producer;
 
@@ -15,24 +15,24 @@ use super::CliError;
 use crate::simulate::{Message, Population, Portfolio, Scenario};
 use producer::Producer;
 
-/// Write simulated events to stdout, one JSON message a line, or send them to a Kafka topic
+/// Simulate events with known truth, as NDJSON on stdout or in a Kafka topic
 ///
-/// The same arguments give the same bytes on every platform. In Kafka the key of a message is its experiment, and an
-/// experiment that is withdrawn is a null payload.
+/// The output is reproducible: the same arguments give the same bytes on every platform. Kafka messages are keyed by
+/// experiment_id, and the retraction of a whole experiment is a tombstone (a null payload).
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// What to simulate
+    /// Scenario to simulate
     #[arg(long, value_enum, default_value_t = ScenarioName::Baseline)]
     scenario: ScenarioName,
-    /// Seed of the random numbers
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Number of experiments [default: the scenario's own, portfolio 300]
+    /// Number of experiments [default: depends on the scenario; portfolio: 300]
     #[arg(long, value_name = "N", value_parser = count(100_000_000))]
     experiments: Option<usize>,
-    /// Variants of each experiment that is not held to one; portfolio: at most so many [default: the scenario's own,
-    /// portfolio 6]
+    /// Variants per experiment, except those that the scenario fixes at one; portfolio: the maximum [default: depends on
+    /// the scenario; portfolio: 6]
     #[arg(long, value_name = "N", value_parser = count(1_000))]
     variants: Option<usize>,
     /// Mean of the true effects [default: 1]
@@ -41,37 +41,37 @@ pub struct Args {
     /// Standard deviation of the true effects [default: 1]
     #[arg(long, value_parser = non_negative)]
     tau: Option<f64>,
-    /// Standard error of a treatment's mean [default: the scenario's own]
+    /// Standard error of a treatment's mean [default: depends on the scenario]
     #[arg(long, value_parser = standard_error)]
     se: Option<f64>,
-    /// Standard error of the control's mean, in experiments that are not held to one variant [default: the scenario's
-    /// own]
+    /// Standard error of the control's mean, except in experiments fixed at one variant [default: depends on the
+    /// scenario]
     #[arg(long, value_name = "SE", value_parser = non_negative)]
     control_se: Option<f64>,
-    /// Error of the last experiment's control mean [default: bad-control -5, else drawn from its standard error]
+    /// Sampling error of the control's mean in the last experiment [default: bad-control: -5, else random]
     #[arg(long, value_name = "ERROR", allow_negative_numbers = true, value_parser = finite)]
     control_error: Option<f64>,
     #[command(flatten)]
     kafka: KafkaArgs,
 }
 
-/// Where and how to send the events, if not to stdout.
+/// Where and how to send the events, unless they go to stdout.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Kafka")]
 struct KafkaArgs {
-    /// Send the events to these brokers (host:port, several with commas) instead of stdout
+    /// Send the events to these brokers (host:port, comma-separated) instead of stdout
     #[arg(long = "kafka", value_name = "BROKERS")]
     brokers: Option<String>,
-    /// The topic, which must be there
+    /// Topic to send to; it must exist
     #[arg(long, requires = "brokers", default_value = "experiments")]
     topic: String,
-    /// A property of librdkafka's producer; may be given several times
+    /// Set a librdkafka producer property; repeat for more
     #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "brokers", value_parser = property)]
     properties: Vec<(String, String)>,
-    /// Events a second [default: as many as the brokers take]
+    /// Events per second [default: unlimited]
     #[arg(long, value_name = "N", requires = "brokers", value_parser = rate)]
     rate: Option<f64>,
-    /// Send the lines of this file (- for stdin) as they are, instead of simulated events
+    /// Send the lines of this file unchanged, instead of simulated events; - is stdin
     #[arg(long, value_name = "FILE", requires = "brokers", conflicts_with_all = [
         "scenario", "seed", "experiments", "variants", "mu", "tau", "se", "control_se", "control_error",
     ])]
@@ -82,30 +82,30 @@ const EXAMPLES: &str = "\
 Examples:
   shrinkd simulate | shrinkd fit
   shrinkd simulate --scenario bad-control --seed 7 --control-error -8
-  shrinkd simulate --scenario treatment-heavy --experiments 1000 --mu 0.2 --tau 0.1 --se 0.1
+  shrinkd simulate --scenario treatment-heavy --experiments 1000 --tau 0.1
   shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson
   shrinkd simulate --scenario portfolio --kafka localhost:9092 --rate 200
-  shrinkd simulate --input history.ndjson --kafka localhost:9092 --set compression.type=zstd";
+  shrinkd simulate --input past.ndjson --kafka localhost:9092 --set linger.ms=50";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScenarioName {
-    /// 50 experiments of one variant and unequal sizes (--se is then their root mean square)
+    /// 50 experiments of one variant each and unequal sizes (--se is their root mean square)
     Baseline,
-    /// 49 experiments of one variant, and one with 100
+    /// 49 experiments of one variant, and one of 100
     ManyVariants,
-    /// 15 experiments of one variant, and one with 15 whose control's mean is far too low
+    /// 15 experiments of one variant, and one of 15 whose control was measured far too low
     BadControl,
-    /// 20 experiments of 5 variants and a small control, which is most of every effect's error
+    /// 20 experiments of 5 variants, with small controls that dominate the error of every effect
     TreatmentHeavy,
-    /// A platform's mixed traffic: six metrics on three scales, revisions, retractions, results to refuse
+    /// A platform's mixed traffic: six metrics on three scales, revisions, retractions, invalid results
     Portfolio,
 }
 
 /// Writes the events, or sends them.
 ///
 /// # Errors
-/// Where a portfolio is given one population's truths, stdout cannot be written to, the file cannot be read, or events are
-/// not delivered.
+/// Where a portfolio is given the parameters of a single population, stdout cannot be written to, the file cannot be read,
+/// or events are not delivered.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     match (&args.kafka.brokers, &args.kafka.input) {
         (None, _) => write(args)?,
@@ -122,7 +122,7 @@ impl KafkaArgs {
 }
 
 impl Args {
-    /// Draws the messages, one by one.
+    /// Generates the messages, one by one.
     fn each_message(&self, take: impl FnMut(Message) -> Result<(), CliError>) -> Result<(), CliError> {
         let scenario = match self.scenario {
             ScenarioName::Baseline => Scenario::Baseline,
@@ -158,7 +158,9 @@ impl Args {
             ("--control-error", self.control_error),
         ];
         if let Some((flag, _)) = truths.iter().find(|(_, value)| value.is_some()) {
-            return Err(CliError::Usage(format!("{flag} does not go with portfolio: each of its metrics has its own")));
+            return Err(CliError::Usage(format!(
+                "{flag} cannot be combined with --scenario portfolio, whose metrics have their own parameters"
+            )));
         }
         let own = Portfolio::default();
         Ok(Portfolio {
@@ -188,7 +190,7 @@ fn send_messages(mut producer: Producer<'_>, args: &Args) -> Result<(), CliError
         };
         producer.send(Some(message.experiment_id().as_bytes()), payload.as_deref())
     })?;
-    say_sent(producer.finish()?, 0)
+    report_delivered(producer.finish()?, 0)
 }
 
 /// Sends each line of a file that is not empty, its bytes unchanged.
@@ -210,10 +212,10 @@ fn send_lines(mut producer: Producer<'_>, path: &Path) -> Result<(), CliError> {
         }
         line.clear();
     }
-    say_sent(producer.finish()?, keyless)
+    report_delivered(producer.finish()?, keyless)
 }
 
-/// The experiment that a message is about, whatever else may be wrong with it.
+/// The experiment_id of a message, even if the rest of it is invalid.
 fn experiment_id(message: &[u8]) -> Option<Cow<'_, str>> {
     #[derive(serde::Deserialize)]
     struct Keyed<'a> {
@@ -223,13 +225,13 @@ fn experiment_id(message: &[u8]) -> Option<Cow<'_, str>> {
     serde_json::from_slice::<Keyed<'_>>(message).ok().map(|keyed| keyed.experiment_id)
 }
 
-fn say_sent(sent: u64, keyless: u64) -> Result<(), CliError> {
+fn report_delivered(sent: u64, keyless: u64) -> Result<(), CliError> {
     let mut stderr = io::stderr().lock();
     writeln!(stderr, "{sent} events delivered")?;
     if keyless > 0 {
         writeln!(
             stderr,
-            "{keyless} of them have no readable experiment_id and went without a key: they will be refused"
+            "{keyless} of them have no readable experiment_id and were sent without a key: they will be refused"
         )?;
     }
     Ok(())
@@ -261,10 +263,10 @@ fn finite(text: &str) -> Result<f64, String> {
 }
 
 fn non_negative(text: &str) -> Result<f64, String> {
-    finite(text).ok().filter(|number| *number >= 0.0).ok_or_else(|| "expected a number of 0 or more".to_owned())
+    finite(text).ok().filter(|number| *number >= 0.0).ok_or_else(|| "expected a number >= 0".to_owned())
 }
 
-/// A standard error whose square the event contract takes for a variance.
+/// A standard error whose square is a valid variance in the event contract.
 fn standard_error(text: &str) -> Result<f64, String> {
     finite(text)
         .ok()

@@ -1,4 +1,4 @@
-//! `shrinkd study`: what the correlation of a shared control does to the estimates, on data whose truth is known.
+//! `shrinkd study`: compares the models of correlation on simulated data with known truth.
 
 mod render;
 
@@ -13,27 +13,29 @@ use super::text;
 use super::{CliError, Format};
 use crate::study::Study;
 
-/// Compare treatments of correlation on simulated data: medians, bias, RMSE and coverage
+/// Compare three models of correlation on simulated data: bias, RMSE and coverage
 ///
-/// Draws each scenario of `shrinkd simulate` many times and fits it with the correlation that a shared control brings
-/// (correlated), without (naive) and with one variant of each experiment. Priors are flat, posteriors exact. Shown are
-/// the posterior medians and sds of mu and tau in the first replicate, the data that `shrinkd simulate` prints for the
-/// same seed, and over all replicates the bias and RMSE of the posterior medians of mu and tau and the posterior means
-/// of the effects theta, and how often their 95% intervals hold the truth. What follows a ± is the Monte-Carlo standard
-/// error.
+/// A simulation study: draws each of the four populations of `shrinkd simulate` many times, and fits every replicate
+/// with the correlation from the shared control modelled, ignored (the naive model), and avoided by using one variant
+/// per experiment. Priors are flat, posteriors exact.
+///
+/// For the first replicate, which is the data that `shrinkd simulate` prints for the same seed, the tables show the
+/// posterior medians and sds of mu and tau. Over all replicates they show bias and RMSE of the posterior medians of mu
+/// and tau and of the posterior means of the effects theta, and the coverage of their 95% credible intervals, each with
+/// its Monte Carlo standard error after the ±.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// How often each scenario is drawn
+    /// Number of replicates of each scenario
     #[arg(long, value_name = "N", default_value = "200")]
     replicates: NonZero<usize>,
-    /// Seed of the random numbers
+    /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// How to print the results
+    /// Output format; csv has one row per scenario, model and parameter
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Threads to run on, without influence on the results [default: one for each core]
+    /// Number of threads; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
 }
@@ -44,7 +46,7 @@ Examples:
   shrinkd study --replicates 2000 --seed 7
   shrinkd study --format csv > study.csv";
 
-/// Runs the study and prints what it found.
+/// Runs the study and prints its report.
 ///
 /// # Errors
 /// Where a replicate cannot be fitted, or stdout cannot be written to.

@@ -1,4 +1,4 @@
-//! Text for people at a terminal: sentences that wrap, columns that line up, numbers with the digits they deserve.
+//! Text for the terminal: wrapped sentences, aligned columns, numbers rounded to meaningful digits.
 
 mod columns;
 mod digits;
@@ -12,15 +12,15 @@ use unicode_width::UnicodeWidthStr;
 pub(super) use columns::{Column, Columns, number, text};
 pub(super) use digits::{Digits, percent, probability, rounded};
 
-/// How many columns to write in: `COLUMNS` where that is set, else as many as the terminal has, else 80. Never fewer than
-/// 80, which the tables need, nor more than 100, beyond which lines are hard to follow.
+/// The width of the output: `COLUMNS` if that is set, else the width of the terminal, else 80; at least 80, which the
+/// tables need, and at most 100, beyond which lines are hard to read.
 pub(super) fn width() -> usize {
     let asked = env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     let terminal = || terminal_size_of(io::stdout()).map(|(Width(columns), _)| usize::from(columns));
     asked.or_else(terminal).unwrap_or(80).clamp(80, 100)
 }
 
-/// Where text goes, and how wide it may be.
+/// An output of limited width.
 pub(super) struct Page<W> {
     out: W,
     width: usize,
@@ -39,7 +39,7 @@ impl<W: Write> Page<W> {
         writeln!(self.out)
     }
 
-    /// Writes a lead and a sentence beside it, which wraps without running under the lead.
+    /// Writes a lead and a sentence, whose continuation lines are indented by the width of the lead.
     pub(super) fn sentence(&mut self, lead: &str, sentence: &str) -> io::Result<()> {
         let (indent, room) = (lead.width(), self.width - lead.width());
         let mut margin = lead.to_owned();
@@ -58,7 +58,7 @@ impl<W: Write> Page<W> {
         writeln!(self.out, "{}", format!("{margin}{line}").trim_end())
     }
 
-    /// Writes a line as it is, however long: what is to be copied.
+    /// Writes a line without wrapping it, for text that is to be copied.
     pub(super) fn line(&mut self, line: &str) -> io::Result<()> {
         writeln!(self.out, "{line}")
     }
@@ -73,12 +73,12 @@ impl<W: Write> Page<W> {
     }
 }
 
-/// A word that fits, or a long name in pieces that do.
+/// The word itself if it fits, else pieces of it that do.
 fn pieces(mut word: &str, room: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     while word.width() > room {
         let (piece, rest) = word.split_at(prefix(word, room));
-        // A single character wider than the room stands as it is.
+        // A single character that is wider than the room is kept.
         if piece.is_empty() {
             break;
         }
@@ -89,7 +89,7 @@ fn pieces(mut word: &str, room: usize) -> Vec<&str> {
     pieces
 }
 
-/// Bytes of the longest beginning of the text that takes at most `width` columns.
+/// Bytes of the longest prefix of the text that is at most `width` columns wide.
 fn prefix(text: &str, width: usize) -> usize {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     ends.take_while(|&end| text[..end].width() <= width).last().unwrap_or(0)
@@ -100,7 +100,7 @@ pub(super) fn counted(count: u64, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-/// With commas between the thousands.
+/// With commas as thousands separators.
 pub(super) fn grouped(count: u64) -> String {
     match count {
         0..1_000 => count.to_string(),

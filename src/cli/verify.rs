@@ -1,4 +1,4 @@
-//! `shrinkd verify`: the audit of a store, printed.
+//! `shrinkd verify`: audits a store and prints the report.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
@@ -14,15 +14,16 @@ use crate::stream::Topic;
 use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
 use crate::worker::source::kafka::{KafkaSource, watermarks};
 
-/// Audit a database: recompute what follows from what was sent, and compare
+/// Audit a database: recompute everything derived from the stored results, and compare
 ///
-/// Recomputes every block from its statistics, every sketch cell and counter from the blocks, every fit from the cells and
-/// every estimate from its fit, bit for bit where integers or the same arithmetic promise it, and checks that no estimate is
-/// further from exact than publish.tolerance promises, and that every partition goes on at an offset that its source has.
+/// Recomputes every block from its statistics, every sketch cell and counter from the blocks, every fit from the cells
+/// and every estimate from its fit. Exact arithmetic must agree bit for bit, estimates to 1e-9. It also checks that no
+/// estimate is further from the current posterior than publish.tolerance allows, and that the next offset of every
+/// partition exists in the source.
 ///
-/// Everything is read as of one moment, beside the workers, who wait for none of it: run it whenever you like. Where a refit
-/// or a publish is due just then, fits and distances are not judged, and counted so. It needs the configuration of the
-/// workers, no right but to read (PostgreSQL: the role shrinkd_auditor), and as much memory for a million blocks as for a
+/// The audit reads one consistent snapshot and never blocks a worker, so it can run at any time. Where a refit or publish
+/// is due at that moment, fits and distances are not judged; the report counts them. It needs the configuration of the
+/// workers, read access only (PostgreSQL: the role shrinkd_auditor), and the same memory for a million blocks as for a
 /// thousand.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -34,18 +35,21 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd verify --config config/production.toml
-  SHRINKD__STORE__URL=postgres://shrinkd_auditor@db/shrinkd shrinkd verify --config config/production.toml
-  shrinkd verify --config shrinkd-demo/shrinkd.toml || echo 'see docs/operations.md'
+  shrinkd verify -c shrinkd-demo/shrinkd.toml || echo 'see docs/operations.md'
+  SHRINKD__STORE__URL=postgres://shrinkd_auditor@db/shrinkd \\
+    shrinkd verify --config config/production.toml
 
 Exit codes:
-  0  nothing differs
-  1  something does, or the audit could not be finished: stderr says why
-  2  the configuration is wrong, or the database is not one for this build and these settings";
+  0  no differences
+  1  differences were found (listed on stdout), or the audit failed (stderr
+     gives the reason)
+  2  the configuration is invalid, or the database does not fit this build and
+     these settings";
 
-/// Audits.
+/// Audits the store.
 ///
 /// # Errors
-/// Where the configuration is wrong, or the store or the source cannot be read.
+/// Where the configuration is invalid, or the store or the source cannot be read.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -57,7 +61,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
-    // What was there before the store's moment may have expired after it, and what is there after it may have come since.
+    // Records may expire or arrive while the audit runs: the watermarks before and after the snapshot bracket it.
     let before = ask(&config.source, config).await?;
     let store = Store::connect_existing(&config.store, &config.store_settings()).await?;
     let mut audit = store.begin_audit().await?;
@@ -68,7 +72,9 @@ async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
         (SourceConfig::File(file), ..) => {
             file_reach(&file.path, &partitions).map_err(|source| CliError::File { path: file.path.clone(), source })?
         }
-        (SourceConfig::Kafka(_), ..) => return Err(CliError::Internal("the topic was not asked for".to_owned())),
+        (SourceConfig::Kafka(_), ..) => {
+            return Err(CliError::Internal("the topic's watermarks were not fetched".to_owned()));
+        }
     };
     let own = Arc::clone(config);
     let rules = Rules {
@@ -87,7 +93,7 @@ async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
     Ok(report)
 }
 
-/// How far the topic reaches; nothing where the source is no topic.
+/// The topic's watermarks; `None` where the source is a file.
 async fn ask(source: &SourceConfig, config: &Config) -> Result<Option<(Topic, Watermarks)>, CliError> {
     let SourceConfig::Kafka(kafka) = source else { return Ok(None) };
     let source = KafkaSource::new(kafka, &config.ingest);
@@ -136,30 +142,33 @@ fn print(report: &Report, config: &Config, page: &mut Page<impl Write>) -> io::R
     match report.differences() {
         0 => page.line("clean: nothing differs"),
         differences => {
-            let said = format!("NOT CLEAN: {}; docs/operations.md says what to do", counted(differences, "difference"));
+            let said = format!(
+                "NOT CLEAN: {}; see the section on audits in docs/operations.md",
+                counted(differences, "difference")
+            );
             page.line(&said)
         }
     }
 }
 
-/// What a check is about, what it compared and what it found.
+/// A check in one line: how many items were compared, how, and with what result.
 fn summary(check: Check, report: &Report) -> String {
     let Tally { compared, postponed, differing, .. } = report.of(check);
     let what = match check {
-        Check::Blocks => "recomputed from what was sent",
+        Check::Blocks => "recomputed from their statistics",
         Check::Cells => "recomputed from the blocks",
         Check::Counters => "recounted from the blocks",
         Check::Fits => "recomputed from the cells",
         Check::Estimates => "recomputed from their fits",
-        Check::Distances => "judged against exact",
-        Check::Offsets => "held against the source",
+        Check::Distances => "compared with the current posterior",
+        Check::Offsets => "compared with the source",
     };
     let found = match differing {
         0 if *compared == 0 => String::new(),
         0 => match check {
-            Check::Distances => format!(": within tolerance, at most {:.2} of what is promised", report.largest_share),
+            Check::Distances => format!(": within tolerance, at most {:.2} of the bound", report.largest_share),
             Check::Estimates => ": equal to 1e-9, raw figures bit for bit".to_owned(),
-            Check::Offsets => ": there".to_owned(),
+            Check::Offsets => ": all present".to_owned(),
             _ => ": equal bit for bit".to_owned(),
         },
         differing => format!(": {}", counted(*differing, "difference")),

@@ -1,6 +1,6 @@
 //! Random numbers that are the same on every platform.
 //!
-//! The stream is ChaCha8. Normal deviates come from Marsaglia and Bray's polar method (SIAM Review 6:260-264, 1964),
+//! The generator is ChaCha8. Normal deviates come from Marsaglia and Bray's polar method (SIAM Review 6:260-264, 1964),
 //! which needs only a logarithm and a square root: `libm`'s logarithm is the same code everywhere, and the square
 //! root is exact. The `ln` and `exp` of the standard library differ in the last digit between platforms.
 
@@ -11,12 +11,12 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 #[derive(Debug, Clone)]
 pub struct Draws {
     generator: ChaCha8Rng,
-    /// The polar method makes deviates in pairs; this is the second of the last pair.
+    /// The polar method generates deviates in pairs; this is the second of the last pair.
     spare: Option<f64>,
 }
 
 impl Draws {
-    /// The deviates of `seed`; each `stream` of a seed is independent of its others.
+    /// The generator of a seed; different streams of one seed are independent.
     pub fn new(seed: u64, stream: u64) -> Draws {
         let mut generator = ChaCha8Rng::seed_from_u64(seed);
         generator.set_stream(stream);
@@ -39,7 +39,7 @@ impl Draws {
         self.uniform() < probability
     }
 
-    /// One of the options, each as likely as the others; `None` of none.
+    /// One of the options, all equally likely; `None` if there are none.
     pub fn pick<T: Copy>(&mut self, options: &[T]) -> Option<T> {
         let index = (self.uniform() * options.len() as f64) as usize;
         options.get(index).copied()

@@ -1,12 +1,13 @@
 //! Messages as a producer writes them: the event contract from the sending side.
 //!
-//! These types can say wrong things on purpose (a null variance, a treatment named like the control), as producers do.
+//! These types deliberately allow invalid content (a null variance, a treatment with the control's name), as producers
+//! send it.
 
 use serde::{Serialize, Serializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The version of the contract that is spoken here.
+/// The version of the event contract.
 const SCHEMA_VERSION: u32 = 1;
 
 /// One line of NDJSON, one Kafka message.
@@ -34,7 +35,7 @@ pub struct Event {
     pub results: Vec<Report>,
 }
 
-/// Withdraws an experiment.
+/// Retracts a whole experiment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tombstone {
     schema_version: u32,
@@ -42,7 +43,7 @@ pub struct Tombstone {
     retracted: bool,
 }
 
-/// What a platform says about an experiment beside its results.
+/// A platform's metadata about an experiment.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Labels {
     pub team: &'static str,
@@ -92,7 +93,7 @@ pub struct Arm {
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(untagged)]
 pub enum Statistics {
-    /// A `None` is written as null, as pipelines do that could not compute it.
+    /// `None` is written as null, as by a pipeline that could not compute the variance.
     MeanAndVariance {
         n: u64,
         mean: f64,
@@ -118,7 +119,7 @@ pub enum Statistics {
 pub struct Effect {
     pub variant: String,
     pub estimate: f64,
-    /// The whole sampling variance; absent where a covariance matrix has it.
+    /// The whole sampling variance; absent if a covariance matrix contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<f64>,
 }
@@ -156,7 +157,7 @@ impl Tombstone {
 }
 
 impl Report {
-    /// Withdraws a metric's results: every segment, every scale.
+    /// Retracts a metric's results: every segment, every scale.
     pub fn retraction(metric: &'static str) -> Report {
         Report::Retraction { metric, status: "retracted" }
     }

@@ -1,4 +1,4 @@
-//! One population of effects with a known mu and tau: what the model assumes, drawn from the top.
+//! One population of effects with known mu and tau, drawn from the model.
 //!
 //! `theta_i ~ N(mu, tau^2)`; every arm's mean is off by its own sampling error; an effect is the treatment's mean
 //! less the control's, so the control's error is in every effect of its experiment.
@@ -9,7 +9,7 @@ use shrinkd_model::{Block, BlockError};
 use super::Draws;
 use super::message::{self, Effect, Event, Message, Report};
 
-/// Where a shared control matters, and where it does not.
+/// Scenarios in which a shared control matters, or does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
     /// Experiments of one variant and unequal sizes: no effect shares a control with another.
@@ -18,7 +18,7 @@ pub enum Scenario {
     ManyVariants,
     /// Experiments of one variant, and a last one with several whose control's mean is far off.
     BadControl,
-    /// Every experiment has several variants and most of its units in them: the control is what is uncertain.
+    /// Every experiment has several variants and a small control, which dominates the error of every effect.
     TreatmentHeavy,
 }
 
@@ -27,7 +27,7 @@ pub enum Scenario {
 pub struct Population {
     pub scenario: Scenario,
     pub experiments: usize,
-    /// Variants of every experiment that the scenario does not hold to one.
+    /// Variants of every experiment that the scenario does not fix at one.
     pub variants: usize,
     /// The mean of the true effects.
     pub mu: f64,
@@ -35,10 +35,9 @@ pub struct Population {
     pub tau: f64,
     /// Sampling variance of a treatment's mean; `baseline` varies it sixfold around this mean.
     pub treatment_variance: f64,
-    /// Sampling variance of the control's mean; the experiments that are held to one variant have an even allocation
-    /// instead.
+    /// Sampling variance of the control's mean; experiments that are fixed at one variant have an even allocation instead.
     pub control_variance: f64,
-    /// The error of the last experiment's control mean; drawn from its variance where there is none given.
+    /// The error of the last experiment's control mean; drawn from its variance if `None`.
     pub control_error: Option<f64>,
 }
 
@@ -57,7 +56,7 @@ pub struct Experiment {
 }
 
 impl Scenario {
-    /// Every scenario, in the order in which they are told.
+    /// Every scenario, in the order in which they are reported.
     pub const ALL: [Scenario; 4] =
         [Scenario::Baseline, Scenario::ManyVariants, Scenario::BadControl, Scenario::TreatmentHeavy];
 
@@ -108,12 +107,12 @@ impl Population {
         })
     }
 
-    /// How many effects there are in all.
+    /// The total number of effects.
     pub fn effects(&self) -> usize {
         (0..self.experiments).map(|index| if self.is_single(index) { 1 } else { self.variants }).sum()
     }
 
-    /// Whether the scenario holds an experiment to one variant.
+    /// Whether the scenario fixes an experiment at one variant.
     fn is_single(&self, index: usize) -> bool {
         index + 1 < self.experiments && matches!(self.scenario, Scenario::ManyVariants | Scenario::BadControl)
     }
@@ -147,10 +146,10 @@ impl Population {
 }
 
 impl Experiment {
-    /// The block that the model takes.
+    /// The experiment as the model's input.
     ///
     /// # Errors
-    /// Where the population was given variances that are not above 0, or truths that are not finite.
+    /// Where the population's variances are not positive, or its mu or tau is not finite.
     pub fn block(&self) -> Result<Block, BlockError> {
         let n = self.effects.len();
         Block::shared_control(

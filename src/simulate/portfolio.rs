@@ -1,8 +1,7 @@
-//! A platform's mixed traffic: several metrics on their own scales, and everything that happens to a result after it
-//! was first sent.
+//! A platform's mixed traffic: several metrics on different scales, with revisions, retractions, repetitions and faults.
 //!
-//! What a metric is and how its arms are drawn is in [`metric`]. What happens to an experiment goes by its index, so
-//! that each kind of trouble is met in any portfolio of sixty experiments: see `Fate` and `Fault`.
+//! The metrics, and how their arms are drawn, are in [`metric`]. What happens to an experiment depends on its index, so
+//! that every portfolio of at least sixty experiments contains each case: see `Fate` and `Fault`.
 
 mod experiment;
 pub mod metric;
@@ -21,7 +20,7 @@ const DAY: i64 = 24 * 60;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Portfolio {
     pub experiments: usize,
-    /// Experiments have 1 to so many variants, the more the rarer.
+    /// Experiments have 1 to this many variants; larger numbers are rarer.
     pub max_variants: usize,
 }
 
@@ -31,31 +30,31 @@ impl Default for Portfolio {
     }
 }
 
-/// What happens to an experiment's results after, or before, they are complete.
+/// What happens to an experiment's results before or after they are complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// Sent once.
     Plain,
-    /// A first revision at half time, replaced by the complete one.
+    /// A first revision after half the time, replaced by the complete one.
     Interim,
     /// The same, and the first revision arrives again after the second.
     InterimRepeated,
     /// The complete message is delivered twice.
     Redelivered,
-    /// Conversion is restated at a higher revision once bots are filtered out; the other results stand.
+    /// Conversion is restated in a higher revision once bots are filtered out; the other results remain.
     Restated,
-    /// Revenue is withdrawn: its currency was wrong.
+    /// Revenue is retracted: its currency was wrong.
     Retracted,
     /// Conversion arrives in two parts that add up, one from each device's pipeline.
     InParts,
 }
 
-/// What is wrong with one result of an experiment.
+/// A fault in one result of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     /// The pipeline could not compute a variance and wrote null.
     NullVariance,
-    /// Conversions were counted by event, not by user: there are more of them than users.
+    /// Conversions were counted per event, not per user, so there are more of them than users.
     CountedTwice,
     /// Tracking was off: every unit reports 0.
     NothingTracked,
@@ -84,7 +83,7 @@ impl Iterator for Messages {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        // Nothing of an experiment arrives before it starts, so what is due by the next start can go.
+        // No message of an experiment arrives before its start, so everything due before the next start can be emitted.
         while self.next_index < self.portfolio.experiments && !self.is_due_before(start(self.next_index)) {
             self.enqueue(self.next_index);
             self.next_index += 1;
@@ -136,7 +135,7 @@ impl Fault {
         }
     }
 
-    /// Spoils the result that the fault is about.
+    /// Applies the fault to the result that it affects.
     fn spoil(self, reports: &mut [Report]) {
         let spoilt = match self {
             Fault::NullVariance | Fault::NothingTracked => metric::REVENUE.name,
@@ -167,7 +166,7 @@ fn start(index: usize) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX).saturating_mul(INTERVAL)
 }
 
-/// What is sent of an experiment, each message with its delay after the start, in minutes.
+/// The messages of an experiment, each with its delay after the start, in minutes.
 fn arrivals(experiment: &Experiment, index: usize) -> Vec<(i64, Message)> {
     let (half, full, late) = (7 * DAY, 14 * DAY, 18 * DAY);
     let complete = |revision| {

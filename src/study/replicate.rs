@@ -1,4 +1,4 @@
-//! One draw of a scenario: its fits under the three models of correlation, and whether the correlation mattered.
+//! One draw of a scenario: its fits under the three models of correlation, and whether the correlation matters.
 
 use shrinkd_core::{Grouping, chosen_variant};
 use shrinkd_model::{
@@ -9,17 +9,17 @@ use shrinkd_model::{
 use super::performance::Score;
 use crate::simulate::Experiment;
 
-/// What one replicate came to.
+/// The results of one replicate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicate {
     /// In the order of [`Correlation::ALL`].
     pub fits: [ScoredFit; 3],
     pub verdict: Verdict,
-    /// The measure that the verdict rests on, and its value.
+    /// The measure that decides the verdict, and its value.
     pub rests_on: (Measure, f64),
 }
 
-/// One fit, against the truth.
+/// One fit, with its effects scored against the truth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ScoredFit {
     pub mu: Located,
@@ -28,7 +28,7 @@ pub struct ScoredFit {
     pub theta: Score,
 }
 
-/// Where the posterior of a parameter lies, in the effects' unit.
+/// Location and spread of a parameter's posterior, in the effects' unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Located {
     pub median: f64,
@@ -47,15 +47,15 @@ pub enum StudyError {
     Sketch(#[from] OutOfRange),
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
-    #[error("a posterior came without its quantiles")]
+    #[error("the posterior has no quantiles")]
     NoQuantiles,
 }
 
-/// A population under one model of correlation, with all that was fitted to it.
+/// A population fitted under one model of correlation.
 struct Fitted {
     likelihood: SketchLikelihood,
     fit: Fit,
-    /// For each block those of its effects that the model of correlation keeps.
+    /// For each block, the estimates of the effects that the model of correlation keeps.
     estimates: Vec<Vec<Estimate>>,
     scored: ScoredFit,
 }
@@ -64,7 +64,7 @@ impl Replicate {
     /// Fits the experiments of one population.
     ///
     /// # Errors
-    /// Where they are too few for flat priors, or their numbers are none that a population takes.
+    /// Where there are too few for flat priors, or their numbers are outside the range of the model.
     pub fn new(experiments: &[Experiment]) -> Result<Replicate, StudyError> {
         let mut sketches = Sketches::default();
         let mut members = Vec::with_capacity(experiments.len());

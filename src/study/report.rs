@@ -1,4 +1,4 @@
-//! What the study found, in the form in which it is printed as JSON.
+//! The results of a study, as they are serialized to JSON.
 
 use serde::{Serialize, Serializer};
 use shrinkd_model::{Correlation, Measure, Verdict};
@@ -7,7 +7,7 @@ use super::performance::{Performance, Score};
 use super::replicate::{Located, Replicate, ScoredFit};
 use crate::simulate::Scenario;
 
-/// What the study found, scenario by scenario.
+/// The results, scenario by scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub seed: u64,
@@ -15,7 +15,7 @@ pub struct Report {
     pub scenarios: Vec<ScenarioReport>,
 }
 
-/// One scenario: its sizes, its truth, whether correlation mattered, and what each model of correlation made of it.
+/// One scenario: its sizes, its true values, the verdict on correlation, and the results of each model of correlation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScenarioReport {
     #[serde(serialize_with = "scenario_name")]
@@ -27,27 +27,27 @@ pub struct ScenarioReport {
     pub fits: Vec<FitReport>,
 }
 
-/// The parameters that the data were drawn with.
+/// The true values of the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Truth {
     pub mu: f64,
     pub tau: f64,
 }
 
-/// Whether treating the variants as independent would have changed the answers.
+/// The verdict on correlation: whether treating the variants as independent changes the conclusions.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct VerdictReport {
-    /// Of the first replicate, as are the measure that it rests on and that measure's value.
+    /// The verdict on the first replicate; the measure that decides it and its value are of the same replicate.
     #[serde(serialize_with = "verdict_name")]
     pub verdict: Verdict,
     #[serde(serialize_with = "measure_name")]
     pub rests_on: Measure,
     pub value: f64,
-    /// How many replicates came to each verdict.
+    /// Number of replicates with each verdict.
     pub replicates: VerdictCounts,
 }
 
-/// How often each verdict was reached.
+/// Number of replicates by verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct VerdictCounts {
     pub negligible: usize,
@@ -55,7 +55,7 @@ pub struct VerdictCounts {
     pub material: usize,
 }
 
-/// One model of correlation in one scenario.
+/// The results of one model of correlation in one scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FitReport {
     #[serde(serialize_with = "correlation_name")]
@@ -66,7 +66,8 @@ pub struct FitReport {
     pub theta: Performance,
 }
 
-/// One parameter: its posterior in the first replicate, and how its posterior median and 95% interval did over all.
+/// One parameter: its posterior in the first replicate, and the performance of its posterior median and 95% interval over
+/// all replicates.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ParameterReport {
     pub median: f64,
@@ -76,7 +77,7 @@ pub struct ParameterReport {
 }
 
 impl ScenarioReport {
-    /// Sums up a scenario's replicates, of which there must be one at least.
+    /// Summarizes a scenario's replicates, of which there must be at least one.
     pub(super) fn new(scenario: Scenario, replicates: &[Replicate]) -> ScenarioReport {
         let population = scenario.population();
         let truth = Truth { mu: population.mu, tau: population.tau };

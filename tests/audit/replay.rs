@@ -64,7 +64,7 @@ async fn what_a_new_version_can_use_is_in_and_the_table_says_what_is_not() {
                     malformed_json       refused: malformed_json         1\n  \
                     unsupported_version  accepted                        1\n";
     assert_eq!(
-        filled.replay(&["--all", "--dry-run"]).replace("would be replayed (nothing is changed)", "replayed"),
+        filled.replay(&["--all", "--dry-run"]).replace("would be replayed (dry run: nothing was changed)", "replayed"),
         expected
     );
     assert_eq!(filled.replay(&["--all"]), expected);

@@ -72,6 +72,33 @@ fn a_fit_exits_with_0_where_a_population_was_fitted_and_with_2_where_none_was() 
 }
 
 #[test]
+fn the_old_option_treatment_and_its_values_still_work_and_are_not_in_the_help() {
+    let simulated = run(&["simulate", "--scenario", "treatment-heavy", "--experiments", "5"], "").stdout;
+    let events = String::from_utf8(simulated).expect("text");
+    let fit = |option: &str, value: &str| run(&["fit", "--format", "json", option, value], &events).stdout;
+    for (old, new) in
+        [("correlated", "modelled"), ("independent", "ignored"), ("one-per-experiment", "one-per-experiment")]
+    {
+        let fitted = fit("--treatment", old);
+        assert!(!fitted.is_empty() && fitted == fit("--correlation", new), "{old}");
+    }
+    let help = String::from_utf8(run(&["fit", "--help"], "").stdout).expect("text");
+    for hidden in ["--treatment", "alias", "correlated:", "independent:"] {
+        assert!(!help.contains(hidden), "{hidden}: {help}");
+    }
+}
+
+#[test]
+fn the_examples_and_exit_codes_of_every_command_fit_a_terminal_of_80_columns() {
+    for command in Cli::command().get_subcommands() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        for line in help.lines() {
+            assert!(line.chars().count() <= 80, "{}: {line}", command.get_name());
+        }
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_exits_with_1_and_is_named() {
     let output = run(&["fit", "no-such-file.ndjson"], "");
     assert_eq!(output.status.code(), Some(1));

@@ -92,7 +92,7 @@ fn what_became_of_the_events_is_counted_as_shrinkd_fit_counts() {
     let input = &folder.fit()["input"];
     let lines = fs::read_to_string(folder.file("events.ndjson")).expect("the events").lines().count();
     for told in [
-        format!("taken in {lines} events of 100 experiments; 1 experiment withdrawn"),
+        format!("ingested {lines} events of 100 experiments; 1 experiment withdrawn"),
         format!("{} accepted, {} duplicate, {} stale", input["accepted"], input["duplicates"], input["stale"]),
         format!("refused {}: ", input["refused"]),
     ] {
@@ -105,7 +105,7 @@ fn what_became_of_the_events_is_counted_as_shrinkd_fit_counts() {
 }
 
 #[test]
-fn every_population_stands_with_the_three_treatments_of_a_fit_and_its_verdict() {
+fn every_population_stands_with_the_three_models_of_correlation_of_a_fit_and_its_verdict() {
     let folder = Folder::new();
     let printed = folder.demo("--experiments 100");
     let fit = folder.fit();
@@ -196,7 +196,7 @@ fn a_folder_that_holds_anything_else_is_refused_and_left_as_it_is() {
         let before = fs::read(folder.file(name)).expect("a file");
         let output = folder.shrinkd("demo --experiments 60");
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("shrinkd-demo holds {name}")));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(&format!("shrinkd-demo contains {name}")));
         assert_eq!(fs::read(folder.file(name)).expect("the file is still there"), before);
     };
     // A name that a demo could have made does not make the folder a demo's.

@@ -92,18 +92,18 @@ fn every_population_is_named_with_its_verdict_and_the_messages_are_counted() {
 fn the_verdict_says_what_it_rests_on() {
     let told = unwrapped(&table(&simulated(Scenario::Baseline), 80, &[]));
     assert!(
-        told.contains("negligible: the naive standard error of mu is right; no two effects share a control"),
+        told.contains("negligible: the naive standard error of mu is correct; no two effects share a control"),
         "{told}"
     );
 
     let pair = |i: usize| event(&format!("e{i}"), &[("a", 1.0, 2.0), ("b", 1.0, 2.0)], 1.0);
     let told = unwrapped(&table(&(0..8).map(pair).collect::<Vec<_>>(), 80, &[]));
     assert!(told.contains("material: the naive standard error of mu is 1.2"), "{told}");
-    assert!(told.contains("16 effects say as much about mu as"), "{told}");
+    assert!(told.contains("16 effects carry as much information about mu as"), "{told}");
 }
 
 #[test]
-fn all_three_treatments_stand_side_by_side_with_the_figures_of_the_json() {
+fn all_three_models_of_correlation_stand_side_by_side_with_the_figures_of_the_json() {
     let events = simulated(Scenario::TreatmentHeavy);
     let table = table(&events, 80, &[]);
     let report: Value = serde_json::from_slice(&fit(&events, 80, &["--format", "json"]).stdout).unwrap();
@@ -126,7 +126,7 @@ fn an_improper_population_says_so_and_what_would_mend_it() {
     let output = fit(&singles(&[1.0, 2.0], 1.0), 80, &[]);
     let told = unwrapped(&String::from_utf8(output.stdout).unwrap());
     assert_eq!(output.status.code(), Some(2));
-    assert!(told.starts_with("m/all/absolute improper; 2 experiments, 2 effects; flat priors"), "{told}");
+    assert!(told.starts_with("m/all/absolute improper posterior; 2 experiments, 2 effects; flat priors"), "{told}");
     assert!(told.contains("give tau a proper prior"), "{told}");
 }
 
@@ -142,7 +142,7 @@ fn a_suspect_control_is_named_with_what_that_does_not_prove() {
     let mut events = singles(&[0.3, -0.2, 0.1, 0.0, -0.4, 0.2, 0.5, -0.1, -0.3, 0.4], 1.0);
     events.push(event("off", &[("a", 9.0, 1.1), ("b", 9.3, 1.1), ("c", 8.8, 1.1)], 1.0));
     let told = unwrapped(&table(&events, 80, &[]));
-    assert!(told.contains("bad control? off: its 3 effects lie together"), "{told}");
+    assert!(told.contains("bad control? off: its 3 effects are jointly"), "{told}");
     assert!(told.contains("cannot tell a bad control from variants that are all truly good"), "{told}");
 }
 
@@ -152,7 +152,7 @@ fn more_than_one_mode_of_tau_is_told() {
     events.extend([25.0, -25.0].map(|far| event(&format!("far {far}"), &[("v", far, 25.0)], 0.0)));
     let exact = unwrapped(&table(&events, 80, &[]));
     assert!(exact.contains("tau its posterior has more than one mode: 0 and 7.8"), "{exact}");
-    assert!(exact.contains("the exact posterior, and every figure here, covers them all"), "{exact}");
+    assert!(exact.contains("all of them are in the exact posterior, which every figure here is based on"), "{exact}");
     let laplace = unwrapped(&table(&events, 80, &["--method", "laplace"]));
     assert!(!laplace.contains("every figure here"), "{laplace}");
 }
@@ -160,7 +160,10 @@ fn more_than_one_mode_of_tau_is_told() {
 #[test]
 fn an_approximation_says_how_far_from_exact_it_is_and_a_point_shows_no_intervals() {
     let events = simulated(Scenario::BadControl);
-    assert!(unwrapped(&table(&events, 80, &["--method", "laplace"])).contains("laplace off from the exact posterior"));
+    assert!(
+        unwrapped(&table(&events, 80, &["--method", "laplace"]))
+            .contains("laplace difference from the exact posterior")
+    );
     let point = table(&events, 80, &["--method", "reml"]);
     assert!(point.contains("estimate") && !point.contains("median") && !point.contains("prior"), "{point}");
 }

@@ -136,12 +136,8 @@ fn the_block_model_covers_where_the_naive_one_does_not() {
     // 60 draws of a 95% interval: 0.83 is more than four standard errors low.
     let covers = |performance: &Performance| performance.coverage > 0.83;
     for scenario in [baseline, many_variants, treatment_heavy] {
-        for correlation in [&scenario.fits[0], &scenario.fits[2]] {
-            assert!(
-                covers(&correlation.mu.performance)
-                    && covers(&correlation.tau.performance)
-                    && covers(&correlation.theta)
-            );
+        for fit in [&scenario.fits[0], &scenario.fits[2]] {
+            assert!(covers(&fit.mu.performance) && covers(&fit.tau.performance) && covers(&fit.theta));
         }
     }
     let naive = |scenario: &ScenarioReport| -> FitReport { scenario.fits[1].clone() };
@@ -152,7 +148,7 @@ fn the_block_model_covers_where_the_naive_one_does_not() {
 }
 
 #[test]
-fn without_a_shared_control_every_treatment_says_the_same_and_correlation_is_negligible() {
+fn without_a_shared_control_every_model_of_correlation_gives_the_same_and_correlation_is_negligible() {
     let report = study(20, 2);
     let baseline = &report.scenarios[0];
     assert_eq!(baseline.correlation.replicates.negligible, 20);
@@ -178,13 +174,13 @@ fn the_command_prints_one_json_document() {
     assert_eq!((report["seed"].as_u64(), report["replicates"].as_u64()), (Some(1), Some(2)));
     for scenario in report["scenarios"].as_array().unwrap() {
         assert!(scenario["correlation"]["verdict"].is_string() && scenario["correlation"]["value"].is_number());
-        for correlation in scenario["fits"].as_array().unwrap() {
+        for fit in scenario["fits"].as_array().unwrap() {
             for parameter in ["mu", "tau"] {
-                assert!(correlation[parameter]["median"].is_f64() && correlation[parameter]["sd"].is_f64());
+                assert!(fit[parameter]["median"].is_f64() && fit[parameter]["sd"].is_f64());
             }
             for parameter in ["mu", "tau", "theta"] {
                 for figure in ["bias", "bias_mcse", "rmse", "rmse_mcse", "coverage", "coverage_mcse"] {
-                    assert!(correlation[parameter][figure].is_f64(), "{parameter} {figure}");
+                    assert!(fit[parameter][figure].is_f64(), "{parameter} {figure}");
                 }
             }
         }
@@ -192,7 +188,7 @@ fn the_command_prints_one_json_document() {
 }
 
 #[test]
-fn the_csv_has_a_row_for_each_scenario_treatment_and_parameter() {
+fn the_csv_has_a_row_for_each_scenario_model_of_correlation_and_parameter() {
     let output = String::from_utf8(shrinkd(&["--replicates", "1", "--format", "csv"]).stdout).unwrap();
     let rows: Vec<Vec<&str>> = output.lines().map(|line| line.split(',').collect()).collect();
     assert_eq!(rows.len(), 1 + 4 * 3 * 3);
@@ -204,7 +200,7 @@ fn the_csv_has_a_row_for_each_scenario_treatment_and_parameter() {
 #[test]
 fn the_table_has_the_rows_of_every_scenario() {
     let output = String::from_utf8(shrinkd(&["--replicates", "1"]).stdout).unwrap();
-    for row in ["  Correlated ", "  Naive ", "  One per experiment ", "  True "] {
+    for row in ["  modelled ", "  ignored ", "  one per experiment ", "  true value "] {
         assert!(output.lines().filter(|line| line.starts_with(row)).count() >= 4, "{row}");
     }
     assert!(output.lines().all(|line| line.chars().count() <= 100));

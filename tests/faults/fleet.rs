@@ -27,7 +27,7 @@ const SAYINGS: [(&str, &str); 14] = [
     ("not drained within the budget", "drains over budget"),
     ("cannot learn the id of the topic", "topic asked for again"),
     ("the worker has no room or has some again is_paused=true", "pauses"),
-    ("cannot go on", "workers ended by themselves"),
+    ("stopped by a fatal error", "workers ended by themselves"),
     ("panicked at", "panics"),
 ];
 
@@ -127,7 +127,8 @@ impl Fleet {
         for (i, slot) in self.slots.iter_mut().enumerate() {
             let Some(status) = slot.worker.as_mut().and_then(Worker::ended) else { continue };
             let log = slot.worker.take().map(|worker| worker.log()).unwrap_or_default();
-            let last = log.lines().rev().find(|line| line.contains("cannot go on") || line.contains("panicked"));
+            let last =
+                log.lines().rev().find(|line| line.contains("stopped by a fatal error") || line.contains("panicked"));
             self.deaths.push(format!("worker {i} ended with {status}: {}", last.or(log.lines().last()).unwrap_or("")));
             slot.start();
         }

@@ -8,12 +8,14 @@ use crate::common::docs::Page;
 const POSTGRES: &str = concat!(
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_operations.sql"),
-    include_str!("../../migrations/postgres/0003_tombstones.sql")
+    include_str!("../../migrations/postgres/0003_tombstones.sql"),
+    include_str!("../../migrations/postgres/0004_names.sql")
 );
 const SQLITE: &str = concat!(
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_operations.sql"),
-    include_str!("../../migrations/sqlite/0003_tombstones.sql")
+    include_str!("../../migrations/sqlite/0003_tombstones.sql"),
+    include_str!("../../migrations/sqlite/0004_names.sql")
 );
 
 /// Of these every column is a contract.
@@ -78,7 +80,13 @@ fn created(migration: &str) -> Columns {
         let (table, rest) = statement.split_once(char::is_whitespace).expect("a table");
         let (rest, _) = rest.split_once(';').expect("its end");
         let added = rest.split("add column ").skip(1).filter_map(|column| column.split_whitespace().next());
-        columns.get_mut(table).expect("a table that was made").extend(added.map(str::to_owned));
+        let columns = columns.get_mut(table).expect("a table that was made");
+        columns.extend(added.map(str::to_owned));
+        for renamed in rest.split("rename column ").skip(1) {
+            let words: Vec<&str> = renamed.split_whitespace().collect();
+            assert!(columns.remove(words[0]), "{table} has no {} to rename", words[0]);
+            columns.insert(words[2].to_owned());
+        }
     }
     columns
 }
@@ -96,9 +104,9 @@ async fn read_from_sqlite() -> Columns {
     columns
 }
 
-/// The view as it is defined, without what is said about it.
+/// The view as it was last defined, without its comments.
 fn view(migration: &str) -> Vec<&str> {
-    let (_, view) = migration.split_once("\ncreate view plug_in_estimates as\n").expect("the view");
+    let (_, view) = migration.rsplit_once("view plug_in_estimates as\n").expect("the view");
     let (view, _) = view.split_once(';').expect("its end");
     view.lines().filter(|line| !line.starts_with("--")).collect()
 }

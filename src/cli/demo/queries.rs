@@ -1,15 +1,15 @@
-//! Queries to try on what a demo leaves behind.
+//! Queries to try on a demo's database.
 
-/// A query, and what it answers.
+/// A query, and the question that it answers.
 pub(super) struct Query {
     pub(super) question: &'static str,
     pub(super) sql: &'static str,
 }
 
-/// One on the effects, one on the populations.
+/// One about the effects, one about the populations.
 pub(super) const QUERIES: [Query; 2] = [
     Query {
-        question: "winners at first sight (raw > 1.96 se) that may well be nothing",
+        question: "winner's curse: significant raw effects (> 1.96 se) that may well be noise",
         sql: "\
 select population_id, experiment_id, variant,
        round(raw_estimate, 4) as raw, round(raw_se, 4) as se,
@@ -20,7 +20,7 @@ where raw_estimate > 1.96 * raw_se and ci95_low < 0
 order by raw_estimate / raw_se desc limit 10;",
     },
     Query {
-        question: "what shared controls did to each population, and is it calibrated",
+        question: "do shared controls matter in each population, and is it calibrated?",
         sql: "\
 select population_id, verdict, verdict_rests_on,
        round(design_effect, 2) as design_effect,

@@ -1,4 +1,4 @@
-//! What a demo prints: what became of the events, and what the tables hold.
+//! The printed report of a demo: how the events were processed, and the resulting tables.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
 use crate::cli::verdict;
 use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 
-/// Corrections that are listed.
+/// Number of corrections that are listed.
 const CORRECTIONS: usize = 10;
 
-/// Rows of the plot.
+/// Number of rows in the plot.
 const PLOT: usize = 15;
 
 /// Everything that is printed.
@@ -32,7 +32,7 @@ pub(super) struct Report<'a> {
     pub(super) found: Vec<Found>,
 }
 
-/// What the store holds of one population.
+/// One population as stored.
 pub(super) struct Found {
     pub(super) population: CurrentPopulation,
     pub(super) fits: Vec<CurrentFit>,
@@ -66,11 +66,11 @@ impl Report<'_> {
         let outcomes = outcomes.map(|(count, outcome)| format!("{} {outcome}", grouped(count)));
 
         page.sentence("", "from events to estimates")?;
-        let taken = format!("{} of {experiments}{withdrawn}", counted(messages, "event"));
-        page.sentence("  taken in  ", &taken)?;
+        let ingested = format!("{} of {experiments}{withdrawn}", counted(messages, "event"));
+        page.sentence("  ingested  ", &ingested)?;
         page.sentence(
             "  time      ",
-            &format!("{seconds:.1} s, all fits and estimates included: {rate} events a second"),
+            &format!("{seconds:.1} s, including all fits and estimates: {rate} events per second"),
         )?;
         page.sentence("  results   ", &outcomes.join(", "))?;
         page.sentence("  refused   ", &format!("{}: {}", grouped(refused), rejected.join(", ")))?;
@@ -78,7 +78,11 @@ impl Report<'_> {
     }
 
     fn populations<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        page.sentence("", "mu and tau of the true effects under three models of correlation; modelled is published")?;
+        page.sentence(
+            "",
+            "mu and tau of the true effects. The correlation through shared controls is modelled (the published \
+             estimates), ignored (the naive model), or avoided with one variant per experiment:",
+        )?;
         for found in &self.found {
             page.blank()?;
             page.columns(&found.parameters())?;
@@ -87,7 +91,7 @@ impl Report<'_> {
         page.blank()
     }
 
-    /// The effects that shrinkage moved farthest, in their standard errors, of all populations.
+    /// The effects of all populations that shrinkage moved farthest, in units of their standard errors.
     fn largest_corrections(&self) -> Vec<(&Found, &PublishedEffect)> {
         let effects = self.found.iter().flat_map(|found| found.effects.iter().map(move |effect| (found, effect)));
         let mut largest: Vec<(&Found, &PublishedEffect)> = effects.collect();
@@ -98,11 +102,11 @@ impl Report<'_> {
 
     fn database<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
         let [database, events, config] = [self.folder.database(), self.folder.events(), self.folder.config()];
-        page.sentence("", "where it is")?;
-        page.sentence("  database  ", &format!("{}, which any client of SQLite reads", database.display()))?;
-        page.sentence("  events    ", &format!("{}; append more and go on with", events.display()))?;
+        page.sentence("", "files")?;
+        page.sentence("  database  ", &format!("{}, readable with any SQLite client", database.display()))?;
+        page.sentence("  events    ", &format!("{}; to process more, append them and run", events.display()))?;
         page.line(&format!("            shrinkd run --config {}", in_shell(&config)))?;
-        page.sentence("  to try    ", "these queries; where you have SQLite's own shell, in")?;
+        page.sentence("  queries   ", "two to try, for instance in SQLite's shell:")?;
         page.line(&format!("            sqlite3 -box {}", in_shell(&database)))?;
         for query in QUERIES {
             page.blank()?;
@@ -114,13 +118,22 @@ impl Report<'_> {
 }
 
 impl Found {
+    /// The fits in the order of [`Correlation::ALL`].
+    fn fits(&self) -> impl Iterator<Item = &CurrentFit> {
+        Correlation::ALL.into_iter().filter_map(|correlation| self.fit(correlation))
+    }
+
+    fn fit(&self, correlation: Correlation) -> Option<&CurrentFit> {
+        self.fits.iter().find(|fit| fit.correlation == correlation)
+    }
+
     /// mu and tau under the three models of correlation.
     fn parameters(&self) -> Columns {
         let digits = [digits(self.fits.iter().map(|fit| &fit.mu)), digits(self.fits.iter().map(|fit| &fit.tau))];
         let mut table =
             Columns::new([text(""), number("  "), number("  "), number(" to "), number("  "), number("  ")]);
         table.row([&self.population.population.to_string(), "mu", "2.5%", "97.5%", "tau", "effects"]);
-        for CurrentFit { correlation, effects, mu, tau } in &self.fits {
+        for CurrentFit { correlation, effects, mu, tau } in self.fits() {
             table.row([
                 format!("  {}", label(*correlation)),
                 digits[0].value(centre(mu)),
@@ -142,10 +155,10 @@ impl Found {
     }
 
     fn plot<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        let modelled = self.fits.iter().find(|fit| fit.correlation == Correlation::Modelled);
+        let modelled = self.fit(Correlation::Modelled);
         let effects: Vec<Effect<'_>> = self.effects.iter().map(effect).collect();
         let (population, shown) = (&self.population.population, PLOT.min(effects.len()));
-        page.sentence("", &format!("{population}: {shown} effects, from the lowest raw one to the highest"))?;
+        page.sentence("", &format!("{population}: {shown} effects, from lowest to highest raw estimate"))?;
         plot::write(page, &effects, modelled.and_then(|fit| centre(&fit.mu)), PLOT)?;
         page.blank()
     }
@@ -155,14 +168,14 @@ fn corrections<W: Write>(page: &mut Page<W>, rows: &[(&Found, &PublishedEffect)]
     if rows.is_empty() {
         return Ok(());
     }
-    page.sentence("", "the largest corrections, by their shift in standard errors of the raw effect")?;
+    page.sentence("", "the largest corrections (shift in standard errors of the raw effect)")?;
     let mut table =
         Columns::new([text("  "), text("  "), number("  "), number(" ± "), number("  "), number(" ± "), number("  ")]);
     table.row(["population", "effect", "raw", "se", "shrunk", "sd", "shift"]);
     for (found, effect) in rows {
         let PublishedEffect { experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, .. } = effect;
         let shown = [*raw_estimate, *raw_se, *posterior_mean];
-        // Each population has a unit of its own.
+        // Populations differ in unit, so digits are chosen row by row.
         let digits = Digits::for_all([*posterior_sd].into_iter(), shown.into_iter(), 2);
         table.row([
             found.population.population.to_string(),
@@ -178,7 +191,7 @@ fn corrections<W: Write>(page: &mut Page<W>, rows: &[(&Found, &PublishedEffect)]
     page.blank()
 }
 
-/// How far shrinkage moved an effect, in its standard errors.
+/// How far shrinkage moved an effect, in units of its standard error.
 fn shift(effect: &PublishedEffect) -> f64 {
     (effect.posterior_mean - effect.raw_estimate) / effect.raw_se
 }
@@ -188,7 +201,7 @@ fn effect(row: &PublishedEffect) -> Effect<'_> {
     Effect { experiment_id, variant, raw: *raw_estimate, shrunk: *posterior_mean, ci95: *ci95 }
 }
 
-/// A path as a shell takes it for one word.
+/// A path, quoted for a POSIX shell if necessary.
 fn in_shell(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));

@@ -1,4 +1,4 @@
-//! The estimates of a population as rows, the same in every form of output.
+//! The estimates of a population as rows, the same in every output format.
 
 use serde::Serialize;
 use shrinkd_core::Experiment;
@@ -29,7 +29,7 @@ pub(super) struct EstimateRow<'a> {
     pub(super) prob_best: Option<f64>,
 }
 
-/// Calls `each` for every effect that the model of correlation estimates, by experiment and variant.
+/// Calls `each` for every effect that this model of correlation keeps, by experiment and variant.
 pub(super) fn for_each_effect<'a, E>(
     fitted: &'a FittedPopulation,
     analysis: &'a Analysis,

@@ -1,4 +1,4 @@
-//! What is said of a population in sentences: whether correlation mattered, whether the model holds, what to look at.
+//! Findings about a population, in sentences: whether correlation matters, calibration, suspect controls, warnings.
 
 use shrinkd_core::Experiment;
 use shrinkd_model::{
@@ -9,20 +9,20 @@ use super::report::FittedPopulation;
 use crate::cli::text::{Digits, counted, percent, rounded};
 use crate::cli::verdict;
 
-/// A sentence and the word it stands under.
+/// A label and its sentence.
 pub(super) type Finding = (&'static str, String);
 
-/// Control anomalies that are told one by one.
+/// Number of control anomalies that are reported one by one.
 const ANOMALIES: usize = 3;
 
-/// Everything worth a sentence, in the order in which it is told.
+/// All findings, in the order in which they are printed.
 pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &fitted.analysis {
         Err(why) => findings.push(("no posterior", why.to_string())),
         Ok(analysis) => {
             if analysis.fit.nodes.is_empty() {
-                let told = format!("so few effects have no {} estimate", request.method.as_str());
+                let told = format!("there are too few effects for a {} estimate", request.method.as_str());
                 findings.push(("no estimate", told));
             }
             findings.extend(approximation(analysis, request.method));
@@ -36,7 +36,7 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
     findings
 }
 
-/// How far the method asked for is from exact, where it is not.
+/// The distance of an approximate method from the exact posterior.
 fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
     let [laplace, variational] = analysis.distances?;
     let Distance { mu_mean, mu_sd, tau_median, tau_sd, .. } = match method {
@@ -44,7 +44,7 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
         Method::Variational => variational?,
         Method::Quadrature | Method::Reml | Method::Ml => return None,
     };
-    // Adding 0 takes the sign from a 0.
+    // Adding 0 turns -0 into 0.
     let hundredths = |number: f64| (100.0 * number).round() + 0.0;
     let sds = |shift: Option<f64>| shift.map(|shift| format!("{:+.2} posterior sds", hundredths(shift) / 100.0));
     let share = |ratio: Option<f64>| ratio.map(|ratio| format!("{:+.0}%", hundredths(ratio)));
@@ -55,18 +55,18 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
         ("its sd", share(tau_sd)),
     ];
     let told: Vec<String> = parts.into_iter().filter_map(|(name, off)| Some(format!("{name} {}", off?))).collect();
-    (!told.is_empty()).then(|| (method.as_str(), format!("off from the exact posterior: {}", told.join(", "))))
+    (!told.is_empty()).then(|| (method.as_str(), format!("difference from the exact posterior: {}", told.join(", "))))
 }
 
 fn modes(posterior: &Posterior, method: Method) -> Option<Finding> {
     let (highest, others @ [_, ..]) = posterior.modes.split_first()? else { return None };
     let lower = others.iter().map(|mode| {
         let lower = Digits::Decimals(1).value(-mode.relative_log_density);
-        format!("{} (lower by {lower} in log density)", rounded(mode.tau, 3))
+        format!("{} (log density lower by {lower})", rounded(mode.tau, 3))
     });
     let covered = match method {
-        Method::Quadrature => "the exact posterior, and every figure here, covers them all",
-        _ => "only the exact posterior (quadrature) covers them all",
+        Method::Quadrature => "all of them are in the exact posterior, which every figure here is based on",
+        _ => "only the exact posterior (quadrature) accounts for all of them",
     };
     let modes: Vec<String> = [rounded(highest.tau, 3)].into_iter().chain(lower).collect();
     Some(("tau", format!("its posterior has more than one mode: {}; {covered}", modes.join(" and "))))
@@ -79,7 +79,10 @@ fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
     let worth = if pass.largest_correlation() == 0.0 {
         "no two effects share a control".to_owned()
     } else {
-        format!("{effects} say as much about mu as {} independent ones", rounded(diagnostics.effective_effects, 3))
+        format!(
+            "{effects} carry as much information about mu as {} independent ones",
+            rounded(diagnostics.effective_effects, 3)
+        )
     };
     ("correlation", format!("{verdict}; {worth}"))
 }
@@ -87,8 +90,8 @@ fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
 fn calibration(calibration: &Calibration) -> Finding {
     let Calibration { effects, rms_z, coverage50, coverage80, coverage95 } = *calibration;
     let told = format!(
-        "predicted from the other experiments, {} have an rms z of {} (1 is right); their 50, 80 and 95% intervals \
-         hold {}, {} and {}",
+        "predicted from the other experiments, {} have an rms z of {} (ideally 1); their 50, 80 and 95% intervals \
+         cover {}, {} and {}",
         counted(effects, "effect"),
         Digits::Decimals(2).value(rms_z),
         percent(coverage50),
@@ -98,7 +101,7 @@ fn calibration(calibration: &Calibration) -> Finding {
     ("calibration", told)
 }
 
-/// The controls that look shifted, the farthest first, and what that does not prove.
+/// The controls that look shifted, the farthest first, and a caveat.
 fn anomalies(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<Finding> {
     let blocks = fitted.population.experiments.iter().zip(&analysis.blocks);
     let mut anomalies: Vec<(f64, f64, &Experiment, &BlockAnalysis)> = blocks
@@ -115,13 +118,13 @@ fn anomalies(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<Finding> {
             let shift = block.control_shift.map(|shift| {
                 let digits = Digits::new(shift.sd, shift.mean.abs().max(shift.sd), 2);
                 format!(
-                    ", as if the control's error had put {} ± {} into each",
+                    ", as if the control's error had added {} ± {} to each",
                     digits.value(shift.mean),
                     digits.spread(shift.sd)
                 )
             });
             let told = format!(
-                "{}: its {} lie together, {} sds from what the other experiments say (q {}){}",
+                "{}: its {} are jointly {} sds away from what the other experiments predict (q {}){}",
                 experiment.experiment_id,
                 counted(experiment.variants.len() as u64, "effect"),
                 rounded(z.abs(), 2),
@@ -135,7 +138,10 @@ fn anomalies(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<Finding> {
         findings.push(("", format!("and {} more (is_control_anomaly in the JSON)", counted(more as u64, "control"))));
     }
     if !findings.is_empty() {
-        findings.push(("", "a z cannot tell a bad control from variants that are all truly good (or bad)".to_owned()));
+        findings.push((
+            "",
+            "this test cannot tell a bad control from variants that are all truly good (or bad)".to_owned(),
+        ));
     }
     findings
 }

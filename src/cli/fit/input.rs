@@ -1,4 +1,4 @@
-//! Reads a file of events, decoding on all cores and folding in order.
+//! Reads a file of events: decodes on all cores, and applies the events in order.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
@@ -11,11 +11,10 @@ use shrinkd_model::map_chunks;
 
 use crate::cli::CliError;
 
-/// Bytes that are decoded at a time.
+/// Bytes that are read and decoded at a time.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Reads all events of a file (`-` for stdin), saying on `refusals` what is refused, a line each. Empty lines are passed
-/// over.
+/// Reads all events of a file (`-` for stdin), and writes a line to `refusals` for each refusal. Empty lines are ignored.
 ///
 /// # Errors
 /// Where the file cannot be opened or read.
@@ -54,8 +53,8 @@ pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Re
     Ok(history)
 }
 
-/// Reads the next lines into `text`: where they lie there, without their ends, and how many bytes they took. Of a line too
-/// long to be a message only the beginning is kept, one byte more than is allowed: it is refused for its size.
+/// Reads the next lines into `text`. Returns the range of each, without its line end, and the number of bytes read. A line
+/// too long to be a message is cut one byte beyond the limit, so that it is refused for its size.
 fn batch(reader: &mut dyn BufRead, text: &mut Vec<u8>) -> io::Result<(Vec<Range<usize>>, u64)> {
     text.clear();
     let (mut lines, mut bytes) = (Vec::new(), 0);
@@ -81,7 +80,7 @@ fn batch(reader: &mut dyn BufRead, text: &mut Vec<u8>) -> io::Result<(Vec<Range<
     Ok((lines, bytes))
 }
 
-/// A bar on stderr where that is a terminal and the length is known.
+/// A progress bar on stderr, if that is a terminal and the length is known.
 fn progress(length: u64) -> ProgressBar {
     if length == 0 || !io::stderr().is_terminal() {
         return ProgressBar::hidden();

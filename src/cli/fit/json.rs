@@ -1,4 +1,4 @@
-//! The fit as JSON, for programs. Names are a contract: more may be added, none goes.
+//! The fit as JSON. From version 0.2 on names are a contract: keys may be added, none is renamed or removed.
 
 use std::io::{self, Write};
 
@@ -10,7 +10,7 @@ use shrinkd_model::{Analysis, BlockAnalysis, Comparison, Correlation, Distance, 
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
 
-/// Writes the whole report as one JSON object and a line end.
+/// Writes the whole report as one JSON object on a line.
 pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &Document(report))?;
     writeln!(out)
@@ -135,7 +135,7 @@ fn modes(posterior: &Posterior) -> Vec<ModeDocument> {
     posterior.modes.iter().map(mode).collect()
 }
 
-/// One mu and tau, side by side with the others'.
+/// mu and tau under one model of correlation.
 #[derive(Serialize)]
 struct FitDocument {
     correlation: &'static str,
@@ -186,7 +186,7 @@ struct CalibrationDocument {
     coverage95: f64,
 }
 
-/// Distance of an approximation from the exact posterior, in its posterior sds.
+/// Distance of an approximation from the exact posterior, in posterior sds.
 #[derive(Serialize)]
 struct DistanceDocument {
     mu_mean: Option<f64>,
@@ -283,7 +283,7 @@ impl<'a> BlockDocument<'a> {
     }
 }
 
-/// One row per block, written without building a list of them.
+/// One object per block, serialized without collecting them first.
 struct Blocks<'a> {
     fitted: &'a FittedPopulation,
     analysis: Option<&'a Analysis>,
@@ -297,7 +297,7 @@ impl Serialize for Blocks<'_> {
     }
 }
 
-/// One row per effect, likewise.
+/// One object per effect, likewise.
 struct Estimates<'a> {
     fitted: &'a FittedPopulation,
     analysis: Option<&'a Analysis>,

@@ -1,4 +1,4 @@
-//! What a fit says, before it is printed in one form or another.
+//! The report of a fit, independent of the output format.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use crate::cli::text::rounded;
 pub(super) struct Report {
     pub(super) request: Request,
     pub(super) counts: Counts,
-    /// Sums of parts that cannot be estimated yet: experiment, population, and why.
+    /// Sums of parts that cannot be estimated yet: experiment, population, and the reason.
     pub(super) pending: Vec<(String, PopulationName, Refusal)>,
     pub(super) populations: BTreeMap<PopulationName, FittedPopulation>,
 }
 
-/// One population and what was found of it.
+/// One population and its analysis.
 pub(super) struct FittedPopulation {
     pub(super) population: Population,
     pub(super) analysis: Result<Analysis, PosteriorError>,
-    /// What a reader should know before trusting the numbers.
+    /// Reasons for caution in using the numbers.
     pub(super) warnings: Vec<String>,
 }
 
-/// The share of shipped experiments above which the losers seem not to arrive.
+/// The share of shipped experiments above which losing experiments seem to be missing (selection bias).
 const SHIPPED_WARNING: f64 = 0.8;
 
-/// How many times a prior's scale and the data's may differ without a warning.
+/// The factor by which a prior's scale may differ from the data's without a warning.
 const SCALE_WARNING: f64 = 1_000.0;
 
 impl Report {
@@ -63,7 +63,7 @@ impl FittedPopulation {
         self.population.experiments.len()
     }
 
-    /// Effects that the model of correlation takes in.
+    /// Number of effects that this model of correlation uses.
     pub(super) fn effects(&self, correlation: Correlation) -> u64 {
         self.population.sketches.of(correlation).effects()
     }
@@ -73,7 +73,8 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
     let mut warnings = Vec::new();
     if let Some(share) = population.shipped_share().filter(|&share| share > SHIPPED_WARNING) {
         warnings.push(format!(
-            "{:.0}% of the experiments were shipped: shrinkage undoes the winner's curse only if the losers arrive too",
+            "{:.0}% of the experiments were shipped: shrinkage corrects the winner's curse only if the experiments that \
+             were not shipped are included too",
             100.0 * share
         ));
     }
@@ -101,8 +102,8 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
             && let Some(scale) = scale.filter(|scale| (scale / data).ln().abs() > SCALE_WARNING.ln())
         {
             warnings.push(format!(
-                "the prior of {parameter} has scale {scale:e} where the effects are of the order of {}: priors are in the \
-                 population's own unit",
+                "the prior of {parameter} has scale {scale:e}, but the effects are of the order of {}: priors are in the unit \
+                 of the effects",
                 rounded(data, 1)
             ));
         }

@@ -1,4 +1,4 @@
-//! The fit for people: a block for each population, and what became of the messages.
+//! The fit as text: a section for each population, and a summary of the messages.
 
 use std::io::{self, Write};
 
@@ -11,18 +11,18 @@ use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
 
-/// Corrections that are listed for each population.
+/// Number of corrections that are listed for each population.
 const CORRECTIONS: usize = 5;
 
-/// Columns that the names of an effect may take together before the sds go.
+/// Width that the names of an effect may take together before the column of sds is dropped.
 const NAMES: usize = 24;
 
-/// Rows of a plot, and of a small one where there are more than a few populations.
+/// Number of rows in a plot, and in a small one if there are more than a few populations.
 const PLOT: usize = 9;
 const SMALL_PLOT: usize = 5;
 const FEW: usize = 3;
 
-/// Sums of parts that are listed as pending.
+/// Number of pending sums of parts that are listed.
 const PENDING: usize = 3;
 
 /// Writes the report in lines of at most `width` columns.
@@ -35,7 +35,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report, width: usize) -> io::
         page.blank()?;
     }
     if report.populations.is_empty() {
-        page.sentence("", "no result was accepted: there is no population to fit")?;
+        page.sentence("", "no result was accepted, so there is no population to fit")?;
     }
     summary(&mut page, report)
 }
@@ -83,8 +83,8 @@ fn effect<'a>(row: &EstimateRow<'a>) -> Effect<'a> {
 
 fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let status = match &fitted.analysis {
-        Ok(_) => format!("fitted by {}, {}", request.method.as_str(), label(request.correlation)),
-        Err(_) => "improper".to_owned(),
+        Ok(_) => format!("{}, {}", request.method.as_str(), model(request.correlation)),
+        Err(_) => "improper posterior".to_owned(),
     };
     let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.correlation), "effect")];
     let [experiments, effects] = sizes.map(|(count, noun)| counted(count, noun));
@@ -96,11 +96,21 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     format!("{status}; {experiments}, {effects}{priors}")
 }
 
-/// mu and tau under the three models of correlation, and under the one asked for the next experiment's effect.
+/// The model of correlation, in a sentence.
+fn model(correlation: Correlation) -> &'static str {
+    match correlation {
+        Correlation::Modelled => "correlation modelled",
+        Correlation::Ignored => "correlation ignored (naive model)",
+        Correlation::OnePerExperiment => "one variant per experiment",
+    }
+}
+
+/// mu and tau under the three models of correlation, and the prediction for the next experiment's effect under the chosen
+/// one.
 fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     let columns = [text("  "), text("  "), number("  "), number("  "), number("  "), number(" to "), number("  ")];
     let mut table = Columns::new(columns);
-    table.row(["", "", "median", "sd", "2.5%", "97.5%", "effects"]);
+    table.row(["", "correlation", "median", "sd", "2.5%", "97.5%", "effects"]);
     for (correlation, name, summary, digits) in by_correlation(analysis) {
         let names = [name, label(correlation)].map(str::to_owned).into_iter();
         table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(correlation))]));
@@ -112,10 +122,10 @@ fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     table
 }
 
-/// The same for a method that gives no more than a point.
+/// The same for a method that gives a point estimate only.
 fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     let mut table = Columns::new([text("  "), text("  "), number("  "), number("  ")]);
-    table.row(["", "", "estimate", "effects"]);
+    table.row(["", "correlation", "estimate", "effects"]);
     for (correlation, name, summary, digits) in by_correlation(analysis) {
         let [name, correlation_name] = [name, label(correlation)].map(str::to_owned);
         table.row([name, correlation_name, digits.value(summary.mean), grouped(fitted.effects(correlation))]);
@@ -123,7 +133,7 @@ fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     table
 }
 
-/// mu and tau, fit by fit, named where each begins, with the digits that they deserve.
+/// mu and tau under each model of correlation, with a name on the first row of each and the digits to show.
 fn by_correlation(analysis: &Analysis) -> impl Iterator<Item = (Correlation, &'static str, &Summary, Digits)> {
     const NONE: &Summary =
         &Summary { mean: None, median: None, sd: None, q025: None, q25: None, q75: None, q975: None };
@@ -159,8 +169,8 @@ fn effects<'a>(
     Ok(rows)
 }
 
-/// The effects that shrinkage moved farthest. Where the page is too narrow for their names the sds go, of which the
-/// intervals tell.
+/// The effects that shrinkage moved farthest. On a page too narrow for their names the sds are left out: the intervals
+/// imply them.
 fn corrections(effects: &[EstimateRow<'_>], page: usize) -> Columns {
     let mut rows: Vec<&EstimateRow<'_>> = effects.iter().collect();
     let correction = |row: &EstimateRow<'_>| (row.raw_estimate - row.posterior_mean).abs();

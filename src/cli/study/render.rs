@@ -1,9 +1,10 @@
-//! The study's report as text for people and as CSV.
+//! The study's report as text and as CSV.
 
 use std::io::{self, Write};
 
 use shrinkd_model::Correlation;
 
+use crate::cli::correlation::label;
 use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
 use crate::cli::verdict;
 use crate::simulate::Scenario;
@@ -11,12 +12,12 @@ use crate::study::Report;
 use crate::study::performance::Performance;
 use crate::study::report::{FitReport, ScenarioReport, VerdictReport};
 
-/// Decimals of mu, tau and theta: the scenarios have truths of the order of 1.
+/// Decimals of mu, tau and theta: the true values are of the order of 1.
 const DECIMALS: usize = 3;
 
-const TRUE: &str = "True";
+const TRUE: &str = "true value";
 
-/// Writes the report as tables, two for each scenario, with what they show.
+/// Writes a legend, and two tables for each scenario.
 pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<()> {
     let mut page = Page::new(out, width);
     legend(&mut page, report)?;
@@ -28,7 +29,7 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
         page.sentence("", &format!("{name}: {} ({experiments}, {effects})", sentence(scenario.scenario)))?;
         page.blank()?;
         page.columns(&first_replicate(scenario))?;
-        correlation(&mut page, &scenario.correlation, report.replicates)?;
+        verdicts(&mut page, &scenario.correlation, report.replicates)?;
         page.blank()?;
         page.columns(&performance(scenario, report.replicates))?;
     }
@@ -37,25 +38,24 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
 
 fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     let drawn = format!(
-        "Each scenario is drawn {} (seed {}) and fitted with flat priors and the exact posterior. The effects of an \
-         experiment share the error of its control, which correlates them:",
+        "Each scenario is drawn {} (seed {}) and fitted with flat priors and exact posteriors. The effects of one \
+         experiment share the error of its control, which makes them correlated. That correlation is:",
         counted(report.replicates as u64, "time"),
         report.seed
     );
     page.sentence("", &drawn)?;
     let mut rows = Columns::new([text("  "), text("  ")]);
-    rows.row([label(Correlation::Modelled), "models that"]);
-    rows.row([label(Correlation::Ignored), "takes the effects for independent"]);
-    rows.row([label(Correlation::OnePerExperiment), "keeps one variant of each experiment"]);
-    rows.row([TRUE, "is what the data were drawn from"]);
+    rows.row([label(Correlation::Modelled), "part of the model, as the error that the effects share"]);
+    rows.row([label(Correlation::Ignored), "left out, as in the naive model: effects are independent"]);
+    rows.row([label(Correlation::OnePerExperiment), "avoided, by using one variant of each experiment"]);
     page.columns(&rows)?;
     page.sentence(
         "",
-        "mu is the mean of the true effects, tau their sd, theta the effects themselves, all in the metric's own unit. \
-         The first replicate, the data that `shrinkd simulate` prints for the scenario and seed, shows the posterior \
-         medians and sds. Over all replicates, bias and RMSE are those of the posterior medians of mu and tau and the \
-         posterior means of theta; coverage is the share of 95% intervals that hold the truth; ± is the Monte-Carlo \
-         standard error.",
+        "mu is the mean of the true effects, tau their sd (heterogeneity), theta the effects themselves, all in the unit \
+         of the metric. For the first replicate, which is the data that `shrinkd simulate` prints for the scenario and \
+         seed, the table shows posterior medians and sds. Over all replicates, bias and RMSE are those of the posterior \
+         medians of mu and tau and the posterior means of theta; coverage is the share of 95% credible intervals that \
+         contain the true value; ± is the Monte Carlo standard error.",
     )
 }
 
@@ -78,9 +78,9 @@ fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
     table.row([&*counted(replicates as u64, "replicate"), "", "bias", "", "RMSE", "", "coverage"]);
     let digits = Digits::Decimals(DECIMALS);
     let percent = Digits::Decimals(1);
-    for correlation in &scenario.fits {
-        let mut label = label(correlation.correlation);
-        for (parameter, performance) in parameters(correlation) {
+    for fit in &scenario.fits {
+        let mut label = label(fit.correlation);
+        for (parameter, performance) in parameters(fit) {
             let Performance { bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse } = *performance;
             let error = |digits: Digits, error: Option<f64>| error.map_or(String::new(), |error| digits.value(error));
             table.row([
@@ -99,18 +99,18 @@ fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
     table
 }
 
-fn correlation<W: Write>(page: &mut Page<W>, correlation: &VerdictReport, replicates: usize) -> io::Result<()> {
-    let VerdictReport { verdict, rests_on, value, replicates: counts } = correlation;
+fn verdicts<W: Write>(page: &mut Page<W>, verdicts: &VerdictReport, replicates: usize) -> io::Result<()> {
+    let VerdictReport { verdict, rests_on, value, replicates: counts } = verdicts;
     let share = |count: usize| percent(count as f64 / replicates as f64);
     let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
     page.sentence("  Does correlation matter? ", &verdict::clause(*verdict, (*rests_on, *value)))?;
     page.sentence(
-        "  In all replicates: ",
+        "  Over all replicates: ",
         &format!("negligible in {negligible}, noticeable in {noticeable}, material in {material}"),
     )
 }
 
-/// Writes one row for each scenario, fit and parameter; what does not exist is empty.
+/// Writes one row for each scenario, model of correlation and parameter; a value that does not exist is empty.
 pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     writeln!(
         out,
@@ -120,16 +120,16 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     let cell = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
     for scenario in &report.scenarios {
         let verdict = scenario.correlation.verdict.as_str();
-        for correlation in &scenario.fits {
+        for fit in &scenario.fits {
             let posteriors = [
-                (Some(scenario.truth.mu), Some(correlation.mu.median), correlation.mu.sd),
-                (Some(scenario.truth.tau), Some(correlation.tau.median), correlation.tau.sd),
+                (Some(scenario.truth.mu), Some(fit.mu.median), fit.mu.sd),
+                (Some(scenario.truth.tau), Some(fit.tau.median), fit.tau.sd),
                 (None, None, None),
             ];
-            for ((parameter, p), (truth, median, sd)) in parameters(correlation).into_iter().zip(posteriors) {
+            for ((parameter, p), (truth, median, sd)) in parameters(fit).into_iter().zip(posteriors) {
                 let numbers = [Some(p.bias), p.bias_mcse, Some(p.rmse), p.rmse_mcse, Some(p.coverage), p.coverage_mcse];
                 let [bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse] = numbers.map(cell);
-                let (scenario, correlation) = (scenario.scenario.as_str(), correlation.correlation.as_str());
+                let (scenario, correlation) = (scenario.scenario.as_str(), fit.correlation.as_str());
                 let (truth, median, sd, replicates) = (cell(truth), cell(median), cell(sd), report.replicates);
                 writeln!(
                     out,
@@ -142,23 +142,15 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
     Ok(())
 }
 
-fn parameters(correlation: &FitReport) -> [(&'static str, &Performance); 3] {
-    [("mu", &correlation.mu.performance), ("tau", &correlation.tau.performance), ("theta", &correlation.theta)]
-}
-
-fn label(correlation: Correlation) -> &'static str {
-    match correlation {
-        Correlation::Modelled => "Correlated",
-        Correlation::Ignored => "Naive",
-        Correlation::OnePerExperiment => "One per experiment",
-    }
+fn parameters(fit: &FitReport) -> [(&'static str, &Performance); 3] {
+    [("mu", &fit.mu.performance), ("tau", &fit.tau.performance), ("theta", &fit.theta)]
 }
 
 fn sentence(scenario: Scenario) -> &'static str {
     match scenario {
-        Scenario::Baseline => "experiments of one variant, nothing is shared",
-        Scenario::ManyVariants => "one experiment has a lot of variants",
-        Scenario::BadControl => "one control is measured with a large error, 5 too low",
-        Scenario::TreatmentHeavy => "the allocation favours the correlation, the control is what is uncertain",
+        Scenario::Baseline => "experiments of one variant, so no control is shared",
+        Scenario::ManyVariants => "one experiment has many variants",
+        Scenario::BadControl => "one control was measured 5 too low",
+        Scenario::TreatmentHeavy => "small controls dominate the error of every effect",
     }
 }

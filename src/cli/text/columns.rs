@@ -1,4 +1,4 @@
-//! Cells that line up.
+//! Aligned columns.
 
 use std::borrow::Cow;
 use std::iter;
@@ -7,13 +7,13 @@ use unicode_width::UnicodeWidthStr;
 
 use super::prefix;
 
-/// Rows of cells under each other; text leans left and is shortened where the page is too narrow, numbers lean right.
+/// Rows of aligned cells: text is left-aligned, and shortened if the page is too narrow; numbers are right-aligned.
 pub(in crate::cli) struct Columns {
     columns: Vec<Column>,
     rows: Vec<Vec<String>>,
 }
 
-/// One column: what stands before each of its cells, and whether they are numbers.
+/// One column: the separator before each of its cells, and whether they are numbers.
 #[derive(Clone, Copy)]
 pub(in crate::cli) struct Column {
     lead: &'static str,
@@ -35,7 +35,7 @@ impl Columns {
         Columns { columns: columns.into_iter().collect(), rows: Vec::new() }
     }
 
-    /// Adds a row: a cell for each column, from the left; those that are missing or empty stay blank, their lead too.
+    /// Adds a row: a cell for each column, from the left. Missing and empty cells stay blank, including their lead.
     pub(in crate::cli) fn row<C: Into<String>>(&mut self, cells: impl IntoIterator<Item = C>) {
         self.rows.push(cells.into_iter().map(Into::into).collect());
     }
@@ -57,7 +57,7 @@ impl Columns {
         })
     }
 
-    /// How wide the page must be for nothing to be shortened, the texts taking no more than `texts` columns together.
+    /// The page width at which nothing is shortened, if all text columns together may take up to `texts`.
     pub(in crate::cli) fn width(&self, texts: usize) -> usize {
         let widths = self.natural_widths();
         let of_texts = widths.iter().zip(&self.columns).filter(|(_, column)| !column.is_number);
@@ -65,7 +65,7 @@ impl Columns {
         self.leads() + widths.iter().sum::<usize>() - of_texts + of_texts.min(texts)
     }
 
-    /// The widths of the columns on a page: the widest text gives way first where that is too narrow.
+    /// The widths of the columns on a page. If that is too narrow, the widest text column is narrowed first.
     fn widths(&self, page: usize) -> Vec<usize> {
         let mut widths = self.natural_widths();
         let excess = (self.leads() + widths.iter().sum::<usize>()).saturating_sub(page);
@@ -78,7 +78,7 @@ impl Columns {
         widths
     }
 
-    /// As wide as the widest cell.
+    /// The width of the widest cell of each column.
     fn natural_widths(&self) -> Vec<usize> {
         let mut widths = vec![0; self.columns.len()];
         for row in &self.rows {
@@ -94,7 +94,7 @@ impl Columns {
     }
 }
 
-/// The text in at most `width` columns, without its middle where it is longer: names often differ at their ends.
+/// The text in at most `width` columns. A longer one loses its middle, because names often differ at their ends.
 fn shortened(text: &str, width: usize) -> Cow<'_, str> {
     if text.width() <= width {
         return Cow::Borrowed(text);

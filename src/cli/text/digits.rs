@@ -1,6 +1,6 @@
-//! How many digits a number deserves.
+//! How many digits of a number to show.
 
-/// How numbers that are read together are written.
+/// The format of numbers that are shown together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Digits {
     /// With this many decimals.
@@ -9,13 +9,13 @@ pub(in crate::cli) enum Digits {
     Exponent(usize),
 }
 
-/// What stands for a number that does not exist.
+/// Shown in place of a number that does not exist.
 const NOTHING: &str = "-";
 
 impl Digits {
-    /// Digits for numbers up to `largest` in size: `significant` ones in numbers of the size of `typical`, and no more in
-    /// all than that and four, so that columns have a bounded width. What is all below 1/10,000 or reaches a million has an
-    /// exponent.
+    /// Digits for numbers up to `largest` in magnitude: `significant` ones in numbers of the magnitude of `typical`, and at
+    /// most four more in total, so that columns have a bounded width. Numbers that are all below 1/10,000, or reach a
+    /// million, are written with an exponent.
     pub(in crate::cli) fn new(typical: f64, largest: f64, significant: usize) -> Digits {
         let Some(order) = order(largest) else { return Digits::Decimals(significant.saturating_sub(1)) };
         if !(-4..6).contains(&order) {
@@ -27,7 +27,7 @@ impl Digits {
         Digits::Decimals(decimals.min((significant + 4).saturating_sub(whole)))
     }
 
-    /// Digits for all the numbers of a table: `significant` ones in the median of the measures of uncertainty.
+    /// Digits for all numbers of a table: `significant` ones in the median of the measures of uncertainty.
     pub(in crate::cli) fn for_all(
         spreads: impl Iterator<Item = f64>,
         numbers: impl Iterator<Item = f64>,
@@ -40,7 +40,7 @@ impl Digits {
         Digits::new(typical, largest, significant)
     }
 
-    /// A number, or what stands for none.
+    /// A number, or a dash if there is none.
     pub(in crate::cli) fn value(self, number: impl Into<Option<f64>>) -> String {
         let Some(number) = number.into().filter(|number| number.is_finite()) else { return NOTHING.to_owned() };
         let text = match self {
@@ -52,7 +52,7 @@ impl Digits {
         if is_zero { text.replace('-', "") } else { text }
     }
 
-    /// A measure of uncertainty: one that is not 0 is not shown as 0.
+    /// A measure of uncertainty, which is never shown as 0 unless it is 0.
     pub(in crate::cli) fn spread(self, number: impl Into<Option<f64>>) -> String {
         let number = number.into();
         let text = self.value(number);
@@ -69,7 +69,7 @@ fn order(number: f64) -> Option<i32> {
     order.is_finite().then_some(order as i32)
 }
 
-/// One number by itself, to so many significant digits.
+/// A single number, rounded to this many significant digits.
 pub(in crate::cli) fn rounded(number: f64, significant: usize) -> String {
     match number {
         0.0 => "0".to_owned(),
@@ -85,7 +85,7 @@ pub(in crate::cli) fn percent(share: f64) -> String {
     }
 }
 
-/// A probability, without claiming certainty.
+/// A probability, never shown as exactly 0 or 1.
 pub(in crate::cli) fn probability(probability: f64) -> String {
     match probability {
         p if p < 0.0005 => "<0.001".to_owned(),

@@ -1,4 +1,4 @@
-//! One experiment of a portfolio: what its arms measured, and the events that can be made of it.
+//! One experiment of a portfolio: its measurements, and the events that report them.
 
 use super::metric::{CONVERSION, ENGAGEMENT, EffectMetric, LATENCY_P95, METRICS, Metric, Totals};
 use crate::simulate::Draws;
@@ -8,7 +8,7 @@ const TEAMS: [&str; 5] = ["ads", "checkout", "growth", "platform", "search"];
 const SURFACES: [&str; 3] = ["android", "ios", "web"];
 const CONTROL: &str = "control";
 
-/// How an experiment's units are spread over its two weeks and the two devices.
+/// How an experiment's units are distributed over its two weeks and the two devices.
 const SLICES: [Slice; 4] = [
     Slice { is_first_week: true, device: Device::Mobile, share: 0.3 },
     Slice { is_first_week: true, device: Device::Desktop, share: 0.2 },
@@ -36,11 +36,11 @@ pub(super) struct Experiment {
     variants: Vec<String>,
     decision: Option<&'static str>,
     metrics: Vec<Measured>,
-    /// What the pipelines that compute effects themselves report.
+    /// Results of the pipelines that compute effects themselves.
     effects: Vec<Report>,
 }
 
-/// One metric's totals, for each slice those of every arm, the control's first.
+/// One metric's totals: for each slice, those of every arm, the control first.
 struct Measured {
     metric: Metric,
     slices: Vec<Vec<Totals>>,
@@ -80,7 +80,7 @@ impl Experiment {
         Event { labels: Some(self.labels), decision: self.decision, ..event }
     }
 
-    /// Every result of the complete experiment, conversion by device too where asked.
+    /// Every result of the complete experiment, optionally with conversion by device.
     pub(super) fn reports(&self, by_device: bool) -> Vec<Report> {
         let mut reports: Vec<Report> = self.metrics.iter().map(|m| self.arms(m, "all", |_| true)).collect();
         if let Some(conversion) = self.conversion().filter(|_| by_device) {
@@ -91,13 +91,13 @@ impl Experiment {
         reports
     }
 
-    /// What is known after the first week.
+    /// The interim results after the first week.
     pub(super) fn interim(&self, revision: u64, delay: i64) -> Event {
         let reports = self.metrics.iter().map(|m| self.arms(m, "all", |slice| slice.is_first_week)).collect();
         Event { decision: None, ..self.event(revision, delay, reports) }
     }
 
-    /// Conversion without the bots, three units in a hundred, who never buy.
+    /// Conversion without bots: three units in a hundred, none of which converted.
     pub(super) fn restatement(&self, revision: u64, delay: i64) -> Event {
         let without_bots = |totals: Totals| Totals { n: totals.n - totals.n * 3 / 100, ..totals };
         let reports = self.conversion().map(|conversion| {
@@ -107,7 +107,7 @@ impl Experiment {
         self.event(revision, delay, reports.into_iter().collect())
     }
 
-    /// The complete experiment with conversion in two parts that accumulate, the other results in the second.
+    /// The complete experiment, with conversion in two accumulating parts and the other results in the second.
     pub(super) fn parts(&self, revision: u64, delay: i64) -> [Event; 2] {
         let part = |device, name| {
             let reports = self.conversion().map(|conversion| {
@@ -167,7 +167,7 @@ impl Measured {
         Measured { metric, slices }
     }
 
-    /// The totals of every arm over the slices that are asked for.
+    /// The totals of every arm over the selected slices.
     fn pooled(&self, is_in: impl Fn(&Slice) -> bool) -> Vec<Totals> {
         let chosen = SLICES.iter().zip(&self.slices).filter(|(slice, _)| is_in(slice)).map(|(_, totals)| totals);
         chosen.fold(Vec::new(), |pooled, totals| {
@@ -179,7 +179,7 @@ impl Measured {
     }
 }
 
-/// Units of every arm, the control's first. One experiment in seven keeps only a quarter of an arm for its control.
+/// Units of every arm, the control first. In one experiment of seven the control is a quarter of the size of an arm.
 fn draw_sizes(treatments: usize, draws: &mut Draws) -> Vec<u64> {
     let typical = libm::exp(draws.normal(9.9, 0.9)).clamp(8e3, 2e6);
     let control_share = if draws.chance(1.0 / 7.0) { 0.25 } else { 1.0 };
@@ -187,7 +187,7 @@ fn draw_sizes(treatments: usize, draws: &mut Draws) -> Vec<u64> {
     shares.map(|share| (typical * share * draws.between(0.98, 1.02)) as u64).collect()
 }
 
-/// The effects of a metric whose pipeline computes them: each is off by its own arm's error and by the control's.
+/// The effects of a metric whose pipeline computes them: each has the error of its own arm and that of the control.
 fn draw_effects(
     metric: EffectMetric,
     is_bootstrapped: bool,
@@ -216,7 +216,7 @@ fn draw_effects(
     Report::Covariance { metric: name, scale, effects, covariance: (0..variants.len()).map(row).collect() }
 }
 
-/// The platform ships what beats control at the 5% level; one decision in ten is never recorded.
+/// The platform ships if a variant beats the control at the 5% level; one decision in ten is not recorded.
 fn decide(conversion: &Measured, draws: &mut Draws) -> Option<&'static str> {
     if draws.chance(0.1) {
         return None;

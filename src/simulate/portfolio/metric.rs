@@ -1,11 +1,11 @@
-//! The metrics of a portfolio: their truths, and how an arm of so many units comes out.
+//! The metrics of a portfolio: their true parameters, and how an arm's measurements are drawn.
 
 use shrinkd_core::Scale;
 
 use crate::simulate::Draws;
 use crate::simulate::message::Statistics;
 
-/// A metric and the truth about its effects.
+/// A metric and the true distribution of its effects.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Metric {
     pub name: &'static str,
@@ -16,19 +16,19 @@ pub struct Metric {
     pub tau: f64,
     /// The share of experiments that report it.
     pub reported: f64,
-    /// A unit's mean in control, of a typical experiment.
+    /// Mean per unit in the control of a typical experiment.
     mean: f64,
     units: Units,
     form: Form,
 }
 
-/// How a unit's value is distributed.
+/// The distribution of a unit's value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Units {
-    /// 1 with the probability that is the mean, else 0.
+    /// 1 with the mean as its probability, else 0.
     Binary,
-    /// Any value with this standard deviation. `tail` is how much a sample's own variance scatters, as the sd of its
-    /// logarithm: heavy tails make it large, and then a sample with a high mean has a high variance too.
+    /// A continuous value with this standard deviation. `tail` is the sd of the logarithm of a sample's variance: it is
+    /// large for heavy tails, where a sample with a high mean also has a high variance.
     Continuous { sd: f64, tail: f64 },
 }
 
@@ -41,7 +41,7 @@ enum Form {
     Sums,
 }
 
-/// Users who bought.
+/// Whether a user bought something.
 pub const CONVERSION: Metric = Metric {
     name: "conversion",
     scale: Scale::Relative,
@@ -53,7 +53,7 @@ pub const CONVERSION: Metric = Metric {
     form: Form::Successes,
 };
 
-/// Money a user spent: most spend nothing, a few a fortune.
+/// Revenue per user, which is heavy-tailed: most users spend nothing, a few spend very much.
 pub const REVENUE: Metric = Metric {
     name: "revenue",
     scale: Scale::Absolute,
@@ -65,7 +65,7 @@ pub const REVENUE: Metric = Metric {
     form: Form::MeanAndVariance,
 };
 
-/// Milliseconds to the first answer.
+/// Milliseconds to the first response.
 pub const LATENCY: Metric = Metric {
     name: "latency",
     scale: Scale::LogRatio,
@@ -77,7 +77,7 @@ pub const LATENCY: Metric = Metric {
     form: Form::MeanAndError,
 };
 
-/// Visits of a user.
+/// Visits per user.
 pub const SESSIONS: Metric = Metric {
     name: "sessions",
     scale: Scale::Relative,
@@ -92,7 +92,7 @@ pub const SESSIONS: Metric = Metric {
 /// The metrics that are reported by arm.
 pub const METRICS: [Metric; 4] = [CONVERSION, REVENUE, LATENCY, SESSIONS];
 
-/// Minutes a user stays: reported as effects, for its pipeline adjusts for covariates.
+/// Minutes per user: reported as effects, because its pipeline adjusts for covariates.
 pub const ENGAGEMENT: EffectMetric =
     EffectMetric { name: "engagement", scale: Scale::Absolute, mu: 0.2, tau: 0.5, reported: 0.3, unit_variance: 900.0 };
 
@@ -117,12 +117,12 @@ pub struct EffectMetric {
     pub tau: f64,
     /// The share of experiments that report it.
     pub reported: f64,
-    /// Sampling variance of an arm's part in an effect, times the arm's units.
+    /// Sampling variance that an arm contributes to an effect, times the arm's units.
     pub unit_variance: f64,
 }
 
-/// What an arm's units add up to. Totals of disjoint units add, so half an experiment, one of its segments and the
-/// whole of it agree.
+/// Sums over an arm's units. Totals of disjoint units add up, so that interim results, segments and the complete
+/// experiment are consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Totals {
     pub n: u64,
@@ -131,7 +131,7 @@ pub struct Totals {
 }
 
 impl Metric {
-    /// The true mean of every arm, the control's first; the control's varies from experiment to experiment.
+    /// The true mean of every arm, the control first; the control's mean varies between experiments.
     pub fn draw_means(&self, treatments: usize, draws: &mut Draws) -> Vec<f64> {
         let control = self.mean * libm::exp(draws.normal(0.0, 0.15));
         let treatment = |effect: f64| match self.scale {
@@ -143,8 +143,8 @@ impl Metric {
         std::iter::once(control).chain(effects).collect()
     }
 
-    /// The totals of `n` units whose true mean is `mean`. The sum is drawn from its normal limit: arms have hundreds
-    /// of units at least, the rarest successes some tens.
+    /// The totals of `n` units with true mean `mean`. The sum is drawn from its normal approximation: an arm has at least
+    /// hundreds of units, and at least tens of successes.
     pub fn draw_totals(&self, n: u64, mean: f64, draws: &mut Draws) -> Totals {
         let units = n as f64;
         let error = draws.standard_normal();
@@ -185,7 +185,7 @@ impl Totals {
         self.sum / self.n as f64
     }
 
-    /// The sample variance, by n - 1.
+    /// The sample variance, with divisor n - 1.
     pub fn variance(&self) -> f64 {
         (self.sum_squares - self.sum * self.mean()) / (self.n as f64 - 1.0)
     }

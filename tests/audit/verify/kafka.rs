@@ -36,7 +36,7 @@ async fn an_offset_a_topic_or_a_partition_that_the_broker_does_not_have_is_found
     drop(worker);
     let audit = settings.verify();
     audit.is_clean();
-    assert!(audit.line("offsets").contains("3 held against the source: there"), "{}", audit.said);
+    assert!(audit.line("offsets").contains("3 compared with the source: all present"), "{}", audit.said);
     let of_first = "where partition_number = 0";
     for (change, named) in [
         ("next_offset = 1000000", "what the broker has"),
