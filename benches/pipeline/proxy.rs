@@ -50,7 +50,9 @@ pub struct Statement {
 
 impl Statement {
     pub fn is_read(&self) -> bool {
-        self.sql.trim_start().to_ascii_lowercase().starts_with("select")
+        // Behind its name, which stands in a comment.
+        let sql = self.sql.split_once("*/").map_or(self.sql.as_str(), |(_, sql)| sql);
+        sql.trim_start().to_ascii_lowercase().starts_with("select")
     }
 }
 

@@ -11,14 +11,14 @@ pub const INGEST: usize = 0;
 const REFIT: usize = 1;
 const PUBLISH: usize = 2;
 
-/// By what a transaction is known, looked for in this order in its statements.
+/// By what a transaction is known, looked for in this order in the names of its statements.
 const MARKS: [(&str, usize); 6] = [
-    ("current_population_fits", REFIT),
-    ("update partition_progress", INGEST),
-    ("into partition_progress", INGEST),
-    ("into store_settings", INGEST),
-    ("update populations", PUBLISH),
-    ("update effect_estimates", PUBLISH),
+    ("/* refit: fits */", REFIT),
+    ("/* ingest: fence */", INGEST),
+    ("/* claim: raise epochs */", INGEST),
+    ("/* settings: put in */", INGEST),
+    ("/* publish: move the cursor */", PUBLISH),
+    ("/* publish: ", PUBLISH),
 ];
 
 /// All that was written by one worker.

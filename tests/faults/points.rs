@@ -29,15 +29,15 @@ pub enum Mark {
     Claim,
 }
 
-/// What tells the statements apart, in the text of each.
+/// The names of the statements, which stand in a comment before each.
 const MARKS: [(&str, Mark); 7] = [
-    ("pg_advisory_xact_lock_shared", Mark::IngestLock),
-    ("update partition_progress as p set next_offset", Mark::Fence),
-    ("insert into sketch_cells", Mark::Cells),
-    ("for update skip locked", Mark::RefitLock),
-    ("insert into current_population_fits", Mark::Fits),
-    ("set publish_cursor = case", Mark::Page),
-    ("insert into partition_progress", Mark::Claim),
+    ("/* ingest: lock shared */", Mark::IngestLock),
+    ("/* ingest: fence */", Mark::Fence),
+    ("/* ingest: cells */", Mark::Cells),
+    ("/* refit: lock the population */", Mark::RefitLock),
+    ("/* refit: fits */", Mark::Fits),
+    ("/* publish: move the cursor */", Mark::Page),
+    ("/* claim: raise epochs */", Mark::Claim),
 ];
 
 /// Something that a worker asks of the server.
