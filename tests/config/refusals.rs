@@ -103,6 +103,42 @@ fn what_shrinkd_or_librdkafka_would_not_take_of_properties_is_refused_before_any
     }
 }
 
+#[test]
+fn a_refused_property_is_blamed_on_the_variable_or_file_that_set_it() {
+    const PREFIX: &str = "SHRINKD__SOURCE__KAFKA__PROPERTIES__";
+    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+    for (wrong, value, property) in [
+        ("SECURITY_PROTOCOL", "SASL_SSL_", "security.protocol"),
+        ("GROUP_ID", "g", "group.id"),
+        ("FETCH_MIN_BYTES", "many", "fetch.min.bytes"),
+    ] {
+        let (wrong, fine) = (format!("{PREFIX}{wrong}"), format!("{PREFIX}SESSION_TIMEOUT_MS"));
+        let variables = [&kafka[..], &[(wrong.as_str(), value), (fine.as_str(), "6000")]].concat();
+        let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
+        assert!(message.starts_with(&format!("`source.kafka.properties.{property}` ({wrong}): ")), "{message}");
+        assert!(!message.contains("SESSION_TIMEOUT_MS"), "{message}");
+
+        let file = TemporaryFile::new(property, &format!("[source.kafka.properties]\n\"{property}\" = \"{value}\"\n"));
+        let variables = [&kafka[..], &[(fine.as_str(), "6000")]].concat();
+        let message = Config::load(Some(&file.0), environment(&variables)).expect_err("refused").to_string();
+        assert!(message.contains(file.path()) && !message.contains("SESSION_TIMEOUT_MS"), "{message}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_blamed_on_its_own_key_and_variable() {
+    for (key, content) in [
+        ("refit.min_experiments", "[refit]\nmin_experiments = \"five\"\n"),
+        ("ingest.batch_size", "[ingest]\nbatch_size = 1\n"),
+        ("diagnostics.thresholds.mu_shift.material", "[diagnostics.thresholds]\nmu_shift = { material = true }\n"),
+        ("populations.settings.a/all/absolute.prior_mu", "[populations.settings.\"a/all/absolute\"]\nprior_mu = 1\n"),
+        ("ingests", "ingests = 1\n"),
+    ] {
+        let message = from_file("type", content).expect_err("refused").to_string();
+        assert!(message.starts_with(&format!("`{key}` (")), "{message}");
+    }
+}
+
 #[cfg(not(feature = "tls"))]
 #[test]
 fn a_build_without_tls_says_so_where_tls_is_asked_for() {
