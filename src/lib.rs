@@ -93,6 +93,7 @@ pub mod ledger;
 pub mod model;
 pub mod population;
 pub mod refit;
+pub mod retry;
 pub mod row;
 pub mod simulate;
 pub mod store;

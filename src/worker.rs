@@ -24,6 +24,7 @@ pub mod replay;
 pub mod source;
 pub mod supervise;
 
+use crate::retry::Retryable;
 use crate::store::StoreError;
 
 /// Why a worker cannot go on.
@@ -41,4 +42,17 @@ pub enum WorkerError {
     Fold(#[from] fold::FoldError),
     #[error("a computation ended early: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
+}
+
+impl Retryable for WorkerError {
+    fn is_transient(&self) -> bool {
+        matches!(self, WorkerError::Store(error) if error.is_transient())
+    }
+
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            WorkerError::Store(error) => error.sqlstate(),
+            _ => None,
+        }
+    }
 }

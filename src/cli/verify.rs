@@ -12,7 +12,7 @@ use crate::config::{Config, SourceConfig};
 use crate::store::{AnyStore, Audit, Store};
 use crate::stream::Topic;
 use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
-use crate::worker::source::kafka::{KafkaSource, watermarks};
+use crate::worker::source::kafka::watermarks;
 
 /// Audit a database: recompute what follows from what was sent, and compare
 ///
@@ -58,7 +58,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
     // What was there before the store's moment may have expired after it, and what is there after it may have come since.
-    let before = ask(&config.source, config).await?;
+    let before = ask(&config.source).await?;
     match AnyStore::connect_existing(&config.store, &config.store_settings()).await? {
         AnyStore::Postgres(store) => audit_store(store, config, before).await,
         AnyStore::Sqlite(store) => audit_store(store, config, before).await,
@@ -73,7 +73,7 @@ async fn audit_store<S: Store>(
     let mut audit = store.begin_audit().await?;
     let partitions = audit.partitions().await?;
     let skipped = audit.skipped_offsets().await?;
-    let reach = match (&config.source, before, ask(&config.source, config).await?) {
+    let reach = match (&config.source, before, ask(&config.source).await?) {
         (_, Some((_, before)), Some((topic, after))) => Reach::Kafka { topic, before, after },
         (SourceConfig::File(file), ..) => {
             file_reach(&file.path, &partitions).map_err(|source| CliError::File { path: file.path.clone(), source })?
@@ -98,10 +98,10 @@ async fn audit_store<S: Store>(
 }
 
 /// How far the topic reaches; nothing where the source is no topic.
-async fn ask(source: &SourceConfig, config: &Config) -> Result<Option<(Topic, Watermarks)>, CliError> {
+async fn ask(source: &SourceConfig) -> Result<Option<(Topic, Watermarks)>, CliError> {
     let SourceConfig::Kafka(kafka) = source else { return Ok(None) };
-    let source = KafkaSource::new(kafka, &config.ingest);
-    let asked = tokio::task::spawn_blocking(move || watermarks(&source)).await;
+    let kafka = kafka.clone();
+    let asked = tokio::task::spawn_blocking(move || watermarks(&kafka)).await;
     let asked = asked.map_err(|error| CliError::Internal(error.to_string()))?;
     asked.map(Some).map_err(|error| CliError::Kafka(error.to_string()))
 }

@@ -39,7 +39,7 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
         ("INGEST__BATCH_RECORDS", "0", "a whole number above 0"),
         ("INGEST__BATCH_RECORDS", "many", "a whole number above 0"),
         ("INGEST__BATCH_BYTES", "-1", "a whole number above 0"),
-        ("INGEST__BATCH_AGE", "100", "like 250ms"),
+        ("INGEST__BATCH_AGE", "100", "such as 250ms"),
         ("REFIT__INTERVAL", "0s", "above 0"),
         ("REFIT__PRIOR_MU", "normal:0", "normal:MEAN,SD with SD > 0"),
         ("REFIT__PRIOR_TAU", "half-normal:-1", "half-normal:SCALE"),
@@ -78,7 +78,7 @@ fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
         "{message}"
     );
     let message = from_file("syntax", "[refit]\nprior_mu = flat secret\n").expect_err("refused").to_string();
-    assert!(message.contains("-syntax is not TOML: line 2: ") && !message.contains("secret"), "{message}");
+    assert!(message.contains("-syntax is not valid TOML: line 2: ") && !message.contains("secret"), "{message}");
     let message = Config::load(Some(Path::new("/nowhere.toml")), []).expect_err("refused").to_string();
     assert!(message.starts_with("cannot read the configuration /nowhere.toml: "), "{message}");
 }
@@ -152,7 +152,9 @@ fn a_build_without_tls_says_so_where_tls_is_asked_for() {
     for (property, value) in [("SECURITY_PROTOCOL", "sasl_ssl"), ("SASL_MECHANISM", "SCRAM-SHA-512")] {
         let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
         let variables = [&kafka[..], &[(variable.as_str(), value)]].concat();
+        let variables =
+            [&variables[..], &[("SHRINKD__SOURCE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "6000")]].concat();
         let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
-        assert!(message.contains("--features tls"), "{message}");
+        assert!(message.contains(&format!("({variable}): ")) && message.contains("--features tls"), "{message}");
     }
 }

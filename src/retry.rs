@@ -1,0 +1,279 @@
+//! Retries of store operations, with exponential backoff and jitter.
+//!
+//! Retry libraries do not fit: an operation here borrows its caller's state mutably from one attempt to the next, and a stop
+//! must end the waiting, but never an attempt, whose COMMIT may be under way.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::store::StoreError;
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::{Dependency, Loop};
+
+/// The longest pause after the first failed attempt. It doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause after any attempt.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+/// An error that may pass by itself.
+pub trait Retryable: fmt::Display {
+    /// Whether the same operation can succeed later.
+    fn is_transient(&self) -> bool;
+
+    /// The SQLSTATE that the database gave, if any.
+    fn sqlstate(&self) -> Option<&str>;
+}
+
+impl Retryable for StoreError {
+    fn is_transient(&self) -> bool {
+        matches!(self, StoreError::Transient { .. })
+    }
+
+    fn sqlstate(&self) -> Option<&str> {
+        match self {
+            StoreError::Transient { code, .. } | StoreError::Permanent { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// Retries operations that fail with a transient error. Clones share the drain budget.
+///
+/// Without a stop or a [limit](Retry::within), it retries for as long as it takes.
+#[derive(Clone)]
+pub struct Retry {
+    telemetry: Telemetry,
+    stop: CancellationToken,
+    drain_budget: Duration,
+    /// When the stop was first noticed. The budget is spent from then on, over all operations.
+    stopping_since: Arc<OnceLock<Instant>>,
+    health_loop: Option<Loop>,
+    limit: Option<Duration>,
+}
+
+impl Retry {
+    /// Retries until `stop` is cancelled, and for as long as `drain_budget` after that.
+    pub fn new(telemetry: Telemetry, stop: CancellationToken, drain_budget: Duration) -> Retry {
+        Retry { telemetry, stop, drain_budget, stopping_since: Arc::default(), health_loop: None, limit: None }
+    }
+
+    /// Reports the loop that waits here as alive after each attempt.
+    #[must_use]
+    pub fn for_loop(self, health_loop: Loop) -> Retry {
+        Retry { health_loop: Some(health_loop), ..self }
+    }
+
+    /// Retries each operation for no longer than `limit` since its first attempt began.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Retry {
+        Retry { limit: Some(limit), ..self }
+    }
+
+    /// Runs an operation until it succeeds, fails with an error that is not transient, or the time for it is over.
+    ///
+    /// An attempt is never cancelled: a stop ends the pause between two of them, and cuts short those that follow, so that
+    /// the last attempt starts when the budget is spent. While attempts fail, the store is reported as not ready. Each retry
+    /// is logged, and counted in `shrinkd_retries_total`, under the name of the operation.
+    ///
+    /// # Errors
+    /// The error of the last attempt.
+    pub async fn run<T, E: Retryable>(
+        &self,
+        operation: &'static str,
+        mut attempt: impl AsyncFnMut() -> Result<T, E>,
+    ) -> Result<T, E> {
+        let started = Instant::now();
+        let mut retries = 0;
+        loop {
+            let error = match attempt().await {
+                Ok(value) => {
+                    if retries > 0 {
+                        self.telemetry.health.ready(Dependency::Store);
+                    }
+                    return Ok(value);
+                }
+                Err(error) => error,
+            };
+            if let Some(health_loop) = self.health_loop {
+                self.telemetry.health.beat(health_loop);
+            }
+            if !error.is_transient() {
+                return Err(error);
+            }
+            self.telemetry.health.not_ready(Dependency::Store, &error);
+            let pause = match self.time_left(started) {
+                Some(Duration::ZERO) => return Err(error),
+                Some(time_left) => time_left.min(pause(retries, random())),
+                None => pause(retries, random()),
+            };
+            retries += 1;
+            self.telemetry.metrics.count_retry(operation, error.sqlstate());
+            warn!(operation, retries, %error, pause_ms = pause.as_millis() as u64, "the store failed, retrying");
+            self.sleep(pause).await;
+        }
+    }
+
+    /// How much longer an operation may be retried; `None` without a limit.
+    fn time_left(&self, started: Instant) -> Option<Duration> {
+        let of_limit = self.limit.map(|limit| limit.saturating_sub(started.elapsed()));
+        let of_drain = self.stop.is_cancelled().then(|| {
+            let since = self.stopping_since.get_or_init(Instant::now);
+            self.drain_budget.saturating_sub(since.elapsed())
+        });
+        of_limit.into_iter().chain(of_drain).min()
+    }
+
+    /// Sleeps, until the stop at the longest if that is still to come.
+    async fn sleep(&self, pause: Duration) {
+        if self.stop.is_cancelled() {
+            return tokio::time::sleep(pause).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.stop.cancelled() => {
+                self.stopping_since.get_or_init(Instant::now);
+            }
+        }
+    }
+}
+
+/// The pause before the retry of this number, from 0 on: half of the exponential backoff, and a random share of the other
+/// half ("equal jitter" in "Exponential Backoff And Jitter", AWS Architecture Blog, 2015). So workers whose attempts collided
+/// do not collide again. `random` is uniform in [0, 1).
+fn pause(retries: u32, random: f64) -> Duration {
+    let backoff = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(retries)).min(LONGEST_PAUSE);
+    backoff.mul_f64(0.5 + 0.5 * random)
+}
+
+/// A random number in [0, 1), from the keys of the standard library's hasher.
+fn random() -> f64 {
+    (RandomState::new().hash_one(()) >> 11) as f64 * f64::EPSILON / 2.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn transient() -> StoreError {
+        StoreError::Transient { context: "commit", code: Some("40001".to_owned()), message: "conflict".to_owned() }
+    }
+
+    fn retry(drain_budget: Duration) -> Retry {
+        Retry::new(Telemetry::default(), CancellationToken::new(), drain_budget)
+    }
+
+    #[test]
+    fn pauses_double_up_to_ten_seconds_and_jitter_takes_at_most_half() {
+        let longest: Vec<u128> = (0..10).map(|retries| pause(retries, 1.0).as_millis()).collect();
+        assert_eq!(longest, [100, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000, 10_000]);
+        assert_eq!(pause(0, 0.0), FIRST_PAUSE / 2);
+        assert_eq!(pause(u32::MAX, 0.0), LONGEST_PAUSE / 2);
+    }
+
+    #[test]
+    fn jitter_is_spread_over_its_range() {
+        let numbers: Vec<f64> = (0..1_000).map(|_| random()).collect();
+        assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
+        let mean = numbers.iter().sum::<f64>() / 1_000.0;
+        assert!((0.4..0.6).contains(&mean), "{mean}");
+    }
+
+    #[tokio::test]
+    async fn a_transient_error_is_retried_counted_and_shown_until_it_is_over() {
+        let retry = retry(Duration::ZERO);
+        let telemetry = retry.telemetry.clone();
+        telemetry.health.ready(Dependency::Source);
+        telemetry.health.ready(Dependency::Store);
+        let mut attempts = 0;
+        let result = retry.run("test", async || {
+            attempts += 1;
+            if attempts == 2 {
+                let reason = telemetry.health.readiness().expect_err("the store has failed");
+                assert_eq!(reason, "store: commit: conflict (SQLSTATE 40001)");
+            }
+            if attempts < 3 { Err(transient()) } else { Ok(attempts) }
+        });
+        assert_eq!(result.await.expect("the third attempt succeeds"), 3);
+        assert_eq!(telemetry.health.readiness(), Ok(()));
+        let series = "shrinkd_retries_total{operation=\"test\",sqlstate_class=\"40\"} 2\n";
+        assert!(telemetry.metrics.render().contains(series), "{}", telemetry.metrics.render());
+    }
+
+    #[tokio::test]
+    async fn an_error_that_does_not_pass_is_returned_at_once() {
+        let mut attempts = 0;
+        let result: Result<(), _> = retry(Duration::MAX)
+            .run("test", async || {
+                attempts += 1;
+                Err(StoreError::Permanent { context: "commit", code: None, message: "no such column".to_owned() })
+            })
+            .await;
+        assert_eq!((attempts, result.is_err()), (1, true));
+    }
+
+    #[tokio::test]
+    async fn after_a_stop_it_gives_up_once_the_budget_is_spent_over_all_operations() {
+        let retry = retry(Duration::from_millis(300));
+        retry.stop.cancel();
+        let started = Instant::now();
+        let mut attempts = 0;
+        let first: Result<(), _> = retry
+            .run("first", async || {
+                attempts += 1;
+                Err(transient())
+            })
+            .await;
+        assert!(first.is_err() && attempts > 2, "{attempts} attempts");
+        assert!(started.elapsed() >= Duration::from_millis(300), "gave up after {:?}", started.elapsed());
+        attempts = 0;
+        let second: Result<(), _> = retry
+            .clone()
+            .run("second", async || {
+                attempts += 1;
+                Err(transient())
+            })
+            .await;
+        assert_eq!((attempts, second.is_err()), (1, true), "nothing of the budget is left");
+    }
+
+    #[tokio::test]
+    async fn a_stop_ends_the_pause() {
+        let retry = retry(Duration::from_secs(60));
+        let stop = retry.stop.clone();
+        let started = Instant::now();
+        tokio::join!(retry.sleep(LONGEST_PAUSE), async move { stop.cancel() });
+        assert!(started.elapsed() < LONGEST_PAUSE, "slept for {:?}", started.elapsed());
+        assert!(retry.stopping_since.get().is_some(), "the budget is spent from here on");
+    }
+
+    #[tokio::test]
+    async fn a_limit_holds_without_a_stop() {
+        let started = Instant::now();
+        let retry = retry(Duration::MAX).within(Duration::from_millis(250));
+        let result: Result<(), _> = retry.run("test", async || Err(transient())).await;
+        assert!(result.is_err());
+        assert!(started.elapsed() >= Duration::from_millis(250), "gave up after {:?}", started.elapsed());
+    }
+
+    /// Compiles only if what borrows its caller's state mutably can be spawned.
+    #[tokio::test]
+    async fn an_operation_that_changes_its_callers_state_can_be_spawned() {
+        let retry = retry(Duration::ZERO);
+        let spawned = tokio::spawn(async move {
+            let mut attempts = Vec::new();
+            let result = retry.run("test", async || {
+                attempts.push(attempts.len());
+                tokio::task::yield_now().await;
+                if attempts.len() < 2 { Err(transient()) } else { Ok(()) }
+            });
+            result.await.expect("the second attempt succeeds");
+            attempts
+        });
+        assert_eq!(spawned.await.expect("no panic"), [0, 1]);
+    }
+}
