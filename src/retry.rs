@@ -1,7 +1,7 @@
 //! Retries of store operations, with exponential backoff and jitter.
 //!
-//! Retry libraries do not fit: an operation here borrows its caller's state mutably from one attempt to the next, and a stop
-//! must end the waiting, but never an attempt, whose COMMIT may be under way.
+//! A stop ends the pause between two attempts, but never an attempt, whose COMMIT may be under way, and the drain budget is one
+//! for all operations that follow. Retry libraries would leave all of that to be written.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -82,11 +82,11 @@ impl Retry {
     ///
     /// # Errors
     /// The error of the last attempt.
-    pub async fn run<T, E: Retryable>(
-        &self,
-        operation: &'static str,
-        mut attempt: impl AsyncFnMut() -> Result<T, E>,
-    ) -> Result<T, E> {
+    pub async fn run<T, E, F>(&self, operation: &'static str, mut attempt: impl FnMut() -> F) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>>,
+        E: Retryable,
+    {
         let started = Instant::now();
         let mut retries = 0;
         loop {
@@ -157,6 +157,9 @@ fn random() -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn transient() -> StoreError {
@@ -183,34 +186,38 @@ mod tests {
         assert!((0.4..0.6).contains(&mean), "{mean}");
     }
 
+    /// An operation that always fails, and counts its attempts.
+    async fn failing(attempts: &AtomicU32) -> Result<(), StoreError> {
+        attempts.fetch_add(1, Ordering::Relaxed);
+        Err(transient())
+    }
+
     #[tokio::test]
     async fn a_transient_error_is_retried_counted_and_shown_until_it_is_over() {
         let retry = retry(Duration::ZERO);
-        let telemetry = retry.telemetry.clone();
-        telemetry.health.ready(Dependency::Source);
-        telemetry.health.ready(Dependency::Store);
-        let mut attempts = 0;
-        let result = retry.run("test", async || {
-            attempts += 1;
-            if attempts == 2 {
-                let reason = telemetry.health.readiness().expect_err("the store has failed");
-                assert_eq!(reason, "store: commit: conflict (SQLSTATE 40001)");
-            }
-            if attempts < 3 { Err(transient()) } else { Ok(attempts) }
+        let Telemetry { metrics, health } = retry.telemetry.clone();
+        health.ready(Dependency::Source);
+        health.ready(Dependency::Store);
+        let mut seen = Vec::new();
+        let result = retry.run("test", || {
+            seen.push(health.readiness());
+            ready(if seen.len() < 3 { Err(transient()) } else { Ok("done") })
         });
-        assert_eq!(result.await.expect("the third attempt succeeds"), 3);
-        assert_eq!(telemetry.health.readiness(), Ok(()));
+        assert_eq!(result.await.expect("the third attempt succeeds"), "done");
+        let failed = Err("store: commit: conflict (SQLSTATE 40001)".to_owned());
+        assert_eq!(seen, [Ok(()), failed.clone(), failed]);
+        assert_eq!(health.readiness(), Ok(()));
         let series = "shrinkd_retries_total{operation=\"test\",sqlstate_class=\"40\"} 2\n";
-        assert!(telemetry.metrics.render().contains(series), "{}", telemetry.metrics.render());
+        assert!(metrics.render().contains(series), "{}", metrics.render());
     }
 
     #[tokio::test]
     async fn an_error_that_does_not_pass_is_returned_at_once() {
         let mut attempts = 0;
         let result: Result<(), _> = retry(Duration::MAX)
-            .run("test", async || {
+            .run("test", || {
                 attempts += 1;
-                Err(StoreError::Permanent { context: "commit", code: None, message: "no such column".to_owned() })
+                ready(Err(StoreError::Permanent { context: "commit", code: None, message: "no such table".to_owned() }))
             })
             .await;
         assert_eq!((attempts, result.is_err()), (1, true));
@@ -220,25 +227,13 @@ mod tests {
     async fn after_a_stop_it_gives_up_once_the_budget_is_spent_over_all_operations() {
         let retry = retry(Duration::from_millis(300));
         retry.stop.cancel();
-        let started = Instant::now();
-        let mut attempts = 0;
-        let first: Result<(), _> = retry
-            .run("first", async || {
-                attempts += 1;
-                Err(transient())
-            })
-            .await;
-        assert!(first.is_err() && attempts > 2, "{attempts} attempts");
+        let (started, attempts) = (Instant::now(), AtomicU32::new(0));
+        retry.run("first", || failing(&attempts)).await.expect_err("it gives up");
         assert!(started.elapsed() >= Duration::from_millis(300), "gave up after {:?}", started.elapsed());
-        attempts = 0;
-        let second: Result<(), _> = retry
-            .clone()
-            .run("second", async || {
-                attempts += 1;
-                Err(transient())
-            })
-            .await;
-        assert_eq!((attempts, second.is_err()), (1, true), "nothing of the budget is left");
+        assert!(attempts.into_inner() > 2);
+        let attempts = AtomicU32::new(0);
+        retry.clone().run("second", || failing(&attempts)).await.expect_err("it gives up");
+        assert_eq!(attempts.into_inner(), 1, "nothing of the budget is left");
     }
 
     #[tokio::test]
@@ -253,27 +248,22 @@ mod tests {
 
     #[tokio::test]
     async fn a_limit_holds_without_a_stop() {
-        let started = Instant::now();
+        let (started, attempts) = (Instant::now(), AtomicU32::new(0));
         let retry = retry(Duration::MAX).within(Duration::from_millis(250));
-        let result: Result<(), _> = retry.run("test", async || Err(transient())).await;
-        assert!(result.is_err());
+        retry.run("test", || failing(&attempts)).await.expect_err("it gives up");
         assert!(started.elapsed() >= Duration::from_millis(250), "gave up after {:?}", started.elapsed());
     }
 
-    /// Compiles only if what borrows its caller's state mutably can be spawned.
     #[tokio::test]
-    async fn an_operation_that_changes_its_callers_state_can_be_spawned() {
-        let retry = retry(Duration::ZERO);
-        let spawned = tokio::spawn(async move {
-            let mut attempts = Vec::new();
+    async fn an_operation_may_be_an_async_closure_on_another_thread() {
+        let spawned = tokio::spawn(async {
+            let (retry, attempts) = (retry(Duration::ZERO), AtomicU32::new(0));
             let result = retry.run("test", async || {
-                attempts.push(attempts.len());
                 tokio::task::yield_now().await;
-                if attempts.len() < 2 { Err(transient()) } else { Ok(()) }
+                if attempts.fetch_add(1, Ordering::Relaxed) == 0 { Err(transient()) } else { Ok(()) }
             });
-            result.await.expect("the second attempt succeeds");
-            attempts
+            result.await
         });
-        assert_eq!(spawned.await.expect("no panic"), [0, 1]);
+        spawned.await.expect("no panic").expect("the second attempt succeeds");
     }
 }

@@ -26,7 +26,7 @@ const SAYINGS: [(&str, &str); 14] = [
     ("shrinkd::worker::ingest: assigned", "assignments"),
     ("not drained within the budget", "drains over budget"),
     ("cannot identify the topic", "topic asked for again"),
-    ("back pressure: partitions paused or resumed is_paused=true", "pauses"),
+    ("back pressure: partitions paused", "pauses"),
     ("cannot go on", "workers ended by themselves"),
     ("panicked at", "panics"),
 ];

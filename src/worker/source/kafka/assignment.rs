@@ -240,14 +240,16 @@ impl Assignment {
         // Parked partitions stay paused.
         let partitions = partition_list(&self.topic, self.positions.keys());
         let changed = if is_paused { consumer.pause(&partitions) } else { consumer.resume(&partitions) };
-        match changed {
-            Ok(()) => {
-                tracing::info!(is_paused, "back pressure: partitions paused or resumed");
-                self.is_paused = is_paused;
-            }
+        match (changed, is_paused) {
+            (Ok(()), true) => tracing::info!("back pressure: partitions paused until the worker catches up"),
+            (Ok(()), false) => tracing::info!("back pressure is over: partitions resumed"),
             // Tried again in the next turn.
-            Err(error) => tracing::warn!(is_paused, "cannot pause or resume the partitions: {error}"),
+            (Err(error), _) => {
+                tracing::warn!(is_paused, "cannot pause or resume the partitions: {error}");
+                return;
+            }
         }
+        self.is_paused = is_paused;
     }
 
     /// Hands the batch to the worker; false if it has to wait, because no broker confirms the identity of its topic.
