@@ -21,11 +21,12 @@ pub struct BlockEstimates {
 const DENSE_PROB_BEST: usize = 4;
 
 impl BlockEstimates {
-    /// Estimates every effect of a block; without a posterior the rows carry the raw figures alone.
+    /// Estimates every effect of a block that a commit last changed; without a posterior the rows carry the raw figures alone.
     pub fn new(
         population: &PopulationName,
         experiment_id: &str,
         block_revision: u64,
+        commit_id: i64,
         measured: &Measured,
         fit: &PublishedFit,
     ) -> BlockEstimates {
@@ -47,6 +48,7 @@ impl BlockEstimates {
                 experiment_id: experiment_id.to_owned(),
                 variant: variant.clone(),
                 block_revision,
+                commit_id,
                 status: fit.status,
                 raw_estimate: block.effects()[i],
                 raw_se: block.sampling_variance(i).sqrt(),

@@ -5,13 +5,26 @@ use crate::config::PopulationSettings;
 use crate::model::diagnostics::{Diagnostics, log_tau_sd};
 use crate::model::fit::{Correlation, Distance, Fit, Method};
 use crate::model::likelihood::SketchLikelihood;
+use crate::model::population::Sketches;
 use crate::model::posterior::laplace::laplace;
 use crate::model::posterior::variational::variational;
 use crate::model::posterior::{Posterior, PosteriorError, Summary};
 use crate::model::prior::PriorTau;
 use crate::model::spectrum::Component;
-use crate::row::{CellDiagnostics, FitRow, FitStatus, Judged};
-use crate::store::RefitState;
+use crate::row::{CellDiagnostics, Counters, FitRow, FitStatus};
+
+/// A population's cells and what hangs on them, as of one moment.
+#[derive(Debug, Clone)]
+pub struct RefitState {
+    pub sketches: Sketches,
+    pub counters: Counters,
+    /// What the last publish was judged by; `None` where there was none.
+    pub published: Option<Judged>,
+    /// Whether a whole publish is under way: the next waits for its end.
+    pub is_publishing: bool,
+    /// How far each partition had been read: topic, partition, next offset.
+    pub input_offsets: Vec<(String, i32, i64)>,
+}
 
 /// The fits of a population under every model of correlation.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,6 +99,17 @@ fn cold_start(experiments: i64, needed: u64) -> String {
 
 fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -> Option<Distance> {
     Some(Distance::new(&approximate.ok()?, exact))
+}
+
+/// What the need of a whole publish is judged by: see [`Judged::has_moved`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Judged {
+    pub status: FitStatus,
+    pub mu: Option<f64>,
+    pub mu_sd: Option<f64>,
+    /// Posterior median.
+    pub tau: Option<f64>,
+    pub log_tau_sd: Option<f64>,
 }
 
 impl Judged {

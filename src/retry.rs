@@ -20,25 +20,15 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after any attempt.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// An error that may pass by itself.
+/// An error of an operation that uses the store. It is retried if the store's error is transient.
 pub trait Retryable: fmt::Display {
-    /// Whether the same operation can succeed later.
-    fn is_transient(&self) -> bool;
-
-    /// The SQLSTATE that the database gave, if any.
-    fn sqlstate(&self) -> Option<&str>;
+    /// The store's error, if it is one.
+    fn store_error(&self) -> Option<&StoreError>;
 }
 
 impl Retryable for StoreError {
-    fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Transient { .. })
-    }
-
-    fn sqlstate(&self) -> Option<&str> {
-        match self {
-            StoreError::Transient { code, .. } | StoreError::Permanent { code, .. } => code.as_deref(),
-            _ => None,
-        }
+    fn store_error(&self) -> Option<&StoreError> {
+        Some(self)
     }
 }
 
@@ -102,9 +92,7 @@ impl Retry {
             if let Some(health_loop) = self.health_loop {
                 self.telemetry.health.beat(health_loop);
             }
-            if !error.is_transient() {
-                return Err(error);
-            }
+            let Some(transient) = error.store_error().filter(|error| error.is_transient()) else { return Err(error) };
             self.telemetry.health.not_ready(Dependency::Store, &error);
             let pause = match self.time_left(started) {
                 Some(Duration::ZERO) => return Err(error),
@@ -112,7 +100,7 @@ impl Retry {
                 None => pause(retries, random()),
             };
             retries += 1;
-            self.telemetry.metrics.count_retry(operation, error.sqlstate());
+            self.telemetry.metrics.count_retry(operation, transient.code());
             warn!(operation, retries, %error, pause_ms = pause.as_millis() as u64, "the store failed, retrying");
             self.sleep(pause).await;
         }
@@ -163,7 +151,7 @@ mod tests {
     use super::*;
 
     fn transient() -> StoreError {
-        StoreError::Transient { context: "commit", code: Some("40001".to_owned()), message: "conflict".to_owned() }
+        StoreError::Conflict { statement: "commit", message: "conflict".to_owned() }
     }
 
     fn retry(drain_budget: Duration) -> Retry {
@@ -204,7 +192,7 @@ mod tests {
             ready(if seen.len() < 3 { Err(transient()) } else { Ok("done") })
         });
         assert_eq!(result.await.expect("the third attempt succeeds"), "done");
-        let failed = Err("store: commit: conflict (SQLSTATE 40001)".to_owned());
+        let failed = Err(format!("store: {}", transient()));
         assert_eq!(seen, [Ok(()), failed.clone(), failed]);
         assert_eq!(health.readiness(), Ok(()));
         let series = "shrinkd_retries_total{operation=\"test\",sqlstate_class=\"40\"} 2\n";
@@ -217,7 +205,11 @@ mod tests {
         let result: Result<(), _> = retry(Duration::MAX)
             .run("test", || {
                 attempts += 1;
-                ready(Err(StoreError::Permanent { context: "commit", code: None, message: "no such table".to_owned() }))
+                ready(Err(StoreError::Permanent {
+                    statement: "commit",
+                    code: None,
+                    message: "no such table".to_owned(),
+                }))
             })
             .await;
         assert_eq!((attempts, result.is_err()), (1, true));

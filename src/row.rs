@@ -12,8 +12,9 @@ pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
 
 use crate::event::{Measured, Refusal, ResultKey};
 use crate::ledger::Latest;
-use crate::model::population::Sketches;
+use crate::model::population::{Member, Sketches};
 use crate::model::posterior::{Node, Summary};
+use crate::model::sketch::OutOfRange;
 use crate::population::{Grouping, PopulationName};
 
 /// What the cells and blocks of a store were computed with. Others would not mix with them.
@@ -61,8 +62,6 @@ pub struct ExperimentRow {
     pub experiment_id: String,
     pub latest: Latest,
     pub retractions: Option<Vec<u8>>,
-    /// Whether the store had no such row when it was read: then none may have come in between.
-    pub is_new: bool,
 }
 
 /// A block to insert or replace.
@@ -78,6 +77,26 @@ pub struct BlockRow {
 pub struct CellChange {
     pub sketches: Sketches,
     pub counters: Counters,
+}
+
+impl CellChange {
+    /// Adds a block, with the sign 1, or subtracts it, with -1.
+    ///
+    /// # Errors
+    /// Where a component of the block does not fit a sketch.
+    pub fn change(
+        &mut self,
+        member: &Member,
+        sign: i64,
+        apply: impl Fn(&mut Sketches, &Member) -> Result<(), OutOfRange>,
+    ) -> Result<(), OutOfRange> {
+        apply(&mut self.sketches, member)?;
+        let Counters { changes, experiments, effects } = &mut self.counters;
+        *changes += 1;
+        *experiments += sign;
+        *effects += sign * member.block().len() as i64;
+        Ok(())
+    }
 }
 
 /// Counts of a population, or how they change.
@@ -125,6 +144,8 @@ pub struct RetiredEstimate {
 /// Everything that one batch changes, but for the estimates.
 #[derive(Debug, Default)]
 pub struct Changes {
+    /// Those that the store did not have when it was read: none of them may have come in between.
+    pub new_experiments: Vec<ExperimentRow>,
     pub experiments: Vec<ExperimentRow>,
     pub forgotten_experiments: Vec<String>,
     pub blocks: Vec<BlockRow>,
@@ -172,6 +193,8 @@ pub struct EstimateRow {
     pub experiment_id: String,
     pub variant: String,
     pub block_revision: u64,
+    /// The commit that last changed the block.
+    pub commit_id: i64,
     pub status: FitStatus,
     pub raw_estimate: f64,
     pub raw_se: f64,
@@ -190,24 +213,8 @@ pub struct EstimateRow {
 pub struct RawEstimate {
     pub variant: String,
     pub block_revision: i64,
-    /// Raw estimate and standard error, then d, c and w.
-    pub figures: [Option<f64>; 5],
-}
-
-impl From<&EstimateRow> for RawEstimate {
-    fn from(row: &EstimateRow) -> RawEstimate {
-        RawEstimate {
-            variant: row.variant.clone(),
-            block_revision: row.block_revision as i64,
-            figures: [
-                Some(row.raw_estimate),
-                Some(row.raw_se),
-                row.treatment_variance,
-                row.control_variance,
-                row.control_loading,
-            ],
-        }
-    }
+    /// In the order of the columns.
+    pub figures: Vec<Option<f64>>,
 }
 
 /// What a fit makes of one effect.
@@ -243,17 +250,6 @@ pub struct FitRow {
     pub laplace: Option<crate::model::fit::Distance>,
     pub variational: Option<crate::model::fit::Distance>,
     pub nodes: Vec<Node>,
-}
-
-/// What the need of a whole publish is judged by: see [`Judged::has_moved`](crate::refit).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Judged {
-    pub status: FitStatus,
-    pub mu: Option<f64>,
-    pub mu_sd: Option<f64>,
-    /// Posterior median.
-    pub tau: Option<f64>,
-    pub log_tau_sd: Option<f64>,
 }
 
 /// What the cells say of a population: see [`Diagnostics`](crate::model::diagnostics::Diagnostics).

@@ -31,10 +31,10 @@ use crate::model::fit::Correlation;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::population::Grouping;
 use crate::population::PopulationName;
-use crate::refit::{Refitted, fit_settings};
+use crate::refit::{RefitState, Refitted, fit_settings};
 use crate::row::PublishedFit;
 use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
-use crate::store::{Audit, RefitState, StoreError};
+use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
 
@@ -69,7 +69,7 @@ pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 ///
 /// # Errors
 /// Where the store cannot be read.
-pub async fn verify(audit: &mut impl Audit, rules: &Rules, progress: Progress<'_>) -> Result<Report, VerifyError> {
+pub async fn verify(audit: &mut Audit, rules: &Rules, progress: Progress<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::default();
     let ids = audit.population_ids().await?;
     // Each block is read twice: for its cells, and for its estimates.
@@ -82,15 +82,15 @@ pub async fn verify(audit: &mut impl Audit, rules: &Rules, progress: Progress<'_
 }
 
 /// The way through the populations.
-struct Walk<'a, A> {
-    audit: &'a mut A,
+struct Walk<'a> {
+    audit: &'a mut Audit,
     rules: &'a Rules,
     progress: Progress<'a>,
     done: u64,
     all: u64,
 }
 
-impl<A: Audit> Walk<'_, A> {
+impl Walk<'_> {
     async fn population(&mut self, id: &str) -> Result<Report, VerifyError> {
         let population = self.audit.population(id).await?;
         let blocks = self.blocks(id).await?;
@@ -215,8 +215,8 @@ impl<A: Audit> Walk<'_, A> {
                     expected.fits.insert(row.fit_id, fit);
                 }
             }
-            let (page, ghosts) = join(page, rows);
-            ghosts.iter().for_each(|row| expected.ghost(row, &mut report));
+            let (page, orphans) = join(page, rows);
+            orphans.iter().for_each(|row| expected.orphan(row, &mut report));
             let judged = tokio::task::spawn_blocking(move || {
                 let parts = map_chunks(&page, CHUNK, available_threads(), |blocks| expected.check(blocks));
                 (parts, expected)
@@ -240,8 +240,8 @@ impl<A: Audit> Walk<'_, A> {
     ) -> Result<Option<Arc<PublishedFit>>, VerifyError> {
         match self.audit.published_fit(name, fit_id).await {
             Ok(fit) => Ok(fit.map(Arc::new)),
-            Err(StoreError::Damaged { what, detail }) => {
-                report.differs(Check::Fits, format!("{name} fit {fit_id}"), what, detail, "a fit that can be read");
+            Err(StoreError::Damaged { column, detail }) => {
+                report.differs(Check::Fits, format!("{name} fit {fit_id}"), column, detail, "a fit that can be read");
                 Ok(None)
             }
             Err(error) => Err(error.into()),

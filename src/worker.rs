@@ -45,13 +45,9 @@ pub enum WorkerError {
 }
 
 impl Retryable for WorkerError {
-    fn is_transient(&self) -> bool {
-        matches!(self, WorkerError::Store(error) if error.is_transient())
-    }
-
-    fn sqlstate(&self) -> Option<&str> {
+    fn store_error(&self) -> Option<&StoreError> {
         match self {
-            WorkerError::Store(error) => error.sqlstate(),
+            WorkerError::Store(error) => Some(error),
             _ => None,
         }
     }

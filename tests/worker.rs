@@ -17,11 +17,12 @@ use shrinkd::model::diagnostics::Thresholds;
 use shrinkd::model::fit::{Correlation, Method};
 use shrinkd::model::population::{Analysis, Request};
 use shrinkd::model::prior::Priors;
-use shrinkd::row::{FitStatus, Judged};
-use shrinkd::store::sqlite::SqliteStore;
+use shrinkd::refit::Judged;
+use shrinkd::row::FitStatus;
+use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::supervise;
-use sqlx::Row;
+use sqlx::{Row, SqlitePool};
 use tokio_util::sync::CancellationToken;
 
 /// An experiment of three variants against one control.
@@ -40,8 +41,8 @@ fn events(experiments: usize) -> String {
     (0..experiments).map(|experiment| event(experiment, 1, "search") + "\n").collect()
 }
 
-/// Runs a worker on some more lines of the test's file to its end.
-async fn run(database: &SqliteDatabase, lines: &str, settings: &[(&str, &str)]) -> SqliteStore {
+/// Runs a worker on some more lines of the test's file to its end; returns connections to what it wrote.
+async fn run(database: &SqliteDatabase, lines: &str, settings: &[(&str, &str)]) -> SqlitePool {
     let path = database.path().with_file_name("events.ndjson");
     append(&path, lines);
     let mut environment: BTreeMap<String, String> =
@@ -50,10 +51,10 @@ async fn run(database: &SqliteDatabase, lines: &str, settings: &[(&str, &str)]) 
     environment.insert("SHRINKD__STORE__URL".to_owned(), database.url());
     let environment = environment.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let config = Arc::new(Config::load(None, environment).expect("a configuration"));
-    let store = SqliteStore::open(&database.path(), &config.store_settings()).await.expect("the database opens");
+    let store = Store::connect(&config.store, &config.store_settings()).await.expect("the database opens");
     let stop = CancellationToken::new();
     supervise::run(store.clone(), config, Telemetry::default(), stop).await.expect("the worker ends well");
-    store
+    SqlitePool::connect(&database.url()).await.expect("the database opens")
 }
 
 fn append(path: &Path, lines: &str) {
@@ -62,40 +63,40 @@ fn append(path: &Path, lines: &str) {
     file.write_all(lines.as_bytes()).expect("the lines are written");
 }
 
-async fn texts(store: &SqliteStore, query: &'static str) -> Vec<String> {
-    sqlx::query_scalar(query).fetch_all(store.readers()).await.expect("text")
+async fn texts(tables: &SqlitePool, query: &'static str) -> Vec<String> {
+    sqlx::query_scalar(query).fetch_all(tables).await.expect("text")
 }
 
-async fn count(store: &SqliteStore, query: &'static str) -> i64 {
-    sqlx::query_scalar(query).fetch_one(store.readers()).await.expect("a count")
+async fn count(tables: &SqlitePool, query: &'static str) -> i64 {
+    sqlx::query_scalar(query).fetch_one(tables).await.expect("a count")
 }
 
 #[tokio::test]
 async fn below_the_fewest_experiments_the_rows_carry_the_raw_estimates_and_from_there_on_shrunken_ones() {
     let database = SqliteDatabase::absent();
-    let store = run(&database, &events(4), &[]).await;
-    assert_eq!(texts(&store, "select distinct status from effect_estimates").await, ["cold_start"]);
+    let tables = run(&database, &events(4), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["cold_start"]);
     assert_eq!(
-        count(&store, "select count(*) from effect_estimates where posterior_mean is null and fit_id = 0").await,
+        count(&tables, "select count(*) from effect_estimates where posterior_mean is null and fit_id = 0").await,
         12
     );
-    assert_eq!(texts(&store, "select distinct status from current_population_fits").await, ["cold_start"]);
+    assert_eq!(texts(&tables, "select distinct status from current_population_fits").await, ["cold_start"]);
 
-    let store = run(&database, &(event(4, 1, "search") + "\n"), &[]).await;
-    assert_eq!(texts(&store, "select distinct status from effect_estimates").await, ["fitted"]);
-    assert_eq!(count(&store, "select count(*) from effect_estimates where posterior_mean is not null").await, 15);
+    let tables = run(&database, &(event(4, 1, "search") + "\n"), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["fitted"]);
+    assert_eq!(count(&tables, "select count(*) from effect_estimates where posterior_mean is not null").await, 15);
     let orphans = "select count(*) from effect_estimates as e
                    where not exists (select 1 from population_fits as f
                                      where f.population_id = e.population_id and f.fit_id = e.fit_id)";
-    assert_eq!(count(&store, orphans).await, 0, "every row's fit is in the history");
+    assert_eq!(count(&tables, orphans).await, 0, "every row's fit is in the history");
 }
 
 #[tokio::test]
 async fn a_proper_prior_of_tau_lifts_the_cold_start() {
     let database = SqliteDatabase::absent();
     let settings = [("REFIT__PRIOR_TAU", "half-normal:1"), ("REFIT__PRIOR_MU", "normal:0,1")];
-    let store = run(&database, &events(1), &settings).await;
-    assert_eq!(texts(&store, "select distinct status from effect_estimates").await, ["fitted"]);
+    let tables = run(&database, &events(1), &settings).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["fitted"]);
 }
 
 #[tokio::test]
@@ -103,9 +104,9 @@ async fn a_population_that_falls_below_the_fewest_experiments_goes_back_to_raw_e
     let database = SqliteDatabase::absent();
     run(&database, &events(5), &[]).await;
     let gone = r#"{"schema_version":1,"experiment_id":"exp-0","retracted":true}"#;
-    let store = run(&database, &format!("{gone}\n"), &[]).await;
-    assert_eq!(texts(&store, "select distinct status from effect_estimates").await, ["cold_start"]);
-    assert_eq!(count(&store, "select count(*) from effect_estimates where posterior_mean is null").await, 12);
+    let tables = run(&database, &format!("{gone}\n"), &[]).await;
+    assert_eq!(texts(&tables, "select distinct status from effect_estimates").await, ["cold_start"]);
+    assert_eq!(count(&tables, "select count(*) from effect_estimates where posterior_mean is null").await, 12);
 }
 
 #[tokio::test]
@@ -113,30 +114,30 @@ async fn labels_divide_populations_and_new_labels_move_every_block_of_the_experi
     let database = SqliteDatabase::absent();
     let settings = [("POPULATIONS__LABELS", r#"["team"]"#)];
     let lines = events(6);
-    let store = run(&database, &lines, &settings).await;
+    let tables = run(&database, &lines, &settings).await;
     let populations = "select population_id from effect_estimates group by population_id order by population_id";
-    assert_eq!(texts(&store, populations).await, ["m/all/absolute/team=search"]);
+    assert_eq!(texts(&tables, populations).await, ["m/all/absolute/team=search"]);
 
     // The event that moves it has no result at all.
     let moved = r#"{"schema_version":1,"experiment_id":"exp-0","revision":2,"completed_at":"2026-01-02T00:00:00Z","labels":{"team":"ads"},"results":[]}"#;
-    let store = run(&database, &format!("{moved}\n"), &settings).await;
-    assert_eq!(texts(&store, populations).await, ["m/all/absolute/team=ads", "m/all/absolute/team=search"]);
+    let tables = run(&database, &format!("{moved}\n"), &settings).await;
+    assert_eq!(texts(&tables, populations).await, ["m/all/absolute/team=ads", "m/all/absolute/team=search"]);
     let counted = "select population_id || ' ' || sum(experiments) || ' ' || sum(effects) from cell_counters
                    group by population_id order by population_id";
-    assert_eq!(texts(&store, counted).await, ["m/all/absolute/team=ads 1 3", "m/all/absolute/team=search 5 15"]);
+    assert_eq!(texts(&tables, counted).await, ["m/all/absolute/team=ads 1 3", "m/all/absolute/team=search 5 15"]);
 }
 
 #[tokio::test]
 async fn what_does_not_change_is_not_written_again() {
     let database = SqliteDatabase::absent();
-    let store = run(&database, &events(200), &[]).await;
+    let tables = run(&database, &events(200), &[]).await;
     let rows = "select experiment_id || variant || computed_at || fit_id from effect_estimates order by 1";
-    let before = texts(&store, rows).await;
+    let before = texts(&tables, rows).await;
 
     // The same events, and one more experiment among two hundred, which moves mu and tau by less than the tolerance.
     let more = events(200) + &event(200, 1, "search") + "\n";
-    let store = run(&database, &more, &[("PUBLISH__TOLERANCE", "0.2")]).await;
-    let after = texts(&store, rows).await;
+    let tables = run(&database, &more, &[("PUBLISH__TOLERANCE", "0.2")]).await;
+    let after = texts(&tables, rows).await;
     let rewritten = before.iter().filter(|row| !after.contains(row)).count();
     assert_eq!((rewritten, after.len() - before.len()), (0, 3));
 }
@@ -145,7 +146,7 @@ async fn what_does_not_change_is_not_written_again() {
 async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
     let database = SqliteDatabase::absent();
     let lines = events(40);
-    let store = run(&database, &lines, &[]).await;
+    let tables = run(&database, &lines, &[]).await;
     let mut history = History::default();
     lines.lines().for_each(|line| drop(history.take(decode(line.as_bytes()))));
     let populations = history.into_populations(1).expect("blocks fit");
@@ -166,7 +167,7 @@ async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
         "select verdict, verdict_rests_on, verdict_value, design_effect, mu_shift, coverage95, calibration_rms_z,
                 shipped_share, hausman_z from population_diagnostics order by fit_id desc limit 1",
     )
-    .fetch_one(store.readers())
+    .fetch_one(&tables)
     .await
     .expect("a row");
     assert_eq!(row.get::<String, _>(0), correlation.verdict.as_str());

@@ -11,10 +11,10 @@ use shrinkd::model::population::{Member, Sketches};
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::population::PopulationName;
-use shrinkd::refit::{Refitted, furthest_from_exact};
-use shrinkd::row::{Counters, FitStatus, Judged, PublishedFit};
+use shrinkd::refit::RefitState;
+use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
+use shrinkd::row::{Counters, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
-use shrinkd::store::RefitState;
 
 use crate::Outcome;
 use crate::report::{Table, heading, progress};
@@ -154,7 +154,7 @@ fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
 
 /// What is published of a block.
 fn estimate(population: &PopulationName, number: usize, measured: &Measured, fit: &PublishedFit) -> Vec<f64> {
-    let estimates = BlockEstimates::new(population, &format!("exp-{number:06}"), 1, measured, fit);
+    let estimates = BlockEstimates::new(population, &format!("exp-{number:06}"), 1, 0, measured, fit);
     estimates.rows.iter().filter_map(|row| row.shrunk.map(|shrunk| shrunk.posterior_mean)).collect()
 }
 

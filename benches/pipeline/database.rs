@@ -3,7 +3,8 @@
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use shrinkd::store::postgres::PostgresStore;
+use shrinkd::config::{StoreConfig, StoreUrl};
+use shrinkd::store::Store;
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, PgConnection};
 use tokio::runtime::Runtime;
@@ -38,7 +39,8 @@ impl Server {
         let connection = runtime.block_on(async {
             let mut admin = PgConnection::connect_with(&self.options).await?;
             sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await?;
-            PostgresStore::migrate(options.clone()).await?;
+            let url = StoreUrl::Postgres(options.to_url_lossy().to_string());
+            Store::migrate(&StoreConfig { url, connections: 1 }).await?;
             // What was written before is not paid for during what is measured next.
             sqlx::query("checkpoint").execute(&mut admin).await?;
             Outcome::Ok(PgConnection::connect_with(&options.clone().application_name("bench")).await?)

@@ -20,7 +20,6 @@ use super::text::{self, Page, counted};
 use crate::config::{Config, LogConfig};
 use crate::simulate::Portfolio;
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::{Telemetry, init_logging};
 use crate::worker::supervise;
@@ -87,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 /// Runs the worker until the file is through and everything is published, and reads back what it wrote.
 async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: u64) -> Result<Report<'_>, CliError> {
-    let store = SqliteStore::open(&folder.database(), &config.store_settings()).await?;
+    let store = Store::connect(&config.store, &config.store_settings()).await?;
     let Telemetry { metrics, health } = Telemetry::default();
     let telemetry = Telemetry { metrics: metrics.clone(), health };
     let started = Instant::now();

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{CliError, ConfigArg};
-use crate::store::AnyStore;
+use crate::store::Store;
 
 /// Bring the database up to this build's schema
 ///
@@ -34,7 +34,7 @@ Exit codes:
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(AnyStore::migrate(&config.store))?;
+    runtime.block_on(Store::migrate(&config.store))?;
     println!("{} has the schema of shrinkd {}", config.store.url, env!("CARGO_PKG_VERSION"));
     Ok(ExitCode::SUCCESS)
 }

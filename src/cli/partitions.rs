@@ -11,7 +11,7 @@ use super::text::{Columns, Page, number, text, width};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::row::{PartitionStatus, Skip};
-use crate::store::{AnyStore, Skipped, Store};
+use crate::store::{Skipped, Store};
 use crate::stream::NextOffset;
 use crate::worker::source::kafka::partition_watermarks;
 
@@ -82,18 +82,14 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match AnyStore::connect(&config.store, &config.store_settings()).await? {
-            AnyStore::Postgres(store) => act(&store, &config, args.action.as_ref()).await,
-            AnyStore::Sqlite(store) => {
-                let result = act(&store, &config, args.action.as_ref()).await;
-                store.close().await;
-                result
-            }
-        }
+        let store = Store::connect(&config.store, &config.store_settings()).await?;
+        let result = act(&store, &config, args.action.as_ref()).await;
+        store.close().await;
+        result
     })
 }
 
-async fn act(store: &impl Store, config: &Config, action: Option<&Action>) -> Result<ExitCode, CliError> {
+async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<ExitCode, CliError> {
     let partitions = store.partitions().await?;
     let find = |id: i64| {
         let found = partitions.iter().find(|partition| partition.partition_id == id);

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::text::counted;
 use super::{CliError, ConfigArg};
 use crate::config::Config;
-use crate::store::{AnyStore, Store};
+use crate::store::Store;
 use crate::worker::rebuild::{BlockCounts, Progress, Rebuilt, rebuild};
 
 /// Compute everything in the database anew, from what was sent and under this configuration
@@ -47,24 +47,15 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let rebuilt = runtime.block_on(async {
-        match AnyStore::connect_to_rebuild(&config.store, &config.store_settings()).await? {
-            AnyStore::Postgres(store) => work(store, &config).await,
-            AnyStore::Sqlite(store) => {
-                let rebuilt = work(store.clone(), &config).await;
-                store.close().await;
-                rebuilt
-            }
-        }
-    })?;
-    report(&rebuilt, &config);
+        let store = Store::connect_to_rebuild(&config.store, &config.store_settings()).await?;
+        let bar = ProgressBar::no_length().with_style(style());
+        let rebuilt = rebuild(store.clone(), &config, |progress| show(&bar, progress)).await;
+        bar.finish_and_clear();
+        store.close().await;
+        Ok::<_, CliError>(rebuilt?)
+    });
+    report(&rebuilt?, &config);
     Ok(ExitCode::SUCCESS)
-}
-
-async fn work<S: Store>(store: S, config: &Arc<Config>) -> Result<Rebuilt, CliError> {
-    let bar = ProgressBar::no_length().with_style(style());
-    let rebuilt = rebuild(store, config, |progress| show(&bar, progress)).await;
-    bar.finish_and_clear();
-    Ok(rebuilt?)
 }
 
 fn show(bar: &ProgressBar, progress: Progress) {

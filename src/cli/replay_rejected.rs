@@ -12,7 +12,7 @@ use super::{CliError, ConfigArg};
 use crate::event::Reason;
 use crate::population::Grouping;
 use crate::row::replay::{RejectedSelection, ReplayOutcome};
-use crate::store::{AnyStore, Store};
+use crate::store::Store;
 use crate::worker::replay::{Replay, ReplayError, Replayed};
 
 /// Take refused messages in again, after a fix or with a new version
@@ -62,20 +62,15 @@ Exit codes:
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let grouping = config.grouping();
     runtime.block_on(async {
-        match AnyStore::connect(&config.store, &config.store_settings()).await? {
-            AnyStore::Postgres(store) => replay(store, grouping, args).await,
-            AnyStore::Sqlite(store) => {
-                let result = replay(store.clone(), grouping, args).await;
-                store.close().await;
-                result
-            }
-        }
+        let store = Store::connect(&config.store, &config.store_settings()).await?;
+        let result = replay(store.clone(), config.grouping(), args).await;
+        store.close().await;
+        result
     })
 }
 
-async fn replay<S: Store>(store: S, grouping: Grouping, args: &Args) -> Result<ExitCode, CliError> {
+async fn replay(store: Store, grouping: Grouping, args: &Args) -> Result<ExitCode, CliError> {
     let selection = match args {
         Args { all: true, .. } => RejectedSelection::All,
         Args { ids, .. } if !ids.is_empty() => RejectedSelection::Ids(ids.clone()),

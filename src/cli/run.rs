@@ -10,7 +10,7 @@ use tracing::{error, info};
 use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::http::{self, Site};
-use crate::store::{AnyStore, Store};
+use crate::store::Store;
 use crate::telemetry::health::Dependency;
 use crate::telemetry::{Telemetry, init_logging};
 use crate::worker::supervise;
@@ -66,29 +66,14 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);
 
-    let store = AnyStore::connect(&config.store, &config.store_settings()).await?;
+    let store = Store::connect(&config.store, &config.store_settings()).await?;
     telemetry.health.ready(Dependency::Store);
-    let result = match store {
-        AnyStore::Postgres(store) => work(store, &config, telemetry, stop).await,
-        AnyStore::Sqlite(store) => {
-            let result = work(store.clone(), &config, telemetry, stop).await;
-            store.close().await;
-            result
-        }
-    };
+    let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
+    store.close().await;
     served.cancel();
     // A page that is still being sent does not keep the worker.
     http.abort();
-    result
-}
-
-async fn work<S: Store>(
-    store: S,
-    config: &Arc<Config>,
-    telemetry: Telemetry,
-    stop: CancellationToken,
-) -> Result<ExitCode, CliError> {
-    match supervise::run(store, Arc::clone(config), telemetry, stop).await {
+    match ended {
         Ok(()) => {
             info!("ended");
             Ok(ExitCode::SUCCESS)

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::text::{self, Page, counted, grouped};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
-use crate::store::{AnyStore, Audit, Store};
+use crate::store::Store;
 use crate::stream::Topic;
 use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
 use crate::worker::source::kafka::watermarks;
@@ -59,17 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
     // What was there before the store's moment may have expired after it, and what is there after it may have come since.
     let before = ask(&config.source).await?;
-    match AnyStore::connect_existing(&config.store, &config.store_settings()).await? {
-        AnyStore::Postgres(store) => audit_store(store, config, before).await,
-        AnyStore::Sqlite(store) => audit_store(store, config, before).await,
-    }
-}
-
-async fn audit_store<S: Store>(
-    store: S,
-    config: &Arc<Config>,
-    before: Option<(Topic, Watermarks)>,
-) -> Result<Report, CliError> {
+    let store = Store::connect_existing(&config.store, &config.store_settings()).await?;
     let mut audit = store.begin_audit().await?;
     let partitions = audit.partitions().await?;
     let skipped = audit.skipped_offsets().await?;

@@ -1,53 +1,17 @@
 //! What an audit reads of a store: everything as of one moment, as it stands in the tables. Nothing is taken for granted:
-//! what cannot be read back is for the audit to find, so that names and packed columns come as they are. Statements and rows
-//! are the same in both stores.
+//! what cannot be read back is for the audit to find, so that names and packed columns come as they are.
 
-use std::future::Future;
-
-use sqlx::{ColumnIndex, Decode, Row, Type};
-
-use super::StoreError;
+use super::columns::Columns;
+use super::database::{Executor as _, Row, Transaction};
+use super::estimates::{FITTED, RAW};
+use super::fits::FIT;
+use super::{Store, StoreError, fits, partitions, refit};
 use crate::population::PopulationName;
-use crate::row::{Counters, PartitionStatus, PublishedFit};
+use crate::row::{Counters, EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
-/// A store as of one moment. It holds no lock that a worker waits for.
-pub trait Audit: Send {
-    fn partitions(&mut self) -> impl Future<Output = Result<Vec<PartitionStatus>, StoreError>> + Send;
-
-    fn skipped_offsets(&mut self) -> impl Future<Output = Result<Vec<SkippedOffsets>, StoreError>> + Send;
-
-    /// The name of every population that any table mentions, in order.
-    fn population_ids(&mut self) -> impl Future<Output = Result<Vec<String>, StoreError>> + Send;
-
-    /// How many blocks the counters know.
-    fn counted_blocks(&mut self) -> impl Future<Output = Result<i64, StoreError>> + Send;
-
-    fn population(&mut self, population_id: &str)
-    -> impl Future<Output = Result<AuditedPopulation, StoreError>> + Send;
-
-    /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
-    fn blocks_after(
-        &mut self,
-        population_id: &str,
-        after: &str,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<AuditedBlock>, StoreError>> + Send;
-
-    /// A population's estimates after an experiment, up to another and with it (`None`: to the end), in the order of their
-    /// keys.
-    fn estimates_between(
-        &mut self,
-        population_id: &str,
-        after: &str,
-        to: Option<&str>,
-    ) -> impl Future<Output = Result<Vec<AuditedEstimate>, StoreError>> + Send;
-
-    /// A fit that was published once; `None` where the history has none of that id.
-    fn published_fit(
-        &mut self,
-        population: &PopulationName,
-        fit_id: i64,
-    ) -> impl Future<Output = Result<Option<PublishedFit>, StoreError>> + Send;
+/// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.
+pub struct Audit {
+    transaction: Transaction,
 }
 
 /// Records that an operator passed over.
@@ -91,7 +55,7 @@ pub struct AuditedFit {
     pub status: String,
     pub experiments: i64,
     pub effects: i64,
-    /// In the order of [`FIT_FIGURES`].
+    /// In the order of [`fit_figures`].
     pub figures: Vec<Option<f64>>,
     pub nodes: Vec<u8>,
 }
@@ -122,184 +86,226 @@ pub struct AuditedEstimate {
     pub commit_id: i64,
     pub fit_id: i64,
     pub status: String,
-    /// In the order of [`ESTIMATE_FIGURES`].
+    /// In the order of [`estimate_figures`].
     pub figures: Vec<Option<f64>>,
 }
 
-/// The columns of a list, and their names.
-macro_rules! columns {
-    ($list:ident, $names:ident: $first:literal, $($column:literal),* $(,)?) => {
-        macro_rules! $list {
-            () => { concat!($first, $(", ", $column),*) };
-        }
-        /// The columns that hold figures, in the order in which they are read.
-        pub const $names: &[&str] = &[$first, $($column),*];
-    };
-}
-
-columns!(fit_figures, FIT_FIGURES:
-    "mu_mean", "mu_median", "mu_sd", "mu_q025", "mu_q25", "mu_q75", "mu_q975",
-    "tau_mean", "tau_median", "tau_sd", "tau_q025", "tau_q25", "tau_q75", "tau_q975",
-    "log_tau_sd", "mu_tau_correlation", "log_evidence",
-    "predictive_mean", "predictive_sd", "predictive_median", "predictive_q025", "predictive_q975",
-    "laplace_mu_distance", "laplace_tau_distance", "variational_mu_distance", "variational_tau_distance",
-);
-
-columns!(estimate_figures, ESTIMATE_FIGURES:
-    "raw_estimate", "raw_se", "treatment_variance", "control_variance", "control_loading",
-    "posterior_mean", "posterior_sd", "ci80_low", "ci80_high", "ci95_low", "ci95_high", "prob_positive", "lfsr",
-    "shrinkage_factor", "naive_posterior_mean", "prob_best", "control_shift", "control_shift_sd",
-);
-
-pub(super) const SKIPPED: &str =
-    "select topic, partition_number, from_offset, to_offset, because, skipped_by, cast(skipped_at as text)
-     from skipped_offsets order by skipped_offsets_id";
-
-pub(super) const POPULATION_IDS: &str = "select population_id from populations
-     union select population_id from blocks
-     union select population_id from sketch_cells
-     union select population_id from cell_counters
-     union select population_id from effect_estimates
-     union select population_id from current_population_fits
-     order by 1";
-
-pub(super) const COUNTED_BLOCKS: &str = "select cast(coalesce(sum(experiments), 0) as bigint) from cell_counters";
-
-pub(super) const REGISTERED: &str =
-    "select refitted_changes, published_fit_id, publish_cursor is not null, fit_settings
-     from populations where population_id = $1";
-
-pub(super) const COUNTERS: &str =
-    "select cast(coalesce(sum(changes), 0) as bigint), cast(coalesce(sum(experiments), 0) as bigint),
-            cast(coalesce(sum(effects), 0) as bigint)
-     from cell_counters where population_id = $1";
-
-pub(super) const CELLS: &str =
-    "select correlation, octave, moments from sketch_cells where population_id = $1 order by correlation, octave";
-
-pub(super) const FITS: &str = concat!(
-    "select correlation, status, experiments, effects, nodes, ",
-    fit_figures!(),
-    " from current_population_fits where population_id = $1 order by correlation"
-);
-
-/// The experiment is looked up for each block: a join reads all experiments for every page, as a planner thinks that cheaper.
-pub(super) const BLOCKS: &str =
-    "select b.experiment_id, b.metric, b.segment, b.scale, b.revision, b.commit_id, b.statistics, b.block, b.components,
-            b.pending_reason,
-            (select e.revision from experiments as e where e.experiment_id = b.experiment_id),
-            (select cast(e.labels as text) from experiments as e where e.experiment_id = b.experiment_id)
-     from blocks as b
-     where b.population_id = $1 and b.experiment_id > $2
-     order by b.experiment_id limit $3";
-
-macro_rules! estimates {
-    ($up_to:literal) => {
-        concat!(
-            "select experiment_id, variant, block_revision, commit_id, fit_id, status, ",
-            estimate_figures!(),
-            " from effect_estimates where population_id = $1 and experiment_id > $2",
-            $up_to,
-            " order by experiment_id, variant"
-        )
-    };
-}
-pub(super) const ESTIMATES_UP_TO: &str = estimates!(" and experiment_id <= $3");
-pub(super) const ESTIMATES_TO_THE_END: &str = estimates!("");
-
-pub(super) const PUBLISHED_FIT: &str = "select population_id, fit_id, correlation, status, nodes
-     from population_fits where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
-
-pub(super) type SkippedColumns = (String, i32, Option<i64>, i64, String, String, String);
-
-pub(super) fn skipped((topic, partition, from, to, because, by, at): SkippedColumns) -> SkippedOffsets {
-    SkippedOffsets { topic, partition, from, to, because, by, at }
-}
-
-pub(super) type RegisteredColumns = (i64, Option<i64>, bool, Option<String>);
-
-pub(super) fn registered(columns: RegisteredColumns) -> Registered {
-    let (refitted_changes, published_fit_id, is_publish_due, fit_settings) = columns;
-    Registered { refitted_changes, published_fit_id, is_publish_due, fit_settings }
-}
-
-pub(super) type BlockColumns = (
-    String,
-    String,
-    String,
-    String,
-    i64,
-    i64,
-    Vec<u8>,
-    Option<Vec<u8>>,
-    Option<Vec<u8>>,
-    Option<String>,
-    Option<i64>,
-    Option<String>,
-);
-
-pub(super) fn block(columns: BlockColumns) -> AuditedBlock {
-    let (
-        experiment_id,
-        metric,
-        segment,
-        scale,
-        revision,
-        commit_id,
-        statistics,
-        block,
-        components,
-        pending,
-        own,
-        labels,
-    ) = columns;
-    AuditedBlock {
-        experiment_id,
-        metric,
-        segment,
-        scale,
-        revision,
-        commit_id,
-        statistics,
-        block,
-        components,
-        pending_reason: pending,
-        experiment: own.zip(labels),
+impl AuditedEstimate {
+    /// `None` where the row has only raw figures.
+    pub fn posterior_mean(&self) -> Option<f64> {
+        ESTIMATE
+            .figure_names()
+            .zip(&self.figures)
+            .find_map(|(name, figure)| (name == "posterior_mean").then_some(*figure))?
     }
 }
 
-pub(super) fn fit<R: Row>(row: &R) -> Result<AuditedFit, sqlx::Error>
-where
-    usize: ColumnIndex<R>,
-    for<'r> String: Type<R::Database> + Decode<'r, R::Database>,
-    for<'r> Vec<u8>: Type<R::Database> + Decode<'r, R::Database>,
-    for<'r> i64: Type<R::Database> + Decode<'r, R::Database>,
-    for<'r> Option<f64>: Type<R::Database> + Decode<'r, R::Database>,
-{
-    Ok(AuditedFit {
-        correlation: row.try_get(0)?,
-        status: row.try_get(1)?,
-        experiments: row.try_get(2)?,
-        effects: row.try_get(3)?,
-        nodes: row.try_get(4)?,
-        figures: (5..5 + FIT_FIGURES.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>()?,
-    })
+/// The columns of an estimate that follow from its block alone, and those that follow from its fit, too.
+const ESTIMATE: Columns<EstimateRow> = Columns(&[RAW, FITTED]);
+
+/// How many of the figures of an estimate follow from its block alone: the first ones.
+pub fn raw_figure_count() -> usize {
+    Columns(&[RAW]).figure_names().count()
 }
 
-pub(super) fn estimate<R: Row>(row: &R) -> Result<AuditedEstimate, sqlx::Error>
-where
-    usize: ColumnIndex<R>,
-    for<'r> String: Type<R::Database> + Decode<'r, R::Database>,
-    for<'r> i64: Type<R::Database> + Decode<'r, R::Database>,
-    for<'r> Option<f64>: Type<R::Database> + Decode<'r, R::Database>,
-{
-    Ok(AuditedEstimate {
-        experiment_id: row.try_get(0)?,
-        variant: row.try_get(1)?,
-        block_revision: row.try_get(2)?,
-        commit_id: row.try_get(3)?,
-        fit_id: row.try_get(4)?,
-        status: row.try_get(5)?,
-        figures: (6..6 + ESTIMATE_FIGURES.len()).map(|i| row.try_get(i)).collect::<Result<_, _>>()?,
-    })
+/// The figures of an estimate, by the names of their columns.
+pub fn estimate_figures(row: &EstimateRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+    ESTIMATE.figure_names().zip(ESTIMATE.figures(row))
+}
+
+/// The figures of a fit, by the names of their columns.
+pub fn fit_figures(row: &FitRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
+    Columns(&[FIT]).figure_names().zip(Columns(&[FIT]).figures(row))
+}
+
+fn read_figures<R>(columns: &Columns<R>, row: &Row) -> Result<Vec<Option<f64>>, StoreError> {
+    columns.figure_names().map(|name| row.get(name)).collect()
+}
+
+impl Store {
+    /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn begin_audit(&self) -> Result<Audit, StoreError> {
+        Ok(Audit { transaction: self.pools.begin_to_read().await? })
+    }
+}
+
+impl Audit {
+    /// # Errors
+    /// Where the store fails.
+    pub async fn partitions(&mut self) -> Result<Vec<PartitionStatus>, StoreError> {
+        partitions::all(&mut self.transaction).await
+    }
+
+    /// # Errors
+    /// Where the store fails.
+    pub async fn skipped_offsets(&mut self) -> Result<Vec<SkippedOffsets>, StoreError> {
+        let sql = "select topic, partition_number, from_offset, to_offset, because, skipped_by,
+                          cast(skipped_at as text) as skipped_at
+                   from skipped_offsets order by skipped_offsets_id";
+        let read = |row: &Row| {
+            Ok(SkippedOffsets {
+                topic: row.get("topic")?,
+                partition: row.get("partition_number")?,
+                from: row.get("from_offset")?,
+                to: row.get("to_offset")?,
+                because: row.get("because")?,
+                by: row.get("skipped_by")?,
+                at: row.get("skipped_at")?,
+            })
+        };
+        self.transaction.query("audit: skipped offsets", sql).all(read).await
+    }
+
+    /// The name of every population that any table mentions, in order.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn population_ids(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = "select population_id from populations
+                   union select population_id from blocks
+                   union select population_id from sketch_cells
+                   union select population_id from cell_counters
+                   union select population_id from effect_estimates
+                   union select population_id from current_population_fits
+                   order by 1";
+        self.transaction.query("audit: populations", sql).all(|row| row.get("population_id")).await
+    }
+
+    /// How many blocks the counters know.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn counted_blocks(&mut self) -> Result<i64, StoreError> {
+        let sql = "select cast(coalesce(sum(experiments), 0) as bigint) as blocks from cell_counters";
+        self.transaction.query("audit: count blocks", sql).one(|row| row.get("blocks")).await
+    }
+
+    /// # Errors
+    /// Where the store fails.
+    pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
+        let on = &mut self.transaction;
+        let sql =
+            "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
+                   from populations where population_id = $1";
+        let registered = on.query("audit: population", sql).bind(population_id).optional(|row| {
+            Ok(Registered {
+                refitted_changes: row.get("refitted_changes")?,
+                published_fit_id: row.get("published_fit_id")?,
+                is_publish_due: row.get("is_publish_due")?,
+                fit_settings: row.get("fit_settings")?,
+            })
+        });
+        let registered = registered.await?;
+        let counters = refit::read_counters(on, population_id).await?;
+        let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
+                   order by correlation, octave";
+        let cells = on
+            .query("audit: cells", sql)
+            .bind(population_id)
+            .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
+            .await?;
+        let sql = "select * from current_population_fits where population_id = $1 order by correlation";
+        let fits = on.query("audit: fits", sql).bind(population_id).all(|row| {
+            Ok(AuditedFit {
+                correlation: row.get("correlation")?,
+                status: row.get("status")?,
+                experiments: row.get("experiments")?,
+                effects: row.get("effects")?,
+                figures: read_figures(&Columns(&[FIT]), row)?,
+                nodes: row.get("nodes")?,
+            })
+        });
+        Ok(AuditedPopulation { registered, counters, cells, fits: fits.await? })
+    }
+
+    /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn blocks_after(
+        &mut self,
+        population_id: &str,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<AuditedBlock>, StoreError> {
+        // The experiment is looked up for each block: a join reads all experiments for every page.
+        let sql =
+            "select b.experiment_id, b.metric, b.segment, b.scale, b.revision, b.commit_id, b.statistics, b.block,
+                          b.components, b.pending_reason,
+                          (select e.revision from experiments as e where e.experiment_id = b.experiment_id)
+                              as experiment_revision,
+                          (select cast(e.labels as text) from experiments as e where e.experiment_id = b.experiment_id)
+                              as labels
+                   from blocks as b
+                   where b.population_id = $1 and b.experiment_id > $2
+                   order by b.experiment_id limit $3";
+        let query = self.transaction.query("audit: blocks", sql).bind(population_id).bind(after).bind(limit as i64);
+        query
+            .all(|row| {
+                let revision: Option<i64> = row.get("experiment_revision")?;
+                Ok(AuditedBlock {
+                    experiment_id: row.get("experiment_id")?,
+                    metric: row.get("metric")?,
+                    segment: row.get("segment")?,
+                    scale: row.get("scale")?,
+                    revision: row.get("revision")?,
+                    commit_id: row.get("commit_id")?,
+                    statistics: row.get("statistics")?,
+                    block: row.get("block")?,
+                    components: row.get("components")?,
+                    pending_reason: row.get("pending_reason")?,
+                    experiment: revision.zip(row.get("labels")?),
+                })
+            })
+            .await
+    }
+
+    /// A population's estimates after an experiment, up to another and with it (`None`: to the end), in the order of their
+    /// keys.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn estimates_between(
+        &mut self,
+        population_id: &str,
+        after: &str,
+        to: Option<&str>,
+    ) -> Result<Vec<AuditedEstimate>, StoreError> {
+        let up_to = if to.is_some() { "and experiment_id <= $3" } else { "" };
+        let sql = format!(
+            "select experiment_id, variant, commit_id, {} from effect_estimates
+             where population_id = $1 and experiment_id > $2 {up_to} order by experiment_id, variant",
+            ESTIMATE.names()
+        );
+        let query = self.transaction.query("audit: estimates", sql).bind(population_id).bind(after);
+        query
+            .bind_all(to.map(Into::into))
+            .all(|row| {
+                Ok(AuditedEstimate {
+                    experiment_id: row.get("experiment_id")?,
+                    variant: row.get("variant")?,
+                    block_revision: row.get("block_revision")?,
+                    commit_id: row.get("commit_id")?,
+                    fit_id: row.get("fit_id")?,
+                    status: row.get("status")?,
+                    figures: read_figures(&ESTIMATE, row)?,
+                })
+            })
+            .await
+    }
+
+    /// A fit that was published once; `None` where the history has none of that id.
+    ///
+    /// # Errors
+    /// Where the store fails, or the fit cannot be read.
+    pub async fn published_fit(
+        &mut self,
+        population: &PopulationName,
+        fit_id: i64,
+    ) -> Result<Option<PublishedFit>, StoreError> {
+        fits::published_once(&mut self.transaction, population, fit_id).await
+    }
 }

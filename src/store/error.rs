@@ -1,17 +1,25 @@
-//! Why a store did not do what it was asked, and what to do then.
+//! Why a store did not do what it was asked, and which errors pass.
+
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another owner has the partitions: what was in hand of them is not ours to commit.
+    /// Another owner has claimed the partitions: what was read of them is not ours to commit.
     #[error("partitions {partitions:?} have another owner now")]
     Fenced { partitions: Vec<i32> },
-    /// Trying again can help: a lost connection, a deadlock, a store that starts or is full.
-    #[error("{context}: {message}{}", sqlstate(.code))]
-    Transient { context: &'static str, code: Option<String>, message: String },
+    /// Another transaction changed the same rows (SQLSTATE 40001). Trying again helps.
+    #[error("the statement `{statement}` met another transaction: {message}")]
+    Conflict { statement: &'static str, message: String },
+    /// Trying again can help: a lost connection, a deadlock, a store that is starting or full.
+    #[error("the statement `{statement}` failed: {message}{}", in_words(.code))]
+    Transient { statement: &'static str, code: Option<String>, message: String },
     /// Trying again cannot help.
-    #[error("{context}: {message}{}", sqlstate(.code))]
-    Permanent { context: &'static str, code: Option<String>, message: String },
+    #[error("the statement `{statement}` failed: {message}{}", in_words(.code))]
+    Permanent { statement: &'static str, code: Option<String>, message: String },
+    #[error("cannot open the database {database}: {message}")]
+    Open { database: String, message: String },
     #[error("the database has schema version {found}, this build knows {known}: {advice}")]
     Schema { found: i64, known: i64, advice: &'static str },
     #[error(
@@ -26,11 +34,106 @@ pub enum StoreError {
     )]
     Settings { stored: String, found: String },
     #[error(
-        "{what} in the database is damaged: {detail}; `shrinkd verify` lists what is, docs/operations.md says how it is mended"
+        "{column} in the database is damaged: {detail}; `shrinkd verify` lists what is, docs/operations.md says how it is \
+         mended"
     )]
-    Damaged { what: &'static str, detail: String },
+    Damaged { column: String, detail: String },
 }
 
-fn sqlstate(code: &Option<String>) -> String {
+impl StoreError {
+    /// Whether trying again can help.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, StoreError::Conflict { .. } | StoreError::Transient { .. })
+    }
+
+    /// The SQLSTATE, where PostgreSQL gave one.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            StoreError::Conflict { .. } => Some(SERIALIZATION_FAILURE),
+            StoreError::Transient { code, .. } | StoreError::Permanent { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+fn in_words(code: &Option<String>) -> String {
     code.as_ref().map_or_else(String::new, |code| format!(" (SQLSTATE {code})"))
+}
+
+/// A column whose value this build cannot have written.
+pub(super) fn unreadable(column: &str, detail: impl ToString) -> StoreError {
+    StoreError::Damaged { column: column.to_owned(), detail: detail.to_string() }
+}
+
+/// Sorts an error of a statement into what passes and what does not.
+pub(super) fn classify(statement: &'static str, error: sqlx::Error) -> StoreError {
+    let sqlx::Error::Database(database) = &error else {
+        let message = error.to_string();
+        return match is_of_connection(&error) {
+            true => StoreError::Transient { statement, code: None, message },
+            false => StoreError::Permanent { statement, code: None, message },
+        };
+    };
+    // The message alone: a database's error in full names lines of its own source.
+    let message = database.message().to_owned();
+    match sqlstate(database.as_ref()) {
+        Some(SERIALIZATION_FAILURE) => StoreError::Conflict { statement, message },
+        Some(code) => match is_transient(code) {
+            true => StoreError::Transient { statement, code: Some(code.to_owned()), message },
+            false => StoreError::Permanent { statement, code: Some(code.to_owned()), message },
+        },
+        None => match is_transient_in_sqlite(database.as_ref()) {
+            true => StoreError::Transient { statement, code: None, message },
+            false => StoreError::Permanent { statement, code: None, message },
+        },
+    }
+}
+
+fn sqlstate(error: &dyn DatabaseError) -> Option<&str> {
+    error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+}
+
+/// Errors of a connection. One that dies in the middle of an answer leaves half a message, which breaks the protocol.
+fn is_of_connection(error: &sqlx::Error) -> bool {
+    matches!(
+        error,
+        sqlx::Error::Io(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::WorkerCrashed
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::Protocol(_)
+    )
+}
+
+const SERIALIZATION_FAILURE: &str = "40001";
+
+/// SQLSTATEs that pass: PostgreSQL's documentation, appendix A.
+fn is_transient(code: &str) -> bool {
+    // Connections, and a server without room for memory, disk or connections.
+    code.starts_with("08")
+        || code.starts_with("53")
+        || matches!(
+            code,
+            // A read-only server: a primary that was demoted, until connections go to the new one.
+            "25006"
+            // A transaction that was idle for too long.
+            | "25P03"
+            | "40P01" // deadlock
+            | "55P03" // a lock that was not available
+            // A statement that was cancelled, by an operator or by statement_timeout.
+            | "57014"
+            // A server that is stopping, was killed, or is starting.
+            | "57P01" | "57P02" | "57P03"
+            | "58030" // I/O error
+            // Two workers that put in the same new experiment at once.
+            | "23505"
+        )
+}
+
+/// Another process at the file (SQLITE_BUSY, SQLITE_LOCKED), a disk that does not answer (SQLITE_IOERR) or is full
+/// (SQLITE_FULL).
+fn is_transient_in_sqlite(error: &dyn DatabaseError) -> bool {
+    // An extended code carries its kind in the lowest byte.
+    let code = error.code().and_then(|code| code.parse::<i32>().ok());
+    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
 }

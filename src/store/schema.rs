@@ -1,19 +1,149 @@
-//! Whether a database has this build's schema.
+//! Opening a database: connections to it, and whether it has this build's schema.
 
 use std::cmp::Ordering;
+use std::path::Path;
+use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, MigrateError, Migrator};
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, Pool, Sqlite};
 
 use super::StoreError;
+use super::database::Pools;
+use super::error::classify;
+
+static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
+static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// The table in which sqlx notes the migrations that were applied.
+const MIGRATIONS: &str = "_sqlx_migrations";
+
+/// How long a call may wait for a connection of the pool, or for another process that has a SQLite file locked.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// PostgreSQL ends a transaction whose worker is silent for so long. One that was stopped, or whose machine is gone, would
+/// otherwise keep the rows of its partitions locked, and the next owner's claim waiting.
+const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30s'";
+
+/// Memory for the pages that a batch changes: those that do not fit are written more than once.
+const SQLITE_CACHE_KIB: u32 = 32 * 1024;
+
+/// Pages (of 4 KiB) of the write-ahead log after which its contents move to the file, and reach the disk.
+const SQLITE_LOG_PAGES: u32 = 8192;
+
+/// Connections that only read.
+const SQLITE_READERS: u32 = 4;
+
+pub(super) async fn connect_postgres(url: &str, connections: u32) -> Result<Pools, StoreError> {
+    let failed = |error| classify("connect", error);
+    let pool = PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(|connection, _| {
+            Box::pin(async move { sqlx::raw_sql(IDLE_IN_TRANSACTION).execute(connection).await.map(drop) })
+        })
+        .connect_with(postgres_options(url)?.application_name("shrinkd"))
+        .await
+        .map_err(failed)?;
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    check_schema(&POSTGRES, is_there, &mut *connection).await?;
+    Ok(Pools::Postgres(pool))
+}
+
+pub(super) async fn migrate_postgres(url: &str) -> Result<(), StoreError> {
+    let options = postgres_options(url)?.application_name("shrinkd migrate");
+    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| classify("connect", error))?;
+    POSTGRES.run(&mut connection).await.map_err(|error| migration_error(&POSTGRES, error))
+}
+
+/// Reads `postgres://...`. The message of a url that cannot be read does not repeat it: it can hold a password.
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    url.parse().map_err(|error: sqlx::Error| StoreError::Open {
+        database: "of store.url".to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Opens a database file; one that is missing or empty becomes a new database.
+///
+/// Commits are kept in a write-ahead log that reaches the disk every few thousand pages (`synchronous = normal`). When the
+/// process dies nothing is lost. A power cut may take back the last commits, but never a part of one: offsets go back with
+/// the effects that they cover, and the records are read again.
+pub(super) async fn open_sqlite(path: &Path) -> Result<Pools, StoreError> {
+    let failed = |error| cannot_open(path, &error);
+    let mut connection = SqliteConnection::connect_with(&sqlite_options(path)).await.map_err(failed)?;
+    let is_empty: bool = sqlx::query_scalar("select not exists (select 1 from sqlite_schema)")
+        .fetch_one(&mut connection)
+        .await
+        .map_err(failed)?;
+    if is_empty {
+        SQLITE.run(&mut connection).await.map_err(|error| migration_error(&SQLITE, error))?;
+    }
+    let is_there: bool =
+        sqlx::query_scalar("select exists (select 1 from sqlite_schema where name = '_sqlx_migrations')")
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+    check_schema(&SQLITE, is_there, &mut connection).await?;
+    connection.close().await.map_err(failed)?;
+
+    let pool = async |connections, options| -> Result<Pool<Sqlite>, StoreError> {
+        let pool = SqlitePoolOptions::new().max_connections(connections);
+        // Waiting for the one connection that writes is how writers take turns, and nothing to log. Only the process itself
+        // can break a connection to a file: none is tried before it is used.
+        let pool = pool.acquire_timeout(ACQUIRE_TIMEOUT).acquire_slow_threshold(ACQUIRE_TIMEOUT);
+        pool.test_before_acquire(false).connect_with(options).await.map_err(failed)
+    };
+    let reading = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(ACQUIRE_TIMEOUT);
+    Ok(Pools::Sqlite { writer: pool(1, sqlite_options(path)).await?, readers: pool(SQLITE_READERS, reading).await? })
+}
+
+pub(super) async fn migrate_sqlite(path: &Path) -> Result<(), StoreError> {
+    let failed = |error| cannot_open(path, &error);
+    let mut connection = SqliteConnection::connect_with(&sqlite_options(path)).await.map_err(failed)?;
+    SQLITE.run(&mut connection).await.map_err(|error| migration_error(&SQLITE, error))?;
+    connection.close().await.map_err(failed)
+}
+
+fn sqlite_options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Normal)
+        // What a statement may have to take back goes to memory instead of a file: it is a page of rows at most.
+        .pragma("temp_store", "memory")
+        .pragma("cache_size", format!("-{SQLITE_CACHE_KIB}"))
+        .pragma("wal_autocheckpoint", SQLITE_LOG_PAGES.to_string())
+        .busy_timeout(ACQUIRE_TIMEOUT)
+}
+
+fn cannot_open(path: &Path, error: &sqlx::Error) -> StoreError {
+    let message = match error {
+        sqlx::Error::Database(database) => database.message().to_owned(),
+        error => error.to_string(),
+    };
+    let message = format!("{message}; it must be a SQLite file in a folder that can be written to");
+    StoreError::Open { database: path.display().to_string(), message }
+}
 
 /// Refuses a database whose migrations are not exactly this build's.
-pub(super) fn check_schema(known: &Migrator, applied: &[AppliedMigration]) -> Result<(), StoreError> {
-    let newest = known.iter().map(|migration| migration.version).max().unwrap_or(0);
+async fn check_schema<C: Migrate>(known: &Migrator, is_there: bool, connection: &mut C) -> Result<(), StoreError> {
+    let applied = match is_there {
+        true => connection.list_applied_migrations(MIGRATIONS).await.map_err(|error| migration_error(known, error))?,
+        false => Vec::new(),
+    };
+    let newest = newest(known);
     let found = applied.iter().map(|migration| migration.version).max().unwrap_or(0);
     let schema = |advice| Err(StoreError::Schema { found, known: newest, advice });
     match found.cmp(&newest) {
         Ordering::Less => schema("run `shrinkd migrate`"),
-        Ordering::Greater => schema("it was migrated by a newer build: run that one"),
+        Ordering::Greater => schema(RUN_THE_NEWER_BUILD),
         Ordering::Equal => {
             let is_same = |migration: &AppliedMigration| {
                 known.iter().any(|own| own.version == migration.version && own.checksum == migration.checksum)
@@ -26,15 +156,18 @@ pub(super) fn check_schema(known: &Migrator, applied: &[AppliedMigration]) -> Re
     }
 }
 
-pub(super) fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
+const RUN_THE_NEWER_BUILD: &str = "it was migrated by a newer build: run that one";
+
+fn newest(known: &Migrator) -> i64 {
+    known.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
     match error {
-        MigrateError::VersionMissing(found) => StoreError::Schema {
-            found,
-            known: known.iter().map(|migration| migration.version).max().unwrap_or(0),
-            advice: "it was migrated by a newer build: run that one",
-        },
-        error => {
-            StoreError::Permanent { context: "cannot migrate the database", code: None, message: error.to_string() }
+        MigrateError::VersionMissing(found) => {
+            StoreError::Schema { found, known: newest(known), advice: RUN_THE_NEWER_BUILD }
         }
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify("migrate", error),
+        error => StoreError::Permanent { statement: "migrate", code: None, message: error.to_string() },
     }
 }

@@ -10,15 +10,12 @@ use crate::event::Measured;
 use crate::model::posterior::Node;
 use crate::model::shrinkage::BlockPosterior;
 use crate::population::PopulationName;
-use crate::refit::furthest_from_exact;
-use crate::row::{EstimateRow, FitStatus, Judged, PublishedFit};
-use crate::store::audit::{AuditedBlock, AuditedEstimate, ESTIMATE_FIGURES};
+use crate::refit::{Judged, furthest_from_exact};
+use crate::row::{EstimateRow, FitStatus, PublishedFit};
+use crate::store::audit::{AuditedBlock, AuditedEstimate, estimate_figures, raw_figure_count};
 
 /// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
 const RELATIVE: f64 = 1e-9;
-
-/// The columns of [`ESTIMATE_FIGURES`] that come from the block alone.
-const RAW: usize = 5;
 
 /// What the estimates of a population are held against.
 pub(super) struct Expected {
@@ -54,7 +51,7 @@ impl Expected {
     }
 
     /// A row that stands for no block.
-    pub fn ghost(&self, row: &AuditedEstimate, report: &mut Report) {
+    pub fn orphan(&self, row: &AuditedEstimate, report: &mut Report) {
         report.compared(Check::Estimates, 1);
         let at = format!("{} {} {}", self.population, row.experiment_id, row.variant);
         report.differs(Check::Estimates, at, "row", "a row", "none: no block has this variant");
@@ -64,7 +61,7 @@ impl Expected {
         // What cannot be read was reported of the block. A sum of parts that cannot be estimated yet has no rows.
         let measured = match (stored_block(block), &block.block) {
             (None, Some(_)) => return,
-            (None, None) => return rows.iter().for_each(|row| self.ghost(row, report)),
+            (None, None) => return rows.iter().for_each(|row| self.orphan(row, report)),
             (Some(measured), _) => measured,
         };
         let mut rows: BTreeMap<&str, &AuditedEstimate> = rows.iter().map(|row| (row.variant.as_str(), row)).collect();
@@ -83,7 +80,15 @@ impl Expected {
             if let Some(Some(fit)) = self.fits.get(&row.fit_id) {
                 let expected = by_fit.entry(row.fit_id).or_insert_with(|| {
                     let revision = block.revision as u64;
-                    BlockEstimates::new(&self.population, &block.experiment_id, revision, &measured, fit).rows
+                    BlockEstimates::new(
+                        &self.population,
+                        &block.experiment_id,
+                        revision,
+                        block.commit_id,
+                        &measured,
+                        fit,
+                    )
+                    .rows
                 });
                 check_figures(&at, row, &expected[i], report);
             }
@@ -94,7 +99,7 @@ impl Expected {
                 report,
             );
         }
-        rows.values().for_each(|row| self.ghost(row, report));
+        rows.values().for_each(|row| self.orphan(row, report));
     }
 
     /// The block and the fit that a row says it is of.
@@ -129,7 +134,7 @@ impl Expected {
         if row.status != judged.status.as_str() {
             return report.differs(Check::Distances, at, "status", &row.status, judged.status.as_str());
         }
-        let (Some((exact, bound)), Some(mean)) = (exact, row.figures[RAW]) else { return };
+        let (Some((exact, bound)), Some(mean)) = (exact, row.posterior_mean()) else { return };
         let distance = (mean - exact.mean).abs() / exact.sd;
         report.largest_share = report.largest_share.max(distance / bound);
         // What is no number is beyond every bound.
@@ -151,39 +156,13 @@ fn check_figures(at: &str, row: &AuditedEstimate, expected: &EstimateRow, report
         report.differs(Check::Estimates, at, "status", &row.status, expected.status.as_str());
     }
     let sd = expected.shrunk.map_or(0.0, |shrunk| shrunk.posterior_sd);
-    let figures = figures(expected);
-    for (i, ((name, stored), expected)) in ESTIMATE_FIGURES.iter().zip(&row.figures).zip(figures).enumerate() {
+    for (i, (stored, (name, expected))) in row.figures.iter().zip(estimate_figures(expected)).enumerate() {
         let is_near = match (*stored, expected) {
-            (Some(x), Some(y)) if i >= RAW => (x - y).abs() <= RELATIVE * x.abs().max(y.abs()).max(sd),
+            (Some(x), Some(y)) if i >= raw_figure_count() => (x - y).abs() <= RELATIVE * x.abs().max(y.abs()).max(sd),
             (x, y) => is_same(x, y),
         };
         if !is_near {
-            report.differs(Check::Estimates, at, *name, figure(*stored), figure(expected));
+            report.differs(Check::Estimates, at, name, figure(*stored), figure(expected));
         }
     }
-}
-
-/// The figures of a row, in the order of [`ESTIMATE_FIGURES`].
-fn figures(row: &EstimateRow) -> [Option<f64>; 18] {
-    let shrunk = row.shrunk.as_ref();
-    [
-        Some(row.raw_estimate),
-        Some(row.raw_se),
-        row.treatment_variance,
-        row.control_variance,
-        row.control_loading,
-        shrunk.map(|shrunk| shrunk.posterior_mean),
-        shrunk.map(|shrunk| shrunk.posterior_sd),
-        shrunk.map(|shrunk| shrunk.ci80.0),
-        shrunk.map(|shrunk| shrunk.ci80.1),
-        shrunk.map(|shrunk| shrunk.ci95.0),
-        shrunk.map(|shrunk| shrunk.ci95.1),
-        shrunk.map(|shrunk| shrunk.prob_positive),
-        shrunk.map(|shrunk| shrunk.lfsr),
-        shrunk.map(|shrunk| shrunk.shrinkage_factor),
-        shrunk.and_then(|shrunk| shrunk.naive_posterior_mean),
-        shrunk.and_then(|shrunk| shrunk.prob_best),
-        shrunk.and_then(|shrunk| shrunk.control_shift),
-        shrunk.and_then(|shrunk| shrunk.control_shift_sd),
-    ]
 }

@@ -9,7 +9,7 @@ use crate::model::posterior::Node;
 use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::refit::Refitted;
 use crate::row::{Counters, FitRow, FitStatus};
-use crate::store::audit::{AuditedFit, AuditedPopulation, FIT_FIGURES};
+use crate::store::audit::{AuditedFit, AuditedPopulation, fit_figures};
 
 use super::blocks::Blocks;
 
@@ -106,7 +106,7 @@ fn check_fit(at: &str, row: &AuditedFit, fresh: &FitRow, experiments: i64, repor
             differs(what, stored.to_string(), expected.to_string());
         }
     }
-    for ((name, stored), expected) in FIT_FIGURES.iter().zip(&row.figures).zip(figures(fresh)) {
+    for (stored, (name, expected)) in row.figures.iter().zip(fit_figures(fresh)) {
         if !is_same(*stored, expected) {
             differs(name, figure(*stored), figure(expected));
         }
@@ -117,39 +117,4 @@ fn check_fit(at: &str, row: &AuditedFit, fresh: &FitRow, experiments: i64, repor
         let (stored, expected) = where_they_part(&stored, &format!("{:?}", fresh.nodes));
         differs("nodes", stored, expected);
     }
-}
-
-/// The figures of a fit, in the order of [`FIT_FIGURES`].
-fn figures(fit: &FitRow) -> [Option<f64>; 26] {
-    let (mu, tau, next) = (&fit.mu, &fit.tau, &fit.predictive);
-    let [laplace, variational] =
-        [fit.laplace, fit.variational].map(|distance| distance.map_or((None, None), |d| (d.mu_mean, d.tau_median)));
-    [
-        mu.mean,
-        mu.median,
-        mu.sd,
-        mu.q025,
-        mu.q25,
-        mu.q75,
-        mu.q975,
-        tau.mean,
-        tau.median,
-        tau.sd,
-        tau.q025,
-        tau.q25,
-        tau.q75,
-        tau.q975,
-        fit.log_tau_sd,
-        fit.mu_tau_correlation,
-        fit.log_evidence,
-        next.mean,
-        next.sd,
-        next.median,
-        next.q025,
-        next.q975,
-        laplace.0,
-        laplace.1,
-        variational.0,
-        variational.1,
-    ]
 }

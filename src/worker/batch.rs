@@ -19,7 +19,7 @@ const CHUNK: usize = 64;
 
 /// Reads what is stored of the experiments that records name, and folds the records in. `is_ours` as for [`fold`].
 pub(super) async fn read_and_fold(
-    transaction: &mut impl Ingest,
+    transaction: &mut Ingest,
     records: &Arc<Vec<Record>>,
     grouping: &Arc<Grouping>,
     is_ours: impl Fn(&Record) -> Option<i64> + Send + 'static,
@@ -35,7 +35,7 @@ pub(super) async fn read_and_fold(
 
 /// Writes what a batch changes, and the estimates of the changed blocks.
 pub(super) async fn write(
-    transaction: &mut impl Ingest,
+    transaction: &mut Ingest,
     changes: Changes,
     steps: &mut Steps,
 ) -> Result<Written, WorkerError> {
@@ -46,8 +46,8 @@ pub(super) async fn write(
         false => transaction.published_fits(&populations).await?,
     };
     steps.end("fits");
-    let own = Arc::clone(&changes);
-    let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits));
+    let (own, commit_id) = (Arc::clone(&changes), transaction.commit_id());
+    let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits, commit_id));
     let mut written = transaction.write_changes(&changes).await?;
     steps.end("write");
     let estimates = estimates.await?;
@@ -58,12 +58,20 @@ pub(super) async fn write(
 }
 
 /// The estimates of all changed blocks, in the order of their keys: every writer locks rows in that order.
-fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>) -> Vec<EstimateRow> {
+fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>, commit_id: i64) -> Vec<EstimateRow> {
     let none = PublishedFit::none();
     let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
         let rows = blocks.iter().flat_map(|block| {
             let fit = fits.get(&block.population).unwrap_or(&none);
-            BlockEstimates::new(&block.population, &block.experiment_id, block.revision, &block.measured, fit).rows
+            BlockEstimates::new(
+                &block.population,
+                &block.experiment_id,
+                block.revision,
+                commit_id,
+                &block.measured,
+                fit,
+            )
+            .rows
         });
         rows.collect::<Vec<_>>()
     });

@@ -7,12 +7,10 @@ use crate::event::{Event, Measured, Message, Refusal, ReportedResult, ResultKey}
 use crate::ledger::stored::{DamagedBytes, StoredResult, pack, unpack};
 use crate::ledger::{Applied, Change, Counts, ExperimentLedger, Outcome};
 use crate::model::population::{Member, MemberError, Sketches};
-use crate::model::sketch::OutOfRange;
 use crate::model::spectrum::Component;
 use crate::population::{Grouping, PopulationName, chosen_variant};
 use crate::row::{
-    BlockRow, CellChange, ChangedBlock, Changes, Counters, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock,
-    StoredExperiment,
+    BlockRow, ChangedBlock, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
 };
 use crate::worker::source::Record;
 
@@ -256,12 +254,14 @@ impl Working {
             }
         }
         match self.ledger.latest() {
-            Some(latest) => changes.experiments.push(ExperimentRow {
-                experiment_id: experiment_id.to_owned(),
-                latest: latest.clone(),
-                retractions: self.ledger.retractions(),
-                is_new: !self.is_stored,
-            }),
+            Some(latest) => {
+                let rows = if self.is_stored { &mut changes.experiments } else { &mut changes.new_experiments };
+                rows.push(ExperimentRow {
+                    experiment_id: experiment_id.to_owned(),
+                    latest: latest.clone(),
+                    retractions: self.ledger.retractions(),
+                });
+            }
             None if self.is_stored => changes.forgotten_experiments.push(experiment_id.to_owned()),
             None => {}
         }
@@ -292,22 +292,6 @@ impl Working {
 
     fn chosen(&self, experiment_id: &str, measured: &Measured, grouping: &Grouping) -> usize {
         chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0)
-    }
-}
-
-impl CellChange {
-    pub(super) fn change(
-        &mut self,
-        member: &Member,
-        sign: i64,
-        apply: impl Fn(&mut Sketches, &Member) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
-        apply(&mut self.sketches, member)?;
-        let Counters { changes, experiments, effects } = &mut self.counters;
-        *changes += 1;
-        *experiments += sign;
-        *effects += sign * member.block().len() as i64;
-        Ok(())
     }
 }
 

@@ -23,7 +23,7 @@ use crate::event::Reason;
 use crate::ledger::Counts;
 use crate::population::Grouping;
 use crate::row::{Halt, HaltReason};
-use crate::store::{Advance, Ingest as _, Store, StoreError, Written};
+use crate::store::{Advance, Store, StoreError, Written};
 use crate::stream::{Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
@@ -36,8 +36,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 const BEAT: Duration = Duration::from_secs(5);
 
 /// The loop's state.
-pub struct IngestLoop<S> {
-    store: S,
+pub struct IngestLoop {
+    store: Store,
     grouping: Arc<Grouping>,
     claims: BTreeMap<i32, Claim>,
     dead_letters: DeadLetters,
@@ -61,17 +61,17 @@ struct Committed {
     elapsed: Duration,
 }
 
-impl<S: Store> IngestLoop<S> {
+impl IngestLoop {
     /// A loop that owns nothing yet.
     pub fn new(
-        store: S,
+        store: Store,
         grouping: Grouping,
         dead_letters: DeadLetters,
         commands: Option<Commands>,
         telemetry: Telemetry,
         stop: CancellationToken,
         drain_budget: Duration,
-    ) -> IngestLoop<S> {
+    ) -> IngestLoop {
         let lag = Lag::new(telemetry.metrics.clone());
         let grouping = Arc::new(grouping);
         let (claims, stopping_since) = (BTreeMap::new(), None);
@@ -186,7 +186,7 @@ impl<S: Store> IngestLoop<S> {
                     self.telemetry.metrics.count_fenced();
                     self.park(&partitions).ok_or(StoreError::Fenced { partitions })?;
                 }
-                Err(WorkerError::Store(error @ StoreError::Transient { .. })) => {
+                Err(WorkerError::Store(error)) if error.is_transient() => {
                     self.wait(error, &mut pause).await?;
                     if self.is_committed(&advances).await {
                         self.advance(&advances);
@@ -206,9 +206,7 @@ impl<S: Store> IngestLoop<S> {
     async fn wait(&mut self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
         self.telemetry.health.beat(Loop::Ingest);
         self.telemetry.health.not_ready(Dependency::Store, &error);
-        if let StoreError::Transient { code, .. } = &error {
-            self.telemetry.metrics.count_retry("ingest", code.as_deref());
-        }
+        self.telemetry.metrics.count_retry("ingest", error.code());
         if self.stop.is_cancelled() {
             let since = self.stopping_since.get_or_insert_with(Instant::now);
             if since.elapsed() + *pause > self.drain_budget {
@@ -231,7 +229,7 @@ impl<S: Store> IngestLoop<S> {
                 Ok(()) => break,
                 // Its new owner will find what was found here.
                 Err(StoreError::Fenced { .. }) => break,
-                Err(error @ StoreError::Transient { .. }) => self.wait(error, &mut pause).await?,
+                Err(error) if error.is_transient() => self.wait(error, &mut pause).await?,
                 Err(error) => return Err(error.into()),
             }
         }

@@ -17,8 +17,9 @@ use crate::model::likelihood::SketchLikelihood;
 use crate::model::parallel::{available_threads, map_chunks};
 use crate::model::population::loo_nodes;
 use crate::model::prior::Priors;
+use crate::refit::RefitState;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
-use crate::store::{DuePass, Pass, RefitState, Store, StoreError};
+use crate::store::{DuePass, Pass, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Loop;
 
@@ -33,8 +34,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The loop's state.
 #[derive(Clone)]
-pub struct PublishLoop<S> {
-    pub store: S,
+pub struct PublishLoop {
+    pub store: Store,
     pub settings: SettingsOf,
     pub thresholds: Thresholds,
     /// How old diagnostics may become while blocks change.
@@ -44,7 +45,7 @@ pub struct PublishLoop<S> {
     pub telemetry: Telemetry,
 }
 
-impl<S: Store> PublishLoop<S> {
+impl PublishLoop {
     /// Publishes what is due until told to stop. What fails is tried again.
     ///
     /// # Errors
@@ -128,17 +129,16 @@ impl<S: Store> PublishLoop<S> {
         let blocks = self.store.blocks_after(&pass.population, &after, PAGE).await?;
         let Some(last) = blocks.last() else { return Ok((None, diagnosis)) };
         let cursor = last.experiment_id.clone();
-        let commits = blocks.iter().flat_map(|block| block.measured.variants.iter().map(|_| block.commit_id)).collect();
         let own = pass.clone();
         let (rows, diagnosis) = tokio::task::spawn_blocking(move || estimate(&own, &blocks, diagnosis)).await?;
-        Ok((Some(Page { rows, commits, cursor }), diagnosis))
+        Ok((Some(Page { rows, cursor }), diagnosis))
     }
 
     /// Writes a page; `None` where another worker has taken the pass over.
     async fn write(&self, pass: &Pass, page: &Page) -> Result<Option<u64>, WorkerError> {
         // A pass that only diagnoses writes no rows, and says all the same that it is being worked on.
-        let (rows, commits) = if pass.is_publish { (&page.rows[..], &page.commits[..]) } else { (&[][..], &[][..]) };
-        let written = self.store.write_estimates(pass, rows, commits, &page.cursor).await?;
+        let rows = if pass.is_publish { &page.rows[..] } else { &[] };
+        let written = self.store.write_estimates(pass, rows, &page.cursor).await?;
         if let Some(written) = written {
             self.telemetry.metrics.count_rows_written("effect_estimates", written);
             self.telemetry.metrics.count_rows_skipped("effect_estimates", rows.len() as u64 - written);
@@ -150,8 +150,6 @@ impl<S: Store> PublishLoop<S> {
 /// Some blocks of a population in the order of their keys, estimated.
 struct Page {
     rows: Vec<EstimateRow>,
-    /// For each row the commit that its block was read from.
-    commits: Vec<i64>,
     /// The last experiment.
     cursor: String,
 }
@@ -165,7 +163,8 @@ fn estimate(
     let fit: &PublishedFit = &pass.fit;
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
         let estimate = |block: &BlockToPublish| {
-            BlockEstimates::new(&pass.population, &block.experiment_id, block.revision, &block.measured, fit)
+            let BlockToPublish { experiment_id, revision, commit_id, measured, .. } = block;
+            BlockEstimates::new(&pass.population, experiment_id, *revision, *commit_id, measured, fit)
         };
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });

@@ -22,8 +22,10 @@ use crate::ledger::stored::{pack, remeasure};
 use crate::model::population::{Member, Sketches};
 use crate::population::Grouping;
 use crate::population::{PopulationName, chosen_variant};
-use crate::row::{BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoredBlock, StoredExperiment};
-use crate::store::{Ingest as _, RawEstimates, Rebuild as _, Store, StoreSettings};
+use crate::row::{
+    BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
+};
+use crate::store::{RawEstimates, Store};
 use crate::telemetry::Telemetry;
 
 /// Experiments of a page: what is read, computed and written at a time.
@@ -71,19 +73,15 @@ pub enum Progress {
 /// # Errors
 /// Where the store fails, or stored statistics cannot be read. Before the commit nothing has changed then; after it the
 /// workers fit and publish what is left.
-pub async fn rebuild<S: Store>(
-    store: S,
-    config: &Arc<Config>,
-    progress: impl Fn(Progress),
-) -> Result<Rebuilt, WorkerError> {
+pub async fn rebuild(store: Store, config: &Arc<Config>, progress: impl Fn(Progress)) -> Result<Rebuilt, WorkerError> {
     let mut rebuilt = rebuild_blocks(&store, config.grouping(), &progress).await?;
     rebuilt.populations = publish_whole(&store, config, &progress).await?;
     Ok(rebuilt)
 }
 
 /// The transaction: blocks, cells, counters, and the estimates of what changed.
-async fn rebuild_blocks<S: Store>(
-    store: &S,
+async fn rebuild_blocks(
+    store: &Store,
     grouping: Grouping,
     progress: &impl Fn(Progress),
 ) -> Result<Rebuilt, WorkerError> {
@@ -114,11 +112,11 @@ async fn rebuild_blocks<S: Store>(
             ..HELD_POPULATIONS => std::mem::take(&mut changes.cells),
             _ => BTreeMap::new(),
         };
-        batch::write(&mut transaction, changes, &mut Steps::new(Instant::now())).await?;
+        batch::write(&mut transaction.batch, changes, &mut Steps::new(Instant::now())).await?;
     }
     let rest = Changes { cells, ..Changes::default() };
-    transaction.write_changes(&rest).await?;
-    let emptied_populations = transaction.sweep().await?;
+    transaction.batch.write_changes(&rest).await?;
+    let emptied_populations = transaction.finish().await?;
     transaction.commit().await?;
     Ok(Rebuilt { replaced, populations: 0, emptied_populations, blocks })
 }
@@ -167,7 +165,7 @@ fn recompute(
         let experiment_id = experiment_id.to_owned();
         if let Ok((measured, _)) = &member {
             let none = PublishedFit::none();
-            let rows = BlockEstimates::new(&population, &experiment_id, *revision, measured, &none).rows;
+            let rows = BlockEstimates::new(&population, &experiment_id, *revision, 0, measured, &none).rows;
             let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
             raw.sort_by(|x, y| x.variant.cmp(&y.variant));
             let written = estimates.get(&(held.population.to_string(), experiment_id.clone()));
@@ -188,11 +186,7 @@ fn recompute(
 
 /// Fits every population and has all of its rows written anew; returns how many there are, once all of that is done,
 /// whoever did it.
-async fn publish_whole<S: Store>(
-    store: &S,
-    config: &Arc<Config>,
-    progress: &impl Fn(Progress),
-) -> Result<u64, WorkerError> {
+async fn publish_whole(store: &Store, config: &Arc<Config>, progress: &impl Fn(Progress)) -> Result<u64, WorkerError> {
     let (refit, publish) = loops(store, config, &owner(), &Telemetry::default());
     let mut left: Vec<PopulationName> =
         store.current_populations().await?.into_iter().map(|current| current.population).collect();

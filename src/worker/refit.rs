@@ -11,7 +11,7 @@ use crate::config::SettingsOf;
 use crate::population::PopulationName;
 use crate::refit::{Refitted, fit_settings};
 use crate::row::CurrentPopulation;
-use crate::store::{Publication, Refit as _, Store, StoreError};
+use crate::store::{Publication, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
 use crate::telemetry::metrics::PopulationSummary;
@@ -21,8 +21,8 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The loop's state.
 #[derive(Clone)]
-pub struct RefitLoop<S> {
-    pub store: S,
+pub struct RefitLoop {
+    pub store: Store,
     pub settings: SettingsOf,
     /// How far mu and tau may move, in units of tau, before all rows are written anew.
     pub tolerance: f64,
@@ -30,7 +30,7 @@ pub struct RefitLoop<S> {
     pub telemetry: Telemetry,
 }
 
-impl<S: Store> RefitLoop<S> {
+impl RefitLoop {
     /// Refits at most every interval until told to stop. What fails is tried again at the next.
     ///
     /// # Errors
@@ -73,7 +73,7 @@ impl<S: Store> RefitLoop<S> {
             |current: &CurrentPopulation| current.fit_settings != Some(self.fit_settings(&current.population));
         let populations = self.store.current_populations().await?.into_iter();
         let changed: Vec<PopulationName> = populations.filter(has_changed).map(|current| current.population).collect();
-        self.store.ask_for_refits(&changed).await?;
+        self.store.request_refits(&changed).await?;
         Ok(())
     }
 
@@ -110,7 +110,7 @@ impl<S: Store> RefitLoop<S> {
         for population in &populations {
             match self.refit(population, false).await {
                 // Two workers met at one population: the other's refit is as good.
-                Err(WorkerError::Store(StoreError::Transient { code: Some(code), .. })) if code == "40001" => {
+                Err(WorkerError::Store(StoreError::Conflict { .. })) => {
                     debug!(%population, "another worker refits");
                 }
                 result => drop(result?),
@@ -126,7 +126,7 @@ impl<S: Store> RefitLoop<S> {
     /// Where the store fails for other reasons than two workers meeting.
     pub async fn refit_whole(&self, population: &PopulationName) -> Result<bool, WorkerError> {
         match self.refit(population, true).await {
-            Err(WorkerError::Store(StoreError::Transient { code: Some(code), .. })) if code == "40001" => Ok(false),
+            Err(WorkerError::Store(StoreError::Conflict { .. })) => Ok(false),
             result => result,
         }
     }

@@ -23,7 +23,7 @@ use crate::event::{Message, Reason, Refusal, decode, decode_keyed};
 use crate::ledger::Outcome;
 use crate::population::Grouping;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
-use crate::store::{Advance, Ingest as _, Store, StoreError};
+use crate::store::{Advance, Store, StoreError};
 use crate::stream::FILE_CLUSTER;
 use crate::stream::{Claim, NextOffset, Topic};
 
@@ -63,8 +63,8 @@ pub struct Replayed {
 }
 
 /// A replay under way.
-pub struct Replay<S> {
-    store: S,
+pub struct Replay {
+    store: Store,
     grouping: Arc<Grouping>,
     /// `None` where nothing is to be written.
     claim: Option<Claim>,
@@ -72,18 +72,18 @@ pub struct Replay<S> {
     left: Vec<RejectedRef>,
 }
 
-impl<S: Store> Replay<S> {
+impl Replay {
     /// Finds the messages that are to be replayed: those that are refused later are not among them. Another replay that is
     /// under way is shut out, unless this is a dry run.
     ///
     /// # Errors
     /// Where the store fails, or a row is named that is not there.
     pub async fn begin(
-        store: S,
+        store: Store,
         grouping: Grouping,
         selection: &RejectedSelection,
         is_dry_run: bool,
-    ) -> Result<Replay<S>, ReplayError> {
+    ) -> Result<Replay, ReplayError> {
         let claim = match is_dry_run {
             true => None,
             // A claim is one for each partition that it asks for.

@@ -19,7 +19,7 @@ use super::publish::PublishLoop;
 use super::refit::RefitLoop;
 use super::source::{BatchLimits, file, kafka};
 use crate::config::{Config, SettingsOf, SourceConfig};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 use crate::stream::{Claim, Topic};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
@@ -35,8 +35,8 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Where it cannot go on. Whatever was committed stands, and another worker goes on from there.
-pub async fn run<S: Store>(
-    store: S,
+pub async fn run(
+    store: Store,
     config: Arc<Config>,
     telemetry: Telemetry,
     stop: CancellationToken,
@@ -87,12 +87,12 @@ pub async fn run<S: Store>(
 }
 
 /// The loops that share nothing but the store, as the configuration wants them.
-pub(super) fn loops<S: Store>(
-    store: &S,
+pub(super) fn loops(
+    store: &Store,
     config: &Arc<Config>,
     owner: &str,
     telemetry: &Telemetry,
-) -> (RefitLoop<S>, PublishLoop<S>) {
+) -> (RefitLoop, PublishLoop) {
     let settings: SettingsOf = {
         let config = Arc::clone(config);
         Arc::new(move |population| config.settings(population))
@@ -128,11 +128,7 @@ async fn or_stop(
 }
 
 /// Fits, publishes and diagnoses whatever is left.
-async fn finish<S: Store>(
-    refit: &RefitLoop<S>,
-    publish: &PublishLoop<S>,
-    stop: &CancellationToken,
-) -> Result<(), WorkerError> {
+async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationToken) -> Result<(), WorkerError> {
     info!("the source is through: what is left is fitted and published");
     loop {
         let refitted = refit.refit_all().await?;
@@ -144,8 +140,8 @@ async fn finish<S: Store>(
 }
 
 /// Claims partitions from the source's own thread, which has to wait for them.
-fn claimer<S: Store>(
-    store: S,
+fn claimer(
+    store: Store,
     owner: String,
     metrics: Metrics,
 ) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static {
@@ -155,7 +151,7 @@ fn claimer<S: Store>(
         runtime.block_on(async {
             for _ in 1..CLAIM_TRIES {
                 match store.claim(topic, partitions, &owner).await {
-                    Err(error @ StoreError::Transient { .. }) => {
+                    Err(error) if error.is_transient() => {
                         warn!(%error, "partitions cannot be claimed yet");
                         tokio::time::sleep(CLAIM_PAUSE).await;
                     }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use shrinkd::config::{StoreConfig, StoreUrl};
 use shrinkd::model::sketch::ARITHMETIC_VERSION;
 use shrinkd::population::Grouping;
 use shrinkd::row::StoreSettings;
-use shrinkd::store::postgres::PostgresStore;
-use shrinkd::store::sqlite::SqliteStore;
 use shrinkd::store::{Store, StoreError};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
@@ -23,19 +22,24 @@ pub fn settings() -> StoreSettings {
 
 /// A database of one test's own.
 pub trait Database: Sized {
-    type Store: Store;
-
     /// A new one, with this build's schema; `None` where there is no server.
     async fn create() -> Option<Self>;
 
     /// What a worker is told.
     fn url(&self) -> String;
 
+    /// The same, parsed.
+    fn config(&self) -> StoreConfig;
+
     /// Opens it as a worker does.
-    async fn open(&self, settings: &StoreSettings) -> Result<Self::Store, StoreError>;
+    async fn open(&self, settings: &StoreSettings) -> Result<Store, StoreError> {
+        Store::connect(&self.config(), settings).await
+    }
 
     /// Opens it as a rebuild does, whatever it was filled with.
-    async fn open_to_rebuild(&self, settings: &StoreSettings) -> Self::Store;
+    async fn open_to_rebuild(&self, settings: &StoreSettings) -> Store {
+        Store::connect_to_rebuild(&self.config(), settings).await.expect("the database opens")
+    }
 
     /// Executes statements beside the store.
     async fn execute(&self, statements: &'static str);
@@ -53,7 +57,7 @@ pub trait Database: Sized {
     async fn remove(self);
 
     /// Opens it with the settings of tests.
-    async fn store(&self) -> Self::Store {
+    async fn store(&self) -> Store {
         self.open(&settings()).await.expect("the database opens")
     }
 
@@ -101,8 +105,6 @@ impl Drop for SqliteDatabase {
 }
 
 impl Database for SqliteDatabase {
-    type Store = SqliteStore;
-
     async fn create() -> Option<SqliteDatabase> {
         let database = SqliteDatabase::absent();
         database.store().await;
@@ -113,12 +115,8 @@ impl Database for SqliteDatabase {
         format!("sqlite://{}", self.path().display())
     }
 
-    async fn open(&self, settings: &StoreSettings) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(&self.path(), settings).await
-    }
-
-    async fn open_to_rebuild(&self, settings: &StoreSettings) -> SqliteStore {
-        SqliteStore::open_to_rebuild(&self.path(), settings).await.expect("the database opens")
+    fn config(&self) -> StoreConfig {
+        StoreConfig { url: StoreUrl::Sqlite(self.url()), connections: 4 }
     }
 
     async fn execute(&self, statements: &'static str) {
@@ -181,11 +179,9 @@ impl PostgresDatabase {
 }
 
 impl Database for PostgresDatabase {
-    type Store = PostgresStore;
-
     async fn create() -> Option<PostgresDatabase> {
         let database = PostgresDatabase::empty().await?;
-        PostgresStore::migrate(database.options()).await.expect("the schema is made");
+        Store::migrate(&database.config()).await.expect("the schema is made");
         Some(database)
     }
 
@@ -195,12 +191,8 @@ impl Database for PostgresDatabase {
         format!("{server}/{}", self.name)
     }
 
-    async fn open(&self, settings: &StoreSettings) -> Result<PostgresStore, StoreError> {
-        PostgresStore::connect(self.options(), 4, settings).await
-    }
-
-    async fn open_to_rebuild(&self, settings: &StoreSettings) -> PostgresStore {
-        PostgresStore::connect_to_rebuild(self.options(), 4, settings).await.expect("the database opens")
+    fn config(&self) -> StoreConfig {
+        StoreConfig { url: StoreUrl::Postgres(self.url()), connections: 4 }
     }
 
     async fn execute(&self, statements: &'static str) {

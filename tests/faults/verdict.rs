@@ -8,7 +8,6 @@ use shrinkd::model::likelihood::SketchLikelihood;
 use shrinkd::model::prior::Priors;
 use shrinkd::model::shrinkage::BlockPosterior;
 use shrinkd::refit::furthest_from_exact;
-use shrinkd::store::Store;
 
 use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;

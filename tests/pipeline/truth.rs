@@ -63,7 +63,7 @@ impl Truth {
     }
 
     /// Demands that the store holds the same sketches, bit for bit.
-    pub async fn check_sketches(&self, store: &impl Store) {
+    pub async fn check_sketches(&self, store: &Store) {
         for (name, population) in &self.populations {
             let state = store.population_state(name).await.expect("the store answers");
             assert_eq!(state.sketches, population.sketches, "the cells of {name}");

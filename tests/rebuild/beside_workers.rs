@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shrinkd::store::{Advance, Ingest, Rebuild, Store, StoreError};
+use shrinkd::store::{Advance, StoreError};
 use shrinkd::stream::{Claim, NextOffset, Topic};
 
 use super::common::database::Database;
@@ -86,7 +86,7 @@ async fn a_rebuild_waits_for_the_batch_under_way_and_shuts_out_the_next_of_other
         let new = new.clone();
         async move {
             let (mut rebuild, _) = new.begin_rebuild().await?;
-            rebuild.sweep().await?;
+            rebuild.finish().await?;
             rebuild.commit().await
         }
     });

@@ -1,6 +1,5 @@
 //! A rebuild that does not come to its end has not begun.
 
-use shrinkd::store::{Ingest, Rebuild, Store};
 use sqlx::{Connection, PgConnection};
 
 use super::common::database::{Database, PostgresDatabase};
@@ -22,7 +21,7 @@ async fn a_rebuild_that_is_given_up_leaves_everything_as_it_was<D: Database>(dat
     let (mut rebuild, replaced) = store.begin_rebuild().await.unwrap();
     assert_eq!(replaced.as_ref(), Some(&settings));
     assert!(rebuild.count_experiments().await.unwrap() > 0);
-    assert!(rebuild.sweep().await.unwrap() > 0, "without cells no population has blocks");
+    assert!(rebuild.finish().await.unwrap() > 0, "without cells no population has blocks");
     drop(rebuild);
 
     assert_eq!((tables(database, &settings).await, estimates(database).await), before);

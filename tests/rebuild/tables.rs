@@ -6,7 +6,6 @@ use shrinkd::model::population::Sketches;
 use shrinkd::model::sketch::ARITHMETIC_VERSION;
 use shrinkd::population::Grouping;
 use shrinkd::row::{StoreSettings, StoredExperiment};
-use shrinkd::store::{Ingest, Store};
 
 use super::common::database::Database;
 

@@ -79,7 +79,7 @@ async fn a_sum_that_waits_for_its_parts_can_be_retracted<D: Database>(database: 
 }
 
 /// Compares with all messages folded in memory; returns how many populations are empty.
-async fn assert_store_equals<D: Database>(database: &D, store: &D::Store, messages: &[String]) -> usize {
+async fn assert_store_equals<D: Database>(database: &D, store: &Store, messages: &[String]) -> usize {
     let mut history = History::default();
     for message in messages {
         history.take(shrinkd::event::decode(message.as_bytes()));

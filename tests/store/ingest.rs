@@ -1,6 +1,6 @@
 //! What one transaction of a batch makes one, and who may commit it.
 
-use shrinkd::store::{Advance, Ingest, Store, StoreError};
+use shrinkd::store::{Advance, StoreError};
 use shrinkd::stream::{Epoch, NextOffset, Topic};
 
 use super::{Worker, event, message, population, promises, record, retraction, tombstone, topic};
@@ -261,7 +261,7 @@ async fn any_rfc_3339_time_can_be_stored<D: Database>(database: &D) {
         let (ingest, changes, _) = worker.write(vec![record(0, offset as i64, &message)]).await.unwrap();
         ingest.commit().await.unwrap();
         worker.claims.get_mut(&0).unwrap().next_offset = Some(NextOffset(offset as i64 + 1));
-        let [row] = &changes.experiments[..] else { panic!("{time}: one experiment") };
+        let [row] = &changes.new_experiments[..] else { panic!("{time}: one experiment") };
         assert_eq!(worker.stored(&[&id]).await[&id].latest, row.latest);
     }
 }

@@ -101,14 +101,14 @@ fn population(metric: &str) -> PopulationName {
 }
 
 /// What a worker does with batches, and what it remembers of its partitions.
-struct Worker<S> {
-    store: S,
+struct Worker {
+    store: Store,
     claims: BTreeMap<i32, Claim>,
 }
 
-impl<S: Store> Worker<S> {
+impl Worker {
     /// One that has taken the partitions over.
-    async fn claim(store: &S, partitions: &[i32]) -> Worker<S> {
+    async fn claim(store: &Store, partitions: &[i32]) -> Worker {
         let claims = store.claim(&topic(), partitions, "worker").await.expect("the claim is granted");
         Worker { store: store.clone(), claims: claims.into_iter().map(|claim| (claim.partition, claim)).collect() }
     }
@@ -128,7 +128,7 @@ impl<S: Store> Worker<S> {
     }
 
     /// Begins a batch, folds it and writes it, but does not commit it.
-    async fn write(&self, records: Vec<Record>) -> Result<(S::Ingest, Changes, Counts), StoreError> {
+    async fn write(&self, records: Vec<Record>) -> Result<(Ingest, Changes, Counts), StoreError> {
         let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
         let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
         let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
@@ -142,7 +142,7 @@ impl<S: Store> Worker<S> {
         let rows: Vec<EstimateRow> = changes
             .changed
             .iter()
-            .flat_map(|block| estimates(block, fits.get(&block.population).unwrap_or(&none)))
+            .flat_map(|block| estimates(block, ingest.commit_id(), fits.get(&block.population).unwrap_or(&none)))
             .collect();
         ingest.write_estimates(&changes, &rows).await?;
         Ok((ingest, changes, counts))
@@ -167,8 +167,8 @@ impl<S: Store> Worker<S> {
     }
 }
 
-/// The rows of a block under a fit.
-fn estimates(changed: &ChangedBlock, fit: &PublishedFit) -> Vec<EstimateRow> {
+/// The rows of a block that a commit changed under a fit.
+fn estimates(changed: &ChangedBlock, commit_id: i64, fit: &PublishedFit) -> Vec<EstimateRow> {
     let block = &changed.measured.block;
     let posterior = (fit.status == FitStatus::Fitted).then(|| BlockPosterior::new(block, &fit.nodes));
     let row = |(i, variant): (usize, &String)| {
@@ -200,6 +200,7 @@ fn estimates(changed: &ChangedBlock, fit: &PublishedFit) -> Vec<EstimateRow> {
             experiment_id: changed.experiment_id.clone(),
             variant: variant.clone(),
             block_revision: changed.revision,
+            commit_id,
             status: fit.status,
             raw_estimate: block.effects()[i],
             raw_se: block.sampling_variance(i).sqrt(),

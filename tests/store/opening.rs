@@ -1,8 +1,8 @@
 //! Which databases a worker opens, and which it refuses.
 
+use shrinkd::config::{StoreConfig, StoreUrl};
 use shrinkd::population::Grouping;
 use shrinkd::row::StoreSettings;
-use shrinkd::store::sqlite::SqliteStore;
 use shrinkd::store::{Store, StoreError};
 
 use super::promises;
@@ -60,7 +60,7 @@ async fn a_transaction_of_a_worker_that_vanished_is_ended_by_the_server() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
     let timeout: String = sqlx::query_scalar("show idle_in_transaction_session_timeout")
-        .fetch_one(store.pool())
+        .fetch_one(store.postgres_pool().expect("PostgreSQL"))
         .await
         .expect("the server answers");
     assert_eq!(timeout, "30s", "it would keep its partitions locked for ever");
@@ -80,7 +80,7 @@ async fn a_missing_sqlite_file_becomes_a_database() {
     let database = SqliteDatabase::absent();
     let store = database.open(&settings()).await.unwrap();
     assert!(store.current_populations().await.unwrap().is_empty());
-    SqliteStore::migrate(&database.path()).await.expect("there is nothing to do");
+    Store::migrate(&database.config()).await.expect("there is nothing to do");
     database.open(&settings()).await.unwrap();
 }
 
@@ -102,6 +102,7 @@ async fn what_is_no_database_is_refused_by_name() {
     let refused = database.open(&settings()).await.expect_err("no database").to_string();
     assert!(refused.contains("shrinkd.db") && refused.contains("not a database"), "{refused}");
     let nowhere = database.path().join("below/a/file.db");
-    let refused = SqliteStore::open(&nowhere, &settings()).await.expect_err("no folder").to_string();
+    let nowhere = StoreConfig { url: StoreUrl::Sqlite(format!("sqlite://{}", nowhere.display())), connections: 1 };
+    let refused = Store::connect(&nowhere, &settings()).await.expect_err("no folder").to_string();
     assert!(refused.contains("file.db") && refused.contains("folder"), "{refused}");
 }

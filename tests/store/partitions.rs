@@ -1,7 +1,7 @@
 //! Partitions that are halted, resumed and moved on by operators.
 
 use shrinkd::row::{Halt, HaltReason, Skip};
-use shrinkd::store::{Ingest, Skipped, Store, StoreError};
+use shrinkd::store::{Skipped, StoreError};
 use shrinkd::stream::NextOffset;
 
 use super::common::database::Database;

@@ -34,7 +34,7 @@ fn bytes_record(partition: i32, offset: i64, bytes: &[u8]) -> Record {
 }
 
 /// Has the ingest loop of a worker that owns these partitions take batch after batch, to the end.
-async fn ingest<S: Store>(store: &S, partitions: &[i32], batches: Vec<Vec<Record>>) {
+async fn ingest(store: &Store, partitions: &[i32], batches: Vec<Vec<Record>>) {
     let claims = Worker::claim(store, partitions).await.claims;
     let (sender, events) = mpsc::channel(batches.len() + 2);
     sender.try_send(SourceEvent::Assigned(claims.into_values().collect())).expect("room");

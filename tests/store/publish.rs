@@ -23,24 +23,23 @@ promises! {
     diagnostics_are_carried_over_until_the_next_pass,
 }
 
-/// The rows of blocks under a fit, and the commits that the blocks are of.
-fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> (Vec<EstimateRow>, Vec<i64>) {
-    let mut page = (Vec::new(), Vec::new());
+/// The rows of blocks under a fit.
+fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
+    let mut page = Vec::new();
     for BlockToPublish { experiment_id, revision, commit_id, measured, .. } in blocks {
         let (experiment_id, measured) = (experiment_id.clone(), measured.clone());
         let changed = ChangedBlock { population: population("m"), experiment_id, revision: *revision, measured };
-        page.0.extend(estimates(&changed, fit));
-        page.1.resize(page.0.len(), *commit_id);
+        page.extend(estimates(&changed, *commit_id, fit));
     }
     page
 }
 
 /// Reads all blocks, lets `meanwhile` happen, and writes them.
-async fn publish<S: Store>(store: &S, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
+async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
     let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
     meanwhile().await;
-    let (rows, commits) = page(&blocks, &pass.fit);
-    store.write_estimates(pass, &rows, &commits, &blocks.last().expect("a block").experiment_id).await.unwrap()
+    let rows = page(&blocks, &pass.fit);
+    store.write_estimates(pass, &rows, &blocks.last().expect("a block").experiment_id).await.unwrap()
 }
 
 async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
@@ -127,8 +126,8 @@ async fn a_pass_goes_on_after_the_last_page<D: Database>(database: &D) {
     refit(&store, "m", 1.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
     let first = store.blocks_after(&pass.population, &pass.cursor, 1).await.unwrap();
-    let (rows, commits) = page(&first, &pass.fit);
-    assert_eq!(store.write_estimates(&pass, &rows, &commits, "exp-0").await.unwrap(), Some(2));
+    let rows = page(&first, &pass.fit);
+    assert_eq!(store.write_estimates(&pass, &rows, "exp-0").await.unwrap(), Some(2));
     let again = begin(&database.store().await, "a").await.unwrap();
     assert_eq!((again.cursor.as_str(), again.is_publish), ("exp-0", true));
     let rest = store.blocks_after(&again.population, &again.cursor, 9).await.unwrap();

@@ -2,7 +2,6 @@
 
 use shrinkd::model::fit::Correlation;
 use shrinkd::row::CurrentFit;
-use shrinkd::store::Store;
 
 use super::refit::{filled, fit_row, refit};
 use super::{event, population, promises, record};

@@ -2,8 +2,9 @@
 
 use shrinkd::model::fit::{Correlation, Distance};
 use shrinkd::model::posterior::{Node, Summary};
-use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Judged};
-use shrinkd::store::{Ingest, Pass, Publication, Refit, RefitState, Store};
+use shrinkd::refit::{Judged, RefitState};
+use shrinkd::row::{CellDiagnostics, FitRow, FitStatus};
+use shrinkd::store::{Pass, Publication, Store};
 use time::OffsetDateTime;
 
 use super::{Worker, event, population, promises, record};
@@ -62,7 +63,7 @@ pub fn diagnostics() -> CellDiagnostics {
 }
 
 /// Refits a population to this mu and tau; with `is_published`, its rows are to be rewritten.
-pub async fn refit<S: Store>(store: &S, metric: &str, mu: f64, tau: f64, is_published: bool) -> RefitState {
+pub async fn refit(store: &Store, metric: &str, mu: f64, tau: f64, is_published: bool) -> RefitState {
     let mut refit = store.begin_refit(&population(metric)).await.unwrap().expect("the population is free");
     let state = refit.state().await.unwrap();
     let rows = [fit_row(Correlation::Modelled, mu, tau), fit_row(Correlation::Ignored, mu + 1.0, tau)];
@@ -80,7 +81,7 @@ pub fn node(mu: f64, tau: f64) -> Node {
 }
 
 /// Some experiments of one population, and the worker that took them in.
-pub async fn filled<S: Store>(store: &S, experiments: i64) -> Worker<S> {
+pub async fn filled(store: &Store, experiments: i64) -> Worker {
     let mut worker = Worker::claim(store, &[0]).await;
     let records = (0..experiments).map(|i| record(0, i, &event(&format!("exp-{i}"), 1, "m", &[i as f64, 0.5])));
     worker.ingest(records.collect()).await;
@@ -95,7 +96,7 @@ pub async fn written(database: &impl Database) -> Vec<(i64, Option<f64>)> {
     rows.await.into_iter().map(|row| (row[0].expect("a fit") as i64, row[1])).collect()
 }
 
-pub async fn begin<S: Store>(store: &S, owner: &str) -> Option<Pass> {
+pub async fn begin(store: &Store, owner: &str) -> Option<Pass> {
     store.begin_pass(&population("m"), owner).await.unwrap()
 }
 

@@ -50,16 +50,16 @@ pub fn partly_refused(partition: i32, offset: i64, experiment_id: &str, message:
     record
 }
 
-async fn begin<S: Store>(store: &S, selection: &RejectedSelection, is_dry_run: bool) -> Replay<S> {
+async fn begin(store: &Store, selection: &RejectedSelection, is_dry_run: bool) -> Replay {
     Replay::begin(store.clone(), Grouping::default(), selection, is_dry_run).await.expect("a replay")
 }
 
 /// Replays, and says what came of each row.
-pub async fn replay<S: Store>(store: &S, selection: &RejectedSelection) -> Vec<String> {
+pub async fn replay(store: &Store, selection: &RejectedSelection) -> Vec<String> {
     said(begin(store, selection, false).await).await
 }
 
-async fn said<S: Store>(mut replay: Replay<S>) -> Vec<String> {
+async fn said(mut replay: Replay) -> Vec<String> {
     let mut said = Vec::new();
     while let Some(rows) = replay.next().await.expect("a batch") {
         said.extend(rows.into_iter().map(|row| format!("{} -> {}", row.reason, row.outcome)));
@@ -382,7 +382,7 @@ async fn a_replay_beside_workers_leaves_what_one_worker_would_have_left<D: Datab
         }
     }
     let ([first, second], [rest_of_first, rest_of_second]) = (workers, batches);
-    let go_on = async |mut worker: Worker<D::Store>, batches: std::vec::IntoIter<Vec<Record>>| {
+    let go_on = async |mut worker: Worker, batches: std::vec::IntoIter<Vec<Record>>| {
         assert!(batches.len() > 20, "there is work left");
         for batch in batches {
             worker.ingest(batch).await;

@@ -1,7 +1,6 @@
 //! Replays and tombstones: what was refused before an experiment was retracted whole stays out, and no revision says so.
 
 use shrinkd::row::replay::RejectedSelection;
-use shrinkd::store::Ingest;
 use shrinkd::worker::source::Record;
 
 use super::replay::{keyed, partly_refused, refused, replay, stands, two};

@@ -1,0 +1,107 @@
+//! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
+
+use super::columns::{Column, Columns, NONE, float, integer, text};
+use super::database::{Executor, Row};
+use super::{Pass, StoreError};
+use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
+
+const KEY: &[Column<EstimateRow>] = &[
+    text("population_id", |row| Some(row.population.to_string().into())),
+    text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
+    text("variant", |row| Some(row.variant.as_str().into())),
+];
+
+const COMMIT: &[Column<EstimateRow>] = &[integer("commit_id", |row| Some(row.commit_id))];
+
+/// What follows from the block alone.
+pub(super) const RAW: &[Column<EstimateRow>] = &[
+    integer("block_revision", |row| Some(row.block_revision as i64)),
+    float("raw_estimate", |row| Some(row.raw_estimate)),
+    float("raw_se", |row| Some(row.raw_se)),
+    float("treatment_variance", |row| row.treatment_variance),
+    float("control_variance", |row| row.control_variance),
+    float("control_loading", |row| row.control_loading),
+];
+
+/// What follows from the fit.
+pub(super) const FITTED: &[Column<EstimateRow>] = &[
+    integer("fit_id", |row| Some(row.fit_id)),
+    text("status", |row| Some(row.status.as_str().into())),
+    float("posterior_mean", |row| shrunk(row, |shrunk| Some(shrunk.posterior_mean))),
+    float("posterior_sd", |row| shrunk(row, |shrunk| Some(shrunk.posterior_sd))),
+    float("ci80_low", |row| shrunk(row, |shrunk| Some(shrunk.ci80.0))),
+    float("ci80_high", |row| shrunk(row, |shrunk| Some(shrunk.ci80.1))),
+    float("ci95_low", |row| shrunk(row, |shrunk| Some(shrunk.ci95.0))),
+    float("ci95_high", |row| shrunk(row, |shrunk| Some(shrunk.ci95.1))),
+    float("prob_positive", |row| shrunk(row, |shrunk| Some(shrunk.prob_positive))),
+    float("lfsr", |row| shrunk(row, |shrunk| Some(shrunk.lfsr))),
+    float("shrinkage_factor", |row| shrunk(row, |shrunk| Some(shrunk.shrinkage_factor))),
+    float("naive_posterior_mean", |row| shrunk(row, |shrunk| shrunk.naive_posterior_mean)),
+    float("prob_best", |row| shrunk(row, |shrunk| shrunk.prob_best)),
+    float("control_shift", |row| shrunk(row, |shrunk| shrunk.control_shift)),
+    float("control_shift_sd", |row| shrunk(row, |shrunk| shrunk.control_shift_sd)),
+];
+
+fn shrunk(row: &EstimateRow, figure: fn(&ShrunkEstimate) -> Option<f64>) -> Option<f64> {
+    row.shrunk.as_ref().and_then(figure)
+}
+
+/// The columns that follow from the block alone.
+pub(super) fn raw_names() -> String {
+    Columns(&[RAW]).names()
+}
+
+/// What a row says of its block alone.
+pub(super) fn read_raw(row: &Row) -> Result<RawEstimate, StoreError> {
+    let figures = Columns(&[RAW]).figure_names().map(|name| row.get(name)).collect::<Result<_, _>>()?;
+    Ok(RawEstimate { variant: row.get("variant")?, block_revision: row.get("block_revision")?, figures })
+}
+
+/// The same, of a row that is not written yet.
+impl From<&EstimateRow> for RawEstimate {
+    fn from(row: &EstimateRow) -> RawEstimate {
+        RawEstimate {
+            variant: row.variant.clone(),
+            block_revision: row.block_revision as i64,
+            figures: Columns(&[RAW]).figures(row),
+        }
+    }
+}
+
+/// Puts in or replaces the rows of blocks that one commit changed.
+pub(super) async fn upsert(on: &mut impl Executor, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+    let columns = Columns(&[KEY, COMMIT, RAW, FITTED]);
+    let (names, assignments) = (columns.names(), Columns(&[COMMIT, RAW, FITTED]).assignments("excluded"));
+    let sql = format!(
+        "insert into effect_estimates ({names}, computed_at) select {names}, {{now}} from n where true
+         on conflict (population_id, experiment_id, variant) do update
+         set {assignments}, computed_at = excluded.computed_at"
+    );
+    columns.execute(on, "ingest: estimates", rows, &sql, NONE).await
+}
+
+/// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
+/// that a retraction has removed stays away.
+pub(super) async fn rewrite(on: &mut impl Executor, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+    let assignments = Columns(&[FITTED]).assignments("n");
+    let sql = format!(
+        "update effect_estimates as e set {assignments}, computed_at = {{now}} from n
+         where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
+           and e.commit_id = n.commit_id and e.fit_id < n.fit_id"
+    );
+    let population = pass.population.to_string();
+    Columns(&[KEY, COMMIT, FITTED]).execute(on, "publish: estimates", rows, &sql, &[population.into()]).await
+}
+
+const RETIRED: Columns<RetiredEstimate> = Columns(&[&[
+    text("population_id", |row| Some(row.population.to_string().into())),
+    text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
+    text("variant", |row| Some(row.variant.as_str().into())),
+]]);
+
+/// Removes rows that no longer stand for anything.
+pub(super) async fn retire(on: &mut impl Executor, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
+    let sql = "delete from effect_estimates where (population_id, experiment_id, variant) in
+                   (select population_id, experiment_id, variant from n)";
+    RETIRED.execute(on, "ingest: retire estimates", rows, sql, NONE).await.map(drop)
+}

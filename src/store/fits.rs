@@ -1,0 +1,261 @@
+//! Statements on fits and on what is diagnosed of them.
+
+use std::collections::BTreeMap;
+
+use super::StoreError;
+use super::columns::{Column, Columns, bytes, float, integer, text};
+use super::database::{Executor, Row};
+use crate::ledger::stored::pack;
+use crate::model::fit::Correlation;
+use crate::model::posterior::{Node, Summary};
+use crate::population::PopulationName;
+use crate::refit::{Judged, RefitState};
+use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
+
+const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.as_str().into()))];
+
+pub(super) const FIT: &[Column<FitRow>] = &[
+    text("status", |row| Some(row.status.as_str().into())),
+    text("message", |row| row.message.as_deref().map(Into::into)),
+    integer("effects", |row| Some(row.effects as i64)),
+    float("mu_mean", |row| row.mu.mean),
+    float("mu_median", |row| row.mu.median),
+    float("mu_sd", |row| row.mu.sd),
+    float("mu_q025", |row| row.mu.q025),
+    float("mu_q25", |row| row.mu.q25),
+    float("mu_q75", |row| row.mu.q75),
+    float("mu_q975", |row| row.mu.q975),
+    float("tau_mean", |row| row.tau.mean),
+    float("tau_median", |row| row.tau.median),
+    float("tau_sd", |row| row.tau.sd),
+    float("tau_q025", |row| row.tau.q025),
+    float("tau_q25", |row| row.tau.q25),
+    float("tau_q75", |row| row.tau.q75),
+    float("tau_q975", |row| row.tau.q975),
+    float("log_tau_sd", |row| row.log_tau_sd),
+    float("mu_tau_correlation", |row| row.mu_tau_correlation),
+    float("log_evidence", |row| row.log_evidence),
+    float("predictive_mean", |row| row.predictive.mean),
+    float("predictive_sd", |row| row.predictive.sd),
+    float("predictive_median", |row| row.predictive.median),
+    float("predictive_q025", |row| row.predictive.q025),
+    float("predictive_q975", |row| row.predictive.q975),
+    float("laplace_mu_distance", |row| row.laplace?.mu_mean),
+    float("laplace_tau_distance", |row| row.laplace?.tau_median),
+    float("variational_mu_distance", |row| row.variational?.mu_mean),
+    float("variational_tau_distance", |row| row.variational?.tau_median),
+    bytes("nodes", |row| Some(pack(&row.nodes).into())),
+];
+
+/// Replaces the current fits of a population.
+pub(super) async fn write(
+    on: &mut impl Executor,
+    population_id: &str,
+    fit_id: i64,
+    state: &RefitState,
+    rows: &[FitRow],
+) -> Result<(), StoreError> {
+    on.query(
+        "refit: delete other fits",
+        "delete from current_population_fits where population_id = $1 and not correlation {any $2}",
+    )
+    .bind(population_id)
+    .bind(rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>())
+    .execute()
+    .await?;
+    let columns = Columns(&[KEY, FIT]);
+    let (names, assignments) = (columns.names(), Columns(&[FIT]).assignments("excluded"));
+    let sql = format!(
+        "insert into current_population_fits
+             (population_id, fit_id, experiments, input_offsets, {names}, computed_at)
+         select $1, $2, $3, {{json $4}}, {names}, {{now}} from n where true
+         on conflict (population_id, correlation) do update
+         set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
+             {assignments}, computed_at = excluded.computed_at"
+    );
+    let values = [population_id.into(), fit_id.into(), state.counters.experiments.into(), input_offsets(state).into()];
+    columns.execute(on, "refit: fits", rows, &sql, &values).await.map(drop)
+}
+
+/// `{"topic/partition": offset}`, for people who ask what a fit has seen.
+fn input_offsets(state: &RefitState) -> String {
+    let entry = |(topic, partition, offset): &(String, i32, i64)| (format!("{topic}/{partition}"), (*offset).into());
+    serde_json::Value::Object(state.input_offsets.iter().map(entry).collect()).to_string()
+}
+
+/// Appends the current fits of a population to the history. Both tables have the same columns.
+pub(super) async fn append(on: &mut impl Executor, population_id: &str) -> Result<(), StoreError> {
+    on.query(
+        "refit: append to the history",
+        "insert into population_fits select * from current_population_fits where population_id = $1",
+    )
+    .bind(population_id)
+    .execute()
+    .await
+    .map(drop)
+}
+
+/// What the published fit of a population is judged by.
+pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Result<Option<Judged>, StoreError> {
+    on.query(
+        "refit: published fit",
+        "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
+         from populations as p
+         join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+         where p.population_id = $1 and f.correlation = 'modelled'",
+    )
+    .bind(population_id)
+    .optional(|row| {
+        Ok(Judged {
+            status: row.named("status", FitStatus::from_name)?,
+            mu: row.get("mu")?,
+            mu_sd: row.get("mu_sd")?,
+            tau: row.get("tau_median")?,
+            log_tau_sd: row.get("log_tau_sd")?,
+        })
+    })
+    .await
+}
+
+/// The published fits of some populations: what their rows are computed with.
+pub(super) async fn published(
+    on: &mut impl Executor,
+    populations: &[PopulationName],
+) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
+    let names: Vec<String> = populations.iter().map(PopulationName::to_string).collect();
+    let sql = "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
+               from populations as p
+               join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+               where p.population_id {any $1} and f.correlation in ('modelled', 'ignored')";
+    gather(on.query("read published fits", sql).bind(names).all(read_published).await?)
+}
+
+/// One fit that was published once; `None` where the history has none of that id.
+pub(super) async fn published_once(
+    on: &mut impl Executor,
+    population: &PopulationName,
+    fit_id: i64,
+) -> Result<Option<PublishedFit>, StoreError> {
+    let sql = "select population_id, fit_id, correlation, status, nodes from population_fits
+               where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
+    let query = on.query("audit: published fit", sql).bind(population.to_string()).bind(fit_id);
+    Ok(gather(query.all(read_published).await?)?.remove(population))
+}
+
+/// A fit under one model of correlation.
+struct FitUnder {
+    population: PopulationName,
+    fit_id: i64,
+    correlation: Correlation,
+    status: FitStatus,
+    nodes: Vec<Node>,
+}
+
+fn read_published(row: &Row) -> Result<FitUnder, StoreError> {
+    Ok(FitUnder {
+        population: row.population()?,
+        fit_id: row.get("fit_id")?,
+        correlation: row.correlation()?,
+        status: row.named("status", FitStatus::from_name)?,
+        nodes: row.unpack("nodes")?,
+    })
+}
+
+fn gather(fits: Vec<FitUnder>) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
+    let mut gathered = BTreeMap::new();
+    for FitUnder { population, fit_id, correlation, status, nodes } in fits {
+        let fit = gathered.entry(population).or_insert_with(|| PublishedFit { fit_id, ..PublishedFit::none() });
+        match correlation {
+            Correlation::Modelled => (fit.status, fit.nodes) = (status, nodes),
+            Correlation::Ignored => fit.naive_nodes = nodes,
+            Correlation::OnePerExperiment => {}
+        }
+    }
+    Ok(gathered)
+}
+
+/// The mean, median, sd and quantiles of a parameter.
+pub(super) fn summary(row: &Row, parameter: &str) -> Result<Summary, StoreError> {
+    let figure = |figure: &str| row.get(&format!("{parameter}_{figure}"));
+    Ok(Summary {
+        mean: figure("mean")?,
+        median: figure("median")?,
+        sd: figure("sd")?,
+        q025: figure("q025")?,
+        q25: figure("q25")?,
+        q75: figure("q75")?,
+        q975: figure("q975")?,
+    })
+}
+
+const CELLS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
+    float("information", |(cells, _)| Some(cells.information)),
+    float("information_independent", |(cells, _)| Some(cells.information_independent)),
+    float("effective_effects", |(cells, _)| Some(cells.effective_effects)),
+    float("tau_squared_moment_bias", |(cells, _)| cells.tau_squared_moment_bias),
+    float("mu_shift", |(cells, _)| cells.mu_shift),
+    float("log_tau_shift", |(cells, _)| cells.log_tau_shift),
+];
+
+const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
+    integer("experiments", |(_, pass)| Some(pass.as_ref()?.experiments as i64)),
+    float("design_effect", |(_, pass)| Some(pass.as_ref()?.design_effect)),
+    float("largest_correlation", |(_, pass)| Some(pass.as_ref()?.largest_correlation)),
+    float("largest_estimate_shift", |(_, pass)| Some(pass.as_ref()?.largest_estimate_shift)),
+    integer("sign_calls", |(_, pass)| Some(pass.as_ref()?.sign_calls as i64)),
+    integer("sign_flips", |(_, pass)| Some(pass.as_ref()?.sign_flips as i64)),
+    float("sign_flip_share", |(_, pass)| Some(pass.as_ref()?.sign_flip_share)),
+    float("hausman_z", |(_, pass)| pass.as_ref()?.hausman_z),
+    integer("calibration_effects", |(_, pass)| Some(pass.as_ref()?.calibration?.effects as i64)),
+    float("calibration_rms_z", |(_, pass)| Some(pass.as_ref()?.calibration?.rms_z)),
+    float("coverage50", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage50)),
+    float("coverage80", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage80)),
+    float("coverage95", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage95)),
+    float("shipped_share", |(_, pass)| pass.as_ref()?.shipped_share),
+    text("verdict", |(_, pass)| Some(pass.as_ref()?.verdict.as_str().into())),
+    text("verdict_rests_on", |(_, pass)| Some(pass.as_ref()?.verdict_rests_on.as_str().into())),
+    float("verdict_value", |(_, pass)| Some(pass.as_ref()?.verdict_value)),
+];
+
+/// Opens the row of a published fit, with what the last pass through the blocks found.
+pub(super) async fn append_diagnostics(
+    on: &mut impl Executor,
+    population_id: &str,
+    fit_id: i64,
+    cells: &CellDiagnostics,
+) -> Result<(), StoreError> {
+    let (columns, carried) = (Columns(&[CELLS]), Columns(&[PASS]).names());
+    let names = columns.names();
+    let sql = format!(
+        "insert into population_diagnostics (population_id, fit_id, {names}, {carried}, diagnosed_at, computed_at)
+         select $1, $2, n.{}, last.{}, last.diagnosed_at, {{now}}
+         from n left join (select * from population_diagnostics where population_id = $1 order by fit_id desc limit 1)
+             as last on true",
+        names.replace(", ", ", n."),
+        carried.replace(", ", ", last.")
+    );
+    let rows = [(cells.clone(), None)];
+    let values = [population_id.into(), fit_id.into()];
+    columns.execute(on, "refit: diagnostics", &rows, &sql, &values).await.map(drop)
+}
+
+/// Puts what a pass found into the row of the fit that it was about.
+pub(super) async fn write_diagnostics(
+    on: &mut impl Executor,
+    population_id: &str,
+    fit_id: i64,
+    cells: &CellDiagnostics,
+    pass: &PassDiagnostics,
+) -> Result<(), StoreError> {
+    let columns = Columns(&[CELLS, PASS]);
+    let (names, assignments) = (columns.names(), columns.assignments("excluded"));
+    let sql = format!(
+        "insert into population_diagnostics (population_id, fit_id, {names}, diagnosed_at, computed_at)
+         select $1, $2, {names}, {{now}}, {{now}} from n where true
+         on conflict (population_id, fit_id) do update
+         set {assignments}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at"
+    );
+    let rows = [(cells.clone(), Some(pass.clone()))];
+    let values = [population_id.into(), fit_id.into()];
+    columns.execute(on, "publish: diagnostics", &rows, &sql, &values).await.map(drop)
+}

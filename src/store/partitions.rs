@@ -1,0 +1,245 @@
+//! Partitions: who owns them, how far they were read, and what operators do to them.
+
+use super::columns::{Columns, NONE, integer};
+use super::database::{Executor, Row, Value};
+use super::{Store, StoreError};
+use crate::row::{Halt, PartitionStatus, Skip};
+use crate::stream::{Claim, Epoch, NextOffset, Topic};
+
+/// How far a batch moves one partition, and by what right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    pub partition: i32,
+    pub partition_id: i64,
+    pub epoch: Epoch,
+    pub from: Option<NextOffset>,
+    pub to: NextOffset,
+}
+
+/// Where a partition would have read on before records were passed over; `None` for its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skipped {
+    pub from: Option<NextOffset>,
+}
+
+const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]]);
+
+impl Store {
+    /// Takes partitions over: raises their epochs, which are the fencing tokens that shut every earlier owner out, and
+    /// returns where to read on. Waits for the open transaction of the owner before.
+    ///
+    /// # Errors
+    /// [`StoreError::TopicChanged`] where the topic is not the one whose offsets are stored.
+    pub async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
+        // In order, so that two workers that claim the same partitions wait for each other in one order only.
+        let mut partitions = partitions.to_vec();
+        partitions.sort_unstable();
+        let mut transaction = self.pools.begin().await?;
+        let sql =
+            "insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
+                   select $1, $2, $3, partition_number, 1, $4, {now} from n where true order by partition_number
+                   on conflict (cluster_id, topic, partition_number) do update
+                   set epoch = partition_progress.epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
+                       topic_id = case when partition_progress.topic_id = '' then excluded.topic_id
+                                       else partition_progress.topic_id end
+                   returning partition_id, partition_number, epoch, next_offset, topic_id,
+                             halted_at is not null as is_halted";
+        let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
+        let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
+            let claim = Claim {
+                partition: row.get("partition_number")?,
+                partition_id: row.get("partition_id")?,
+                epoch: Epoch(row.get("epoch")?),
+                next_offset: next_offset(row)?,
+                is_halted: row.get("is_halted")?,
+            };
+            Ok((claim, row.get::<String>("topic_id")?))
+        });
+        let claimed = claimed.await?;
+        claimed.iter().try_for_each(|(_, stored_id)| check_topic(topic, stored_id))?;
+        transaction.commit("claim: commit").await?;
+        Ok(claimed.into_iter().map(|(claim, _)| claim).collect())
+    }
+
+    /// Whether a commit whose answer was lost has been made.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where another owner has been there since.
+    pub async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        let rows = reader
+            .query(
+                "ingest: is it committed",
+                "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}",
+            )
+            .bind(advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>())
+            .all(|row| Ok((row.get::<i64>("partition_id")?, Epoch(row.get("epoch")?), next_offset(row)?)))
+            .await?;
+        let row = |advance: &Advance| rows.iter().find(|(partition_id, ..)| *partition_id == advance.partition_id);
+        let is_fenced = |advance: &&Advance| row(advance).is_none_or(|(_, epoch, _)| *epoch != advance.epoch);
+        let fenced: Vec<i32> = advances.iter().filter(is_fenced).map(|advance| advance.partition).collect();
+        if !fenced.is_empty() {
+            return Err(StoreError::Fenced { partitions: fenced });
+        }
+        // All partitions of a batch move in one transaction: one tells for all.
+        Ok(advances.iter().all(|advance| row(advance).is_some_and(|(.., next)| *next == Some(advance.to))))
+    }
+
+    /// Halts a partition, if it still belongs to whoever claimed it: it is not read until an operator resumes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Fenced`] where it has another owner.
+    pub async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
+        let mut writer = self.pools.writer().await?;
+        let halted = writer
+            .query(
+                "partitions: halt",
+                "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
+                 where partition_id = $1 and epoch = $2",
+            )
+            .bind(halt.claim.partition_id)
+            .bind(halt.claim.epoch.0)
+            .bind(halt.reason.as_str())
+            .bind(&halt.detail)
+            .execute()
+            .await?;
+        match halted {
+            0 => Err(StoreError::Fenced { partitions: vec![halt.claim.partition] }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every partition that was ever claimed, by topic and number.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
+        all(&mut self.pools.reader().await?).await
+    }
+
+    /// Lets a halted partition be read again, from where it stopped. Returns whether it was halted.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
+        let mut writer = self.pools.writer().await?;
+        let resumed = writer
+            .query(
+                "partitions: resume",
+                "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
+                 where partition_id = $1 and halted_at is not null",
+            )
+            .bind(partition_id)
+            .execute()
+            .await?;
+        Ok(resumed > 0)
+    }
+
+    /// Moves a partition forward over records that are not read, and leaves a row about it. Its owner is fenced, and claims
+    /// it again; if it was halted it is not any more. Returns where it would have read on, or `None` where that is not
+    /// before `to`: then nothing is changed.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let from = transaction
+            .query(
+                "partitions: lock to skip",
+                "select next_offset from partition_progress where partition_id = $1 {for update}",
+            )
+            .bind(skip.partition_id)
+            .optional(next_offset)
+            .await?;
+        let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to)) else { return Ok(None) };
+        transaction
+            .query(
+                "partitions: note what is skipped",
+                "insert into skipped_offsets
+                     (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
+                 select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
+                 from partition_progress where partition_id = $1",
+            )
+            .bind(skip.partition_id)
+            .bind(skip.to.0)
+            .bind(&skip.because)
+            .bind(&skip.skipped_by)
+            .execute()
+            .await?;
+        transaction
+            .query(
+                "partitions: skip",
+                "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
+                     halt_detail = null
+                 where partition_id = $1",
+            )
+            .bind(skip.partition_id)
+            .bind(skip.to.0)
+            .execute()
+            .await?;
+        transaction.commit("partitions: commit").await?;
+        Ok(Some(Skipped { from }))
+    }
+}
+
+fn next_offset(row: &Row) -> Result<Option<NextOffset>, StoreError> {
+    Ok(row.get::<Option<i64>>("next_offset")?.map(NextOffset))
+}
+
+/// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side decides nothing.
+fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
+    match stored_id == topic.id || stored_id.is_empty() || topic.id.is_empty() {
+        true => Ok(()),
+        false => Err(StoreError::TopicChanged {
+            topic: topic.name.clone(),
+            stored: stored_id.to_owned(),
+            found: topic.id.clone(),
+        }),
+    }
+}
+
+pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
+    on.query("partitions: read", "select * from partition_progress order by cluster_id, topic, partition_number")
+        .all(|row| {
+            let halted = match row.get("halted_at")? {
+                Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),
+                None => None,
+            };
+            Ok(PartitionStatus {
+                partition_id: row.get("partition_id")?,
+                cluster_id: row.get("cluster_id")?,
+                topic: row.get("topic")?,
+                topic_id: row.get("topic_id")?,
+                partition: row.get("partition_number")?,
+                next_offset: next_offset(row)?,
+                owner: row.get("owner")?,
+                committed_at: row.get("committed_at")?,
+                halted,
+            })
+        })
+        .await
+}
+
+const FENCE: Columns<Advance> = Columns(&[&[
+    integer("fenced_id", |advance| Some(advance.partition_id)),
+    integer("fenced_epoch", |advance| Some(advance.epoch.0)),
+    integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
+    integer("to_offset", |advance| Some(advance.to.0)),
+]]);
+
+/// Moves partitions forward, each if the epoch and the offset are still those of the claim.
+///
+/// # Errors
+/// [`StoreError::Fenced`] with the others.
+pub(super) async fn advance(on: &mut impl Executor, advances: &[Advance]) -> Result<(), StoreError> {
+    let sql = "update partition_progress as p set next_offset = n.to_offset, committed_at = {now}
+               from n
+               where p.partition_id = n.fenced_id and p.epoch = n.fenced_epoch
+                 and p.next_offset is not distinct from n.from_offset
+               returning partition_id";
+    let advanced: Vec<i64> =
+        FENCE.fetch(on, "ingest: fence", advances, sql, NONE, |row| row.get("partition_id")).await?;
+    let lost = advances.iter().filter(|advance| !advanced.contains(&advance.partition_id));
+    let partitions: Vec<i32> = lost.map(|advance| advance.partition).collect();
+    if partitions.is_empty() { Ok(()) } else { Err(StoreError::Fenced { partitions }) }
+}

@@ -1,0 +1,105 @@
+//! Populations as they stand: for metrics, the status page and the demo.
+
+use super::database::Executor as _;
+use super::fits::summary;
+use super::{Store, StoreError};
+use crate::model::diagnostics::{Measure, Verdict};
+use crate::population::PopulationName;
+use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
+
+impl Store {
+    /// Every population, by name.
+    ///
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        reader
+            .query(
+                "populations: read",
+                "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
+                        cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
+                        f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
+                        d.diagnosed_at, p.fit_settings
+                 from populations as p
+                 left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
+                            from cell_counters group by population_id) as c on c.population_id = p.population_id
+                 left join current_population_fits as f
+                     on f.population_id = p.population_id and f.correlation = 'modelled'
+                 left join population_diagnostics as d on d.population_id = p.population_id
+                     and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
+                                     where l.population_id = p.population_id)
+                 order by p.population_id",
+            )
+            .all(|row| {
+                let verdict = |name: &str| Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
+                let measure = |name: &str| Measure::ALL.into_iter().find(|measure| measure.as_str() == name);
+                Ok(CurrentPopulation {
+                    population: row.population()?,
+                    status: row.optionally_named("status", FitStatus::from_name)?,
+                    experiments: row.get("experiments")?,
+                    effects: row.get("effects")?,
+                    mu: row.get("mu")?,
+                    tau: row.get("tau_median")?,
+                    design_effect: row.get("design_effect")?,
+                    verdict: row.optionally_named("verdict", verdict)?,
+                    verdict_rests_on: row.optionally_named("verdict_rests_on", measure)?,
+                    verdict_value: row.get("verdict_value")?,
+                    fitted_at: row.get("computed_at")?,
+                    fit_settings: row.get("fit_settings")?,
+                    diagnosed_at: row.get("diagnosed_at")?,
+                })
+            })
+            .await
+    }
+
+    /// The latest fits of a population, in the order of [`Correlation::ALL`](crate::model::fit::Correlation::ALL).
+    ///
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        let fits = reader
+            .query("populations: read fits", "select * from current_population_fits where population_id = $1")
+            .bind(population.to_string())
+            .all(|row| {
+                Ok(CurrentFit {
+                    correlation: row.correlation()?,
+                    effects: row.get("effects")?,
+                    mu: summary(row, "mu")?,
+                    tau: summary(row, "tau")?,
+                })
+            });
+        let mut fits = fits.await?;
+        fits.sort_by_key(|fit| fit.correlation);
+        Ok(fits)
+    }
+
+    /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        reader
+            .query(
+                "populations: read estimates",
+                "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
+                 from effect_estimates where population_id = $1 and status = 'fitted'
+                 order by experiment_id, variant",
+            )
+            .bind(population.to_string())
+            .all(|row| {
+                Ok(PublishedEffect {
+                    experiment_id: row.get("experiment_id")?,
+                    variant: row.get("variant")?,
+                    raw_estimate: row.get("raw_estimate")?,
+                    raw_se: row.get("raw_se")?,
+                    posterior_mean: row.get("posterior_mean")?,
+                    posterior_sd: row.get("posterior_sd")?,
+                    ci95: (row.get("ci95_low")?, row.get("ci95_high")?),
+                })
+            })
+            .await
+    }
+}

@@ -1,0 +1,195 @@
+//! Whole publishes: a pass through the blocks of a population, page by page.
+
+use time::OffsetDateTime;
+
+use super::database::Executor as _;
+use super::{Store, StoreError, estimates, fits, settings};
+use crate::population::PopulationName;
+use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
+
+/// A population that waits for a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePass {
+    pub population: PopulationName,
+    /// Whether its blocks are to be diagnosed too.
+    pub is_diagnosis_due: bool,
+}
+
+/// A pass through all blocks of a population. One that nobody has touched for 30 seconds has lost its worker, and another
+/// may take it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    pub population: PopulationName,
+    pub owner: String,
+    /// The published fit.
+    pub fit: PublishedFit,
+    /// Whether rows are to be written; otherwise the pass only diagnoses.
+    pub is_publish: bool,
+    /// The last experiment that was published; empty at the beginning.
+    pub cursor: String,
+}
+
+impl Store {
+    /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
+    /// `diagnosed_before` and blocks have changed since. A pass of another worker does not wait; one that the owner itself
+    /// has left does.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        reader
+            .query(
+                "publish: due passes",
+                "select population_id, is_diagnosis_due
+                 from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
+                           as is_diagnosis_due
+                       from populations) as p
+                 where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
+                   and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
+                 order by population_id",
+            )
+            .bind(diagnosed_before)
+            .bind(owner)
+            .all(|row| Ok(DuePass { population: row.population()?, is_diagnosis_due: row.get("is_diagnosis_due")? }))
+            .await
+    }
+
+    /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
+    /// where another worker is at it. Returns once no ingest is under way that has read an earlier fit.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] where the store was rebuilt with other settings.
+    pub async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let cursor: Option<Option<String>> = transaction
+            .query(
+                "publish: begin a pass",
+                "update populations set pass_owner = $2, pass_touched_at = {now}
+                 where population_id = $1 and published_fit_id is not null
+                   and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
+                 returning publish_cursor",
+            )
+            .bind(population.to_string())
+            .bind(owner)
+            .optional(|row| row.get("publish_cursor"))
+            .await?;
+        let Some(cursor) = cursor else { return Ok(None) };
+        // After the row, which a rebuild holds until its settings can be seen.
+        settings::check(&mut transaction, &self.settings).await?;
+        let fit = fits::published(&mut transaction, std::slice::from_ref(population)).await?.remove(population);
+        transaction.commit("publish: commit").await?;
+        let Some(fit) = fit else { return Ok(None) };
+        // An ingest that began before the fit was published writes rows with the fit before it. Once all of those have ended,
+        // the pass finds their rows; those that come later have the new fit already.
+        self.wait_for_ingests().await?;
+        Ok(Some(Pass {
+            population: population.clone(),
+            owner: owner.to_owned(),
+            fit,
+            is_publish: cursor.is_some(),
+            cursor: cursor.unwrap_or_default(),
+        }))
+    }
+
+    /// The population's blocks after an experiment, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn blocks_after(
+        &self,
+        population: &PopulationName,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<BlockToPublish>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        reader
+            .query(
+                "publish: read blocks",
+                // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
+                "select b.experiment_id, b.revision, b.commit_id, b.block,
+                        (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision
+                 from blocks as b
+                 where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
+                 order by b.experiment_id limit $3",
+            )
+            .bind(population.to_string())
+            .bind(after)
+            .bind(limit as i64)
+            .all(|row| {
+                Ok(BlockToPublish {
+                    experiment_id: row.get("experiment_id")?,
+                    revision: row.unsigned("revision")?,
+                    commit_id: row.get("commit_id")?,
+                    measured: row.unpack("block")?,
+                    decision: row.get("decision")?,
+                })
+            })
+            .await
+    }
+
+    /// Writes one page of a whole publish and moves its cursor: rows whose block is still the one that was read and whose
+    /// fit is older. Returns how many rows changed, or `None` where the pass was taken by another worker.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn write_estimates(
+        &self,
+        pass: &Pass,
+        rows: &[EstimateRow],
+        cursor: &str,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let own = transaction
+            .query(
+                "publish: move the cursor",
+                "update populations
+                 set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
+                 where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+            )
+            .bind(pass.population.to_string())
+            .bind(&pass.owner)
+            .bind(pass.fit.fit_id)
+            .bind(cursor)
+            .execute()
+            .await?;
+        if own == 0 {
+            return Ok(None);
+        }
+        let written = estimates::rewrite(&mut transaction, pass, rows).await?;
+        transaction.commit("publish: commit").await?;
+        Ok(Some(written))
+    }
+
+    /// Ends a pass, with what it found where it saw every block.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn end_pass(
+        &self,
+        pass: &Pass,
+        diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let name = pass.population.to_string();
+        let ended = transaction
+            .query(
+                "publish: end a pass",
+                "update populations
+                 set publish_cursor = null, pass_owner = null, pass_touched_at = null,
+                     diagnosed_at = case when $4 then {now} else diagnosed_at end,
+                     diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
+                 where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+            )
+            .bind(&name)
+            .bind(&pass.owner)
+            .bind(pass.fit.fit_id)
+            .bind(diagnostics.is_some())
+            .execute()
+            .await?;
+        if let (Some((cells, found)), 1..) = (diagnostics, ended) {
+            fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;
+        }
+        transaction.commit("publish: commit").await
+    }
+}

@@ -1,0 +1,157 @@
+//! The transaction of a rebuild: a batch of all that is stored, page by page, with the store to itself.
+
+use std::collections::BTreeMap;
+
+use super::database::{Executor as _, Value};
+use super::ingest::{self, IngestLock};
+use super::{Ingest, Store, StoreError, estimates, settings};
+use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
+
+/// A rebuild under way. Dropped without a commit, nothing of it has happened.
+pub struct Rebuild {
+    /// What is computed anew is written as a batch is.
+    pub batch: Ingest,
+}
+
+/// By population and experiment, in the order of the variants.
+pub type RawEstimates = BTreeMap<(String, String), Vec<RawEstimate>>;
+
+impl Store {
+    /// Begins the transaction of a rebuild: waits for all batches, refits and pages under way, and keeps those that come
+    /// until it has ended. The settings of the store become those that it was opened with, and its cells and counters go.
+    /// Also returns the settings that it had; a store that nobody has filled has none.
+    ///
+    /// First batches and then populations are locked out, each in the order that everybody else keeps too. Partitions are
+    /// not: they can be claimed meanwhile, as rebalances need it.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn begin_rebuild(&self) -> Result<(Rebuild, Option<StoreSettings>), StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        ingest::lock(&mut transaction, IngestLock::Exclusive).await?;
+        transaction
+            .query(
+                "rebuild: lock populations",
+                "select population_id from populations order by population_id {for update}",
+            )
+            .execute()
+            .await?;
+        let replaced = settings::replace(&mut transaction, &self.settings).await?;
+        transaction.query("rebuild: delete cells", "delete from sketch_cells").execute().await?;
+        transaction.query("rebuild: delete counters", "delete from cell_counters").execute().await?;
+        let partition_id: Option<i64> = transaction
+            .query("rebuild: first partition", "select min(partition_id) as partition_id from partition_progress")
+            .one(|row| row.get("partition_id"))
+            .await?;
+        let batch = Ingest::within(transaction, partition_id.unwrap_or_default()).await?;
+        Ok((Rebuild { batch }, replaced))
+    }
+}
+
+impl Rebuild {
+    /// # Errors
+    /// Where the store fails.
+    pub async fn count_experiments(&mut self) -> Result<u64, StoreError> {
+        let on = &mut self.batch.transaction;
+        on.query("rebuild: count", "select count(*) as experiments from experiments")
+            .one(|row| row.unsigned("experiments"))
+            .await
+    }
+
+    /// What is stored of the experiments after this one, in key order, of at most `limit` of them.
+    ///
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn experiments_after(
+        &mut self,
+        after: &str,
+        limit: usize,
+    ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
+        let on = &mut self.batch.transaction;
+        let condition = "where experiment_id > $1 order by experiment_id limit $2";
+        let values = vec![after.into(), Value::from(limit as i64)];
+        let experiments = ingest::read_experiments(on, condition, values).await?;
+        let Some(last) = experiments.keys().next_back().cloned() else { return Ok(experiments) };
+        let values = vec![after.into(), last.into()];
+        ingest::read_blocks(on, "where experiment_id > $1 and experiment_id <= $2", values, experiments).await
+    }
+
+    /// What the estimates of each block say of it, by population and experiment, of the experiments after one up to another.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn raw_estimates(&mut self, after: &str, last: &str) -> Result<RawEstimates, StoreError> {
+        let on = &mut self.batch.transaction;
+        // Block by block: a join reads all estimates for every page, which `offset 0` keeps PostgreSQL from.
+        let sql = format!(
+            "select e.population_id, e.experiment_id, e.variant, e.{}
+             from blocks as b {}
+             where b.experiment_id > $1 and b.experiment_id <= $2 and b.block is not null
+             order by e.variant",
+            estimates::raw_names().replace(", ", ", e."),
+            match on.is_postgres() {
+                true => "cross join lateral (select * from effect_estimates as e
+                                             where e.population_id = b.population_id and e.experiment_id = b.experiment_id
+                                               and e.commit_id = b.commit_id offset 0) as e",
+                false => "join effect_estimates as e on e.population_id = b.population_id
+                              and e.experiment_id = b.experiment_id and e.commit_id = b.commit_id",
+            }
+        );
+        let rows = on.query("rebuild: read estimates", sql).bind(after).bind(last).all(|row| {
+            let block: (String, String) = (row.get("population_id")?, row.get("experiment_id")?);
+            Ok((block, estimates::read_raw(row)?))
+        });
+        let mut by_block = RawEstimates::new();
+        for (block, estimate) in rows.await? {
+            by_block.entry(block).or_default().push(estimate);
+        }
+        Ok(by_block)
+    }
+
+    /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
+    /// requests that the others are refitted and diagnosed.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn finish(&mut self) -> Result<u64, StoreError> {
+        let on = &mut self.batch.transaction;
+        on.query(
+            "rebuild: delete estimates",
+            "delete from effect_estimates as e
+             where not exists (select 1 from blocks as b
+                               where b.population_id = e.population_id and b.experiment_id = e.experiment_id
+                                 and b.commit_id = e.commit_id and b.block is not null)",
+        )
+        .execute()
+        .await?;
+        on.query(
+            "rebuild: delete fits",
+            "delete from current_population_fits as f
+             where not exists (select 1 from cell_counters as c where c.population_id = f.population_id)",
+        )
+        .execute()
+        .await?;
+        let emptied = on
+            .query(
+                "rebuild: delete populations",
+                "delete from populations as p
+                 where not exists (select 1 from cell_counters as c where c.population_id = p.population_id)",
+            )
+            .execute()
+            .await?;
+        // Passes under way have read blocks as they were: nobody owns them any more.
+        on.query(
+            "rebuild: request refits",
+            "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null",
+        )
+        .execute()
+        .await?;
+        Ok(emptied)
+    }
+
+    /// # Errors
+    /// Where the store fails.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.batch.commit().await
+    }
+}

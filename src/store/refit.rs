@@ -1,0 +1,206 @@
+//! The transaction of one refit.
+
+use super::database::{Executor, Session, Transaction};
+use super::{Store, StoreError, fits, ingest, settings};
+use crate::model::population::Sketches;
+use crate::population::PopulationName;
+use crate::refit::RefitState;
+use crate::row::{CellDiagnostics, Counters, FitRow};
+
+/// A refit under way: the population's row is locked, and everything is read as of one moment.
+pub struct Refit {
+    transaction: Transaction,
+    population: PopulationName,
+}
+
+/// Whether a fit is to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Publication {
+    /// The published rows are near enough to it.
+    NotDue,
+    /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
+    /// to be written again.
+    Due(Option<CellDiagnostics>),
+    /// It should be, but the publish before it is still under way: the population stays due for a refit until that has ended.
+    Postponed,
+}
+
+impl Store {
+    /// Populations whose counters moved since their last refit, or for which one was requested.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        reader
+            .query(
+                "refit: populations with news",
+                "select p.population_id
+                 from populations as p
+                 join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
+                     on c.population_id = p.population_id
+                 where c.changes <> p.refitted_changes
+                 order by p.population_id",
+            )
+            .all(|row| row.population())
+            .await
+    }
+
+    /// Requests refits of these populations. One by one: a statement that locks several does so in an order of its own.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn request_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
+        let mut writer = self.pools.writer().await?;
+        for population in populations {
+            writer
+                .query("refit: request", "update populations set refitted_changes = -1 where population_id = $1")
+                .bind(population.to_string())
+                .execute()
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Begins a refit; `None` where another worker has the population.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] where the store was rebuilt with other settings.
+    pub async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Refit>, StoreError> {
+        let mut transaction = self.pools.begin_snapshot().await?;
+        settings::check(&mut transaction, &self.settings).await?;
+        let locked = transaction
+            .query(
+                "refit: lock the population",
+                "select population_id from populations where population_id = $1 {for update skip locked}",
+            )
+            .bind(population.to_string())
+            .optional(|row| row.population())
+            .await?;
+        Ok(locked.map(|population| Refit { transaction, population }))
+    }
+
+    /// A population's cells, outside of any refit.
+    ///
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
+        read_state(&mut self.pools.begin_to_read().await?, population).await
+    }
+}
+
+/// Everything that a fit of a population follows from.
+async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Result<RefitState, StoreError> {
+    let name = population.to_string();
+    let counters = read_counters(on, &name).await?;
+    let cells = on
+        .query("refit: read cells", "select correlation, octave, moments from sketch_cells where population_id = $1")
+        .bind(&name)
+        .all(|row| Ok((row.correlation()?, row.get("octave")?, ingest::read_cell(row)?)))
+        .await?;
+    let mut sketches = Sketches::default();
+    for (correlation, octave, cell) in &cells {
+        sketches.add_cell(*correlation, *octave, cell);
+    }
+    let input_offsets = on
+        .query(
+            "refit: read offsets",
+            "select topic, partition_number, next_offset from partition_progress where next_offset is not null
+             order by topic, partition_number",
+        )
+        .all(|row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?)))
+        .await?;
+    let is_publishing = on
+        .query(
+            "refit: is a publish under way",
+            "select publish_cursor is not null as is_publishing from populations where population_id = $1",
+        )
+        .bind(&name)
+        .optional(|row| row.get("is_publishing"))
+        .await?;
+    let published = fits::judged(on, &name).await?;
+    Ok(RefitState { sketches, counters, published, is_publishing: is_publishing.unwrap_or(false), input_offsets })
+}
+
+/// The counts of a population over all partitions.
+pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -> Result<Counters, StoreError> {
+    on.query(
+        "refit: read counters",
+        "select cast(coalesce(sum(changes), 0) as bigint) as changes,
+                cast(coalesce(sum(experiments), 0) as bigint) as experiments,
+                cast(coalesce(sum(effects), 0) as bigint) as effects
+         from cell_counters where population_id = $1",
+    )
+    .bind(population_id)
+    .one(|row| {
+        Ok(Counters {
+            changes: row.get("changes")?,
+            experiments: row.get("experiments")?,
+            effects: row.get("effects")?,
+        })
+    })
+    .await
+}
+
+impl Refit {
+    /// # Errors
+    /// Where the store fails, or what it holds cannot be read.
+    pub async fn state(&mut self) -> Result<RefitState, StoreError> {
+        read_state(&mut self.transaction, &self.population).await
+    }
+
+    /// Writes the fits under all models of correlation, the settings that they were made with, and what follows for the
+    /// published rows.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn write(
+        &mut self,
+        state: &RefitState,
+        rows: &[FitRow],
+        fit_settings: &str,
+        publication: &Publication,
+    ) -> Result<(), StoreError> {
+        let (on, name) = (&mut self.transaction, self.population.to_string());
+        let sql = match on.session() {
+            Session::Postgres(_) => "select nextval('fit_ids') as fit_id",
+            Session::Sqlite(_) => "update last_ids set fit_id = fit_id + 1 returning fit_id",
+        };
+        let fit_id: i64 = on.query("refit: next fit id", sql).one(|row| row.get("fit_id")).await?;
+        fits::write(on, &name, fit_id, state, rows).await?;
+        on.query(
+            "refit: note",
+            "update populations
+             set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
+             where population_id = $1",
+        )
+        .bind(&name)
+        .bind(fit_settings.to_owned())
+        .bind(state.counters.changes)
+        .bind(*publication == Publication::Postponed)
+        .execute()
+        .await?;
+        let Publication::Due(diagnostics) = publication else { return Ok(()) };
+        fits::append(on, &name).await?;
+        on.query(
+            "refit: begin a publish",
+            "update populations
+             set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
+             where population_id = $1",
+        )
+        .bind(&name)
+        .bind(fit_id)
+        .execute()
+        .await?;
+        match diagnostics {
+            Some(diagnostics) => fits::append_diagnostics(on, &name, fit_id, diagnostics).await,
+            None => Ok(()),
+        }
+    }
+
+    /// # Errors
+    /// Where the store fails. [`StoreError::Conflict`] where another worker has refitted the population meanwhile.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        self.transaction.commit("refit: commit").await
+    }
+}

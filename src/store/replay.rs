@@ -1,0 +1,164 @@
+//! Refused messages: read back to be replayed, and what came of that; the tombstones that they are held against.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::columns::{Columns, NONE, integer, text};
+use super::database::Executor;
+use super::{Store, StoreError};
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
+
+/// Rows that no replay has taken yet.
+const NOT_TAKEN: &str = "(replay_outcome is null or replay_outcome like 'refused: %')";
+
+const MESSAGES: Columns<RejectedRef> = Columns(&[&[
+    integer("partition_id", |row| Some(row.partition_id)),
+    integer("record_offset", |row| Some(row.offset)),
+]]);
+
+impl Store {
+    /// The rows of `rejected_events` that a selection takes, in their order.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn rejected_rows(&self, selection: &RejectedSelection) -> Result<Vec<RejectedRef>, StoreError> {
+        let (condition, values) = match selection {
+            RejectedSelection::All => (NOT_TAKEN.to_owned(), None),
+            RejectedSelection::Reasons(reasons) => {
+                let reasons: Vec<String> = reasons.iter().map(|reason| reason.as_str().to_owned()).collect();
+                (format!("reason {{any $1}} and {NOT_TAKEN}"), Some(reasons.into()))
+            }
+            RejectedSelection::Ids(ids) => ("rejected_event_id {any $1}".to_owned(), Some(ids.clone().into())),
+        };
+        let sql = format!(
+            "select rejected_event_id, partition_id, record_offset,
+                    case when payload_bytes < 1048576 then payload_bytes else 1048576 end as kept_bytes
+             from rejected_events where {condition} order by rejected_event_id"
+        );
+        let mut reader = self.pools.reader().await?;
+        let query = reader.query("replay: select", sql).bind_all(values);
+        query
+            .all(|row| {
+                Ok(RejectedRef {
+                    rejected_event_id: row.get("rejected_event_id")?,
+                    partition_id: row.get("partition_id")?,
+                    offset: row.get("record_offset")?,
+                    kept_bytes: row.get("kept_bytes")?,
+                })
+            })
+            .await
+    }
+
+    /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
+    /// that was deleted meanwhile is left out.
+    ///
+    /// # Errors
+    /// Where the store fails.
+    pub async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        let sql = "select r.partition_id, r.record_offset, r.rejected_event_id, r.result_index, r.reason
+                   from n join rejected_events as r
+                       on r.partition_id = n.partition_id and r.record_offset = n.record_offset
+                   order by r.rejected_event_id";
+        let results = MESSAGES.fetch(&mut reader, "replay: read rows", rows, sql, NONE, |row| {
+            let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
+            let result = RejectedResult {
+                rejected_event_id: row.get("rejected_event_id")?,
+                result_index: row.get("result_index")?,
+                reason: row.get("reason")?,
+            };
+            Ok((message, result))
+        });
+        let mut by_message: BTreeMap<(i64, i64), Vec<RejectedResult>> = BTreeMap::new();
+        for (message, result) in results.await? {
+            by_message.entry(message).or_default().push(result);
+        }
+        let messages = reader
+            .query(
+                "replay: read messages",
+                "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload_bytes,
+                        coalesce(payload, (select f.payload from rejected_events as f
+                                           where f.partition_id = r.partition_id and f.record_offset = r.record_offset
+                                             and f.payload is not null limit 1)) as payload
+                 from rejected_events as r where rejected_event_id {any $1} order by rejected_event_id",
+            )
+            .bind(rows.iter().map(|row| row.rejected_event_id).collect::<Vec<_>>())
+            .all(|row| {
+                let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
+                let rejected = RejectedMessage {
+                    rejected_event_id: row.get("rejected_event_id")?,
+                    cluster_id: row.get("cluster_id")?,
+                    key: row.get("message_key")?,
+                    payload: row.get("payload")?,
+                    payload_bytes: row.get("payload_bytes")?,
+                    rows: Vec::new(),
+                };
+                Ok((message, rejected))
+            });
+        let with_rows = |(key, message): ((i64, i64), RejectedMessage)| RejectedMessage {
+            rows: by_message.remove(&key).unwrap_or_default(),
+            ..message
+        };
+        Ok(messages.await?.into_iter().map(with_rows).collect())
+    }
+}
+
+const NAMED: Columns<(i64, String)> = Columns(&[&[
+    integer("rejected_event_id", |&(id, _)| Some(id)),
+    text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
+]]);
+
+/// See [`Ingest::retracted`](super::Ingest::retracted).
+pub(super) async fn retracted(on: &mut impl Executor, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
+    let sql = "select r.rejected_event_id
+               from n
+               join rejected_events as r on r.rejected_event_id = n.rejected_event_id
+               join tombstones as t on t.experiment_id = n.experiment_id
+               where case when t.partition_id = r.partition_id then t.record_offset > r.record_offset
+                          else t.retracted_at >= r.rejected_at end";
+    let read = |row: &_| super::database::Row::get(row, "rejected_event_id");
+    Ok(NAMED.fetch(on, "replay: read tombstones", messages, sql, NONE, read).await?.into_iter().collect())
+}
+
+const REPLAYED: Columns<ReplayedRow> = Columns(&[&[
+    integer("rejected_event_id", |row| Some(row.rejected_event_id)),
+    text("outcome", |row| Some(row.outcome.to_string().into())),
+    text("reason", |row| match &row.outcome {
+        ReplayOutcome::Refused(refusal) => Some(refusal.reason.as_str().into()),
+        _ => None,
+    }),
+    text("detail", |row| match &row.outcome {
+        ReplayOutcome::Refused(refusal) => Some(refusal.detail.as_str().into()),
+        _ => None,
+    }),
+]]);
+
+/// See [`Ingest::write_replayed`](super::Ingest::write_replayed).
+pub(super) async fn write_replayed(on: &mut impl Executor, rows: &[ReplayedRow]) -> Result<(), StoreError> {
+    let sql = format!(
+        "update rejected_events as r
+         set replayed_at = {{now}}, replay_outcome = n.outcome,
+             reason = coalesce(n.reason, r.reason), detail = coalesce(n.detail, r.detail)
+         from n where r.rejected_event_id = n.rejected_event_id and {NOT_TAKEN}"
+    );
+    REPLAYED.execute(on, "replay: note outcomes", rows, &sql, NONE).await.map(drop)
+}
+
+const TOMBSTONES: Columns<(String, (i64, i64))> = Columns(&[&[
+    text("experiment_id", |(experiment_id, _)| Some(experiment_id.into())),
+    integer("partition_id", |&(_, (partition_id, _))| Some(partition_id)),
+    integer("record_offset", |&(_, (_, offset))| Some(offset)),
+]]);
+
+/// Keeps the partition and the offset of the last message that retracted an experiment whole.
+pub(super) async fn write_tombstones(
+    on: &mut impl Executor,
+    tombstones: &BTreeMap<String, (i64, i64)>,
+) -> Result<(), StoreError> {
+    let rows: Vec<(String, (i64, i64))> = tombstones.clone().into_iter().collect();
+    let (names, assignments) = (TOMBSTONES.names(), TOMBSTONES.assignments("excluded"));
+    let sql = format!(
+        "insert into tombstones ({names}, retracted_at) select {names}, {{now}} from n where true
+         on conflict (experiment_id) do update set {assignments}, retracted_at = excluded.retracted_at"
+    );
+    TOMBSTONES.execute(on, "ingest: tombstones", &rows, &sql, NONE).await.map(drop)
+}
