@@ -18,7 +18,7 @@ demo: ## See it work: a simulated portfolio through the worker into a database, 
 	$(SHRINKD) demo
 
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
-	scripts/services run -- $(CARGO) test --locked
+	scripts/services run -- $(CARGO) test --locked --workspace
 
 chaos: ## Some 200 faults under load, then the tables against those of a run without faults (some 20 minutes; SHRINKD_CHAOS_SEED=n)
 	$(FAULTS) two_hundred_faults
@@ -38,11 +38,11 @@ bench: ## Measure the speed that is promised, as ratios within one run (some 4 m
 check: lint doc ## What is judged without running anything: formatting, lints, documentation
 
 lint: ## Formatting and clippy, warnings are errors
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 
 doc: ## Build the documentation, broken links are errors
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 fuzz: ## Hostile bytes at what reads bytes from outside, until nothing new is reached (RUNS=1000000 for so many of each target)
 	RUNS=$(RUNS) CARGO="$(CARGO)" scripts/fuzz

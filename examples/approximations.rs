@@ -8,12 +8,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use shrinkd::event::decode;
-use shrinkd::history::{History, Population};
-use shrinkd::model::fit::{Correlation, Distance, Fit, Method};
-use shrinkd::model::likelihood::SketchLikelihood;
-use shrinkd::model::parallel::available_threads;
-use shrinkd::model::prior::Priors;
+use shrinkd_core::{History, Population, decode};
+use shrinkd_model::{Correlation, Distance, Fit, Method, Priors, SketchLikelihood, available_threads};
 
 /// Priors of mu and tau, as on the command line.
 const PRIORS: [(&str, &str); 3] =

@@ -26,6 +26,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::{ARITHMETIC_VERSION, Priors};
+
 pub use kafka::{KafkaConfig, PropertyError};
 pub use secret::{MASK, Properties, StoreUrl};
 pub use sections::{
@@ -33,9 +36,6 @@ pub use sections::{
     PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 
-use crate::model::prior::Priors;
-use crate::model::sketch::ARITHMETIC_VERSION;
-use crate::population::{Grouping, PopulationName};
 use crate::row::StoreSettings;
 use layers::Layers;
 

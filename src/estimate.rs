@@ -1,10 +1,8 @@
 //! Estimates of the effects of one block, under a published fit: the rows that analysts see.
 
-use crate::event::Measured;
-use crate::model::best::prob_best;
-use crate::model::block::{Block, Covariance};
-use crate::model::shrinkage::{BlockPosterior, Estimate};
-use crate::population::PopulationName;
+use shrinkd_core::{Measured, PopulationName};
+use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
+
 use crate::row::{EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
 
 /// The estimates of one block.

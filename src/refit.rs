@@ -1,16 +1,12 @@
 //! A refit of one population, pure: its cells -> its fits under every model of correlation, and whether these have moved so
 //! far from the published one that the estimates have to be written again.
 
+use shrinkd_model::{
+    Component, Correlation, Diagnostics, Distance, Fit, Method, Posterior, PosteriorError, PriorTau, SketchLikelihood,
+    Sketches, Summary, laplace, log_tau_sd, variational,
+};
+
 use crate::config::PopulationSettings;
-use crate::model::diagnostics::{Diagnostics, log_tau_sd};
-use crate::model::fit::{Correlation, Distance, Fit, Method};
-use crate::model::likelihood::SketchLikelihood;
-use crate::model::population::Sketches;
-use crate::model::posterior::laplace::laplace;
-use crate::model::posterior::variational::variational;
-use crate::model::posterior::{Posterior, PosteriorError, Summary};
-use crate::model::prior::PriorTau;
-use crate::model::spectrum::Component;
 use crate::row::{CellDiagnostics, Counters, FitRow, FitStatus};
 
 /// A population's cells and what hangs on them, as of one moment.

@@ -6,16 +6,11 @@ pub mod replay;
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::{Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
+use shrinkd_model::{Member, Node, OutOfRange, Sketches, Summary};
 use time::OffsetDateTime;
 
 pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
-
-use crate::event::{Measured, Refusal, ResultKey};
-use crate::ledger::Latest;
-use crate::model::population::{Member, Sketches};
-use crate::model::posterior::{Node, Summary};
-use crate::model::sketch::OutOfRange;
-use crate::population::{Grouping, PopulationName};
 
 /// What the cells and blocks of a store were computed with. Others would not mix with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +33,7 @@ impl std::fmt::Display for StoreSettings {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredExperiment {
     pub latest: Latest,
-    /// See [`ExperimentLedger::retractions`](crate::ledger::ExperimentLedger::retractions).
+    /// See [`ExperimentLedger::retractions`](shrinkd_core::ExperimentLedger::retractions).
     pub retractions: Option<Vec<u8>>,
     pub blocks: Vec<StoredBlock>,
 }
@@ -236,7 +231,7 @@ pub struct ShrunkEstimate {
 /// One fit of a population under one model of correlation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitRow {
-    pub correlation: crate::model::fit::Correlation,
+    pub correlation: shrinkd_model::Correlation,
     pub status: FitStatus,
     pub message: Option<String>,
     pub effects: u64,
@@ -247,13 +242,13 @@ pub struct FitRow {
     pub predictive: Summary,
     pub log_tau_sd: Option<f64>,
     /// Distance of the approximations from exact, in exact posterior sds.
-    pub laplace: Option<crate::model::fit::Distance>,
-    pub variational: Option<crate::model::fit::Distance>,
+    pub laplace: Option<shrinkd_model::Distance>,
+    pub variational: Option<shrinkd_model::Distance>,
     pub nodes: Vec<Node>,
 }
 
-/// What the cells say of a population: see [`Diagnostics`](crate::model::diagnostics::Diagnostics).
-pub type CellDiagnostics = crate::model::diagnostics::Diagnostics;
+/// What the cells say of a population: see [`Diagnostics`](shrinkd_model::Diagnostics).
+pub type CellDiagnostics = shrinkd_model::Diagnostics;
 
 /// What a pass through all blocks of a population found.
 #[derive(Debug, Clone, PartialEq)]
@@ -266,11 +261,11 @@ pub struct PassDiagnostics {
     pub sign_flips: u64,
     pub sign_flip_share: f64,
     pub hausman_z: Option<f64>,
-    pub calibration: Option<crate::model::diagnostics::calibration::Calibration>,
+    pub calibration: Option<shrinkd_model::Calibration>,
     /// Share of the experiments whose decision is `shipped`; `None` where none says what was decided.
     pub shipped_share: Option<f64>,
-    pub verdict: crate::model::diagnostics::Verdict,
-    pub verdict_rests_on: crate::model::diagnostics::Measure,
+    pub verdict: shrinkd_model::Verdict,
+    pub verdict_rests_on: shrinkd_model::Measure,
     pub verdict_value: f64,
 }
 
@@ -296,9 +291,9 @@ pub struct CurrentPopulation {
     pub mu: Option<f64>,
     pub tau: Option<f64>,
     pub design_effect: Option<f64>,
-    pub verdict: Option<crate::model::diagnostics::Verdict>,
+    pub verdict: Option<shrinkd_model::Verdict>,
     /// The measure that the verdict rests on.
-    pub verdict_rests_on: Option<crate::model::diagnostics::Measure>,
+    pub verdict_rests_on: Option<shrinkd_model::Measure>,
     pub verdict_value: Option<f64>,
     pub fitted_at: Option<OffsetDateTime>,
     /// What it was fitted with, in words.
@@ -309,7 +304,7 @@ pub struct CurrentPopulation {
 /// mu and tau of a population under one model of correlation, as the latest cells have them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurrentFit {
-    pub correlation: crate::model::fit::Correlation,
+    pub correlation: shrinkd_model::Correlation,
     pub effects: i64,
     pub mu: Summary,
     pub tau: Summary,

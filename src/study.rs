@@ -16,10 +16,11 @@ pub mod report;
 
 use std::num::NonZero;
 
+use shrinkd_model::map_chunks;
+
 pub use replicate::{Replicate, StudyError};
 pub use report::Report;
 
-use crate::model::parallel::map_chunks;
 use crate::simulate::Scenario;
 use report::ScenarioReport;
 

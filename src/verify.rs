@@ -23,14 +23,13 @@ mod report;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use offsets::{Reach, Watermarks, file_reach};
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::{Correlation, available_threads, map_chunks};
+
+pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::model::fit::Correlation;
-use crate::model::parallel::{available_threads, map_chunks};
-use crate::population::Grouping;
-use crate::population::PopulationName;
 use crate::refit::{RefitState, Refitted, fit_settings};
 use crate::row::PublishedFit;
 use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};

@@ -118,7 +118,7 @@ fn a_reader_that_stops_reading_is_no_error() {
 #[test]
 fn the_schema_command_prints_the_schema_of_the_contract() {
     let printed: serde_json::Value = serde_json::from_slice(&run(&["schema"], "").stdout).expect("JSON");
-    assert_eq!(printed, shrinkd::event::schema::schema());
+    assert_eq!(printed, shrinkd_core::event_schema());
 }
 
 /// A command of a page and the output that the page shows under it.

@@ -4,10 +4,10 @@ use std::num::NonZeroUsize;
 
 use proptest::prelude::*;
 use shrinkd::config::DeadLettersConfig;
-use shrinkd::event::decode;
 use shrinkd::stream::NextOffset;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::source::{Batch, Record};
+use shrinkd_core::decode;
 
 const EVENT: &str = r#"{"schema_version":1,"experiment_id":"e","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[RESULTS]}"#;
 const GOOD: &str = r#"{"metric":"m","effects":[{"variant":"b","estimate":0.1,"variance":0.5}]}"#;

@@ -3,8 +3,9 @@
 #[path = "common/docs.rs"]
 mod docs;
 
+use shrinkd_core::{Message, Reason, decode};
+
 use docs::Page;
-use shrinkd::event::{Message, Reason, decode};
 
 #[test]
 fn every_reason_code_is_documented_in_the_order_of_checking_and_no_other_is() {

@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use common::{Oracle, shared};
+use common::reference::{Oracle, shared};
 use serde_json::Value;
 
 /// Runs `shrinkd fit` on some events.

@@ -5,9 +5,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use shrinkd::event::{self, Reason};
-use shrinkd::ledger::{ExperimentLedger, Outcome};
 use shrinkd::simulate::{Draws, Experiment, Message, Population, Portfolio, Scenario};
+use shrinkd_core::{ExperimentLedger, Outcome, Reason};
 
 fn lines(messages: impl Iterator<Item = Message>) -> Vec<String> {
     messages.map(|message| serde_json::to_string(&message).unwrap()).collect()
@@ -182,7 +181,9 @@ fn every_scenario_sends_complete_effect_form_events() {
 fn every_scenario_speaks_the_contract_without_a_fault() {
     for scenario in Scenario::ALL {
         for line in lines(scenario.population().messages(1)) {
-            let Ok(event::Message::Event(event)) = event::decode(line.as_bytes()) else { panic!("an event: {line}") };
+            let Ok(shrinkd_core::Message::Event(event)) = shrinkd_core::decode(line.as_bytes()) else {
+                panic!("an event: {line}")
+            };
             assert!(event.results.iter().all(Result::is_ok), "{line}");
         }
     }
@@ -194,9 +195,9 @@ fn a_portfolio_brings_a_ledger_to_every_outcome_and_is_refused_for_its_faults_al
     let mut refused: BTreeMap<Reason, usize> = BTreeMap::new();
     let (mut accepted, mut duplicate, mut stale, mut replaced, mut withdrawn) = (0, 0, 0, 0, 0);
     for line in lines(Portfolio { experiments: 300, max_variants: 6 }.messages(1)) {
-        let changes = match event::decode(line.as_bytes()).unwrap() {
-            event::Message::Tombstone { experiment_id } => ledgers.entry(experiment_id).or_default().tombstone(),
-            event::Message::Event(event) => {
+        let changes = match shrinkd_core::decode(line.as_bytes()).unwrap() {
+            shrinkd_core::Message::Tombstone { experiment_id } => ledgers.entry(experiment_id).or_default().tombstone(),
+            shrinkd_core::Message::Event(event) => {
                 let applied = ledgers.entry(event.experiment_id.clone()).or_default().apply(event);
                 for outcome in applied.outcomes {
                     match outcome {

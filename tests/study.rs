@@ -6,11 +6,11 @@ use std::num::NonZero;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use shrinkd::model::diagnostics::Verdict;
 use shrinkd::simulate::Scenario;
 use shrinkd::study::performance::{Performance, Score};
 use shrinkd::study::report::{FitReport, ScenarioReport};
 use shrinkd::study::{Replicate, Report, Study};
+use shrinkd_model::Verdict;
 
 fn study(replicates: usize, threads: usize) -> Report {
     let some = |number| NonZero::new(number).unwrap();

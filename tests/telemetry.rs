@@ -6,14 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shrinkd::config::{LogConfig, LogFormat};
-use shrinkd::event::{Reason, ResultKey, Scale};
 use shrinkd::http::{self, Site};
-use shrinkd::ledger::Counts;
-use shrinkd::model::diagnostics::Verdict;
-use shrinkd::population::PopulationName;
 use shrinkd::telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Dependency, Health, Loop};
 use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
+use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
+use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 

@@ -11,17 +11,13 @@ use std::sync::Arc;
 
 use common::database::{Database as _, SqliteDatabase};
 use shrinkd::config::Config;
-use shrinkd::event::decode;
-use shrinkd::history::History;
-use shrinkd::model::diagnostics::Thresholds;
-use shrinkd::model::fit::{Correlation, Method};
-use shrinkd::model::population::{Analysis, Request};
-use shrinkd::model::prior::Priors;
 use shrinkd::refit::Judged;
 use shrinkd::row::FitStatus;
 use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::supervise;
+use shrinkd_core::{History, decode};
+use shrinkd_model::{Analysis, Correlation, Method, Priors, Request, Thresholds};
 use sqlx::{Row, SqlitePool};
 use tokio_util::sync::CancellationToken;
 

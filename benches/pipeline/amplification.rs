@@ -3,18 +3,12 @@
 
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::event::{Measured, ResultKey, Scale};
-use shrinkd::model::block::Block;
-use shrinkd::model::fit::Correlation;
-use shrinkd::model::parallel::{available_threads, map_chunks};
-use shrinkd::model::population::{Member, Sketches};
-use shrinkd::model::prior::Priors;
-use shrinkd::model::shrinkage::BlockPosterior;
-use shrinkd::population::PopulationName;
 use shrinkd::refit::RefitState;
 use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
 use shrinkd::row::{Counters, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
+use shrinkd_core::{Measured, PopulationName, ResultKey, Scale};
+use shrinkd_model::{Block, BlockPosterior, Correlation, Member, Priors, Sketches, available_threads, map_chunks};
 
 use crate::Outcome;
 use crate::report::{Table, heading, progress};

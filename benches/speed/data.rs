@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use shrinkd::event::{Message, ReportedResult, decode};
-use shrinkd::model::block::Block;
-use shrinkd::model::sketch::Sketch;
-use shrinkd::model::spectrum::Component;
+use shrinkd_core::{Message, ReportedResult, decode};
+use shrinkd_model::{Block, Component, Sketch};
+
 use shrinkd::simulate::{Draws, Scenario};
 
 /// Octaves of sampling variance of a population that has seen experiments of all sizes.

@@ -1,9 +1,6 @@
 //! Shrunken estimates from blocks in memory.
 
-use shrinkd::model::best::prob_best;
-use shrinkd::model::block::{Block, Covariance};
-use shrinkd::model::posterior::Node;
-use shrinkd::model::shrinkage::{BlockPosterior, Estimate};
+use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, Node, prob_best};
 
 use crate::stopwatch::{Aim, Baseline, Item, Stopwatch};
 use crate::{data, fit};

@@ -2,13 +2,10 @@
 
 use std::time::Instant;
 
-use shrinkd::model::likelihood::{DirectLikelihood, SketchLikelihood};
-use shrinkd::model::posterior::condense::condense;
-use shrinkd::model::posterior::quadrature::quadrature;
-use shrinkd::model::posterior::{Node, Posterior};
-use shrinkd::model::prior::Priors;
-use shrinkd::model::sketch::Sketch;
-use shrinkd::model::spectrum::Component;
+use shrinkd_model::{
+    Component, DirectLikelihood, Node, Posterior, Priors, Sketch, SketchLikelihood, condense, quadrature,
+};
+
 use shrinkd::simulate::Scenario;
 
 use crate::data;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use shrinkd::event::decode;
-use shrinkd::model::parallel::{available_threads, map_chunks};
+use shrinkd_core::decode;
+use shrinkd_model::{available_threads, map_chunks};
 
 use crate::stopwatch::{Aim, Baseline, Stopwatch};
 

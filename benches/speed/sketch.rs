@@ -1,7 +1,6 @@
 //! Taking effects in: into one sketch, and whole blocks into a population's three.
 
-use shrinkd::model::population::{Member, Sketches};
-use shrinkd::model::sketch::Sketch;
+use shrinkd_model::{Member, Sketch, Sketches};
 
 use crate::data;
 use crate::stopwatch::{Aim, Item, Stopwatch};

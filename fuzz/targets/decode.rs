@@ -3,7 +3,7 @@
 #[path = "../memory.rs"]
 mod memory;
 #[allow(dead_code, reason = "the rooms of the other targets")]
-#[path = "../../tests/hostile_input/properties/mod.rs"]
+#[path = "../../crates/shrinkd-core/tests/core/hostile_input/properties/mod.rs"]
 mod properties;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::decode::holds(bytes));

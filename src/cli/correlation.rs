@@ -1,8 +1,8 @@
 //! How models of correlation, and what was found under them, are written.
 
+use shrinkd_model::{Correlation, Summary};
+
 use super::text::Digits;
-use crate::model::fit::Correlation;
-use crate::model::posterior::Summary;
 
 /// The name for people.
 pub(super) fn label(correlation: Correlation) -> &'static str {

@@ -13,14 +13,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Request, Thresholds, available_threads};
 
 use super::text;
 use super::{CliError, Format};
-use crate::model::diagnostics::Thresholds;
-use crate::model::fit::{Correlation, Method};
-use crate::model::parallel::available_threads;
-use crate::model::population::Request;
-use crate::model::prior::{PriorMu, PriorTau, Priors};
 use report::Report;
 
 /// Fit the populations of a file of events and shrink every effect.

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
+use shrinkd_core::{Grouping, Reason};
 
 use super::text::{self, Columns, Page, counted};
 use super::{CliError, ConfigArg};
-use crate::event::Reason;
-use crate::population::Grouping;
 use crate::row::replay::{RejectedSelection, ReplayOutcome};
 use crate::store::Store;
 use crate::worker::replay::{Replay, ReplayError, Replayed};

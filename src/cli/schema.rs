@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use shrinkd_core::event_schema;
+
 use super::CliError;
-use crate::event::schema::schema;
 
 /// Print the JSON Schema of the events that are read
 ///
@@ -25,7 +26,7 @@ Examples:
 /// Where stdout cannot be written to.
 pub fn run(_: &Args) -> Result<ExitCode, CliError> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &schema()).map_err(io::Error::from)?;
+    serde_json::to_writer_pretty(&mut out, &event_schema()).map_err(io::Error::from)?;
     writeln!(out)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,8 @@
 //! The verdict on correlation, in words.
 
+use shrinkd_model::{Measure, Verdict};
+
 use super::text::{percent, rounded};
-use crate::model::diagnostics::{Measure, Verdict};
 
 /// The verdict and what it rests on, as a clause.
 pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> String {

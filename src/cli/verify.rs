@@ -10,8 +10,8 @@ use super::text::{self, Page, counted, grouped};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::store::Store;
-use crate::stream::Topic;
-use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
+use crate::stream::{Topic, Watermarks};
+use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, file_reach, verify};
 use crate::worker::source::kafka::watermarks;
 
 /// Audit a database: recompute what follows from what was sent, and compare

@@ -1,12 +1,13 @@
 //! From keys to a validated configuration: keys without a default must be set, and keys that depend on each other must
 //! agree.
 
+use shrinkd_model::Thresholds;
+
 use super::kafka::{HAS_TLS, KafkaConfig, REBUILD};
 use super::layers::Layers;
 use super::secret::StoreUrl;
 use super::sections::{FileKeys, KafkaKeys, Keys};
 use super::{Config, ConfigError, FileConfig, Origin, SourceConfig, StoreConfig};
-use crate::model::diagnostics::Thresholds;
 
 /// A value that cannot be used, by the path of its key.
 struct Fault {

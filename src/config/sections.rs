@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::{PriorMu, PriorTau, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::secret::Properties;
 use super::text;
-use crate::model::diagnostics::{Threshold, Thresholds};
-use crate::model::prior::{PriorMu, PriorTau};
-use crate::population::{DEFAULT_SEED, PopulationName};
 
 /// The configuration as written. It has no `Debug`, because it holds secrets in the clear.
 #[derive(Default, Serialize, Deserialize)]
@@ -157,7 +156,7 @@ pub struct RefitConfig {
     /// `flat`.
     #[serde(with = "text")]
     pub prior_tau: PriorTau,
-    /// Seed of the choice of one variant per experiment. Default [`DEFAULT_SEED`].
+    /// Seed of the choice of one variant per experiment. Default 0.
     pub one_per_experiment_seed: u64,
 }
 
@@ -168,7 +167,7 @@ impl Default for RefitConfig {
             min_experiments: 5,
             prior_mu: PriorMu::Flat,
             prior_tau: PriorTau::Flat,
-            one_per_experiment_seed: DEFAULT_SEED,
+            one_per_experiment_seed: Grouping::default().one_per_experiment_seed,
         }
     }
 }

@@ -90,7 +90,7 @@ pub(super) mod by_population {
     use serde::Serialize;
 
     use super::*;
-    use crate::population::PopulationName;
+    use shrinkd_core::PopulationName;
 
     pub fn serialize<T, S>(map: &BTreeMap<PopulationName, T>, serializer: S) -> Result<S::Ok, S::Error>
     where

@@ -1,6 +1,6 @@
 //! Refused messages as they are read back to be replayed, and what comes of that.
 
-use crate::event::{Reason, Refusal};
+use shrinkd_core::{Reason, Refusal};
 
 /// Which refused messages are replayed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -3,10 +3,11 @@
 //! `theta_i ~ N(mu, tau^2)`; every arm's mean is off by its own sampling error; an effect is the treatment's mean
 //! less the control's, so the control's error is in every effect of its experiment.
 
+use shrinkd_core::Scale;
+use shrinkd_model::{Block, BlockError};
+
 use super::Draws;
 use super::message::{self, Effect, Event, Message, Report};
-use crate::event::Scale;
-use crate::model::block::{Block, BlockError};
 
 /// Where a shared control matters, and where it does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! What an audit reads of a store: everything as of one moment, as it stands in the tables. Nothing is taken for granted:
 //! what cannot be read back is for the audit to find, so that names and packed columns come as they are.
 
+use shrinkd_core::PopulationName;
+
 use super::columns::Columns;
 use super::database::{Executor as _, Row, Transaction};
 use super::estimates::{FITTED, RAW};
 use super::fits::FIT;
 use super::{Store, StoreError, fits, partitions, refit};
-use crate::population::PopulationName;
 use crate::row::{Counters, EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
 /// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.

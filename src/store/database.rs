@@ -16,6 +16,8 @@
 
 use std::borrow::Cow;
 
+use shrinkd_core::{PopulationName, unpack};
+use shrinkd_model::Correlation;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
@@ -24,9 +26,6 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::StoreError;
 use super::error::{classify, unreadable};
-use crate::ledger::stored::unpack;
-use crate::model::fit::Correlation;
-use crate::population::PopulationName;
 
 /// Connections to one database.
 #[derive(Debug, Clone)]

@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::{PopulationName, pack};
+use shrinkd_model::{Correlation, Node, Summary};
+
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
 use super::database::{Executor, Row};
-use crate::ledger::stored::pack;
-use crate::model::fit::Correlation;
-use crate::model::posterior::{Node, Summary};
-use crate::population::PopulationName;
 use crate::refit::{Judged, RefitState};
 use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 

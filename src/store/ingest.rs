@@ -3,15 +3,13 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
+use shrinkd_core::{Latest, PopulationName, ResultKey, Scale};
+use shrinkd_model::{Cell, Correlation, cell_from_bytes, cell_to_bytes};
+
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
 use super::database::{Executor, Pools, Row, Session, Transaction, Value};
 use super::error::unreadable;
 use super::{Advance, Store, StoreError, estimates, fits, partitions, replay, settings};
-use crate::event::{ResultKey, Scale};
-use crate::ledger::Latest;
-use crate::model::fit::Correlation;
-use crate::model::sketch::{Cell, cell_from_bytes, cell_to_bytes};
-use crate::population::PopulationName;
 use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, Counters, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredBlock,

@@ -1,10 +1,11 @@
 //! Populations as they stand: for metrics, the status page and the demo.
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::{Measure, Verdict};
+
 use super::database::Executor as _;
 use super::fits::summary;
 use super::{Store, StoreError};
-use crate::model::diagnostics::{Measure, Verdict};
-use crate::population::PopulationName;
 use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
 
 impl Store {
@@ -53,7 +54,7 @@ impl Store {
             .await
     }
 
-    /// The latest fits of a population, in the order of [`Correlation::ALL`](crate::model::fit::Correlation::ALL).
+    /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
     ///
     /// # Errors
     /// Where the store fails, or what it holds cannot be read.

@@ -1,10 +1,10 @@
 //! Whole publishes: a pass through the blocks of a population, page by page.
 
+use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
 use super::database::Executor as _;
 use super::{Store, StoreError, estimates, fits, settings};
-use crate::population::PopulationName;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 
 /// A population that waits for a pass.

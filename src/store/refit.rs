@@ -1,9 +1,10 @@
 //! The transaction of one refit.
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::Sketches;
+
 use super::database::{Executor, Session, Transaction};
 use super::{Store, StoreError, fits, ingest, settings};
-use crate::model::population::Sketches;
-use crate::population::PopulationName;
 use crate::refit::RefitState;
 use crate::row::{CellDiagnostics, Counters, FitRow};
 

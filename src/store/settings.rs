@@ -1,9 +1,10 @@
 //! `store_settings`, the one row of what the contents of a database were computed with.
 
+use shrinkd_core::Grouping;
+
 use super::database::{Executor, Session};
 use super::error::unreadable;
 use super::{Store, StoreError};
-use crate::population::Grouping;
 use crate::row::StoreSettings;
 
 impl Store {

@@ -1,16 +1,12 @@
 //! One draw of a scenario: its fits under the three models of correlation, and whether the correlation mattered.
 
+use shrinkd_core::{Grouping, chosen_variant};
+use shrinkd_model::{
+    BlockError, BlockPass, BlockPosterior, Correlation, Diagnostics, Estimate, Fit, Measure, Member, MemberError,
+    Method, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
+};
+
 use super::performance::Score;
-use crate::model::block::BlockError;
-use crate::model::diagnostics::{BlockPass, Diagnostics, Measure, Thresholds, Verdict};
-use crate::model::fit::{Correlation, Fit, Method};
-use crate::model::likelihood::SketchLikelihood;
-use crate::model::population::{Member, MemberError, Sketches};
-use crate::model::posterior::{PosteriorError, Summary};
-use crate::model::prior::Priors;
-use crate::model::shrinkage::{BlockPosterior, Estimate};
-use crate::model::sketch::OutOfRange;
-use crate::population::{DEFAULT_SEED, chosen_variant};
 use crate::simulate::Experiment;
 
 /// What one replicate came to.
@@ -74,7 +70,7 @@ impl Replicate {
         let mut members = Vec::with_capacity(experiments.len());
         for experiment in experiments {
             let Experiment { experiment_id, variants, .. } = experiment;
-            let chosen = chosen_variant(DEFAULT_SEED, experiment_id, variants).unwrap_or(0);
+            let chosen = chosen_variant(Grouping::DEFAULT_SEED, experiment_id, variants).unwrap_or(0);
             let member = Member::new(experiment.block()?, chosen)?;
             sketches.add(&member)?;
             members.push(member);

@@ -1,11 +1,10 @@
 //! What the study found, in the form in which it is printed as JSON.
 
 use serde::{Serialize, Serializer};
+use shrinkd_model::{Correlation, Measure, Verdict};
 
 use super::performance::{Performance, Score};
 use super::replicate::{Located, Replicate, ScoredFit};
-use crate::model::diagnostics::{Measure, Verdict};
-use crate::model::fit::Correlation;
 use crate::simulate::Scenario;
 
 /// What the study found, scenario by scenario.

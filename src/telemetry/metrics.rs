@@ -10,17 +10,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use shrinkd_core::{Counts, PopulationName, Reason};
+use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 
 use family::Families;
 pub use family::Family;
 pub use state::{Lag, PopulationSummary};
 use state::{State, seconds_since};
-
-use crate::event::Reason;
-use crate::ledger::Counts;
-use crate::model::diagnostics::Verdict;
-use crate::population::PopulationName;
 
 /// The duration of a transaction: from a millisecond to ten seconds.
 const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];

@@ -1,13 +1,10 @@
 //! Blocks: each is what its statistics give, in the population that the grouping says, and belongs to an experiment. Their
 //! sum is what the cells must hold.
 
+use shrinkd_core::{Grouping, Measured, PopulationName, ResultKey, Scale, chosen_variant, pack, remeasure, unpack};
+use shrinkd_model::{Component, Member, Sketches};
+
 use super::report::{Check, Report, where_they_part};
-use crate::event::{Measured, ResultKey, Scale};
-use crate::ledger::stored::{pack, remeasure, unpack};
-use crate::model::population::{Member, Sketches};
-use crate::model::spectrum::Component;
-use crate::population::Grouping;
-use crate::population::{PopulationName, chosen_variant};
 use crate::store::audit::AuditedBlock;
 
 /// What some blocks of a population come to.

@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use shrinkd_core::{Measured, PopulationName};
+use shrinkd_model::{BlockPosterior, Node};
+
 use super::blocks::stored_block;
 use super::report::{Check, Report, figure, is_same};
 use crate::estimate::BlockEstimates;
-use crate::event::Measured;
-use crate::model::posterior::Node;
-use crate::model::shrinkage::BlockPosterior;
-use crate::population::PopulationName;
 use crate::refit::{Judged, furthest_from_exact};
 use crate::row::{EstimateRow, FitStatus, PublishedFit};
 use crate::store::audit::{AuditedBlock, AuditedEstimate, estimate_figures, raw_figure_count};
@@ -124,7 +123,7 @@ impl Expected {
         &self,
         at: &str,
         row: &AuditedEstimate,
-        exact: Option<(crate::model::shrinkage::Estimate, f64)>,
+        exact: Option<(shrinkd_model::Estimate, f64)>,
         report: &mut Report,
     ) {
         let Some(Exact { judged, .. }) = &self.exact else {

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shrinkd_core::{pack, unpack};
+use shrinkd_model::{Cell, Correlation, Node, cell_from_bytes};
+
 use super::report::{Check, Report, figure, is_same, where_they_part};
-use crate::ledger::stored::{pack, unpack};
-use crate::model::fit::Correlation;
-use crate::model::posterior::Node;
-use crate::model::sketch::{Cell, cell_from_bytes};
 use crate::refit::Refitted;
 use crate::row::{Counters, FitRow, FitStatus};
 use crate::store::audit::{AuditedFit, AuditedPopulation, fit_figures};

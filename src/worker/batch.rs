@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::{available_threads, map_chunks};
+
 use super::WorkerError;
 use super::fold::{Folded, fold, named_experiments};
 use super::source::Record;
 use crate::estimate::BlockEstimates;
-use crate::model::parallel::{available_threads, map_chunks};
-use crate::population::Grouping;
-use crate::population::PopulationName;
 use crate::row::{Changes, EstimateRow, PublishedFit};
 use crate::store::{Ingest, Written};
 

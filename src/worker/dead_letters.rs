@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use shrinkd_core::Message;
+
 use super::source::{Batch, Record};
 use crate::config::DeadLettersConfig;
-use crate::event::Message;
 use crate::stream::NextOffset;
 
 /// The budgets of the owned partitions. They count the messages that were committed since the partition was claimed.

@@ -3,12 +3,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::event::{Event, Measured, Message, Refusal, ReportedResult, ResultKey};
-use crate::ledger::stored::{DamagedBytes, StoredResult, pack, unpack};
-use crate::ledger::{Applied, Change, Counts, ExperimentLedger, Outcome};
-use crate::model::population::{Member, MemberError, Sketches};
-use crate::model::spectrum::Component;
-use crate::population::{Grouping, PopulationName, chosen_variant};
+use shrinkd_core::{
+    Applied, Change, Counts, DamagedBytes, Event, ExperimentLedger, Grouping, Measured, Message, Outcome,
+    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, chosen_variant, pack, unpack,
+};
+use shrinkd_model::{Component, Member, MemberError, Sketches};
+
 use crate::row::{
     BlockRow, ChangedBlock, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
 };

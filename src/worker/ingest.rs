@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shrinkd_core::{Counts, Grouping, Reason};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -19,9 +20,6 @@ use super::fold::Folded;
 use super::lag::Lag;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
-use crate::event::Reason;
-use crate::ledger::Counts;
-use crate::population::Grouping;
 use crate::row::{Halt, HaltReason};
 use crate::store::{Advance, Store, StoreError, Written};
 use crate::stream::{Claim, NextOffset};

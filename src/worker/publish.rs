@@ -3,6 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use shrinkd_model::{
+    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, SketchLikelihood,
+    Thresholds, available_threads, loo_nodes, map_chunks,
+};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -10,13 +14,6 @@ use tracing::{debug, warn};
 use super::WorkerError;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
-use crate::model::diagnostics::calibration::{Calibration, LeaveOneOut, Prediction};
-use crate::model::diagnostics::{BlockPass, Diagnostics, Thresholds};
-use crate::model::fit::{Correlation, Fit, Method};
-use crate::model::likelihood::SketchLikelihood;
-use crate::model::parallel::{available_threads, map_chunks};
-use crate::model::population::loo_nodes;
-use crate::model::prior::Priors;
 use crate::refit::RefitState;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 use crate::store::{DuePass, Pass, Store, StoreError};

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shrinkd_core::{Grouping, Measured, PopulationName, Reason, Refusal, chosen_variant, pack, remeasure};
+use shrinkd_model::{Member, Sketches};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -17,11 +19,6 @@ use super::fold::FoldError;
 use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
-use crate::event::{Measured, Reason, Refusal};
-use crate::ledger::stored::{pack, remeasure};
-use crate::model::population::{Member, Sketches};
-use crate::population::Grouping;
-use crate::population::{PopulationName, chosen_variant};
 use crate::row::{
     BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
 };

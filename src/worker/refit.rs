@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use shrinkd_core::PopulationName;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
 use crate::config::SettingsOf;
-use crate::population::PopulationName;
 use crate::refit::{Refitted, fit_settings};
 use crate::row::CurrentPopulation;
 use crate::store::{Publication, Store, StoreError};

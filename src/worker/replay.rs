@@ -12,6 +12,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use shrinkd_core::{Grouping, Message, Outcome, Reason, Refusal, decode, decode_keyed};
 use tracing::debug;
 
 use super::WorkerError;
@@ -19,9 +20,6 @@ use super::batch::{Steps, read_and_fold, write};
 use super::fold::Folded;
 use super::source::Record;
 use super::supervise::owner;
-use crate::event::{Message, Reason, Refusal, decode, decode_keyed};
-use crate::ledger::Outcome;
-use crate::population::Grouping;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
 use crate::store::{Advance, Store, StoreError};
 use crate::stream::FILE_CLUSTER;

@@ -11,13 +11,13 @@ mod assembly;
 pub mod file;
 pub mod kafka;
 
+use shrinkd_core::{MAX_MESSAGE_BYTES, Message, Refusal};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 pub use assembly::BatchLimits;
 
 use crate::config::PropertyError;
-use crate::event::{MAX_MESSAGE_BYTES, Message, Refusal};
 use crate::stream::{Claim, NextOffset};
 
 /// How many bytes are kept of a message that is too large.

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use shrinkd::config::{StoreConfig, StoreUrl};
-use shrinkd::model::sketch::ARITHMETIC_VERSION;
-use shrinkd::population::Grouping;
 use shrinkd::row::StoreSettings;
 use shrinkd::store::{Store, StoreError};
+use shrinkd_core::Grouping;
+use shrinkd_model::ARITHMETIC_VERSION;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row};

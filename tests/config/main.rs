@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shrinkd::config::{Config, ConfigError, LogFormat, SourceConfig};
-use shrinkd::model::prior::{PriorMu, PriorTau};
+use shrinkd_model::{PriorMu, PriorTau};
 
 /// What the production sample leaves to the environment.
 const STORE: (&str, &str) = ("SHRINKD__STORE__URL", "postgres://shrinkd:hunter2@db:5432/shrinkd");

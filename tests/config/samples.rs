@@ -6,8 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use shrinkd::config::{Config, LogFormat, SourceConfig, StoreUrl};
-use shrinkd::model::diagnostics::Thresholds;
-use shrinkd::model::prior::{PriorMu, PriorTau};
+use shrinkd_model::{PriorMu, PriorTau, Thresholds};
 use toml::{Table, Value};
 
 use super::{STORE, TemporaryFile, environment, error, from_environment, sample};

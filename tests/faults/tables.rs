@@ -5,7 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd::model::sketch::{Cell, cell_from_bytes};
+use shrinkd_model::{Cell, cell_from_bytes};
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::common::database::PostgresDatabase;

@@ -3,10 +3,8 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use shrinkd::model::fit::{Correlation, Fit, Method};
-use shrinkd::model::likelihood::SketchLikelihood;
-use shrinkd::model::prior::Priors;
-use shrinkd::model::shrinkage::BlockPosterior;
+use shrinkd_model::{BlockPosterior, Correlation, Fit, Method, Priors, SketchLikelihood};
+
 use shrinkd::refit::furthest_from_exact;
 
 use super::common::database::{Database, PostgresDatabase};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Folder;
-use super::common::shared;
+use super::common::reference::shared;
 
 /// Revisions, retractions, tombstones and results to refuse, of some hundred experiments on six metrics.
 pub fn portfolio(folder: &Folder, experiments: u32) -> PathBuf {

@@ -3,17 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use shrinkd::event::decode;
-use shrinkd::history::{History, Population};
-use shrinkd::model::fit::{Correlation, Fit, Method};
-use shrinkd::model::likelihood::SketchLikelihood;
-use shrinkd::model::population::Member;
-use shrinkd::model::posterior::Posterior;
-use shrinkd::model::prior::Priors;
-use shrinkd::model::shrinkage::BlockPosterior;
-use shrinkd::population::PopulationName;
 use shrinkd::refit::furthest_from_exact;
 use shrinkd::store::Store;
+use shrinkd_core::{History, Population, PopulationName, decode};
+use shrinkd_model::{BlockPosterior, Correlation, Fit, Member, Method, Posterior, Priors, SketchLikelihood};
 use sqlx::{ColumnIndex, Database, Decode, Row, Type};
 
 use super::common::database::Database as TestDatabase;

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::model::population::Sketches;
-use shrinkd::model::sketch::ARITHMETIC_VERSION;
-use shrinkd::population::Grouping;
+use shrinkd_core::Grouping;
+use shrinkd_model::{ARITHMETIC_VERSION, Sketches};
+
 use shrinkd::row::{StoreSettings, StoredExperiment};
 
 use super::common::database::Database;

@@ -3,10 +3,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use shrinkd::event::{MAX_MESSAGE_BYTES, Message, Reason};
 use shrinkd::stream::NextOffset;
 use shrinkd::worker::source::file::{FileSource, spawn};
 use shrinkd::worker::source::{Record, SourceEvent};
+use shrinkd_core::{MAX_MESSAGE_BYTES, Message, Reason};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 

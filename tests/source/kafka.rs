@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use shrinkd::config::Config;
-use shrinkd::event::{Message, Reason};
 use shrinkd::stream::{NextOffset, Topic};
 use shrinkd::worker::source::kafka::spawn;
 use shrinkd::worker::source::{BatchLimits, Record, SourceEvent};
+use shrinkd_core::{Message, Reason};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 

@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaRespErr;
-use shrinkd::event::{Message, Reason, decode};
 use shrinkd::worker::source::Record;
+use shrinkd_core::{Message, Reason, decode};
 
 use super::broker::{Broker, Member, Progress, TOPIC};
 use super::event;

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::history::History;
-use shrinkd::model::population::Sketches;
-use shrinkd::population::PopulationName;
 use shrinkd::row::Counters;
 use shrinkd::simulate::Draws;
 use shrinkd::store::Store;
 use shrinkd::worker::source::Record;
+use shrinkd_core::{History, PopulationName};
+use shrinkd_model::Sketches;
 
 use super::{Worker, event, message, promises, record, retraction, tombstone};
 use crate::common::database::Database;
@@ -82,7 +81,7 @@ async fn a_sum_that_waits_for_its_parts_can_be_retracted<D: Database>(database: 
 async fn assert_store_equals<D: Database>(database: &D, store: &Store, messages: &[String]) -> usize {
     let mut history = History::default();
     for message in messages {
-        history.take(shrinkd::event::decode(message.as_bytes()));
+        history.take(shrinkd_core::decode(message.as_bytes()));
     }
     let pending = history.pending().count() as i64;
     let populations = history.into_populations(1).unwrap();

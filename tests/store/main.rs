@@ -17,17 +17,13 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::event::decode;
-use shrinkd::ledger::Counts;
-use shrinkd::model::block::Covariance;
-use shrinkd::model::shrinkage::BlockPosterior;
-use shrinkd::population::Grouping;
-use shrinkd::population::PopulationName;
 use shrinkd::row::{ChangedBlock, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
 use shrinkd::store::{Advance, Ingest, Store, StoreError};
 use shrinkd::stream::{Claim, NextOffset, Topic};
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
+use shrinkd_core::{Counts, Grouping, PopulationName, decode};
+use shrinkd_model::{BlockPosterior, Covariance};
 
 /// Makes two tests of every promise, an `async fn promise<D: Database>(database: &D)`: one for each store.
 macro_rules! promises {

@@ -1,9 +1,9 @@
 //! Which databases a worker opens, and which it refuses.
 
 use shrinkd::config::{StoreConfig, StoreUrl};
-use shrinkd::population::Grouping;
 use shrinkd::row::StoreSettings;
 use shrinkd::store::{Store, StoreError};
+use shrinkd_core::Grouping;
 
 use super::promises;
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase, settings};

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shrinkd::config::DeadLettersConfig;
-use shrinkd::event::decode;
-use shrinkd::population::Grouping;
 use shrinkd::store::Store;
 use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::ingest::IngestLoop;
 use shrinkd::worker::source::{Batch, Record, SourceEvent};
+use shrinkd_core::{Grouping, decode};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

@@ -1,9 +1,8 @@
 //! The passes that rewrite the estimates of a whole population.
 
-use shrinkd::model::diagnostics::calibration::Calibration;
-use shrinkd::model::diagnostics::{Measure, Verdict};
 use shrinkd::row::{BlockToPublish, ChangedBlock, EstimateRow, PassDiagnostics, PublishedFit};
 use shrinkd::store::{DuePass, Pass, Store};
+use shrinkd_model::{Calibration, Measure, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};

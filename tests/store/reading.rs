@@ -1,6 +1,7 @@
 //! What those read who look on: the latest fits, and the effects that are published.
 
-use shrinkd::model::fit::Correlation;
+use shrinkd_model::Correlation;
+
 use shrinkd::row::CurrentFit;
 
 use super::refit::{filled, fit_row, refit};

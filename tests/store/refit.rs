@@ -1,10 +1,9 @@
 //! Fits of the latest cells, and which of them are published.
 
-use shrinkd::model::fit::{Correlation, Distance};
-use shrinkd::model::posterior::{Node, Summary};
 use shrinkd::refit::{Judged, RefitState};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus};
 use shrinkd::store::{Pass, Publication, Store};
+use shrinkd_model::{Correlation, Distance, Node, Summary};
 use time::OffsetDateTime;
 
 use super::{Worker, event, population, promises, record};

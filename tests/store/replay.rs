@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd::event::{Message, Reason, Refusal};
-use shrinkd::population::Grouping;
 use shrinkd::row::replay::RejectedSelection;
 use shrinkd::store::Store;
 use shrinkd::stream::{Claim, Topic};
 use shrinkd::worker::replay::{Replay, ReplayError};
 use shrinkd::worker::source::Record;
+use shrinkd_core::{Grouping, Message, Reason, Refusal};
 
 use super::ingest::contents;
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};

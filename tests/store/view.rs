@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd::model::block::Block;
-use shrinkd::model::posterior::Node;
-use shrinkd::model::shrinkage::BlockPosterior;
+use shrinkd_model::{Block, BlockPosterior, Node};
+
 use shrinkd::simulate::Draws;
 
 use super::refit::refit;

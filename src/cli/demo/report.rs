@@ -4,15 +4,15 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
+use shrinkd_core::{Counts, Reason};
+use shrinkd_model::Correlation;
+
 use super::folder::Folder;
 use super::queries::QUERIES;
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
 use crate::cli::verdict;
-use crate::event::Reason;
-use crate::ledger::Counts;
-use crate::model::fit::Correlation;
 use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 
 /// Corrections that are listed.

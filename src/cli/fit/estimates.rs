@@ -1,11 +1,10 @@
 //! The estimates of a population as rows, the same in every form of output.
 
 use serde::Serialize;
+use shrinkd_core::Experiment;
+use shrinkd_model::{Analysis, Correlation, EffectAnalysis, Member};
 
 use super::report::FittedPopulation;
-use crate::history::Experiment;
-use crate::model::fit::Correlation;
-use crate::model::population::{Analysis, EffectAnalysis, Member};
 
 /// One effect, raw and shrunk.
 #[derive(Serialize)]

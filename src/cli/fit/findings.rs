@@ -1,13 +1,13 @@
 //! What is said of a population in sentences: whether correlation mattered, whether the model holds, what to look at.
 
+use shrinkd_core::Experiment;
+use shrinkd_model::{
+    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Method, Posterior, Request,
+};
+
 use super::report::FittedPopulation;
 use crate::cli::text::{Digits, counted, percent, rounded};
 use crate::cli::verdict;
-use crate::history::Experiment;
-use crate::model::diagnostics::calibration::Calibration;
-use crate::model::fit::{Correlation, Distance, Method};
-use crate::model::population::{Analysis, BlockAnalysis, Comparison, Request};
-use crate::model::posterior::Posterior;
 
 /// A sentence and the word it stands under.
 pub(super) type Finding = (&'static str, String);

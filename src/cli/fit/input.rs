@@ -6,11 +6,10 @@ use std::ops::Range;
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use shrinkd_core::{History, MAX_MESSAGE_BYTES, decode};
+use shrinkd_model::map_chunks;
 
 use crate::cli::CliError;
-use crate::event::{MAX_MESSAGE_BYTES, decode};
-use crate::history::History;
-use crate::model::parallel::map_chunks;
 
 /// Bytes that are decoded at a time.
 const BATCH_BYTES: usize = 1 << 20;

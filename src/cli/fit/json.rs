@@ -4,15 +4,11 @@ use std::io::{self, Write};
 
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
+use shrinkd_core::{Counts, Experiment, PopulationName};
+use shrinkd_model::{Analysis, BlockAnalysis, Comparison, Correlation, Distance, Posterior, Request, Summary};
 
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
-use crate::history::Experiment;
-use crate::ledger::Counts;
-use crate::model::fit::{Correlation, Distance};
-use crate::model::population::{Analysis, BlockAnalysis, Comparison, Request};
-use crate::model::posterior::{Posterior, Summary};
-use crate::population::PopulationName;
 
 /// Writes the whole report as one JSON object and a line end.
 pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
@@ -134,10 +130,8 @@ struct ModeDocument {
 }
 
 fn modes(posterior: &Posterior) -> Vec<ModeDocument> {
-    let mode = |mode: &crate::model::posterior::Mode| ModeDocument {
-        tau: mode.tau,
-        relative_log_density: mode.relative_log_density,
-    };
+    let mode =
+        |mode: &shrinkd_model::Mode| ModeDocument { tau: mode.tau, relative_log_density: mode.relative_log_density };
     posterior.modes.iter().map(mode).collect()
 }
 

@@ -2,16 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::{Counts, History, Population, PopulationName, Refusal};
+use shrinkd_model::{Analysis, Correlation, PosteriorError, PriorMu, PriorTau, Request};
+
 use crate::cli::CliError;
 use crate::cli::text::rounded;
-use crate::event::Refusal;
-use crate::history::{History, Population};
-use crate::ledger::Counts;
-use crate::model::fit::Correlation;
-use crate::model::population::{Analysis, Request};
-use crate::model::posterior::PosteriorError;
-use crate::model::prior::{PriorMu, PriorTau};
-use crate::population::PopulationName;
 
 /// A fit of every population of a history.
 pub(super) struct Report {

@@ -2,16 +2,14 @@
 
 use std::io::{self, Write};
 
+use shrinkd_model::{Analysis, Correlation, Posterior, PriorMu, PriorTau, Priors, Request, Summary};
+
 use super::estimates::{EstimateRow, for_each_effect};
 use super::findings::findings;
 use super::report::{FittedPopulation, Report};
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
-use crate::model::fit::Correlation;
-use crate::model::population::{Analysis, Request};
-use crate::model::posterior::{Posterior, Summary};
-use crate::model::prior::{PriorMu, PriorTau, Priors};
 
 /// Corrections that are listed for each population.
 const CORRECTIONS: usize = 5;

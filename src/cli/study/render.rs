@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
+use shrinkd_model::Correlation;
+
 use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
 use crate::cli::verdict;
-use crate::model::fit::Correlation;
 use crate::simulate::Scenario;
 use crate::study::Report;
 use crate::study::performance::Performance;

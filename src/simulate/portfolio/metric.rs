@@ -1,6 +1,7 @@
 //! The metrics of a portfolio: their truths, and how an arm of so many units comes out.
 
-use crate::event::Scale;
+use shrinkd_core::Scale;
+
 use crate::simulate::Draws;
 use crate::simulate::message::Statistics;
 

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::Verdict;
 use time::OffsetDateTime;
-
-use crate::model::diagnostics::Verdict;
-use crate::population::PopulationName;
 
 /// What cannot be read back from the gauges.
 #[derive(Default)]

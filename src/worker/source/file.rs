@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use shrinkd_core::{decode, message_too_large};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
 use super::{BatchLimits, Record, SourceError, SourceEvent};
-use crate::event::{decode, too_large};
 use crate::stream::{Claim, NextOffset, Topic};
 use input::{Input, Read};
 use lines::{Line, Lines};
@@ -129,7 +129,7 @@ impl Reader<'_> {
             key: None,
             payload: Some(Record::kept(line.text).to_vec()),
             payload_bytes: line.bytes,
-            message: if is_whole { decode(line.text) } else { Err(too_large(line.bytes)) },
+            message: if is_whole { decode(line.text) } else { Err(message_too_large(line.bytes)) },
         };
         self.assembly.push(record, NextOffset(offset(line.next)));
         self.hand_over_if_due();

@@ -1,6 +1,6 @@
 //! Splits bytes into lines, in bounded memory whatever their length.
 
-use crate::event::MAX_MESSAGE_BYTES;
+use shrinkd_core::MAX_MESSAGE_BYTES;
 
 /// One line, without its line end (LF or CRLF).
 pub(super) struct Line<'a> {

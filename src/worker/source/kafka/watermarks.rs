@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use super::claimer::identify;
 use super::client::client;
 use crate::config::KafkaConfig;
-use crate::stream::{NextOffset, Topic};
+use crate::stream::{NextOffset, Topic, Watermarks};
 use crate::worker::source::SourceError;
 
 /// How long the broker may take to answer for one partition.
@@ -21,10 +21,10 @@ const CONSUMER_TIMEOUT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// If a property is refused, or the brokers do not answer or have no such topic.
-pub fn watermarks(kafka: &KafkaConfig) -> Result<(Topic, BTreeMap<i32, (i64, i64)>), SourceError> {
+pub fn watermarks(kafka: &KafkaConfig) -> Result<(Topic, Watermarks), SourceError> {
     let client = client(kafka)?;
     let topic = identify(&client, &kafka.topic)?;
-    let mut watermarks = BTreeMap::new();
+    let mut watermarks = Watermarks::new();
     // The partitions of a topic are numbered from 0.
     for partition in 0..i32::try_from(topic.partitions).unwrap_or(i32::MAX) {
         watermarks.insert(partition, fetch(&client, kafka, partition)?);

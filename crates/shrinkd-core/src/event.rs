@@ -1,0 +1,157 @@
+//! The event contract: a completed experiment as producers send it, and as the following steps use it.
+//!
+//! One message is one experiment at one revision, with any number of results (metric x segment x scale). An invalid
+//! message is refused as a whole; an invalid result is refused alone. Pure: bytes in, validated values or a [`Refusal`]
+//! out.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `refusal` | reason codes in the order in which they are checked, and where in a message something is refused |
+//! | `leaf`, `lenient` | values of a message, which may be of the wrong type |
+//! | `wire` | the wire format, field by field |
+//! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
+//! | `arms`, `effects` | what one result reports |
+//! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
+//! | `merge` | the parts of a result that accumulates -> the arms of the whole |
+//! | `results` | the results of a message, read and validated |
+//! | `decode` | bytes -> [`Message`] |
+
+mod arms;
+mod decode;
+mod effects;
+mod leaf;
+mod lenient;
+mod measure;
+mod merge;
+mod refusal;
+mod results;
+mod schema;
+mod schema_rules;
+mod wire;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use shrinkd_model::Block;
+
+pub use arms::{Arm, ArmStatistics, Arms};
+pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, message_too_large};
+pub use effects::{Effects, Uncertainty};
+pub use leaf::SCHEMA_VERSION;
+pub use measure::measure;
+pub use merge::merge_parts;
+pub use refusal::{Reason, Refusal};
+pub use schema::event_schema;
+pub use wire::MAX_RESULTS;
+
+/// One message, decoded.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Message {
+    /// Results of one experiment at one revision.
+    Event(Event),
+    /// Every block of the experiment is withdrawn and its revisions are forgotten.
+    Tombstone { experiment_id: String },
+}
+
+/// A completed experiment at one revision.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    pub experiment_id: String,
+    /// Orders the versions of an experiment, 0 to 2^63 - 1.
+    pub revision: u64,
+    /// A day beyond the end of its month, such as 30 February, has become a day of the next month.
+    pub completed_at: time::OffsetDateTime,
+    /// Names the message itself; required where results accumulate.
+    pub event_id: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    /// What the platform decided; `shipped` is counted in the selection diagnostic. `None` also where it is not a valid
+    /// identifier.
+    pub decision: Option<String>,
+    /// One entry for each result of the message, in its order; refusing one does not affect the others.
+    pub results: Vec<Result<ReportedResult, Refusal>>,
+}
+
+/// One result of an event, validated as far as one message alone can be.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ReportedResult {
+    /// Replaces the results of earlier revisions for this key.
+    Whole { key: ResultKey, measurement: Measurement, measured: Measured },
+    /// One part of a result that accumulates (`"accumulate": true`).
+    Part { key: ResultKey, arms: Arms },
+    /// Withdraws the results that match: `None` means every segment, every scale.
+    Retraction { metric: String, segment: Option<String>, scale: Option<Scale> },
+}
+
+/// Names a result within its experiment.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResultKey {
+    pub metric: String,
+    pub segment: String,
+    pub scale: Scale,
+}
+
+/// How an effect compares the treatment's mean with the control's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scale {
+    /// `m_i - m_c`
+    Absolute,
+    /// `m_i / m_c - 1`
+    Relative,
+    /// `ln(m_i / m_c)`
+    LogRatio,
+}
+
+/// What was measured: arms, or effects that the producer computed. Sorted by variant, so that equal content is equal
+/// whatever order it was sent in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Measurement {
+    Arms(Arms),
+    Effects(Effects),
+}
+
+/// A measurement on its scale: the block that the model takes, one variant for each effect, in the order of the
+/// variants' names.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "UncheckedMeasured")]
+pub struct Measured {
+    pub variants: Vec<String>,
+    pub block: Block,
+}
+
+/// A measurement as it was stored, which is validated again because stored bytes can be damaged.
+#[derive(Deserialize)]
+struct UncheckedMeasured {
+    variants: Vec<String>,
+    block: Block,
+}
+
+impl TryFrom<UncheckedMeasured> for Measured {
+    type Error = String;
+
+    fn try_from(UncheckedMeasured { variants, block }: UncheckedMeasured) -> Result<Measured, String> {
+        if variants.len() != block.len() {
+            return Err(format!("{} effects have {} names", block.len(), variants.len()));
+        }
+        Ok(Measured { variants, block })
+    }
+}
+
+impl Scale {
+    /// Every scale.
+    pub const ALL: [Scale; 3] = [Scale::Absolute, Scale::Relative, Scale::LogRatio];
+
+    /// The scale's name on the wire, in tables and in population names.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scale::Absolute => "absolute",
+            Scale::Relative => "relative",
+            Scale::LogRatio => "log_ratio",
+        }
+    }
+}
+
+impl std::fmt::Display for Scale {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

@@ -1,0 +1,204 @@
+//! The arms of a result, and how they are read: what is sent with a count is kept as n, mean and M2.
+
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use serde::{Deserialize, Serialize};
+
+use super::lenient::Lenient;
+use super::wire::{self, AtMost, MAX_VARIANTS};
+
+/// Control and treatments of one result; a part may lack either.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arms {
+    pub control: Option<Arm>,
+    /// Sorted by variant.
+    pub treatments: Vec<Arm>,
+}
+
+/// One arm's statistics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    pub variant: String,
+    pub statistics: ArmStatistics,
+}
+
+/// What an arm reports of its units, in the metric's own unit.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub enum ArmStatistics {
+    /// `n` units with mean and `m2 = (n - 1) variance`: whatever was sent with a count is turned into this.
+    Moments { n: u64, mean: f64, m2: f64 },
+    /// A mean and its standard error; the count is only informative.
+    Summary { n: Option<u64>, mean: f64, standard_error: f64 },
+}
+
+impl Arms {
+    /// Arms in the order in which they are kept.
+    pub(super) fn sorted(control: Option<Arm>, mut treatments: Vec<Arm>) -> Arms {
+        treatments.sort_by(|a, b| a.variant.cmp(&b.variant));
+        Arms { control, treatments }
+    }
+
+    /// # Errors
+    /// `duplicate_variant` where two arms have one name.
+    pub(super) fn check_names(&self) -> Result<(), Refusal> {
+        let names = self.treatments.iter().map(|arm| arm.variant.as_str());
+        let twin = |control: &Arm| names.clone().find(|name| *name == control.variant);
+        let detail = if let Some(name) = duplicate(names.clone()) {
+            format!("names variant {} twice, keep one", quote(name))
+        } else if let Some(name) = self.control.as_ref().and_then(twin) {
+            format!("names variant {} like the control, rename one", quote(name))
+        } else {
+            return Ok(());
+        };
+        Err(Refusal::new(Reason::DuplicateVariant, detail))
+    }
+}
+
+impl ArmStatistics {
+    /// The number of units, where it is known.
+    pub fn n(&self) -> Option<u64> {
+        match self {
+            ArmStatistics::Moments { n, .. } => Some(*n),
+            ArmStatistics::Summary { n, .. } => *n,
+        }
+    }
+
+    /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared.
+    pub(super) fn mean_and_variance(&self) -> (f64, f64) {
+        match *self {
+            ArmStatistics::Moments { n, mean, m2 } => (mean, m2 / n.saturating_sub(1) as f64 / n as f64),
+            ArmStatistics::Summary { mean, standard_error, .. } => (mean, standard_error * standard_error),
+        }
+    }
+
+    /// Zero or less where the mean has no standard error: M2, or the standard error itself.
+    pub(super) fn spread(&self) -> f64 {
+        match *self {
+            ArmStatistics::Moments { m2, .. } => m2,
+            ArmStatistics::Summary { standard_error, .. } => standard_error,
+        }
+    }
+}
+
+pub(super) fn read_arms<'a>(
+    control: Option<Lenient<wire::Arm<'a>>>,
+    treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> Arms {
+    let at_control = at.field("control");
+    let control = control
+        .and_then(|sent| refusals.accept(at_control, sent.shape()))
+        .map(|arm| read_arm(arm, at_control, refusals));
+    let at_treatments = at.field("treatments");
+    let sent = treatments
+        .and_then(|sent| refusals.accept(at_treatments, sent.shape()))
+        .map(|variants| variants.0)
+        .unwrap_or_default();
+    check_count(sent.len(), at_treatments, refusals);
+    let mut treatments = Vec::with_capacity(sent.len());
+    for (index, arm) in sent.into_iter().enumerate() {
+        let at = at_treatments.item(index);
+        if let Some(arm) = refusals.accept(at, arm.shape()) {
+            treatments.push(read_arm(arm, at, refusals));
+        }
+    }
+    let arms = Arms::sorted(control, treatments);
+    if let Err(refusal) = arms.check_names() {
+        refusals.note(at_treatments, refusal);
+    }
+    arms
+}
+
+/// Notes `too_many_variants` where a result has more than [`MAX_VARIANTS`].
+pub(super) fn check_count(variants: usize, at: Path<'_>, refusals: &mut Refusals) {
+    if variants > MAX_VARIANTS {
+        let detail = format!("has more than {MAX_VARIANTS} variants, split the result by segment or experiment");
+        refusals.note(at, Refusal::new(Reason::TooManyVariants, detail));
+    }
+}
+
+/// The name that appears twice among sorted names, if any.
+pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Option<&'a str> {
+    sorted.clone().zip(sorted.skip(1)).find(|(name, next)| name == next).map(|(name, _)| name)
+}
+
+fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> Arm {
+    refusals.note_repeated_key(at, arm.repeated.as_deref());
+    let variant = refusals.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
+    let statistics = read_statistics(&arm, at, refusals);
+    Arm { variant, statistics }
+}
+
+fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> ArmStatistics {
+    let has_sums = arm.sum.is_some() || arm.sum_squares.is_some();
+    let has_mean = arm.mean.is_some() || arm.variance.is_some() || arm.standard_error.is_some();
+    let forms = [arm.successes.is_some(), has_sums, has_mean].into_iter().filter(|&given| given).count();
+    if forms != 1 || (arm.variance.is_some() && arm.standard_error.is_some()) {
+        let detail = "must be in one form: n with mean and variance, with sum and sum_squares or with successes, \
+                      or mean with standard_error";
+        refusals.note(at, Refusal::violation(detail));
+    }
+    if arm.standard_error.is_some() {
+        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let standard_error =
+            refusals.optional(at.field("standard_error"), arm.standard_error.as_ref()).unwrap_or_default();
+        let n = refusals.optional(at.field("n"), arm.n.as_ref());
+        return ArmStatistics::Summary { n, mean, standard_error };
+    }
+    let n = refusals.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
+    let moments = if arm.successes.is_some() {
+        let successes = refusals.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
+        from_successes(n, successes)
+    } else if has_sums {
+        let sum = refusals.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
+        let sum_squares = refusals.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
+        from_sums(n, sum, sum_squares)
+    } else {
+        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let variance = refusals.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
+        Ok(ArmStatistics::Moments { n, mean, m2: n.saturating_sub(1) as f64 * variance })
+    };
+    moments.unwrap_or_else(|detail| {
+        refusals.note(at, Refusal::new(Reason::InconsistentSums, detail));
+        ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 }
+    })
+}
+
+/// `x` ones and `n - x` zeros: mean `x / n`, `M2 = x (n - x) / n`.
+fn from_successes(n: u64, successes: u64) -> Result<ArmStatistics, String> {
+    let Some(failures) = n.checked_sub(successes) else {
+        return Err(format!("successes is {successes}, more than n = {n}"));
+    };
+    let mean = if n == 0 { 0.0 } else { successes as f64 / n as f64 };
+    Ok(ArmStatistics::Moments { n, mean, m2: mean * failures as f64 })
+}
+
+/// How far below `sum^2 / n` the sum of squares may lie, relative to itself, before it is more than the rounding of
+/// a long sum.
+const SUMS_TOLERANCE: f64 = 1e-9;
+
+/// `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
+/// fma), because the two cancel where the mean is large beside the spread.
+fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String> {
+    if n == 0 {
+        return if sum == 0.0 && sum_squares == 0.0 {
+            Ok(ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 })
+        } else {
+            Err("n is 0, so sum and sum_squares must be 0".to_owned())
+        };
+    }
+    let count = n as f64;
+    let mean = sum / count;
+    let mean_error = (-mean).mul_add(count, sum) / count;
+    let square = sum * mean;
+    let square_error = sum.mul_add(mean, -square) + sum * mean_error;
+    let m2 = (sum_squares - square) - square_error;
+    let tolerance = SUMS_TOLERANCE * sum_squares;
+    // One unit has no spread, so its M2 must be 0 from above as well. Written so that NaN, from a square that
+    // overflows, is refused too.
+    if !(m2 >= -tolerance && (n > 1 || m2 <= tolerance)) {
+        let relation = if n == 1 { "must equal sum^2 where n is 1" } else { "must be at least sum^2 / n" };
+        return Err(format!("sum_squares {relation}; sum is {sum:e}, sum_squares is {sum_squares:e}"));
+    }
+    Ok(ArmStatistics::Moments { n, mean, m2: if n == 1 { 0.0 } else { m2.max(0.0) } })
+}

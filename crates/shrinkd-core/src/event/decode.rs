@@ -1,0 +1,162 @@
+//! Bytes to messages, and what makes a message invalid as a whole.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use time::OffsetDateTime;
+
+use super::leaf::check_identifier;
+use super::lenient::Lenient;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::results::read_results;
+use super::wire::{self, MAX_RESULTS};
+use super::{Event, Message};
+
+/// Messages of more bytes are refused unread.
+pub const MAX_MESSAGE_BYTES: usize = 1 << 20;
+
+/// Decodes one message and validates it as far as that is possible without state.
+///
+/// # Errors
+/// What makes the message invalid as a whole: `too_large`, `malformed_json`, `unsupported_version`,
+/// `schema_violation`, `invalid_identifier`. The refusal of a result is that result's entry in [`Event::results`].
+pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(message_too_large(bytes.len()));
+    }
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
+    let parsed: Lenient<wire::Event<'_>> = serde_json::from_str(text).map_err(|error| unparsed(text, &error))?;
+    read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?)
+}
+
+/// The refusal of a message of this many bytes, for readers that do not keep them all.
+pub fn message_too_large(bytes: usize) -> Refusal {
+    Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are accepted"))
+}
+
+/// Compares a message with its key, which is null where the producer sent none.
+///
+/// # Errors
+/// `key_mismatch` where the key is not the message's `experiment_id`: the key determines the partition, which all messages of
+/// an experiment must share.
+pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
+    let (Message::Event(Event { experiment_id, .. }) | Message::Tombstone { experiment_id }) = message;
+    if key == Some(experiment_id.as_bytes()) {
+        return Ok(());
+    }
+    let found = key.map_or("null".to_owned(), |key| quote(&String::from_utf8_lossy(key)));
+    let detail = format!("the key is {found}, it must be the experiment_id {}", quote(experiment_id));
+    Err(Refusal::new(Reason::KeyMismatch, detail))
+}
+
+/// Decodes a message from Kafka, of which the key is a part.
+///
+/// # Errors
+/// As for [`decode`], [`check_key`] and [`decode_tombstone`].
+pub fn decode_keyed(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Message, Refusal> {
+    match payload {
+        None => decode_tombstone(key),
+        Some(payload) => decode(payload).and_then(|message| check_key(&message, key).map(|()| message)),
+    }
+}
+
+/// Decodes a message without a payload, which withdraws the experiment that its key names.
+///
+/// # Errors
+/// `key_mismatch` where there is no key or it is not UTF-8, `invalid_identifier` where it could not name an experiment.
+pub fn decode_tombstone(key: Option<&[u8]>) -> Result<Message, Refusal> {
+    let mismatch = |found: &str| {
+        let detail = format!("the key is {found}; a null payload withdraws the experiment whose id is the key");
+        Refusal::new(Reason::KeyMismatch, detail)
+    };
+    let key = key.ok_or_else(|| mismatch("null"))?;
+    let experiment_id = std::str::from_utf8(key).map_err(|_| mismatch("not UTF-8"))?;
+    check_identifier(experiment_id)
+        .map_err(|refusal| Refusal { detail: format!("the key {}", refusal.detail), ..refusal })?;
+    Ok(Message::Tombstone { experiment_id: experiment_id.to_owned() })
+}
+
+fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
+    let mut refusals = Refusals::default();
+    let root = Path::Root;
+    refusals.note_repeated_key(root, event.repeated.as_deref());
+    refusals.required(root.field("schema_version"), event.schema_version.as_ref());
+    let experiment_id =
+        refusals.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
+    if refusals.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
+        if event.results.is_some() {
+            refusals.note(root.field("results"), Refusal::violation("must not be given with \"retracted\": true"));
+        }
+        refusals.into_result()?;
+        return Ok(Message::Tombstone { experiment_id: experiment_id.into_owned() });
+    }
+    let revision = refusals.required(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
+    let completed_at = refusals.required(root.field("completed_at"), event.completed_at.as_ref());
+    let event_id = refusals.optional(root.field("event_id"), event.event_id.as_ref());
+    let labels = event
+        .labels
+        .and_then(|sent| refusals.accept(root.field("labels"), sent.shape()))
+        .map(|labels| read_labels(labels, &mut refusals));
+    let decision = refusals.optional(root.field("decision"), event.decision.as_ref()).flatten();
+    if event.results.is_none() {
+        refusals.note(root.field("results"), Refusal::missing());
+    }
+    let results = event
+        .results
+        .and_then(|sent| refusals.accept(root.field("results"), sent.shape()))
+        .map(|results| results.0)
+        .unwrap_or_default();
+    if results.len() > MAX_RESULTS {
+        let detail =
+            format!("has more than {MAX_RESULTS} results, split them over several messages of the same revision");
+        refusals.note(root.field("results"), Refusal::violation(detail));
+    }
+    // A missing required field has been noted, so that no default below gets past this line.
+    refusals.into_result()?;
+    Ok(Message::Event(Event {
+        experiment_id: experiment_id.into_owned(),
+        revision,
+        completed_at: completed_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        results: read_results(&results, event_id.is_some()),
+        event_id: event_id.map(Cow::into_owned),
+        labels: labels.unwrap_or_default(),
+        decision,
+    }))
+}
+
+fn read_labels(labels: wire::Labels<'_>, refusals: &mut Refusals) -> BTreeMap<String, String> {
+    let at = Path::Root.field("labels");
+    refusals.note_repeated_key(at, labels.repeated.as_deref());
+    let mut read = BTreeMap::new();
+    for (key, value) in labels.entries {
+        if let Err(refusal) = check_identifier(&key) {
+            refusals.note(at.field(&key), refusal);
+        }
+        if let Some(value) = refusals.optional(at.field(&key), value.as_ref()) {
+            read.insert(key.into_owned(), value.into_owned());
+        }
+    }
+    read
+}
+
+/// Why the parser failed: the text is not JSON, or it is JSON with an invalid value, such as half a surrogate pair in a
+/// key.
+fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
+    if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        return Refusal::violation(format!("cannot be read: {error}")).at(Path::Root);
+    }
+    let hint = if text.starts_with('\u{feff}') {
+        "; leave out the byte order mark"
+    } else if text.contains("NaN") || text.contains("Infinity") {
+        "; JSON has no NaN and no Infinity"
+    } else {
+        ""
+    };
+    malformed(format!("the message is not JSON: {error}{hint}"))
+}
+
+fn malformed(detail: String) -> Refusal {
+    Refusal::new(Reason::MalformedJson, detail)
+}

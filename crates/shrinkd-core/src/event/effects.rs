@@ -1,0 +1,168 @@
+//! Effects that the producer computed, and how they are read: sorted by variant, the covariance permuted alike.
+
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use serde::{Deserialize, Serialize};
+
+use super::arms::{check_count, duplicate};
+use super::leaf::Number;
+use super::lenient::Lenient;
+use super::wire::{self, AtMost, MAX_VARIANTS};
+
+/// Effects as the producer computed them, sorted by variant.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Effects {
+    pub variants: Vec<String>,
+    /// One effect for each variant, in the unit of the scale.
+    pub estimates: Vec<f64>,
+    pub uncertainty: Uncertainty,
+}
+
+/// Sampling error of reported effects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Uncertainty {
+    /// Each effect's whole sampling variance, and the control's part of it (0 where no control is shared).
+    SharedControl { variances: Vec<f64>, control_variance: f64 },
+    /// The full sampling covariance, row by row, symmetric.
+    Covariance { matrix: Vec<f64> },
+}
+
+/// How far a covariance may be from symmetric, and its diagonal from the variances, in units of `sqrt(S_ii S_jj)`.
+const COVARIANCE_TOLERANCE: f64 = 1e-9;
+
+type Matrix<'a> = AtMost<Lenient<AtMost<Number<'a>, MAX_VARIANTS>>, MAX_VARIANTS>;
+
+struct Effect {
+    variant: String,
+    estimate: f64,
+    variance: Option<f64>,
+    /// Where it stood in the message, which is its row and column in the covariance.
+    row: usize,
+}
+
+pub(super) fn read_effects<'a>(
+    effects: Option<Lenient<AtMost<Lenient<wire::Effect<'a>>, MAX_VARIANTS>>>,
+    control_variance: Option<Number<'a>>,
+    covariance: Option<Lenient<Matrix<'a>>>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> Effects {
+    let at_effects = at.field("effects");
+    if effects.is_none() {
+        refusals.note(at_effects, Refusal::violation("is required with control_variance and covariance"));
+    }
+    if covariance.is_some() && control_variance.is_some() {
+        refusals.note(at, Refusal::violation("must hold control_variance or covariance, not both"));
+    }
+    let sent = effects
+        .and_then(|sent| refusals.accept(at_effects, sent.shape()))
+        .map(|variants| variants.0)
+        .unwrap_or_default();
+    let n = sent.len();
+    check_count(n, at_effects, refusals);
+    let needs_variance = covariance.is_none();
+    let mut effects: Vec<Effect> = sent
+        .into_iter()
+        .enumerate()
+        .filter_map(|(row, effect)| {
+            let at = at_effects.item(row);
+            Some(read_effect(refusals.accept(at, effect.shape())?, row, needs_variance, at, refusals))
+        })
+        .collect();
+    effects.sort_by(|a, b| a.variant.cmp(&b.variant));
+    if let Some(name) = duplicate(effects.iter().map(|effect| effect.variant.as_str())) {
+        let detail = format!("names variant {} twice, keep one", quote(name));
+        refusals.note(at_effects, Refusal::new(Reason::DuplicateVariant, detail));
+    }
+    let control_variance = refusals.optional(at.field("control_variance"), control_variance.as_ref());
+    let uncertainty = match covariance {
+        Some(covariance) => Uncertainty::Covariance {
+            matrix: read_covariance(covariance, &effects, n, at.field("covariance"), refusals),
+        },
+        None => {
+            if control_variance.is_none() && n > 1 {
+                let detail = "effects of one experiment share its control: send control_variance (0 where nothing is \
+                              shared) or covariance";
+                refusals.note(at, Refusal::new(Reason::CovarianceRequired, detail));
+            }
+            Uncertainty::SharedControl {
+                variances: effects.iter().map(|effect| effect.variance.unwrap_or_default()).collect(),
+                control_variance: control_variance.unwrap_or_default(),
+            }
+        }
+    };
+    Effects {
+        estimates: effects.iter().map(|effect| effect.estimate).collect(),
+        variants: effects.into_iter().map(|effect| effect.variant).collect(),
+        uncertainty,
+    }
+}
+
+fn read_effect(
+    effect: wire::Effect<'_>,
+    row: usize,
+    needs_variance: bool,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> Effect {
+    refusals.note_repeated_key(at, effect.repeated.as_deref());
+    let at_variance = at.field("variance");
+    let variance = effect.variance.as_ref();
+    Effect {
+        variant: refusals.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned(),
+        estimate: refusals.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default(),
+        variance: match needs_variance {
+            true => refusals.required(at_variance, variance),
+            false => refusals.optional(at_variance, variance),
+        },
+        row,
+    }
+}
+
+/// The matrix in the order of `effects`, which stood in its rows as their `row` says.
+fn read_covariance(
+    covariance: Lenient<Matrix<'_>>,
+    effects: &[Effect],
+    n: usize,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> Vec<f64> {
+    let rows = refusals.accept(at, covariance.shape()).map(|rows| rows.0).unwrap_or_default();
+    let mut sent: Vec<Vec<f64>> = Vec::with_capacity(rows.len());
+    for (index, row) in rows.into_iter().enumerate() {
+        let at = at.item(index);
+        let numbers = refusals.accept(at, row.shape()).map(|row| row.0).unwrap_or_default();
+        // NaN stands in for what could not be read: it takes no part in the comparisons below.
+        let read = |(column, number)| refusals.optional(at.item(column), Some(number)).unwrap_or(f64::NAN);
+        sent.push(numbers.iter().enumerate().map(read).collect());
+    }
+    if sent.len() != n || sent.iter().any(|row| row.len() != n) {
+        refusals.note(at, Refusal::violation(format!("must have {n} rows of {n} numbers, one for each effect")));
+        return Vec::new();
+    }
+    let entry = |i: &Effect, j: &Effect| sent.get(i.row).and_then(|row| row.get(j.row)).copied().unwrap_or(f64::NAN);
+    if let Err(detail) = check_covariance(effects, entry) {
+        refusals.note(at, Refusal::violation(detail));
+    }
+    // The mean with the transpose makes the matrix symmetric to the last bit.
+    let symmetric = |i, j| f64::midpoint(entry(i, j), entry(j, i));
+    effects.iter().flat_map(|i| effects.iter().map(move |j| symmetric(i, j))).collect()
+}
+
+fn check_covariance(effects: &[Effect], entry: impl Fn(&Effect, &Effect) -> f64) -> Result<(), String> {
+    for i in effects {
+        let diagonal = entry(i, i);
+        if i.variance.is_some_and(|variance| differ(variance, diagonal, diagonal.abs())) {
+            return Err(format!("differs from the variance of {} on its diagonal, keep one", quote(&i.variant)));
+        }
+        for j in effects {
+            if differ(entry(i, j), entry(j, i), diagonal.abs().sqrt() * entry(j, j).abs().sqrt()) {
+                return Err(format!("is not symmetric between {} and {}", quote(&i.variant), quote(&j.variant)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn differ(a: f64, b: f64, scale: f64) -> bool {
+    (a - b).abs() > COVARIANCE_TOLERANCE * scale
+}

@@ -1,0 +1,274 @@
+//! The values of a message that have no parts: numbers, strings, flags.
+//!
+//! Each is kept as text while the message is parsed, and read once its path is known, so that a wrong type or a number
+//! beyond f64 refuses only the result that contains it, and the refusal names the place.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+
+use super::Scale;
+use super::refusal::{Leaf, Reason, Refusal, quote};
+
+/// The version of the contract that this build reads.
+pub const SCHEMA_VERSION: u64 = 1;
+
+/// Identifiers are 1 to this many bytes of UTF-8.
+pub(super) const MAX_IDENTIFIER_BYTES: usize = 512;
+
+/// The largest revision and count: what a signed 64-bit column holds.
+pub(super) const MAX_INTEGER: u64 = i64::MAX as u64;
+
+macro_rules! leaf {
+    ($($(#[$doc:meta])* $name:ident { $($schema:tt)* })*) => {$(
+        $(#[$doc])*
+        #[derive(Deserialize)]
+        #[serde(transparent)]
+        pub(super) struct $name<'a>(#[serde(borrow)] &'a RawValue);
+
+        impl JsonSchema for $name<'_> {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ $($schema)* })
+            }
+        }
+    )*};
+}
+
+leaf! {
+    Version { "type": "integer", "const": SCHEMA_VERSION }
+    Identifier {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": MAX_IDENTIFIER_BYTES,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$"
+    }
+    Revision { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
+    Count { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
+    Number { "type": "number" }
+    Flag { "type": "boolean" }
+    Timestamp {
+        "type": "string",
+        "format": "date-time",
+        "pattern": "^\\d{4}-\\d{2}-\\d{2}[Tt]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?([Zz]|[+-]\\d{2}:\\d{2})$"
+    }
+    ScaleName { "type": "string", "enum": ["absolute", "relative", "log_ratio"] }
+    Status { "type": "string", "enum": ["reported", "retracted"] }
+    /// Never refused: what is not a short plain string counts as no decision.
+    Decision {}
+}
+
+impl Leaf for Version<'_> {
+    type Value = ();
+
+    fn read(&self) -> Result<(), Refusal> {
+        let text = number_text(self.0)?;
+        if integer(text) == Some(SCHEMA_VERSION) {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::UnsupportedVersion,
+            format!("version {} is not supported, send version {SCHEMA_VERSION}", text.get(..20).unwrap_or(text)),
+        ))
+    }
+}
+
+impl<'a> Leaf for Identifier<'a> {
+    type Value = Cow<'a, str>;
+
+    fn read(&self) -> Result<Cow<'a, str>, Refusal> {
+        let text = string(self.0)?;
+        check_identifier(&text)?;
+        Ok(text)
+    }
+}
+
+impl Leaf for Revision<'_> {
+    type Value = u64;
+
+    fn read(&self) -> Result<u64, Refusal> {
+        whole_number(number_text(self.0)?)
+    }
+}
+
+impl Leaf for Count<'_> {
+    type Value = u64;
+
+    fn read(&self) -> Result<u64, Refusal> {
+        let text = number_text(self.0)?;
+        whole_number(text).or_else(|refusal| finite(text).and(Err(refusal)))
+    }
+}
+
+impl Leaf for Number<'_> {
+    type Value = f64;
+
+    fn read(&self) -> Result<f64, Refusal> {
+        finite(number_text(self.0)?)
+    }
+}
+
+impl Leaf for Flag<'_> {
+    type Value = bool;
+
+    fn read(&self) -> Result<bool, Refusal> {
+        match self.0.get() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Refusal::violation(format!("must be true or false, found {}", kind(self.0)))),
+        }
+    }
+}
+
+impl Leaf for Timestamp<'_> {
+    type Value = OffsetDateTime;
+
+    fn read(&self) -> Result<OffsetDateTime, Refusal> {
+        let text = string(self.0)?;
+        // In UTC the first and the last hours of RFC 3339's years are in years that no store can represent.
+        let is_in_range = |time: &OffsetDateTime| {
+            time.checked_to_offset(UtcOffset::UTC).is_some_and(|utc| (0..=9999).contains(&utc.year()))
+        };
+        let time = OffsetDateTime::parse(&text, &Rfc3339).ok().or_else(|| past_the_months_end(&text));
+        time.filter(is_in_range).ok_or_else(|| {
+            Refusal::violation(format!("must be an RFC 3339 time such as 2026-11-01T12:00:00Z, found {}", quote(&text)))
+        })
+    }
+}
+
+impl Leaf for ScaleName<'_> {
+    type Value = Scale;
+
+    fn read(&self) -> Result<Scale, Refusal> {
+        let text = string(self.0)?;
+        Scale::ALL.into_iter().find(|scale| scale.as_str() == text).ok_or_else(|| {
+            Refusal::violation(format!("must be absolute, relative or log_ratio, found {}", quote(&text)))
+        })
+    }
+}
+
+impl Leaf for Status<'_> {
+    /// Whether the result is retracted.
+    type Value = bool;
+
+    fn read(&self) -> Result<bool, Refusal> {
+        match &*string(self.0)? {
+            "reported" => Ok(false),
+            "retracted" => Ok(true),
+            other => Err(Refusal::violation(format!("must be reported or retracted, found {}", quote(other)))),
+        }
+    }
+}
+
+impl Leaf for Decision<'_> {
+    type Value = Option<String>;
+
+    fn read(&self) -> Result<Option<String>, Refusal> {
+        Ok(string(self.0).ok().filter(|text| check_identifier(text).is_ok()).map(Cow::into_owned))
+    }
+}
+
+/// # Errors
+/// `invalid_identifier` where the text is empty, longer than [`MAX_IDENTIFIER_BYTES`] or contains a control character, which
+/// tables, metrics and logs cannot represent.
+pub(super) fn check_identifier(text: &str) -> Result<(), Refusal> {
+    let invalid = |detail| Err(Refusal::new(Reason::InvalidIdentifier, detail));
+    if text.is_empty() {
+        return invalid("must not be empty".to_owned());
+    }
+    if text.len() > MAX_IDENTIFIER_BYTES {
+        return invalid(format!("has {} bytes, at most {MAX_IDENTIFIER_BYTES} are accepted", text.len()));
+    }
+    if text.chars().any(char::is_control) {
+        return invalid(format!("must not hold control characters, found {}", quote(text)));
+    }
+    Ok(())
+}
+
+/// The type of a JSON value, with its article.
+fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+fn number_text(raw: &RawValue) -> Result<&str, Refusal> {
+    match kind(raw) {
+        "a number" => Ok(raw.get()),
+        found => Err(Refusal::violation(format!("must be a number, found {found}"))),
+    }
+}
+
+fn string(raw: &RawValue) -> Result<Cow<'_, str>, Refusal> {
+    let quoted = raw.get().strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    match quoted {
+        Some(text) if !text.contains('\\') => Ok(Cow::Borrowed(text)),
+        Some(_) => serde_json::from_str(raw.get())
+            .map(Cow::Owned)
+            .map_err(|error| Refusal::violation(format!("is not a string of Unicode characters: {error}"))),
+        None => Err(Refusal::violation(format!("must be a string, found {}", kind(raw)))),
+    }
+}
+
+fn finite(text: &str) -> Result<f64, Refusal> {
+    // The standard library rounds correctly; serde_json's default parser may be off by one unit in the last place.
+    let number: f64 = text.parse().map_err(|_| Refusal::violation("is not a number"))?;
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err(Refusal::new(Reason::NonFinite, "is beyond what a 64-bit float holds (about 1.8e308)"))
+    }
+}
+
+fn whole_number(text: &str) -> Result<u64, Refusal> {
+    integer(text)
+        .filter(|&number| number <= MAX_INTEGER)
+        .ok_or_else(|| Refusal::violation(format!("must be a whole number from 0 to {MAX_INTEGER}")))
+}
+
+/// A JSON number as a whole number, exactly, whichever way it is written (`1000`, `1000.0`, `1e3`); None where it has
+/// a fraction, is negative or exceeds u64.
+fn integer(text: &str) -> Option<u64> {
+    if let Ok(plain) = text.parse() {
+        return Some(plain);
+    }
+    let (negative, magnitude) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let (decimal, exponent) = magnitude.split_once(['e', 'E']).unwrap_or((magnitude, "0"));
+    let (whole, fraction) = decimal.split_once('.').unwrap_or((decimal, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_end_matches('0');
+    let mantissa = significant.trim_start_matches('0');
+    if mantissa.is_empty() {
+        return Some(0);
+    }
+    let dropped = digits.len() - significant.len();
+    let exponent: i64 = exponent.parse().ok()?;
+    let shift = exponent.checked_sub_unsigned(fraction.len() as u64)?.checked_add_unsigned(dropped as u64)?;
+    let power = 10_u64.checked_pow(u32::try_from(shift).ok()?)?;
+    mantissa.parse::<u64>().ok()?.checked_mul(power).filter(|_| !negative)
+}
+
+/// Some platforms that do their own date arithmetic write `2020-02-30`; such a day is read as one of the next month. Nothing
+/// is ordered by this time, so that it is no reason to lose an event.
+fn past_the_months_end(text: &str) -> Option<OffsetDateTime> {
+    let (month, rest) = text.split_at_checked(8)?;
+    let (day, time) = rest.split_at_checked(2)?;
+    let beyond = ["29", "30", "31"].iter().position(|&late| late == day)?;
+    let last_safe_day = OffsetDateTime::parse(&format!("{month}28{time}"), &Rfc3339).ok()?;
+    last_safe_day.checked_add(Duration::days(1 + i64::try_from(beyond).ok()?))
+}

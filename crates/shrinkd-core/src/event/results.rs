@@ -1,0 +1,154 @@
+//! The results of a message: each is read on its own, then two results for one block are refused.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::value::RawValue;
+
+use super::arms::read_arms;
+use super::effects::read_effects;
+use super::lenient::Lenient;
+use super::measure::measure;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::wire;
+use super::{ArmStatistics, Arms, Measurement, ReportedResult, ResultKey, Scale};
+
+pub(super) fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Result<ReportedResult, Refusal>> {
+    let at = Path::Root.field("results");
+    let mut read: Vec<_> =
+        results.iter().enumerate().map(|(i, raw)| read_result(raw.get(), at.item(i), has_event_id)).collect();
+    refuse_overlaps(&mut read, at);
+    read
+}
+
+/// Reads one result, whose text is known to be JSON.
+///
+/// # Errors
+/// The first reason that applies, in the order of [`Reason`].
+fn read_result(text: &str, at: Path<'_>, has_event_id: bool) -> Result<ReportedResult, Refusal> {
+    let parsed: Lenient<wire::Reported<'_>> =
+        serde_json::from_str(text).map_err(|error| Refusal::violation(format!("cannot be read: {error}")).at(at))?;
+    let result = parsed.shape().map_err(|refusal| refusal.at(at))?;
+    let mut refusals = Refusals::default();
+    refusals.note_repeated_key(at, result.repeated.as_deref());
+    let metric = refusals.required(at.field("metric"), result.metric.as_ref()).unwrap_or_default().into_owned();
+    let segment = refusals.optional(at.field("segment"), result.segment.as_ref()).map(Cow::into_owned);
+    let scale = refusals.optional(at.field("scale"), result.scale.as_ref());
+    if refusals.optional(at.field("status"), result.status.as_ref()) == Some(true) {
+        refusals.into_result()?;
+        return Ok(ReportedResult::Retraction { metric, segment, scale });
+    }
+    let key = ResultKey {
+        metric,
+        segment: segment.unwrap_or_else(|| "all".to_owned()),
+        scale: scale.unwrap_or(Scale::Absolute),
+    };
+    let accumulate = refusals.optional(at.field("accumulate"), result.accumulate.as_ref()) == Some(true);
+    let measurement = read_measurement(result, at, &mut refusals);
+    if accumulate {
+        let arms = check_part(measurement, has_event_id).map_err(|refusal| refusals.first_of(at, refusal))?;
+        refusals.into_result()?;
+        return Ok(ReportedResult::Part { key, arms });
+    }
+    let measured = measure(key.scale, &measurement).map_err(|refusal| refusals.first_of(at, refusal))?;
+    refusals.into_result()?;
+    Ok(ReportedResult::Whole { key, measurement, measured })
+}
+
+fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> Measurement {
+    let is_arm_form = result.control.is_some() || result.treatments.is_some();
+    if result.effects.is_none() && result.covariance.is_none() && result.control_variance.is_none() {
+        if !is_arm_form {
+            refusals.note(at, Refusal::violation("must hold control and treatments, or effects, or status retracted"));
+        }
+        return Measurement::Arms(read_arms(result.control, result.treatments, at, refusals));
+    }
+    if is_arm_form {
+        refusals.note(at, Refusal::violation("must hold control and treatments or effects, not both"));
+    }
+    Measurement::Effects(read_effects(result.effects, result.control_variance, result.covariance, at, refusals))
+}
+
+/// Checks one part of an accumulating result; whether an estimate is possible is checked for the sum of the parts.
+fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refusal> {
+    let not_accumulable = |detail| Err(Refusal::new(Reason::NotAccumulable, detail));
+    let Measurement::Arms(arms) = measurement else {
+        return not_accumulable("effects cannot be added up, send arms with n or leave out accumulate");
+    };
+    if arms.control.is_none() && arms.treatments.is_empty() {
+        return Err(Refusal::new(Reason::NoTreatments, "has neither control nor treatments, a part needs one of them"));
+    }
+    if !has_event_id {
+        return not_accumulable("a part needs the event_id of its message, add one");
+    }
+    for arm in arms.control.iter().chain(&arms.treatments) {
+        match arm.statistics {
+            ArmStatistics::Summary { .. } => {
+                return not_accumulable("arms with standard_error cannot be added up, send n with mean and variance");
+            }
+            ArmStatistics::Moments { m2, .. } if m2 < 0.0 => {
+                let detail = format!("the variance of {} is below 0", quote(&arm.variant));
+                return Err(Refusal::new(Reason::NonPositiveVariance, detail));
+            }
+            ArmStatistics::Moments { .. } => {}
+        }
+    }
+    Ok(arms)
+}
+
+/// Of two results for the same block the second is refused; a refused result claims no block.
+fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], at: Path<'_>) {
+    if results.len() < 2 {
+        return;
+    }
+    let mut claims = Claims::default();
+    let overlaps: Vec<bool> =
+        results.iter().map(|result| result.as_ref().is_ok_and(|result| !claims.take(result))).collect();
+    for (index, result) in results.iter_mut().enumerate().filter(|(index, _)| overlaps.get(*index) == Some(&true)) {
+        let detail = "an earlier result of this message has the same metric, segment and scale, keep one";
+        *result = Err(Refusal::new(Reason::RevisionConflict, detail).at(at.item(index)));
+    }
+}
+
+/// The blocks that the results of one event are about, by metric and scale.
+#[derive(Default)]
+struct Claims<'a>(BTreeMap<(&'a str, Scale), Segments<'a>>);
+
+#[derive(Default)]
+struct Segments<'a> {
+    every: bool,
+    named: BTreeSet<&'a str>,
+}
+
+impl<'a> Claims<'a> {
+    /// Claims the blocks that a result is about; false, and nothing claimed, where one of them is taken.
+    fn take(&mut self, result: &'a ReportedResult) -> bool {
+        let (metric, segment, scale) = match result {
+            ReportedResult::Whole { key, .. } | ReportedResult::Part { key, .. } => {
+                (&key.metric, Some(&key.segment), Some(key.scale))
+            }
+            ReportedResult::Retraction { metric, segment, scale } => (metric, segment.as_ref(), *scale),
+        };
+        let scales = match &scale {
+            Some(scale) => std::slice::from_ref(scale),
+            None => &Scale::ALL,
+        };
+        let is_taken = |scale: &Scale| {
+            self.0.get(&(metric.as_str(), *scale)).is_some_and(|taken| match segment {
+                Some(segment) => taken.every || taken.named.contains(segment.as_str()),
+                None => true,
+            })
+        };
+        if scales.iter().any(is_taken) {
+            return false;
+        }
+        for scale in scales {
+            let claimed = self.0.entry((metric, *scale)).or_default();
+            match segment {
+                Some(segment) => _ = claimed.named.insert(segment),
+                None => claimed.every = true,
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,74 @@
+//! Which fields of the contract belong together, added to the JSON Schemas that are derived from the wire types.
+
+use schemars::Schema;
+use serde_json::{Map, Value, json};
+
+/// A tombstone needs no more than its experiment; every other message says when, at which revision and what.
+pub(super) fn event(schema: &mut Schema) {
+    let properties = take_properties(schema, &["schema_version", "experiment_id", "retracted"]);
+    schema.insert("if".to_owned(), is("retracted", json!(true)));
+    schema.insert("then".to_owned(), absent(&["results"]));
+    let needed = given(&["revision", "completed_at", "results"]);
+    schema.insert("else".to_owned(), json!({ "properties": properties, "allOf": [needed] }));
+}
+
+/// A retraction needs no more than its key; every other result has arms or effects.
+pub(super) fn result(schema: &mut Schema) {
+    let properties = take_properties(schema, &["metric", "segment", "scale", "status"]);
+    schema.insert("if".to_owned(), is("status", json!("retracted")));
+    schema.insert("then".to_owned(), json!(true));
+    let arms = json!({
+        "allOf": [absent(&["effects", "control_variance", "covariance"])],
+        "if": is("accumulate", json!(true)),
+        "then": { "anyOf": [given(&["control"]), given(&["treatments"])] },
+        "else": given(&["control"])
+    });
+    let effects = json!({
+        "allOf": [given(&["effects"]), absent(&["control", "treatments"])],
+        "anyOf": [
+            { "allOf": [given(&["covariance"]), absent(&["control_variance"])] },
+            { "properties": { "covariance": { "type": "null" }, "effects": { "items": given(&["variance"]) } } }
+        ]
+    });
+    schema.insert("else".to_owned(), json!({ "properties": properties, "oneOf": [arms, effects] }));
+}
+
+/// The four forms of an arm.
+pub(super) fn arm(schema: &mut Schema) {
+    let form = |needed: &[&str]| {
+        let all = ["mean", "variance", "standard_error", "sum", "sum_squares", "successes"];
+        let others: Vec<&str> = all.into_iter().filter(|name| !needed.contains(name)).collect();
+        json!({ "allOf": [given(needed), absent(&others)] })
+    };
+    let forms = [
+        form(&["n", "mean", "variance"]),
+        form(&["n", "sum", "sum_squares"]),
+        form(&["n", "successes"]),
+        form(&["mean", "standard_error"]),
+    ];
+    schema.insert("oneOf".to_owned(), json!(forms));
+}
+
+/// Takes all properties but those named out of a schema.
+fn take_properties(schema: &mut Schema, keep: &[&str]) -> Value {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut).map(std::mem::take);
+    let (kept, taken): (Map<_, _>, Map<_, _>) =
+        properties.unwrap_or_default().into_iter().partition(|(name, _)| keep.contains(&name.as_str()));
+    schema.insert("properties".to_owned(), Value::Object(kept));
+    Value::Object(taken)
+}
+
+fn is(name: &str, value: Value) -> Value {
+    json!({ "properties": { name: { "const": value } }, "required": [name] })
+}
+
+fn given(names: &[&str]) -> Value {
+    let not_null: Map<_, _> =
+        names.iter().map(|name| ((*name).to_owned(), json!({ "not": { "type": "null" } }))).collect();
+    json!({ "required": names, "properties": not_null })
+}
+
+fn absent(names: &[&str]) -> Value {
+    let nothing: Map<_, _> = names.iter().map(|name| ((*name).to_owned(), json!({ "type": "null" }))).collect();
+    json!({ "properties": nothing })
+}

@@ -1,0 +1,235 @@
+//! The wire format, field by field. The published schema is generated from these types.
+//!
+//! Every field is optional here. Which ones are required is declared for the schema and checked by the reader, which can
+//! report the path.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess};
+use serde_json::value::RawValue;
+
+use super::leaf::{Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, Version};
+use super::lenient::{Key, Lenient, Shape};
+use super::schema_rules;
+
+/// Treatments or effects that one result may have.
+pub(super) const MAX_VARIANTS: usize = 1_000;
+
+/// Results that one message may have: each that is refused is a row, and a message has room for half a million.
+pub const MAX_RESULTS: usize = 1_000;
+
+/// A wire struct, every field optional. Unknown keys are ignored, a repeated key is remembered.
+macro_rules! object {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
+        #[derive(Default, JsonSchema)]
+        $(#[$meta])*
+        pub(super) struct $name<'a> {
+            $($(#[$field_meta])* pub(super) $field: Option<$kind>,)*
+            #[schemars(skip)]
+            pub(super) repeated: Option<Cow<'a, str>>,
+        }
+
+        impl<'a> Shape<'a> for $name<'a> {
+            const EXPECTED: &'static str = "an object";
+
+            fn from_map<A: MapAccess<'a>>(mut map: A) -> Result<Lenient<Self>, A::Error> {
+                #[derive(Default)]
+                struct Seen {
+                    $($field: bool,)*
+                }
+                let (mut object, mut seen, mut unknown) = (Self::default(), Seen::default(), BTreeSet::new());
+                while let Some(Key(key)) = map.next_key()? {
+                    let is_new = match &*key {
+                        $(stringify!($field) => {
+                            object.$field = map.next_value()?;
+                            !std::mem::replace(&mut seen.$field, true)
+                        })*
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                            unknown.insert(key.clone())
+                        }
+                    };
+                    if !is_new {
+                        object.repeated.get_or_insert(key);
+                    }
+                }
+                Ok(Lenient::Right(object))
+            }
+        }
+    };
+}
+
+object! {
+    /// One completed experiment at one revision, or, with `"retracted": true`, its withdrawal as a whole. A message
+    /// is at most 1 MiB; its Kafka key is the experiment_id. Fields that are not named here are ignored. null means
+    /// absent. A key must not appear twice in an object.
+    #[schemars(transform = schema_rules::event)]
+    Event {
+        /// Version of this contract.
+        #[schemars(required)]
+        schema_version: Version<'a>,
+        /// Names the experiment: 1 to 512 bytes of UTF-8 without control characters, like every identifier here.
+        #[schemars(required)]
+        experiment_id: Identifier<'a>,
+        /// Orders the versions of an experiment: a result of a larger revision replaces that of a smaller one.
+        revision: Revision<'a>,
+        /// When the experiment was completed, RFC 3339 with an offset.
+        completed_at: Timestamp<'a>,
+        /// Names this message; required where a result accumulates.
+        event_id: Identifier<'a>,
+        /// Any labels; populations may be formed over them.
+        labels: Lenient<Labels<'a>>,
+        /// What the platform decided. Any value is taken; the share of `shipped` is reported, because estimates are
+        /// off where only winners are sent.
+        decision: Decision<'a>,
+        /// One entry for each metric, segment and scale, at most 1,000. An invalid entry is refused alone.
+        #[schemars(with = "Option<AtMost<Reported, MAX_RESULTS>>")]
+        results: Lenient<AtMost<&'a RawValue, MAX_RESULTS>>,
+        /// true withdraws every result of the experiment and forgets its revisions.
+        retracted: Flag<'a>,
+    }
+}
+
+object! {
+    /// What was measured of one metric in one segment: `control` and `treatments`, or `effects`. Or, with
+    /// `"status": "retracted"`, the withdrawal of what was sent before; what else such an entry holds is ignored.
+    #[schemars(rename = "Result", transform = schema_rules::result)]
+    Reported {
+        /// Names the metric.
+        #[schemars(required)]
+        metric: Identifier<'a>,
+        /// Names the segment of users; `all` where absent. A retraction without it covers all segments.
+        segment: Identifier<'a>,
+        /// How an effect compares treatment i with control c: `absolute` m_i - m_c, `relative` m_i / m_c - 1,
+        /// `log_ratio` ln(m_i / m_c); `absolute` where absent. A retraction without it covers all scales.
+        scale: ScaleName<'a>,
+        /// `reported`, or `retracted` to withdraw; `reported` where absent.
+        status: Status<'a>,
+        /// The arm that every treatment is compared with.
+        control: Lenient<Arm<'a>>,
+        /// The treatments, at most 1,000, each with its own name.
+        treatments: Lenient<AtMost<Lenient<Arm<'a>>, MAX_VARIANTS>>,
+        /// Effects that the producer computed, at most 1,000, instead of arms.
+        effects: Lenient<AtMost<Lenient<Effect<'a>>, MAX_VARIANTS>>,
+        /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's
+        /// mean. Needed for two or more effects without `covariance`; 0 where nothing is shared.
+        control_variance: Number<'a>,
+        /// The full sampling covariance of the effects, one row for each effect, symmetric.
+        covariance: Lenient<AtMost<Lenient<AtMost<Number<'a>, MAX_VARIANTS>>, MAX_VARIANTS>>,
+        /// true adds this as one part (a shard, a region) to the parts of the same revision: arms with n and an
+        /// event_id are needed, and the control or the treatments may be left to other parts.
+        accumulate: Flag<'a>,
+    }
+}
+
+object! {
+    /// One arm in one of four forms: n with mean and variance, n with sum and sum_squares, n with successes, or mean
+    /// with standard_error.
+    #[schemars(transform = schema_rules::arm)]
+    Arm {
+        /// Names the variant.
+        #[schemars(required)]
+        variant: Identifier<'a>,
+        /// Number of units, at least 2 (of a part: any). Only informative beside standard_error.
+        n: Count<'a>,
+        /// Mean over the units, in the metric's unit.
+        mean: Number<'a>,
+        /// Sample variance per unit (n - 1 convention), in the metric's unit squared; not the variance of the mean.
+        variance: Number<'a>,
+        /// Standard error of the mean, in the metric's unit.
+        standard_error: Number<'a>,
+        /// Sum over the units.
+        sum: Number<'a>,
+        /// Sum of squares over the units.
+        sum_squares: Number<'a>,
+        /// Number of units that count 1 where all others count 0, at most n.
+        successes: Count<'a>,
+    }
+}
+
+object! {
+    /// One effect against the control, in the unit of the scale.
+    Effect {
+        /// Names the variant.
+        #[schemars(required)]
+        variant: Identifier<'a>,
+        /// The effect.
+        #[schemars(required)]
+        estimate: Number<'a>,
+        /// Its whole sampling variance, the control's part included; may be left out beside `covariance`.
+        variance: Number<'a>,
+    }
+}
+
+/// A list of at most this many items, or one more where it is too long. Further items are dropped, so that memory is bounded.
+pub(super) struct AtMost<T, const MOST: usize>(pub(super) Vec<T>);
+
+#[derive(Default)]
+pub(super) struct Labels<'a> {
+    pub(super) entries: BTreeMap<Cow<'a, str>, Option<Identifier<'a>>>,
+    pub(super) repeated: Option<Cow<'a, str>>,
+}
+
+impl<'de, T: Deserialize<'de>, const MOST: usize> Shape<'de> for AtMost<T, MOST> {
+    const EXPECTED: &'static str = "an array";
+
+    fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Lenient<Self>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() <= MOST
+            && let Some(item) = seq.next_element()?
+        {
+            items.push(item);
+        }
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Lenient::Right(AtMost(items)))
+    }
+}
+
+impl<'de> Shape<'de> for Labels<'de> {
+    const EXPECTED: &'static str = "an object";
+
+    fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Lenient<Self>, A::Error> {
+        let mut labels = Labels::default();
+        while let Some(Key(key)) = map.next_key()? {
+            let value = map.next_value()?;
+            if labels.entries.insert(key.clone(), value).is_some() {
+                labels.repeated.get_or_insert(key);
+            }
+        }
+        Ok(Lenient::Right(labels))
+    }
+}
+
+impl<T: JsonSchema, const MOST: usize> JsonSchema for AtMost<T, MOST> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("At_most_{MOST}_of_{}", T::schema_name()).into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "array", "maxItems": MOST, "items": generator.subschema_for::<T>() })
+    }
+}
+
+impl JsonSchema for Labels<'_> {
+    fn schema_name() -> Cow<'static, str> {
+        "Labels".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({
+            "type": "object",
+            "propertyNames": generator.subschema_for::<Identifier<'_>>(),
+            "additionalProperties": generator.subschema_for::<Option<Identifier<'_>>>()
+        })
+    }
+}

@@ -1,0 +1,119 @@
+//! A history of events folded in memory: the state that a run of the worker would end with, without a store.
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, Measured, Message, Refusal, ResultKey};
+use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
+use crate::population::{Grouping, PopulationName, chosen_variant};
+use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
+
+/// The experiments of a history, and counts of the outcomes of its events.
+#[derive(Debug, Default)]
+pub struct History {
+    experiments: BTreeMap<String, ExperimentLedger>,
+    pub counts: Counts,
+}
+
+/// The experiments of one population.
+#[derive(Debug, Default)]
+pub struct Population {
+    /// By experiment id.
+    pub experiments: Vec<Experiment>,
+    /// Their blocks, in the same order.
+    pub members: Vec<Member>,
+    pub sketches: Sketches,
+}
+
+/// One experiment of a population.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Experiment {
+    pub experiment_id: String,
+    pub revision: u64,
+    /// One for each effect of the block.
+    pub variants: Vec<String>,
+    /// What the platform decided at the largest revision.
+    pub decision: Option<String>,
+}
+
+/// A block of a ledger that does not fit its population, which measuring rules out.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitBlock {
+    #[error("experiment {experiment_id}: {source}")]
+    Member { experiment_id: String, source: MemberError },
+    #[error("population {population}: {source}")]
+    Sketch { population: PopulationName, source: OutOfRange },
+}
+
+impl History {
+    /// Applies one message, decoded or refused, and returns its refusals.
+    pub fn take(&mut self, message: Result<Message, Refusal>) -> Vec<Refusal> {
+        self.counts.messages += 1;
+        match message {
+            Ok(Message::Event(event)) => self.apply(event),
+            Ok(Message::Tombstone { experiment_id }) => {
+                self.counts.tombstones += 1;
+                self.experiments.remove(&experiment_id);
+                Vec::new()
+            }
+            Err(refusal) => {
+                self.counts.refused += 1;
+                vec![refusal]
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> Vec<Refusal> {
+        let ledger = self.experiments.entry(event.experiment_id.clone()).or_default();
+        let mut refusals = Vec::new();
+        for outcome in ledger.apply(event).outcomes {
+            self.counts.add(&outcome);
+            if let Outcome::Refused(refusal) = outcome {
+                refusals.push(refusal);
+            }
+        }
+        refusals
+    }
+
+    /// The sums of parts that cannot be estimated yet: experiment, key, and why.
+    pub fn pending(&self) -> impl Iterator<Item = (&str, &ResultKey, &Refusal)> {
+        // Most histories never had any, and looking for them costs a pass over all results.
+        let experiments = (self.counts.pending > 0).then_some(&self.experiments);
+        experiments.into_iter().flatten().flat_map(|(experiment_id, ledger)| {
+            ledger.pending().map(move |(key, refusal)| (experiment_id.as_str(), key, refusal))
+        })
+    }
+
+    /// The populations that the blocks form, one per metric x segment x scale, by name. Consumes the ledgers.
+    ///
+    /// # Errors
+    /// [`UnfitBlock`], which measuring rules out.
+    pub fn into_populations(self, threads: usize) -> Result<BTreeMap<PopulationName, Population>, UnfitBlock> {
+        let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
+        for (experiment_id, ledger) in self.experiments {
+            let decision = ledger.decision().map(str::to_owned);
+            for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
+                let chosen = chosen_variant(Grouping::DEFAULT_SEED, &experiment_id, &variants).unwrap_or(0);
+                let member = Member::new(block, chosen)
+                    .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
+                let population = populations.entry(PopulationName::from(key)).or_default();
+                population.members.push(member);
+                let (experiment_id, decision) = (experiment_id.clone(), decision.clone());
+                population.experiments.push(Experiment { experiment_id, revision, variants, decision });
+            }
+        }
+        for (name, population) in &mut populations {
+            population.sketches = Sketches::of_members(&population.members, threads)
+                .map_err(|source| UnfitBlock::Sketch { population: name.clone(), source })?;
+        }
+        Ok(populations)
+    }
+}
+
+impl Population {
+    /// The share of experiments that were shipped; `None` where no experiment has a decision.
+    pub fn shipped_share(&self) -> Option<f64> {
+        let decided = self.experiments.iter().filter_map(|experiment| experiment.decision.as_deref());
+        let shipped = decided.clone().filter(|&decision| decision == "shipped").count();
+        (decided.count() > 0).then(|| shipped as f64 / self.experiments.len() as f64)
+    }
+}

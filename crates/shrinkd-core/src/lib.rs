@@ -1,0 +1,36 @@
+//! What shrinkd does with events before it estimates. Pure: no I/O, no clock, no configuration.
+//!
+//! # The map
+//!
+//! In the order in which data passes through:
+//!
+//! | step | items |
+//! | --- | --- |
+//! | bytes -> message: the event contract, with one [`Reason`] for each [`Refusal`] | [`decode()`], [`Message`], [`Event`] |
+//! | arms or reported effects -> block: effects with their joint sampling covariance | [`measure()`], [`Measured`] |
+//! | events -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`ExperimentLedger`] |
+//! | ledger -> stored bytes, and back | [`StoredResult`], [`pack`], [`unpack`] |
+//! | blocks -> populations: which of them share mu and tau | [`Grouping`], [`PopulationName`] |
+//! | a whole history of events, in memory | [`History`], [`Population`] |
+
+#![forbid(unsafe_code)]
+
+mod event;
+mod history;
+mod ledger;
+mod population;
+
+// The event contract.
+pub use event::{
+    Arm, ArmStatistics, Arms, Effects, Event, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message, Reason,
+    Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, check_key, decode, decode_keyed,
+    decode_tombstone, event_schema, measure, merge_parts, message_too_large,
+};
+// The state of one experiment, and its stored form.
+pub use ledger::{
+    Applied, Change, Counts, CurrentBlock, DamagedBytes, ExperimentLedger, Latest, Outcome, StoredResult, pack,
+    remeasure, unpack,
+};
+// Populations.
+pub use history::{Experiment, History, Population, UnfitBlock};
+pub use population::{Grouping, PopulationName, PopulationNameError, chosen_variant};

@@ -1,0 +1,57 @@
+//! What the event contract promises to those who send events and to those who read them.
+
+mod accumulation;
+mod corpus;
+mod hostile;
+mod order;
+mod real_data;
+mod refusals;
+mod scales;
+mod schema;
+
+use shrinkd_core::{Event, Measured, Message, Reason, Refusal, ReportedResult, decode};
+
+/// An event around results that are given as JSON text.
+fn event_text(results: &str) -> String {
+    format!(
+        r#"{{"schema_version": 1, "experiment_id": "exp-1", "revision": 7, "event_id": "message-1",
+            "completed_at": "2026-11-01T12:00:00Z", "results": [{results}]}}"#
+    )
+}
+
+#[track_caller]
+fn event(text: &str) -> Event {
+    match decode(text.as_bytes()) {
+        Ok(Message::Event(event)) => event,
+        other => panic!("{text} is not an event: {other:?}"),
+    }
+}
+
+/// What becomes of a result that is sent alone.
+#[track_caller]
+fn result(text: &str) -> Result<ReportedResult, Refusal> {
+    let mut event = event(&event_text(text));
+    assert_eq!(event.results.len(), 1);
+    event.results.remove(0)
+}
+
+#[track_caller]
+fn measured(text: &str) -> Measured {
+    match result(text) {
+        Ok(ReportedResult::Whole { measured, .. }) => measured,
+        other => panic!("{text} is not measured: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn refusal(text: &str) -> Refusal {
+    match result(text) {
+        Err(refusal) => refusal,
+        Ok(result) => panic!("{text} is taken: {result:?}"),
+    }
+}
+
+#[track_caller]
+fn reason(text: &str) -> Reason {
+    refusal(text).reason
+}

@@ -1,0 +1,178 @@
+//! What is refused, with which reason, and that a refused result does not affect the others.
+
+use proptest::prelude::*;
+use shrinkd_core::{Message, Reason, check_key, decode};
+
+use super::corpus::{GOOD, GOOD_RESULTS, bad_messages, bad_results, good_messages};
+use super::{event, event_text, reason, refusal};
+
+#[test]
+fn bad_messages_are_refused_with_their_reason() {
+    for bad in bad_messages() {
+        match decode(&bad.bytes) {
+            Err(refusal) => assert_eq!(refusal.reason.as_str(), bad.code, "{}: {refusal}", bad.name),
+            Ok(message) => panic!("{} is taken: {message:?}", bad.name),
+        }
+    }
+}
+
+#[test]
+fn a_bad_result_is_refused_alone_with_its_reason() {
+    for bad in bad_results() {
+        let event = event(std::str::from_utf8(&bad.bytes).unwrap());
+        let [before, refused, after] = event.results.as_slice() else { panic!("{} lost a result", bad.name) };
+        match refused {
+            Err(refusal) => {
+                assert_eq!(refusal.reason.as_str(), bad.code, "{}: {refusal}", bad.name);
+                assert!(refusal.detail.starts_with("$.results[1]"), "{}: {refusal}", bad.name);
+            }
+            Ok(result) => panic!("{} is taken: {result:?}", bad.name),
+        }
+        assert!(before.is_ok() && after.is_ok(), "{} took its neighbours down", bad.name);
+    }
+}
+
+#[test]
+fn good_messages_are_taken_with_all_their_results() {
+    for (name, text) in good_messages() {
+        match decode(text.as_bytes()) {
+            Ok(Message::Event(event)) => {
+                for result in event.results {
+                    assert!(result.is_ok(), "{name}: {result:?}");
+                }
+            }
+            Ok(Message::Tombstone { .. }) => {}
+            Err(refusal) => panic!("{name} is refused: {refusal}"),
+        }
+    }
+}
+
+#[test]
+fn a_part_without_an_event_id_is_not_accumulable() {
+    let part = r#"{"metric":"m","accumulate":true,"control":{"variant":"c","n":5,"successes":2}}"#;
+    let text = event_text(part).replace(r#""event_id": "message-1","#, "");
+    assert_eq!(event(&text).results[0].as_ref().unwrap_err().reason, Reason::NotAccumulable);
+}
+
+#[test]
+fn a_refusal_says_where_it_stands_and_what_to_fix() {
+    let arm = |variance: &str| {
+        format!(
+            r#"{{"metric":"m","control":{{"variant":"c","n":9,"mean":2,"variance":1}},
+                "treatments":[{{"variant":"t","n":9,"mean":2,"variance":1}},{{"variant":"u","n":9,"mean":2,"variance":{variance}}}]}}"#
+        )
+    };
+    assert_eq!(
+        refusal(&arm("null")).to_string(),
+        "schema_violation: $.results[0].treatments[1].variance is required and is missing or null"
+    );
+    assert_eq!(
+        refusal(&arm("\"1\"")).to_string(),
+        "schema_violation: $.results[0].treatments[1].variance must be a number, found a string"
+    );
+    assert_eq!(
+        refusal(&arm("0")).to_string(),
+        "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, so that its error is unknown"
+    );
+    let version = GOOD.replace("\"schema_version\": 1", "\"schema_version\": 3");
+    assert_eq!(
+        decode(version.as_bytes()).unwrap_err().to_string(),
+        "unsupported_version: $.schema_version version 3 is not supported, send version 1"
+    );
+    let labels = GOOD.replace(r#""tier": "1""#, r#""a \u0000 b": 1"#);
+    assert_eq!(
+        decode(labels.as_bytes()).unwrap_err().to_string(),
+        r#"schema_violation: $.labels["a \0 b"] must be a string, found a number"#
+    );
+}
+
+#[test]
+fn the_key_must_be_the_experiment_id() {
+    let tombstone = decode(br#"{"schema_version":1,"experiment_id":"exp-1","retracted":true}"#).unwrap();
+    for message in [decode(GOOD.as_bytes()).unwrap(), tombstone] {
+        assert_eq!(check_key(&message, Some(b"exp-1")), Ok(()));
+        for key in [None, Some(b"exp-2".as_slice()), Some(b""), Some(b"exp-1\xff")] {
+            assert_eq!(check_key(&message, key).unwrap_err().reason, Reason::KeyMismatch, "{key:?}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_number_costs_the_reason_of_the_number_even_in_a_message_full_of_them() {
+    assert_eq!(
+        reason(r#"{"metric":"m","effects":[{"variant":"t","estimate":1e400,"variance":1e-400}]}"#),
+        Reason::NonFinite
+    );
+    assert_eq!(
+        reason(r#"{"metric":"m","effects":[{"variant":"t","estimate":0,"variance":1e-400}]}"#),
+        Reason::NonPositiveVariance
+    );
+}
+
+/// What a message is broken with: single bytes and words that mean something to a JSON parser or to ours.
+const SPLINTERS: &[&[u8]] = &[
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"\"",
+    b",",
+    b":",
+    b"\\",
+    b"\\u0000",
+    b"\\ud800",
+    b"\0",
+    b"\xff",
+    b"\xed\xa0\x80",
+    b"-",
+    b"1e400",
+    b"-0",
+    b"1e-400",
+    b"5e-324",
+    b"99999999999999999999",
+    b"null",
+    b"true",
+    b"NaN",
+    b"{}",
+    b"[]",
+    b"\"n\":",
+    b"\"n\":1,",
+    b"\"covariance\":[[1,0],[0,1]],",
+    b"\"accumulate\":true,",
+    b"\"status\":\"retracted\",",
+    b"\xef\xbb\xbf",
+    b"relative",
+    b"log_ratio",
+];
+
+fn broken_message() -> impl Strategy<Value = Vec<u8>> {
+    let edit = (any::<prop::sample::Index>(), 0..8_usize, prop::sample::select(SPLINTERS));
+    let base = prop::sample::select((0..GOOD_RESULTS.len() + 1).collect::<Vec<_>>());
+    (base, prop::collection::vec(edit, 1..6)).prop_map(|(base, edits)| {
+        let text = GOOD_RESULTS.get(base).map_or(GOOD.to_owned(), |(_, result)| event_text(result));
+        let mut bytes = text.into_bytes();
+        for (at, removed, inserted) in edits {
+            let start = at.index(bytes.len() + 1);
+            let end = (start + removed).min(bytes.len());
+            bytes.splice(start..end, inserted.iter().copied());
+        }
+        bytes
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_bytes_make_the_decoder_panic_or_say_what_a_table_cannot_hold(bytes in broken_message()) {
+        let refusals = match decode(&bytes) {
+            Ok(Message::Event(event)) => event.results.into_iter().filter_map(Result::err).collect(),
+            Ok(Message::Tombstone { .. }) => Vec::new(),
+            Err(refusal) => vec![refusal],
+        };
+        for refusal in refusals {
+            prop_assert!(!refusal.detail.chars().any(char::is_control), "{refusal}");
+            prop_assert!(refusal.detail.len() < 1_000, "{refusal}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What fuzzing found, each as the promise that it broke.
+
+use shrinkd_core::{Measured, pack, unpack};
+use shrinkd_model::{Block, BlockPosterior, Node};
+
+/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0.
+#[test]
+fn a_covariance_next_to_singular_has_finite_estimates_where_tau_is_0() {
+    let matrix = vec![7.880658045413279, -864.0301804542542, -864.0301804542542, 94731.70240783691];
+    let block = Block::dense(vec![0.7, 0.7], matrix).unwrap();
+    let node = Node { weight: 1.0, tau: 0.0, mu_mean: 0.25, mu_variance: 1.0 };
+    let posterior = BlockPosterior::new(&block, &[node]);
+    for i in 0..2 {
+        let estimate = posterior.estimate(i);
+        assert!((estimate.mean - 0.25).abs() < 1e-12 && (estimate.sd - 1.0).abs() < 1e-12, "{estimate:?}");
+    }
+}
+
+/// Halves of subnormal numbers are rounded, so that the mean of two equal ones was another.
+#[test]
+fn a_covariance_with_a_subnormal_entry_comes_back_from_its_bytes_as_it_was() {
+    let block = Block::dense(vec![1.0, 2.0], vec![1.0, 5e-324, 5e-324, 1.0]).unwrap();
+    assert_eq!(block.sampling_covariance(0, 1), 5e-324);
+    assert_eq!(unpack::<Block>("block", &pack(&block)), Ok(block));
+}
+
+/// A treatment's mean of 6e-156 of the control's is a loading whose square is no float any more: its effect was lost.
+#[test]
+fn an_effect_that_the_controls_error_hardly_reaches_is_a_component_like_any_other() {
+    let (effects, loadings) = (vec![815.0, -1.0, -0.99], vec![816.0, 5.968033916345632e-156, 0.01]);
+    let block = Block::shared_control(effects, vec![8.75e-6, 7.96875e-8, 3.3e-5], 5e-5, loadings).unwrap();
+    let components = block.components().unwrap();
+    let length: f64 = components.iter().map(|component| component.a * component.a).sum();
+    assert!((length - 3.0).abs() < 1e-9, "{components:?}");
+    assert!(
+        components.iter().any(|component| component.lambda == 7.96875e-8 && component.b.abs() == 1.0),
+        "{components:?}"
+    );
+}
+
+/// One name too many was an index beyond the block's end when its estimates were written.
+#[test]
+fn a_stored_block_whose_names_are_not_as_many_as_its_effects_is_damaged() {
+    let block = Block::shared_control(vec![1.0], vec![1.0], 0.0, vec![1.0]).unwrap();
+    for names in [0, 2] {
+        let measured = Measured { variants: vec!["a".to_owned(); names], block: block.clone() };
+        assert!(unpack::<Measured>("block", &pack(&measured)).is_err(), "{names} names");
+    }
+}

@@ -1,0 +1,8 @@
+//! The promises of the event contract, the ledger and the populations, and what hostile bytes can do to them.
+
+mod event_contract;
+mod hostile_input;
+mod ledger;
+mod population;
+#[path = "../../../shrinkd-model/tests/model/reference.rs"]
+mod reference;

@@ -1,0 +1,217 @@
+//! A block: the effects of one experiment on one metric, with their joint sampling covariance.
+//!
+//! The variants of an experiment are compared with one control, so its error is in every effect: the sampling
+//! covariance is `Sigma = diag(d) + c w w'` with `d_i` the treatment's own variance, `c` the control's and `w` the
+//! loadings (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
+//! Where more is known, the covariance is any dense positive-definite matrix.
+
+use serde::{Deserialize, Serialize};
+
+use super::spectrum::{self, Component};
+
+/// Effects of one experiment and their sampling covariance, validated: everything finite, the covariance positive
+/// definite. Units: effects in the unit of the scale, variances in its square.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Unchecked")]
+pub struct Block {
+    effects: Vec<f64>,
+    covariance: Covariance,
+}
+
+/// A block as it was stored, which is validated again because stored bytes can be damaged.
+#[derive(Deserialize)]
+struct Unchecked {
+    effects: Vec<f64>,
+    covariance: Covariance,
+}
+
+impl TryFrom<Unchecked> for Block {
+    type Error = BlockError;
+
+    fn try_from(Unchecked { effects, covariance }: Unchecked) -> Result<Block, BlockError> {
+        match covariance {
+            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+                Block::shared_control(effects, treatment_variances, control_variance, loadings)
+            }
+            Covariance::Dense { matrix } => Block::dense(effects, matrix),
+        }
+    }
+}
+
+/// Sampling covariance of a block's effects.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Covariance {
+    /// `diag(d) + c w w'`: every variant against one shared control.
+    SharedControl {
+        /// `d`, the treatments' own sampling variances, each > 0.
+        treatment_variances: Vec<f64>,
+        /// `c`, the control's sampling variance, >= 0.
+        control_variance: f64,
+        /// `w`, how much of the control's error enters each effect: 1 on the absolute and log-ratio scales.
+        loadings: Vec<f64>,
+    },
+    /// Any symmetric positive-definite matrix, n x n, row by row.
+    Dense { matrix: Vec<f64> },
+}
+
+/// Why numbers do not make a block.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum BlockError {
+    #[error("a block needs at least one effect")]
+    Empty,
+    #[error("{what} has {found} numbers where {expected} effects need {expected_numbers}")]
+    Length { what: &'static str, found: usize, expected: usize, expected_numbers: usize },
+    #[error("{what} of effect {index} is {value}: it must be finite")]
+    NonFinite { what: &'static str, index: usize, value: f64 },
+    #[error("the sampling variance of effect {index} is {value}: it must be above 0")]
+    NonPositiveVariance { index: usize, value: f64 },
+    #[error("the control's sampling variance is {0}: it must be 0 or more")]
+    NegativeControlVariance(f64),
+    #[error("the covariance is not symmetric between effects {row} and {column}")]
+    NotSymmetric { row: usize, column: usize },
+    #[error("the covariance is not positive definite")]
+    NotPositiveDefinite,
+}
+
+impl Block {
+    /// A block of effects against one shared control, `Sigma = diag(d) + c w w'`.
+    ///
+    /// # Errors
+    /// Where lengths differ, a number is not finite, a treatment's variance is not above 0 or the control's is below 0.
+    pub fn shared_control(
+        effects: Vec<f64>,
+        treatment_variances: Vec<f64>,
+        control_variance: f64,
+        loadings: Vec<f64>,
+    ) -> Result<Block, BlockError> {
+        let n = check_effects(&effects)?;
+        check_numbers("treatment_variances", &treatment_variances, n, n)?;
+        check_numbers("loadings", &loadings, n, n)?;
+        if let Some(index) = treatment_variances.iter().position(|&d| d <= 0.0) {
+            return Err(BlockError::NonPositiveVariance { index, value: treatment_variances[index] });
+        }
+        check_numbers("control_variance", &[control_variance], 1, 1)?;
+        if control_variance < 0.0 {
+            return Err(BlockError::NegativeControlVariance(control_variance));
+        }
+        Ok(Block { effects, covariance: Covariance::SharedControl { treatment_variances, control_variance, loadings } })
+    }
+
+    /// A block with a dense sampling covariance, `n x n`, row by row. The mean of the matrix and its transpose is kept.
+    ///
+    /// # Errors
+    /// Where lengths differ, a number is not finite, the matrix is not symmetric to 1e-9 of `sqrt(S_ii S_jj)` or its
+    /// Cholesky factorisation fails.
+    pub fn dense(effects: Vec<f64>, mut matrix: Vec<f64>) -> Result<Block, BlockError> {
+        let n = check_effects(&effects)?;
+        check_numbers("covariance", &matrix, n, n * n)?;
+        if let Some(index) = (0..n).find(|&i| matrix[i * n + i] <= 0.0) {
+            return Err(BlockError::NonPositiveVariance { index, value: matrix[index * n + index] });
+        }
+        for row in 0..n {
+            for column in 0..row {
+                let (lower, upper) = (matrix[row * n + column], matrix[column * n + row]);
+                let scale = matrix[row * n + row].sqrt() * matrix[column * n + column].sqrt();
+                if (lower - upper).abs() > 1e-9 * scale {
+                    return Err(BlockError::NotSymmetric { row, column });
+                }
+                let mean = f64::midpoint(lower, upper);
+                matrix[row * n + column] = mean;
+                matrix[column * n + row] = mean;
+            }
+        }
+        let view = faer::MatRef::from_row_major_slice(&matrix, n, n);
+        view.llt(faer::Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
+        Ok(Block { effects, covariance: Covariance::Dense { matrix } })
+    }
+
+    /// How many effects the block has: at least one.
+    #[expect(clippy::len_without_is_empty, reason = "a block is never empty")]
+    pub fn len(&self) -> usize {
+        self.effects.len()
+    }
+
+    /// The raw effects, in the unit of the scale.
+    pub fn effects(&self) -> &[f64] {
+        &self.effects
+    }
+
+    /// Their joint sampling covariance.
+    pub fn covariance(&self) -> &Covariance {
+        &self.covariance
+    }
+
+    /// `Sigma_ii`: the total sampling variance of effect `i`, the control's part included.
+    pub fn sampling_variance(&self, i: usize) -> f64 {
+        match &self.covariance {
+            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+                treatment_variances[i] + control_variance * loadings[i] * loadings[i]
+            }
+            Covariance::Dense { matrix } => matrix[i * self.len() + i],
+        }
+    }
+
+    /// `Sigma_ij`: the sampling covariance of effects `i` and `j`.
+    pub fn sampling_covariance(&self, i: usize, j: usize) -> f64 {
+        if i == j {
+            return self.sampling_variance(i);
+        }
+        match &self.covariance {
+            Covariance::SharedControl { control_variance, loadings, .. } => {
+                control_variance * loadings[i] * loadings[j]
+            }
+            Covariance::Dense { matrix } => matrix[i * self.len() + j],
+        }
+    }
+
+    /// The block's independent components, as many as its effects.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense matrix fails.
+    pub fn components(&self) -> Result<Vec<Component>, BlockError> {
+        spectrum::components(&self.effects, &self.covariance)
+    }
+
+    /// The same effects with the off-diagonals dropped: the naive model, each effect with its total sampling variance.
+    pub fn independent(&self) -> Block {
+        let n = self.len();
+        Block {
+            effects: self.effects.clone(),
+            covariance: Covariance::SharedControl {
+                treatment_variances: (0..n).map(|i| self.sampling_variance(i)).collect(),
+                control_variance: 0.0,
+                loadings: vec![1.0; n],
+            },
+        }
+    }
+
+    /// Effect `i` alone, with its total sampling variance.
+    pub fn single(&self, i: usize) -> Block {
+        Block {
+            effects: vec![self.effects[i]],
+            covariance: Covariance::SharedControl {
+                treatment_variances: vec![self.sampling_variance(i)],
+                control_variance: 0.0,
+                loadings: vec![1.0],
+            },
+        }
+    }
+}
+
+fn check_effects(effects: &[f64]) -> Result<usize, BlockError> {
+    if effects.is_empty() {
+        return Err(BlockError::Empty);
+    }
+    check_numbers("effect", effects, effects.len(), effects.len())?;
+    Ok(effects.len())
+}
+
+fn check_numbers(what: &'static str, numbers: &[f64], n: usize, expected_numbers: usize) -> Result<(), BlockError> {
+    if numbers.len() != expected_numbers {
+        return Err(BlockError::Length { what, found: numbers.len(), expected: n, expected_numbers });
+    }
+    match numbers.iter().position(|x| !x.is_finite()) {
+        Some(index) => Err(BlockError::NonFinite { what, index, value: numbers[index] }),
+        None => Ok(()),
+    }
+}

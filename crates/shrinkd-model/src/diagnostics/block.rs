@@ -1,0 +1,94 @@
+//! One block within its population: its information about mu, and whether its control looks shifted. All at one tau, the
+//! population's posterior median, and under a flat prior of mu.
+
+use crate::block::{Block, Covariance};
+use crate::likelihood::Terms;
+use crate::normal;
+use crate::spectrum::Component;
+
+/// The diagnostics of one block in its population.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockDiagnostics {
+    /// `I_k = 1'V_k^-1 1`, in the effects' unit^-2.
+    pub information: f64,
+    /// `1 / s_c^2`, which `I_k` cannot exceed however many variants there are; only where every loading is 1.
+    pub information_bound: Option<f64>,
+    /// `I_k / I`.
+    pub information_share: f64,
+    /// By how much mu moves when the block is added, in sds of mu; `None` for the only block.
+    pub mu_influence: Option<f64>,
+    /// `(b_k / I_k - B / A) / sqrt(1 / I_k - 1 / I)`: standard normal given tau. `None` for the only block.
+    pub control_shift_z: Option<f64>,
+    /// Benjamini-Hochberg q of that z among the population's blocks; see [`set_q_values`].
+    pub control_shift_q: Option<f64>,
+    /// `delta'V^-1 delta - b_k^2 / I_k`, chi-squared with n - 1 degrees of freedom given tau; `None` for one effect.
+    pub within_q: Option<f64>,
+}
+
+/// A control is called anomalous below this q.
+const ANOMALY: f64 = 0.05;
+
+impl BlockDiagnostics {
+    /// The block with these `components`, in a population with sums `population` at the same t = tau^2 and centre.
+    pub fn new(block: &Block, components: &[Component], t: f64, population: &Terms, centre: f64) -> BlockDiagnostics {
+        let terms = block_terms(components, t, centre);
+        let (information, total) = (terms.a, population.a);
+        let mu = population.b / total;
+        let distance = terms.b / information - mu;
+        let rest = total - information;
+        let is_only = rest <= 1e-12 * total;
+        BlockDiagnostics {
+            information,
+            information_bound: information_bound(block),
+            information_share: information / total,
+            // mu - mu without k = I_k (mean of k - mu) / (I - I_k)
+            mu_influence: (!is_only).then(|| information * distance / rest * total.sqrt()),
+            control_shift_z: (!is_only).then(|| distance / (1.0 / information - 1.0 / total).sqrt()),
+            control_shift_q: None,
+            within_q: (block.len() > 1).then(|| (terms.c - terms.b * terms.b / information).max(0.0)),
+        }
+    }
+
+    /// Whether the block's effects lie together so far from the rest that its control is suspect. z cannot distinguish a
+    /// faulty control from variants that are all truly good, and a single variant cannot show it at all.
+    pub fn is_control_anomaly(&self) -> bool {
+        self.within_q.is_some() && self.control_shift_q.is_some_and(|q| q < ANOMALY)
+    }
+}
+
+/// The block's own share of A, B, C and L at t, about `centre`.
+pub(super) fn block_terms(components: &[Component], t: f64, centre: f64) -> Terms {
+    components.iter().fold(Terms::default(), |sum, component| {
+        let weight = 1.0 / (component.lambda + t);
+        let b = component.b - centre * component.a;
+        Terms {
+            log_det: sum.log_det - weight.ln(),
+            a: sum.a + component.a * component.a * weight,
+            b: sum.b + component.a * b * weight,
+            c: sum.c + b * b * weight,
+        }
+    })
+}
+
+fn information_bound(block: &Block) -> Option<f64> {
+    match block.covariance() {
+        Covariance::SharedControl { control_variance, loadings, .. } => {
+            (*control_variance > 0.0 && loadings.iter().all(|&w| w == 1.0)).then(|| 1.0 / control_variance)
+        }
+        Covariance::Dense { .. } => None,
+    }
+}
+
+/// Gives each block its q (Benjamini & Hochberg, JRSS B 57, 1995): the smallest false discovery rate at which its z
+/// would be called.
+pub fn set_q_values<'a>(blocks: impl Iterator<Item = &'a mut BlockDiagnostics>) {
+    let p = |block: &BlockDiagnostics| block.control_shift_z.map(|z| 2.0 * normal::cdf(-z.abs()));
+    let mut tested: Vec<(f64, &mut BlockDiagnostics)> = blocks.filter_map(|block| Some((p(block)?, block))).collect();
+    tested.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let count = tested.len() as f64;
+    let mut q = 1.0_f64;
+    for (rank, (p, block)) in tested.iter_mut().enumerate().rev() {
+        q = q.min(*p * count / (rank as f64 + 1.0));
+        block.control_shift_q = Some(q);
+    }
+}

@@ -1,0 +1,159 @@
+//! One fit of one population: a model of correlation, a method, the posterior, and the nodes over which effects are averaged.
+
+use super::likelihood::Likelihood;
+use super::normal::{self, Part, Z_75, Z_975};
+use super::posterior::{
+    Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+};
+use super::prior::Priors;
+
+/// The model of the correlation between the effects of one experiment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Correlation {
+    /// The block as it is: the error of the shared control is modelled.
+    Modelled,
+    /// Off-diagonals dropped: the naive model.
+    Ignored,
+    /// One variant of each experiment, chosen by a stable hash; the others have no estimate.
+    OnePerExperiment,
+}
+
+/// How mu and tau are estimated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Method {
+    Quadrature,
+    Laplace,
+    Variational,
+    Reml,
+    Ml,
+}
+
+/// A population's posterior by one method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Fit {
+    pub posterior: Posterior,
+    /// The nodes to average effects over: the posterior's own, condensed to as few as the effects need.
+    pub nodes: Vec<Node>,
+    /// The predictive distribution of a new true effect; all `None` for a point estimate that does not exist.
+    pub predictive: Summary,
+}
+
+impl Correlation {
+    pub const ALL: [Correlation; 3] = [Correlation::Modelled, Correlation::Ignored, Correlation::OnePerExperiment];
+
+    /// The name in tables, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Correlation::Modelled => "modelled",
+            Correlation::Ignored => "ignored",
+            Correlation::OnePerExperiment => "one_per_experiment",
+        }
+    }
+}
+
+impl Method {
+    /// The method's name in tables, metrics and reports.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Quadrature => "quadrature",
+            Method::Laplace => "laplace",
+            Method::Variational => "variational",
+            Method::Reml => "reml",
+            Method::Ml => "ml",
+        }
+    }
+
+    /// Whether the method gives a point estimate instead of a posterior, and takes no priors.
+    pub fn is_point(self) -> bool {
+        matches!(self, Method::Reml | Method::Ml)
+    }
+}
+
+impl Fit {
+    /// Fits a population by `method`. Point methods take no priors, and are never improper: where the estimate does not
+    /// exist (REML of one effect), its summaries and nodes are empty.
+    ///
+    /// # Errors
+    /// [`PosteriorError`] where there is no posterior.
+    pub fn new(likelihood: &impl Likelihood, priors: &Priors, method: Method) -> Result<Fit, PosteriorError> {
+        let posterior = match method {
+            Method::Quadrature => quadrature(likelihood, priors)?,
+            Method::Laplace => laplace(likelihood, priors)?,
+            Method::Variational => variational(likelihood, priors)?,
+            Method::Reml => point(reml(likelihood)),
+            Method::Ml => point(ml(likelihood)),
+        };
+        let nodes = match method {
+            Method::Quadrature => condense(likelihood, priors, &posterior.nodes),
+            _ => posterior.nodes.clone(),
+        };
+        let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
+        let predictive = predictive(&posterior.nodes, moments);
+        Ok(Fit { posterior, nodes, predictive })
+    }
+}
+
+fn point(estimate: Option<PointEstimate>) -> Posterior {
+    let mean = |value: Option<f64>| Summary { mean: value, ..Summary::default() };
+    Posterior {
+        mu: mean(estimate.map(|e| e.mu)),
+        tau: mean(estimate.map(|e| e.tau)),
+        correlation: None,
+        log_evidence: None,
+        modes: Vec::new(),
+        nodes: estimate.iter().map(|e| Node { weight: 1.0, tau: e.tau, mu_mean: e.mu, mu_variance: 0.0 }).collect(),
+    }
+}
+
+/// The distribution of a new effect, `N(mu, tau^2)` averaged over the posterior, with the moments that exist (mean, sd).
+fn predictive(nodes: &[Node], (has_mean, has_sd): (bool, bool)) -> Summary {
+    let part = |node: &Node| Part {
+        weight: node.weight,
+        mean: node.mu_mean,
+        sd: (node.mu_variance + node.tau * node.tau).sqrt(),
+    };
+    let parts: Vec<Part> = nodes.iter().map(part).collect();
+    let Some(middle) = normal::middle(&parts) else { return Summary::default() };
+    let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
+    let sd = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum::<f64>().sqrt();
+    let at = |z: f64| Some(normal::mixture_quantile(&parts, z, middle.mean + z * middle.sd));
+    Summary {
+        mean: has_mean.then_some(mean),
+        sd: has_sd.then_some(sd),
+        median: at(0.0),
+        q025: at(-Z_975),
+        q25: at(-Z_75),
+        q75: at(Z_75),
+        q975: at(Z_975),
+    }
+}
+
+/// How far an approximation is from the exact posterior, in the exact one's posterior sds; `None` where that has none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// (mean of mu - exact) / sd of mu.
+    pub mu_mean: Option<f64>,
+    /// sd of mu / exact - 1.
+    pub mu_sd: Option<f64>,
+    /// (median of tau - exact) / sd of tau.
+    pub tau_median: Option<f64>,
+    /// sd of tau / exact - 1.
+    pub tau_sd: Option<f64>,
+    /// Log evidence (or its lower bound) - exact; for `variational` minus this is its Kullback-Leibler divergence.
+    pub log_evidence: Option<f64>,
+}
+
+impl Distance {
+    /// From an approximate to the exact posterior.
+    pub fn new(approximate: &Posterior, exact: &Posterior) -> Distance {
+        let shift = |x: Option<f64>, y: Option<f64>, unit: Option<f64>| Some((x? - y?) / unit?);
+        let ratio = |x: Option<f64>, y: Option<f64>| Some(x? / y? - 1.0);
+        Distance {
+            mu_mean: shift(approximate.mu.mean, exact.mu.mean, exact.mu.sd),
+            mu_sd: ratio(approximate.mu.sd, exact.mu.sd),
+            tau_median: shift(approximate.tau.median, exact.tau.median, exact.tau.sd),
+            tau_sd: ratio(approximate.tau.sd, exact.tau.sd),
+            log_evidence: shift(approximate.log_evidence, exact.log_evidence, Some(1.0)),
+        }
+    }
+}

@@ -1,0 +1,57 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # The map
+//!
+//! In the order in which data passes through:
+//!
+//! | step | items |
+//! | --- | --- |
+//! | effects -> block: what one experiment measured, with its joint sampling error | [`Block`], [`Covariance`] |
+//! | block -> components, which are independent for every tau at once | [`Component`] |
+//! | components -> sketch: a population of any size in a few cells of integers | [`Sketch`], [`Cell`] |
+//! | sketch -> likelihood: four sums, as functions of tau | [`Likelihood`], [`SketchLikelihood`] |
+//! | likelihood and priors -> posterior of mu and tau | [`Priors`], [`Posterior`], [`quadrature()`], [`Fit`] |
+//! | block and posterior -> every effect, shrunk; P(best) | [`BlockPosterior`], [`prob_best`] |
+//! | blocks and posterior -> diagnostics of correlation, controls and calibration | [`Diagnostics`], [`BlockDiagnostics`], [`Calibration`] |
+//! | all of these for a population at once | [`Member`], [`Sketches`], [`Analysis`] |
+
+#![forbid(unsafe_code)]
+
+mod best;
+mod block;
+mod diagnostics;
+mod double_double;
+mod fit;
+mod likelihood;
+mod normal;
+mod parallel;
+mod population;
+mod posterior;
+mod prior;
+mod shrinkage;
+mod sketch;
+mod spectrum;
+
+// One experiment.
+pub use block::{Block, BlockError, Covariance};
+pub use spectrum::Component;
+// A population: its data, its likelihood, its posterior.
+pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
+pub use posterior::{
+    Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+};
+pub use prior::{PriorError, PriorMu, PriorTau, Priors};
+pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
+// What follows for its effects.
+pub use best::{BestProbabilities, prob_best};
+pub use diagnostics::{
+    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
+    Verdict, log_tau_sd, set_q_values,
+};
+pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+// All at once, under each model of correlation.
+pub use fit::{Correlation, Distance, Fit, Method};
+pub use parallel::{available_threads, map_chunks};
+pub use population::{
+    Analysis, BlockAnalysis, Comparison, EffectAnalysis, Member, MemberError, Request, Sketches, loo_nodes,
+};

@@ -1,0 +1,104 @@
+//! The posterior of (mu, tau), given all experiments of a population.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `quadrature` | the exact answer: mu in closed form, tau by adaptive Gauss-Legendre panels |
+//! | `laplace` | a Gaussian at the joint mode of (mu, log tau) |
+//! | `variational` | the Gaussian on (mu, log tau) that maximises the evidence lower bound |
+//! | `point` | REML and ML, for comparison with meta-analysis software |
+//!
+//! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
+//! given tau, over which the effects' posteriors are averaged.
+
+mod condense;
+mod gaussian;
+mod joint;
+mod laplace;
+mod marginal;
+mod maxima;
+mod panel;
+mod point;
+pub(crate) mod profile;
+mod quadrature;
+mod variational;
+
+use serde::{Deserialize, Serialize};
+
+use super::prior::Priors;
+pub use condense::condense;
+pub use laplace::laplace;
+pub use point::{PointEstimate, ml, reml};
+pub use quadrature::quadrature;
+pub use variational::variational;
+
+/// Location and spread of one parameter, in the effects' unit; what does not exist is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Summary {
+    pub mean: Option<f64>,
+    pub median: Option<f64>,
+    pub sd: Option<f64>,
+    pub q025: Option<f64>,
+    pub q25: Option<f64>,
+    pub q75: Option<f64>,
+    pub q975: Option<f64>,
+}
+
+/// One point of the mixture over tau: weight `w`, and mu normal given tau.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Weights of a posterior's nodes add up to 1.
+    pub weight: f64,
+    pub tau: f64,
+    /// Mean of mu given tau, in the effects' unit.
+    pub mu_mean: f64,
+    /// Variance of mu given tau; 0 for a point estimate.
+    pub mu_variance: f64,
+}
+
+/// A local maximum of the marginal posterior density of tau.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mode {
+    pub tau: f64,
+    /// Log density below that of the highest mode, <= 0.
+    pub relative_log_density: f64,
+}
+
+/// The posterior of (mu, tau) by one method.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Posterior {
+    pub mu: Summary,
+    pub tau: Summary,
+    /// Correlation of mu and tau, where both variances exist.
+    pub correlation: Option<f64>,
+    /// Log of the marginal likelihood (for `variational` its lower bound); `None` under an improper prior.
+    pub log_evidence: Option<f64>,
+    /// Local modes of tau, highest first; more than one is worth a look.
+    pub modes: Vec<Mode>,
+    /// The mixture over tau.
+    pub nodes: Vec<Node>,
+}
+
+/// Why a population has no posterior.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PosteriorError {
+    #[error("a population without effects has nothing to fit")]
+    Empty,
+    #[error(
+        "{effects} effect(s) under these priors leave the posterior improper: give tau a proper prior, for example \
+         half-normal, half-cauchy or half-t with a scale in the effects' unit"
+    )]
+    Improper { effects: u64 },
+    #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
+    Degenerate,
+}
+
+/// Refuses a population without a posterior, before any method begins.
+fn check(effects: u64, priors: &Priors) -> Result<(), PosteriorError> {
+    if effects == 0 {
+        Err(PosteriorError::Empty)
+    } else if !priors.give_proper_posterior(effects) {
+        Err(PosteriorError::Improper { effects })
+    } else {
+        Ok(())
+    }
+}

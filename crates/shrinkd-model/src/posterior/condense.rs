@@ -1,0 +1,160 @@
+//! Reduces a posterior's mixture over tau to as few nodes as its effects need.
+//!
+//! Every effect of a population is averaged over the same nodes, so their number determines the cost of an estimate. The Gauss
+//! rule of the posterior itself, as a discrete measure over the quadrature's nodes, integrates twice as many degrees as
+//! it has nodes; it comes from the Lanczos process and the eigenvalues of a small tridiagonal matrix (Golub & Welsch,
+//! Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
+
+use faer::{Mat, Side};
+
+use super::Node;
+use super::quadrature::Axis;
+use crate::likelihood::Likelihood;
+use crate::normal;
+use crate::prior::Priors;
+
+/// How close a condensed rule is to the full one: in probabilities, and in posterior sds of an effect's mean.
+const TOLERANCE: f64 = 1e-8;
+
+/// The degrees that are tried are below this. Where they are not enough (heavy tails), the population is so small that all
+/// of its nodes cost less than a search for fewer.
+const MOST: usize = 32;
+
+/// The fewest nodes that give every effect what the posterior's own `nodes` give it, to 1e-8 on a set of probes: one
+/// effect for every two octaves of sampling variance between the smallest and the largest, at 0, 1 and 3 standard
+/// deviations of the predictive distribution, the probability that it is above its median and above its 98th centile.
+pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -> Vec<Node> {
+    let axis = Axis::new(likelihood, priors);
+    let probes = Probe::set(likelihood, nodes);
+    let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(nodes)).collect();
+    let mut lanczos = Lanczos::new(nodes.iter().map(|node| (axis.x(node.tau), node.weight)));
+    let mut degree = 6;
+    while degree < nodes.len().min(MOST) && lanczos.extend(degree) {
+        if let Some(condensed) = lanczos.gauss(degree) {
+            let condensed: Vec<Node> = condensed.into_iter().map(|(x, weight)| axis.node(x, weight)).collect();
+            let is_near = probes.iter().zip(&full).all(|(probe, full)| {
+                let summary = probe.summary(&condensed);
+                summary.iter().zip(full).all(|(x, y)| (x - y).abs() <= TOLERANCE)
+            });
+            if is_near {
+                return condensed;
+            }
+        }
+        degree += (degree / 3).max(2);
+    }
+    nodes.to_vec()
+}
+
+/// The Lanczos process on a discrete measure: the recurrence of the polynomials that are orthogonal under it, each
+/// orthogonalised against all before it.
+struct Lanczos {
+    x: Vec<f64>,
+    basis: Vec<Vec<f64>>,
+    diagonal: Vec<f64>,
+    off_diagonal: Vec<f64>,
+}
+
+impl Lanczos {
+    /// From points, ascending, and their weights.
+    fn new(measure: impl Iterator<Item = (f64, f64)>) -> Lanczos {
+        let (x, first) = measure.map(|(x, weight)| (x, weight.sqrt())).unzip();
+        Lanczos { x, basis: vec![first], diagonal: Vec::new(), off_diagonal: Vec::new() }
+    }
+
+    /// Continues to this degree; false where the measure has no more distinguishable points.
+    fn extend(&mut self, degree: usize) -> bool {
+        while self.diagonal.len() < degree {
+            let Some(current) = self.basis.last() else { return false };
+            let mut next: Vec<f64> = current.iter().zip(&self.x).map(|(q, x)| q * x).collect();
+            let diagonal = dot(&next, current);
+            for _ in 0..2 {
+                for earlier in &self.basis {
+                    let overlap = dot(&next, earlier);
+                    next.iter_mut().zip(earlier).for_each(|(y, q)| *y -= overlap * q);
+                }
+            }
+            let norm = dot(&next, &next).sqrt();
+            let is_distinguishable = self.x.last().is_some_and(|last| norm > 1e-14 * last.abs());
+            if !is_distinguishable {
+                return false;
+            }
+            next.iter_mut().for_each(|y| *y /= norm);
+            self.diagonal.push(diagonal);
+            self.off_diagonal.push(norm);
+            self.basis.push(next);
+        }
+        true
+    }
+
+    /// The Gauss rule of a degree that has been reached: points, at least 0, and weights.
+    fn gauss(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
+        let jacobi = Mat::from_fn(degree, degree, |i, j| match i.abs_diff(j) {
+            0 => self.diagonal[i],
+            1 => self.off_diagonal[i.min(j)],
+            _ => 0.0,
+        });
+        let eigen = jacobi.self_adjoint_eigen(Side::Lower).ok()?;
+        let (x, directions) = (eigen.S().column_vector(), eigen.U());
+        Some((0..degree).map(|j| (x[j].max(0.0), directions[(0, j)] * directions[(0, j)])).collect())
+    }
+}
+
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+/// A hypothetical effect for which rules are compared.
+struct Probe {
+    variance: f64,
+    effect: f64,
+    /// Where its distribution function is compared.
+    thresholds: [f64; 2],
+    /// Its posterior sd, the unit of its mean.
+    unit: f64,
+}
+
+impl Probe {
+    fn set(likelihood: &impl Likelihood, nodes: &[Node]) -> Vec<Probe> {
+        let mean: f64 = nodes.iter().map(|n| n.weight * n.mu_mean).sum();
+        let heaviest = nodes.iter().max_by(|x, y| x.weight.total_cmp(&y.weight));
+        let t = heaviest.map_or(0.0, |n| n.tau * n.tau);
+        let octaves = (likelihood.largest_lambda() / likelihood.smallest_lambda()).log2().max(0.0);
+        let count = (0.5 * octaves).ceil().min(20.0) as u32;
+        let variances = (0..=count).map(|i| {
+            let octave = if count == 0 { 0.0 } else { octaves * f64::from(i) / f64::from(count) };
+            likelihood.smallest_lambda() * octave.exp2()
+        });
+        variances
+            .flat_map(|variance| [0.0, 1.0, 3.0].map(|z| (variance, mean + z * (variance + t).sqrt())))
+            .map(|(variance, effect)| {
+                let mut probe = Probe { variance, effect, thresholds: [0.0; 2], unit: 1.0 };
+                let parts: Vec<(f64, f64, f64)> = nodes.iter().map(|n| probe.conditional(n)).collect();
+                let mean: f64 = parts.iter().map(|(w, m, _)| w * m).sum();
+                probe.unit = parts.iter().map(|(w, m, v)| w * (v + (m - mean).powi(2))).sum::<f64>().sqrt();
+                probe.thresholds = [mean, mean - 2.0 * probe.unit];
+                probe
+            })
+            .collect()
+    }
+
+    /// Weight, mean and variance of the effect's posterior at a node.
+    fn conditional(&self, node: &Node) -> (f64, f64, f64) {
+        let t = node.tau * node.tau;
+        let (kept, pulled) = (t / (self.variance + t), self.variance / (self.variance + t));
+        let mean = node.mu_mean + kept * (self.effect - node.mu_mean);
+        (node.weight, mean, kept * self.variance + pulled * pulled * node.mu_variance)
+    }
+
+    /// Its mean in posterior sds from its median, and the probabilities that it is above the thresholds.
+    fn summary(&self, nodes: &[Node]) -> [f64; 3] {
+        let mut summary = [0.0; 3];
+        for node in nodes {
+            let (weight, mean, variance) = self.conditional(node);
+            summary[0] += weight * (mean - self.thresholds[0]) / self.unit;
+            for (sum, threshold) in summary[1..].iter_mut().zip(self.thresholds) {
+                *sum += weight * normal::cdf((mean - threshold) / variance.sqrt());
+            }
+        }
+        summary
+    }
+}

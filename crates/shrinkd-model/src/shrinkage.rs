@@ -1,0 +1,179 @@
+//! Shrunken estimates: each effect given its whole block and the posterior of (mu, tau). Shrinkage is what corrects for the
+//! winner's curse.
+//!
+//! Given (mu, tau), with `v_i = d_i + tau^2`, `r = delta - mu` and `R = sum w_i^2 / v_i`, the control's error shifted the
+//! effects by about `e = c sum(w_i r_i / v_i) / (1 + c R)`, and
+//!
+//! `theta_i = mu + (tau^2 / v_i) (r_i - w_i e)`: **first take the control's error out of every variant, then shrink by
+//! the treatment's own noise** (Sherman & Morrison, Ann. Math. Stat. 21, 1950, applied to the normal-normal model of
+//! Lindley & Smith, JRSS B 34, 1972). Its variance is `tau^2 d_i / v_i + tau^4 c w_i^2 / (v_i^2 (1 + c R))`; mu's own
+//! variance adds that times `h_i^2`, `h = 1 - tau^2 V^-1 1`. Averaging over the posterior of tau gives a mixture of
+//! normals for every effect, from which its mean, sd, intervals and probabilities are read.
+
+use faer::Mat;
+
+use super::block::{Block, Covariance};
+use super::normal::{self, Part, Z_90, Z_975};
+use super::posterior::Node;
+use super::spectrum::Axes;
+
+/// One effect's posterior, in the unit of the effects.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Estimate {
+    pub mean: f64,
+    pub sd: f64,
+    /// P(theta > 0 | data).
+    pub prob_positive: f64,
+    /// `E[d_i / v_i]` (with the total variance for `d_i` in a dense block): 0 leaves the effect as it is, 1 moves it to mu.
+    pub shrinkage_factor: f64,
+}
+
+impl Estimate {
+    /// Local false sign rate: the probability that the more probable sign is wrong (Stephens, Biostatistics 18, 2017).
+    pub fn lfsr(&self) -> f64 {
+        self.prob_positive.min(1.0 - self.prob_positive)
+    }
+}
+
+/// Equal-tailed credible intervals of one effect, from its mixture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Intervals {
+    pub ci80: (f64, f64),
+    pub ci95: (f64, f64),
+}
+
+/// The estimated shift that the control's error put into every effect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ControlShift {
+    pub mean: f64,
+    pub sd: f64,
+}
+
+/// A block's effects as mixtures over the posterior's nodes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockPosterior {
+    /// Effect by effect, one part for each node.
+    parts: Vec<Part>,
+    nodes: usize,
+    shrinkage_factors: Vec<f64>,
+    /// `None` where the block is dense or has no shared control.
+    pub control_shift: Option<ControlShift>,
+}
+
+impl BlockPosterior {
+    /// The joint posterior of a block's effects, averaged over `nodes`, which must not be empty.
+    pub fn new(block: &Block, nodes: &[Node]) -> BlockPosterior {
+        let n = block.len();
+        let mut posterior = BlockPosterior {
+            parts: vec![Part { weight: 0.0, mean: 0.0, sd: 0.0 }; n * nodes.len()],
+            nodes: nodes.len(),
+            shrinkage_factors: vec![0.0; n],
+            control_shift: None,
+        };
+        match block.covariance() {
+            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
+                posterior.shared_control(block.effects(), treatment_variances, *control_variance, loadings, nodes);
+            }
+            Covariance::Dense { matrix } => posterior.dense(block.effects(), matrix, nodes),
+        }
+        posterior
+    }
+
+    /// The posterior of effect `i`.
+    pub fn estimate(&self, i: usize) -> Estimate {
+        let parts = self.parts(i);
+        let mean: f64 = parts.iter().map(|part| part.weight * part.mean).sum();
+        let variance: f64 =
+            parts.iter().map(|part| part.weight * (part.sd * part.sd + (part.mean - mean).powi(2))).sum();
+        Estimate {
+            mean,
+            sd: variance.sqrt(),
+            prob_positive: normal::mixture_above(parts, 0.0),
+            shrinkage_factor: self.shrinkage_factors[i],
+        }
+    }
+
+    /// The 80% and 95% intervals of effect `i`, given its estimate.
+    pub fn intervals(&self, i: usize, estimate: &Estimate) -> Intervals {
+        let parts = self.parts(i);
+        let quantile = |z: f64| normal::mixture_quantile(parts, z, estimate.mean + z * estimate.sd);
+        Intervals { ci80: (quantile(-Z_90), quantile(Z_90)), ci95: (quantile(-Z_975), quantile(Z_975)) }
+    }
+
+    fn parts(&self, i: usize) -> &[Part] {
+        &self.parts[i * self.nodes..(i + 1) * self.nodes]
+    }
+
+    fn shared_control(&mut self, effects: &[f64], d: &[f64], c: f64, w: &[f64], nodes: &[Node]) {
+        let (mut shift_mean, mut shift_square) = (0.0, 0.0);
+        for (j, node) in nodes.iter().enumerate() {
+            let t = node.tau * node.tau;
+            let (mut r_sum, mut u_sum, mut e_sum) = (0.0, 0.0, 0.0);
+            if c > 0.0 {
+                for ((effect, d), w) in effects.iter().zip(d).zip(w) {
+                    let weight = w / (d + t);
+                    r_sum += weight * w;
+                    u_sum += weight;
+                    e_sum += weight * (effect - node.mu_mean);
+                }
+            }
+            // gain = c / (1 + c R) is the variance of the control's shift given mu and tau.
+            let gain = c / (1.0 + c * r_sum);
+            let (shift, shift_slope) = (gain * e_sum, gain * u_sum);
+            shift_mean += node.weight * shift;
+            shift_square += node.weight * (shift * shift + gain + shift_slope * shift_slope * node.mu_variance);
+            for (i, ((effect, d), w)) in effects.iter().zip(d).zip(w).enumerate() {
+                let inverse = 1.0 / (d + t);
+                let (kept, pulled) = (t * inverse, d * inverse);
+                let h = pulled + kept * w * shift_slope;
+                let loading = kept * w;
+                let variance = kept * d + loading * loading * gain + h * h * node.mu_variance;
+                self.parts[i * self.nodes + j] = Part {
+                    weight: node.weight,
+                    mean: node.mu_mean + kept * (effect - node.mu_mean - w * shift),
+                    sd: variance.sqrt(),
+                };
+                self.shrinkage_factors[i] += node.weight * pulled;
+            }
+        }
+        if c > 0.0 {
+            let variance = (shift_square - shift_mean * shift_mean).max(0.0);
+            self.control_shift = Some(ControlShift { mean: shift_mean, sd: variance.sqrt() });
+        }
+    }
+
+    /// The same through the eigenvectors: `theta = mu + Q diag(t / (lambda + t)) Q' r`.
+    fn dense(&mut self, effects: &[f64], matrix: &[f64], nodes: &[Node]) {
+        let n = effects.len();
+        // The decomposition that the block's components were made by, so that no lambda is 0. It does not fail for a
+        // block that has components; were it to, the effects stand as if they were independent.
+        let Axes { lambda, directions } = Axes::new(matrix, n).unwrap_or_else(|_| Axes {
+            lambda: (0..n).map(|k| matrix[k * n + k]).collect(),
+            directions: Mat::identity(n, n),
+        });
+        for (j, node) in nodes.iter().enumerate() {
+            let t = node.tau * node.tau;
+            let along = |k: usize, x: &dyn Fn(usize) -> f64| (0..n).map(|i| directions[(i, k)] * x(i)).sum::<f64>();
+            let rotated: Vec<(f64, f64, f64)> = (0..n)
+                .map(|k| {
+                    let (kept, pulled) = (t / (lambda[k] + t), lambda[k] / (lambda[k] + t));
+                    let residual = along(k, &|i| effects[i] - node.mu_mean);
+                    (kept * residual, kept * lambda[k], pulled * along(k, &|_| 1.0))
+                })
+                .collect();
+            for i in 0..n {
+                let (mut mean, mut variance, mut h) = (node.mu_mean, 0.0, 0.0);
+                for (k, (residual, spread, unit)) in rotated.iter().enumerate() {
+                    let q = directions[(i, k)];
+                    mean += q * residual;
+                    variance += q * q * spread;
+                    h += q * unit;
+                }
+                let sd = (variance + h * h * node.mu_variance).sqrt();
+                self.parts[i * self.nodes + j] = Part { weight: node.weight, mean, sd };
+                let own = matrix[i * n + i];
+                self.shrinkage_factors[i] += node.weight * own / (own + t);
+            }
+        }
+    }
+}

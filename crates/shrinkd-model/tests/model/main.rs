@@ -1,0 +1,11 @@
+//! The promises of the model, one module for each part of it.
+
+mod approximations;
+mod best;
+mod diagnostics;
+mod hard_cases;
+mod point_estimates;
+mod posterior;
+mod reference;
+mod shrinkage;
+mod sketch;

@@ -1,0 +1,196 @@
+//! The sketch's promises: it equals the sum over components, and no order can change a bit of it.
+
+use proptest::prelude::*;
+use shrinkd_model::{
+    Block, Component, DirectLikelihood, Likelihood, Sketch, SketchLikelihood, Terms, cell_from_bytes, cell_to_bytes,
+};
+
+fn component() -> impl Strategy<Value = Component> {
+    (-30.0..30.0_f64, -3.0..3.0_f64, -20.0..20.0_f64).prop_map(|(log_lambda, a, z)| {
+        let lambda = log_lambda.exp();
+        Component { lambda, a, b: z * lambda.sqrt() }
+    })
+}
+
+fn blocks() -> impl Strategy<Value = Vec<Vec<Component>>> {
+    prop::collection::vec(prop::collection::vec(component(), 1..6), 1..20)
+}
+
+fn sketch_of<'a>(blocks: impl IntoIterator<Item = &'a Vec<Component>>) -> Sketch {
+    let mut sketch = Sketch::new();
+    for block in blocks {
+        sketch.add(block).expect("in range");
+    }
+    sketch
+}
+
+/// Largest difference of two sets of sums, each against the size of what was summed.
+fn distance(x: Terms, y: Terms, size: Terms) -> f64 {
+    [(x.log_det - y.log_det) / size.log_det, (x.a - y.a) / size.a, (x.b - y.b) / size.b, (x.c - y.c) / size.c]
+        .into_iter()
+        .fold(0.0, |worst, d| worst.max(d.abs()))
+}
+
+proptest! {
+    #[test]
+    fn any_permutation_gives_the_same_bits(blocks in blocks(), seed in any::<u64>()) {
+        let mut shuffled: Vec<_> = blocks.iter().collect();
+        let mut state = seed | 1;
+        for i in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            shuffled.swap(i, (state >> 33) as usize % (i + 1));
+        }
+        prop_assert_eq!(sketch_of(&blocks), sketch_of(shuffled));
+    }
+
+    #[test]
+    fn any_split_into_merged_sketches_gives_the_same_bits(blocks in blocks(), parts in 1..5_usize) {
+        let mut merged = Sketch::new();
+        for part in 0..parts {
+            merged.merge(&sketch_of(blocks.iter().skip(part).step_by(parts)));
+        }
+        prop_assert_eq!(sketch_of(&blocks), merged);
+    }
+
+    #[test]
+    fn what_is_added_and_subtracted_leaves_no_trace(kept in blocks(), passing in blocks()) {
+        let mut sketch = sketch_of(&passing);
+        for block in &kept {
+            sketch.add(block).expect("in range");
+        }
+        for block in &passing {
+            sketch.subtract(block).expect("in range");
+        }
+        prop_assert_eq!(sketch_of(&kept), sketch);
+    }
+
+    #[test]
+    fn the_bytes_of_a_cell_read_back_to_the_same_cell(blocks in blocks()) {
+        for (_, cell) in sketch_of(&blocks).cells() {
+            prop_assert_eq!(cell_from_bytes(&cell_to_bytes(cell)), Some(*cell));
+        }
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4000)) {
+        let _ = cell_from_bytes(&bytes);
+    }
+
+    #[test]
+    fn the_sketch_evaluates_to_the_sum_over_components(blocks in blocks(), log_t in -40.0..60.0_f64) {
+        let sketch = SketchLikelihood::new(&sketch_of(&blocks));
+        let components: Vec<Component> = blocks.concat();
+        let centred: Vec<Component> =
+            components.iter().map(|c| Component { b: c.b - sketch.centre() * c.a, ..*c }).collect();
+        for t in [0.0, log_t.exp()] {
+            let size = centred.iter().fold(Terms::default(), |s, c| Terms {
+                log_det: s.log_det + 1.0 + (c.lambda + t).ln().abs(),
+                a: s.a + c.a * c.a / (c.lambda + t),
+                // b is rounded to 2^-40 of its standard error.
+                b: s.b + c.a.abs() * (c.b.abs() + c.lambda.sqrt()) / (c.lambda + t),
+                c: s.c + (c.b * c.b + c.lambda) / (c.lambda + t),
+            });
+            let direct = centred.iter().fold(Terms::default(), |s, c| Terms {
+                log_det: s.log_det + (c.lambda + t).ln(),
+                a: s.a + c.a * c.a / (c.lambda + t),
+                b: s.b + c.a * c.b / (c.lambda + t),
+                c: s.c + c.b * c.b / (c.lambda + t),
+            });
+            let d = distance(sketch.at(t), direct, size);
+            prop_assert!(d < 1e-11, "distance {d:e} at t = {t:e}");
+        }
+    }
+
+    #[test]
+    fn derivatives_are_those_of_the_direct_sums(blocks in blocks(), log_t in -40.0..40.0_f64) {
+        let sketch = SketchLikelihood::new(&sketch_of(&blocks));
+        let centred: Vec<Component> =
+            blocks.concat().iter().map(|c| Component { b: c.b - sketch.centre() * c.a, ..*c }).collect();
+        let t = log_t.exp();
+        let direct = DirectLikelihood::new(centred);
+        // About a centre of its own: only L and A do not depend on it.
+        let (x, y) = (sketch.derivatives(t), direct.derivatives(t));
+        for (x, y) in [
+            (x.first.log_det, y.first.log_det), (x.second.log_det, y.second.log_det),
+            (x.first.a, y.first.a), (x.second.a, y.second.a),
+        ] {
+            prop_assert!((x - y).abs() <= 1e-10 * y.abs(), "{x:e} {y:e}");
+        }
+    }
+}
+
+#[test]
+fn derivatives_agree_with_finite_differences() {
+    let blocks: Vec<Vec<Component>> = (0..50)
+        .map(|i| {
+            let x = f64::from(i);
+            vec![Component { lambda: (0.3 * x - 6.0).exp(), a: 1.0 + (x * 0.7).sin(), b: (x * 1.3).cos() * 3.0 }]
+        })
+        .collect();
+    let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
+    for t in [1e-3, 0.1, 1.0, 30.0] {
+        let h = 1e-4 * t;
+        let (low, mid, high) = (likelihood.at(t - h), likelihood.derivatives(t), likelihood.at(t + h));
+        for (f0, f1, f2, d1, d2) in [
+            (low.log_det, mid.value.log_det, high.log_det, mid.first.log_det, mid.second.log_det),
+            (low.a, mid.value.a, high.a, mid.first.a, mid.second.a),
+            (low.b, mid.value.b, high.b, mid.first.b, mid.second.b),
+            (low.c, mid.value.c, high.c, mid.first.c, mid.second.c),
+        ] {
+            assert!(((f2 - f0) / (2.0 * h) - d1).abs() < 1e-6 * (d1.abs() + 1e-6 * f1.abs() / t), "{d1}");
+            assert!(((f2 - 2.0 * f1 + f0) / (h * h) - d2).abs() < 1e-4 * (d2.abs() + f1.abs() / (t * t)), "{d2}");
+        }
+    }
+}
+
+/// Sherman-Morrison (2.1), accurate where loadings are 1: what the components must add up to.
+fn sherman_morrison(effects: &[f64], d: &[f64], c: f64, t: f64) -> Terms {
+    let (mut s, mut sd, mut sdd, mut log_det) = (0.0, 0.0, 0.0, 0.0);
+    for (&effect, &d) in effects.iter().zip(d) {
+        let weight = 1.0 / (d + t);
+        s += weight;
+        sd += weight * effect;
+        log_det += (d + t).ln();
+    }
+    let mean = sd / s;
+    for (&effect, &d) in effects.iter().zip(d) {
+        sdd += (effect - mean).powi(2) / (d + t);
+    }
+    let shrink = 1.0 / (1.0 + c * s);
+    Terms { log_det: log_det + (c * s).ln_1p(), a: s * shrink, b: sd * shrink, c: sdd + mean * mean * s * shrink }
+}
+
+proptest! {
+    #[test]
+    fn components_keep_small_eigenvalues_however_large_the_control(
+        rows in prop::collection::vec((-3.0..3.0_f64, -10.0..10.0_f64), 1..40),
+        log_c in -10.0..28.0_f64, equal in any::<bool>(), near in any::<bool>(),
+    ) {
+        let c = log_c.exp();
+        let effects: Vec<f64> = rows.iter().map(|r| r.1).collect();
+        let d: Vec<f64> = rows.iter().enumerate().map(|(i, r)| match (equal, near) {
+            (true, true) => 1.0 + i as f64 * f64::EPSILON,
+            (true, false) => 1.0,
+            (false, true) => 1.0 + (i % 3) as f64 * 1e-9 + r.0.abs() * 1e-5,
+            (false, false) => r.0.exp(),
+        }).collect();
+        let block = Block::shared_control(effects.clone(), d.clone(), c, vec![1.0; d.len()]).expect("a block");
+        let components = block.components().expect("components");
+        prop_assert_eq!(components.len(), d.len());
+        let norm: f64 = components.iter().map(|x| x.a * x.a).sum();
+        prop_assert!((norm - d.len() as f64).abs() < 1e-10 * d.len() as f64, "sum a^2 = {norm}");
+        for t in [0.0, 0.01, 1.0, 100.0] {
+            let want = sherman_morrison(&effects, &d, c, t);
+            let got = components.iter().fold(Terms::default(), |s, x| Terms {
+                log_det: s.log_det + (x.lambda + t).ln(),
+                a: s.a + x.a * x.a / (x.lambda + t),
+                b: s.b + x.a * x.b / (x.lambda + t),
+                c: s.c + x.b * x.b / (x.lambda + t),
+            });
+            // b^2 of the small components is a difference of large numbers where the control's error dominates.
+            prop_assert!((got.log_det - want.log_det).abs() < 1e-12 * (1.0 + d.len() as f64 * 30.0), "{got:?} {want:?}");
+            prop_assert!((got.a - want.a).abs() < 1e-9 * want.a, "{got:?} {want:?}");
+            prop_assert!((got.c - want.c).abs() < 1e-10 * (1.0 + want.c), "{got:?} {want:?}");
+        }
+    }
+}
