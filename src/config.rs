@@ -1,18 +1,20 @@
-//! The configuration: defaults, then a TOML file, then the environment; each overrides the one before, key by key.
+//! The configuration: the defaults, a TOML file and the environment, each of which overrides the one before, key by key.
 //!
 //! | room | what happens there |
 //! | --- | --- |
 //! | `sections` | the keys with their defaults, one struct for each section |
-//! | `layers` | file and environment laid over the defaults; where each value came from |
-//! | `resolve` | what no single key can tell: one source, a store that this build can reach, thresholds in order |
-//! | `secret` | what must not be printed, and how it is masked |
+//! | `layers` | file and environment merged over the defaults; the origin of each value |
+//! | `kafka` | the properties of librdkafka: which may be set, which shrinkd sets |
+//! | `resolve` | checks across keys: exactly one source, a store that this build can reach, thresholds in order |
+//! | `secret` | values that must not be printed, and how they are masked |
 //! | `dump` | the effective configuration as `shrinkd check` prints it |
 //!
 //! A key `batch_age` of the section `ingest` is `SHRINKD__INGEST__BATCH_AGE` in the environment, and
-//! `SHRINKD__INGEST__BATCH_AGE_FILE` names a file that holds its value: that is how secrets come in. Nothing is
-//! ignored: a key or a variable that shrinkd does not know is an error.
+//! `SHRINKD__INGEST__BATCH_AGE_FILE` names a file that holds its value, which is meant for secrets. Nothing is
+//! ignored: an unknown key or variable is an error.
 
 mod dump;
+mod kafka;
 mod layers;
 mod resolve;
 mod secret;
@@ -27,16 +29,17 @@ use std::sync::Arc;
 use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{ARITHMETIC_VERSION, Priors};
 
+pub use kafka::{KafkaConfig, PropertyError};
 pub use secret::{MASK, Properties, StoreUrl};
 pub use sections::{
-    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, KafkaConfig, LogConfig, LogFormat,
+    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LogConfig, LogFormat,
     PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 
 use crate::row::StoreSettings;
 use layers::Layers;
 
-/// Everything that the worker is told, checked.
+/// The configuration of a worker, validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub source: SourceConfig,
@@ -58,31 +61,31 @@ pub enum SourceConfig {
     File(FileConfig),
 }
 
-/// Where state and estimates are kept.
+/// The database that holds state and estimates.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreConfig {
     pub url: StoreUrl,
-    /// Connections in the pool, at most.
+    /// Most connections in the pool.
     pub connections: u32,
 }
 
-/// What holds for one population.
+/// The settings of one population.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PopulationSettings {
     pub priors: Priors,
-    /// Experiments from which on shrunken estimates are published under improper priors.
+    /// Fewest experiments for which shrunken estimates are published under improper priors.
     pub min_experiments: u64,
 }
 
 /// The settings of each population.
 pub type SettingsOf = Arc<dyn Fn(&PopulationName) -> PopulationSettings + Send + Sync>;
 
-/// Why a configuration is not taken. The message names the key, where its value came from, and what is allowed.
+/// Why a configuration is refused. The message names the key, the origin of its value, and what is allowed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("cannot read the configuration {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{} is not TOML: {problem}", path.display())]
+    #[error("{} is not valid TOML: {problem}", path.display())]
     Syntax { path: PathBuf, problem: String },
     #[error("{variable}: {problem}")]
     Variable { variable: String, problem: String },
@@ -94,18 +97,18 @@ pub enum ConfigError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     Default,
-    /// A key without a default that nobody set.
+    /// A key without a default that was not set.
     NotSet,
     File(PathBuf),
     Variable(String),
 }
 
 impl Config {
-    /// Lays the file, where there is one, and the environment over the defaults, and checks the outcome. Of the
-    /// environment only what begins with `SHRINKD__` is looked at.
+    /// Merges the file, if there is one, and the environment over the defaults, and validates the result. Only variables
+    /// that begin with `SHRINKD__` are considered.
     ///
     /// # Errors
-    /// Where the file cannot be read, or anything in it or in the environment is unknown or not allowed.
+    /// If the file cannot be read, or a key or value in it or in the environment is unknown or not allowed.
     pub fn load(
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
@@ -113,7 +116,7 @@ impl Config {
         Config::load_with_dump(file, environment).map(|(config, _)| config)
     }
 
-    /// The same, and the effective configuration as TOML: every key with where its value came from, secrets masked.
+    /// The configuration, and the effective one as TOML: every key with the origin of its value, secrets masked.
     ///
     /// # Errors
     /// As for [`Config::load`].
@@ -127,12 +130,12 @@ impl Config {
         Ok((resolve::resolve(keys, &layers)?, dump))
     }
 
-    /// What the store must have been filled with.
+    /// The settings with which the store must have been filled.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings { arithmetic_version: ARITHMETIC_VERSION, grouping: self.grouping() }
     }
 
-    /// How blocks are put into populations.
+    /// How blocks are grouped into populations.
     pub fn grouping(&self) -> Grouping {
         Grouping {
             labels: self.populations.labels.clone(),
@@ -140,7 +143,7 @@ impl Config {
         }
     }
 
-    /// What holds for a population: its own settings, and the general ones where it has none.
+    /// The settings of a population: its own, and the general ones where it has none.
     pub fn settings(&self, population: &PopulationName) -> PopulationSettings {
         let own = self.populations.settings.get(population).copied().unwrap_or_default();
         PopulationSettings {
@@ -160,7 +163,7 @@ impl fmt::Display for PopulationSettings {
 }
 
 impl fmt::Display for SourceConfig {
-    /// One line for logs and the status page.
+    /// One line, for logs and the status page.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SourceConfig::Kafka(kafka) => {

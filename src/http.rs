@@ -1,6 +1,6 @@
-//! What the worker serves by HTTP: metrics, health, and a page for people. Nothing that is served changes anything.
+//! The worker's HTTP server: metrics, health, and a status page. Every resource is read-only.
 //!
-//! There is no authentication: by default only this machine is listened to.
+//! There is no authentication: by default it accepts connections from this machine only.
 
 mod page;
 
@@ -20,42 +20,42 @@ use tokio::net::TcpListener;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// What is served.
+/// The state that is served.
 #[derive(Clone)]
 pub struct Site {
-    /// One line on where events come from.
+    /// One line that describes the source of events.
     pub source: String,
     pub metrics: Metrics,
     pub health: Health,
 }
 
-/// An address that cannot be listened to.
+/// An address on which the server cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}; set http.listen to another address or port (port 0 takes a free one)")]
+#[error("cannot listen on {address}: {source}; set http.listen to another address or port (port 0 chooses a free one)")]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
 }
 
-/// Listens. The listener knows which port it was given for port 0.
+/// Listens on an address. With port 0, the listener has the port that was chosen.
 ///
 /// # Errors
-/// Where the address is taken or not this machine's.
+/// If the address is in use, or does not belong to this machine.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Serves until `shutdown` is done, and then what is being answered.
+/// Serves until `shutdown` completes, and then finishes open requests.
 ///
 /// | path | |
 /// | --- | --- |
 /// | `/metrics` | the metrics, for Prometheus |
-/// | `/livez` | 200 while every loop comes round, else 503 and a line that says which does not |
-/// | `/readyz` | 200 while source and store answer, else 503 and a line that says what does not |
-/// | `/` | a page for people |
+/// | `/livez` | 200 while every loop makes progress, else 503 and a line that names one that does not |
+/// | `/readyz` | 200 while source and store are ready, else 503 and a line that names what is not, and why |
+/// | `/` | the status page |
 ///
 /// # Errors
-/// Where connections cannot be accepted.
+/// If connections cannot be accepted.
 pub async fn serve(
     listener: TcpListener,
     site: Site,
@@ -90,7 +90,7 @@ fn answer(health: Result<(), String>) -> (StatusCode, String) {
 }
 
 async fn page(State(site): State<Arc<Site>>) -> impl IntoResponse {
-    // Names come from events. They are escaped, and should that fail, the browser runs and loads nothing.
+    // Names come from events. They are escaped; should that fail, the policy keeps the browser from running or loading anything.
     let policy = "default-src 'none'; style-src 'unsafe-inline'";
     ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-store")], Html(page::render(&site)))
 }

@@ -1,5 +1,6 @@
 //! The streams that events come from: a topic, its partitions, and who may read each from where.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -24,6 +25,9 @@ pub struct Topic {
 /// The offset of the next record to read, never of the last one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextOffset(pub i64);
+
+/// The first offset that each partition holds, and the one that its next record will get.
+pub type Watermarks = BTreeMap<i32, (i64, i64)>;
 
 /// Counts the owners that a partition has had. Whoever holds the largest one may advance it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,12 +1,12 @@
-//! What the worker shows of itself: log lines, metrics and health.
+//! Telemetry: log lines, metrics and health.
 //!
 //! | room | what is there |
 //! | --- | --- |
-//! | this file | log lines on stderr, for people or for programs |
+//! | this file | log lines on stderr, as text or JSON |
 //! | [`metrics`] | counters, gauges and histograms in the text format of Prometheus |
-//! | [`health`] | is it alive, is it ready |
+//! | [`health`] | whether the worker is alive, and whether it is ready |
 //!
-//! `docs/operations.md` has the table of metrics and what to do about alerts; a test holds it to the code.
+//! `docs/operations.md` has the table of metrics and a runbook for the alerts; a test checks it against the code.
 
 pub mod health;
 pub mod metrics;
@@ -22,27 +22,27 @@ use crate::config::{LogConfig, LogFormat};
 use health::Health;
 use metrics::Metrics;
 
-/// What a worker reports to. Clones share it.
+/// The metrics and health of a worker. Clones share them.
 #[derive(Clone, Default)]
 pub struct Telemetry {
     pub metrics: Metrics,
     pub health: Health,
 }
 
-/// Log lines were already directed elsewhere in this process.
+/// This process has a subscriber for log lines already.
 #[derive(Debug, thiserror::Error)]
-#[error("log lines are already written by someone else in this process")]
+#[error("logging is already initialised in this process")]
 pub struct AlreadyLogging;
 
 /// Writes the log lines of this process to stderr, from now on.
 ///
 /// # Errors
-/// Where that was done before.
+/// If logging is initialised already.
 pub fn init_logging(config: &LogConfig) -> Result<(), AlreadyLogging> {
     tracing::subscriber::set_global_default(subscriber(config, io::stderr)).map_err(|_| AlreadyLogging)
 }
 
-/// What writes log lines as the configuration says.
+/// A subscriber that writes log lines in the configured format.
 pub fn subscriber<W>(config: &LogConfig, writer: W) -> Box<dyn Subscriber + Send + Sync>
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,

@@ -26,7 +26,7 @@ use std::sync::Arc;
 use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{Correlation, available_threads, map_chunks};
 
-pub use offsets::{Reach, Watermarks, file_reach};
+pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;

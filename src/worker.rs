@@ -24,6 +24,7 @@ pub mod replay;
 pub mod source;
 pub mod supervise;
 
+use crate::retry::Retryable;
 use crate::store::StoreError;
 
 /// Why a worker cannot go on.
@@ -41,4 +42,13 @@ pub enum WorkerError {
     Fold(#[from] fold::FoldError),
     #[error("a computation ended early: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
+}
+
+impl Retryable for WorkerError {
+    fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            WorkerError::Store(error) => Some(error),
+            _ => None,
+        }
+    }
 }

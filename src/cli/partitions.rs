@@ -2,11 +2,8 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use clap::Subcommand;
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -16,6 +13,7 @@ use crate::config::{Config, SourceConfig};
 use crate::row::{PartitionStatus, Skip};
 use crate::store::{Skipped, Store};
 use crate::stream::NextOffset;
+use crate::worker::source::kafka::partition_watermarks;
 
 /// List partitions and their progress, and resume halted ones
 ///
@@ -77,9 +75,6 @@ Exit codes:
   1  the store or the broker does not respond
   2  there is no such partition, it is not halted, or the offset is not valid:
      nothing was changed";
-
-/// How long the broker may take to say which records it has.
-const WATERMARKS: Duration = Duration::from_secs(10);
 
 /// Lists, resumes or skips.
 ///
@@ -143,7 +138,7 @@ async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<
 
 /// The offset that is meant; one that the broker does not have is refused.
 fn resolve(config: &Config, partition: &PartitionStatus, to: Target) -> Result<i64, CliError> {
-    let topic = match &config.source {
+    let kafka = match &config.source {
         SourceConfig::Kafka(kafka) if kafka.topic == partition.topic => kafka,
         _ => {
             return match to {
@@ -155,18 +150,8 @@ fn resolve(config: &Config, partition: &PartitionStatus, to: Target) -> Result<i
             };
         }
     };
-    let mut client = ClientConfig::new();
-    client.set("bootstrap.servers", &topic.brokers);
-    for (property, value) in topic.properties.expose() {
-        client.set(property, value);
-    }
-    let unanswered = |error| {
-        let name = name(partition);
-        CliError::Kafka(format!("cannot ask {} which records of {name} there are: {error}", topic.brokers))
-    };
-    let consumer: BaseConsumer = client.create().map_err(unanswered)?;
     let (low, high) =
-        consumer.fetch_watermarks(&partition.topic, partition.partition, WATERMARKS).map_err(unanswered)?;
+        partition_watermarks(kafka, partition.partition).map_err(|error| CliError::Kafka(error.to_string()))?;
     match to {
         Target::Earliest => Ok(low),
         Target::Offset(offset) if (low..=high).contains(&offset) => Ok(offset),

@@ -10,9 +10,9 @@ use super::text::{self, Page, counted, grouped};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::store::Store;
-use crate::stream::Topic;
-use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, Watermarks, file_reach, verify};
-use crate::worker::source::kafka::{KafkaSource, watermarks};
+use crate::stream::{Topic, Watermarks};
+use crate::verify::{Check, Difference, Reach, Report, Rules, SHOWN, Tally, file_reach, verify};
+use crate::worker::source::kafka::watermarks;
 
 /// Audit a database: recompute everything derived from the stored results, and compare
 ///
@@ -62,12 +62,12 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
     // Records may expire or arrive while the audit runs: the watermarks before and after the snapshot bracket it.
-    let before = ask(&config.source, config).await?;
+    let before = ask(&config.source).await?;
     let store = Store::connect_existing(&config.store, &config.store_settings()).await?;
     let mut audit = store.begin_audit().await?;
     let partitions = audit.partitions().await?;
     let skipped = audit.skipped_offsets().await?;
-    let reach = match (&config.source, before, ask(&config.source, config).await?) {
+    let reach = match (&config.source, before, ask(&config.source).await?) {
         (_, Some((_, before)), Some((topic, after))) => Reach::Kafka { topic, before, after },
         (SourceConfig::File(file), ..) => {
             file_reach(&file.path, &partitions).map_err(|source| CliError::File { path: file.path.clone(), source })?
@@ -94,10 +94,10 @@ async fn audit(config: &Arc<Config>) -> Result<Report, CliError> {
 }
 
 /// The topic's watermarks; `None` where the source is a file.
-async fn ask(source: &SourceConfig, config: &Config) -> Result<Option<(Topic, Watermarks)>, CliError> {
+async fn ask(source: &SourceConfig) -> Result<Option<(Topic, Watermarks)>, CliError> {
     let SourceConfig::Kafka(kafka) = source else { return Ok(None) };
-    let source = KafkaSource::new(kafka, &config.ingest);
-    let asked = tokio::task::spawn_blocking(move || watermarks(&source)).await;
+    let kafka = kafka.clone();
+    let asked = tokio::task::spawn_blocking(move || watermarks(&kafka)).await;
     let asked = asked.map_err(|error| CliError::Internal(error.to_string()))?;
     asked.map(Some).map_err(|error| CliError::Kafka(error.to_string()))
 }

@@ -1,4 +1,4 @@
-//! The effective configuration as TOML: every key, where its value came from, and no secret.
+//! The effective configuration as TOML: every key with its value and the origin of that, secrets masked.
 
 use std::fmt::Write;
 
@@ -27,7 +27,7 @@ fn write_table(text: &mut String, table: &Table, path: &[&str], layers: &Layers)
     for (name, value) in values {
         let full: Vec<&str> = path.iter().copied().chain([name.as_str()]).collect();
         let origin = match layers.origin(&full.join(".")) {
-            // A default that holds only in a section that is there, which is not one by default.
+            // A default of a section that does not exist by default.
             Origin::NotSet => Origin::Default,
             origin => origin,
         };
@@ -51,7 +51,7 @@ fn masked(path: &[&str], value: &Value) -> Value {
     }
 }
 
-/// A key as TOML writes it: quoted unless it is bare.
+/// A key in TOML: quoted unless it is a bare one.
 fn key(name: &str) -> String {
     let is_bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if is_bare { name.to_owned() } else { Value::String(name.to_owned()).to_string() }

@@ -1,8 +1,8 @@
-//! The layers of the configuration: the defaults, the file and the environment, merged key by key, each value with where
-//! it came from.
+//! The layers of the configuration: the defaults, the file and the environment, merged key by key, with the origin of
+//! each value.
 //!
-//! The merge is one of TOML tables: tables are merged, everything else is replaced. The keys are read from what results, so
-//! that a default stands in one place only.
+//! TOML tables are merged, every other value is replaced. The keys are read from the merged table, so that each default is
+//! defined in one place only.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,10 +13,10 @@ use toml::{Table, Value};
 use super::sections::Keys;
 use super::{ConfigError, Origin};
 
-/// What a variable that sets a key begins with.
+/// The prefix of every variable that sets a key.
 const PREFIX: &str = "SHRINKD__";
 
-/// Under this path names are those of librdkafka, which have dots where variables have underscores.
+/// Names below this path are those of librdkafka, with dots where variables have underscores.
 const PROPERTIES: [&str; 3] = ["source", "kafka", "properties"];
 
 /// The merged layers.
@@ -26,11 +26,11 @@ pub(super) struct Layers {
     variables: Vec<Variable>,
 }
 
-/// A variable of the environment, and the key that it sets.
+/// An environment variable, and the key that it sets.
 struct Variable {
     name: String,
     path: Vec<String>,
-    /// Where the value is, if it is in a file.
+    /// The file that holds the value, if the variable names one.
     file: Option<PathBuf>,
     text: String,
 }
@@ -48,7 +48,7 @@ impl Layers {
             read_keys(&effective).map_err(|error| error.at(Origin::File(path.clone())))?;
         }
         let mut variables = variables(environment)?;
-        // A fixed order, so that of two faults the same one is always named.
+        // A fixed order: of several faults, the same one is always reported.
         variables.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(pair) = variables.windows(2).find(|pair| pair[0].path == pair[1].path) {
             let problem = format!("{} sets the same key: remove one of the two", pair[1].name);
@@ -60,16 +60,16 @@ impl Layers {
         Ok(Layers { effective, file, variables })
     }
 
-    /// The keys as the layers give them.
+    /// The keys of the merged layers.
     pub fn keys(&self) -> Result<Keys, ConfigError> {
-        // Each layer alone was read: what is left is a conflict between them, and the last one wins the blame.
+        // Each layer was valid on its own: what is left is a conflict between them, reported against the last one.
         read_keys(&self.effective).map_err(|fault| {
             let origin = self.origin(&fault.key);
             fault.at(origin)
         })
     }
 
-    /// Where the value of a key came from, by its path with dots.
+    /// The origin of a key's value. `key` is its path with dots.
     pub fn origin(&self, key: &str) -> Origin {
         let of_variable = |variable: &&Variable| {
             let path = variable.path.join(".");
@@ -86,12 +86,12 @@ impl Layers {
     }
 }
 
-/// Whether a key is the same as another, or below it.
+/// Whether a key equals another one or is below it.
 fn is_within(key: &str, above: &str) -> bool {
     key.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-/// Whether a table has this key. Names may themselves have dots in them, so every split is tried.
+/// Whether a table has this key. Names may contain dots themselves, so every split is tried.
 fn holds(table: &Table, key: &str) -> bool {
     table.iter().any(|(name, value)| match key.strip_prefix(name.as_str()) {
         Some("") => true,
@@ -114,14 +114,14 @@ fn defaults() -> Result<Table, ConfigError> {
 fn read_file(path: &Path) -> Result<Table, ConfigError> {
     let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     text.parse().map_err(|error: toml::de::Error| {
-        // The line's number and not the line: it may hold a secret.
+        // The line's number, not its text, which may be a secret.
         let line = error.span().map(|span| 1 + text.bytes().take(span.start).filter(|&b| b == b'\n').count());
         let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
         ConfigError::Syntax { path: path.to_owned(), problem: format!("{line}{}", error.message()) }
     })
 }
 
-/// What is wrong under a key.
+/// A value that cannot be used, by the path of its key.
 struct Fault {
     key: String,
     problem: String,
@@ -129,25 +129,16 @@ struct Fault {
 
 impl Fault {
     fn at(self, origin: Origin) -> ConfigError {
-        match self.key {
-            key if key.is_empty() => {
-                ConfigError::Value { key: "(the top level)".to_owned(), origin, problem: self.problem }
-            }
-            key => ConfigError::Value { key, origin, problem: self.problem },
-        }
+        ConfigError::Value { key: self.key, origin, problem: self.problem }
     }
 }
 
 fn read_keys(table: &Table) -> Result<Keys, Fault> {
-    table.clone().try_into().map_err(|error: toml::de::Error| {
-        // The path of the key is in the text alone: "message\nin `section.key`\n".
-        let text = error.to_string();
-        let key = text.trim_end().rsplit_once("\nin `").and_then(|(_, key)| key.strip_suffix('`')).unwrap_or_default();
-        Fault { key: key.to_owned(), problem: in_plain_words(error.message()) }
-    })
+    serde_path_to_error::deserialize(Value::Table(table.clone()))
+        .map_err(|error| Fault { key: error.path().to_string(), problem: in_plain_words(error.inner().message()) })
 }
 
-/// What serde expects, for people who do not know Rust.
+/// An error of serde in words that do not take a knowledge of Rust.
 fn in_plain_words(message: &str) -> String {
     let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
     let expected = match expected {
@@ -205,8 +196,8 @@ impl Variable {
         Ok(Variable { name, path, file, text })
     }
 
-    /// The table with this key alone. The value is taken as text where the key takes text, otherwise read as TOML: a
-    /// password of digits stays as it is.
+    /// The table with this key alone. The value is used as text if the key takes text, and otherwise parsed as TOML: a
+    /// password that consists of digits stays text.
     fn table(&self, defaults: &Table) -> Result<Table, ConfigError> {
         let read = |value: Value| {
             let table =
@@ -218,7 +209,7 @@ impl Variable {
         };
         let fault = match (read(Value::String(self.text.clone())), self.text.parse::<Value>()) {
             (Ok(table), _) => return Ok(table),
-            // Only a key that does not take text is worth a second look.
+            // Parsed as TOML only if the key does not take text.
             (Err(Some(fault)), Ok(value)) if fault.problem.starts_with("invalid type: string") => match read(value) {
                 Ok(table) => return Ok(table),
                 Err(fault) => fault,
@@ -226,7 +217,7 @@ impl Variable {
             (Err(fault), _) => fault,
         };
         let place = self.file.as_ref().map(|path| format!(" (in {})", path.display())).unwrap_or_default();
-        let problem = fault.map_or_else(|| "names no key".to_owned(), |fault| fault.problem);
+        let problem = fault.map_or_else(|| "is not the name of a key".to_owned(), |fault| fault.problem);
         Err(ConfigError::Variable { variable: self.name.clone(), problem: format!("{problem}{place}") })
     }
 }

@@ -1,46 +1,32 @@
-//! From keys to a configuration that can be run: what has no default must be there, and what concerns several keys must
+//! From keys to a validated configuration: keys without a default must be set, and keys that depend on each other must
 //! agree.
 
-use rdkafka::ClientConfig;
 use shrinkd_model::Thresholds;
 
+use super::kafka::{HAS_TLS, KafkaConfig, REBUILD};
 use super::layers::Layers;
-use super::secret::{Properties, StoreUrl};
+use super::secret::StoreUrl;
 use super::sections::{FileKeys, KafkaKeys, Keys};
-use super::{Config, ConfigError, FileConfig, KafkaConfig, Origin, SourceConfig, StoreConfig};
+use super::{Config, ConfigError, FileConfig, Origin, SourceConfig, StoreConfig};
 
-/// Whether this build can speak TLS.
-const HAS_TLS: bool = cfg!(feature = "tls");
-
-const REBUILD: &str = "this build of shrinkd has no TLS: build it with `--features tls`, or use the container image";
-
-/// Properties that shrinkd sets itself, and what to do instead.
-const OWN_PROPERTIES: [(&str, &str); 6] = [
-    ("bootstrap.servers", "set source.kafka.brokers"),
-    ("metadata.broker.list", "set source.kafka.brokers"),
-    ("group.id", "set source.kafka.group"),
-    ("enable.auto.commit", "offsets are kept in the store, with what they cover"),
-    ("enable.auto.offset.store", "offsets are kept in the store, with what they cover"),
-    ("auto.offset.reset", "records that have expired unread halt the worker rather than be skipped"),
-];
-
+/// A value that cannot be used, by the path of its key.
 struct Fault {
-    key: &'static str,
+    key: String,
     problem: String,
 }
 
-fn fault(key: &'static str, problem: impl Into<String>) -> Fault {
-    Fault { key, problem: problem.into() }
+fn fault(key: impl Into<String>, problem: impl Into<String>) -> Fault {
+    Fault { key: key.into(), problem: problem.into() }
 }
 
 pub(super) fn resolve(keys: Keys, layers: &Layers) -> Result<Config, ConfigError> {
     config(keys).map_err(|Fault { key, problem }| {
-        let origin = match layers.origin(key) {
-            // A section that is there by default and lacks something was not set by anyone.
+        let origin = match layers.origin(&key) {
+            // The section exists by default, but nobody set anything in it.
             Origin::Default if key == "source" => Origin::NotSet,
             origin => origin,
         };
-        ConfigError::Value { key: key.to_owned(), origin, problem }
+        ConfigError::Value { key, origin, problem }
     })
 }
 
@@ -48,9 +34,10 @@ fn config(keys: Keys) -> Result<Config, Fault> {
     let source = match (keys.source.kafka, keys.source.file) {
         (Some(kafka), None) => SourceConfig::Kafka(kafka_config(kafka)?),
         (None, Some(file)) => SourceConfig::File(file_config(file)?),
-        (Some(_), Some(_)) => return Err(fault("source", "has both [source.kafka] and [source.file]: remove one")),
+        (Some(_), Some(_)) => return Err(fault("source", "both [source.kafka] and [source.file] are set: remove one")),
         (None, None) => {
-            return Err(fault("source", "says nothing: give [source.kafka] (brokers, topic) or [source.file] (path)"));
+            let problem = "no source is configured: set [source.kafka] (brokers, topic) or [source.file] (path)";
+            return Err(fault("source", problem));
         }
     };
     let store = StoreConfig { url: store_url(keys.store.url)?, connections: keys.store.connections.get() };
@@ -60,7 +47,7 @@ fn config(keys: Keys) -> Result<Config, Fault> {
         ("diagnostics.interval", keys.diagnostics.interval),
     ] {
         if duration.is_zero() {
-            return Err(fault(key, "is 0: expected a duration above 0, like 250ms or 10s"));
+            return Err(fault(key, "is 0: expected a duration above 0, such as 250ms or 10s"));
         }
     }
     let tolerance = keys.publish.tolerance;
@@ -69,7 +56,7 @@ fn config(keys: Keys) -> Result<Config, Fault> {
     }
     let share = keys.dead_letters.share;
     if !(share > 0.0 && share <= 1.0) {
-        return Err(fault("dead_letters.share", format!("is {share}: expected a number above 0, at most 1")));
+        return Err(fault("dead_letters.share", format!("is {share}: expected a number above 0 and at most 1")));
     }
     check_thresholds(&keys.diagnostics.thresholds)?;
     check_labels(&keys.populations.labels)?;
@@ -91,8 +78,11 @@ fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Fault> {
     let brokers = required(keys.brokers, "source.kafka.brokers", "host:port, several separated by commas")?;
     let topic = required(keys.topic, "source.kafka.topic", "the name of a topic")?;
     let group = required(Some(keys.group), "source.kafka.group", "the name of a consumer group")?;
-    check_properties(&keys.properties)?;
-    Ok(KafkaConfig { brokers, topic, group, properties: keys.properties })
+    let kafka = KafkaConfig { brokers, topic, group, properties: keys.properties };
+    match kafka.consumer() {
+        Ok(_) => Ok(kafka),
+        Err(error) => Err(fault(format!("source.kafka.properties.{}", error.property), error.to_string())),
+    }
 }
 
 fn file_config(keys: FileKeys) -> Result<FileConfig, Fault> {
@@ -101,7 +91,7 @@ fn file_config(keys: FileKeys) -> Result<FileConfig, Fault> {
         path.ok_or_else(|| fault("source.file.path", "expected the path of a file of events, or - for stdin"))?;
     let file = FileConfig { path, follow: keys.follow };
     if file.follow && file.is_stdin() {
-        return Err(fault("source.file.follow", "stdin ends where its writer closes it: only a file can be followed"));
+        return Err(fault("source.file.follow", "only a file can be followed: stdin ends when its writer closes it"));
     }
     Ok(file)
 }
@@ -111,38 +101,11 @@ fn required(value: Option<String>, key: &'static str, expected: &str) -> Result<
     value.ok_or_else(|| fault(key, format!("expected {expected}")))
 }
 
-/// The names and values of properties as librdkafka itself judges them, without connecting to anything.
-fn check_properties(properties: &Properties) -> Result<(), Fault> {
-    const KEY: &str = "source.kafka.properties";
-    for (name, value) in properties.expose() {
-        if let Some((_, instead)) = OWN_PROPERTIES.iter().find(|(own, _)| *own == name) {
-            return Err(fault(KEY, format!("`{name}` is not for you to set: {instead}")));
-        }
-        let value = value.to_lowercase();
-        let needs_tls = match name {
-            "security.protocol" => value.ends_with("ssl"),
-            "sasl.mechanism" | "sasl.mechanisms" => value.starts_with("scram") || value == "oauthbearer",
-            _ => name.starts_with("ssl."),
-        };
-        if needs_tls && !HAS_TLS {
-            return Err(fault(KEY, format!("`{name}` asks for TLS or SCRAM: {REBUILD}")));
-        }
-    }
-    let mut client = ClientConfig::new();
-    for (name, value) in properties.expose() {
-        client.set(name, value);
-    }
-    match client.create_native_config() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(fault(KEY, format!("librdkafka refuses them: {error}"))),
-    }
-}
-
 fn store_url(url: Option<String>) -> Result<StoreUrl, Fault> {
     const KEY: &str = "store.url";
     const EXPECTED: &str = "expected postgres://user:password@host:port/database or sqlite://path/of/shrinkd.db";
     let url = url.ok_or_else(|| fault(KEY, EXPECTED))?;
-    // What is not a url is not repeated in the message: it may be a secret in the wrong place.
+    // An invalid URL is not repeated in the message: it may be a secret in the wrong place.
     match url.split_once("://") {
         Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
             let parameters = rest.split_once('?').map(|(_, parameters)| parameters).unwrap_or_default();
@@ -152,7 +115,7 @@ fn store_url(url: Option<String>) -> Result<StoreUrl, Fault> {
                 .find_map(|(name, value)| matches!(name, "sslmode" | "ssl-mode").then(|| value.to_lowercase()));
             match mode.as_deref() {
                 Some(mode @ ("require" | "verify-ca" | "verify-full")) if !HAS_TLS => {
-                    Err(fault(KEY, format!("sslmode={mode} asks for TLS: {REBUILD}")))
+                    Err(fault(KEY, format!("sslmode={mode} needs TLS: {REBUILD}")))
                 }
                 _ => Ok(StoreUrl::Postgres(url)),
             }
@@ -183,7 +146,7 @@ fn check_labels(labels: &[String]) -> Result<(), Fault> {
             return Err(fault("populations.labels", "expected names of 1 to 512 bytes without control characters"));
         }
         if labels[..index].contains(label) {
-            return Err(fault("populations.labels", format!("names `{label}` twice")));
+            return Err(fault("populations.labels", format!("has `{label}` twice")));
         }
     }
     Ok(())

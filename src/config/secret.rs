@@ -1,4 +1,4 @@
-//! What must not be printed: passwords in the store's url, and properties that hold secrets.
+//! Secrets, which must not be printed: passwords in the store's URL, and properties that hold secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,24 +6,24 @@ use std::fmt;
 use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
-/// Stands where a secret is.
+/// Replaces a secret where it would be printed.
 pub const MASK: &str = "***";
 
-/// Whether the value under this name is a secret.
+/// Whether the value of a property or parameter of this name is a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_lowercase();
     ["password", "secret", "key", "token", "jaas"].iter().any(|word| name.contains(word))
 }
 
-/// A property's value as it may be printed.
+/// A property's value in a form that may be printed.
 pub(super) fn masked_property<'a>(name: &str, value: &'a str) -> &'a str {
     if is_secret(name) { MASK } else { value }
 }
 
-/// A url as it may be printed: without its password, and without the values of parameters that are secrets.
+/// A URL in a form that may be printed: its password and the values of secret parameters are masked.
 ///
-/// Rather too much is masked than too little: a password with an unescaped `/`, `?` or `@` in it, which makes the url
-/// invalid, is masked as well.
+/// It masks too much rather than too little: a password with an unescaped `/`, `?` or `@`, which makes the URL invalid, is
+/// masked as well.
 pub(super) fn masked_url(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", url));
     let rest = match rest.rsplit_once('@') {
@@ -48,7 +48,7 @@ pub(super) fn masked_url(url: &str) -> String {
     format!("{scheme}{separator}{address}{}", parameters.unwrap_or_default())
 }
 
-/// The url of a store. Printed, it has no password.
+/// The URL of a store. Its password is masked when it is printed.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StoreUrl {
     /// `postgres://user:password@host:port/database?parameters`
@@ -58,7 +58,7 @@ pub enum StoreUrl {
 }
 
 impl StoreUrl {
-    /// The url with its secrets, for whoever connects.
+    /// The URL with its secrets, for connecting.
     pub fn expose(&self) -> &str {
         let (StoreUrl::Postgres(url) | StoreUrl::Sqlite(url)) = self;
         url
@@ -77,12 +77,12 @@ impl fmt::Debug for StoreUrl {
     }
 }
 
-/// Properties of librdkafka, by name. Printed, those that hold secrets are masked.
+/// Properties of librdkafka, by name. Those that hold secrets are masked when they are printed.
 #[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Properties(BTreeMap<String, String>);
 
 impl Properties {
-    /// Name and value of each, with the secrets, for whoever connects.
+    /// Names and values, secrets included, for connecting.
     pub fn expose(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -93,6 +93,12 @@ impl Properties {
     }
 }
 
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Properties {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(properties: I) -> Properties {
+        Properties(properties.into_iter().map(|(name, value)| (name.into(), value.into())).collect())
+    }
+}
+
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.expose().map(|(name, value)| (name, masked_property(name, value)))).finish()
@@ -100,14 +106,14 @@ impl fmt::Debug for Properties {
 }
 
 impl<'de> Deserialize<'de> for Properties {
-    /// Numbers and booleans are taken as well: librdkafka reads text, people write `45000` and `true`.
+    /// Numbers and booleans are accepted too: librdkafka takes text, but people write `45000` and `true`.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Properties, D::Error> {
         let values = BTreeMap::<String, toml::Value>::deserialize(deserializer)?;
         let text = |(name, value): (String, toml::Value)| match value {
             toml::Value::String(text) => Ok((name, text)),
             toml::Value::Integer(_) | toml::Value::Float(_) | toml::Value::Boolean(_) => Ok((name, value.to_string())),
             _ => Err(D::Error::custom(format!(
-                "`{name}` is a {}: expected text, a number or a boolean (a name with dots in it is quoted: \
+                "`{name}` is a {}: expected text, a number or a boolean (quote a name that contains dots: \
                  \"session.timeout.ms\" = 45000)",
                 value.type_str()
             ))),

@@ -1,4 +1,4 @@
-//! The keys of the configuration with their defaults: what a file may say, section by section.
+//! The keys of the configuration with their defaults, section by section.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shrinkd_core::PopulationName;
+use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{PriorMu, PriorTau, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::secret::Properties;
 use super::text;
 
-/// The configuration as it is written. Has no `Debug`: it holds secrets in the clear.
+/// The configuration as written. It has no `Debug`, because it holds secrets in the clear.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct Keys {
@@ -74,19 +74,6 @@ impl Default for StoreKeys {
     }
 }
 
-/// `[source.kafka]`: a topic, read as a member of a consumer group.
-#[derive(Debug, Clone, PartialEq)]
-pub struct KafkaConfig {
-    /// `host:port`, several separated by commas. No default.
-    pub brokers: String,
-    /// No default.
-    pub topic: String,
-    /// The consumer group: its members share the topic's partitions. Default `shrinkd`.
-    pub group: String,
-    /// Any further properties of librdkafka, by its names. Default none.
-    pub properties: Properties,
-}
-
 /// `[source.file]`: events as NDJSON.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileConfig {
@@ -103,18 +90,18 @@ impl FileConfig {
     }
 }
 
-/// `[ingest]`: when a batch is closed and committed. Whatever is reached first closes it.
+/// `[ingest]`: when a batch is closed and committed. The first limit reached closes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct IngestConfig {
-    /// Records in a batch, at most. Default 5000.
+    /// Most records in a batch. Default 5000.
     pub batch_records: NonZeroUsize,
-    /// Bytes of payload in a batch, at most (but for a single record that is larger). Default 8388608 (8 MiB).
+    /// Most bytes of keys and payloads in a batch; a single record may exceed it. Default 8388608 (8 MiB).
     pub batch_bytes: NonZeroUsize,
-    /// How long the first record of a batch waits for others, at most. Default 100ms.
+    /// Longest time that the first record of a batch waits for others. Default 100ms.
     #[serde(with = "text::duration")]
     pub batch_age: Duration,
-    /// How long a worker that gives partitions away goes on committing what it has of them. Default 10s.
+    /// How long a worker that stops, or whose partitions are revoked, may still commit what it has read. Default 10s.
     #[serde(with = "text::duration")]
     pub drain_budget: Duration,
 }
@@ -130,16 +117,16 @@ impl Default for IngestConfig {
     }
 }
 
-/// `[dead_letters]`: how many messages of a partition may be refused before it is halted. A message counts as refused where
-/// nothing of it can be taken in.
+/// `[dead_letters]`: how many messages of a partition may be dead letters before it is halted. A dead letter is a message
+/// that is refused as a whole, or whose results are all refused.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct DeadLettersConfig {
-    /// Refused messages in a row that halt a partition. Default 500.
+    /// Consecutive dead letters that halt a partition. Default 500.
     pub in_a_row: NonZeroUsize,
-    /// Largest share of refused messages among the last `window`; 1 for any. Default 0.5.
+    /// Largest permitted share of dead letters among the last `window` messages; 1 disables the limit. Default 0.5.
     pub share: f64,
-    /// Messages that the share is taken of; fewer are not judged. Default 2000.
+    /// Messages over which the share is computed; with fewer there is no limit on it. Default 2000.
     pub window: NonZeroUsize,
 }
 
@@ -153,22 +140,23 @@ impl Default for DeadLettersConfig {
     }
 }
 
-/// `[refit]`: how mu and tau are found.
+/// `[refit]`: how mu and tau are estimated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RefitConfig {
-    /// Time between two looks for populations with news, at least. Default 1s.
+    /// Shortest time between two checks for populations with new data. Default 1s.
     #[serde(with = "text::duration")]
     pub interval: Duration,
-    /// Experiments from which on shrunken estimates are published under improper priors. Default 5.
+    /// Fewest experiments for which shrunken estimates are published under improper priors. Default 5.
     pub min_experiments: u64,
-    /// `flat` or `normal:MEAN,SD`, in the effects' unit. Default `flat`.
+    /// `flat` or `normal:MEAN,SD`, in the unit of the effects. Default `flat`.
     #[serde(with = "text")]
     pub prior_mu: PriorMu,
-    /// `flat`, `half-normal:SCALE`, `half-cauchy:SCALE` or `half-t:DF,SCALE`, in the effects' unit. Default `flat`.
+    /// `flat`, `half-normal:SCALE`, `half-cauchy:SCALE` or `half-t:DF,SCALE`, in the unit of the effects. Default
+    /// `flat`.
     #[serde(with = "text")]
     pub prior_tau: PriorTau,
-    /// Seed of the choice of the variant that speaks for its experiment where one variant speaks for its experiment. Default 0.
+    /// Seed of the choice of one variant per experiment. Default 0.
     pub one_per_experiment_seed: u64,
 }
 
@@ -179,17 +167,17 @@ impl Default for RefitConfig {
             min_experiments: 5,
             prior_mu: PriorMu::Flat,
             prior_tau: PriorTau::Flat,
-            one_per_experiment_seed: 0,
+            one_per_experiment_seed: Grouping::default().one_per_experiment_seed,
         }
     }
 }
 
-/// `[publish]`: when the estimates of a whole population are written again.
+/// `[publish]`: when the estimates of a whole population are rewritten.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PublishConfig {
-    /// How far mu (in `sqrt(tau^2 + sd(mu)^2)`), log tau or their posterior sds may have moved before all rows are rewritten; above 0, below
-    /// 1. Default 0.01.
+    /// How far mu (in units of `sqrt(tau^2 + sd(mu)^2)`), log tau or their posterior sds may move before all rows are
+    /// rewritten; above 0 and below 1. Default 0.01.
     pub tolerance: f64,
 }
 
@@ -199,14 +187,14 @@ impl Default for PublishConfig {
     }
 }
 
-/// `[diagnostics]`: whether correlation matters.
+/// `[diagnostics]`: whether the correlation between the variants of an experiment matters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct DiagnosticsConfig {
-    /// Time between two passes over the blocks of a population, at least. Default 10min.
+    /// Shortest time between two passes over the blocks of a population. Default 10min.
     #[serde(with = "text::duration")]
     pub interval: Duration,
-    /// Where each measure becomes noticeable, and material. Defaults 1.02 and 1.10 (`se_ratio`), 0.05 and 0.25
+    /// From which value on each measure is noticeable, and material. Defaults 1.02 and 1.10 (`se_ratio`), 0.05 and 0.25
     /// (`mu_shift` and `log_tau_shift`), 0.001 and 0.01 (`sign_flip_share`).
     #[serde(with = "ThresholdsKeys")]
     pub thresholds: Thresholds,
@@ -218,7 +206,7 @@ impl Default for DiagnosticsConfig {
     }
 }
 
-/// How [`Thresholds`] are written: the model knows nothing of files.
+/// The keys of [`Thresholds`], a type of the model, which has no serialisation of its own.
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Thresholds", deny_unknown_fields, expecting = "a table")]
 struct ThresholdsKeys {
@@ -239,7 +227,7 @@ struct ThresholdKeys {
     material: f64,
 }
 
-/// `[populations]`: which blocks share mu and tau, and what holds for single populations.
+/// `[populations]`: which blocks share mu and tau, and settings of single populations.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct PopulationsConfig {
@@ -250,7 +238,7 @@ pub struct PopulationsConfig {
     pub settings: BTreeMap<PopulationName, PopulationOverride>,
 }
 
-/// `[populations.settings."metric/segment/scale"]`: what a population has of its own; the rest is as in `[refit]`.
+/// `[populations.settings."metric/segment/scale"]`: settings of one population; those left out are as in `[refit]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct PopulationOverride {
@@ -265,7 +253,7 @@ pub struct PopulationOverride {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct HttpConfig {
-    /// Address and port to listen on; port 0 takes a free one, which the log names. Default 127.0.0.1:9464.
+    /// Address and port to listen on; port 0 chooses a free one, which is logged. Default 127.0.0.1:9464.
     #[serde(deserialize_with = "text::address")]
     pub listen: SocketAddr,
 }
@@ -276,7 +264,7 @@ impl Default for HttpConfig {
     }
 }
 
-/// `[log]`: what is said on stderr.
+/// `[log]`: what is logged to stderr.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct LogConfig {

@@ -1,4 +1,4 @@
-//! Values that are written as text, for serde: whatever has `FromStr` and `Display`, durations, and tables by population.
+//! Values written as text, for serde: types with `FromStr` and `Display`, durations, and tables by population.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -23,11 +23,11 @@ where
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map_err(|_| {
-        D::Error::custom(format!("`{text}` is not an address: expected IP:PORT, like 127.0.0.1:9464 or [::1]:9464"))
+        D::Error::custom(format!("`{text}` is not an address: expected IP:PORT, such as 127.0.0.1:9464 or [::1]:9464"))
     })
 }
 
-/// Levels by target. A word alone must be a level: taken for a target, as [`Targets`] would, a misspelt level would turn
+/// Levels by target. A single word must be a level: [`Targets`] would take a misspelt one for a target, which would turn
 /// all log lines off.
 pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Targets, D::Error> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -39,13 +39,13 @@ pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target
     text.parse().ok().filter(|_| text.split(',').all(is_level)).ok_or_else(|| {
         let levels = LEVELS.join(", ");
         D::Error::custom(format!(
-            "`{text}` is no level: expected one of {levels}, or levels by target as in \
-                                  info,shrinkd::worker=debug"
+            "`{text}` is not a log level: expected one of {levels}, or levels by target, such as \
+             info,shrinkd::worker=debug"
         ))
     })
 }
 
-/// Durations as people write them.
+/// Durations in the notation of `humantime`.
 pub(super) mod duration {
     use std::time::Duration;
 
@@ -58,12 +58,12 @@ pub(super) mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("`{text}` is not a duration ({error}): expected one like 250ms, 10s or 5min"))
+            D::Error::custom(format!("`{text}` is not a duration ({error}): expected one such as 250ms, 10s or 5min"))
         })
     }
 }
 
-/// A value that may be absent.
+/// A value that may be left out.
 pub(super) mod optional {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The status page: one HTML document that needs nothing else, and shows what is worth a first look.
+//! The status page: one self-contained HTML document with an overview of the worker.
 
 use std::fmt::Write;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Site;
 
-/// Populations that are listed; the rest is counted. `/metrics` and the tables have all of them.
+/// How many populations are listed; the rest is counted. `/metrics` and the tables have all of them.
 const POPULATIONS_SHOWN: usize = 500;
 
 const HEAD: &str = r#"<!doctype html>
@@ -34,7 +34,7 @@ th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wra
 <body>
 "#;
 
-/// The page as it is now.
+/// Renders the current page.
 pub(super) fn render(site: &Site) -> String {
     let mut page = HEAD.to_owned();
     let _ = writeln!(page, "<h1>shrinkd <small>{}</small></h1>\n<dl>", env!("CARGO_PKG_VERSION"));
@@ -61,10 +61,10 @@ fn write_partitions(page: &mut String, site: &Site) {
     if partitions.is_empty() {
         return;
     }
-    page.push_str("<table>\n<tr><th>partition</th><th>lag, records</th><th>oldest, seconds</th><th></th></tr>\n");
+    page.push_str("<table>\n<tr><th>partition</th><th>lag (records)</th><th>lag (seconds)</th><th></th></tr>\n");
     for (partition, lag) in partitions {
         let (records, seconds) = (lag.records, lag.seconds());
-        let note = if lag.is_halted { "<strong>halted</strong>: <code>shrinkd partitions</code>" } else { "" };
+        let note = if lag.is_halted { "<strong>halted</strong>, see <code>shrinkd partitions</code>" } else { "" };
         let _ = writeln!(page, "<tr><td>{partition}</td><td>{records}</td><td>{seconds:.1}</td><td>{note}</td></tr>");
     }
     page.push_str("</table>\n");
@@ -110,7 +110,7 @@ fn moment(moment: Option<OffsetDateTime>) -> String {
     moment.and_then(|moment| moment.format(&Rfc3339).ok()).unwrap_or_else(|| "never".to_owned())
 }
 
-/// Four digits, whatever the unit.
+/// Four decimals, or four significant digits in scientific notation: effects come in any unit.
 fn number(value: Option<f64>) -> String {
     match value {
         None => "–".to_owned(),
@@ -119,7 +119,7 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-/// Text as it may stand in an element.
+/// Escapes text for an HTML element.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,14 +1,14 @@
-//! Health: alive as long as every loop comes round, ready as long as source and store answer.
+//! Health: a worker is alive as long as every loop makes progress, and ready as long as source and store respond.
 //!
-//! *Alive* is a matter of the process: where it fails, a restart may help. *Ready* is one of what the worker depends on:
-//! where it fails, a restart does not help, and the reason says what to look at.
+//! *Alive* concerns the process: if it is not, a restart may help. *Ready* concerns its dependencies: if they are not, a
+//! restart does not help, and the reason names what to look at.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// A loop that has not come round for this long is stuck. Far above what any of them takes: fits take milliseconds, and
-/// a loop that waits for a store beats between its attempts.
+/// A loop without a heartbeat for this long is stuck. No loop takes nearly as long: fits take milliseconds, and a loop that
+/// waits for the store sends heartbeats between its attempts.
 pub const BEAT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The worker's loops.
@@ -19,30 +19,29 @@ pub enum Loop {
     Publish,
 }
 
-/// What the worker depends on.
+/// The dependencies of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dependency {
-    /// Ready once partitions were assigned (none is fine: others have them) and what was read first is committed, or
-    /// there was nothing to read.
+    /// Ready once partitions were assigned, even if it is none because others own them all.
     Source,
-    /// Ready as long as its last answer was not an error.
+    /// Ready unless its last answer was an error.
     Store,
 }
 
-/// The state that loops report to and that `/livez` and `/readyz` ask. Clones share it.
+/// The state behind `/livez` and `/readyz`, to which the loops report. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// When each loop last came round; `None` for one that has nothing left to do.
+    /// The last heartbeat of each loop; `None` for one that has finished.
     beats: [Option<Instant>; Loop::ALL.len()],
     /// Why each dependency is not ready.
     obstacles: [Option<String>; Dependency::ALL.len()],
 }
 
 impl Health {
-    /// Every loop has until [`BEAT_LIMIT`] for its first beat; nothing is ready.
+    /// Every loop has until [`BEAT_LIMIT`] for its first heartbeat; nothing is ready.
     pub fn new() -> Health {
         Health(Arc::new(Mutex::new(State {
             beats: [Some(Instant::now()); Loop::ALL.len()],
@@ -50,51 +49,51 @@ impl Health {
         })))
     }
 
-    /// A loop came round.
+    /// Records a heartbeat of a loop.
     pub fn beat(&self, which: Loop) {
         self.state().beats[which as usize] = Some(Instant::now());
     }
 
-    /// A loop has nothing left to do: its silence is no fault.
+    /// A loop has finished: no heartbeat is expected of it any more.
     pub fn finish(&self, which: Loop) {
         self.state().beats[which as usize] = None;
     }
 
-    /// A dependency answered.
+    /// A dependency responded.
     pub fn ready(&self, dependency: Dependency) {
         self.state().obstacles[dependency as usize] = None;
     }
 
-    /// A dependency did not answer, for this reason. It is shown to whoever asks: it must not hold secrets.
+    /// A dependency failed, for this reason. Anyone may read it over HTTP: it must not contain secrets.
     pub fn not_ready(&self, dependency: Dependency, reason: impl fmt::Display) {
         self.state().obstacles[dependency as usize] = Some(reason.to_string());
     }
 
-    /// Whether every loop came round lately, seen at this moment.
+    /// Whether every loop had a heartbeat within [`BEAT_LIMIT`] before `now`.
     ///
     /// # Errors
-    /// With a line that names a loop that did not.
+    /// With a line that names a loop that had none.
     pub fn live(&self, now: Instant) -> Result<(), String> {
         let state = self.state();
         for (which, beat) in Loop::ALL.into_iter().zip(state.beats) {
             let silence = beat.map_or(Duration::ZERO, |beat| now.saturating_duration_since(beat));
             if silence > BEAT_LIMIT {
-                return Err(format!("the {which} loop has not come round for {} s", silence.as_secs()));
+                return Err(format!("no heartbeat of the {which} loop for {} s", silence.as_secs()));
             }
         }
         Ok(())
     }
 
-    /// Whether source and store answer.
+    /// Whether source and store are ready.
     ///
     /// # Errors
-    /// With a line that names each that does not, and why.
+    /// With a line that names each that is not, and why.
     pub fn readiness(&self) -> Result<(), String> {
         let state = self.state();
         let obstacles: Vec<String> = Dependency::ALL
             .into_iter()
             .zip(&state.obstacles)
-            // One line, whatever the reason came from.
+            // In one line, even if the reason has several.
             .filter_map(|(which, why)| Some(format!("{which}: {}", why.as_ref()?.replace(['\r', '\n'], " "))))
             .collect();
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }

@@ -1,7 +1,7 @@
-//! The worker's metrics, in a registry of their own: two workers in one process count apart.
+//! The metrics of one worker, in a registry of their own: two workers in one process count separately.
 //!
-//! Names follow the rules of Prometheus: base units, `_total` for counters. What is counted is what was committed: the
-//! loops report after their transactions, so that a batch that is rolled back and read again counts once.
+//! Names follow the conventions of Prometheus: base units, `_total` for counters. Counters cover what was committed: the
+//! loops report after their transactions, so that a batch that is rolled back and retried counts once.
 
 mod family;
 mod state;
@@ -19,9 +19,9 @@ pub use family::Family;
 pub use state::{Lag, PopulationSummary};
 use state::{State, seconds_since};
 
-/// From a millisecond to ten seconds: what a transaction takes.
+/// The duration of a transaction: from a millisecond to ten seconds.
 const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
-/// From ten milliseconds to a day: what an event waits for, in good times and after an outage.
+/// The delay of an event, in normal operation and after an outage: from ten milliseconds to a day.
 const AGE_BUCKETS: [f64; 15] =
     [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86_400.0];
 
@@ -60,33 +60,31 @@ struct Inner {
 }
 
 impl Metrics {
-    /// All of them, at 0.
+    /// All metrics, at 0.
     pub fn new() -> Metrics {
         let mut f = Families::default();
         let build_info = f.int_gauges("shrinkd_build_info", &["version"], "1, with the version of shrinkd as a label");
         build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let inner = Inner {
-            records: f.counter("shrinkd_records_total", "Records read from the source and committed"),
+            records: f.counter("shrinkd_records_total", "Records read and committed"),
             results: f.counters(
                 "shrinkd_results_total",
                 &["outcome"],
-                "Results of events by what became of them; those of messages that were refused whole are not known",
+                "Results of events by outcome; those of messages that were refused as a whole are not counted",
             ),
             tombstones: f.counter("shrinkd_tombstones_total", "Messages that retracted a whole experiment"),
             rejected_events: f.counters(
                 "shrinkd_rejected_events_total",
                 &["reason"],
-                "Messages and results that were refused: rows written to rejected_events",
+                "Refused messages and results: rows written to rejected_events",
             ),
-            topic_partitions: f.int_gauge(
-                "shrinkd_topic_partitions",
-                "Partitions that the topic has, as the broker says; 0 while unknown",
-            ),
+            topic_partitions: f
+                .int_gauge("shrinkd_topic_partitions", "Partitions of the topic, from the broker; 0 while unknown"),
             owned_partitions: f.int_gauge("shrinkd_owned_partitions", "Partitions that this worker owns"),
             halted: f.int_gauges(
                 "shrinkd_partition_halted",
                 &["partition"],
-                "1 for an owned partition that is not read until an operator resumes it, 0 for the others",
+                "1 for an owned partition that is not read until an operator resumes it, 0 for others",
             ),
             lag_records: f.int_gauges(
                 "shrinkd_lag_records",
@@ -96,59 +94,61 @@ impl Metrics {
             lag_seconds: f.gauges(
                 "shrinkd_lag_seconds",
                 &["partition"],
-                "Age of the oldest record of an owned partition that is not committed yet; 0 when there is none",
+                "Age of the oldest record of an owned partition that is not committed yet; 0 if there is none",
             ),
             event_age: f.histogram(
                 "shrinkd_event_age_seconds",
                 &AGE_BUCKETS,
-                "From the production of a record to its commit",
+                "Time from the production of a record to its commit",
             ),
             ingest_commit: f.histogram(
                 "shrinkd_ingest_commit_seconds",
                 &DURATION_BUCKETS,
-                "Duration of the transaction of a batch",
+                "Duration of a batch's transaction",
             ),
-            refit: f.histogram("shrinkd_refit_seconds", &DURATION_BUCKETS, "Duration of the refit of a population"),
+            refit: f.histogram("shrinkd_refit_seconds", &DURATION_BUCKETS, "Duration of a population's refit"),
             publish: f.histogram(
                 "shrinkd_publish_seconds",
                 &DURATION_BUCKETS,
-                "Duration of one page of a whole publish",
+                "Duration of one page of a publish pass",
             ),
             rows_written: f.counters("shrinkd_rows_written_total", &["table"], "Rows inserted, updated or deleted"),
             rows_skipped: f.counters(
                 "shrinkd_rows_skipped_total",
                 &["table"],
-                "Rows that were computed and not written, because they would not have changed",
+                "Rows computed and not written, because they would not have changed",
             ),
             last_commit: f.gauge(
                 "shrinkd_last_commit_timestamp_seconds",
-                "When a batch was last committed, in Unix time; 0 before the first",
+                "Unix time of the last commit of a batch; 0 before the first",
             ),
             last_refit: f.gauge(
                 "shrinkd_last_refit_timestamp_seconds",
-                "When a population was last refitted, in Unix time; 0 before the first",
+                "Unix time of the last refit of a population; 0 before the first",
             ),
-            fenced: f
-                .counter("shrinkd_fenced_total", "Commits given up because another worker owns the partition by now"),
+            fenced: f.counter(
+                "shrinkd_fenced_total",
+                "Commits rejected by the fencing token, because another worker owns the partition now",
+            ),
             retries: f.counters(
                 "shrinkd_retries_total",
-                &["sqlstate_class"],
-                "Transactions tried again, by the first two characters of the error's SQLSTATE",
+                &["operation", "sqlstate_class"],
+                "Store operations retried, by the first two characters of the error's SQLSTATE",
             ),
             population_mu: f.gauges(
                 "shrinkd_population_mu",
                 &["population"],
-                "Posterior mean of mu, in the effects' unit",
+                "Posterior mean of mu, in the unit of the effects",
             ),
             population_tau: f.gauges(
                 "shrinkd_population_tau",
                 &["population"],
-                "Posterior median of tau, in the effects' unit",
+                "Posterior median of tau, in the unit of the effects",
             ),
             population_design_effect: f.gauges(
                 "shrinkd_population_design_effect",
                 &["population"],
-                "Factor by which the naive variance of mu is too small",
+                "Factor by which the variance of mu is too small when correlation is ignored",
             ),
             population_experiments: f.int_gauges(
                 "shrinkd_population_experiments",
@@ -163,7 +163,7 @@ impl Metrics {
             population_verdict: f.int_gauges(
                 "shrinkd_population_verdict",
                 &["population", "verdict"],
-                "1 for the verdict on correlation that holds, 0 for the others",
+                "1 for the current verdict on correlation, 0 for the others",
             ),
             state: Mutex::default(),
             families: f,
@@ -176,22 +176,22 @@ impl Metrics {
         metrics
     }
 
-    /// Every family, whether it has series yet or not.
+    /// Every family, including those without series.
     pub fn families(&self) -> &[Family] {
         self.0.families.list()
     }
 
     /// All series in the text format of Prometheus.
     pub fn render(&self) -> String {
-        // An age grows while nobody reports anything, which is when it matters. Under the lock, so that the series of a
-        // partition that is given away meanwhile does not come back.
+        // An age also grows while nothing is reported, which is when it matters most. Under the lock, so that the series of a
+        // partition that is released meanwhile does not come back.
         for (partition, lag) in &self.state().partitions {
             self.0.lag_seconds.with_label_values(&[partition.to_string()]).set(lag.seconds());
         }
         self.0.families.render()
     }
 
-    /// A batch was committed: what became of its records and their results, and why some were refused.
+    /// Counts a committed batch: the outcomes of its records and results, and the reasons of those that were refused.
     pub fn count_batch(&self, counts: &Counts, rejected: &[Reason]) {
         self.0.records.inc_by(counts.messages);
         self.0.tombstones.inc_by(counts.tombstones);
@@ -209,12 +209,12 @@ impl Metrics {
         }
     }
 
-    /// How many partitions the topic has.
+    /// Sets how many partitions the topic has.
     pub fn set_topic_partitions(&self, partitions: usize) {
         self.0.topic_partitions.set(partitions as i64);
     }
 
-    /// This worker owns these partitions from now on, beside those that it owned before.
+    /// Adds partitions that this worker owns from now on.
     pub fn own_partitions(&self, partitions: &[i32]) {
         let mut state = self.state();
         for &partition in partitions {
@@ -224,13 +224,13 @@ impl Metrics {
         self.0.owned_partitions.set(state.partitions.len() as i64);
     }
 
-    /// These partitions are given away: their series end, so that only their new owner reports their lag.
+    /// Removes partitions and their series, so that only their new owner reports their lag.
     pub fn release_partitions(&self, partitions: &[i32]) {
         let mut state = self.state();
         for partition in partitions {
             state.partitions.remove(partition);
             let label = [partition.to_string()];
-            // A partition that had no lag reported has no series to remove.
+            // Without a reported lag there is no series to remove.
             let _ = self.0.halted.remove_label_values(&label);
             let _ = self.0.lag_records.remove_label_values(&label);
             let _ = self.0.lag_seconds.remove_label_values(&label);
@@ -238,7 +238,7 @@ impl Metrics {
         self.0.owned_partitions.set(state.partitions.len() as i64);
     }
 
-    /// Whether an owned partition is not read until an operator resumes it.
+    /// Sets whether an owned partition is not read until an operator resumes it.
     pub fn set_halted(&self, partition: i32, is_halted: bool) {
         let mut state = self.state();
         if let Some(lag) = state.partitions.get_mut(&partition) {
@@ -247,11 +247,11 @@ impl Metrics {
         }
     }
 
-    /// How far an owned partition is behind: the records that are not committed yet, and when the oldest of them was
-    /// produced. Where that is not known, it counts from when the partition fell behind.
+    /// Sets the lag of an owned partition: how many records are not committed yet, and when the oldest of them was produced.
+    /// If that is unknown, its age counts from when the partition fell behind.
     pub fn set_lag(&self, partition: i32, records: u64, oldest: Option<OffsetDateTime>) {
         let mut state = self.state();
-        // A late word on a partition that was given away must not bring its series back.
+        // A late report on a partition that was released must not bring its series back.
         let Some(lag) = state.partitions.get_mut(&partition) else { return };
         let since = oldest.or(lag.since).unwrap_or_else(OffsetDateTime::now_utc);
         *lag = Lag { records, since: (records > 0).then_some(since), ..*lag };
@@ -260,50 +260,51 @@ impl Metrics {
         self.0.lag_seconds.with_label_values(&label).set(lag.seconds());
     }
 
-    /// A record was committed now that was produced then.
+    /// Observes that a record with this time of production is committed now.
     pub fn observe_event_age(&self, produced_at: OffsetDateTime) {
         self.0.event_age.observe(seconds_since(produced_at));
     }
 
-    /// A batch was committed now, and its transaction took this long.
+    /// Observes that a batch is committed now, after a transaction of this duration.
     pub fn observe_commit(&self, duration: Duration) {
         self.0.ingest_commit.observe(duration.as_secs_f64());
         self.0.last_commit.set(unix_now());
     }
 
-    /// A population was refitted now, which took this long.
+    /// Observes that a population is refitted now, which took this long.
     pub fn observe_refit(&self, duration: Duration) {
         self.0.refit.observe(duration.as_secs_f64());
         self.0.last_refit.set(unix_now());
     }
 
-    /// Estimates were published, which took this long.
+    /// Observes that a page of estimates is published now, which took this long.
     pub fn observe_publish(&self, duration: Duration) {
         self.0.publish.observe(duration.as_secs_f64());
     }
 
-    /// Rows of a table were written.
+    /// Counts rows of a table that were written.
     pub fn count_rows_written(&self, table: &str, rows: u64) {
         self.0.rows_written.with_label_values(&[table]).inc_by(rows);
     }
 
-    /// Rows of a table were left as they are.
+    /// Counts rows of a table that were left as they are.
     pub fn count_rows_skipped(&self, table: &str, rows: u64) {
         self.0.rows_skipped.with_label_values(&[table]).inc_by(rows);
     }
 
-    /// A commit was given up: another worker owns the partition.
+    /// Counts a commit that was fenced: another worker owns the partition.
     pub fn count_fenced(&self) {
         self.0.fenced.inc();
     }
 
-    /// A transaction is tried again after an error with this SQLSTATE; of it the class counts, `other` where it has none.
-    pub fn count_retry(&self, sqlstate: Option<&str>) {
+    /// Counts a retry of a store operation after an error with this SQLSTATE, under the SQLSTATE's class; `other` if the error
+    /// has none.
+    pub fn count_retry(&self, operation: &str, sqlstate: Option<&str>) {
         let class = sqlstate.and_then(|state| state.get(..2)).unwrap_or("other");
-        self.0.retries.with_label_values(&[class]).inc();
+        self.0.retries.with_label_values(&[operation, class]).inc();
     }
 
-    /// What is known of a population now. What is `None` loses its series.
+    /// Sets the summary of a population. A figure that is `None` loses its series.
     pub fn set_population(&self, name: &PopulationName, summary: PopulationSummary) {
         let mut state = self.state();
         let label = [name.to_string()];
@@ -330,7 +331,7 @@ impl Metrics {
         state.populations.insert(name.clone(), summary);
     }
 
-    /// What became of all records and their results so far.
+    /// The outcomes of all records and results so far.
     pub fn counts(&self) -> Counts {
         let results = |outcome| self.0.results.with_label_values(&[outcome]).get();
         Counts {
@@ -344,14 +345,13 @@ impl Metrics {
         }
     }
 
-    /// Messages and results that were refused, by reason, in the order of checking; reasons that none was refused for are
-    /// left out.
+    /// Refused messages and results by reason, in the order of the checks; reasons without any are left out.
     pub fn rejected(&self) -> Vec<(Reason, u64)> {
         let rejected = |reason: Reason| (reason, self.0.rejected_events.with_label_values(&[reason.as_str()]).get());
         Reason::ALL.iter().copied().map(rejected).filter(|(_, count)| *count > 0).collect()
     }
 
-    /// Rows of a table that were written so far.
+    /// Rows of a table written so far.
     pub fn rows_written(&self, table: &str) -> u64 {
         self.0.rows_written.with_label_values(&[table]).get()
     }
@@ -361,7 +361,7 @@ impl Metrics {
         self.state().partitions.iter().map(|(&partition, &lag)| (partition, lag)).collect()
     }
 
-    /// Populations and what is known of them.
+    /// Populations and their summaries.
     pub fn populations(&self) -> Vec<(PopulationName, PopulationSummary)> {
         self.state().populations.iter().map(|(name, &summary)| (name.clone(), summary)).collect()
     }

@@ -1,6 +1,5 @@
 //! Offsets: each partition of the source goes on at an offset that the source has.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
@@ -10,10 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::report::{Check, Report};
 use crate::row::PartitionStatus;
 use crate::store::audit::SkippedOffsets;
-use crate::stream::{NextOffset, Topic};
-
-/// The first and the next offset of each partition.
-pub type Watermarks = BTreeMap<i32, (i64, i64)>;
+use crate::stream::{NextOffset, Topic, Watermarks};
 
 /// What a source has.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,8 @@
-//! The budget of dead letters: how many messages of a partition may be refused before somebody has to look.
+//! The dead-letter budget: how many messages of a partition may be refused before an operator has to intervene.
 //!
-//! Every refusal is a row, and the partition goes on. But where nearly everything is refused something is wrong that rows
-//! do not mend, such as a producer of another format: then the partition is halted rather than drained into rejects.
+//! Every refusal is recorded in a row, and reading continues. But if nearly everything is refused, something is wrong with
+//! all messages, such as a producer that sends another format: then the partition is halted instead of being drained into
+//! `rejected_events`.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,43 +12,44 @@ use super::source::{Batch, Record};
 use crate::config::DeadLettersConfig;
 use crate::stream::NextOffset;
 
-/// The budgets of the owned partitions. What is counted is what was committed, since the partition was claimed.
+/// The budgets of the owned partitions. They count the messages that were committed since the partition was claimed.
 #[derive(Debug)]
 pub struct DeadLetters {
     limits: DeadLettersConfig,
     budgets: BTreeMap<i32, Budget>,
 }
 
-/// What a batch makes of the budgets, once it is committed.
+/// The budgets as they are once a batch is committed.
 #[derive(Debug, Default)]
 pub struct Judgement {
     budgets: BTreeMap<i32, Budget>,
-    /// Partitions whose budget is exceeded, and by what.
+    /// The partitions whose budget is exceeded, each with a sentence that describes how.
     pub exceeded: BTreeMap<i32, String>,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Budget {
     in_a_row: usize,
-    /// Of the last messages, whether each was a dead letter.
+    /// Whether each of the last messages was a dead letter.
     recent: VecDeque<bool>,
     dead: usize,
 }
 
 impl DeadLetters {
-    /// Nothing is counted yet.
+    /// Budgets of which nothing is used yet.
     pub fn new(limits: DeadLettersConfig) -> DeadLetters {
         DeadLetters { limits, budgets: BTreeMap::new() }
     }
 
-    /// Judges a batch, and cuts off what comes in a partition after the message that exceeds its budget: that message is
-    /// the last to be committed. `is_new` says of which records: what is passed over counts for nothing.
+    /// Counts the dead letters of a batch, and cuts off the records that follow, in their partition, the message that
+    /// exceeds its budget: that message is the last to be committed. Records that are not `is_new`, which are skipped, do
+    /// not count.
     pub fn judge(&self, batch: &mut Batch, is_new: impl Fn(&Record) -> bool) -> Judgement {
         let mut judgement = Judgement::default();
         let mut cuts: BTreeMap<i32, i64> = BTreeMap::new();
         for record in &batch.records {
             if judgement.exceeded.contains_key(&record.partition) {
-                // Offsets have holes: where the next record begins is where reading would go on.
+                // Offsets have holes: reading would continue at the next record.
                 cuts.entry(record.partition).or_insert(record.offset);
             } else if is_new(record) {
                 let known = || self.budgets.get(&record.partition).cloned().unwrap_or_default();
@@ -66,19 +68,19 @@ impl DeadLetters {
         judgement
     }
 
-    /// The batch is committed.
+    /// Keeps the budgets of a batch that was committed.
     pub fn keep(&mut self, judgement: Judgement) {
         self.budgets.extend(judgement.budgets);
     }
 
-    /// These partitions are given away, or begin anew.
+    /// Resets the budgets of partitions that are released or claimed again.
     pub fn forget(&mut self, partitions: &[i32]) {
         self.budgets.retain(|partition, _| !partitions.contains(partition));
     }
 }
 
 impl Budget {
-    /// Counts a message, and says what it exceeds.
+    /// Counts a message, and describes the limit that it exceeds.
     fn take(&mut self, is_dead: bool, limits: &DeadLettersConfig) -> Option<String> {
         let (most, window) = (limits.in_a_row.get(), limits.window.get());
         self.in_a_row = if is_dead { self.in_a_row + 1 } else { 0 };
@@ -96,7 +98,7 @@ impl Budget {
     }
 }
 
-/// Whether nothing of a message can be taken in: it is refused as a whole, or each of its results is.
+/// Whether a message is refused as a whole, or each of its results is.
 fn is_dead_letter(record: &Record) -> bool {
     match &record.message {
         Err(_) => true,

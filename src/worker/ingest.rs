@@ -18,7 +18,7 @@ use super::batch::{Steps, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
 use super::lag::Lag;
-use super::source::kafka::Orders;
+use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
 use crate::row::{Halt, HaltReason};
 use crate::store::{Advance, Store, StoreError, Written};
@@ -39,8 +39,8 @@ pub struct IngestLoop {
     grouping: Arc<Grouping>,
     claims: BTreeMap<i32, Claim>,
     dead_letters: DeadLetters,
-    /// To a source that can be given any: Kafka.
-    orders: Option<Orders>,
+    /// Commands to the source, if it takes any: Kafka does.
+    commands: Option<Commands>,
     telemetry: Telemetry,
     lag: Lag,
     /// Asked for the end: a store that does not answer is then waited for no longer than the budget allows.
@@ -65,7 +65,7 @@ impl IngestLoop {
         store: Store,
         grouping: Grouping,
         dead_letters: DeadLetters,
-        orders: Option<Orders>,
+        commands: Option<Commands>,
         telemetry: Telemetry,
         stop: CancellationToken,
         drain_budget: Duration,
@@ -73,7 +73,18 @@ impl IngestLoop {
         let lag = Lag::new(telemetry.metrics.clone());
         let grouping = Arc::new(grouping);
         let (claims, stopping_since) = (BTreeMap::new(), None);
-        IngestLoop { store, grouping, claims, dead_letters, orders, telemetry, lag, stop, drain_budget, stopping_since }
+        IngestLoop {
+            store,
+            grouping,
+            claims,
+            dead_letters,
+            commands,
+            telemetry,
+            lag,
+            stop,
+            drain_budget,
+            stopping_since,
+        }
     }
 
     /// Takes what the source says until it ends.
@@ -171,7 +182,7 @@ impl IngestLoop {
                         "another worker has taken these partitions over: what is in hand of them is dropped"
                     );
                     self.telemetry.metrics.count_fenced();
-                    self.set_aside(&partitions).ok_or(StoreError::Fenced { partitions })?;
+                    self.park(&partitions).ok_or(StoreError::Fenced { partitions })?;
                 }
                 Err(WorkerError::Store(error)) if error.is_transient() => {
                     self.wait(error, &mut pause).await?;
@@ -193,7 +204,7 @@ impl IngestLoop {
     async fn wait(&mut self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
         self.telemetry.health.beat(Loop::Ingest);
         self.telemetry.health.not_ready(Dependency::Store, &error);
-        self.telemetry.metrics.count_retry(error.code());
+        self.telemetry.metrics.count_retry("ingest", error.code());
         if self.stop.is_cancelled() {
             let since = self.stopping_since.get_or_insert_with(Instant::now);
             if since.elapsed() + *pause > self.drain_budget {
@@ -223,13 +234,13 @@ impl IngestLoop {
         let Halt { reason, detail, .. } = halt;
         error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions` has it go on");
         self.telemetry.metrics.set_halted(partition, true);
-        self.set_aside(&[partition]).ok_or(WorkerError::Halted(detail))
+        self.park(&[partition]).ok_or(WorkerError::Halted(detail))
     }
 
-    /// Has partitions not be read, which the source claims again; `None` where it cannot.
-    fn set_aside(&mut self, partitions: &[i32]) -> Option<()> {
+    /// Stops reading partitions until the source has claimed them again; `None` if it cannot.
+    fn park(&mut self, partitions: &[i32]) -> Option<()> {
         self.claims.retain(|partition, _| !partitions.contains(partition));
-        self.orders.as_ref()?.set_aside(partitions);
+        self.commands.as_ref()?.park(partitions);
         Some(())
     }
 
@@ -250,8 +261,8 @@ impl IngestLoop {
         }
         let ends: Vec<(i32, NextOffset)> = advances.iter().map(|advance| (advance.partition, advance.to)).collect();
         self.lag.committed(&ends);
-        if let Some(orders) = &self.orders {
-            orders.commit(&ends);
+        if let Some(commands) = &self.commands {
+            commands.commit(&ends);
         }
     }
 

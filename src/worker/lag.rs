@@ -1,4 +1,4 @@
-//! How far each owned partition is behind: from what was committed, and from how far it reaches.
+//! The lag of each owned partition: the distance between its committed offset and its high watermark.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use crate::stream::{Claim, NextOffset};
 use crate::telemetry::metrics::Metrics;
 
-/// What is known of the owned partitions, and where it is reported.
+/// The positions of the owned partitions, and the metrics to which their lag is reported.
 pub struct Lag {
     metrics: Metrics,
     partitions: BTreeMap<i32, Position>,
@@ -16,9 +16,9 @@ pub struct Lag {
 #[derive(Default)]
 struct Position {
     committed: i64,
-    /// When the last committed record was produced: those that wait are younger, but not by much in a steady stream.
+    /// When the last committed record was produced. Those that wait are younger, but not by much in a steady stream.
     produced_at: Option<OffsetDateTime>,
-    /// The offset that the next record of the partition will get.
+    /// The high watermark: the offset that the next record of the partition will get.
     end: Option<i64>,
 }
 
@@ -40,7 +40,7 @@ impl Lag {
         self.metrics.release_partitions(partitions);
     }
 
-    /// A record that is committed was produced then.
+    /// Records when a committed record was produced.
     pub fn produced(&mut self, partition: i32, at: OffsetDateTime) {
         if let Some(position) = self.partitions.get_mut(&partition) {
             position.produced_at = Some(at);

@@ -1,9 +1,9 @@
-//! Where events come from: Kafka, or a file. Either runs on a thread of its own and speaks to the worker through one
-//! bounded channel, so that what it says arrives in order and a slow store holds it back.
+//! Sources of events: Kafka, or a file. Each runs on a thread of its own and sends to the worker through one bounded
+//! channel, which keeps its events in order and gives a slow store a way to hold it back.
 //!
 //! | room | what happens there |
 //! | --- | --- |
-//! | [`kafka`] | a member of a consumer group: partitions are claimed and given away with the group's rebalances |
+//! | [`kafka`] | a member of a consumer group: partitions are claimed and released with the group's rebalances |
 //! | [`mod@file`] | NDJSON: partition 0, whose offsets are byte positions |
 //! | `assembly` | records are gathered into a batch, until it is large or old enough |
 
@@ -17,21 +17,22 @@ use tokio::sync::oneshot;
 
 pub use assembly::BatchLimits;
 
+use crate::config::PropertyError;
 use crate::stream::{Claim, NextOffset};
 
-/// How much is kept of a message that is too large.
+/// How many bytes are kept of a message that is too large.
 const KEPT_BYTES: usize = 64 << 10;
 
-/// One message as it was read, and what it says.
+/// One message as read, and decoded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     pub partition: i32,
     /// The record's own offset; of a file, the position of its first byte.
     pub offset: i64,
-    /// When it was produced, where the source knows.
+    /// When it was produced, if the source has that.
     pub produced_at: Option<OffsetDateTime>,
     pub key: Option<Vec<u8>>,
-    /// Kept until the record is committed, for the case that it is refused. Of a message that is too large, its beginning.
+    /// Kept until the record is committed, in case it is refused. Of a message that is too large, the beginning.
     pub payload: Option<Vec<u8>>,
     /// The length of the whole payload.
     pub payload_bytes: usize,
@@ -44,12 +45,12 @@ impl Record {
         if payload.len() > MAX_MESSAGE_BYTES { &payload[..KEPT_BYTES] } else { payload }
     }
 
-    /// What the record holds in memory, as far as it varies.
+    /// The variable part of the record's size in memory.
     fn bytes(&self) -> usize {
         [&self.key, &self.payload].into_iter().flatten().map(Vec::len).sum()
     }
 
-    /// Results of its event.
+    /// The number of results of its event.
     fn results(&self) -> usize {
         match &self.message {
             Ok(Message::Event(event)) => event.results.len(),
@@ -62,35 +63,44 @@ impl Record {
 #[derive(Debug, Default)]
 pub struct Batch {
     pub records: Vec<Record>,
-    /// How far the batch goes in each partition that it touches, holes (aborted or compacted records) included.
+    /// The next offset of each partition in the batch, past any holes (aborted or compacted records).
     pub ends: Vec<(i32, NextOffset)>,
 }
 
-/// What a source says.
+impl Batch {
+    /// Discards the records of some partitions.
+    fn discard(&mut self, partitions: &[i32]) {
+        self.records.retain(|record| !partitions.contains(&record.partition));
+        self.ends.retain(|(partition, _)| !partitions.contains(partition));
+    }
+}
+
+/// An event of a source.
 #[derive(Debug)]
 pub enum SourceEvent {
-    /// These partitions are owned from now on, beside those owned before. Can be none: others have them all.
+    /// These partitions are owned from now on, in addition to those owned before. There may be none: others own them all.
     Assigned(Vec<Claim>),
     Batch(Batch),
-    /// These partitions are given away. Whoever answers has committed all that came before, or never will.
+    /// These partitions are revoked. An answer means that everything before was committed, or never will be.
     Revoked {
         partitions: Vec<i32>,
         drained: oneshot::Sender<()>,
     },
-    /// The broker has not, or no more, the records where this partition goes on; it is not read until it is claimed again.
+    /// The broker does not have the record at which this partition continues, any more or yet. The partition is not read until
+    /// it is claimed again.
     OutOfRange {
         partition: i32,
         detail: String,
     },
-    /// How far each partition reaches on the broker: the offset that its next record will get.
+    /// The high watermark of each partition: the offset that its next record will get.
     HighWatermarks(Vec<(i32, i64)>),
-    /// There is nothing more to come (a file that is not followed).
+    /// No more events follow (the end of a file that is not followed).
     Ended,
-    /// The source cannot go on.
+    /// The source cannot continue.
     Failed(SourceError),
 }
 
-/// Why a source cannot go on.
+/// Why a source cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     #[error("{0}")]
@@ -98,12 +108,14 @@ pub enum SourceError {
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error(
-        "{path} has {length} bytes, but reading goes on at byte {next}: it was cut or replaced. Put the whole file back, or \
-         give the new one a name of its own"
+        "{path} has {length} bytes, but reading continues at byte {next}: the file was truncated or replaced. Restore the whole \
+         file, or give the new one another name"
     )]
     Shrunk { path: String, length: u64, next: u64 },
-    #[error("{0} is halted: `shrinkd partitions` says why, and how it goes on")]
+    #[error("{0} is halted: `shrinkd partitions` shows why, and how to resume it")]
     Halted(String),
+    #[error("source.kafka.properties: {0}")]
+    Property(#[from] PropertyError),
     #[error("{0}")]
     Kafka(String),
 }

@@ -50,11 +50,11 @@ pub async fn run(
     // Also told when a loop fails, so that the source's thread ends.
     let source_stop = stop.child_token();
     let _source_ends_with_this = source_stop.clone().drop_guard();
-    let (thread, orders) = match &config.source {
+    let (thread, commands) = match &config.source {
         SourceConfig::Kafka(own) => {
             let source = kafka::KafkaSource::new(own, &config.ingest);
-            let (thread, orders) = kafka::spawn(source, claim, sender, source_stop)?;
-            (thread, Some(orders))
+            let (thread, commands) = kafka::spawn(source, claim, sender, source_stop)?;
+            (thread, Some(commands))
         }
         SourceConfig::File(own) => {
             let source = file::FileSource {
@@ -71,7 +71,7 @@ pub async fn run(
     let publishing = tokio::spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
     let budget = config.ingest.drain_budget;
-    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, orders, telemetry, stop.clone(), budget);
+    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, commands, telemetry, stop.clone(), budget);
     let ingested = ingest.run(events).await;
     background.cancel();
     let (refitted, published) = (refitting.await?, publishing.await?);

@@ -315,7 +315,7 @@ pub fn say(started: Instant, what: &str) {
 
 /// Whether a worker may end for this: what it waited for did not come back in the time that it gives it.
 fn is_foreseen(death: &str) -> bool {
-    ["cannot claim partitions", "cannot learn the id of the topic"].iter().any(|reason| death.contains(reason))
+    ["cannot claim partitions", "cannot identify the topic"].iter().any(|reason| death.contains(reason))
 }
 
 /// What each kind of fault did, as a table in Markdown.

@@ -106,6 +106,6 @@ fn prometheus_finds_no_fault_in_the_names_and_texts_of_the_metrics() {
     metrics.set_population(&"a \"b\" %25/all/absolute".parse().expect("a name"), Default::default());
     metrics.count_rows_written("blocks", 1);
     metrics.count_rows_skipped("effect_estimates", 1);
-    metrics.count_retry(None);
+    metrics.count_retry("ingest", None);
     assert_eq!(promtool(&["check", "metrics"], &metrics.render()).unwrap_or(Ok(())), Ok(()));
 }

@@ -45,7 +45,7 @@ fn busy() -> Metrics {
     metrics.set_population(&population("conversion"), summary());
     metrics.count_rows_written("effect_estimates", 2);
     metrics.count_rows_skipped("effect_estimates", 1);
-    metrics.count_retry(Some("40001"));
+    metrics.count_retry("ingest", Some("40001"));
     metrics
 }
 
@@ -153,14 +153,19 @@ fn what_is_not_known_of_a_population_has_no_series_and_the_verdict_is_one_of_thr
 }
 
 #[test]
-fn retries_count_by_the_class_of_their_sqlstate() {
+fn retries_count_by_operation_and_by_the_class_of_their_sqlstate() {
     let metrics = Metrics::new();
     for sqlstate in [Some("40001"), Some("40P01"), Some("08006"), None] {
-        metrics.count_retry(sqlstate);
+        metrics.count_retry("ingest", sqlstate);
     }
-    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"40\"}"), Some(2.0));
-    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"08\"}"), Some(1.0));
-    assert_eq!(value(&metrics, "shrinkd_retries_total{sqlstate_class=\"other\"}"), Some(1.0));
+    metrics.count_retry("claim", Some("08006"));
+    let retries = |operation: &str, class: &str| {
+        value(&metrics, &format!("shrinkd_retries_total{{operation=\"{operation}\",sqlstate_class=\"{class}\"}}"))
+    };
+    assert_eq!(retries("ingest", "40"), Some(2.0));
+    assert_eq!(retries("ingest", "08"), Some(1.0));
+    assert_eq!(retries("ingest", "other"), Some(1.0));
+    assert_eq!(retries("claim", "08"), Some(1.0));
 }
 
 #[test]
@@ -179,12 +184,12 @@ fn commits_and_refits_leave_their_time() {
 }
 
 #[test]
-fn a_loop_that_does_not_come_round_is_named_and_one_that_has_finished_is_not_missed() {
+fn a_loop_without_a_heartbeat_is_named_and_one_that_has_finished_is_not_missed() {
     let health = Health::new();
     let late = Instant::now() + BEAT_LIMIT + Duration::from_secs(1);
     assert_eq!(health.live(Instant::now()), Ok(()));
     health.finish(Loop::Ingest);
-    assert_eq!(health.live(late), Err("the refit loop has not come round for 61 s".to_owned()));
+    assert_eq!(health.live(late), Err("no heartbeat of the refit loop for 61 s".to_owned()));
     health.finish(Loop::Refit);
     assert!(health.live(late).expect_err("publish is late").contains("publish"));
     health.finish(Loop::Publish);

@@ -1,10 +1,10 @@
 //! What sources promise: records in order with their own offsets, partitions claimed and drained, nothing lost.
 
-mod aside;
 mod broker;
 mod file;
 mod kafka;
 mod members;
+mod parked;
 mod simulate;
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Sends events to a Kafka topic, and knows of each one whether it arrived.
+//! Sends events to a Kafka topic, and counts those that were not delivered.
 
 use std::io::{self, IsTerminal};
 use std::sync::{Mutex, PoisonError};
@@ -13,35 +13,35 @@ use rdkafka::{ClientConfig, ClientContext};
 
 use crate::cli::CliError;
 
-/// How long the brokers may take to say whether they have the topic.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a broker may not know yet of a topic that was made.
-const NEWS: Duration = Duration::from_secs(3);
-/// How long to wait for reports at a time.
-const POLL: Duration = Duration::from_millis(100);
+/// How long the brokers may take to answer whether they have the topic.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a broker may take to learn of a topic that was just created.
+const METADATA_DELAY: Duration = Duration::from_secs(3);
+/// How long to wait for delivery reports at a time.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// What holds unless `--set` says otherwise.
+/// Properties unless `--set` sets them.
 const DEFAULTS: [(&str, &str); 7] = [
     ("client.id", "shrinkd-simulate"),
     ("enable.idempotence", "true"),
     ("allow.auto.create.topics", "false"),
-    // Where Java's producers put the same key.
+    // The partition that Java's producers choose for the same key.
     ("partitioner", "murmur2_random"),
     ("linger.ms", "5"),
     ("queue.buffering.max.kbytes", "65536"),
-    // The largest message of the contract, and what is sent beside it. The broker may allow less.
+    // The largest message of the contract, and its overhead. The broker may allow less.
     ("message.max.bytes", "2000000"),
 ];
 
 pub(super) struct Producer<'a> {
     producer: BaseProducer<Reports>,
     topic: &'a str,
-    pace: Pace,
+    rate: RateLimit,
     progress: ProgressBar,
     sent: u64,
 }
 
-/// What became of the messages.
+/// The delivery reports of the messages.
 #[derive(Default)]
 struct Reports(Mutex<Undelivered>);
 
@@ -53,7 +53,7 @@ struct Undelivered {
 }
 
 impl ClientContext for Reports {
-    /// What goes wrong for good is in the reports; librdkafka's own log would tear the progress display.
+    /// Errors that last are in the delivery reports; librdkafka's log would garble the progress display.
     fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
 
     fn error(&self, _: KafkaError, _: &str) {}
@@ -78,10 +78,10 @@ impl Reports {
 }
 
 impl<'a> Producer<'a> {
-    /// Connects to the brokers, at `rate` events a second or as fast as they are taken.
+    /// Connects to the brokers, to send `rate` events a second, or as many as they take.
     ///
     /// # Errors
-    /// Where a property is wrong, no broker answers, or the topic is not there: it is not made.
+    /// If a property is wrong, no broker answers, or the topic does not exist: it is not created.
     pub(super) fn connect(
         brokers: &str,
         topic: &'a str,
@@ -98,19 +98,19 @@ impl<'a> Producer<'a> {
         }
         let producer: BaseProducer<Reports> = config
             .create_with_context(Reports::default())
-            .map_err(|error| CliError::Usage(format!("{error}; check what --set says")))?;
+            .map_err(|error| CliError::Usage(format!("{error}; check the values of --set")))?;
         check_topic(&producer, topic)
             .map_err(|reason| CliError::Kafka(format!("cannot send to the topic {topic} on {brokers}: {reason}")))?;
-        Ok(Producer { producer, topic, pace: Pace::new(rate), progress: progress(), sent: 0 })
+        Ok(Producer { producer, topic, rate: RateLimit::new(rate), progress: progress(), sent: 0 })
     }
 
     /// Sends one message when it is due; a payload of `None` is a tombstone.
     ///
     /// # Errors
-    /// Where the producer cannot go on at all. What is wrong with one message alone is told at the end.
+    /// If the producer cannot continue at all. Errors of single messages are reported by [`Producer::finish`].
     pub(super) fn send(&mut self, key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<(), CliError> {
-        while let Some(wait) = self.pace.wait() {
-            self.producer.poll(wait.min(POLL));
+        while let Some(wait) = self.rate.wait() {
+            self.producer.poll(wait.min(POLL_TIMEOUT));
         }
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(self.topic);
         (record.key, record.payload) = (key, payload);
@@ -119,7 +119,7 @@ impl<'a> Producer<'a> {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
                     record = unsent;
-                    self.producer.poll(POLL);
+                    self.producer.poll(POLL_TIMEOUT);
                 }
                 Err((error, _)) => {
                     self.producer.context().note(error);
@@ -128,64 +128,64 @@ impl<'a> Producer<'a> {
             }
         }
         self.sent += 1;
-        self.pace.step();
+        self.rate.step();
         self.progress.inc(1);
         self.producer.poll(Duration::ZERO);
         match self.producer.client().fatal_error() {
-            Some((code, reason)) => Err(CliError::Kafka(format!("the producer cannot go on: {code}: {reason}"))),
+            Some((code, reason)) => Err(CliError::Kafka(format!("the producer cannot continue: {code}: {reason}"))),
             None => Ok(()),
         }
     }
 
-    /// Waits until each message is reported on, and gives their number.
+    /// Waits for the delivery report of each message, and returns how many were sent.
     ///
     /// # Errors
-    /// Where messages were not delivered: how many, and why the first one was not.
+    /// If messages were not delivered: how many, and why the first one was not.
     pub(super) fn finish(self) -> Result<u64, CliError> {
-        // librdkafka gives up each message after message.timeout.ms.
+        // librdkafka gives up on each message after message.timeout.ms.
         while self.producer.in_flight_count() > 0 {
-            self.producer.poll(POLL);
+            self.producer.poll(POLL_TIMEOUT);
         }
         self.progress.finish_and_clear();
         let undelivered = self.producer.context().0.lock().unwrap_or_else(PoisonError::into_inner);
         match &undelivered.reason {
             None => Ok(self.sent),
             Some(reason) => Err(CliError::Kafka(format!(
-                "{} of {} events were not delivered to {}, the first because of this: {reason}",
+                "{} of {} events were not delivered to {}; the first failed with: {reason}",
                 undelivered.count, self.sent, self.topic
             ))),
         }
     }
 }
 
-/// Makes sure that the topic is there. A topic that was made just now may be news to the broker that answers: it is asked
-/// again for a while.
+/// Checks that the topic exists. The broker that answers may not have learnt yet of one that was just created, so it is
+/// asked again for a while.
 fn check_topic(producer: &BaseProducer<Reports>, topic: &str) -> Result<(), String> {
-    let deadline = Instant::now() + NEWS;
+    let deadline = Instant::now() + METADATA_DELAY;
     loop {
         let metadata = producer
             .client()
-            .fetch_metadata(Some(topic), PATIENCE)
+            .fetch_metadata(Some(topic), REQUEST_TIMEOUT)
             .map_err(|error| format!("{error}; check that a broker listens there"))?;
         match metadata.topics().iter().find_map(|topic| topic.error()) {
             None => return Ok(()),
-            Some(_) if Instant::now() < deadline => std::thread::sleep(POLL),
+            Some(_) if Instant::now() < deadline => std::thread::sleep(POLL_TIMEOUT),
             Some(error) => {
-                return Err(format!("{}; nothing is made here: make it first", RDKafkaErrorCode::from(error)));
+                return Err(format!("{}; create the topic first", RDKafkaErrorCode::from(error)));
             }
         }
     }
 }
 
-/// Keeps to a rate over the whole run: what comes late is made up for.
-struct Pace {
+/// Keeps to a rate on average over the whole run: delays are made up for.
+struct RateLimit {
     interval: Option<Duration>,
     due: Instant,
 }
 
-impl Pace {
-    fn new(rate: Option<f64>) -> Pace {
-        Pace { interval: rate.map(|rate| Duration::from_secs_f64(rate.recip())), due: Instant::now() }
+impl RateLimit {
+    fn new(rate: Option<f64>) -> RateLimit {
+        RateLimit { interval: rate.map(|rate| Duration::from_secs_f64(rate.recip())), due: Instant::now() }
     }
 
     /// How long until the next message is due; `None` when it is.
@@ -198,7 +198,7 @@ impl Pace {
     }
 }
 
-/// A count on stderr where that is a terminal.
+/// A count on stderr if that is a terminal.
 fn progress() -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();

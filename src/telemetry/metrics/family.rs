@@ -1,10 +1,10 @@
-//! Metric families: made, registered and listed in one step, so that the list is the registry.
+//! Metric families: created, registered and listed in one step, so that the list matches the registry.
 
 use prometheus::core::Collector;
 use prometheus::{Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 use prometheus::{Registry, TextEncoder};
 
-/// A metric family: what its table in the documentation says of it.
+/// A metric family, as listed in the documentation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Family {
     pub name: &'static str,
@@ -14,7 +14,7 @@ pub struct Family {
     pub help: &'static str,
 }
 
-/// A registry, and what is in it.
+/// A registry and the families in it.
 #[derive(Default)]
 pub(super) struct Families {
     registry: Registry,
@@ -69,7 +69,7 @@ impl Families {
         self.add("histogram", name, &[], help, Histogram::with_opts(options))
     }
 
-    /// Names, labels and buckets are constants of this crate: a fault in them shows the first time that it runs.
+    /// Names, labels and buckets are constants of this crate: an invalid one fails in the first run.
     fn add<M: Collector + Clone + 'static>(
         &mut self,
         kind: &'static str,

@@ -1,4 +1,4 @@
-//! What is remembered beside the gauges: of partitions, and of populations.
+//! State beside the gauges: of partitions, and of populations.
 
 use std::collections::BTreeMap;
 
@@ -6,28 +6,28 @@ use shrinkd_core::PopulationName;
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 
-/// What gauges alone cannot say.
+/// What cannot be read back from the gauges.
 #[derive(Default)]
 pub(super) struct State {
     pub(super) partitions: BTreeMap<i32, Lag>,
     pub(super) populations: BTreeMap<PopulationName, PopulationSummary>,
 }
 
-/// How far a partition is behind.
+/// The lag of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Lag {
     /// Records that are not committed yet.
     pub records: u64,
-    /// When the oldest of them was produced; `None` when there are none.
+    /// When the oldest of them was produced; `None` if there are none.
     pub since: Option<OffsetDateTime>,
-    /// It is not read until an operator resumes it.
+    /// Whether it is not read until an operator resumes it.
     pub is_halted: bool,
 }
 
-/// What is shown of a population. What does not exist, or was not computed yet, is `None` and has no series.
+/// The summary of a population. A figure that does not exist, or was not computed yet, is `None` and has no series.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PopulationSummary {
-    /// Posterior mean of mu under the published fit; its median where there is no mean.
+    /// Posterior mean of mu under the published fit; its median if it has no mean.
     pub mu: Option<f64>,
     /// Posterior median of tau under the published fit.
     pub tau: Option<f64>,
@@ -38,13 +38,13 @@ pub struct PopulationSummary {
 }
 
 impl Lag {
-    /// The age of the oldest record that is not committed yet; 0 when there is none.
+    /// The age in seconds of the oldest record that is not committed yet; 0 if there is none.
     pub fn seconds(&self) -> f64 {
         self.since.map_or(0.0, seconds_since)
     }
 }
 
-/// Clocks of producers run ahead: an age is never negative.
+/// The time since then in seconds. Not negative, even if a producer's clock is ahead.
 pub(super) fn seconds_since(then: OffsetDateTime) -> f64 {
     (OffsetDateTime::now_utc() - then).as_seconds_f64().max(0.0)
 }

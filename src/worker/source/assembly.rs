@@ -6,7 +6,7 @@ use super::{Batch, Record};
 use crate::config::IngestConfig;
 use crate::stream::NextOffset;
 
-/// When a batch is handed on: as soon as it reaches any of these.
+/// When a batch is closed: as soon as it reaches any of these.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
     pub records: usize,
@@ -17,7 +17,7 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// The limits that a configuration sets.
+    /// The limits of a configuration.
     pub fn new(ingest: &IngestConfig) -> BatchLimits {
         BatchLimits { records: ingest.batch_records.get(), bytes: ingest.batch_bytes.get(), age: ingest.batch_age }
     }
@@ -29,13 +29,13 @@ pub(super) struct Assembly {
     limits: BatchLimits,
     batch: Batch,
     bytes: usize,
-    /// Of its events: what a batch holds in memory goes by them, and a record may have a thousand.
+    /// Of its events: they determine the memory that a batch takes, and a record may have a thousand.
     results: usize,
     /// When its first record was read.
     since: Option<Instant>,
 }
 
-/// Results of a batch, at most (but for a single record that has more).
+/// Most results in a batch, unless a single record has more.
 const MOST_RESULTS: usize = 20_000;
 
 impl Assembly {
@@ -43,7 +43,7 @@ impl Assembly {
         Assembly { limits, batch: Batch::default(), bytes: 0, results: 0, since: None }
     }
 
-    /// Adds a record, after which its partition goes on at `next`.
+    /// Adds a record, after which its partition continues at `next`.
     pub(super) fn push(&mut self, record: Record, next: NextOffset) {
         self.since.get_or_insert_with(Instant::now);
         self.bytes += record.bytes();
@@ -55,8 +55,13 @@ impl Assembly {
         self.batch.records.push(record);
     }
 
-    /// How long the batch may still wait for records: nothing once it is large or old enough, `None` while it is empty.
-    pub(super) fn patience(&self) -> Option<Duration> {
+    /// Whether there is nothing to close.
+    pub(super) fn is_empty(&self) -> bool {
+        self.since.is_none()
+    }
+
+    /// How long the batch may still wait for records: zero once it is large or old enough, `None` while it is empty.
+    pub(super) fn time_left(&self) -> Option<Duration> {
         let since = self.since?;
         let is_large = self.batch.records.len() >= self.limits.records
             || self.bytes >= self.limits.bytes
@@ -64,26 +69,18 @@ impl Assembly {
         Some(if is_large { Duration::ZERO } else { self.limits.age.saturating_sub(since.elapsed()) })
     }
 
-    /// Drops what was gathered of some partitions.
-    pub(super) fn forget(&mut self, partitions: &[i32]) {
-        self.batch.forget(partitions);
+    /// Discards what was gathered of some partitions.
+    pub(super) fn discard(&mut self, partitions: &[i32]) {
+        self.batch.discard(partitions);
         if self.batch.records.is_empty() {
             self.close();
         }
     }
 
-    /// Takes the batch as it is, where there is one.
+    /// Takes the batch as it is, if there is one.
     pub(super) fn close(&mut self) -> Option<Batch> {
         self.since.take()?;
         (self.bytes, self.results) = (0, 0);
         Some(std::mem::take(&mut self.batch))
-    }
-}
-
-impl Batch {
-    /// Drops what the batch has of some partitions.
-    pub(super) fn forget(&mut self, partitions: &[i32]) {
-        self.records.retain(|record| !partitions.contains(&record.partition));
-        self.ends.retain(|(partition, _)| !partitions.contains(partition));
     }
 }

@@ -1,7 +1,7 @@
 //! NDJSON from a file or stdin: one partition, whose offsets are the positions of the lines' first bytes.
 //!
-//! A file that is followed may grow; one that shrank is another one. What comes over stdin cannot be read again: each run
-//! of it is a topic of its own.
+//! A file that is followed may grow; one that has shrunk is another file. Stdin cannot be read again: in each run it is a
+//! topic of its own.
 
 mod input;
 mod lines;
@@ -21,31 +21,31 @@ use crate::stream::{Claim, NextOffset, Topic};
 use input::{Input, Read};
 use lines::{Line, Lines};
 
-/// Files have one partition.
+/// A file has one partition.
 const PARTITION: i32 = 0;
 
-/// How often a file is looked at for growth, and at the latest `stop` as well.
-const GROWTH: Duration = Duration::from_millis(200);
-/// How often the length of the file is told.
-const HIGH_WATERMARK: Duration = Duration::from_secs(1);
+/// How often a file is checked for growth, and the longest time until `stop` is noticed.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the length of the file is reported.
+const HIGH_WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file of events, one a line.
 #[derive(Debug, Clone)]
 pub struct FileSource {
     /// `-` for stdin.
     pub path: PathBuf,
-    /// Wait for more at the end of the file. A last line without its end is then one that is still being written.
+    /// Whether to wait for more at the end of the file. A last line without a line end is then still being written.
     pub follow: bool,
     pub limits: BatchLimits,
 }
 
-/// Starts to read a file on the thread `file-source`, from where `claim` says.
+/// Starts to read a file on the thread `file-source`, at the offset of its claim.
 ///
 /// The last event is [`SourceEvent::Ended`] at the end of the file or after `stop`, or [`SourceEvent::Failed`]; the thread
-/// ends when that was received, or when the receiver is gone.
+/// ends once it was received, or when the receiver is gone.
 ///
 /// # Errors
-/// Where the thread cannot be started.
+/// If the thread cannot be started.
 pub fn spawn(
     config: FileSource,
     claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
@@ -58,8 +58,8 @@ pub fn spawn(
             Ok(()) => SourceEvent::Ended,
             Err(error) => SourceEvent::Failed(error),
         };
-        reader.hand_on();
-        // Nobody is left to hear it where this fails.
+        reader.hand_over();
+        // Fails if the worker is gone.
         let _ = events.blocking_send(last);
     })
 }
@@ -84,35 +84,35 @@ impl Reader<'_> {
         }
         let next = claims.iter().find(|claim| claim.partition == PARTITION).and_then(|claim| claim.next_offset);
         let start = next.and_then(|NextOffset(next)| u64::try_from(next).ok()).unwrap_or(0);
-        self.say(SourceEvent::Assigned(claims));
+        self.send(SourceEvent::Assigned(claims));
 
         let mut input = Input::open(&config.path, start).map_err(failed)?;
         let mut lines = Lines::starting_at(start);
         let may_grow = config.follow && input.length().map_err(failed)?.is_some();
-        let mut told: Option<Instant> = None;
+        let mut reported: Option<Instant> = None;
         while !stop.is_cancelled() && !self.events.is_closed() {
-            if told.is_none_or(|told| told.elapsed() >= HIGH_WATERMARK) {
-                told = Some(Instant::now());
+            if reported.is_none_or(|reported| reported.elapsed() >= HIGH_WATERMARK_INTERVAL) {
+                reported = Some(Instant::now());
                 if let Some(length) = input.length().map_err(failed)? {
                     if length < lines.position() {
                         return Err(SourceError::Shrunk { path: topic.name, length, next: lines.position() });
                     }
-                    // Lost where there is no room: it is said again soon.
+                    // Dropped if the channel is full: it is repeated soon.
                     let _ = self.events.try_send(SourceEvent::HighWatermarks(vec![(PARTITION, offset(length))]));
                 }
             }
-            match input.read(self.patience()).map_err(failed)? {
+            match input.read(self.wait_limit()).map_err(failed)? {
                 Read::Bytes(bytes) => lines.split(bytes, &mut |line| self.take(&line)),
                 Read::NothingYet => {}
                 Read::End if may_grow => {
-                    std::thread::sleep(self.patience());
+                    std::thread::sleep(self.wait_limit());
                 }
                 Read::End => {
                     lines.finish(&mut |line| self.take(&line));
                     break;
                 }
             }
-            self.hand_on_if_due();
+            self.hand_over_if_due();
         }
         Ok(())
     }
@@ -132,33 +132,33 @@ impl Reader<'_> {
             message: if is_whole { decode(line.text) } else { Err(message_too_large(line.bytes)) },
         };
         self.assembly.push(record, NextOffset(offset(line.next)));
-        self.hand_on_if_due();
+        self.hand_over_if_due();
     }
 
-    /// How long to wait for more before looking at anything else.
-    fn patience(&self) -> Duration {
-        self.assembly.patience().map_or(GROWTH, |patience| patience.min(GROWTH))
+    /// How long to wait for more of the file: until the batch is due, or `stop` is to be checked.
+    fn wait_limit(&self) -> Duration {
+        self.assembly.time_left().map_or(POLL_INTERVAL, |time_left| time_left.min(POLL_INTERVAL))
     }
 
-    fn hand_on_if_due(&mut self) {
-        if self.assembly.patience() == Some(Duration::ZERO) {
-            self.hand_on();
+    fn hand_over_if_due(&mut self) {
+        if self.assembly.time_left() == Some(Duration::ZERO) {
+            self.hand_over();
         }
     }
 
-    fn hand_on(&mut self) {
+    fn hand_over(&mut self) {
         if let Some(batch) = self.assembly.close() {
-            self.say(SourceEvent::Batch(batch));
+            self.send(SourceEvent::Batch(batch));
         }
     }
 
-    /// Waits for room. That nobody listens any more is found out at the next turn.
-    fn say(&self, event: SourceEvent) {
+    /// Sends an event once there is room. If the worker is gone, the next turn notices.
+    fn send(&self, event: SourceEvent) {
         let _ = self.events.blocking_send(event);
     }
 }
 
-/// A position as an offset: files of more than 2^63 bytes there are none.
+/// A position as an offset. No file has 2^63 bytes.
 fn offset(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }

@@ -48,7 +48,7 @@ fn check_says_on_stderr_what_cannot_be_run_and_exits_with_2() {
     assert_eq!((code, printed.as_str()), (2, ""));
     assert_eq!(
         error,
-        "error: `source` (not set): says nothing: give [source.kafka] (brokers, topic) or [source.file] (path)\n"
+        "error: `source` (not set): no source is configured: set [source.kafka] (brokers, topic) or [source.file] (path)\n"
     );
 }
 

@@ -39,7 +39,7 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
         ("INGEST__BATCH_RECORDS", "0", "a whole number above 0"),
         ("INGEST__BATCH_RECORDS", "many", "a whole number above 0"),
         ("INGEST__BATCH_BYTES", "-1", "a whole number above 0"),
-        ("INGEST__BATCH_AGE", "100", "like 250ms"),
+        ("INGEST__BATCH_AGE", "100", "such as 250ms"),
         ("REFIT__INTERVAL", "0s", "above 0"),
         ("REFIT__PRIOR_MU", "normal:0", "normal:MEAN,SD with SD > 0"),
         ("REFIT__PRIOR_TAU", "half-normal:-1", "half-normal:SCALE"),
@@ -78,7 +78,7 @@ fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
         "{message}"
     );
     let message = from_file("syntax", "[refit]\nprior_mu = flat secret\n").expect_err("refused").to_string();
-    assert!(message.contains("-syntax is not TOML: line 2: ") && !message.contains("secret"), "{message}");
+    assert!(message.contains("-syntax is not valid TOML: line 2: ") && !message.contains("secret"), "{message}");
     let message = Config::load(Some(Path::new("/nowhere.toml")), []).expect_err("refused").to_string();
     assert!(message.starts_with("cannot read the configuration /nowhere.toml: "), "{message}");
 }
@@ -103,6 +103,42 @@ fn what_shrinkd_or_librdkafka_would_not_take_of_properties_is_refused_before_any
     }
 }
 
+#[test]
+fn a_refused_property_is_blamed_on_the_variable_or_file_that_set_it() {
+    const PREFIX: &str = "SHRINKD__SOURCE__KAFKA__PROPERTIES__";
+    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+    for (wrong, value, property) in [
+        ("SECURITY_PROTOCOL", "SASL_SSL_", "security.protocol"),
+        ("GROUP_ID", "g", "group.id"),
+        ("FETCH_MIN_BYTES", "many", "fetch.min.bytes"),
+    ] {
+        let (wrong, fine) = (format!("{PREFIX}{wrong}"), format!("{PREFIX}SESSION_TIMEOUT_MS"));
+        let variables = [&kafka[..], &[(wrong.as_str(), value), (fine.as_str(), "6000")]].concat();
+        let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
+        assert!(message.starts_with(&format!("`source.kafka.properties.{property}` ({wrong}): ")), "{message}");
+        assert!(!message.contains("SESSION_TIMEOUT_MS"), "{message}");
+
+        let file = TemporaryFile::new(property, &format!("[source.kafka.properties]\n\"{property}\" = \"{value}\"\n"));
+        let variables = [&kafka[..], &[(fine.as_str(), "6000")]].concat();
+        let message = Config::load(Some(&file.0), environment(&variables)).expect_err("refused").to_string();
+        assert!(message.contains(file.path()) && !message.contains("SESSION_TIMEOUT_MS"), "{message}");
+    }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_blamed_on_its_own_key_and_variable() {
+    for (key, content) in [
+        ("refit.min_experiments", "[refit]\nmin_experiments = \"five\"\n"),
+        ("ingest.batch_size", "[ingest]\nbatch_size = 1\n"),
+        ("diagnostics.thresholds.mu_shift.material", "[diagnostics.thresholds]\nmu_shift = { material = true }\n"),
+        ("populations.settings.a/all/absolute.prior_mu", "[populations.settings.\"a/all/absolute\"]\nprior_mu = 1\n"),
+        ("ingests", "ingests = 1\n"),
+    ] {
+        let message = from_file("type", content).expect_err("refused").to_string();
+        assert!(message.starts_with(&format!("`{key}` (")), "{message}");
+    }
+}
+
 #[cfg(not(feature = "tls"))]
 #[test]
 fn a_build_without_tls_says_so_where_tls_is_asked_for() {
@@ -116,7 +152,9 @@ fn a_build_without_tls_says_so_where_tls_is_asked_for() {
     for (property, value) in [("SECURITY_PROTOCOL", "sasl_ssl"), ("SASL_MECHANISM", "SCRAM-SHA-512")] {
         let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
         let variables = [&kafka[..], &[(variable.as_str(), value)]].concat();
+        let variables =
+            [&variables[..], &[("SHRINKD__SOURCE__KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", "6000")]].concat();
         let message = Config::load(None, environment(&variables)).expect_err("refused").to_string();
-        assert!(message.contains("--features tls"), "{message}");
+        assert!(message.contains(&format!("({variable}): ")) && message.contains("--features tls"), "{message}");
     }
 }

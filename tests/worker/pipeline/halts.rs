@@ -155,7 +155,7 @@ async fn a_file_of_anything_else_ends_the_worker_before_all_of_it_is_refused() {
         let log = Worker::start(&environment, folder.path("worker.log")).ends_with(1);
         assert!(log.contains("the last 500 messages were refused"), "{log}");
         let again = Worker::start(&environment, folder.path("again.log")).ends_with(1);
-        assert!(again.contains("is halted: `shrinkd partitions` says why"), "{again}");
+        assert!(again.contains("is halted: `shrinkd partitions` shows why"), "{again}");
         let refused = format!("{lines}");
         assert_eq!(database.texts("select cast(count(*) as text) from rejected_events").await, [Some(refused)]);
         printed(&partitions(&environment, &["resume", "1"]));

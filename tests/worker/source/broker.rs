@@ -8,8 +8,9 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use shrinkd::config::KafkaConfig;
 use shrinkd::stream::Topic;
-use shrinkd::worker::source::kafka::{KafkaSource, Orders, spawn};
+use shrinkd::worker::source::kafka::{Commands, KafkaSource, spawn};
 use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
@@ -65,10 +66,12 @@ impl Broker {
 
     pub fn source_with(&self, properties: &[(&str, &str)]) -> KafkaSource {
         KafkaSource {
-            brokers: self.cluster.bootstrap_servers(),
-            topic: TOPIC.to_owned(),
-            group: "shrinkd".to_owned(),
-            properties: properties.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            kafka: KafkaConfig {
+                brokers: self.cluster.bootstrap_servers(),
+                topic: TOPIC.to_owned(),
+                group: "shrinkd".to_owned(),
+                properties: properties.iter().copied().collect(),
+            },
             limits: SMALL,
             drain_budget: Duration::from_secs(5),
         }
@@ -82,7 +85,7 @@ pub type Progress = Arc<Mutex<BTreeMap<i32, i64>>>;
 pub struct Member {
     pub events: Receiver<SourceEvent>,
     pub stop: CancellationToken,
-    pub orders: Orders,
+    pub commands: Commands,
     pub thread: JoinHandle<()>,
     pub topics: Arc<Mutex<Vec<Topic>>>,
 }
@@ -99,8 +102,8 @@ impl Member {
             let next = |partition: &i32| claims(&[*partition], progress.get(partition).copied());
             Ok(partitions.iter().flat_map(next).collect())
         };
-        let (thread, orders) = spawn(config, claim, sender, stop.clone()).expect("a source");
-        Member { events, stop, orders, thread, topics }
+        let (thread, commands) = spawn(config, claim, sender, stop.clone()).expect("a source");
+        Member { events, stop, commands, thread, topics }
     }
 
     /// Reads until so many records came.

@@ -1,7 +1,9 @@
+use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use shrinkd::config::Config;
 use shrinkd::stream::{NextOffset, Topic};
 use shrinkd::worker::source::kafka::spawn;
 use shrinkd::worker::source::{BatchLimits, Record, SourceEvent};
@@ -117,8 +119,11 @@ fn a_worker_may_stall_for_longer_than_a_member_may_go_without_polling() {
     let broker = Broker::new(1);
     broker.send_events(0, 0..100);
     let interval = Duration::from_secs(6);
-    let mut config = broker.source();
-    config.properties.insert("max.poll.interval.ms".to_owned(), interval.as_millis().to_string());
+    let config = broker.source_with(&[
+        ("session.timeout.ms", "6000"),
+        ("heartbeat.interval.ms", "500"),
+        ("max.poll.interval.ms", &interval.as_millis().to_string()),
+    ]);
     let mut member = Member::join(config, 1, &Progress::default());
     let mut records = member.read(10);
     std::thread::sleep(interval * 2);
@@ -266,7 +271,7 @@ fn kafkas_own_offsets_follow_what_is_committed() {
     broker.send_events(0, 0..20);
     let mut member = Member::join(broker.source(), 8, &Progress::default());
     member.read(20);
-    member.orders.commit(&[(0, NextOffset(20))]);
+    member.commands.commit(&[(0, NextOffset(20))]);
     member.leave();
     let reader: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", broker.cluster.bootstrap_servers())
@@ -344,7 +349,7 @@ fn brokers_that_go_away_are_waited_for() {
 }
 
 #[test]
-fn properties_that_would_take_the_offsets_from_the_store_are_refused_by_name() {
+fn a_property_that_is_refused_at_start_is_refused_by_the_configuration_in_the_same_words() {
     let broker = Broker::new(1);
     for (name, value) in [
         ("enable.auto.commit", "true"),
@@ -354,10 +359,25 @@ fn properties_that_would_take_the_offsets_from_the_store_are_refused_by_name() {
         ("bootstrap.servers", "elsewhere:9092"),
         ("no.such.property", "1"),
         ("session.timeout.ms", "soon"),
+        #[cfg(not(feature = "tls"))]
+        ("security.protocol", "SASL_SSL"),
+        #[cfg(not(feature = "tls"))]
+        ("sasl.mechanism", "SCRAM-SHA-512"),
     ] {
         let config = broker.source_with(&[(name, value)]);
         let spawned = spawn(config, |_, _| Ok(Vec::new()), channel(1).0, CancellationToken::new());
-        let error = spawned.err().unwrap_or_else(|| panic!("{name} is taken"));
-        assert!(error.to_string().contains(name), "{error}");
+        let error = spawned.err().unwrap_or_else(|| panic!("{name} is taken")).to_string();
+        let problem = error.strip_prefix("source.kafka.properties: ").expect("the key");
+        assert!(problem.starts_with(&format!("`{name}` ")), "{error}");
+        let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{}", name.replace('.', "_").to_uppercase());
+        let variables = [
+            ("SHRINKD__SOURCE__KAFKA__BROKERS", broker.cluster.bootstrap_servers()),
+            ("SHRINKD__SOURCE__KAFKA__TOPIC", TOPIC.to_owned()),
+            ("SHRINKD__STORE__URL", "sqlite://unused.db".to_owned()),
+            (&variable, value.to_owned()),
+        ];
+        let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let refused = Config::load(None, variables).expect_err("it is refused").to_string();
+        assert_eq!(refused, format!("`source.kafka.properties.{name}` ({variable}): {problem}"));
     }
 }

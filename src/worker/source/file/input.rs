@@ -1,4 +1,4 @@
-//! Bytes from a file, or from stdin without being held up by it.
+//! Bytes from a file, or from stdin without blocking on it.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek, SeekFrom};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-/// Bytes that are read at a time.
+/// How many bytes are read at a time.
 const CHUNK: usize = 1 << 16;
 
 pub(super) enum Input {
@@ -14,14 +14,14 @@ pub(super) enum Input {
         file: File,
         buffer: Vec<u8>,
     },
-    /// Read by a thread of its own, because a read of stdin waits for as long as the writer likes.
+    /// Read by a thread of its own, because a read of stdin blocks for as long as its writer is silent.
     Stdin {
         chunks: Receiver<io::Result<Vec<u8>>>,
         chunk: Vec<u8>,
     },
 }
 
-/// What a read found.
+/// The result of a read.
 pub(super) enum Read<'a> {
     Bytes(&'a [u8]),
     NothingYet,
@@ -39,7 +39,7 @@ impl Input {
         Ok(Input::File { file, buffer: vec![0; CHUNK] })
     }
 
-    /// The length of the file; none of stdin.
+    /// The length of the file; `None` for stdin.
     pub(super) fn length(&self) -> io::Result<Option<u64>> {
         match self {
             Input::File { file, .. } => Ok(Some(file.metadata()?.len())),
@@ -47,8 +47,8 @@ impl Input {
         }
     }
 
-    /// Reads what is there; stdin is waited for as long as `patience` says.
-    pub(super) fn read(&mut self, patience: Duration) -> io::Result<Read<'_>> {
+    /// Reads what is there. Only stdin is waited for, up to `timeout`.
+    pub(super) fn read(&mut self, timeout: Duration) -> io::Result<Read<'_>> {
         match self {
             Input::File { file, buffer } => loop {
                 match file.read(buffer) {
@@ -58,7 +58,7 @@ impl Input {
                     Err(error) => return Err(error),
                 }
             },
-            Input::Stdin { chunks, chunk } => match chunks.recv_timeout(patience) {
+            Input::Stdin { chunks, chunk } => match chunks.recv_timeout(timeout) {
                 Ok(read) => {
                     *chunk = read?;
                     Ok(Read::Bytes(chunk))
@@ -70,7 +70,7 @@ impl Input {
     }
 }
 
-/// Reads stdin on a thread that ends with it, or when nobody wants more and one more read has returned.
+/// Reads stdin on a thread that ends with stdin, or once the receiver is gone and one more read has returned.
 fn stdin() -> io::Result<Input> {
     let (sender, chunks) = sync_channel(4);
     std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {

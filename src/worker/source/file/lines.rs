@@ -2,13 +2,13 @@
 
 use shrinkd_core::MAX_MESSAGE_BYTES;
 
-/// One line without its end (LF or CRLF).
+/// One line, without its line end (LF or CRLF).
 pub(super) struct Line<'a> {
     /// The position of its first byte.
     pub(super) start: u64,
-    /// The position after its end.
+    /// The position after its line end.
     pub(super) next: u64,
-    /// Of a line too long to be a message only the beginning.
+    /// Only the beginning if the line is too long to be a message.
     pub(super) text: &'a [u8],
     /// The length of the whole line.
     pub(super) bytes: usize,
@@ -16,11 +16,11 @@ pub(super) struct Line<'a> {
 
 #[derive(Debug)]
 pub(super) struct Lines {
-    /// Where the line begins that is being read.
+    /// Where the current line starts.
     start: u64,
-    /// How much of it was read.
+    /// How many of its bytes were read.
     bytes: usize,
-    /// What is kept of it: one byte more than a message may have, so that its length shows.
+    /// Its bytes, up to one more than a message may have, so that a longer one is recognised.
     text: Vec<u8>,
 }
 
@@ -34,21 +34,21 @@ impl Lines {
         self.start + self.bytes as u64
     }
 
-    /// Reads on, and gives each line that ends here.
+    /// Adds bytes, and passes on each line that ends in them.
     pub(super) fn split(&mut self, bytes: &[u8], take: &mut impl FnMut(Line<'_>)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let text = piece.strip_suffix(b"\n");
             self.extend(text.unwrap_or(piece));
             if text.is_some() {
-                self.give(1, take);
+                self.emit(1, take);
             }
         }
     }
 
-    /// Gives what is left as the last line.
+    /// Passes on what is left as the last line.
     pub(super) fn finish(&mut self, take: &mut impl FnMut(Line<'_>)) {
         if self.bytes > 0 {
-            self.give(0, take);
+            self.emit(0, take);
         }
     }
 
@@ -58,7 +58,7 @@ impl Lines {
         self.text.extend_from_slice(&text[..text.len().min(room)]);
     }
 
-    fn give(&mut self, end_bytes: usize, take: &mut impl FnMut(Line<'_>)) {
+    fn emit(&mut self, end_bytes: usize, take: &mut impl FnMut(Line<'_>)) {
         let next = self.start + (self.bytes + end_bytes) as u64;
         let is_whole = self.text.len() == self.bytes;
         let text = self.text.strip_suffix(b"\r").filter(|_| is_whole && end_bytes > 0).unwrap_or(&self.text);

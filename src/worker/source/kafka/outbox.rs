@@ -1,4 +1,4 @@
-//! What is to be said to the worker, in order, while the worker has no room for it.
+//! Events on their way to the worker, queued in order while its channel is full.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -11,78 +11,82 @@ use crate::worker::source::SourceEvent;
 #[derive(Debug)]
 pub(super) struct Outbox {
     events: mpsc::Sender<SourceEvent>,
-    waiting: VecDeque<SourceEvent>,
-    stalled_since: Option<Instant>,
+    queue: VecDeque<SourceEvent>,
+    full_since: Option<Instant>,
 }
 
 impl Outbox {
     pub(super) fn new(events: mpsc::Sender<SourceEvent>) -> Outbox {
-        Outbox { events, waiting: VecDeque::new(), stalled_since: None }
+        Outbox { events, queue: VecDeque::new(), full_since: None }
     }
 
-    /// Says an event after those that wait.
-    pub(super) fn push(&mut self, event: SourceEvent) {
-        self.waiting.push_back(event);
+    /// Sends an event after those in the queue.
+    pub(super) fn send(&mut self, event: SourceEvent) {
+        self.queue.push_back(event);
         self.flush();
     }
 
-    /// Says as much of what waits as the worker has room for. Whether nothing is left.
+    /// Sends as much of the queue as the channel takes. Whether the queue is empty now.
     pub(super) fn flush(&mut self) -> bool {
-        while let Some(event) = self.waiting.pop_front() {
+        while let Some(event) = self.queue.pop_front() {
             match self.events.try_send(event) {
                 Ok(()) => {}
                 Err(TrySendError::Full(event)) => {
-                    self.waiting.push_front(event);
-                    self.stalled_since.get_or_insert_with(Instant::now);
+                    self.queue.push_front(event);
+                    self.full_since.get_or_insert_with(Instant::now);
                     return false;
                 }
-                // Nobody listens any more.
-                Err(TrySendError::Closed(_)) => self.waiting.clear(),
+                // The worker is gone.
+                Err(TrySendError::Closed(_)) => self.queue.clear(),
             }
         }
-        self.stalled_since = None;
+        self.full_since = None;
         true
     }
 
-    /// Says it now or not at all.
-    pub(super) fn mention(&mut self, event: SourceEvent) {
+    /// Sends an event if there is room for it now, and drops it otherwise: for events that are repeated soon.
+    pub(super) fn send_or_drop(&mut self, event: SourceEvent) {
         if self.flush() {
-            // Lost where there is no room: it is said again soon.
             let _ = self.events.try_send(event);
         }
     }
 
-    /// Says the last event, however long the worker takes to listen.
+    /// Takes the queue, leaving an empty one.
+    pub(super) fn take(&mut self) -> Outbox {
+        std::mem::replace(self, Outbox::new(self.events.clone()))
+    }
+
+    /// Sends the queue and a last event, and blocks until the worker has room for them.
     pub(super) fn finish(mut self, last: SourceEvent) {
-        self.waiting.push_back(last);
-        for event in self.waiting {
+        self.queue.push_back(last);
+        for event in self.queue {
             if self.events.blocking_send(event).is_err() {
                 return;
             }
         }
     }
 
-    /// Drops the records of some partitions that wait.
-    pub(super) fn forget(&mut self, partitions: &[i32]) {
-        for event in &mut self.waiting {
+    /// Discards the queued records of some partitions.
+    pub(super) fn discard(&mut self, partitions: &[i32]) {
+        for event in &mut self.queue {
             if let SourceEvent::Batch(batch) = event {
-                batch.forget(partitions);
+                batch.discard(partitions);
             }
         }
-        self.waiting.retain(|event| !matches!(event, SourceEvent::Batch(batch) if batch.records.is_empty()));
+        self.queue.retain(|event| !matches!(event, SourceEvent::Batch(batch) if batch.records.is_empty()));
     }
 
-    /// How long the worker has had no room for what waits.
-    pub(super) fn stalled_for(&self) -> Option<Duration> {
-        self.stalled_since.map(|since| since.elapsed())
+    /// How long the channel has been full.
+    pub(super) fn full_for(&self) -> Option<Duration> {
+        self.full_since.map(|since| since.elapsed())
     }
 
-    /// Whether the worker could take so much that it is worth fetching again.
+    /// Whether the channel has so much room that fetching is worthwhile again.
     pub(super) fn is_half_empty(&self) -> bool {
         self.events.capacity() * 2 >= self.events.max_capacity()
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the worker is gone.
     pub(super) fn is_closed(&self) -> bool {
         self.events.is_closed()
     }

@@ -1,4 +1,4 @@
-//! Partitions that a member is given and does not read for a while.
+//! Partitions that are assigned to a member and that it does not read for a while.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -42,7 +42,7 @@ fn taken_over(source: impl Fn(&Broker) -> KafkaSource) {
     // Another worker has had it and given it back, without this one hearing of it from the group.
     moved(&progress, 0, 15);
     moved(&progress, 1, 20);
-    member.orders.set_aside(&[0]);
+    member.commands.park(&[0]);
     let records = member.read(5);
     assert_eq!(offsets(&records, 0), (15..20).collect::<Vec<_>>());
     (0..2).for_each(|partition| broker.send_events(partition, 20..30));
@@ -52,7 +52,7 @@ fn taken_over(source: impl Fn(&Broker) -> KafkaSource) {
 }
 
 #[test]
-fn an_offset_that_the_broker_does_not_have_sets_its_partition_aside_and_no_other() {
+fn an_offset_that_the_broker_does_not_have_parks_its_partition_and_no_other() {
     let broker = Broker::new(2);
     (0..2).for_each(|partition| broker.send_events(partition, 0..5));
     let progress = Progress::default();

@@ -1,0 +1,106 @@
+//! `[source.kafka]`: the topic to read, and which of librdkafka's properties may be set for it.
+//!
+//! The rules stand here alone: `shrinkd check` applies them, and so does every client that is made.
+
+use rdkafka::ClientConfig;
+
+use super::secret::Properties;
+
+/// Whether this build supports TLS.
+pub(super) const HAS_TLS: bool = cfg!(feature = "tls");
+/// What to do about a build without TLS.
+pub(super) const REBUILD: &str =
+    "this build of shrinkd has no TLS: build it with `--features tls`, or use the container image";
+
+/// Set for every consumer, so that the store alone decides where reading continues.
+const REQUIRED: [(&str, &str); 3] =
+    [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("auto.offset.reset", "error")];
+
+/// Used unless the configuration sets the property.
+const DEFAULTS: [(&str, &str); 6] = [
+    ("client.id", "shrinkd"),
+    // How long fetching pauses once the queue is full. librdkafka's default of one second would let the queue run dry.
+    ("fetch.queue.backoff.ms", "10"),
+    ("isolation.level", "read_committed"),
+    // How long a new topic or partition can go unnoticed.
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("queued.max.messages.kbytes", "16384"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+];
+
+/// A topic, read as a member of a consumer group.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KafkaConfig {
+    /// `host:port`, several separated by commas. No default.
+    pub brokers: String,
+    /// No default.
+    pub topic: String,
+    /// The consumer group: its members share the topic's partitions. Default `shrinkd`.
+    pub group: String,
+    /// Any further properties of librdkafka, by its names. Default none.
+    pub properties: Properties,
+}
+
+/// A property that cannot be used. The message names it and what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{property}` {problem}")]
+pub struct PropertyError {
+    pub property: String,
+    problem: String,
+}
+
+impl KafkaConfig {
+    /// The configuration of a consumer in the group. Nothing is connected to.
+    ///
+    /// # Errors
+    /// For the first property that shrinkd sets itself, that needs TLS in a build without it, or that librdkafka refuses.
+    pub fn consumer(&self) -> Result<ClientConfig, PropertyError> {
+        self.properties.expose().try_for_each(|(property, value)| {
+            check(property, value).map_err(|problem| PropertyError { property: property.to_owned(), problem })
+        })?;
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", &self.brokers).set("group.id", &self.group);
+        let is_assigned_by_broker =
+            self.properties.get("group.protocol").is_some_and(|protocol| protocol.eq_ignore_ascii_case("consumer"));
+        for (property, value) in DEFAULTS {
+            // Under the newer group protocol the broker assigns partitions, and librdkafka accepts no strategy.
+            if !(is_assigned_by_broker && property == "partition.assignment.strategy") {
+                client.set(property, value);
+            }
+        }
+        for (property, value) in self.properties.expose().chain(REQUIRED) {
+            client.set(property, value);
+        }
+        Ok(client)
+    }
+}
+
+/// # Errors
+/// With what is wrong, and what to do instead.
+fn check(property: &str, value: &str) -> Result<(), String> {
+    let instead = match property {
+        "bootstrap.servers" | "metadata.broker.list" => Some("use source.kafka.brokers"),
+        "group.id" => Some("use source.kafka.group"),
+        "enable.auto.commit" | "enable.auto.offset.store" => {
+            Some("offsets are kept in the store, and committed together with the records that they cover")
+        }
+        "auto.offset.reset" => Some("a partition whose next record has expired is halted, and nothing is skipped"),
+        _ => None,
+    };
+    if let Some(instead) = instead {
+        return Err(format!("cannot be set: {instead}"));
+    }
+    let lowercase = value.to_lowercase();
+    let needs_tls = match property {
+        "security.protocol" => lowercase.ends_with("ssl"),
+        "sasl.mechanism" | "sasl.mechanisms" => lowercase.starts_with("scram") || lowercase == "oauthbearer",
+        _ => property.starts_with("ssl."),
+    };
+    if needs_tls && !HAS_TLS {
+        return Err(format!("needs TLS: {REBUILD}"));
+    }
+    match ClientConfig::new().set(property, value).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("is refused by librdkafka: {error}")),
+    }
+}

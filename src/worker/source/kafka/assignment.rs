@@ -1,0 +1,441 @@
+//! The partitions that the group has assigned to this member: claimed in the store, read, parked, and revoked.
+//!
+//! A parked partition is assigned and not read: because another owner has taken it over, because it is halted, or because
+//! the broker does not have the record at which it continues. Parked partitions are claimed again every few seconds. So one
+//! that an operator has resumed is read again, and one whose claims crossed (a stalled member may claim after the group has
+//! moved on) ends up with the member to which the group assigns it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaResult;
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+
+use super::claimer::Claimer;
+use super::commands::Commands;
+use super::outbox::Outbox;
+use super::{native, watermarks};
+use crate::stream::{Claim, NextOffset};
+use crate::worker::source::assembly::Assembly;
+use crate::worker::source::{Record, SourceError, SourceEvent};
+
+/// How long a poll waits if nothing else is due.
+const POLL_TIMEOUT: Duration = Duration::from_millis(100);
+/// How often a full channel is tried again.
+pub(super) const FULL_POLL_INTERVAL: Duration = Duration::from_millis(2);
+/// How long the channel may be full before the partitions are paused.
+const PAUSE_AFTER: Duration = Duration::from_secs(1);
+/// How often the worker's answer is looked for while it drains.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// How long a partition stays parked before it is claimed again. A member that the group has dropped learns of it with its
+/// next heartbeat; this is longer, so that it does not take the partition from its new owner.
+const PARK_DURATION: Duration = Duration::from_secs(5);
+
+/// The partitions that are owned, and the records read of them that the worker does not have yet.
+pub(super) struct Assignment {
+    topic: String,
+    claimer: Claimer,
+    drain_budget: Duration,
+    /// The next offset of each partition that is read; `None` at its beginning.
+    positions: BTreeMap<i32, Option<NextOffset>>,
+    /// Parked partitions, and when each is claimed again.
+    parked: BTreeMap<i32, Instant>,
+    assembly: Assembly,
+    outbox: Outbox,
+    commands: Commands,
+    /// Whether all partitions are paused, because the worker's channel has been full for too long.
+    is_paused: bool,
+    /// Whether the source is stopping: nothing is claimed and no record is accepted any more.
+    is_stopping: bool,
+    /// Why the source cannot continue.
+    failure: Option<SourceError>,
+}
+
+impl Assignment {
+    pub(super) fn new(
+        topic: String,
+        claimer: Claimer,
+        assembly: Assembly,
+        outbox: Outbox,
+        commands: Commands,
+        drain_budget: Duration,
+    ) -> Assignment {
+        Assignment {
+            topic,
+            claimer,
+            drain_budget,
+            positions: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            assembly,
+            outbox,
+            commands,
+            is_paused: false,
+            is_stopping: false,
+            failure: None,
+        }
+    }
+
+    /// Claims partitions, and starts to read them at the offsets of their claims. Nothing is read without a claim.
+    pub(super) fn assign(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
+        let claims = if partitions.is_empty() || self.is_stopping || self.failure.is_some() {
+            Vec::new()
+        } else {
+            self.claimer.claim(partitions).unwrap_or_else(|error| {
+                self.failure = Some(error);
+                Vec::new()
+            })
+        };
+        // Even if there is nothing to read: the group waits for the answer.
+        if let Err(error) = self.assign_at(consumer, &claims) {
+            let message = format!("cannot start to read partitions {partitions:?} of {}: {error}", self.topic);
+            self.failure.get_or_insert(SourceError::Kafka(message));
+            return;
+        }
+        let (halted, read): (Vec<Claim>, Vec<Claim>) = claims.iter().partition(|claim| claim.is_halted);
+        self.positions.extend(read.iter().map(|claim| (claim.partition, claim.next_offset)));
+        self.mark_parked(consumer, &halted.iter().map(|claim| claim.partition).collect::<Vec<_>>());
+        // Even if it is empty: then this member knows that others own everything.
+        self.outbox.send(SourceEvent::Assigned(claims));
+    }
+
+    /// Assigns claimed partitions at the offsets of their claims, in addition to those that are assigned already.
+    fn assign_at(&self, consumer: &BaseConsumer<impl ConsumerContext>, claims: &[Claim]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for claim in claims {
+            list.add_partition_offset(&self.topic, claim.partition, start(claim.next_offset))?;
+        }
+        // Before they are assigned: a partition that was paused when it was revoked comes back paused, because librdkafka
+        // keeps the flag.
+        consumer.resume(&list)?;
+        if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
+            consumer.incremental_assign(&list)?;
+        } else {
+            // The eager protocol replaces the whole assignment: the others are assigned again, and stay where they are.
+            let is_other = |partition: &&i32| !claims.iter().any(|claim| claim.partition == **partition);
+            for (partition, position) in self.positions.iter().filter(|(partition, _)| is_other(partition)) {
+                list.add_partition_offset(&self.topic, *partition, start(*position))?;
+            }
+            let parked: Vec<i32> = self.parked.keys().filter(is_other).copied().collect();
+            for partition in &parked {
+                list.add_partition_offset(&self.topic, *partition, Offset::Beginning)?;
+            }
+            consumer.assign(&list)?;
+            consumer.pause(&partition_list(&self.topic, &parked))?;
+        }
+        if self.is_paused { consumer.pause(&list) } else { Ok(()) }
+    }
+
+    pub(super) fn revoke(
+        &mut self,
+        consumer: &BaseConsumer<impl ConsumerContext>,
+        partitions: &[i32],
+        list: &TopicPartitionList,
+    ) {
+        self.release(consumer, partitions);
+        let unassigned = match consumer.rebalance_protocol() {
+            RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
+            _ => consumer.unassign(),
+        };
+        if let Err(error) = unassigned {
+            tracing::warn!("cannot unassign partitions {partitions:?}: {error}");
+        }
+    }
+
+    /// Releases every partition, and returns the events that the worker does not have yet. Nothing is claimed or read
+    /// afterwards.
+    pub(super) fn stop(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) -> Outbox {
+        let owned: Vec<i32> = self.positions.keys().chain(self.parked.keys()).copied().collect();
+        self.release(consumer, &owned);
+        self.is_stopping = true;
+        self.outbox.take()
+    }
+
+    /// Hands what was read of some partitions to the worker, waits until it has committed them, and gives them up.
+    ///
+    /// The worker has as long as the drain budget allows. If the group has reassigned the partitions already, what was read
+    /// of them is discarded: the next owner reads it again.
+    fn release(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
+        let is_owned = |partition: &&i32| self.positions.contains_key(partition) || self.parked.contains_key(partition);
+        let partitions: Vec<i32> = partitions.iter().filter(is_owned).copied().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        let is_lost = consumer.assignment_lost();
+        tracing::info!(?partitions, is_lost, "revoked");
+        if is_lost {
+            self.assembly.discard(&partitions);
+            self.outbox.discard(&partitions);
+        }
+        if !self.hand_over() {
+            tracing::warn!(?partitions, "the last records are discarded; the next owner reads them again");
+            self.assembly.close();
+        }
+        let (drained, answer) = oneshot::channel();
+        self.outbox.send(SourceEvent::Revoked { partitions: partitions.clone(), drained });
+        if !is_lost && !self.wait_until_drained(answer) {
+            tracing::warn!(?partitions, "not drained within the budget; the next owner reads the rest again");
+            self.outbox.discard(&partitions);
+        }
+        self.commit_offsets(consumer);
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        self.parked.retain(|partition, _| !partitions.contains(partition));
+    }
+
+    /// Waits for the worker's answer within the drain budget. A worker that is gone will not commit anything any more, so
+    /// there is nothing left to wait for.
+    fn wait_until_drained(&mut self, mut answer: oneshot::Receiver<()>) -> bool {
+        let deadline = Instant::now() + self.drain_budget;
+        loop {
+            self.outbox.flush();
+            match answer.try_recv() {
+                Ok(()) | Err(TryRecvError::Closed) => return true,
+                Err(TryRecvError::Empty) if Instant::now() >= deadline => return false,
+                Err(TryRecvError::Empty) => std::thread::sleep(DRAIN_POLL_INTERVAL),
+            }
+        }
+    }
+
+    /// Accepts a record, unless its partition is not read or it was read before.
+    pub(super) fn accept(&mut self, record: Record) {
+        let Some(position) = self.positions.get_mut(&record.partition).filter(|_| !self.is_stopping) else { return };
+        let next = NextOffset(record.offset.saturating_add(1));
+        if position.is_some_and(|position| next <= position) {
+            return;
+        }
+        *position = Some(next);
+        self.assembly.push(record, next);
+    }
+
+    /// Hands over the batch if it is due, and returns how long the next poll may take; `None` to wait for the worker instead
+    /// of polling.
+    pub(super) fn poll_timeout(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) -> Option<Duration> {
+        if !self.outbox.flush() {
+            if !self.is_paused && self.outbox.full_for().is_none_or(|duration| duration < PAUSE_AFTER) {
+                return None;
+            }
+            self.set_paused(consumer, true);
+            return Some(FULL_POLL_INTERVAL);
+        }
+        if self.is_paused {
+            if !self.outbox.is_half_empty() {
+                return Some(FULL_POLL_INTERVAL);
+            }
+            self.set_paused(consumer, false);
+        }
+        let time_left = self.assembly.time_left();
+        if time_left == Some(Duration::ZERO) {
+            self.hand_over();
+            return Some(Duration::ZERO);
+        }
+        Some(time_left.map_or(POLL_TIMEOUT, |time_left| time_left.min(POLL_TIMEOUT)))
+    }
+
+    fn set_paused(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, is_paused: bool) {
+        if self.is_paused == is_paused {
+            return;
+        }
+        // Parked partitions stay paused.
+        let partitions = partition_list(&self.topic, self.positions.keys());
+        let changed = if is_paused { consumer.pause(&partitions) } else { consumer.resume(&partitions) };
+        match (changed, is_paused) {
+            (Ok(()), true) => tracing::info!("back pressure: partitions paused until the worker catches up"),
+            (Ok(()), false) => tracing::info!("back pressure is over: partitions resumed"),
+            // Tried again in the next turn.
+            (Err(error), _) => {
+                tracing::warn!(is_paused, "cannot pause or resume the partitions: {error}");
+                return;
+            }
+        }
+        self.is_paused = is_paused;
+    }
+
+    /// Hands the batch to the worker; false if it has to wait, because no broker confirms the identity of its topic.
+    ///
+    /// A topic can be deleted and created again under a consumer, and librdkafka then reads the new one at the old offsets.
+    /// So a batch is handed over only once a broker has confirmed, after its last record was read, that the topic has the
+    /// id under which it was claimed.
+    fn hand_over(&mut self) -> bool {
+        if self.assembly.is_empty() {
+            return true;
+        }
+        if self.failure.is_some() {
+            return false;
+        }
+        match self.claimer.is_same_topic() {
+            Ok(true) => {}
+            Ok(false) => {
+                // The store rejects the new topic, and explains why.
+                let owned: Vec<i32> = self.positions.keys().copied().collect();
+                self.failure = self.claimer.claim(&owned).err();
+                return false;
+            }
+            Err(reason) => {
+                tracing::warn!("a batch waits until the id of the topic {} is confirmed: {reason}", self.topic);
+                return false;
+            }
+        }
+        if let Some(batch) = self.assembly.close() {
+            self.outbox.send(SourceEvent::Batch(batch));
+        }
+        true
+    }
+
+    /// Parks the partitions for which the worker has asked.
+    pub(super) fn park_as_commanded(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) {
+        let partitions = self.commands.take_parked();
+        let partitions: Vec<i32> = partitions.into_iter().filter(|it| self.positions.contains_key(it)).collect();
+        if partitions.is_empty() {
+            return;
+        }
+        // What was read of them and is not with the worker yet is read again once they are claimed again.
+        self.assembly.discard(&partitions);
+        self.outbox.discard(&partitions);
+        self.mark_parked(consumer, &partitions);
+    }
+
+    /// Finds the partitions whose next offset the broker does not have (any more, or yet), reports them, and parks them.
+    ///
+    /// # Errors
+    /// If there is none: then it is unknown what cannot be read. `reason` is the sentence that came with the error.
+    pub(super) fn park_out_of_range(
+        &mut self,
+        consumer: &BaseConsumer<impl ConsumerContext>,
+        reason: &str,
+    ) -> Result<(), SourceError> {
+        let found = watermarks::out_of_range(consumer, &self.topic, &self.positions);
+        if found.is_empty() {
+            return Err(SourceError::Kafka(format!("an offset of {} cannot be read: {reason}", self.topic)));
+        }
+        for (partition, detail) in found {
+            if !self.hand_over() {
+                // Read again once the partition is claimed again.
+                self.assembly.discard(&[partition]);
+            }
+            self.outbox.send(SourceEvent::OutOfRange { partition, detail });
+            self.mark_parked(consumer, &[partition]);
+        }
+        Ok(())
+    }
+
+    /// Stops reading partitions that stay assigned, and schedules their next claim.
+    fn mark_parked(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
+        if partitions.is_empty() {
+            return;
+        }
+        self.positions.retain(|partition, _| !partitions.contains(partition));
+        self.parked.extend(partitions.iter().map(|partition| (*partition, Instant::now() + PARK_DURATION)));
+        if let Err(error) = consumer.pause(&partition_list(&self.topic, partitions)) {
+            // They are fetched for nothing: their records are not accepted.
+            tracing::warn!(?partitions, "cannot pause parked partitions: {error}");
+        }
+    }
+
+    /// Claims the partitions again that have been parked for long enough.
+    pub(super) fn claim_parked(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) {
+        let now = Instant::now();
+        let due: Vec<i32> = self.parked.iter().filter(|(_, due)| **due <= now).map(|(it, _)| *it).collect();
+        // A worker without room would not learn of it, and a member that has lost its assignment has nothing to claim.
+        if due.is_empty() || self.is_paused || self.is_stopping || consumer.assignment_lost() {
+            return;
+        }
+        let claims = match self.claimer.claim(&due) {
+            Ok(claims) => claims,
+            Err(error) => {
+                self.failure.get_or_insert(error);
+                return;
+            }
+        };
+        let mut read = Vec::new();
+        for claim in claims {
+            let partition = claim.partition;
+            if claim.is_halted {
+                self.parked.insert(partition, now + PARK_DURATION);
+                continue;
+            }
+            match self.reassign(consumer, claim) {
+                Ok(()) => {
+                    self.parked.remove(&partition);
+                    self.positions.insert(partition, claim.next_offset);
+                    read.push(claim);
+                }
+                Err(error) => {
+                    tracing::warn!(partition, "cannot continue at the offset of the claim, will try again: {error}");
+                    self.mark_parked(consumer, &[partition]);
+                }
+            }
+        }
+        if !read.is_empty() {
+            let partitions: Vec<i32> = read.iter().map(|claim| claim.partition).collect();
+            tracing::info!(?partitions, "claimed again");
+            self.outbox.send(SourceEvent::Assigned(read));
+        }
+    }
+
+    /// Reads a parked partition at the offset of its claim. A seek would not do: librdkafka does not fetch a partition again
+    /// that has run out of range.
+    fn reassign(&self, consumer: &BaseConsumer<impl ConsumerContext>, claim: Claim) -> KafkaResult<()> {
+        if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
+            consumer.incremental_unassign(&partition_list(&self.topic, &[claim.partition]))?;
+        }
+        self.assign_at(consumer, &[claim])
+    }
+
+    /// Commits to Kafka what the worker has committed to the store.
+    pub(super) fn commit_offsets(&self, consumer: &BaseConsumer<impl ConsumerContext>) {
+        let mut list = TopicPartitionList::new();
+        for (partition, NextOffset(next)) in self.commands.take_commits() {
+            if self.positions.contains_key(&partition) {
+                // An offset of 0 or more is always valid.
+                let _ = list.add_partition_offset(&self.topic, partition, Offset::Offset(next));
+            }
+        }
+        if list.count() == 0 {
+            return;
+        }
+        if let Err(error) = consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!("Kafka's committed offsets, which only dashboards read, were not updated: {error}");
+        }
+    }
+
+    /// Reports the high watermarks of the partitions that are read, as of their last fetches.
+    pub(super) fn report_high_watermarks(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) {
+        let client = consumer.client().native_client();
+        let watermark = |&partition: &i32| Some((partition, native::high_watermark(client, &self.topic, partition)?));
+        let watermarks: Vec<(i32, i64)> = self.positions.keys().filter_map(watermark).collect();
+        if !watermarks.is_empty() {
+            self.outbox.send_or_drop(SourceEvent::HighWatermarks(watermarks));
+        }
+    }
+
+    /// Whether any partition is read.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.positions.is_empty()
+    }
+
+    /// Whether the source cannot continue, or the worker is gone.
+    pub(super) fn is_over(&self) -> bool {
+        self.failure.is_some() || self.outbox.is_closed()
+    }
+
+    /// Why the source cannot continue.
+    pub(super) fn take_failure(&mut self) -> Option<SourceError> {
+        self.failure.take()
+    }
+}
+
+/// Where reading starts.
+fn start(next: Option<NextOffset>) -> Offset {
+    next.map_or(Offset::Beginning, |NextOffset(next)| Offset::Offset(next))
+}
+
+/// Partitions of a topic, for librdkafka.
+fn partition_list<'a>(topic: &str, partitions: impl IntoIterator<Item = &'a i32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, *partition);
+    }
+    list
+}
