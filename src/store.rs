@@ -29,7 +29,8 @@
 //! then populations; blocks are locked through their experiment's row. On SQLite there is one writer: a transaction that
 //! writes holds the file's lock from its first moment, and no other lock is needed.
 //!
-//! Calls are not cancel-safe: they are never put into `select!` or a timeout.
+//! **Errors.** Every call fails with a [`StoreError`] where the database does, or where what it holds cannot be read; only what
+//! else can go wrong is said beside each. Calls are not cancel-safe: they are never put into `select!` or a timeout.
 
 pub mod audit;
 mod columns;
@@ -146,7 +147,7 @@ impl Store {
     /// # Errors
     /// Where it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.pools.reader().await?.query("ping", "select 1 from store_settings").execute().await.map(drop)
+        self.pools.reader().await?.query("ping", "select 1 from store_settings", []).execute().await.map(drop)
     }
 }
 

@@ -3,8 +3,10 @@
 
 use shrinkd_core::PopulationName;
 
+use sqlx::FromRow;
+
 use super::columns::Columns;
-use super::database::{Executor as _, Row, Transaction};
+use super::database::{Executor as _, Row, Transaction, values};
 use super::estimates::{FITTED, RAW};
 use super::fits::FIT;
 use super::{Store, StoreError, fits, partitions, refit};
@@ -16,14 +18,19 @@ pub struct Audit {
 }
 
 /// Records that an operator passed over.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct SkippedOffsets {
     pub topic: String,
+    #[sqlx(rename = "partition_number")]
     pub partition: i32,
+    #[sqlx(rename = "from_offset")]
     pub from: Option<i64>,
+    #[sqlx(rename = "to_offset")]
     pub to: i64,
     pub because: String,
+    #[sqlx(rename = "skipped_by")]
     pub by: String,
+    #[sqlx(rename = "skipped_at")]
     pub at: String,
 }
 
@@ -39,7 +46,7 @@ pub struct AuditedPopulation {
 }
 
 /// The row of a population.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
 pub struct Registered {
     pub refitted_changes: i64,
     pub published_fit_id: Option<i64>,
@@ -62,7 +69,7 @@ pub struct AuditedFit {
 }
 
 /// A row of `blocks`, and what its experiment says.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct AuditedBlock {
     pub experiment_id: String,
     pub metric: String,
@@ -74,8 +81,9 @@ pub struct AuditedBlock {
     pub block: Option<Vec<u8>>,
     pub components: Option<Vec<u8>>,
     pub pending_reason: Option<String>,
-    /// The experiment's revision and its labels (JSON); `None` where there is no such experiment.
-    pub experiment: Option<(i64, String)>,
+    /// `None` where there is no such experiment, as its labels (JSON) are then.
+    pub experiment_revision: Option<i64>,
+    pub labels: Option<String>,
 }
 
 /// A row of `effect_estimates`.
@@ -125,45 +133,24 @@ fn read_figures<R>(columns: &Columns<R>, row: &Row) -> Result<Vec<Option<f64>>, 
 
 impl Store {
     /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn begin_audit(&self) -> Result<Audit, StoreError> {
         Ok(Audit { transaction: self.pools.begin_to_read().await? })
     }
 }
 
 impl Audit {
-    /// # Errors
-    /// Where the store fails.
     pub async fn partitions(&mut self) -> Result<Vec<PartitionStatus>, StoreError> {
         partitions::all(&mut self.transaction).await
     }
 
-    /// # Errors
-    /// Where the store fails.
     pub async fn skipped_offsets(&mut self) -> Result<Vec<SkippedOffsets>, StoreError> {
         let sql = "select topic, partition_number, from_offset, to_offset, because, skipped_by,
                           cast(skipped_at as text) as skipped_at
                    from skipped_offsets order by skipped_offsets_id";
-        let read = |row: &Row| {
-            Ok(SkippedOffsets {
-                topic: row.get("topic")?,
-                partition: row.get("partition_number")?,
-                from: row.get("from_offset")?,
-                to: row.get("to_offset")?,
-                because: row.get("because")?,
-                by: row.get("skipped_by")?,
-                at: row.get("skipped_at")?,
-            })
-        };
-        self.transaction.query("audit: skipped offsets", sql).all(read).await
+        self.transaction.query("audit: skipped offsets", sql, []).all(Row::record).await
     }
 
     /// The name of every population that any table mentions, in order.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn population_ids(&mut self) -> Result<Vec<String>, StoreError> {
         let sql = "select population_id from populations
                    union select population_id from blocks
@@ -172,44 +159,30 @@ impl Audit {
                    union select population_id from effect_estimates
                    union select population_id from current_population_fits
                    order by 1";
-        self.transaction.query("audit: populations", sql).all(|row| row.get("population_id")).await
+        self.transaction.query("audit: populations", sql, []).all(|row| row.get("population_id")).await
     }
 
     /// How many blocks the counters know.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn counted_blocks(&mut self) -> Result<i64, StoreError> {
         let sql = "select cast(coalesce(sum(experiments), 0) as bigint) as blocks from cell_counters";
-        self.transaction.query("audit: count blocks", sql).one(|row| row.get("blocks")).await
+        self.transaction.query("audit: count blocks", sql, []).one(|row| row.get("blocks")).await
     }
 
-    /// # Errors
-    /// Where the store fails.
     pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
         let on = &mut self.transaction;
         let sql =
             "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
                    from populations where population_id = $1";
-        let registered = on.query("audit: population", sql).bind(population_id).optional(|row| {
-            Ok(Registered {
-                refitted_changes: row.get("refitted_changes")?,
-                published_fit_id: row.get("published_fit_id")?,
-                is_publish_due: row.get("is_publish_due")?,
-                fit_settings: row.get("fit_settings")?,
-            })
-        });
-        let registered = registered.await?;
+        let registered = on.query("audit: population", sql, values![population_id]).optional(Row::record).await?;
         let counters = refit::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
                    order by correlation, octave";
         let cells = on
-            .query("audit: cells", sql)
-            .bind(population_id)
+            .query("audit: cells", sql, values![population_id])
             .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
             .await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
-        let fits = on.query("audit: fits", sql).bind(population_id).all(|row| {
+        let fits = on.query("audit: fits", sql, values![population_id]).all(|row| {
             Ok(AuditedFit {
                 correlation: row.get("correlation")?,
                 status: row.get("status")?,
@@ -223,9 +196,6 @@ impl Audit {
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn blocks_after(
         &mut self,
         population_id: &str,
@@ -243,32 +213,12 @@ impl Audit {
                    from blocks as b
                    where b.population_id = $1 and b.experiment_id > $2
                    order by b.experiment_id limit $3";
-        let query = self.transaction.query("audit: blocks", sql).bind(population_id).bind(after).bind(limit as i64);
-        query
-            .all(|row| {
-                let revision: Option<i64> = row.get("experiment_revision")?;
-                Ok(AuditedBlock {
-                    experiment_id: row.get("experiment_id")?,
-                    metric: row.get("metric")?,
-                    segment: row.get("segment")?,
-                    scale: row.get("scale")?,
-                    revision: row.get("revision")?,
-                    commit_id: row.get("commit_id")?,
-                    statistics: row.get("statistics")?,
-                    block: row.get("block")?,
-                    components: row.get("components")?,
-                    pending_reason: row.get("pending_reason")?,
-                    experiment: revision.zip(row.get("labels")?),
-                })
-            })
-            .await
+        let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
+        query.all(Row::record).await
     }
 
     /// A population's estimates after an experiment, up to another and with it (`None`: to the end), in the order of their
     /// keys.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn estimates_between(
         &mut self,
         population_id: &str,
@@ -281,9 +231,9 @@ impl Audit {
              where population_id = $1 and experiment_id > $2 {up_to} order by experiment_id, variant",
             ESTIMATE.names()
         );
-        let query = self.transaction.query("audit: estimates", sql).bind(population_id).bind(after);
+        let values = values![population_id, after].into_iter().chain(to.map(Into::into));
+        let query = self.transaction.query("audit: estimates", sql, values);
         query
-            .bind_all(to.map(Into::into))
             .all(|row| {
                 Ok(AuditedEstimate {
                     experiment_id: row.get("experiment_id")?,

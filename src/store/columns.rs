@@ -146,7 +146,7 @@ impl<R> Columns<R> {
                     .collect();
                 let rows = self.all().map(|column| column.get.array(rows));
                 let unnest = format!("select * from unnest({})", types.join(", "));
-                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names())).bind_all(own).bind_all(rows)
+                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names()), own.chain(rows))
             }
             Session::Sqlite(_) => {
                 let width = self.all().count();
@@ -158,10 +158,8 @@ impl<R> Columns<R> {
                     sql = sql.replace(&format!("${i}"), &format!("?{}", width * rows.len() + i));
                 }
                 let cells = rows.iter().flat_map(|row| self.all().map(|column| column.get.value(row)));
-                let query = on
-                    .query(name, format!("with n ({}) as (values {variables}) {sql}", self.names()))
-                    .bind_all(cells)
-                    .bind_all(own);
+                let sql = format!("with n ({}) as (values {variables}) {sql}", self.names());
+                let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }
             }
         }

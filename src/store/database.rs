@@ -21,7 +21,9 @@ use shrinkd_model::Correlation;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{
+    Arguments, AssertSqlSafe, Decode, FromRow, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type,
+};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::StoreError;
@@ -53,32 +55,33 @@ pub(super) enum Transaction {
 impl Pools {
     /// A connection that only reads.
     pub async fn reader(&self) -> Result<Connection, StoreError> {
-        let failed = |error| classify("connect", error);
-        Ok(match self {
-            Pools::Postgres(pool) => Connection::Postgres(pool.acquire().await.map_err(failed)?),
-            Pools::Sqlite { readers, .. } => Connection::Sqlite(readers.acquire().await.map_err(failed)?),
-        })
+        self.connect(|readers, _| readers).await
     }
 
     /// A connection whose statements are each a transaction.
     pub async fn writer(&self) -> Result<Connection, StoreError> {
-        let failed = |error| classify("connect", error);
-        Ok(match self {
-            Pools::Postgres(pool) => Connection::Postgres(pool.acquire().await.map_err(failed)?),
-            Pools::Sqlite { writer, .. } => Connection::Sqlite(writer.acquire().await.map_err(failed)?),
-        })
+        self.connect(|_, writer| writer).await
+    }
+
+    async fn connect(
+        &self,
+        choose: impl for<'p> Fn(&'p SqlitePool, &'p SqlitePool) -> &'p SqlitePool,
+    ) -> Result<Connection, StoreError> {
+        let connected = match self {
+            Pools::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
+            Pools::Sqlite { writer, readers } => choose(readers, writer).acquire().await.map(Connection::Sqlite),
+        };
+        connected.map_err(|error| classify("connect", error))
     }
 
     /// A transaction that writes. On SQLite it holds the write lock from its first moment, so that it cannot fail for it
     /// later on.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        let failed = |error| classify("begin", error);
-        Ok(match self {
-            Pools::Postgres(pool) => Transaction::Postgres(pool.begin().await.map_err(failed)?),
-            Pools::Sqlite { writer, .. } => {
-                Transaction::Sqlite(writer.begin_with("begin immediate").await.map_err(failed)?)
-            }
-        })
+        let begun = match self {
+            Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
+            Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
+        };
+        begun.map_err(|error| classify("begin", error))
     }
 
     /// A transaction that writes, and sees one moment, from its first statement on: cells and their counters have to agree.
@@ -103,7 +106,7 @@ impl Transaction {
     /// On SQLite every transaction sees one moment.
     async fn see_one_moment(&mut self, mode: &str) -> Result<(), StoreError> {
         if let Transaction::Postgres(_) = self {
-            self.query("begin", format!("set transaction isolation level {mode}")).execute().await?;
+            self.query("begin", format!("set transaction isolation level {mode}"), []).execute().await?;
         }
         Ok(())
     }
@@ -133,8 +136,14 @@ pub(super) trait Executor: Send {
         matches!(self.session(), Session::Postgres(_))
     }
 
-    fn query<'c>(&'c mut self, name: &'static str, sql: impl Into<Cow<'static, str>>) -> Query<'c> {
-        Query { session: self.session(), name, sql: sql.into(), values: Vec::new(), is_cached: true }
+    /// A statement with its values, in the order of `$1`, `$2`, ..: see [`values!`].
+    fn query<'c>(
+        &'c mut self,
+        name: &'static str,
+        sql: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = Value<'c>>,
+    ) -> Query<'c> {
+        Query { session: self.session(), name, sql: sql.into(), values: values.into_iter().collect(), is_cached: true }
     }
 }
 
@@ -178,7 +187,13 @@ pub(super) enum Value<'v> {
     Times(Vec<Option<OffsetDateTime>>),
 }
 
+/// The values of a statement.
 macro_rules! values {
+    ($($value:expr),* $(,)?) => { [$($crate::store::database::Value::from($value)),*] };
+}
+pub(super) use values;
+
+macro_rules! value_from {
     ($($from:ty, $value:ident => $to:expr;)*) => {
         $(impl<'v> From<$from> for Value<'v> {
             fn from($value: $from) -> Value<'v> {
@@ -188,7 +203,7 @@ macro_rules! values {
     };
 }
 
-values! {
+value_from! {
     &'v str, text => Value::Text(Some(text.into()));
     &'v String, text => Value::Text(Some(text.into()));
     String, text => Value::Text(Some(text.into()));
@@ -217,16 +232,6 @@ enum Prepared<'c> {
 }
 
 impl<'c> Query<'c> {
-    pub fn bind(mut self, value: impl Into<Value<'c>>) -> Query<'c> {
-        self.values.push(value.into());
-        self
-    }
-
-    pub fn bind_all(mut self, values: impl IntoIterator<Item = Value<'c>>) -> Query<'c> {
-        self.values.extend(values);
-        self
-    }
-
     /// Does not keep the prepared statement: it does not come again.
     pub fn once(mut self) -> Query<'c> {
         self.is_cached = false;
@@ -392,7 +397,21 @@ pub(super) trait Readable:
 impl<T> Readable for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
 {}
 
+/// What can be made of a row of either database, a field from the column of its name.
+pub(super) trait Record: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
+
+impl<T> Record for T where T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
+
 impl Row {
+    /// The whole row.
+    pub fn record<T: Record>(&self) -> Result<T, StoreError> {
+        match self {
+            Row::Postgres(row) => T::from_row(row),
+            Row::Sqlite(row) => T::from_row(row),
+        }
+        .map_err(|error| unreadable("a row", error))
+    }
+
     /// The value of a column.
     pub fn get<T: Readable>(&self, column: &str) -> Result<T, StoreError> {
         match self {

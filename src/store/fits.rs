@@ -7,7 +7,7 @@ use shrinkd_model::{Correlation, Node, Summary};
 
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
-use super::database::{Executor, Row};
+use super::database::{Executor, Row, values};
 use crate::refit::{Judged, RefitState};
 use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 
@@ -57,9 +57,8 @@ pub(super) async fn write(
     on.query(
         "refit: delete other fits",
         "delete from current_population_fits where population_id = $1 and not correlation {any $2}",
+        values![population_id, rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>()],
     )
-    .bind(population_id)
-    .bind(rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>())
     .execute()
     .await?;
     let columns = Columns(&[KEY, FIT]);
@@ -87,8 +86,8 @@ pub(super) async fn append(on: &mut impl Executor, population_id: &str) -> Resul
     on.query(
         "refit: append to the history",
         "insert into population_fits select * from current_population_fits where population_id = $1",
+        values![population_id],
     )
-    .bind(population_id)
     .execute()
     .await
     .map(drop)
@@ -102,8 +101,8 @@ pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Resul
          from populations as p
          join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
          where p.population_id = $1 and f.correlation = 'modelled'",
+        values![population_id],
     )
-    .bind(population_id)
     .optional(|row| {
         Ok(Judged {
             status: row.named("status", FitStatus::from_name)?,
@@ -126,7 +125,7 @@ pub(super) async fn published(
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id {any $1} and f.correlation in ('modelled', 'ignored')";
-    gather(on.query("read published fits", sql).bind(names).all(read_published).await?)
+    gather(on.query("read published fits", sql, values![names]).all(read_published).await?)
 }
 
 /// One fit that was published once; `None` where the history has none of that id.
@@ -137,7 +136,7 @@ pub(super) async fn published_once(
 ) -> Result<Option<PublishedFit>, StoreError> {
     let sql = "select population_id, fit_id, correlation, status, nodes from population_fits
                where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
-    let query = on.query("audit: published fit", sql).bind(population.to_string()).bind(fit_id);
+    let query = on.query("audit: published fit", sql, values![population.to_string(), fit_id]);
     Ok(gather(query.all(read_published).await?)?.remove(population))
 }
 

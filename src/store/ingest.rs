@@ -7,7 +7,7 @@ use shrinkd_core::{Latest, PopulationName, ResultKey, Scale};
 use shrinkd_model::{Cell, Correlation, cell_from_bytes, cell_to_bytes};
 
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
-use super::database::{Executor, Pools, Row, Session, Transaction, Value};
+use super::database::{Executor, Pools, Row, Session, Transaction, Value, values};
 use super::error::unreadable;
 use super::{Advance, Store, StoreError, estimates, fits, partitions, replay, settings};
 use crate::row::replay::ReplayedRow;
@@ -76,7 +76,7 @@ pub(super) async fn lock(transaction: &mut Transaction, lock: IngestLock) -> Res
         IngestLock::Shared => ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)"),
         IngestLock::Exclusive => ("ingest: lock alone", "select pg_advisory_xact_lock($1)"),
     };
-    transaction.query(name, sql).bind(INGEST_LOCK).execute().await.map(drop)
+    transaction.query(name, sql, values![INGEST_LOCK]).execute().await.map(drop)
 }
 
 /// A new id of a batch.
@@ -85,7 +85,7 @@ async fn next_commit_id(transaction: &mut Transaction) -> Result<i64, StoreError
         Session::Postgres(_) => "select nextval('commit_ids') as commit_id",
         Session::Sqlite(_) => "update last_ids set commit_id = commit_id + 1 returning commit_id",
     };
-    transaction.query("ingest: next commit id", sql).one(|row| row.get("commit_id")).await
+    transaction.query("ingest: next commit id", sql, []).one(|row| row.get("commit_id")).await
 }
 
 impl Ingest {
@@ -114,9 +114,6 @@ impl Ingest {
     }
 
     /// What is stored of these experiments, locked in the order of their ids.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn experiments(
         &mut self,
         experiment_ids: &BTreeSet<String>,
@@ -132,9 +129,6 @@ impl Ingest {
     }
 
     /// The published fits of these populations; those that are new to the store are put in.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn published_fits(
         &mut self,
         populations: &BTreeSet<PopulationName>,
@@ -149,9 +143,6 @@ impl Ingest {
     }
 
     /// Writes everything but the estimates.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn write_changes(&mut self, changes: &Changes) -> Result<Written, StoreError> {
         let on = &mut self.transaction;
         write_experiments(on, &changes.new_experiments, &changes.experiments).await?;
@@ -169,9 +160,6 @@ impl Ingest {
     }
 
     /// Writes the estimates of changed blocks, and removes those that no longer stand for anything.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn write_estimates(&mut self, changes: &Changes, rows: &[EstimateRow]) -> Result<Written, StoreError> {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
         Ok(vec![("effect_estimates", estimates::upsert(&mut self.transaction, rows).await?)])
@@ -179,17 +167,11 @@ impl Ingest {
 
     /// Which of these refused messages (a row of theirs, and the experiment that they are about) came before the tombstone of
     /// their experiment: in its partition where they share one, else in time.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
         replay::retracted(&mut self.transaction, messages).await
     }
 
     /// Notes what came of a replay. A row that was taken before stays as it is.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
         replay::write_replayed(&mut self.transaction, rows).await
     }
@@ -222,7 +204,7 @@ pub(super) async fn read_experiments(
         let retractions = row.get("retractions")?;
         Ok((row.get("experiment_id")?, StoredExperiment { latest, retractions, blocks: Vec::new() }))
     };
-    Ok(on.query("ingest: read experiments", sql).bind_all(values).all(read).await?.into_iter().collect())
+    Ok(on.query("ingest: read experiments", sql, values).all(read).await?.into_iter().collect())
 }
 
 /// Puts the blocks that `condition` selects into their experiments.
@@ -250,7 +232,7 @@ pub(super) async fn read_blocks(
         };
         Ok((row.get::<String>("experiment_id")?, block))
     };
-    for (experiment_id, block) in on.query("ingest: read blocks", sql).bind_all(values).all(read).await? {
+    for (experiment_id, block) in on.query("ingest: read blocks", sql, values).all(read).await? {
         if let Some(experiment) = experiments.get_mut(&experiment_id) {
             experiment.blocks.push(block);
         }
@@ -371,9 +353,8 @@ async fn write_cells(
             "ingest: read cells",
             "select population_id, correlation, octave, moments from sketch_cells
              where population_id {any $1} and partition_id = $2",
+            values![changes.keys().map(PopulationName::to_string).collect::<Vec<_>>(), partition_id],
         )
-        .bind(changes.keys().map(PopulationName::to_string).collect::<Vec<_>>())
-        .bind(partition_id)
         .all(|row| {
             let key = (row.get("population_id")?, row.correlation()?, row.get("octave")?);
             Ok((key, read_cell(row)?))

@@ -1,7 +1,7 @@
 //! Partitions: who owns them, how far they were read, and what operators do to them.
 
 use super::columns::{Columns, NONE, integer};
-use super::database::{Executor, Row, Value};
+use super::database::{Executor, Row, Value, values};
 use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
 use crate::stream::{Claim, Epoch, NextOffset, Topic};
@@ -71,8 +71,8 @@ impl Store {
             .query(
                 "ingest: is it committed",
                 "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}",
+                values![advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>()],
             )
-            .bind(advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>())
             .all(|row| Ok((row.get::<i64>("partition_id")?, Epoch(row.get("epoch")?), next_offset(row)?)))
             .await?;
         let row = |advance: &Advance| rows.iter().find(|(partition_id, ..)| *partition_id == advance.partition_id);
@@ -96,11 +96,8 @@ impl Store {
                 "partitions: halt",
                 "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
                  where partition_id = $1 and epoch = $2",
+                values![halt.claim.partition_id, halt.claim.epoch.0, halt.reason.as_str(), &halt.detail],
             )
-            .bind(halt.claim.partition_id)
-            .bind(halt.claim.epoch.0)
-            .bind(halt.reason.as_str())
-            .bind(&halt.detail)
             .execute()
             .await?;
         match halted {
@@ -110,17 +107,11 @@ impl Store {
     }
 
     /// Every partition that was ever claimed, by topic and number.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
         all(&mut self.pools.reader().await?).await
     }
 
     /// Lets a halted partition be read again, from where it stopped. Returns whether it was halted.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
         let mut writer = self.pools.writer().await?;
         let resumed = writer
@@ -128,8 +119,8 @@ impl Store {
                 "partitions: resume",
                 "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
                  where partition_id = $1 and halted_at is not null",
+                values![partition_id],
             )
-            .bind(partition_id)
             .execute()
             .await?;
         Ok(resumed > 0)
@@ -138,17 +129,14 @@ impl Store {
     /// Moves a partition forward over records that are not read, and leaves a row about it. Its owner is fenced, and claims
     /// it again; if it was halted it is not any more. Returns where it would have read on, or `None` where that is not
     /// before `to`: then nothing is changed.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
         let mut transaction = self.pools.begin().await?;
         let from = transaction
             .query(
                 "partitions: lock to skip",
                 "select next_offset from partition_progress where partition_id = $1 {for update}",
+                values![skip.partition_id],
             )
-            .bind(skip.partition_id)
             .optional(next_offset)
             .await?;
         let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to)) else { return Ok(None) };
@@ -158,12 +146,7 @@ impl Store {
                 "insert into skipped_offsets
                      (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
                  select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
-                 from partition_progress where partition_id = $1",
-            )
-            .bind(skip.partition_id)
-            .bind(skip.to.0)
-            .bind(&skip.because)
-            .bind(&skip.skipped_by)
+                 from partition_progress where partition_id = $1", values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by])
             .execute()
             .await?;
         transaction
@@ -171,10 +154,7 @@ impl Store {
                 "partitions: skip",
                 "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
                      halt_detail = null
-                 where partition_id = $1",
-            )
-            .bind(skip.partition_id)
-            .bind(skip.to.0)
+                 where partition_id = $1", values![skip.partition_id, skip.to.0])
             .execute()
             .await?;
         transaction.commit("partitions: commit").await?;
@@ -199,7 +179,7 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
 }
 
 pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
-    on.query("partitions: read", "select * from partition_progress order by cluster_id, topic, partition_number")
+    on.query("partitions: read", "select * from partition_progress order by cluster_id, topic, partition_number", [])
         .all(|row| {
             let halted = match row.get("halted_at")? {
                 Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),

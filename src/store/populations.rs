@@ -3,16 +3,13 @@
 use shrinkd_core::PopulationName;
 use shrinkd_model::{Measure, Verdict};
 
-use super::database::Executor as _;
+use super::database::{Executor as _, values};
 use super::fits::summary;
 use super::{Store, StoreError};
 use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
 
 impl Store {
     /// Every population, by name.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
         let mut reader = self.pools.reader().await?;
         reader
@@ -31,6 +28,7 @@ impl Store {
                      and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
                                      where l.population_id = p.population_id)
                  order by p.population_id",
+                [],
             )
             .all(|row| {
                 let verdict = |name: &str| Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
@@ -55,14 +53,14 @@ impl Store {
     }
 
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
         let mut reader = self.pools.reader().await?;
         let fits = reader
-            .query("populations: read fits", "select * from current_population_fits where population_id = $1")
-            .bind(population.to_string())
+            .query(
+                "populations: read fits",
+                "select * from current_population_fits where population_id = $1",
+                values![population.to_string()],
+            )
             .all(|row| {
                 Ok(CurrentFit {
                     correlation: row.correlation()?,
@@ -77,9 +75,6 @@ impl Store {
     }
 
     /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         let mut reader = self.pools.reader().await?;
         reader
@@ -88,8 +83,8 @@ impl Store {
                 "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
                  from effect_estimates where population_id = $1 and status = 'fitted'
                  order by experiment_id, variant",
+                values![population.to_string()],
             )
-            .bind(population.to_string())
             .all(|row| {
                 Ok(PublishedEffect {
                     experiment_id: row.get("experiment_id")?,

@@ -3,7 +3,7 @@
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use super::database::Executor as _;
+use super::database::{Executor as _, values};
 use super::{Store, StoreError, estimates, fits, settings};
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 
@@ -33,9 +33,6 @@ impl Store {
     /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
     /// `diagnosed_before` and blocks have changed since. A pass of another worker does not wait; one that the owner itself
     /// has left does.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
         let mut reader = self.pools.reader().await?;
         reader
@@ -48,9 +45,8 @@ impl Store {
                  where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
                    and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                  order by population_id",
+                values![diagnosed_before, owner],
             )
-            .bind(diagnosed_before)
-            .bind(owner)
             .all(|row| Ok(DuePass { population: row.population()?, is_diagnosis_due: row.get("is_diagnosis_due")? }))
             .await
     }
@@ -69,9 +65,8 @@ impl Store {
                  where population_id = $1 and published_fit_id is not null
                    and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                  returning publish_cursor",
+                values![population.to_string(), owner],
             )
-            .bind(population.to_string())
-            .bind(owner)
             .optional(|row| row.get("publish_cursor"))
             .await?;
         let Some(cursor) = cursor else { return Ok(None) };
@@ -93,9 +88,6 @@ impl Store {
     }
 
     /// The population's blocks after an experiment, in key order, at most `limit`.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn blocks_after(
         &self,
         population: &PopulationName,
@@ -112,10 +104,8 @@ impl Store {
                  from blocks as b
                  where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
                  order by b.experiment_id limit $3",
+                values![population.to_string(), after, limit as i64],
             )
-            .bind(population.to_string())
-            .bind(after)
-            .bind(limit as i64)
             .all(|row| {
                 Ok(BlockToPublish {
                     experiment_id: row.get("experiment_id")?,
@@ -130,9 +120,6 @@ impl Store {
 
     /// Writes one page of a whole publish and moves its cursor: rows whose block is still the one that was read and whose
     /// fit is older. Returns how many rows changed, or `None` where the pass was taken by another worker.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn write_estimates(
         &self,
         pass: &Pass,
@@ -146,11 +133,8 @@ impl Store {
                 "update populations
                  set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
                  where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+                values![pass.population.to_string(), &pass.owner, pass.fit.fit_id, cursor],
             )
-            .bind(pass.population.to_string())
-            .bind(&pass.owner)
-            .bind(pass.fit.fit_id)
-            .bind(cursor)
             .execute()
             .await?;
         if own == 0 {
@@ -162,9 +146,6 @@ impl Store {
     }
 
     /// Ends a pass, with what it found where it saw every block.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn end_pass(
         &self,
         pass: &Pass,
@@ -180,11 +161,8 @@ impl Store {
                      diagnosed_at = case when $4 then {now} else diagnosed_at end,
                      diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
                  where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+                values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()],
             )
-            .bind(&name)
-            .bind(&pass.owner)
-            .bind(pass.fit.fit_id)
-            .bind(diagnostics.is_some())
             .execute()
             .await?;
         if let (Some((cells, found)), 1..) = (diagnostics, ended) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::database::{Executor as _, Value};
+use super::database::{Executor as _, Value, values};
 use super::ingest::{self, IngestLock};
 use super::{Ingest, Store, StoreError, estimates, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
@@ -23,9 +23,6 @@ impl Store {
     ///
     /// First batches and then populations are locked out, each in the order that everybody else keeps too. Partitions are
     /// not: they can be claimed meanwhile, as rebalances need it.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn begin_rebuild(&self) -> Result<(Rebuild, Option<StoreSettings>), StoreError> {
         let mut transaction = self.pools.begin().await?;
         ingest::lock(&mut transaction, IngestLock::Exclusive).await?;
@@ -33,14 +30,15 @@ impl Store {
             .query(
                 "rebuild: lock populations",
                 "select population_id from populations order by population_id {for update}",
+                [],
             )
             .execute()
             .await?;
         let replaced = settings::replace(&mut transaction, &self.settings).await?;
-        transaction.query("rebuild: delete cells", "delete from sketch_cells").execute().await?;
-        transaction.query("rebuild: delete counters", "delete from cell_counters").execute().await?;
+        transaction.query("rebuild: delete cells", "delete from sketch_cells", []).execute().await?;
+        transaction.query("rebuild: delete counters", "delete from cell_counters", []).execute().await?;
         let partition_id: Option<i64> = transaction
-            .query("rebuild: first partition", "select min(partition_id) as partition_id from partition_progress")
+            .query("rebuild: first partition", "select min(partition_id) as partition_id from partition_progress", [])
             .one(|row| row.get("partition_id"))
             .await?;
         let batch = Ingest::within(transaction, partition_id.unwrap_or_default()).await?;
@@ -49,19 +47,14 @@ impl Store {
 }
 
 impl Rebuild {
-    /// # Errors
-    /// Where the store fails.
     pub async fn count_experiments(&mut self) -> Result<u64, StoreError> {
         let on = &mut self.batch.transaction;
-        on.query("rebuild: count", "select count(*) as experiments from experiments")
+        on.query("rebuild: count", "select count(*) as experiments from experiments", [])
             .one(|row| row.unsigned("experiments"))
             .await
     }
 
     /// What is stored of the experiments after this one, in key order, of at most `limit` of them.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn experiments_after(
         &mut self,
         after: &str,
@@ -77,9 +70,6 @@ impl Rebuild {
     }
 
     /// What the estimates of each block say of it, by population and experiment, of the experiments after one up to another.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn raw_estimates(&mut self, after: &str, last: &str) -> Result<RawEstimates, StoreError> {
         let on = &mut self.batch.transaction;
         // Block by block: a join reads all estimates for every page, which `offset 0` keeps PostgreSQL from.
@@ -97,7 +87,7 @@ impl Rebuild {
                               and e.experiment_id = b.experiment_id and e.commit_id = b.commit_id",
             }
         );
-        let rows = on.query("rebuild: read estimates", sql).bind(after).bind(last).all(|row| {
+        let rows = on.query("rebuild: read estimates", sql, values![after, last]).all(|row| {
             let block: (String, String) = (row.get("population_id")?, row.get("experiment_id")?);
             Ok((block, estimates::read_raw(row)?))
         });
@@ -110,9 +100,6 @@ impl Rebuild {
 
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
     /// requests that the others are refitted and diagnosed.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn finish(&mut self) -> Result<u64, StoreError> {
         let on = &mut self.batch.transaction;
         on.query(
@@ -121,6 +108,7 @@ impl Rebuild {
              where not exists (select 1 from blocks as b
                                where b.population_id = e.population_id and b.experiment_id = e.experiment_id
                                  and b.commit_id = e.commit_id and b.block is not null)",
+            [],
         )
         .execute()
         .await?;
@@ -128,6 +116,7 @@ impl Rebuild {
             "rebuild: delete fits",
             "delete from current_population_fits as f
              where not exists (select 1 from cell_counters as c where c.population_id = f.population_id)",
+            [],
         )
         .execute()
         .await?;
@@ -136,21 +125,19 @@ impl Rebuild {
                 "rebuild: delete populations",
                 "delete from populations as p
                  where not exists (select 1 from cell_counters as c where c.population_id = p.population_id)",
+                [],
             )
             .execute()
             .await?;
         // Passes under way have read blocks as they were: nobody owns them any more.
         on.query(
             "rebuild: request refits",
-            "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null",
-        )
+            "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null", [])
         .execute()
         .await?;
         Ok(emptied)
     }
 
-    /// # Errors
-    /// Where the store fails.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.batch.commit().await
     }

@@ -3,7 +3,7 @@
 use shrinkd_core::PopulationName;
 use shrinkd_model::Sketches;
 
-use super::database::{Executor, Session, Transaction};
+use super::database::{Executor, Session, Transaction, values};
 use super::{Store, StoreError, fits, ingest, settings};
 use crate::refit::RefitState;
 use crate::row::{CellDiagnostics, Counters, FitRow};
@@ -28,9 +28,6 @@ pub enum Publication {
 
 impl Store {
     /// Populations whose counters moved since their last refit, or for which one was requested.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
         let mut reader = self.pools.reader().await?;
         reader
@@ -42,21 +39,22 @@ impl Store {
                      on c.population_id = p.population_id
                  where c.changes <> p.refitted_changes
                  order by p.population_id",
+                [],
             )
             .all(|row| row.population())
             .await
     }
 
     /// Requests refits of these populations. One by one: a statement that locks several does so in an order of its own.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn request_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
         let mut writer = self.pools.writer().await?;
         for population in populations {
             writer
-                .query("refit: request", "update populations set refitted_changes = -1 where population_id = $1")
-                .bind(population.to_string())
+                .query(
+                    "refit: request",
+                    "update populations set refitted_changes = -1 where population_id = $1",
+                    values![population.to_string()],
+                )
                 .execute()
                 .await?;
         }
@@ -74,17 +72,14 @@ impl Store {
             .query(
                 "refit: lock the population",
                 "select population_id from populations where population_id = $1 {for update skip locked}",
+                values![population.to_string()],
             )
-            .bind(population.to_string())
             .optional(|row| row.population())
             .await?;
         Ok(locked.map(|population| Refit { transaction, population }))
     }
 
     /// A population's cells, outside of any refit.
-    ///
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
         read_state(&mut self.pools.begin_to_read().await?, population).await
     }
@@ -95,8 +90,11 @@ async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Resu
     let name = population.to_string();
     let counters = read_counters(on, &name).await?;
     let cells = on
-        .query("refit: read cells", "select correlation, octave, moments from sketch_cells where population_id = $1")
-        .bind(&name)
+        .query(
+            "refit: read cells",
+            "select correlation, octave, moments from sketch_cells where population_id = $1",
+            values![&name],
+        )
         .all(|row| Ok((row.correlation()?, row.get("octave")?, ingest::read_cell(row)?)))
         .await?;
     let mut sketches = Sketches::default();
@@ -108,6 +106,7 @@ async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Resu
             "refit: read offsets",
             "select topic, partition_number, next_offset from partition_progress where next_offset is not null
              order by topic, partition_number",
+            [],
         )
         .all(|row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?)))
         .await?;
@@ -115,8 +114,8 @@ async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Resu
         .query(
             "refit: is a publish under way",
             "select publish_cursor is not null as is_publishing from populations where population_id = $1",
+            values![&name],
         )
-        .bind(&name)
         .optional(|row| row.get("is_publishing"))
         .await?;
     let published = fits::judged(on, &name).await?;
@@ -131,8 +130,8 @@ pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -
                 cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                 cast(coalesce(sum(effects), 0) as bigint) as effects
          from cell_counters where population_id = $1",
+        values![population_id],
     )
-    .bind(population_id)
     .one(|row| {
         Ok(Counters {
             changes: row.get("changes")?,
@@ -144,17 +143,12 @@ pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -
 }
 
 impl Refit {
-    /// # Errors
-    /// Where the store fails, or what it holds cannot be read.
     pub async fn state(&mut self) -> Result<RefitState, StoreError> {
         read_state(&mut self.transaction, &self.population).await
     }
 
     /// Writes the fits under all models of correlation, the settings that they were made with, and what follows for the
     /// published rows.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn write(
         &mut self,
         state: &RefitState,
@@ -167,18 +161,15 @@ impl Refit {
             Session::Postgres(_) => "select nextval('fit_ids') as fit_id",
             Session::Sqlite(_) => "update last_ids set fit_id = fit_id + 1 returning fit_id",
         };
-        let fit_id: i64 = on.query("refit: next fit id", sql).one(|row| row.get("fit_id")).await?;
+        let fit_id: i64 = on.query("refit: next fit id", sql, []).one(|row| row.get("fit_id")).await?;
         fits::write(on, &name, fit_id, state, rows).await?;
         on.query(
             "refit: note",
             "update populations
              set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
              where population_id = $1",
+            values![&name, fit_settings.to_owned(), state.counters.changes, *publication == Publication::Postponed],
         )
-        .bind(&name)
-        .bind(fit_settings.to_owned())
-        .bind(state.counters.changes)
-        .bind(*publication == Publication::Postponed)
         .execute()
         .await?;
         let Publication::Due(diagnostics) = publication else { return Ok(()) };
@@ -188,9 +179,8 @@ impl Refit {
             "update populations
              set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
              where population_id = $1",
+            values![&name, fit_id],
         )
-        .bind(&name)
-        .bind(fit_id)
         .execute()
         .await?;
         match diagnostics {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, NONE, integer, text};
-use super::database::Executor;
+use super::database::{Executor, values};
 use super::{Store, StoreError};
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
 
@@ -17,9 +17,6 @@ const MESSAGES: Columns<RejectedRef> = Columns(&[&[
 
 impl Store {
     /// The rows of `rejected_events` that a selection takes, in their order.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn rejected_rows(&self, selection: &RejectedSelection) -> Result<Vec<RejectedRef>, StoreError> {
         let (condition, values) = match selection {
             RejectedSelection::All => (NOT_TAKEN.to_owned(), None),
@@ -35,7 +32,7 @@ impl Store {
              from rejected_events where {condition} order by rejected_event_id"
         );
         let mut reader = self.pools.reader().await?;
-        let query = reader.query("replay: select", sql).bind_all(values);
+        let query = reader.query("replay: select", sql, values);
         query
             .all(|row| {
                 Ok(RejectedRef {
@@ -50,9 +47,6 @@ impl Store {
 
     /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
     /// that was deleted meanwhile is left out.
-    ///
-    /// # Errors
-    /// Where the store fails.
     pub async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
         let mut reader = self.pools.reader().await?;
         let sql = "select r.partition_id, r.record_offset, r.rejected_event_id, r.result_index, r.reason
@@ -80,8 +74,8 @@ impl Store {
                                            where f.partition_id = r.partition_id and f.record_offset = r.record_offset
                                              and f.payload is not null limit 1)) as payload
                  from rejected_events as r where rejected_event_id {any $1} order by rejected_event_id",
+                values![rows.iter().map(|row| row.rejected_event_id).collect::<Vec<_>>()],
             )
-            .bind(rows.iter().map(|row| row.rejected_event_id).collect::<Vec<_>>())
             .all(|row| {
                 let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
                 let rejected = RejectedMessage {

@@ -2,7 +2,7 @@
 
 use shrinkd_core::Grouping;
 
-use super::database::{Executor, Session};
+use super::database::{Executor, Session, values};
 use super::error::unreadable;
 use super::{Store, StoreError};
 use crate::row::StoreSettings;
@@ -24,10 +24,12 @@ async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), 
         "settings: put in",
         "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing",
+        values![
+            i16::from(settings.arithmetic_version),
+            settings.grouping.labels.clone(),
+            settings.grouping.one_per_experiment_seed as i64
+        ],
     )
-    .bind(i16::from(settings.arithmetic_version))
-    .bind(settings.grouping.labels.clone())
-    .bind(settings.grouping.one_per_experiment_seed as i64)
     .execute()
     .await
     .map(drop)
@@ -43,7 +45,7 @@ async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreErro
                 one_per_experiment_seed
          from store_settings"
     );
-    on.query("settings: read", sql)
+    on.query("settings: read", sql, [])
         .optional(|row| {
             let labels: String = row.get("grouping_labels")?;
             Ok(StoreSettings {
@@ -69,7 +71,7 @@ pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result
 /// Makes these the settings of the database, and returns those that it had.
 pub(super) async fn replace(on: &mut impl Executor, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
     let replaced = read(on).await?;
-    on.query("settings: replace", "delete from store_settings").execute().await?;
+    on.query("settings: replace", "delete from store_settings", []).execute().await?;
     put_in(on, own).await?;
     Ok(replaced)
 }

@@ -61,7 +61,7 @@ impl Blocks {
         let mut differs = |what: &str, stored: String, expected: String| {
             self.report.differs(Check::Blocks, at, what, stored, expected)
         };
-        let Some((revision, labels)) = &row.experiment else {
+        let (Some(revision), Some(labels)) = (&row.experiment_revision, &row.labels) else {
             return differs("experiment", "no row".to_owned(), "the row of its experiment".to_owned());
         };
         if *revision < row.revision {
