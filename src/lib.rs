@@ -59,7 +59,6 @@ pub mod config;
 pub mod estimate;
 pub mod http;
 pub mod refit;
-pub mod retry;
 pub mod row;
 pub mod simulate;
 pub mod store;

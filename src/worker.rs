@@ -21,11 +21,12 @@ pub mod publish;
 pub mod rebuild;
 pub mod refit;
 pub mod replay;
+pub mod retry;
 pub mod source;
 pub mod supervise;
 
-use crate::retry::Retryable;
 use crate::store::StoreError;
+use retry::Retryable;
 
 /// Why a worker cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use shrinkd_core::{Counts, Grouping, Reason};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
@@ -18,6 +17,7 @@ use super::batch::{Steps, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
 use super::lag::Lag;
+use super::retry::Retry;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
 use crate::row::{Halt, HaltReason};
@@ -25,10 +25,6 @@ use crate::store::{Advance, Store, StoreError, Written};
 use crate::stream::{Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
-
-/// The first and the longest pause before a batch is tried again.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// How often the loop comes round where nothing happens.
 const BEAT: Duration = Duration::from_secs(5);
@@ -43,11 +39,7 @@ pub struct IngestLoop {
     commands: Option<Commands>,
     telemetry: Telemetry,
     lag: Lag,
-    /// Asked for the end: a store that does not answer is then waited for no longer than the budget allows.
-    stop: CancellationToken,
-    drain_budget: Duration,
-    /// When it was first seen that the end was asked for.
-    stopping_since: Option<Instant>,
+    retry: Retry,
 }
 
 /// What a commit did.
@@ -67,24 +59,11 @@ impl IngestLoop {
         dead_letters: DeadLetters,
         commands: Option<Commands>,
         telemetry: Telemetry,
-        stop: CancellationToken,
-        drain_budget: Duration,
+        retry: Retry,
     ) -> IngestLoop {
-        let lag = Lag::new(telemetry.metrics.clone());
-        let grouping = Arc::new(grouping);
-        let (claims, stopping_since) = (BTreeMap::new(), None);
-        IngestLoop {
-            store,
-            grouping,
-            claims,
-            dead_letters,
-            commands,
-            telemetry,
-            lag,
-            stop,
-            drain_budget,
-            stopping_since,
-        }
+        let (lag, claims) = (Lag::new(telemetry.metrics.clone()), BTreeMap::new());
+        let (grouping, retry) = (Arc::new(grouping), retry.for_loop(Loop::Ingest));
+        IngestLoop { store, grouping, claims, dead_letters, commands, telemetry, lag, retry }
     }
 
     /// Takes what the source says until it ends.
@@ -159,19 +138,31 @@ impl IngestLoop {
     /// Commits a batch, however often it has to be tried.
     async fn take_whole(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
         let records = Arc::new(records);
-        let mut pause = FIRST_PAUSE;
         loop {
             let advances = self.advances(&ends);
             if advances.is_empty() {
                 return Ok(());
             }
-            match self.commit(&advances, &records).await {
+            let mut is_retry = false;
+            let committed = self.retry.run("ingest", || {
+                let is_retry = std::mem::replace(&mut is_retry, true);
+                let (own, advances, records) = (&*self, &advances, &records);
+                async move {
+                    match is_retry && own.is_committed(advances).await {
+                        true => Ok(None),
+                        false => own.commit(advances, records).await.map(Some),
+                    }
+                }
+            });
+            match committed.await {
                 Ok(committed) => {
-                    self.report(&committed, &records);
+                    if let Some(committed) = committed {
+                        self.report(&committed, &records);
+                    }
                     self.advance(&advances);
                     return Ok(());
                 }
-                // Ours, where the answer to the try before was lost and its commit came through only now.
+                // Ours, where the answer to the attempt before was lost and its commit came through only now.
                 Err(WorkerError::Store(StoreError::Fenced { .. })) if self.is_committed(&advances).await => {
                     self.advance(&advances);
                     return Ok(());
@@ -179,57 +170,24 @@ impl IngestLoop {
                 Err(WorkerError::Store(StoreError::Fenced { partitions })) => {
                     warn!(
                         ?partitions,
-                        "another worker has taken these partitions over: what is in hand of them is dropped"
+                        "fenced: another worker has claimed these partitions, and what was read of them is dropped"
                     );
                     self.telemetry.metrics.count_fenced();
                     self.park(&partitions).ok_or(StoreError::Fenced { partitions })?;
-                }
-                Err(WorkerError::Store(error)) if error.is_transient() => {
-                    self.wait(error, &mut pause).await?;
-                    if self.is_committed(&advances).await {
-                        self.advance(&advances);
-                        return Ok(());
-                    }
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits after an error that passes, longer each time.
-    ///
-    /// # Errors
-    /// The error itself once the end was asked for and the budget is spent: what is in hand is read again by whoever comes
-    /// next.
-    async fn wait(&mut self, error: StoreError, pause: &mut Duration) -> Result<(), WorkerError> {
-        self.telemetry.health.beat(Loop::Ingest);
-        self.telemetry.health.not_ready(Dependency::Store, &error);
-        self.telemetry.metrics.count_retry("ingest", error.code());
-        if self.stop.is_cancelled() {
-            let since = self.stopping_since.get_or_insert_with(Instant::now);
-            if since.elapsed() + *pause > self.drain_budget {
-                return Err(WorkerError::Store(error));
-            }
-        }
-        warn!(%error, pause_ms = pause.as_millis() as u64, "a transaction is tried again");
-        tokio::time::sleep(*pause).await;
-        *pause = (*pause * 2).min(LONGEST_PAUSE);
-        Ok(())
-    }
-
     /// Stops reading a partition until an operator has it go on; the others go on.
     async fn halt(&mut self, partition: i32, reason: HaltReason, detail: String) -> Result<(), WorkerError> {
         let Some(&claim) = self.claims.get(&partition) else { return Ok(()) };
         let halt = Halt { claim, reason, detail };
-        let mut pause = FIRST_PAUSE;
-        loop {
-            match self.store.halt(&halt).await {
-                Ok(()) => break,
-                // Its new owner will find what was found here.
-                Err(StoreError::Fenced { .. }) => break,
-                Err(error) if error.is_transient() => self.wait(error, &mut pause).await?,
-                Err(error) => return Err(error.into()),
-            }
+        match self.retry.run("halt", || self.store.halt(&halt)).await {
+            // Its new owner will find what was found here.
+            Ok(()) | Err(StoreError::Fenced { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
         let Halt { reason, detail, .. } = halt;
         error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions` has it go on");

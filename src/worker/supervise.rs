@@ -10,13 +10,14 @@ use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::WorkerError;
 use super::dead_letters::DeadLetters;
 use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
 use super::refit::RefitLoop;
+use super::retry::Retry;
 use super::source::{BatchLimits, file, kafka};
 use crate::config::{Config, SettingsOf, SourceConfig};
 use crate::store::Store;
@@ -27,9 +28,8 @@ use crate::telemetry::metrics::Metrics;
 /// Batches that may wait for the store: one is being committed while the next is being read.
 const WAITING_BATCHES: usize = 2;
 
-/// How often a claim is tried before the source gives up, and the pause between two tries.
-const CLAIM_TRIES: u32 = 20;
-const CLAIM_PAUSE: Duration = Duration::from_millis(500);
+/// How long a claim is retried before the source gives up.
+const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs a worker to its end.
 ///
@@ -46,7 +46,8 @@ pub async fn run(
     refit.ask_for_changed_settings().await?;
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
-    let claim = claimer(store.clone(), owner, telemetry.metrics.clone());
+    let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);
+    let claim = claimer(store.clone(), owner, retry.clone().within(CLAIM_LIMIT), telemetry.metrics.clone());
     // Also told when a loop fails, so that the source's thread ends.
     let source_stop = stop.child_token();
     let _source_ends_with_this = source_stop.clone().drop_guard();
@@ -70,15 +71,14 @@ pub async fn run(
     let refitting = tokio::spawn(or_stop(refit.clone().run(background.clone()), stop.clone()));
     let publishing = tokio::spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
-    let budget = config.ingest.drain_budget;
-    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, commands, telemetry, stop.clone(), budget);
+    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, commands, telemetry, retry);
     let ingested = ingest.run(events).await;
     background.cancel();
     let (refitted, published) = (refitting.await?, publishing.await?);
     ingested?;
     refitted?;
     published?;
-    // It has said its last word, and ends.
+    // The source has sent its last event: its thread is about to end.
     let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     if !stop.is_cancelled() {
         finish(&refit, &publish, &stop).await?;
@@ -143,23 +143,14 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
 fn claimer(
     store: Store,
     owner: String,
+    retry: Retry,
     metrics: Metrics,
 ) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static {
     let runtime = Handle::current();
     move |topic, partitions| {
         metrics.set_topic_partitions(topic.partitions);
-        runtime.block_on(async {
-            for _ in 1..CLAIM_TRIES {
-                match store.claim(topic, partitions, &owner).await {
-                    Err(error) if error.is_transient() => {
-                        warn!(%error, "partitions cannot be claimed yet");
-                        tokio::time::sleep(CLAIM_PAUSE).await;
-                    }
-                    result => return result.map_err(|error| error.to_string()),
-                }
-            }
-            store.claim(topic, partitions, &owner).await.map_err(|error| error.to_string())
-        })
+        let claimed = retry.run("claim", || store.claim(topic, partitions, &owner));
+        runtime.block_on(claimed).map_err(|error| error.to_string())
     }
 }
 

@@ -15,10 +15,10 @@ pub const SLOTS: usize = 4;
 
 /// What a worker says, and what is counted when it does. The first that fits counts.
 const SAYINGS: [(&str, &str); 14] = [
-    ("a transaction is tried again", "batches tried again"),
-    ("another worker has taken these partitions over", "commits fenced"),
+    ("retrying operation=\"ingest\"", "batches tried again"),
+    ("fenced: another worker", "commits fenced"),
     ("had arrived", "lost answers to COMMIT resolved"),
-    ("partitions cannot be claimed yet", "claims tried again"),
+    ("retrying operation=\"claim\"", "claims tried again"),
     ("a refit failed and is tried again", "refits tried again"),
     ("a publish failed and is tried again", "publishes tried again"),
     ("is_lost=true", "partitions lost"),

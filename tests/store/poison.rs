@@ -9,6 +9,7 @@ use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::ingest::IngestLoop;
+use shrinkd::worker::retry::Retry;
 use shrinkd::worker::source::{Batch, Record, SourceEvent};
 use shrinkd_core::{Grouping, decode};
 use tokio::sync::mpsc;
@@ -50,8 +51,7 @@ async fn ingest(store: &Store, partitions: &[i32], batches: Vec<Vec<Record>>) {
         DeadLetters::new(DeadLettersConfig::default()),
         None,
         Telemetry::default(),
-        CancellationToken::new(),
-        Duration::from_secs(10),
+        Retry::new(Telemetry::default(), CancellationToken::new(), Duration::from_secs(10)),
     );
     ingest.run(events).await.expect("the loop ends well");
 }
