@@ -64,7 +64,7 @@ pub use refit::{Publication, Refit};
 
 use crate::config::{StoreConfig, StoreUrl};
 use crate::row::StoreSettings;
-use database::{Executor as _, Pools};
+use database::Pools;
 
 /// A database whose schema this build knows, and what it should be filled with.
 #[derive(Debug, Clone)]
@@ -141,14 +141,6 @@ impl Store {
             Pools::Postgres(pool) => Some(pool),
             Pools::Sqlite { .. } => None,
         }
-    }
-
-    /// Whether the store answers.
-    ///
-    /// # Errors
-    /// Where it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.pools.reader().await?.query("ping", "select 1 from store_settings", []).await.map(drop)
     }
 }
 

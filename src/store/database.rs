@@ -118,7 +118,7 @@ pub(super) trait Executor: Send {
         matches!(self.session(), Session::Postgres(_))
     }
 
-    /// A statement with its values, in the order of `$1`, `$2`, ..: see [`values!`].
+    /// A statement with its values, in the order of `$1`, `$2`, ..: see `values!`.
     fn query<'c>(
         &'c mut self,
         name: &'static str,
