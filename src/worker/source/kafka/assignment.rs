@@ -298,6 +298,9 @@ impl Assignment {
 
     /// Finds the partitions whose next offset the broker does not have (any more, or yet), reports them, and parks them.
     ///
+    /// Each partition reports an error of its own, which does not name it: those that follow are about partitions that were
+    /// parked at the first, or revoked since.
+    ///
     /// # Errors
     /// If there is none: then it is unknown what cannot be read. `reason` is the sentence that came with the error.
     pub(super) fn park_out_of_range(
@@ -306,7 +309,8 @@ impl Assignment {
         reason: &str,
     ) -> Result<(), SourceError> {
         let found = watermarks::out_of_range(consumer, &self.topic, &self.positions);
-        if found.is_empty() {
+        let is_known = !self.parked.is_empty() || self.positions.is_empty();
+        if found.is_empty() && !is_known {
             return Err(SourceError::Kafka(format!("an offset of {} cannot be read: {reason}", self.topic)));
         }
         for (partition, detail) in found {
