@@ -1,9 +1,9 @@
 //! Estimates of the effects of one block, under a published fit: the rows that analysts see.
 
-use shrinkd_core::{Measured, PopulationName};
+use shrinkd_core::Measured;
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
 
-use crate::row::{EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
+use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
 
 /// The estimates of one block.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,15 +20,8 @@ const DENSE_PROB_BEST: usize = 4;
 
 impl BlockEstimates {
     /// Estimates every effect of a block that a commit last changed; without a posterior the rows carry the raw figures alone.
-    pub fn new(
-        population: &PopulationName,
-        experiment_id: &str,
-        block_revision: u64,
-        commit_id: i64,
-        measured: &Measured,
-        fit: &PublishedFit,
-    ) -> BlockEstimates {
-        let Measured { variants, block } = measured;
+    pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
+        let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
         let posterior = is_fitted.then(|| BlockPosterior::new(block, &fit.nodes));
         let naive_posterior = (is_fitted && !fit.naive_nodes.is_empty())
@@ -43,9 +36,9 @@ impl BlockEstimates {
             let shared = shared_control(block, i);
             EstimateRow {
                 population: population.clone(),
-                experiment_id: experiment_id.to_owned(),
+                experiment_id: experiment_id.clone(),
                 variant: variant.clone(),
-                block_revision,
+                block_revision: *revision,
                 commit_id,
                 status: fit.status,
                 raw_estimate: block.effects()[i],

@@ -32,20 +32,19 @@ pub struct Refitted {
 }
 
 impl Refitted {
-    /// Fits the cells under the three models of correlation.
-    pub fn new(state: &RefitState, settings: &PopulationSettings) -> Refitted {
-        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(state.sketches.of(correlation)));
+    /// Fits the cells of so many experiments under the three models of correlation.
+    pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
-        let is_cold =
-            (state.counters.experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
         let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
             let likelihood = &likelihoods[correlation as usize];
-            let effects = state.sketches.of(correlation).effects();
+            let effects = sketches.of(correlation).effects();
             match fit {
                 Ok(fit) => FitRow {
                     correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
-                    message: is_cold.then(|| cold_start(state.counters.experiments, settings.min_experiments)),
+                    message: is_cold.then(|| cold_start(experiments, settings.min_experiments)),
                     effects,
                     mu: fit.posterior.mu,
                     tau: fit.posterior.tau,
@@ -77,7 +76,7 @@ impl Refitted {
         let rows: Vec<FitRow> = rows.collect();
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
-                (state.sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                (sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
                 (&likelihoods[1], &ignored.posterior),
             )),
             _ => None,

@@ -75,21 +75,23 @@ pub struct CellChange {
 }
 
 impl CellChange {
-    /// Adds a block, with the sign 1, or subtracts it, with -1.
+    /// Adds a block.
     ///
     /// # Errors
-    /// Where a component of the block does not fit a sketch.
-    pub fn change(
-        &mut self,
-        member: &Member,
-        sign: i64,
-        apply: impl Fn(&mut Sketches, &Member) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
-        apply(&mut self.sketches, member)?;
-        let Counters { changes, experiments, effects } = &mut self.counters;
-        *changes += 1;
-        *experiments += sign;
-        *effects += sign * member.block().len() as i64;
+    /// If a component of the block does not fit a sketch.
+    pub fn add(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.sketches.add(member)?;
+        self.counters.count(member, 1);
+        Ok(())
+    }
+
+    /// Subtracts a block that was added before.
+    ///
+    /// # Errors
+    /// As for [`CellChange::add`].
+    pub fn subtract(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.sketches.subtract(member)?;
+        self.counters.count(member, -1);
         Ok(())
     }
 }
@@ -97,10 +99,18 @@ impl CellChange {
 /// Counts of a population, or how they change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Blocks put in, replaced or withdrawn: grows with every change, so that news can be seen.
+    /// Blocks added, replaced or withdrawn. It grows with every change, and so reveals changes since the last refit.
     pub changes: i64,
     pub experiments: i64,
     pub effects: i64,
+}
+
+impl Counters {
+    fn count(&mut self, member: &Member, sign: i64) {
+        self.changes += 1;
+        self.experiments += sign;
+        self.effects += sign * member.block().len() as i64;
+    }
 }
 
 /// A refused message or result, with the message as it came.
@@ -119,9 +129,9 @@ pub struct RejectedRow {
     pub produced_at: Option<OffsetDateTime>,
 }
 
-/// A block whose estimates are to be written.
+/// A block of which estimates are written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ChangedBlock {
+pub struct BlockToEstimate {
     pub population: PopulationName,
     pub experiment_id: String,
     pub revision: u64,
@@ -149,7 +159,7 @@ pub struct Changes {
     pub rejected: Vec<RejectedRow>,
     /// Experiments that were retracted whole: the partition and the offset of the last message that did.
     pub tombstones: BTreeMap<String, (i64, i64)>,
-    pub changed: Vec<ChangedBlock>,
+    pub changed: Vec<BlockToEstimate>,
     pub retired: Vec<RetiredEstimate>,
 }
 
@@ -272,11 +282,9 @@ pub struct PassDiagnostics {
 /// A block as a pass reads it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockToPublish {
-    pub experiment_id: String,
-    pub revision: u64,
-    /// The commit that last changed it: what is written must still be of the same.
+    pub block: BlockToEstimate,
+    /// The commit that last changed the block. Its estimates are written only if the block is still of this commit.
     pub commit_id: i64,
-    pub measured: Measured,
     pub decision: Option<String>,
 }
 

@@ -30,7 +30,7 @@ pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::refit::{RefitState, Refitted, fit_settings};
+use crate::refit::{Refitted, fit_settings};
 use crate::row::PublishedFit;
 use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
 use crate::store::{Audit, StoreError};
@@ -176,15 +176,9 @@ impl Walk<'_> {
         population: &AuditedPopulation,
         blocks: &Blocks,
     ) -> Result<Refitted, VerifyError> {
-        let state = RefitState {
-            sketches: blocks.sketches.clone(),
-            counters: population.counters,
-            published: None,
-            is_publishing: false,
-            input_offsets: Vec::new(),
-        };
+        let (sketches, experiments) = (blocks.sketches.clone(), population.counters.experiments);
         let settings = (self.rules.settings)(name);
-        Ok(tokio::task::spawn_blocking(move || Refitted::new(&state, &settings)).await?)
+        Ok(tokio::task::spawn_blocking(move || Refitted::new(&sketches, experiments, &settings)).await?)
     }
 
     async fn estimates(

@@ -1,7 +1,7 @@
 //! Blocks: each is what its statistics give, in the population that the grouping says, and belongs to an experiment. Their
 //! sum is what the cells must hold.
 
-use shrinkd_core::{Grouping, Measured, PopulationName, ResultKey, Scale, chosen_variant, pack, remeasure, unpack};
+use shrinkd_core::{Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack};
 use shrinkd_model::{Component, Member, Sketches};
 
 use super::report::{Check, Report, where_they_part};
@@ -71,7 +71,7 @@ impl Blocks {
             return differs("labels of its experiment", labels.clone(), "an object of text".to_owned());
         };
         let key = ResultKey { metric: row.metric.clone(), segment: row.segment.clone(), scale };
-        let expected = PopulationName::new(key, Some(&labels), &grouping.labels).to_string();
+        let expected = grouping.population(key, Some(&labels)).to_string();
         if expected != population_id {
             differs("population_id", population_id.to_owned(), expected);
         }
@@ -127,7 +127,7 @@ fn recompute(row: &AuditedBlock, scale: Scale, grouping: &Grouping) -> Recompute
     match remeasure(scale, &row.statistics).map_err(|error| error.to_string())? {
         Err(refusal) => Ok(Err(refusal.reason.as_str())),
         Ok(measured) => {
-            let chosen = chosen(row, &measured, grouping);
+            let chosen = grouping.chosen_variant(&row.experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen).map_err(|error| error.to_string())?;
             Ok(Ok((measured, member)))
         }
@@ -138,7 +138,7 @@ fn recompute(row: &AuditedBlock, scale: Scale, grouping: &Grouping) -> Recompute
 fn stored_member(row: &AuditedBlock, grouping: &Grouping) -> Option<Member> {
     let measured = stored_block(row)?;
     let components: Vec<Component> = unpack("components", row.components.as_deref()?).ok()?;
-    let chosen = chosen(row, &measured, grouping);
+    let chosen = grouping.chosen_variant(&row.experiment_id, &measured.variants);
     Some(Member::restore(measured.block, components, chosen))
 }
 
@@ -146,8 +146,4 @@ fn stored_member(row: &AuditedBlock, grouping: &Grouping) -> Option<Member> {
 pub(super) fn stored_block(row: &AuditedBlock) -> Option<Measured> {
     let measured: Measured = unpack("block", row.block.as_deref()?).ok()?;
     (measured.variants.len() == measured.block.len()).then_some(measured)
-}
-
-fn chosen(row: &AuditedBlock, measured: &Measured, grouping: &Grouping) -> usize {
-    chosen_variant(grouping.one_per_experiment_seed, &row.experiment_id, &measured.variants).unwrap_or(0)
 }

@@ -10,7 +10,7 @@ use super::blocks::stored_block;
 use super::report::{Check, Report, figure, is_same};
 use crate::estimate::BlockEstimates;
 use crate::refit::{Judged, furthest_from_exact};
-use crate::row::{EstimateRow, FitStatus, PublishedFit};
+use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit};
 use crate::store::audit::{AuditedBlock, AuditedEstimate, estimate_figures, raw_figure_count};
 
 /// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
@@ -63,11 +63,18 @@ impl Expected {
             (None, None) => return rows.iter().for_each(|row| self.orphan(row, report)),
             (Some(measured), _) => measured,
         };
+        let to_estimate = BlockToEstimate {
+            population: self.population.clone(),
+            experiment_id: block.experiment_id.clone(),
+            revision: block.revision as u64,
+            measured,
+        };
+        let measured = &to_estimate.measured;
         let mut rows: BTreeMap<&str, &AuditedEstimate> = rows.iter().map(|row| (row.variant.as_str(), row)).collect();
         let mut by_fit: BTreeMap<i64, Vec<EstimateRow>> = BTreeMap::new();
         let exact = self.exact.as_ref().filter(|exact| exact.judged.status == FitStatus::Fitted);
         let exact =
-            exact.map(|exact| (BlockPosterior::new(&measured.block, &exact.nodes), self.bound(exact, &measured)));
+            exact.map(|exact| (BlockPosterior::new(&measured.block, &exact.nodes), self.bound(exact, measured)));
         for (i, variant) in measured.variants.iter().enumerate() {
             report.compared(Check::Estimates, 1);
             let at = format!("{} {} {variant}", self.population, block.experiment_id);
@@ -77,18 +84,8 @@ impl Expected {
             };
             self.check_provenance(&at, block, row, report);
             if let Some(Some(fit)) = self.fits.get(&row.fit_id) {
-                let expected = by_fit.entry(row.fit_id).or_insert_with(|| {
-                    let revision = block.revision as u64;
-                    BlockEstimates::new(
-                        &self.population,
-                        &block.experiment_id,
-                        revision,
-                        block.commit_id,
-                        &measured,
-                        fit,
-                    )
-                    .rows
-                });
+                let estimates = || BlockEstimates::new(&to_estimate, block.commit_id, fit).rows;
+                let expected = by_fit.entry(row.fit_id).or_insert_with(estimates);
                 check_figures(&at, row, &expected[i], report);
             }
             self.check_distance(

@@ -63,15 +63,7 @@ fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>, co
     let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
         let rows = blocks.iter().flat_map(|block| {
             let fit = fits.get(&block.population).unwrap_or(&none);
-            BlockEstimates::new(
-                &block.population,
-                &block.experiment_id,
-                block.revision,
-                commit_id,
-                &block.measured,
-                fit,
-            )
-            .rows
+            BlockEstimates::new(block, commit_id, fit).rows
         });
         rows.collect::<Vec<_>>()
     });

@@ -125,7 +125,7 @@ impl PublishLoop {
     ) -> Result<(Option<Page>, Option<Diagnosis>), WorkerError> {
         let blocks = self.store.blocks_after(&pass.population, &after, PAGE).await?;
         let Some(last) = blocks.last() else { return Ok((None, diagnosis)) };
-        let cursor = last.experiment_id.clone();
+        let cursor = last.block.experiment_id.clone();
         let own = pass.clone();
         let (rows, diagnosis) = tokio::task::spawn_blocking(move || estimate(&own, &blocks, diagnosis)).await?;
         Ok((Some(Page { rows, cursor }), diagnosis))
@@ -159,10 +159,7 @@ fn estimate(
 ) -> (Vec<EstimateRow>, Option<Diagnosis>) {
     let fit: &PublishedFit = &pass.fit;
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-        let estimate = |block: &BlockToPublish| {
-            let BlockToPublish { experiment_id, revision, commit_id, measured, .. } = block;
-            BlockEstimates::new(&pass.population, experiment_id, *revision, *commit_id, measured, fit)
-        };
+        let estimate = |to_publish: &BlockToPublish| BlockEstimates::new(&to_publish.block, to_publish.commit_id, fit);
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });
     let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
@@ -216,18 +213,18 @@ impl Diagnosis {
         let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
         let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
         let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let predict = |block: &BlockToPublish| {
-                let components = block.measured.block.components().ok()?;
-                leave_one_out.predict(&block.measured.block, &components)
+            let predict = |to_publish: &BlockToPublish| {
+                let block = &to_publish.block.measured.block;
+                leave_one_out.predict(block, &block.components().ok()?)
             };
             blocks.iter().filter_map(predict).flatten().collect::<Vec<_>>()
         });
         self.predictions.extend(predicted.into_iter().flatten());
-        for (block, estimates) in blocks.iter().zip(estimates) {
+        for (BlockToPublish { block, decision, .. }, estimates) in blocks.iter().zip(estimates) {
             self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.modelled, &estimates.naive);
             self.experiments += 1;
-            self.decided += u64::from(block.decision.is_some());
-            self.shipped += u64::from(block.decision.as_deref() == Some("shipped"));
+            self.decided += u64::from(decision.is_some());
+            self.shipped += u64::from(decision.as_deref() == Some("shipped"));
         }
     }
 

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Grouping, Measured, PopulationName, Reason, Refusal, chosen_variant, pack, remeasure};
-use shrinkd_model::{Member, Sketches};
+use shrinkd_core::{Grouping, PopulationName, Reason, Refusal, pack, remeasure};
+use shrinkd_model::Member;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
 use crate::row::{
-    BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
+    BlockRow, BlockToEstimate, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
 };
 use crate::store::{RawEstimates, Store};
 use crate::telemetry::Telemetry;
@@ -133,14 +133,13 @@ fn recompute(
         let measured = remeasure(key.scale, statistics)
             .map_err(|source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source })?;
         let member = measured.and_then(|measured| {
-            let chosen =
-                chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0);
+            let chosen = grouping.chosen_variant(experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen);
             let refused =
                 |error| Refusal::new(Reason::ImplausibleScale, format!("does not fit the statistics: {error}"));
             member.map(|member| (measured, member)).map_err(refused)
         });
-        let population = PopulationName::new(key.clone(), Some(&stored.latest.labels), &grouping.labels);
+        let population = grouping.population(key.clone(), Some(&stored.latest.labels));
         let block = StoredBlock {
             key: key.clone(),
             population: population.clone(),
@@ -153,32 +152,35 @@ fn recompute(
         counts.moved += u64::from(population != held.population);
         counts.recomputed += u64::from((&block.block, &block.components) != (&held.block, &held.components));
         counts.refused += u64::from(held.block.is_some() && block.block.is_none());
-        if let Ok((_, member)) = &member {
-            let cells = changes.cells.entry(population.clone()).or_default();
-            cells
-                .change(member, 1, Sketches::add)
-                .map_err(|error| FoldError::Member { experiment_id: experiment_id.to_owned(), source: error.into() })?;
-        }
-        let experiment_id = experiment_id.to_owned();
-        if let Ok((measured, _)) = &member {
-            let none = PublishedFit::none();
-            let rows = BlockEstimates::new(&population, &experiment_id, *revision, 0, measured, &none).rows;
-            let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
-            raw.sort_by(|x, y| x.variant.cmp(&y.variant));
-            let written = estimates.get(&(held.population.to_string(), experiment_id.clone()));
-            if block == held && written == Some(&raw) {
-                continue;
+        let pending = match member {
+            Err(refusal) => Some(refusal),
+            Ok((measured, member)) => {
+                let cells = changes.cells.entry(population.clone()).or_default();
+                cells.add(&member).map_err(|error| FoldError::Member {
+                    experiment_id: experiment_id.to_owned(),
+                    source: error.into(),
+                })?;
+                let experiment_id = experiment_id.to_owned();
+                let to_estimate = BlockToEstimate { population, experiment_id, revision: *revision, measured };
+                let written = estimates.get(&(held.population.to_string(), to_estimate.experiment_id.clone()));
+                if block == held && written == Some(&raw_estimates(&to_estimate)) {
+                    continue;
+                }
+                changes.changed.push(to_estimate);
+                None
             }
-        }
-        let (measured, pending): (Option<Measured>, Option<Refusal>) = match member {
-            Ok((measured, _)) => (Some(measured), None),
-            Err(refusal) => (None, Some(refusal)),
         };
-        let revision = *revision;
-        changes.blocks.push(BlockRow { experiment_id: experiment_id.clone(), block, pending });
-        changes.changed.extend(measured.map(|measured| ChangedBlock { population, experiment_id, revision, measured }));
+        changes.blocks.push(BlockRow { experiment_id: experiment_id.to_owned(), block, pending });
     }
     Ok(())
+}
+
+/// The parts of a block's estimates that do not depend on a fit, in the order of the variants' names.
+fn raw_estimates(block: &BlockToEstimate) -> Vec<RawEstimate> {
+    let rows = BlockEstimates::new(block, 0, &PublishedFit::none()).rows;
+    let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
+    raw.sort_by(|x, y| x.variant.cmp(&y.variant));
+    raw
 }
 
 /// Fits every population and has all of its rows written anew; returns how many there are, once all of that is done,

@@ -137,7 +137,7 @@ impl RefitLoop {
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
         let (state, refitted) = tokio::task::spawn_blocking(move || {
-            let refitted = Refitted::new(&state, &settings);
+            let refitted = Refitted::new(&state.sketches, state.counters.experiments, &settings);
             (state, refitted)
         })
         .await?;
