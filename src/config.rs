@@ -93,6 +93,22 @@ pub enum ConfigError {
     Value { key: String, origin: Origin, problem: String },
 }
 
+/// A value that cannot be used, by the path of its key.
+struct Invalid {
+    key: String,
+    problem: String,
+}
+
+impl Invalid {
+    fn new(key: impl Into<String>, problem: impl Into<String>) -> Invalid {
+        Invalid { key: key.into(), problem: problem.into() }
+    }
+
+    fn at(self, origin: Origin) -> ConfigError {
+        ConfigError::Value { key: self.key, origin, problem: self.problem }
+    }
+}
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {

@@ -21,7 +21,7 @@
 //! | row -> table: one trait, PostgreSQL and SQLite behind it | [`store`] |
 //!
 //! Who walks that way: [`worker`] all of it, batch after batch, without an end (`docs/worker.md`); [`cli`] with a file at
-//! once and without a store ([`History`](shrinkd_core::History), [`Analysis`](shrinkd_model::Analysis)); [`verify`] once more through all that a store holds, to
+//! once and without a store ([`History`](shrinkd_core::History), [`Analysis`](shrinkd_model::Analysis)); `verify` once more through all that a store holds, to
 //! compare. What the worker is told is in [`config`], what it shows of itself in [`telemetry`] and [`http`].
 //!
 //! Beside that way stand [`simulate`] (seeded events with known truths) and [`study`] (what the models of correlation
@@ -65,5 +65,5 @@ pub mod store;
 pub mod stream;
 pub mod study;
 pub mod telemetry;
-pub mod verify;
+mod verify;
 pub mod worker;

@@ -1,6 +1,7 @@
 //! Rows as the stores keep them: the last stage of an event's way, and the first of what is read back. Plain data; what
 //! the columns mean to those who query them is said in the migrations.
 
+pub mod audit;
 mod partition;
 pub mod replay;
 
@@ -97,7 +98,7 @@ impl CellChange {
 }
 
 /// Counts of a population, or how they change.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct Counters {
     /// Blocks added, replaced or withdrawn. It grows with every change, and so reveals changes since the last refit.
     pub changes: i64,
@@ -319,7 +320,7 @@ pub struct CurrentFit {
 }
 
 /// An effect that has a shrunken estimate, as it is published. All in the unit of the effect.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct PublishedEffect {
     pub experiment_id: String,
     pub variant: String,
@@ -327,7 +328,8 @@ pub struct PublishedEffect {
     pub raw_se: f64,
     pub posterior_mean: f64,
     pub posterior_sd: f64,
-    pub ci95: (f64, f64),
+    pub ci95_low: f64,
+    pub ci95_high: f64,
 }
 
 impl FitStatus {

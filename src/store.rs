@@ -2,7 +2,7 @@
 //!
 //! | room | what is there |
 //! | --- | --- |
-//! | `database` | the two databases, and all that differs between them |
+//! | `database`, `query` | the two databases, and all that differs between them |
 //! | `columns` | the columns of a table, each named once |
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
@@ -42,6 +42,7 @@ mod ingest;
 mod partitions;
 mod populations;
 mod publish;
+mod query;
 mod rebuild;
 mod refit;
 mod replay;
@@ -63,7 +64,7 @@ pub use refit::{Publication, Refit};
 
 use crate::config::{StoreConfig, StoreUrl};
 use crate::row::StoreSettings;
-use database::{Executor as _, Pools};
+use database::Pools;
 
 /// A database whose schema this build knows, and what it should be filled with.
 #[derive(Debug, Clone)]
@@ -140,14 +141,6 @@ impl Store {
             Pools::Postgres(pool) => Some(pool),
             Pools::Sqlite { .. } => None,
         }
-    }
-
-    /// Whether the store answers.
-    ///
-    /// # Errors
-    /// Where it does not.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.pools.reader().await?.query("ping", "select 1 from store_settings", []).execute().await.map(drop)
     }
 }
 

@@ -32,7 +32,7 @@ pub use report::{Check, Difference, Report, SHOWN, Tally};
 use crate::config::SettingsOf;
 use crate::refit::{Refitted, fit_settings};
 use crate::row::PublishedFit;
-use crate::store::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
+use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 use super::sections::Keys;
-use super::{ConfigError, Origin};
+use super::{ConfigError, Invalid, Origin};
 
 /// The prefix of every variable that sets a key.
 const PREFIX: &str = "SHRINKD__";
@@ -48,7 +48,7 @@ impl Layers {
             read_keys(&effective).map_err(|error| error.at(Origin::File(path.clone())))?;
         }
         let mut variables = variables(environment)?;
-        // A fixed order: of several faults, the same one is always reported.
+        // A fixed order: of several errors, the same one is always reported.
         variables.sort_by(|a, b| a.path.cmp(&b.path));
         if let Some(pair) = variables.windows(2).find(|pair| pair[0].path == pair[1].path) {
             let problem = format!("{} sets the same key: remove one of the two", pair[1].name);
@@ -63,9 +63,9 @@ impl Layers {
     /// The keys of the merged layers.
     pub fn keys(&self) -> Result<Keys, ConfigError> {
         // Each layer was valid on its own: what is left is a conflict between them, reported against the last one.
-        read_keys(&self.effective).map_err(|fault| {
-            let origin = self.origin(&fault.key);
-            fault.at(origin)
+        read_keys(&self.effective).map_err(|invalid| {
+            let origin = self.origin(&invalid.key);
+            invalid.at(origin)
         })
     }
 
@@ -121,21 +121,9 @@ fn read_file(path: &Path) -> Result<Table, ConfigError> {
     })
 }
 
-/// A value that cannot be used, by the path of its key.
-struct Fault {
-    key: String,
-    problem: String,
-}
-
-impl Fault {
-    fn at(self, origin: Origin) -> ConfigError {
-        ConfigError::Value { key: self.key, origin, problem: self.problem }
-    }
-}
-
-fn read_keys(table: &Table) -> Result<Keys, Fault> {
+fn read_keys(table: &Table) -> Result<Keys, Invalid> {
     serde_path_to_error::deserialize(Value::Table(table.clone()))
-        .map_err(|error| Fault { key: error.path().to_string(), problem: in_plain_words(error.inner().message()) })
+        .map_err(|error| Invalid::new(error.path().to_string(), in_plain_words(error.inner().message())))
 }
 
 /// An error of serde in words that do not take a knowledge of Rust.
@@ -175,8 +163,8 @@ fn variables(environment: impl IntoIterator<Item = (OsString, OsString)>) -> Res
 
 impl Variable {
     fn read(name: String, keys: &str, value: OsString) -> Result<Variable, ConfigError> {
-        let fault = |problem: String| ConfigError::Variable { variable: name.clone(), problem };
-        let text = value.into_string().map_err(|_| fault("its value is not UTF-8".to_owned()))?;
+        let invalid = |problem: String| ConfigError::Variable { variable: name.clone(), problem };
+        let text = value.into_string().map_err(|_| invalid("its value is not UTF-8".to_owned()))?;
         let mut path: Vec<String> = keys.split("__").map(str::to_owned).collect();
         let key = path.last_mut().filter(|last| last.ends_with("_file") && last.len() > "_file".len());
         let file = key.map(|key| {
@@ -185,7 +173,7 @@ impl Variable {
         });
         let text = match &file {
             Some(path) => fs::read_to_string(path)
-                .map_err(|error| fault(format!("cannot read {}: {error}", path.display())))?
+                .map_err(|error| invalid(format!("cannot read {}: {error}", path.display())))?
                 .trim()
                 .to_owned(),
             None => text,
@@ -207,17 +195,18 @@ impl Variable {
             merge(&mut merged, table.clone());
             read_keys(&merged).map(|_| table).map_err(Some)
         };
-        let fault = match (read(Value::String(self.text.clone())), self.text.parse::<Value>()) {
+        let invalid = match (read(Value::String(self.text.clone())), self.text.parse::<Value>()) {
             (Ok(table), _) => return Ok(table),
             // Parsed as TOML only if the key does not take text.
-            (Err(Some(fault)), Ok(value)) if fault.problem.starts_with("invalid type: string") => match read(value) {
+            (Err(Some(invalid)), Ok(value)) if invalid.problem.starts_with("invalid type: string") => match read(value)
+            {
                 Ok(table) => return Ok(table),
-                Err(fault) => fault,
+                Err(invalid) => invalid,
             },
-            (Err(fault), _) => fault,
+            (Err(invalid), _) => invalid,
         };
         let place = self.file.as_ref().map(|path| format!(" (in {})", path.display())).unwrap_or_default();
-        let problem = fault.map_or_else(|| "is not the name of a key".to_owned(), |fault| fault.problem);
+        let problem = invalid.map_or_else(|| "is not the name of a key".to_owned(), |invalid| invalid.problem);
         Err(ConfigError::Variable { variable: self.name.clone(), problem: format!("{problem}{place}") })
     }
 }

@@ -7,37 +7,29 @@ use super::kafka::{HAS_TLS, KafkaConfig, REBUILD};
 use super::layers::Layers;
 use super::secret::StoreUrl;
 use super::sections::{FileKeys, KafkaKeys, Keys};
-use super::{Config, ConfigError, FileConfig, Origin, SourceConfig, StoreConfig};
-
-/// A value that cannot be used, by the path of its key.
-struct Fault {
-    key: String,
-    problem: String,
-}
-
-fn fault(key: impl Into<String>, problem: impl Into<String>) -> Fault {
-    Fault { key: key.into(), problem: problem.into() }
-}
+use super::{Config, ConfigError, FileConfig, Invalid, Origin, SourceConfig, StoreConfig};
 
 pub(super) fn resolve(keys: Keys, layers: &Layers) -> Result<Config, ConfigError> {
-    config(keys).map_err(|Fault { key, problem }| {
-        let origin = match layers.origin(&key) {
+    config(keys).map_err(|invalid| {
+        let origin = match layers.origin(&invalid.key) {
             // The section exists by default, but nobody set anything in it.
-            Origin::Default if key == "source" => Origin::NotSet,
+            Origin::Default if invalid.key == "source" => Origin::NotSet,
             origin => origin,
         };
-        ConfigError::Value { key, origin, problem }
+        invalid.at(origin)
     })
 }
 
-fn config(keys: Keys) -> Result<Config, Fault> {
+fn config(keys: Keys) -> Result<Config, Invalid> {
     let source = match (keys.source.kafka, keys.source.file) {
         (Some(kafka), None) => SourceConfig::Kafka(kafka_config(kafka)?),
         (None, Some(file)) => SourceConfig::File(file_config(file)?),
-        (Some(_), Some(_)) => return Err(fault("source", "both [source.kafka] and [source.file] are set: remove one")),
+        (Some(_), Some(_)) => {
+            return Err(Invalid::new("source", "both [source.kafka] and [source.file] are set: remove one"));
+        }
         (None, None) => {
             let problem = "no source is configured: set [source.kafka] (brokers, topic) or [source.file] (path)";
-            return Err(fault("source", problem));
+            return Err(Invalid::new("source", problem));
         }
     };
     let store = StoreConfig { url: store_url(keys.store.url)?, connections: keys.store.connections.get() };
@@ -47,16 +39,19 @@ fn config(keys: Keys) -> Result<Config, Fault> {
         ("diagnostics.interval", keys.diagnostics.interval),
     ] {
         if duration.is_zero() {
-            return Err(fault(key, "is 0: expected a duration above 0, such as 250ms or 10s"));
+            return Err(Invalid::new(key, "is 0: expected a duration above 0, such as 250ms or 10s"));
         }
     }
     let tolerance = keys.publish.tolerance;
     if !(tolerance > 0.0 && tolerance < 1.0) {
-        return Err(fault("publish.tolerance", format!("is {tolerance}: expected a number above 0 and below 1")));
+        return Err(Invalid::new(
+            "publish.tolerance",
+            format!("is {tolerance}: expected a number above 0 and below 1"),
+        ));
     }
     let share = keys.dead_letters.share;
     if !(share > 0.0 && share <= 1.0) {
-        return Err(fault("dead_letters.share", format!("is {share}: expected a number above 0 and at most 1")));
+        return Err(Invalid::new("dead_letters.share", format!("is {share}: expected a number above 0 and at most 1")));
     }
     check_thresholds(&keys.diagnostics.thresholds)?;
     check_labels(&keys.populations.labels)?;
@@ -74,37 +69,40 @@ fn config(keys: Keys) -> Result<Config, Fault> {
     })
 }
 
-fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Fault> {
+fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Invalid> {
     let brokers = required(keys.brokers, "source.kafka.brokers", "host:port, several separated by commas")?;
     let topic = required(keys.topic, "source.kafka.topic", "the name of a topic")?;
     let group = required(Some(keys.group), "source.kafka.group", "the name of a consumer group")?;
     let kafka = KafkaConfig { brokers, topic, group, properties: keys.properties };
     match kafka.consumer() {
         Ok(_) => Ok(kafka),
-        Err(error) => Err(fault(format!("source.kafka.properties.{}", error.property), error.to_string())),
+        Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.to_string())),
     }
 }
 
-fn file_config(keys: FileKeys) -> Result<FileConfig, Fault> {
+fn file_config(keys: FileKeys) -> Result<FileConfig, Invalid> {
     let path = keys.path.filter(|path| !path.as_os_str().is_empty());
     let path =
-        path.ok_or_else(|| fault("source.file.path", "expected the path of a file of events, or - for stdin"))?;
+        path.ok_or_else(|| Invalid::new("source.file.path", "expected the path of a file of events, or - for stdin"))?;
     let file = FileConfig { path, follow: keys.follow };
     if file.follow && file.is_stdin() {
-        return Err(fault("source.file.follow", "only a file can be followed: stdin ends when its writer closes it"));
+        return Err(Invalid::new(
+            "source.file.follow",
+            "only a file can be followed: stdin ends when its writer closes it",
+        ));
     }
     Ok(file)
 }
 
-fn required(value: Option<String>, key: &'static str, expected: &str) -> Result<String, Fault> {
+fn required(value: Option<String>, key: &'static str, expected: &str) -> Result<String, Invalid> {
     let value = value.filter(|text| !text.trim().is_empty());
-    value.ok_or_else(|| fault(key, format!("expected {expected}")))
+    value.ok_or_else(|| Invalid::new(key, format!("expected {expected}")))
 }
 
-fn store_url(url: Option<String>) -> Result<StoreUrl, Fault> {
+fn store_url(url: Option<String>) -> Result<StoreUrl, Invalid> {
     const KEY: &str = "store.url";
     const EXPECTED: &str = "expected postgres://user:password@host:port/database or sqlite://path/of/shrinkd.db";
-    let url = url.ok_or_else(|| fault(KEY, EXPECTED))?;
+    let url = url.ok_or_else(|| Invalid::new(KEY, EXPECTED))?;
     // An invalid URL is not repeated in the message: it may be a secret in the wrong place.
     match url.split_once("://") {
         Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
@@ -115,17 +113,17 @@ fn store_url(url: Option<String>) -> Result<StoreUrl, Fault> {
                 .find_map(|(name, value)| matches!(name, "sslmode" | "ssl-mode").then(|| value.to_lowercase()));
             match mode.as_deref() {
                 Some(mode @ ("require" | "verify-ca" | "verify-full")) if !HAS_TLS => {
-                    Err(fault(KEY, format!("sslmode={mode} needs TLS: {REBUILD}")))
+                    Err(Invalid::new(KEY, format!("sslmode={mode} needs TLS: {REBUILD}")))
                 }
                 _ => Ok(StoreUrl::Postgres(url)),
             }
         }
         Some(("sqlite", path)) if !path.is_empty() => Ok(StoreUrl::Sqlite(url)),
-        _ => Err(fault(KEY, EXPECTED)),
+        _ => Err(Invalid::new(KEY, EXPECTED)),
     }
 }
 
-fn check_thresholds(thresholds: &Thresholds) -> Result<(), Fault> {
+fn check_thresholds(thresholds: &Thresholds) -> Result<(), Invalid> {
     for (key, threshold, neutral) in [
         ("diagnostics.thresholds.se_ratio", thresholds.se_ratio, 1.0),
         ("diagnostics.thresholds.mu_shift", thresholds.mu_shift, 0.0),
@@ -134,19 +132,22 @@ fn check_thresholds(thresholds: &Thresholds) -> Result<(), Fault> {
     ] {
         let is_in_order = neutral < threshold.noticeable && threshold.noticeable <= threshold.material;
         if !(is_in_order && threshold.material.is_finite()) {
-            return Err(fault(key, format!("expected {neutral} < noticeable <= material")));
+            return Err(Invalid::new(key, format!("expected {neutral} < noticeable <= material")));
         }
     }
     Ok(())
 }
 
-fn check_labels(labels: &[String]) -> Result<(), Fault> {
+fn check_labels(labels: &[String]) -> Result<(), Invalid> {
     for (index, label) in labels.iter().enumerate() {
         if label.is_empty() || label.len() > 512 || label.chars().any(char::is_control) {
-            return Err(fault("populations.labels", "expected names of 1 to 512 bytes without control characters"));
+            return Err(Invalid::new(
+                "populations.labels",
+                "expected names of 1 to 512 bytes without control characters",
+            ));
         }
         if labels[..index].contains(label) {
-            return Err(fault("populations.labels", format!("has `{label}` twice")));
+            return Err(Invalid::new("populations.labels", format!("has `{label}` twice")));
         }
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Refused messages as they are read back to be replayed, and what comes of that.
 
+use sqlx::FromRow;
+
 use shrinkd_core::{Reason, Refusal};
 
 /// Which refused messages are replayed.
@@ -14,10 +16,11 @@ pub enum RejectedSelection {
 }
 
 /// A row of `rejected_events`, without its message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct RejectedRef {
     pub rejected_event_id: i64,
     pub partition_id: i64,
+    #[sqlx(rename = "record_offset")]
     pub offset: i64,
     /// Of the message that the row keeps.
     pub kept_bytes: i64,
@@ -38,7 +41,7 @@ pub struct RejectedMessage {
 }
 
 /// What a row of `rejected_events` says was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct RejectedResult {
     pub rejected_event_id: i64,
     /// `None` for the whole message.

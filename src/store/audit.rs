@@ -3,110 +3,18 @@
 
 use shrinkd_core::PopulationName;
 
-use sqlx::FromRow;
-
 use super::columns::Columns;
-use super::database::{Executor as _, Row, Transaction, values};
+use super::database::{Executor as _, Transaction};
 use super::estimates::{FITTED, RAW};
 use super::fits::FIT;
+use super::query::{Row, values};
 use super::{Store, StoreError, fits, partitions, refit};
-use crate::row::{Counters, EstimateRow, FitRow, PartitionStatus, PublishedFit};
+use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, SkippedOffsets};
+use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
 /// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.
 pub struct Audit {
     transaction: Transaction,
-}
-
-/// Records that an operator passed over.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
-pub struct SkippedOffsets {
-    pub topic: String,
-    #[sqlx(rename = "partition_number")]
-    pub partition: i32,
-    #[sqlx(rename = "from_offset")]
-    pub from: Option<i64>,
-    #[sqlx(rename = "to_offset")]
-    pub to: i64,
-    pub because: String,
-    #[sqlx(rename = "skipped_by")]
-    pub by: String,
-    #[sqlx(rename = "skipped_at")]
-    pub at: String,
-}
-
-/// A population with its cells, its counters and its latest fits.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuditedPopulation {
-    /// `None` where it has no row of its own.
-    pub registered: Option<Registered>,
-    pub counters: Counters,
-    /// Of every partition: correlation, octave, moments.
-    pub cells: Vec<(String, i16, Vec<u8>)>,
-    pub fits: Vec<AuditedFit>,
-}
-
-/// The row of a population.
-#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
-pub struct Registered {
-    pub refitted_changes: i64,
-    pub published_fit_id: Option<i64>,
-    /// Whether a whole publish is due or under way.
-    pub is_publish_due: bool,
-    /// What the latest fit was made with.
-    pub fit_settings: Option<String>,
-}
-
-/// A row of `current_population_fits`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuditedFit {
-    pub correlation: String,
-    pub status: String,
-    pub experiments: i64,
-    pub effects: i64,
-    /// In the order of [`fit_figures`].
-    pub figures: Vec<Option<f64>>,
-    pub nodes: Vec<u8>,
-}
-
-/// A row of `blocks`, and what its experiment says.
-#[derive(Debug, Clone, PartialEq, FromRow)]
-pub struct AuditedBlock {
-    pub experiment_id: String,
-    pub metric: String,
-    pub segment: String,
-    pub scale: String,
-    pub revision: i64,
-    pub commit_id: i64,
-    pub statistics: Vec<u8>,
-    pub block: Option<Vec<u8>>,
-    pub components: Option<Vec<u8>>,
-    pub pending_reason: Option<String>,
-    /// `None` where there is no such experiment, as its labels (JSON) are then.
-    pub experiment_revision: Option<i64>,
-    pub labels: Option<String>,
-}
-
-/// A row of `effect_estimates`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuditedEstimate {
-    pub experiment_id: String,
-    pub variant: String,
-    pub block_revision: i64,
-    pub commit_id: i64,
-    pub fit_id: i64,
-    pub status: String,
-    /// In the order of [`estimate_figures`].
-    pub figures: Vec<Option<f64>>,
-}
-
-impl AuditedEstimate {
-    /// `None` where the row has only raw figures.
-    pub fn posterior_mean(&self) -> Option<f64> {
-        ESTIMATE
-            .figure_names()
-            .zip(&self.figures)
-            .find_map(|(name, figure)| (name == "posterior_mean").then_some(*figure))?
-    }
 }
 
 /// The columns of an estimate that follow from its block alone, and those that follow from its fit, too.
@@ -120,6 +28,12 @@ pub fn raw_figure_count() -> usize {
 /// The figures of an estimate, by the names of their columns.
 pub fn estimate_figures(row: &EstimateRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
     ESTIMATE.figure_names().zip(ESTIMATE.figures(row))
+}
+
+/// The posterior mean of a row; `None` where it has only raw figures.
+pub fn posterior_mean(row: &AuditedEstimate) -> Option<f64> {
+    let mut figures = ESTIMATE.figure_names().zip(&row.figures);
+    *figures.find(|(name, _)| *name == "posterior_mean")?.1
 }
 
 /// The figures of a fit, by the names of their columns.
@@ -172,7 +86,7 @@ impl Audit {
         let on = &mut self.transaction;
         let sql =
             "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
-                   from populations where population_id = $1";
+             from populations where population_id = $1";
         let registered = on.query("audit: population", sql, values![population_id]).optional(Row::record).await?;
         let counters = refit::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
@@ -205,14 +119,14 @@ impl Audit {
         // The experiment is looked up for each block: a join reads all experiments for every page.
         let sql =
             "select b.experiment_id, b.metric, b.segment, b.scale, b.revision, b.commit_id, b.statistics, b.block,
-                          b.components, b.pending_reason,
-                          (select e.revision from experiments as e where e.experiment_id = b.experiment_id)
-                              as experiment_revision,
-                          (select cast(e.labels as text) from experiments as e where e.experiment_id = b.experiment_id)
-                              as labels
-                   from blocks as b
-                   where b.population_id = $1 and b.experiment_id > $2
-                   order by b.experiment_id limit $3";
+                    b.components, b.pending_reason,
+                    (select e.revision from experiments as e where e.experiment_id = b.experiment_id)
+                        as experiment_revision,
+                    (select cast(e.labels as text) from experiments as e where e.experiment_id = b.experiment_id)
+                        as labels
+             from blocks as b
+             where b.population_id = $1 and b.experiment_id > $2
+             order by b.experiment_id limit $3";
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
         query.all(Row::record).await
     }

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 
 use super::StoreError;
-use super::database::{Executor, Query, Row, Session, Value};
+use super::database::{Executor, Session};
+use super::query::{Query, Row, Value};
 
 /// Columns in groups, such as the key and the rest.
 pub(super) struct Columns<R: 'static>(pub &'static [&'static [Column<R>]]);
@@ -26,28 +27,21 @@ enum Get<R> {
     Time(fn(&R) -> Option<OffsetDateTime>),
 }
 
-pub(super) const fn text<R>(name: &'static str, get: fn(&R) -> Option<Cow<'_, str>>) -> Column<R> {
-    Column { name, get: Get::Text(get) }
+macro_rules! kinds {
+    ($($name:ident: $kind:ident, $value:ty;)*) => {
+        $(pub(super) const fn $name<R>(name: &'static str, get: fn(&R) -> $value) -> Column<R> {
+            Column { name, get: Get::$kind(get) }
+        })*
+    };
 }
 
-pub(super) const fn json<R>(name: &'static str, get: fn(&R) -> String) -> Column<R> {
-    Column { name, get: Get::Json(get) }
-}
-
-pub(super) const fn integer<R>(name: &'static str, get: fn(&R) -> Option<i64>) -> Column<R> {
-    Column { name, get: Get::Integer(get) }
-}
-
-pub(super) const fn float<R>(name: &'static str, get: fn(&R) -> Option<f64>) -> Column<R> {
-    Column { name, get: Get::Float(get) }
-}
-
-pub(super) const fn bytes<R>(name: &'static str, get: fn(&R) -> Option<Cow<'_, [u8]>>) -> Column<R> {
-    Column { name, get: Get::Bytes(get) }
-}
-
-pub(super) const fn time<R>(name: &'static str, get: fn(&R) -> Option<OffsetDateTime>) -> Column<R> {
-    Column { name, get: Get::Time(get) }
+kinds! {
+    text: Text, Option<Cow<'_, str>>;
+    json: Json, String;
+    integer: Integer, Option<i64>;
+    float: Float, Option<f64>;
+    bytes: Bytes, Option<Cow<'_, [u8]>>;
+    time: Time, Option<OffsetDateTime>;
 }
 
 /// No further values.
@@ -99,7 +93,7 @@ impl<R> Columns<R> {
     ) -> Result<u64, StoreError> {
         let mut written = 0;
         for part in rows.chunks(self.part(on, rows)) {
-            written += self.query(on, name, part, sql, values).execute().await?;
+            written += self.query(on, name, part, sql, values).await?;
         }
         Ok(written)
     }

@@ -1,33 +1,15 @@
-//! The two databases behind the store, and all that differs between them. Above this file a statement is written once.
-//!
-//! Statements are SQL that both databases take, with values as `$1`, `$2`, .. and the following marks:
-//!
-//! | mark | PostgreSQL | SQLite |
-//! | --- | --- | --- |
-//! | `{now}` | `now()`, the server's clock | the time of this process, bound as a value |
-//! | `{30 s ago}` | `now() - interval '30 s'` | the same, to the millisecond |
-//! | `{any $1}` | `= any($1)` | `in (select value from json_each($1))` |
-//! | `{json $1}` | `cast($1 as jsonb)` | `$1` |
-//! | `{for update}` | `for update` | nothing: there is one writer at a time |
-//! | `{for update skip locked}` | `for update skip locked` | nothing, likewise |
-//!
-//! Each has a name, which precedes it in a comment: `/* ingest: fence */`. By that it is known in error messages, in
-//! `pg_stat_activity`, and to tests and benchmarks.
+//! The two databases behind the store: connections, transactions, and what statements are executed on.
 
 use std::borrow::Cow;
 
-use shrinkd_core::{PopulationName, unpack};
-use shrinkd_model::Correlation;
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgPool, PgRow};
-use sqlx::sqlite::{SqliteArguments, SqlitePool, SqliteRow};
-use sqlx::{
-    Arguments, AssertSqlSafe, Decode, FromRow, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type,
-};
-use time::{OffsetDateTime, UtcOffset};
+use sqlx::postgres::PgPool;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
 use super::StoreError;
-use super::error::{classify, unreadable};
+use super::error::classify;
+use super::query::{Query, Value};
 
 /// Connections to one database.
 #[derive(Debug, Clone)]
@@ -106,7 +88,7 @@ impl Transaction {
     /// On SQLite every transaction sees one moment.
     async fn see_one_moment(&mut self, mode: &str) -> Result<(), StoreError> {
         if let Transaction::Postgres(_) = self {
-            self.query("begin", format!("set transaction isolation level {mode}"), []).execute().await?;
+            self.query("begin", format!("set transaction isolation level {mode}"), []).await?;
         }
         Ok(())
     }
@@ -136,14 +118,14 @@ pub(super) trait Executor: Send {
         matches!(self.session(), Session::Postgres(_))
     }
 
-    /// A statement with its values, in the order of `$1`, `$2`, ..: see [`values!`].
+    /// A statement with its values, in the order of `$1`, `$2`, ..: see `values!`.
     fn query<'c>(
         &'c mut self,
         name: &'static str,
         sql: impl Into<Cow<'static, str>>,
         values: impl IntoIterator<Item = Value<'c>>,
     ) -> Query<'c> {
-        Query { session: self.session(), name, sql: sql.into(), values: values.into_iter().collect(), is_cached: true }
+        Query::new(self.session(), name, sql.into(), values.into_iter().collect())
     }
 }
 
@@ -168,286 +150,5 @@ impl Executor for Transaction {
             Transaction::Postgres(transaction) => Session::Postgres(transaction),
             Transaction::Sqlite(transaction) => Session::Sqlite(transaction),
         }
-    }
-}
-
-/// A value of a statement, or a list of them: an array on PostgreSQL, JSON on SQLite.
-#[derive(Clone)]
-pub(super) enum Value<'v> {
-    Text(Option<Cow<'v, str>>),
-    Integer(Option<i64>),
-    Float(Option<f64>),
-    Bytes(Option<Cow<'v, [u8]>>),
-    Time(Option<OffsetDateTime>),
-    Boolean(bool),
-    Texts(Vec<Option<Cow<'v, str>>>),
-    Integers(Vec<Option<i64>>),
-    Floats(Vec<Option<f64>>),
-    Blobs(Vec<Option<Cow<'v, [u8]>>>),
-    Times(Vec<Option<OffsetDateTime>>),
-}
-
-/// The values of a statement.
-macro_rules! values {
-    ($($value:expr),* $(,)?) => { [$($crate::store::database::Value::from($value)),*] };
-}
-pub(super) use values;
-
-macro_rules! value_from {
-    ($($from:ty, $value:ident => $to:expr;)*) => {
-        $(impl<'v> From<$from> for Value<'v> {
-            fn from($value: $from) -> Value<'v> {
-                $to
-            }
-        })*
-    };
-}
-
-value_from! {
-    &'v str, text => Value::Text(Some(text.into()));
-    &'v String, text => Value::Text(Some(text.into()));
-    String, text => Value::Text(Some(text.into()));
-    i16, number => Value::Integer(Some(number.into()));
-    i32, number => Value::Integer(Some(number.into()));
-    i64, number => Value::Integer(Some(number));
-    bool, flag => Value::Boolean(flag);
-    OffsetDateTime, time => Value::Time(Some(time));
-    Vec<String>, texts => Value::Texts(texts.into_iter().map(|text| Some(text.into())).collect());
-    Vec<i64>, numbers => Value::Integers(numbers.into_iter().map(Some).collect());
-}
-
-/// A statement with its values.
-pub(super) struct Query<'c> {
-    session: Session<'c>,
-    name: &'static str,
-    sql: Cow<'static, str>,
-    values: Vec<Value<'c>>,
-    is_cached: bool,
-}
-
-/// A statement as a database takes it.
-enum Prepared<'c> {
-    Postgres(&'c mut PgConnection, String, PgArguments),
-    Sqlite(&'c mut SqliteConnection, String, SqliteArguments),
-}
-
-impl<'c> Query<'c> {
-    /// Does not keep the prepared statement: it does not come again.
-    pub fn once(mut self) -> Query<'c> {
-        self.is_cached = false;
-        self
-    }
-
-    /// Returns how many rows the statement wrote.
-    pub async fn execute(self) -> Result<u64, StoreError> {
-        let (name, is_cached) = (self.name, self.is_cached);
-        let written = match self.prepare()? {
-            Prepared::Postgres(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.execute(connection).await.map(|done| done.rows_affected())
-            }
-            Prepared::Sqlite(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.execute(connection).await.map(|done| done.rows_affected())
-            }
-        };
-        written.map_err(|error| classify(name, error))
-    }
-
-    /// Every row, read by `read`.
-    pub async fn all<T>(self, read: impl Fn(&Row) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
-        let (name, is_cached) = (self.name, self.is_cached);
-        let rows: Result<Vec<Row>, sqlx::Error> = match self.prepare()? {
-            Prepared::Postgres(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
-            }
-            Prepared::Sqlite(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
-            }
-        };
-        rows.map_err(|error| classify(name, error))?.iter().map(read).collect()
-    }
-
-    /// The first row, where there is one.
-    pub async fn optional<T>(self, read: impl Fn(&Row) -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
-        Ok(self.all(read).await?.into_iter().next())
-    }
-
-    /// The first row, of a statement that always has one.
-    pub async fn one<T>(self, read: impl Fn(&Row) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let name = self.name;
-        self.optional(read).await?.ok_or_else(|| classify(name, sqlx::Error::RowNotFound))
-    }
-
-    fn prepare(self) -> Result<Prepared<'c>, StoreError> {
-        let Query { session, name, sql, mut values, .. } = self;
-        let invalid = |error| classify(name, sqlx::Error::Encode(error));
-        let sql = format!("/* {name} */ {sql}");
-        Ok(match session {
-            Session::Postgres(connection) => {
-                let sql = replace_marks(sql, POSTGRES_MARKS);
-                let mut arguments = PgArguments::default();
-                values.into_iter().try_for_each(|value| bind_postgres(&mut arguments, value)).map_err(invalid)?;
-                Prepared::Postgres(connection, sql, arguments)
-            }
-            Session::Sqlite(connection) => {
-                let mut sql = replace_marks(sql, SQLITE_MARKS);
-                if sql.contains("{now}") {
-                    values.push(OffsetDateTime::now_utc().into());
-                    sql = sql.replace("{now}", &format!("?{}", values.len()));
-                }
-                let mut arguments = SqliteArguments::default();
-                values.into_iter().try_for_each(|value| bind_sqlite(&mut arguments, value)).map_err(invalid)?;
-                Prepared::Sqlite(connection, sql, arguments)
-            }
-        })
-    }
-}
-
-/// What the marks of a statement stand for: in the first column the mark, or how one begins that has a value in it.
-type Marks = [(&'static str, &'static str, &'static str)];
-
-const POSTGRES_MARKS: &Marks = &[
-    ("{now}", "now()", ""),
-    ("{30 s ago}", "now() - interval '30 s'", ""),
-    ("{for update}", "for update", ""),
-    ("{for update skip locked}", "for update skip locked", ""),
-    ("{any ", "= any(", ")"),
-    ("{json ", "cast(", " as jsonb)"),
-];
-
-const SQLITE_MARKS: &Marks = &[
-    ("{30 s ago}", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-30 seconds')", ""),
-    ("{for update}", "", ""),
-    ("{for update skip locked}", "", ""),
-    ("{any ", "in (select value from json_each(", "))"),
-    ("{json ", "", ""),
-];
-
-fn replace_marks(mut sql: String, marks: &Marks) -> String {
-    for (mark, before, after) in marks {
-        while let Some((start, rest)) = sql.split_once(mark) {
-            sql = match mark.ends_with('}') {
-                true => format!("{start}{before}{rest}"),
-                false => {
-                    let (value, rest) = rest.split_once('}').unwrap_or((rest, ""));
-                    format!("{start}{before}{value}{after}{rest}")
-                }
-            };
-        }
-    }
-    sql
-}
-
-type Bound = Result<(), sqlx::error::BoxDynError>;
-
-fn bind_postgres(arguments: &mut PgArguments, value: Value<'_>) -> Bound {
-    match value {
-        Value::Text(text) => arguments.add(text),
-        Value::Integer(number) => arguments.add(number),
-        Value::Float(number) => arguments.add(number),
-        Value::Bytes(bytes) => arguments.add(bytes.as_deref()),
-        Value::Time(time) => arguments.add(time),
-        Value::Boolean(flag) => arguments.add(flag),
-        Value::Texts(texts) => arguments.add(texts),
-        Value::Integers(numbers) => arguments.add(numbers),
-        Value::Floats(numbers) => arguments.add(numbers),
-        Value::Blobs(blobs) => arguments.add(blobs.iter().map(|bytes| bytes.as_deref()).collect::<Vec<_>>()),
-        Value::Times(times) => arguments.add(times),
-    }
-}
-
-fn bind_sqlite(arguments: &mut SqliteArguments, value: Value<'_>) -> Bound {
-    match value {
-        Value::Text(text) => arguments.add(text),
-        Value::Integer(number) => arguments.add(number),
-        Value::Float(number) => arguments.add(number),
-        Value::Bytes(bytes) => arguments.add(bytes),
-        Value::Time(time) => arguments.add(time.map(timestamp)),
-        Value::Boolean(flag) => arguments.add(flag),
-        Value::Texts(texts) => arguments.add(serde_json::to_string(&texts)?),
-        Value::Integers(numbers) => arguments.add(serde_json::to_string(&numbers)?),
-        Value::Floats(_) | Value::Blobs(_) | Value::Times(_) => Err("SQLite has no such list".into()),
-    }
-}
-
-/// The one form that times have in SQLite's tables: RFC 3339 in UTC with microseconds, which sorts as time does.
-fn timestamp(time: OffsetDateTime) -> String {
-    // Only times whose year has four digits in UTC come this far.
-    let utc = time.checked_to_offset(UtcOffset::UTC).unwrap_or(time);
-    let (year, month, day) = utc.to_calendar_date();
-    let (hour, minute, second, microsecond) = utc.to_hms_micro();
-    format!("{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{microsecond:06}Z", u8::from(month))
-}
-
-/// A row of either database.
-pub(super) enum Row {
-    Postgres(PgRow),
-    Sqlite(SqliteRow),
-}
-
-/// What either database can give.
-pub(super) trait Readable:
-    for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{
-}
-
-impl<T> Readable for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{}
-
-/// What can be made of a row of either database, a field from the column of its name.
-pub(super) trait Record: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
-
-impl<T> Record for T where T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
-
-impl Row {
-    /// The whole row.
-    pub fn record<T: Record>(&self) -> Result<T, StoreError> {
-        match self {
-            Row::Postgres(row) => T::from_row(row),
-            Row::Sqlite(row) => T::from_row(row),
-        }
-        .map_err(|error| unreadable("a row", error))
-    }
-
-    /// The value of a column.
-    pub fn get<T: Readable>(&self, column: &str) -> Result<T, StoreError> {
-        match self {
-            Row::Postgres(row) => row.try_get(column),
-            Row::Sqlite(row) => row.try_get(column),
-        }
-        .map_err(|error| unreadable(column, error))
-    }
-
-    /// A count or a revision: never below 0.
-    pub fn unsigned(&self, column: &str) -> Result<u64, StoreError> {
-        Ok(self.get::<i64>(column)? as u64)
-    }
-
-    /// The value that a text names, as `of` says.
-    pub fn named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
-        self.optionally_named(column, of)?.ok_or_else(|| unreadable(column, "there is none"))
-    }
-
-    /// The same, where there may be none.
-    pub fn optionally_named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
-        let Some(name) = self.get::<Option<String>>(column)? else { return Ok(None) };
-        of(&name).map(Some).ok_or_else(|| unreadable(column, format!("`{name}` is none")))
-    }
-
-    pub fn population(&self) -> Result<PopulationName, StoreError> {
-        let name: String = self.get("population_id")?;
-        name.parse().map_err(|error| unreadable("population_id", error))
-    }
-
-    pub fn correlation(&self) -> Result<Correlation, StoreError> {
-        self.named("correlation", |name| Correlation::ALL.into_iter().find(|correlation| correlation.as_str() == name))
-    }
-
-    /// A value that is stored packed.
-    pub fn unpack<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
-        unpack(column, &self.get::<Vec<u8>>(column)?).map_err(|error| unreadable(column, error))
     }
 }

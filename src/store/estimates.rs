@@ -1,7 +1,8 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
 use super::columns::{Column, Columns, NONE, float, integer, text};
-use super::database::{Executor, Row};
+use super::database::Executor;
+use super::query::Row;
 use super::{Pass, StoreError};
 use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
 
@@ -102,6 +103,6 @@ const RETIRED: Columns<RetiredEstimate> = Columns(&[&[
 /// Removes rows that no longer stand for anything.
 pub(super) async fn retire(on: &mut impl Executor, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
     let sql = "delete from effect_estimates where (population_id, experiment_id, variant) in
-                   (select population_id, experiment_id, variant from n)";
+               (select population_id, experiment_id, variant from n)";
     RETIRED.execute(on, "ingest: retire estimates", rows, sql, NONE).await.map(drop)
 }

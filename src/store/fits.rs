@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{PopulationName, pack};
-use shrinkd_model::{Correlation, Node, Summary};
+use shrinkd_model::{Correlation, Summary};
 
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
-use super::database::{Executor, Row, values};
+use super::database::Executor;
+use super::query::{Row, values};
 use crate::refit::{Judged, RefitState};
 use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 
@@ -54,12 +55,12 @@ pub(super) async fn write(
     state: &RefitState,
     rows: &[FitRow],
 ) -> Result<(), StoreError> {
+    let sql = "delete from current_population_fits where population_id = $1 and not correlation {any $2}";
     on.query(
         "refit: delete other fits",
-        "delete from current_population_fits where population_id = $1 and not correlation {any $2}",
+        sql,
         values![population_id, rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>()],
     )
-    .execute()
     .await?;
     let columns = Columns(&[KEY, FIT]);
     let (names, assignments) = (columns.names(), Columns(&[FIT]).assignments("excluded"));
@@ -83,36 +84,27 @@ fn input_offsets(state: &RefitState) -> String {
 
 /// Appends the current fits of a population to the history. Both tables have the same columns.
 pub(super) async fn append(on: &mut impl Executor, population_id: &str) -> Result<(), StoreError> {
-    on.query(
-        "refit: append to the history",
-        "insert into population_fits select * from current_population_fits where population_id = $1",
-        values![population_id],
-    )
-    .execute()
-    .await
-    .map(drop)
+    let sql = "insert into population_fits select * from current_population_fits where population_id = $1";
+    on.query("refit: append to the history", sql, values![population_id]).await.map(drop)
 }
 
 /// What the published fit of a population is judged by.
 pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Result<Option<Judged>, StoreError> {
-    on.query(
-        "refit: published fit",
-        "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
-         from populations as p
-         join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-         where p.population_id = $1 and f.correlation = 'modelled'",
-        values![population_id],
-    )
-    .optional(|row| {
-        Ok(Judged {
-            status: row.named("status", FitStatus::from_name)?,
-            mu: row.get("mu")?,
-            mu_sd: row.get("mu_sd")?,
-            tau: row.get("tau_median")?,
-            log_tau_sd: row.get("log_tau_sd")?,
+    let sql = "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
+               from populations as p
+               join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+               where p.population_id = $1 and f.correlation = 'modelled'";
+    on.query("refit: published fit", sql, values![population_id])
+        .optional(|row| {
+            Ok(Judged {
+                status: row.named("status", FitStatus::from_name)?,
+                mu: row.get("mu")?,
+                mu_sd: row.get("mu_sd")?,
+                tau: row.get("tau_median")?,
+                log_tau_sd: row.get("log_tau_sd")?,
+            })
         })
-    })
-    .await
+        .await
 }
 
 /// The published fits of some populations: what their rows are computed with.
@@ -125,7 +117,7 @@ pub(super) async fn published(
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id {any $1} and f.correlation in ('modelled', 'ignored')";
-    gather(on.query("read published fits", sql, values![names]).all(read_published).await?)
+    Ok(gather(on.query("read published fits", sql, values![names]).all(read_published).await?))
 }
 
 /// One fit that was published once; `None` where the history has none of that id.
@@ -137,31 +129,19 @@ pub(super) async fn published_once(
     let sql = "select population_id, fit_id, correlation, status, nodes from population_fits
                where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
     let query = on.query("audit: published fit", sql, values![population.to_string(), fit_id]);
-    Ok(gather(query.all(read_published).await?)?.remove(population))
+    Ok(gather(query.all(read_published).await?).remove(population))
 }
 
-/// A fit under one model of correlation.
-struct FitUnder {
-    population: PopulationName,
-    fit_id: i64,
-    correlation: Correlation,
-    status: FitStatus,
-    nodes: Vec<Node>,
+/// A fit under one model of correlation, for [`gather`].
+fn read_published(row: &Row) -> Result<(PopulationName, Correlation, PublishedFit), StoreError> {
+    let (fit_id, status) = (row.get("fit_id")?, row.named("status", FitStatus::from_name)?);
+    let fit = PublishedFit { fit_id, status, nodes: row.unpack("nodes")?, naive_nodes: Vec::new() };
+    Ok((row.population()?, row.correlation()?, fit))
 }
 
-fn read_published(row: &Row) -> Result<FitUnder, StoreError> {
-    Ok(FitUnder {
-        population: row.population()?,
-        fit_id: row.get("fit_id")?,
-        correlation: row.correlation()?,
-        status: row.named("status", FitStatus::from_name)?,
-        nodes: row.unpack("nodes")?,
-    })
-}
-
-fn gather(fits: Vec<FitUnder>) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
+fn gather(fits: Vec<(PopulationName, Correlation, PublishedFit)>) -> BTreeMap<PopulationName, PublishedFit> {
     let mut gathered = BTreeMap::new();
-    for FitUnder { population, fit_id, correlation, status, nodes } in fits {
+    for (population, correlation, PublishedFit { fit_id, status, nodes, .. }) in fits {
         let fit = gathered.entry(population).or_insert_with(|| PublishedFit { fit_id, ..PublishedFit::none() });
         match correlation {
             Correlation::Modelled => (fit.status, fit.nodes) = (status, nodes),
@@ -169,7 +149,7 @@ fn gather(fits: Vec<FitUnder>) -> Result<BTreeMap<PopulationName, PublishedFit>,
             Correlation::OnePerExperiment => {}
         }
     }
-    Ok(gathered)
+    gathered
 }
 
 /// The mean, median, sd and quantiles of a parameter.

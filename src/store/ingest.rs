@@ -7,10 +7,10 @@ use shrinkd_core::{Latest, PopulationName, ResultKey, Scale};
 use shrinkd_model::{Cell, Correlation, cell_from_bytes, cell_to_bytes};
 
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
-use super::database::{Executor, Pools, Row, Session, Transaction, Value, values};
+use super::database::{Executor, Pools, Session, Transaction};
 use super::error::unreadable;
+use super::query::{Row, Value, values};
 use super::{Advance, Store, StoreError, estimates, fits, partitions, replay, settings};
-use crate::row::replay::ReplayedRow;
 use crate::row::{
     BlockRow, CellChange, Changes, Counters, EstimateRow, ExperimentRow, PublishedFit, RejectedRow, StoredBlock,
     StoredExperiment,
@@ -76,16 +76,16 @@ pub(super) async fn lock(transaction: &mut Transaction, lock: IngestLock) -> Res
         IngestLock::Shared => ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)"),
         IngestLock::Exclusive => ("ingest: lock alone", "select pg_advisory_xact_lock($1)"),
     };
-    transaction.query(name, sql, values![INGEST_LOCK]).execute().await.map(drop)
+    transaction.query(name, sql, values![INGEST_LOCK]).await.map(drop)
 }
 
-/// A new id of a batch.
-async fn next_commit_id(transaction: &mut Transaction) -> Result<i64, StoreError> {
-    let sql = match transaction.session() {
-        Session::Postgres(_) => "select nextval('commit_ids') as commit_id",
-        Session::Sqlite(_) => "update last_ids set commit_id = commit_id + 1 returning commit_id",
+/// The next id of a `commit` or of a `fit`.
+pub(super) async fn next_id(transaction: &mut Transaction, of: &str) -> Result<i64, StoreError> {
+    let sql = match transaction.is_postgres() {
+        true => format!("select nextval('{of}_ids') as id"),
+        false => format!("update last_ids set {of}_id = {of}_id + 1 returning {of}_id as id"),
     };
-    transaction.query("ingest: next commit id", sql, []).one(|row| row.get("commit_id")).await
+    transaction.query("next id", sql, []).one(|row| row.get("id")).await
 }
 
 impl Ingest {
@@ -104,7 +104,7 @@ impl Ingest {
 
     /// A batch that is counted under a partition, in a transaction that holds what it needs.
     pub(super) async fn within(mut transaction: Transaction, partition_id: i64) -> Result<Ingest, StoreError> {
-        let commit_id = next_commit_id(&mut transaction).await?;
+        let commit_id = next_id(&mut transaction, "commit").await?;
         Ok(Ingest { transaction, commit_id, partition_id })
     }
 
@@ -147,7 +147,7 @@ impl Ingest {
         let on = &mut self.transaction;
         write_experiments(on, &changes.new_experiments, &changes.experiments).await?;
         let sql = "delete from blocks where (experiment_id, metric, segment, scale) in
-                       (select experiment_id, metric, segment, scale from n)";
+                   (select experiment_id, metric, segment, scale from n)";
         WITHDRAWN.execute(on, "ingest: withdraw blocks", &changes.withdrawn_blocks, sql, NONE).await?;
         let sql = "delete from experiments where experiment_id in (select experiment_id from n)";
         FORGOTTEN.execute(on, "ingest: forget experiments", &changes.forgotten_experiments, sql, NONE).await?;
@@ -163,17 +163,6 @@ impl Ingest {
     pub async fn write_estimates(&mut self, changes: &Changes, rows: &[EstimateRow]) -> Result<Written, StoreError> {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
         Ok(vec![("effect_estimates", estimates::upsert(&mut self.transaction, rows).await?)])
-    }
-
-    /// Which of these refused messages (a row of theirs, and the experiment that they are about) came before the tombstone of
-    /// their experiment: in its partition where they share one, else in time.
-    pub async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
-        replay::retracted(&mut self.transaction, messages).await
-    }
-
-    /// Notes what came of a replay. A row that was taken before stays as it is.
-    pub async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
-        replay::write_replayed(&mut self.transaction, rows).await
     }
 
     /// # Errors
@@ -348,11 +337,12 @@ async fn write_cells(
     if cells.is_empty() {
         return Ok(0);
     }
+    let sql = "select population_id, correlation, octave, moments from sketch_cells
+               where population_id {any $1} and partition_id = $2";
     let stored = on
         .query(
             "ingest: read cells",
-            "select population_id, correlation, octave, moments from sketch_cells
-             where population_id {any $1} and partition_id = $2",
+            sql,
             values![changes.keys().map(PopulationName::to_string).collect::<Vec<_>>(), partition_id],
         )
         .all(|row| {
@@ -417,8 +407,7 @@ const REJECTED: Columns<RejectedRow> = Columns(&[&[
     time("produced_at", |row| row.produced_at),
 ]]);
 
-/// In pages, because a statement of PostgreSQL holds at most 1 GiB. The order of the records is that of the ids, which a
-/// replay goes by.
+/// The order of the rows is that of their ids, which a replay goes by.
 async fn write_rejected(on: &mut impl Executor, rows: &[RejectedRow]) -> Result<u64, StoreError> {
     let names = REJECTED.names();
     let sql = format!(
@@ -430,27 +419,5 @@ async fn write_rejected(on: &mut impl Executor, rows: &[RejectedRow]) -> Result<
          on conflict do nothing",
         names.replace(", ", ", n.")
     );
-    let mut written = 0;
-    for page in pages(rows) {
-        written += REJECTED.execute(on, "ingest: rejected events", page, &sql, NONE).await?;
-    }
-    Ok(written)
-}
-
-/// The payloads of one statement of refused rows, in bytes (but for a single row that has more).
-const PAGE_BYTES: usize = 8 << 20;
-
-fn pages(rows: &[RejectedRow]) -> impl Iterator<Item = &[RejectedRow]> {
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let mut bytes = 0;
-        let is_within = |row: &RejectedRow| {
-            bytes += row.payload.as_ref().map_or(0, |payload| payload.len());
-            bytes <= PAGE_BYTES
-        };
-        let fitting = rest.iter().take(1_000).map(is_within).take_while(|&fits| fits).count();
-        let (page, left) = rest.split_at(fitting.max(1).min(rest.len()));
-        rest = left;
-        (!page.is_empty()).then_some(page)
-    })
+    REJECTED.execute(on, "ingest: rejected events", rows, &sql, NONE).await
 }

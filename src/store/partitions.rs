@@ -1,7 +1,8 @@
 //! Partitions: who owns them, how far they were read, and what operators do to them.
 
 use super::columns::{Columns, NONE, integer};
-use super::database::{Executor, Row, Value, values};
+use super::database::Executor;
+use super::query::{Row, Value, values};
 use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
 use crate::stream::{Claim, Epoch, NextOffset, Topic};
@@ -37,13 +38,13 @@ impl Store {
         let mut transaction = self.pools.begin().await?;
         let sql =
             "insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
-                   select $1, $2, $3, partition_number, 1, $4, {now} from n where true order by partition_number
-                   on conflict (cluster_id, topic, partition_number) do update
-                   set epoch = partition_progress.epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
-                       topic_id = case when partition_progress.topic_id = '' then excluded.topic_id
-                                       else partition_progress.topic_id end
-                   returning partition_id, partition_number, epoch, next_offset, topic_id,
-                             halted_at is not null as is_halted";
+             select $1, $2, $3, partition_number, 1, $4, {now} from n where true order by partition_number
+             on conflict (cluster_id, topic, partition_number) do update
+             set epoch = partition_progress.epoch + 1, owner = excluded.owner, claimed_at = excluded.claimed_at,
+                 topic_id = case when partition_progress.topic_id = '' then excluded.topic_id
+                                 else partition_progress.topic_id end
+             returning partition_id, partition_number, epoch, next_offset, topic_id,
+                       halted_at is not null as is_halted";
         let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
         let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
             let claim = Claim {
@@ -67,10 +68,11 @@ impl Store {
     /// [`StoreError::Fenced`] where another owner has been there since.
     pub async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
         let mut reader = self.pools.reader().await?;
+        let sql = "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}";
         let rows = reader
             .query(
                 "ingest: is it committed",
-                "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}",
+                sql,
                 values![advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>()],
             )
             .all(|row| Ok((row.get::<i64>("partition_id")?, Epoch(row.get("epoch")?), next_offset(row)?)))
@@ -91,14 +93,14 @@ impl Store {
     /// [`StoreError::Fenced`] where it has another owner.
     pub async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
         let mut writer = self.pools.writer().await?;
+        let sql = "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
+                   where partition_id = $1 and epoch = $2";
         let halted = writer
             .query(
                 "partitions: halt",
-                "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
-                 where partition_id = $1 and epoch = $2",
+                sql,
                 values![halt.claim.partition_id, halt.claim.epoch.0, halt.reason.as_str(), &halt.detail],
             )
-            .execute()
             .await?;
         match halted {
             0 => Err(StoreError::Fenced { partitions: vec![halt.claim.partition] }),
@@ -114,15 +116,9 @@ impl Store {
     /// Lets a halted partition be read again, from where it stopped. Returns whether it was halted.
     pub async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
         let mut writer = self.pools.writer().await?;
-        let resumed = writer
-            .query(
-                "partitions: resume",
-                "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
-                 where partition_id = $1 and halted_at is not null",
-                values![partition_id],
-            )
-            .execute()
-            .await?;
+        let sql = "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
+                   where partition_id = $1 and halted_at is not null";
+        let resumed = writer.query("partitions: resume", sql, values![partition_id]).await?;
         Ok(resumed > 0)
     }
 
@@ -131,32 +127,28 @@ impl Store {
     /// before `to`: then nothing is changed.
     pub async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
         let mut transaction = self.pools.begin().await?;
+        let sql = "select next_offset from partition_progress where partition_id = $1 {for update}";
         let from = transaction
-            .query(
-                "partitions: lock to skip",
-                "select next_offset from partition_progress where partition_id = $1 {for update}",
-                values![skip.partition_id],
-            )
+            .query("partitions: lock to skip", sql, values![skip.partition_id])
             .optional(next_offset)
             .await?;
         let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to)) else { return Ok(None) };
+        let sql = "insert into skipped_offsets
+                       (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
+                   select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
+                   from partition_progress where partition_id = $1";
         transaction
             .query(
                 "partitions: note what is skipped",
-                "insert into skipped_offsets
-                     (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
-                 select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
-                 from partition_progress where partition_id = $1", values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by])
-            .execute()
+                sql,
+                values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by],
+            )
             .await?;
-        transaction
-            .query(
-                "partitions: skip",
-                "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
-                     halt_detail = null
-                 where partition_id = $1", values![skip.partition_id, skip.to.0])
-            .execute()
-            .await?;
+        let sql =
+            "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
+                 halt_detail = null
+             where partition_id = $1";
+        transaction.query("partitions: skip", sql, values![skip.partition_id, skip.to.0]).await?;
         transaction.commit("partitions: commit").await?;
         Ok(Some(Skipped { from }))
     }
@@ -179,7 +171,8 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
 }
 
 pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
-    on.query("partitions: read", "select * from partition_progress order by cluster_id, topic, partition_number", [])
+    let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
+    on.query("partitions: read", sql, [])
         .all(|row| {
             let halted = match row.get("halted_at")? {
                 Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),

@@ -3,8 +3,9 @@
 use shrinkd_core::PopulationName;
 use shrinkd_model::{Measure, Verdict};
 
-use super::database::{Executor as _, values};
+use super::database::Executor as _;
 use super::fits::summary;
+use super::query::{Row, values};
 use super::{Store, StoreError};
 use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
 
@@ -12,24 +13,21 @@ impl Store {
     /// Every population, by name.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
         let mut reader = self.pools.reader().await?;
+        let sql = "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
+                          cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
+                          f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
+                          d.diagnosed_at, p.fit_settings
+                   from populations as p
+                   left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
+                              from cell_counters group by population_id) as c on c.population_id = p.population_id
+                   left join current_population_fits as f
+                       on f.population_id = p.population_id and f.correlation = 'modelled'
+                   left join population_diagnostics as d on d.population_id = p.population_id
+                       and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
+                                       where l.population_id = p.population_id)
+                   order by p.population_id";
         reader
-            .query(
-                "populations: read",
-                "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
-                        cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
-                        f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
-                        d.diagnosed_at, p.fit_settings
-                 from populations as p
-                 left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
-                            from cell_counters group by population_id) as c on c.population_id = p.population_id
-                 left join current_population_fits as f
-                     on f.population_id = p.population_id and f.correlation = 'modelled'
-                 left join population_diagnostics as d on d.population_id = p.population_id
-                     and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
-                                     where l.population_id = p.population_id)
-                 order by p.population_id",
-                [],
-            )
+            .query("populations: read", sql, [])
             .all(|row| {
                 let verdict = |name: &str| Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
                 let measure = |name: &str| Measure::ALL.into_iter().find(|measure| measure.as_str() == name);
@@ -55,20 +53,15 @@ impl Store {
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
     pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
         let mut reader = self.pools.reader().await?;
-        let fits = reader
-            .query(
-                "populations: read fits",
-                "select * from current_population_fits where population_id = $1",
-                values![population.to_string()],
-            )
-            .all(|row| {
-                Ok(CurrentFit {
-                    correlation: row.correlation()?,
-                    effects: row.get("effects")?,
-                    mu: summary(row, "mu")?,
-                    tau: summary(row, "tau")?,
-                })
-            });
+        let sql = "select * from current_population_fits where population_id = $1";
+        let fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(|row| {
+            Ok(CurrentFit {
+                correlation: row.correlation()?,
+                effects: row.get("effects")?,
+                mu: summary(row, "mu")?,
+                tau: summary(row, "tau")?,
+            })
+        });
         let mut fits = fits.await?;
         fits.sort_by_key(|fit| fit.correlation);
         Ok(fits)
@@ -77,25 +70,10 @@ impl Store {
     /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
     pub async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
         let mut reader = self.pools.reader().await?;
-        reader
-            .query(
-                "populations: read estimates",
-                "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
-                 from effect_estimates where population_id = $1 and status = 'fitted'
-                 order by experiment_id, variant",
-                values![population.to_string()],
-            )
-            .all(|row| {
-                Ok(PublishedEffect {
-                    experiment_id: row.get("experiment_id")?,
-                    variant: row.get("variant")?,
-                    raw_estimate: row.get("raw_estimate")?,
-                    raw_se: row.get("raw_se")?,
-                    posterior_mean: row.get("posterior_mean")?,
-                    posterior_sd: row.get("posterior_sd")?,
-                    ci95: (row.get("ci95_low")?, row.get("ci95_high")?),
-                })
-            })
-            .await
+        let sql =
+            "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
+             from effect_estimates where population_id = $1 and status = 'fitted'
+             order by experiment_id, variant";
+        reader.query("populations: read estimates", sql, values![population.to_string()]).all(Row::record).await
     }
 }

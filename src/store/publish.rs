@@ -3,7 +3,8 @@
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use super::database::{Executor as _, values};
+use super::database::Executor as _;
+use super::query::values;
 use super::{Store, StoreError, estimates, fits, settings};
 use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 
@@ -35,18 +36,15 @@ impl Store {
     /// has left does.
     pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
         let mut reader = self.pools.reader().await?;
+        let sql = "select population_id, is_diagnosis_due
+                   from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
+                             as is_diagnosis_due
+                         from populations) as p
+                   where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
+                     and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
+                   order by population_id";
         reader
-            .query(
-                "publish: due passes",
-                "select population_id, is_diagnosis_due
-                 from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
-                           as is_diagnosis_due
-                       from populations) as p
-                 where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
-                   and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
-                 order by population_id",
-                values![diagnosed_before, owner],
-            )
+            .query("publish: due passes", sql, values![diagnosed_before, owner])
             .all(|row| Ok(DuePass { population: row.population()?, is_diagnosis_due: row.get("is_diagnosis_due")? }))
             .await
     }
@@ -58,15 +56,12 @@ impl Store {
     /// [`StoreError::Settings`] where the store was rebuilt with other settings.
     pub async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
         let mut transaction = self.pools.begin().await?;
+        let sql = "update populations set pass_owner = $2, pass_touched_at = {now}
+                   where population_id = $1 and published_fit_id is not null
+                     and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
+                   returning publish_cursor";
         let cursor: Option<Option<String>> = transaction
-            .query(
-                "publish: begin a pass",
-                "update populations set pass_owner = $2, pass_touched_at = {now}
-                 where population_id = $1 and published_fit_id is not null
-                   and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
-                 returning publish_cursor",
-                values![population.to_string(), owner],
-            )
+            .query("publish: begin a pass", sql, values![population.to_string(), owner])
             .optional(|row| row.get("publish_cursor"))
             .await?;
         let Some(cursor) = cursor else { return Ok(None) };
@@ -95,17 +90,14 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<BlockToPublish>, StoreError> {
         let mut reader = self.pools.reader().await?;
+        // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
+        let sql = "select b.experiment_id, b.revision, b.commit_id, b.block,
+                          (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision
+                   from blocks as b
+                   where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
+                   order by b.experiment_id limit $3";
         reader
-            .query(
-                "publish: read blocks",
-                // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
-                "select b.experiment_id, b.revision, b.commit_id, b.block,
-                        (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision
-                 from blocks as b
-                 where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
-                 order by b.experiment_id limit $3",
-                values![population.to_string(), after, limit as i64],
-            )
+            .query("publish: read blocks", sql, values![population.to_string(), after, limit as i64])
             .all(|row| {
                 Ok(BlockToPublish {
                     block: BlockToEstimate {
@@ -130,15 +122,15 @@ impl Store {
         cursor: &str,
     ) -> Result<Option<u64>, StoreError> {
         let mut transaction = self.pools.begin().await?;
+        let sql = "update populations
+                   set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
+                   where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
         let own = transaction
             .query(
                 "publish: move the cursor",
-                "update populations
-                 set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
-                 where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
+                sql,
                 values![pass.population.to_string(), &pass.owner, pass.fit.fit_id, cursor],
             )
-            .execute()
             .await?;
         if own == 0 {
             return Ok(None);
@@ -156,17 +148,13 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.pools.begin().await?;
         let name = pass.population.to_string();
+        let sql = "update populations
+                   set publish_cursor = null, pass_owner = null, pass_touched_at = null,
+                       diagnosed_at = case when $4 then {now} else diagnosed_at end,
+                       diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
+                   where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
         let ended = transaction
-            .query(
-                "publish: end a pass",
-                "update populations
-                 set publish_cursor = null, pass_owner = null, pass_touched_at = null,
-                     diagnosed_at = case when $4 then {now} else diagnosed_at end,
-                     diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
-                 where population_id = $1 and pass_owner = $2 and published_fit_id = $3",
-                values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()],
-            )
-            .execute()
+            .query("publish: end a pass", sql, values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()])
             .await?;
         if let (Some((cells, found)), 1..) = (diagnostics, ended) {
             fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::database::{Executor as _, Value, values};
+use super::database::Executor as _;
 use super::ingest::{self, IngestLock};
+use super::query::{Value, values};
 use super::{Ingest, Store, StoreError, estimates, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
 
@@ -26,21 +27,16 @@ impl Store {
     pub async fn begin_rebuild(&self) -> Result<(Rebuild, Option<StoreSettings>), StoreError> {
         let mut transaction = self.pools.begin().await?;
         ingest::lock(&mut transaction, IngestLock::Exclusive).await?;
-        transaction
-            .query(
-                "rebuild: lock populations",
-                "select population_id from populations order by population_id {for update}",
-                [],
-            )
-            .execute()
-            .await?;
+        let sql = "select population_id from populations order by population_id {for update}";
+        transaction.query("rebuild: lock populations", sql, []).await?;
         let replaced = settings::replace(&mut transaction, &self.settings).await?;
-        transaction.query("rebuild: delete cells", "delete from sketch_cells", []).execute().await?;
-        transaction.query("rebuild: delete counters", "delete from cell_counters", []).execute().await?;
-        let partition_id: Option<i64> = transaction
-            .query("rebuild: first partition", "select min(partition_id) as partition_id from partition_progress", [])
-            .one(|row| row.get("partition_id"))
-            .await?;
+        let sql = "delete from sketch_cells";
+        transaction.query("rebuild: delete cells", sql, []).await?;
+        let sql = "delete from cell_counters";
+        transaction.query("rebuild: delete counters", sql, []).await?;
+        let sql = "select min(partition_id) as partition_id from partition_progress";
+        let partition_id: Option<i64> =
+            transaction.query("rebuild: first partition", sql, []).one(|row| row.get("partition_id")).await?;
         let batch = Ingest::within(transaction, partition_id.unwrap_or_default()).await?;
         Ok((Rebuild { batch }, replaced))
     }
@@ -49,9 +45,8 @@ impl Store {
 impl Rebuild {
     pub async fn count_experiments(&mut self) -> Result<u64, StoreError> {
         let on = &mut self.batch.transaction;
-        on.query("rebuild: count", "select count(*) as experiments from experiments", [])
-            .one(|row| row.unsigned("experiments"))
-            .await
+        let sql = "select count(*) as experiments from experiments";
+        on.query("rebuild: count", sql, []).one(|row| row.unsigned("experiments")).await
     }
 
     /// What is stored of the experiments after this one, in key order, of at most `limit` of them.
@@ -102,39 +97,20 @@ impl Rebuild {
     /// requests that the others are refitted and diagnosed.
     pub async fn finish(&mut self) -> Result<u64, StoreError> {
         let on = &mut self.batch.transaction;
-        on.query(
-            "rebuild: delete estimates",
-            "delete from effect_estimates as e
-             where not exists (select 1 from blocks as b
-                               where b.population_id = e.population_id and b.experiment_id = e.experiment_id
-                                 and b.commit_id = e.commit_id and b.block is not null)",
-            [],
-        )
-        .execute()
-        .await?;
-        on.query(
-            "rebuild: delete fits",
-            "delete from current_population_fits as f
-             where not exists (select 1 from cell_counters as c where c.population_id = f.population_id)",
-            [],
-        )
-        .execute()
-        .await?;
-        let emptied = on
-            .query(
-                "rebuild: delete populations",
-                "delete from populations as p
-                 where not exists (select 1 from cell_counters as c where c.population_id = p.population_id)",
-                [],
-            )
-            .execute()
-            .await?;
+        let sql = "delete from effect_estimates as e
+                   where not exists (select 1 from blocks as b
+                                     where b.population_id = e.population_id and b.experiment_id = e.experiment_id
+                                       and b.commit_id = e.commit_id and b.block is not null)";
+        on.query("rebuild: delete estimates", sql, []).await?;
+        let sql = "delete from current_population_fits as f
+                   where not exists (select 1 from cell_counters as c where c.population_id = f.population_id)";
+        on.query("rebuild: delete fits", sql, []).await?;
+        let sql = "delete from populations as p
+                   where not exists (select 1 from cell_counters as c where c.population_id = p.population_id)";
+        let emptied = on.query("rebuild: delete populations", sql, []).await?;
         // Passes under way have read blocks as they were: nobody owns them any more.
-        on.query(
-            "rebuild: request refits",
-            "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null", [])
-        .execute()
-        .await?;
+        let sql = "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null";
+        on.query("rebuild: request refits", sql, []).await?;
         Ok(emptied)
     }
 

@@ -3,7 +3,8 @@
 use shrinkd_core::PopulationName;
 use shrinkd_model::Sketches;
 
-use super::database::{Executor, Session, Transaction, values};
+use super::database::{Executor, Transaction};
+use super::query::{Row, values};
 use super::{Store, StoreError, fits, ingest, settings};
 use crate::refit::RefitState;
 use crate::row::{CellDiagnostics, Counters, FitRow};
@@ -30,33 +31,21 @@ impl Store {
     /// Populations whose counters moved since their last refit, or for which one was requested.
     pub async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
         let mut reader = self.pools.reader().await?;
-        reader
-            .query(
-                "refit: populations with news",
-                "select p.population_id
-                 from populations as p
-                 join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
-                     on c.population_id = p.population_id
-                 where c.changes <> p.refitted_changes
-                 order by p.population_id",
-                [],
-            )
-            .all(|row| row.population())
-            .await
+        let sql = "select p.population_id
+                   from populations as p
+                   join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
+                       on c.population_id = p.population_id
+                   where c.changes <> p.refitted_changes
+                   order by p.population_id";
+        reader.query("refit: populations with news", sql, []).all(|row| row.population()).await
     }
 
     /// Requests refits of these populations. One by one: a statement that locks several does so in an order of its own.
     pub async fn request_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
         let mut writer = self.pools.writer().await?;
         for population in populations {
-            writer
-                .query(
-                    "refit: request",
-                    "update populations set refitted_changes = -1 where population_id = $1",
-                    values![population.to_string()],
-                )
-                .execute()
-                .await?;
+            let sql = "update populations set refitted_changes = -1 where population_id = $1";
+            writer.query("refit: request", sql, values![population.to_string()]).await?;
         }
         Ok(())
     }
@@ -68,12 +57,9 @@ impl Store {
     pub async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Refit>, StoreError> {
         let mut transaction = self.pools.begin_snapshot().await?;
         settings::check(&mut transaction, &self.settings).await?;
+        let sql = "select population_id from populations where population_id = $1 {for update skip locked}";
         let locked = transaction
-            .query(
-                "refit: lock the population",
-                "select population_id from populations where population_id = $1 {for update skip locked}",
-                values![population.to_string()],
-            )
+            .query("refit: lock the population", sql, values![population.to_string()])
             .optional(|row| row.population())
             .await?;
         Ok(locked.map(|population| Refit { transaction, population }))
@@ -89,57 +75,35 @@ impl Store {
 async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Result<RefitState, StoreError> {
     let name = population.to_string();
     let counters = read_counters(on, &name).await?;
+    let sql = "select correlation, octave, moments from sketch_cells where population_id = $1";
     let cells = on
-        .query(
-            "refit: read cells",
-            "select correlation, octave, moments from sketch_cells where population_id = $1",
-            values![&name],
-        )
+        .query("refit: read cells", sql, values![&name])
         .all(|row| Ok((row.correlation()?, row.get("octave")?, ingest::read_cell(row)?)))
         .await?;
     let mut sketches = Sketches::default();
     for (correlation, octave, cell) in &cells {
         sketches.add_cell(*correlation, *octave, cell);
     }
+    let sql = "select topic, partition_number, next_offset from partition_progress where next_offset is not null
+               order by topic, partition_number";
     let input_offsets = on
-        .query(
-            "refit: read offsets",
-            "select topic, partition_number, next_offset from partition_progress where next_offset is not null
-             order by topic, partition_number",
-            [],
-        )
+        .query("refit: read offsets", sql, [])
         .all(|row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?)))
         .await?;
-    let is_publishing = on
-        .query(
-            "refit: is a publish under way",
-            "select publish_cursor is not null as is_publishing from populations where population_id = $1",
-            values![&name],
-        )
-        .optional(|row| row.get("is_publishing"))
-        .await?;
+    let sql = "select publish_cursor is not null as is_publishing from populations where population_id = $1";
+    let is_publishing =
+        on.query("refit: is a publish under way", sql, values![&name]).optional(|row| row.get("is_publishing")).await?;
     let published = fits::judged(on, &name).await?;
     Ok(RefitState { sketches, counters, published, is_publishing: is_publishing.unwrap_or(false), input_offsets })
 }
 
 /// The counts of a population over all partitions.
 pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -> Result<Counters, StoreError> {
-    on.query(
-        "refit: read counters",
-        "select cast(coalesce(sum(changes), 0) as bigint) as changes,
-                cast(coalesce(sum(experiments), 0) as bigint) as experiments,
-                cast(coalesce(sum(effects), 0) as bigint) as effects
-         from cell_counters where population_id = $1",
-        values![population_id],
-    )
-    .one(|row| {
-        Ok(Counters {
-            changes: row.get("changes")?,
-            experiments: row.get("experiments")?,
-            effects: row.get("effects")?,
-        })
-    })
-    .await
+    let sql = "select cast(coalesce(sum(changes), 0) as bigint) as changes,
+                      cast(coalesce(sum(experiments), 0) as bigint) as experiments,
+                      cast(coalesce(sum(effects), 0) as bigint) as effects
+               from cell_counters where population_id = $1";
+    on.query("refit: read counters", sql, values![population_id]).one(Row::record).await
 }
 
 impl Refit {
@@ -157,32 +121,23 @@ impl Refit {
         publication: &Publication,
     ) -> Result<(), StoreError> {
         let (on, name) = (&mut self.transaction, self.population.to_string());
-        let sql = match on.session() {
-            Session::Postgres(_) => "select nextval('fit_ids') as fit_id",
-            Session::Sqlite(_) => "update last_ids set fit_id = fit_id + 1 returning fit_id",
-        };
-        let fit_id: i64 = on.query("refit: next fit id", sql, []).one(|row| row.get("fit_id")).await?;
+        let fit_id = ingest::next_id(on, "fit").await?;
         fits::write(on, &name, fit_id, state, rows).await?;
+        let sql = "update populations
+                   set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
+                   where population_id = $1";
         on.query(
             "refit: note",
-            "update populations
-             set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
-             where population_id = $1",
+            sql,
             values![&name, fit_settings.to_owned(), state.counters.changes, *publication == Publication::Postponed],
         )
-        .execute()
         .await?;
         let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(on, &name).await?;
-        on.query(
-            "refit: begin a publish",
-            "update populations
-             set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
-             where population_id = $1",
-            values![&name, fit_id],
-        )
-        .execute()
-        .await?;
+        let sql = "update populations
+                   set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
+                   where population_id = $1";
+        on.query("refit: begin a publish", sql, values![&name, fit_id]).await?;
         match diagnostics {
             Some(diagnostics) => fits::append_diagnostics(on, &name, fit_id, diagnostics).await,
             None => Ok(()),

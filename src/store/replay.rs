@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, NONE, integer, text};
-use super::database::{Executor, values};
-use super::{Store, StoreError};
+use super::database::Executor;
+use super::query::{Row, values};
+use super::{Ingest, Store, StoreError};
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
 
 /// Rows that no replay has taken yet.
@@ -33,16 +34,7 @@ impl Store {
         );
         let mut reader = self.pools.reader().await?;
         let query = reader.query("replay: select", sql, values);
-        query
-            .all(|row| {
-                Ok(RejectedRef {
-                    rejected_event_id: row.get("rejected_event_id")?,
-                    partition_id: row.get("partition_id")?,
-                    offset: row.get("record_offset")?,
-                    kept_bytes: row.get("kept_bytes")?,
-                })
-            })
-            .await
+        query.all(Row::record).await
     }
 
     /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
@@ -55,25 +47,21 @@ impl Store {
                    order by r.rejected_event_id";
         let results = MESSAGES.fetch(&mut reader, "replay: read rows", rows, sql, NONE, |row| {
             let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
-            let result = RejectedResult {
-                rejected_event_id: row.get("rejected_event_id")?,
-                result_index: row.get("result_index")?,
-                reason: row.get("reason")?,
-            };
-            Ok((message, result))
+            Ok((message, row.record::<RejectedResult>()?))
         });
         let mut by_message: BTreeMap<(i64, i64), Vec<RejectedResult>> = BTreeMap::new();
         for (message, result) in results.await? {
             by_message.entry(message).or_default().push(result);
         }
+        let sql = "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload_bytes,
+                          coalesce(payload, (select f.payload from rejected_events as f
+                                             where f.partition_id = r.partition_id and f.record_offset = r.record_offset
+                                               and f.payload is not null limit 1)) as payload
+                   from rejected_events as r where rejected_event_id {any $1} order by rejected_event_id";
         let messages = reader
             .query(
                 "replay: read messages",
-                "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload_bytes,
-                        coalesce(payload, (select f.payload from rejected_events as f
-                                           where f.partition_id = r.partition_id and f.record_offset = r.record_offset
-                                             and f.payload is not null limit 1)) as payload
-                 from rejected_events as r where rejected_event_id {any $1} order by rejected_event_id",
+                sql,
                 values![rows.iter().map(|row| row.rejected_event_id).collect::<Vec<_>>()],
             )
             .all(|row| {
@@ -101,18 +89,6 @@ const NAMED: Columns<(i64, String)> = Columns(&[&[
     text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
 ]]);
 
-/// See [`Ingest::retracted`](super::Ingest::retracted).
-pub(super) async fn retracted(on: &mut impl Executor, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
-    let sql = "select r.rejected_event_id
-               from n
-               join rejected_events as r on r.rejected_event_id = n.rejected_event_id
-               join tombstones as t on t.experiment_id = n.experiment_id
-               where case when t.partition_id = r.partition_id then t.record_offset > r.record_offset
-                          else t.retracted_at >= r.rejected_at end";
-    let read = |row: &_| super::database::Row::get(row, "rejected_event_id");
-    Ok(NAMED.fetch(on, "replay: read tombstones", messages, sql, NONE, read).await?.into_iter().collect())
-}
-
 const REPLAYED: Columns<ReplayedRow> = Columns(&[&[
     integer("rejected_event_id", |row| Some(row.rejected_event_id)),
     text("outcome", |row| Some(row.outcome.to_string().into())),
@@ -126,15 +102,31 @@ const REPLAYED: Columns<ReplayedRow> = Columns(&[&[
     }),
 ]]);
 
-/// See [`Ingest::write_replayed`](super::Ingest::write_replayed).
-pub(super) async fn write_replayed(on: &mut impl Executor, rows: &[ReplayedRow]) -> Result<(), StoreError> {
-    let sql = format!(
-        "update rejected_events as r
-         set replayed_at = {{now}}, replay_outcome = n.outcome,
-             reason = coalesce(n.reason, r.reason), detail = coalesce(n.detail, r.detail)
-         from n where r.rejected_event_id = n.rejected_event_id and {NOT_TAKEN}"
-    );
-    REPLAYED.execute(on, "replay: note outcomes", rows, &sql, NONE).await.map(drop)
+impl Ingest {
+    /// Which of these refused messages (a row of theirs, and the experiment that they are about) came before the tombstone of
+    /// their experiment: in its partition where they share one, else in time.
+    pub async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
+        let sql = "select r.rejected_event_id
+                   from n
+                   join rejected_events as r on r.rejected_event_id = n.rejected_event_id
+                   join tombstones as t on t.experiment_id = n.experiment_id
+                   where case when t.partition_id = r.partition_id then t.record_offset > r.record_offset
+                              else t.retracted_at >= r.rejected_at end";
+        let read = |row: &Row| row.get("rejected_event_id");
+        let ids = NAMED.fetch(&mut self.transaction, "replay: read tombstones", messages, sql, NONE, read).await?;
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Notes what came of a replay. A row that was taken before stays as it is.
+    pub async fn write_replayed(&mut self, rows: &[ReplayedRow]) -> Result<(), StoreError> {
+        let sql = format!(
+            "update rejected_events as r
+             set replayed_at = {{now}}, replay_outcome = n.outcome,
+                 reason = coalesce(n.reason, r.reason), detail = coalesce(n.detail, r.detail)
+             from n where r.rejected_event_id = n.rejected_event_id and {NOT_TAKEN}"
+        );
+        REPLAYED.execute(&mut self.transaction, "replay: note outcomes", rows, &sql, NONE).await.map(drop)
+    }
 }
 
 const TOMBSTONES: Columns<(String, (i64, i64))> = Columns(&[&[

@@ -2,8 +2,9 @@
 
 use shrinkd_core::Grouping;
 
-use super::database::{Executor, Session, values};
+use super::database::{Executor, Session};
 use super::error::unreadable;
+use super::query::values;
 use super::{Store, StoreError};
 use crate::row::StoreSettings;
 
@@ -20,17 +21,18 @@ impl Store {
 
 /// Makes these the settings of a database that has none yet.
 async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), StoreError> {
+    let sql =
+        "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
+         on conflict do nothing";
     on.query(
         "settings: put in",
-        "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
-         on conflict do nothing",
+        sql,
         values![
             i16::from(settings.arithmetic_version),
             settings.grouping.labels.clone(),
             settings.grouping.one_per_experiment_seed as i64
         ],
     )
-    .execute()
     .await
     .map(drop)
 }
@@ -71,7 +73,8 @@ pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result
 /// Makes these the settings of the database, and returns those that it had.
 pub(super) async fn replace(on: &mut impl Executor, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
     let replaced = read(on).await?;
-    on.query("settings: replace", "delete from store_settings", []).execute().await?;
+    let sql = "delete from store_settings";
+    on.query("settings: replace", sql, []).await?;
     put_in(on, own).await?;
     Ok(replaced)
 }

@@ -5,7 +5,7 @@ use shrinkd_core::{Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack
 use shrinkd_model::{Component, Member, Sketches};
 
 use super::report::{Check, Report, where_they_part};
-use crate::store::audit::AuditedBlock;
+use crate::row::audit::AuditedBlock;
 
 /// What some blocks of a population come to.
 #[derive(Debug, Default)]

@@ -10,8 +10,9 @@ use super::blocks::stored_block;
 use super::report::{Check, Report, figure, is_same};
 use crate::estimate::BlockEstimates;
 use crate::refit::{Judged, furthest_from_exact};
+use crate::row::audit::{AuditedBlock, AuditedEstimate};
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit};
-use crate::store::audit::{AuditedBlock, AuditedEstimate, estimate_figures, raw_figure_count};
+use crate::store::audit::{estimate_figures, posterior_mean, raw_figure_count};
 
 /// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
 const RELATIVE: f64 = 1e-9;
@@ -130,7 +131,7 @@ impl Expected {
         if row.status != judged.status.as_str() {
             return report.differs(Check::Distances, at, "status", &row.status, judged.status.as_str());
         }
-        let (Some((exact, bound)), Some(mean)) = (exact, row.posterior_mean()) else { return };
+        let (Some((exact, bound)), Some(mean)) = (exact, posterior_mean(row)) else { return };
         let distance = (mean - exact.mean).abs() / exact.sd;
         report.largest_share = report.largest_share.max(distance / bound);
         // What is no number is beyond every bound.

@@ -7,8 +7,9 @@ use shrinkd_model::{Cell, Correlation, Node, cell_from_bytes};
 
 use super::report::{Check, Report, figure, is_same, where_they_part};
 use crate::refit::Refitted;
+use crate::row::audit::{AuditedFit, AuditedPopulation};
 use crate::row::{Counters, FitRow, FitStatus};
-use crate::store::audit::{AuditedFit, AuditedPopulation, fit_figures};
+use crate::store::audit::fit_figures;
 
 use super::blocks::Blocks;
 

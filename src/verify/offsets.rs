@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::report::{Check, Report};
 use crate::row::PartitionStatus;
-use crate::store::audit::SkippedOffsets;
+use crate::row::audit::SkippedOffsets;
 use crate::stream::{NextOffset, Topic, Watermarks};
 
 /// What a source has.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use shrinkd_model::{BlockPosterior, Correlation, Fit, Method, Priors, SketchLikelihood};
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
 
 use shrinkd::refit::furthest_from_exact;
 
@@ -165,11 +167,12 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
 type Estimates = BTreeMap<(String, String, String), (Option<f64>, Option<f64>)>;
 
 async fn estimates(database: &PostgresDatabase) -> Estimates {
-    let rows: Vec<(String, String, String, Option<f64>, Option<f64>)> = sqlx::query_as(
-        "select population_id, experiment_id, variant, posterior_mean, posterior_sd from effect_estimates",
-    )
-    .fetch_all(&mut connect(database).await)
-    .await
-    .expect("estimates");
-    rows.into_iter().map(|(p, e, v, mean, sd)| ((p, e, v), (mean, sd))).collect()
+    let estimate = |row: PgRow| ((row.get(0), row.get(1), row.get(2)), (row.get(3), row.get(4)));
+    let rows =
+        sqlx::query("select population_id, experiment_id, variant, posterior_mean, posterior_sd from effect_estimates")
+            .map(estimate)
+            .fetch_all(&mut connect(database).await)
+            .await
+            .expect("estimates");
+    rows.into_iter().collect()
 }

@@ -12,7 +12,6 @@ promises! {
     a_database_that_was_filled_with_other_settings_is_refused,
     a_newer_schema_is_refused,
     a_migration_that_was_changed_is_refused,
-    an_open_store_answers,
 }
 
 async fn a_database_that_was_filled_with_other_settings_is_refused<D: Database>(database: &D) {
@@ -49,10 +48,6 @@ async fn a_migration_that_was_changed_is_refused<D: Database>(database: &D) {
     let refused = database.open(&settings()).await.err();
     let Some(StoreError::Schema { advice, .. }) = refused else { panic!("{refused:?}") };
     assert!(advice.contains("was changed"), "{advice}");
-}
-
-async fn an_open_store_answers<D: Database>(database: &D) {
-    database.store().await.ping().await.unwrap();
 }
 
 #[tokio::test]

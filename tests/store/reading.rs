@@ -43,7 +43,7 @@ async fn only_effects_with_shrunken_estimates_are_read<D: Database>(database: &D
          where experiment_id = 'exp-new' and population_id = 'm/all/absolute' order by variant",
     );
     for (effect, row) in effects.iter().zip(rows.await) {
-        let (low, high) = effect.ci95;
+        let (low, high) = (effect.ci95_low, effect.ci95_high);
         let read = [effect.raw_estimate, effect.raw_se, effect.posterior_mean, effect.posterior_sd, low, high];
         assert_eq!(read.map(Some).as_slice(), row);
     }

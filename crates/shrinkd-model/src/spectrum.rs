@@ -28,7 +28,7 @@ pub struct Component {
     pub b: f64,
 }
 
-/// The components of [`Block::components`].
+/// The components of a block: see [`Block::components`](super::Block::components).
 pub(crate) fn components(effects: &[f64], covariance: &Covariance) -> Result<Vec<Component>, BlockError> {
     match covariance {
         Covariance::SharedControl { treatment_variances, control_variance, loadings } => {

@@ -197,8 +197,8 @@ fn shift(effect: &PublishedEffect) -> f64 {
 }
 
 fn effect(row: &PublishedEffect) -> Effect<'_> {
-    let PublishedEffect { experiment_id, variant, raw_estimate, posterior_mean, ci95, .. } = row;
-    Effect { experiment_id, variant, raw: *raw_estimate, shrunk: *posterior_mean, ci95: *ci95 }
+    let PublishedEffect { experiment_id, variant, raw_estimate, posterior_mean, ci95_low, ci95_high, .. } = row;
+    Effect { experiment_id, variant, raw: *raw_estimate, shrunk: *posterior_mean, ci95: (*ci95_low, *ci95_high) }
 }
 
 /// A path, quoted for a POSIX shell if necessary.

@@ -11,7 +11,7 @@ use crate::event::{Measured, ResultKey};
 pub struct StoredResult {
     pub key: ResultKey,
     pub revision: u64,
-    /// What was sent: see [`ExperimentLedger::statistics`].
+    /// What was sent, packed: see [`ExperimentLedger::statistics`](super::ExperimentLedger::statistics).
     pub statistics: Vec<u8>,
     /// The block with its variants; `None` while the parts cannot be estimated.
     pub measured: Option<Measured>,

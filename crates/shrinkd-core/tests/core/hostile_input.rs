@@ -43,10 +43,11 @@ proptest! {
     }
 }
 
+type Target = (&'static str, fn(&[u8]));
+
 #[test]
 fn every_seed_of_the_fuzz_targets_holds() {
-    let targets: [(&str, fn(&[u8])); 3] =
-        [("decode", decode::holds), ("block", block::holds), ("stored", stored::holds)];
+    let targets: [Target; 3] = [("decode", decode::holds), ("block", block::holds), ("stored", stored::holds)];
     for (target, holds) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
         let mut seeds = 0;

@@ -1,0 +1,88 @@
+//! Rows as an audit reads them: as they stand in the tables. Nothing is taken for granted, so that names and packed columns stay
+//! as they are.
+
+use sqlx::FromRow;
+
+use super::Counters;
+
+/// Records that an operator passed over.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct SkippedOffsets {
+    pub topic: String,
+    #[sqlx(rename = "partition_number")]
+    pub partition: i32,
+    #[sqlx(rename = "from_offset")]
+    pub from: Option<i64>,
+    #[sqlx(rename = "to_offset")]
+    pub to: i64,
+    pub because: String,
+    #[sqlx(rename = "skipped_by")]
+    pub by: String,
+    #[sqlx(rename = "skipped_at")]
+    pub at: String,
+}
+
+/// A population with its cells, its counters and its latest fits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedPopulation {
+    /// `None` where it has no row of its own.
+    pub registered: Option<Registered>,
+    pub counters: Counters,
+    /// Of every partition: correlation, octave, moments.
+    pub cells: Vec<(String, i16, Vec<u8>)>,
+    pub fits: Vec<AuditedFit>,
+}
+
+/// The row of a population.
+#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+pub struct Registered {
+    pub refitted_changes: i64,
+    pub published_fit_id: Option<i64>,
+    /// Whether a whole publish is due or under way.
+    pub is_publish_due: bool,
+    /// What the latest fit was made with.
+    pub fit_settings: Option<String>,
+}
+
+/// A row of `current_population_fits`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedFit {
+    pub correlation: String,
+    pub status: String,
+    pub experiments: i64,
+    pub effects: i64,
+    /// In the order of [`fit_figures`](crate::store::audit::fit_figures).
+    pub figures: Vec<Option<f64>>,
+    pub nodes: Vec<u8>,
+}
+
+/// A row of `blocks`, and what its experiment says.
+#[derive(Debug, Clone, PartialEq, FromRow)]
+pub struct AuditedBlock {
+    pub experiment_id: String,
+    pub metric: String,
+    pub segment: String,
+    pub scale: String,
+    pub revision: i64,
+    pub commit_id: i64,
+    pub statistics: Vec<u8>,
+    pub block: Option<Vec<u8>>,
+    pub components: Option<Vec<u8>>,
+    pub pending_reason: Option<String>,
+    /// `None` where there is no such experiment, as its labels (JSON) are then.
+    pub experiment_revision: Option<i64>,
+    pub labels: Option<String>,
+}
+
+/// A row of `effect_estimates`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuditedEstimate {
+    pub experiment_id: String,
+    pub variant: String,
+    pub block_revision: i64,
+    pub commit_id: i64,
+    pub fit_id: i64,
+    pub status: String,
+    /// In the order of [`estimate_figures`](crate::store::audit::estimate_figures).
+    pub figures: Vec<Option<f64>>,
+}
