@@ -1,4 +1,4 @@
-//! Refused messages as they are read back to be replayed, and what comes of that.
+//! Refused messages as a replay reads them, and the outcomes of the replay.
 
 use sqlx::FromRow;
 
