@@ -1,4 +1,4 @@
-//! Estimates of the effects of one block, under a published fit: the rows that analysts see.
+//! The estimates of the effects of one block under a published fit: rows of `effect_estimates`.
 
 use shrinkd_core::Measured;
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
@@ -9,17 +9,17 @@ use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEs
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockEstimates {
     pub rows: Vec<EstimateRow>,
-    /// One for each effect; empty unless fitted.
+    /// One for each effect, with the correlation modelled; empty unless fitted.
     pub modelled: Vec<Estimate>,
-    /// The same under the naive model; empty where that has no posterior.
+    /// The same with the correlation ignored; empty if that model has no posterior.
     pub naive: Vec<Estimate>,
 }
 
-/// P(best) of a full covariance takes a tenth of a second from this many effects on: too long for a stream.
+/// From this many effects on, P(best) under a dense covariance takes 0.1 s, which is too slow for a stream.
 const DENSE_PROB_BEST: usize = 4;
 
 impl BlockEstimates {
-    /// Estimates every effect of a block that a commit last changed; without a posterior the rows carry the raw figures alone.
+    /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
         let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
@@ -76,7 +76,7 @@ fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
     if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
 }
 
-/// d, c and w of one effect; `None` in a block with a full covariance.
+/// d, c and w of one effect; `None` if the covariance is dense.
 fn shared_control(block: &Block, i: usize) -> Option<(f64, f64, f64)> {
     match block.covariance() {
         Covariance::SharedControl { treatment_variances, control_variance, loadings } => {

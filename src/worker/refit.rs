@@ -137,7 +137,9 @@ impl RefitLoop {
         .await?;
         let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
             // A pass that is under way is replaced.
-            has_moved if is_republish && (has_moved || state.published.is_some()) => Publication::Due(refitted.diagnostics),
+            has_moved if is_republish && (has_moved || state.published.is_some()) => {
+                Publication::Due(refitted.diagnostics)
+            }
             false => Publication::NotDue,
             true if state.is_publishing => Publication::Postponed,
             true => Publication::Due(refitted.diagnostics),
