@@ -87,8 +87,8 @@ impl Refitted {
 
 fn cold_start(experiments: i64, needed: u64) -> String {
     format!(
-        "{experiments} experiment(s), but a flat prior of tau needs {needed}: only raw estimates are published until then. With a \
-         proper prior of tau in the configuration, fewer are enough"
+        "{experiments} experiment(s), but a flat prior of tau needs {needed}: until then only raw estimates are \
+         published. With a proper prior of tau in the configuration, fewer are enough"
     )
 }
 

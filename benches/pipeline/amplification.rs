@@ -1,5 +1,5 @@
-//! Rows written for each effect while one population grows, by the product's own decisions and estimates, without a
-//! database; and how far published rows are from exact meanwhile.
+//! Write amplification: rows written per effect while one population grows, and the distance of published estimates from exact.
+//! It uses the decisions and estimates of the product, without a database.
 
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
@@ -14,17 +14,17 @@ use crate::report::{Table, heading, progress};
 
 /// Effects between two refits.
 const REFIT: usize = 100;
-/// As in the default configuration.
+/// The defaults of the configuration.
 const TOLERANCE: f64 = 0.01;
 const MIN_EXPERIMENTS: u64 = 5;
 
 const MU: f64 = 0.5;
 const TAU: f64 = 1.0;
 
-/// Blocks that one thread takes at a time.
+/// How many blocks a thread estimates at a time.
 const CHUNK: usize = 256;
 
-/// A block and what is published of it.
+/// A block and its published estimates.
 struct Row {
     block: BlockToEstimate,
     /// Posterior means, one for each variant; empty in a cold start.
@@ -42,9 +42,9 @@ struct Distance {
 struct History {
     rows_written: usize,
     publishes: usize,
-    /// Of what stands after the decision whether to publish.
+    /// Of estimates that a refit leaves in place.
     standing: Distance,
-    /// Of what a publish replaces.
+    /// Of estimates that a publish replaces.
     replaced: Distance,
 }
 
@@ -135,7 +135,7 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
     Ok(history)
 }
 
-/// A block whose every effect has this standard error, half of its variance from the control where there are several.
+/// A block whose effects all have this standard error. With several variants, the control contributes half of the variance.
 fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
     let control_variance = if variants > 1 { se * se / 2.0 } else { 0.0 };
     let variance = se * se - control_variance;
@@ -144,7 +144,7 @@ fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
     Ok(Block::shared_control(effects, vec![variance; variants], control_variance, vec![1.0; variants])?)
 }
 
-/// What is published of a block.
+/// The published posterior means of a block.
 fn estimate(block: &BlockToEstimate, fit: &PublishedFit) -> Vec<f64> {
     let estimates = BlockEstimates::new(block, 0, fit);
     estimates.rows.iter().filter_map(|row| row.shrunk.map(|shrunk| shrunk.posterior_mean)).collect()
@@ -159,7 +159,7 @@ fn publish(rows: &mut [Row], fit: &PublishedFit) {
     }
 }
 
-/// How far the published rows are from those that the current fit would give. Those of a cold start are no estimates.
+/// The distance of the published rows from those of the current fit. Rows of a cold start are no estimates, and are skipped.
 fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
     let (Some(mu), Some(tau), FitStatus::Fitted) = (judged.mu, judged.tau, fit.status) else {
         return Distance::default();

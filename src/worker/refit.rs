@@ -24,7 +24,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 pub struct RefitLoop {
     pub store: Store,
     pub settings: SettingsOf,
-    /// How far mu and tau may move before all estimates are rewritten: see [`Judged::has_moved`](crate::refit::Judged::has_moved).
+    /// How far mu and tau may move before all estimates are rewritten: see [`has_moved`](crate::refit::Judged::has_moved).
     pub tolerance: f64,
     pub interval: Duration,
     pub telemetry: Telemetry,
