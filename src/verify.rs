@@ -128,7 +128,7 @@ impl Walk<'_> {
         match &registered.fit_settings {
             Some(stored) if *stored != own => {
                 report.remarks.push(format!(
-                    "{name} was fitted with `{stored}`, but the configuration has `{own}`: a worker that starts will refit"
+                    "{name} was fitted with `{stored}`, but the configuration has `{own}`: a worker refits at its start"
                 ));
                 false
             }

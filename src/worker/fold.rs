@@ -28,7 +28,7 @@ pub struct Folded {
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     #[error(
-        "experiment {experiment_id}: {source}; `shrinkd verify` lists all damage and docs/operations.md explains the repair"
+        "experiment {experiment_id}: {source}; `shrinkd verify` lists all damage, docs/operations.md explains repairs"
     )]
     Damaged { experiment_id: String, source: DamagedBytes },
     #[error("experiment {experiment_id}: a measured block does not fit its population: {source} (a bug)")]
