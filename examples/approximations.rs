@@ -1,7 +1,7 @@
-//! How far `laplace` and `variational` are from the exact posterior, as Markdown tables: `docs/approximations.md`.
+//! Prints the distances of `laplace` and `variational` from the exact posterior, as the tables of `docs/approximations.md`.
 //!
-//! Takes a folder of event files (`*.ndjson`) and fits every population in them under three sets of priors and two
-//! models of correlation: `make approximations EVENTS=folder`.
+//! Reads a folder of event files (`*.ndjson`) and fits every population in them under three sets of priors and two models of
+//! correlation: `make approximations EVENTS=folder`.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -60,7 +60,7 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, Population)>, Box<dyn Error
     Ok(populations)
 }
 
-/// The five distances, each by `laplace` and by `variational`; a dash where there is none.
+/// The five distances, each of `laplace` and of `variational`; a dash if there is none.
 fn cells(population: &Population, correlation: Correlation, priors: &Priors) -> [[String; 2]; 5] {
     let likelihood = SketchLikelihood::new(population.sketches.of(correlation));
     let fit = |method| Fit::new(&likelihood, priors, method).ok();
@@ -72,7 +72,7 @@ fn cells(population: &Population, correlation: Correlation, priors: &Priors) -> 
     figures.map(|figure| distances.map(|distance| cell(distance.as_ref().and_then(figure))))
 }
 
-/// Two decimals: a hundredth of a posterior sd is nothing that anyone would see.
+/// Two decimals, because a hundredth of a posterior sd is negligible.
 fn cell(distance: Option<f64>) -> String {
     match distance {
         None => "-".to_owned(),

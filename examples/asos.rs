@@ -1,8 +1,8 @@
-//! The ASOS Digital Experiments Dataset as events, one a line: `make asos CSV=file`, see `docs/history.md`.
+//! Converts the ASOS Digital Experiments Dataset to events, one per line: `make asos CSV=file`, see `docs/history.md`.
 //!
-//! Each row of the table is a snapshot of one variant and its control, as measured since the experiment began. All rows of
-//! one experiment and one time become one event, and the hours since its beginning are its revision. Cells that are empty
-//! become null, and are refused as a platform's own would be. Events come in order of time.
+//! Each row of the table is a snapshot of one variant and its control, cumulative since the start of the experiment. All rows
+//! of one experiment and one time become one event, whose revision is the number of hours since the start. Empty cells become
+//! null, so that shrinkd refuses their results. Events are in the order of time.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -13,8 +13,8 @@ use serde::Serialize;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-/// The table has no dates: every experiment is taken to begin on 2020-01-01.
-const BEGINNING: i64 = 1_577_836_800;
+/// The table has no dates: every experiment is assumed to start on 2020-01-01.
+const START: i64 = 1_577_836_800;
 
 #[derive(Serialize)]
 struct Event<'a> {
@@ -40,7 +40,7 @@ struct Arm {
     variance: Option<f64>,
 }
 
-/// One row of the table: a variant of an experiment, and the control beside it.
+/// One row of the table: a variant of an experiment, and its control.
 struct Snapshot {
     experiment: String,
     metric: u32,
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut out = BufWriter::new(io::stdout().lock());
     for ((hours, experiment_id), metrics) in events {
-        let completed_at = OffsetDateTime::from_unix_timestamp(BEGINNING)? + Duration::hours(hours);
+        let completed_at = OffsetDateTime::from_unix_timestamp(START)? + Duration::hours(hours);
         let event = Event {
             schema_version: 1,
             experiment_id: &experiment_id,
@@ -73,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(out.flush()?)
 }
 
-/// What was measured of one metric. Every variant's row repeats the control.
+/// The result of one metric. The row of every variant repeats the control.
 fn outcome(metric: u32, mut snapshots: Vec<Snapshot>) -> Option<Outcome> {
     snapshots.sort_by_key(|snapshot| snapshot.variant);
     let mut control = None;
@@ -85,7 +85,7 @@ fn outcome(metric: u32, mut snapshots: Vec<Snapshot>) -> Option<Outcome> {
     Some(Outcome { metric: format!("metric-{metric}"), control: control?, treatments })
 }
 
-/// Reads the table, whose cells hold no commas. The columns are found by their names.
+/// Reads the table, whose cells contain no commas. Columns are identified by name.
 fn read(table: impl BufRead) -> Result<Vec<Snapshot>, Box<dyn Error>> {
     let mut lines = table.lines();
     let header = lines.next().ok_or("the file is empty")??;

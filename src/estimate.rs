@@ -1,34 +1,27 @@
-//! Estimates of the effects of one block, under a published fit: the rows that analysts see.
+//! The estimates of the effects of one block under a published fit: rows of `effect_estimates`.
 
-use shrinkd_core::{Measured, PopulationName};
+use shrinkd_core::Measured;
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
 
-use crate::row::{EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
+use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
 
 /// The estimates of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockEstimates {
     pub rows: Vec<EstimateRow>,
-    /// One for each effect; empty unless fitted.
+    /// One for each effect, with the correlation modelled; empty unless fitted.
     pub modelled: Vec<Estimate>,
-    /// The same under the naive model; empty where that has no posterior.
+    /// The same with the correlation ignored; empty if that model has no posterior.
     pub naive: Vec<Estimate>,
 }
 
-/// P(best) of a full covariance takes a tenth of a second from this many effects on: too long for a stream.
+/// From this many effects on, P(best) under a dense covariance takes 0.1 s, which is too slow for a stream.
 const DENSE_PROB_BEST: usize = 4;
 
 impl BlockEstimates {
-    /// Estimates every effect of a block that a commit last changed; without a posterior the rows carry the raw figures alone.
-    pub fn new(
-        population: &PopulationName,
-        experiment_id: &str,
-        block_revision: u64,
-        commit_id: i64,
-        measured: &Measured,
-        fit: &PublishedFit,
-    ) -> BlockEstimates {
-        let Measured { variants, block } = measured;
+    /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only.
+    pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
+        let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
         let posterior = is_fitted.then(|| BlockPosterior::new(block, &fit.nodes));
         let naive_posterior = (is_fitted && !fit.naive_nodes.is_empty())
@@ -43,9 +36,9 @@ impl BlockEstimates {
             let shared = shared_control(block, i);
             EstimateRow {
                 population: population.clone(),
-                experiment_id: experiment_id.to_owned(),
+                experiment_id: experiment_id.clone(),
                 variant: variant.clone(),
-                block_revision,
+                block_revision: *revision,
                 commit_id,
                 status: fit.status,
                 raw_estimate: block.effects()[i],
@@ -83,7 +76,7 @@ fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
     if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
 }
 
-/// d, c and w of one effect; `None` in a block with a full covariance.
+/// d, c and w of one effect; `None` if the covariance is dense.
 fn shared_control(block: &Block, i: usize) -> Option<(f64, f64, f64)> {
     match block.covariance() {
         Covariance::SharedControl { treatment_variances, control_variance, loadings } => {

@@ -1,4 +1,4 @@
-//! Parses the command line, runs the command, and reports errors and the exit code.
+//! Parses the command line, runs the command, and reports its error and exit code.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
-//! A refit of one population, pure: its cells -> its fits under every model of correlation, and whether these have moved so
-//! far from the published one that the estimates have to be written again.
+//! The refit of one population, pure: from its cells to its fits under every model of correlation, and whether they have
+//! moved so far from the published fit that the estimates have to be rewritten.
 
 use shrinkd_model::{
     Component, Correlation, Diagnostics, Distance, Fit, Method, Posterior, PosteriorError, PriorTau, SketchLikelihood,
@@ -9,16 +9,16 @@ use shrinkd_model::{
 use crate::config::PopulationSettings;
 use crate::row::{CellDiagnostics, Counters, FitRow, FitStatus};
 
-/// A population's cells and what hangs on them, as of one moment.
+/// A snapshot of a population's cells and of everything else that a refit needs.
 #[derive(Debug, Clone)]
 pub struct RefitState {
     pub sketches: Sketches,
     pub counters: Counters,
-    /// What the last publish was judged by; `None` where there was none.
+    /// The parameters of the published fit; `None` if none was published.
     pub published: Option<Judged>,
-    /// Whether a whole publish is under way: the next waits for its end.
+    /// Whether a whole publish is due or under way. The next one waits until it has ended.
     pub is_publishing: bool,
-    /// How far each partition had been read: topic, partition, next offset.
+    /// Topic, partition and next offset of each partition.
     pub input_offsets: Vec<(String, i32, i64)>,
 }
 
@@ -27,25 +27,24 @@ pub struct RefitState {
 pub struct Refitted {
     pub fits: Vec<FitRow>,
     pub judged: Judged,
-    /// `None` where one of the models has no posterior.
+    /// `None` if the model with the correlation modelled or the one with it ignored has no posterior.
     pub diagnostics: Option<CellDiagnostics>,
 }
 
 impl Refitted {
-    /// Fits the cells under the three models of correlation.
-    pub fn new(state: &RefitState, settings: &PopulationSettings) -> Refitted {
-        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(state.sketches.of(correlation)));
+    /// Fits the cells of a population, which hold that many experiments, under the three models of correlation.
+    pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
-        let is_cold =
-            (state.counters.experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
         let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
             let likelihood = &likelihoods[correlation as usize];
-            let effects = state.sketches.of(correlation).effects();
+            let effects = sketches.of(correlation).effects();
             match fit {
                 Ok(fit) => FitRow {
                     correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
-                    message: is_cold.then(|| cold_start(state.counters.experiments, settings.min_experiments)),
+                    message: is_cold.then(|| cold_start(experiments, settings.min_experiments)),
                     effects,
                     mu: fit.posterior.mu,
                     tau: fit.posterior.tau,
@@ -77,7 +76,7 @@ impl Refitted {
         let rows: Vec<FitRow> = rows.collect();
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
-                (state.sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                (sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
                 (&likelihoods[1], &ignored.posterior),
             )),
             _ => None,
@@ -88,8 +87,8 @@ impl Refitted {
 
 fn cold_start(experiments: i64, needed: u64) -> String {
     format!(
-        "{experiments} experiment(s) of the {needed} that a flat prior of tau needs: until then the raw estimates stand. A \
-         proper prior of tau in the configuration lifts that"
+        "{experiments} experiment(s), but a flat prior of tau needs {needed}: until then only raw estimates are \
+         published. With a proper prior of tau in the configuration, fewer are enough"
     )
 }
 
@@ -97,7 +96,7 @@ fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -
     Some(Distance::new(&approximate.ok()?, exact))
 }
 
-/// What the need of a whole publish is judged by: see [`Judged::has_moved`].
+/// The parameters of a fit that decide whether a whole publish is due: see [`Judged::has_moved`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judged {
     pub status: FitStatus,
@@ -109,7 +108,7 @@ pub struct Judged {
 }
 
 impl Judged {
-    /// What a fit is judged by.
+    /// The parameters of a fit.
     pub fn of(fit: &FitRow) -> Judged {
         Judged {
             status: fit.status,
@@ -120,12 +119,13 @@ impl Judged {
         }
     }
 
-    /// Whether estimates under the `published` fit have become too far from those under this one: mu or its sd moved by
-    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, log tau or its sd by more than `tolerance`, or the status is another.
+    /// Whether estimates under the `published` fit are too far from those under this one. They are if mu or its sd moved by
+    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, or if the status
+    /// changed.
     ///
-    /// A move of mu by `x` moves an effect by `h x`, `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
-    /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz), so that no effect moves by more than `tolerance sqrt(n)` of its
-    /// posterior sds on account of mu. On account of tau a plug-in mean moves by `tolerance sqrt(r'V^-1 r)` at most.
+    /// If mu moves by `x`, an effect moves by `h x`, where `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
+    /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz). The move of mu therefore shifts no effect by more than
+    /// `tolerance sqrt(n)` of its posterior sds. The move of tau shifts a plug-in mean by at most `tolerance sqrt(r'V^-1 r)`.
     pub fn has_moved(&self, published: Option<&Judged>, tolerance: f64) -> bool {
         let Some(published) = published else { return self.status != FitStatus::ColdStart };
         if self.status != published.status {
@@ -147,13 +147,13 @@ impl Judged {
     }
 }
 
-/// What a fit is made with and judged by, in words.
+/// The settings of a fit and of the decision to publish it, as stored with the population.
 pub fn fit_settings(settings: &PopulationSettings, tolerance: f64) -> String {
     format!("{settings}, tolerance {tolerance}")
 }
 
-/// How far, in posterior sds, a published estimate of a block may be from exact: `tolerance (sqrt(n) + sqrt(r'V^-1 r))` at
-/// the exact mu and tau, which [`Judged::has_moved`] sees to.
+/// The largest distance of a published estimate of a block from the exact one, in posterior sds:
+/// `tolerance (sqrt(n) + sqrt(r'V^-1 r))` at the exact mu and tau. [`Judged::has_moved`] ensures it.
 pub fn furthest_from_exact(tolerance: f64, mu: f64, tau: f64, components: &[Component]) -> f64 {
     let square: f64 = components.iter().map(|c| (c.b - mu * c.a).powi(2) / (c.lambda + tau * tau)).sum();
     tolerance * ((components.len() as f64).sqrt() + square.sqrt())

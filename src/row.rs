@@ -1,5 +1,5 @@
-//! Rows as the stores keep them: the last stage of an event's way, and the first of what is read back. Plain data; what
-//! the columns mean to those who query them is said in the migrations.
+//! The rows of the store's tables, as plain data. What the columns mean is documented in the migrations and in
+//! `docs/tables.md`.
 
 pub mod audit;
 mod partition;
@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
 
-/// What the cells and blocks of a store were computed with. Others would not mix with them.
+/// The settings that the cells and blocks of a store were computed with. They do not mix with those of other settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
     pub arithmetic_version: u8,
@@ -30,7 +30,7 @@ impl std::fmt::Display for StoreSettings {
     }
 }
 
-/// What is stored of an experiment, with its blocks: all that its ledger is made of.
+/// The stored state of an experiment: everything from which its ledger is restored.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredExperiment {
     pub latest: Latest,
@@ -39,7 +39,7 @@ pub struct StoredExperiment {
     pub blocks: Vec<StoredBlock>,
 }
 
-/// One result that stands, as it is stored: a block, or a sum of parts that cannot be estimated yet.
+/// A current result as stored: a block, or a sum of parts that cannot be estimated yet.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredBlock {
     pub key: ResultKey,
@@ -68,7 +68,7 @@ pub struct BlockRow {
     pub pending: Option<Refusal>,
 }
 
-/// How the cells and counters of one population change.
+/// The changes of one population's cells and counters.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CellChange {
     pub sketches: Sketches,
@@ -76,45 +76,55 @@ pub struct CellChange {
 }
 
 impl CellChange {
-    /// Adds a block, with the sign 1, or subtracts it, with -1.
+    /// Adds a block.
     ///
     /// # Errors
-    /// Where a component of the block does not fit a sketch.
-    pub fn change(
-        &mut self,
-        member: &Member,
-        sign: i64,
-        apply: impl Fn(&mut Sketches, &Member) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
-        apply(&mut self.sketches, member)?;
-        let Counters { changes, experiments, effects } = &mut self.counters;
-        *changes += 1;
-        *experiments += sign;
-        *effects += sign * member.block().len() as i64;
+    /// If a component of the block does not fit a sketch.
+    pub fn add(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.sketches.add(member)?;
+        self.counters.count(member, 1);
+        Ok(())
+    }
+
+    /// Subtracts a block that was added before.
+    ///
+    /// # Errors
+    /// As for [`CellChange::add`].
+    pub fn subtract(&mut self, member: &Member) -> Result<(), OutOfRange> {
+        self.sketches.subtract(member)?;
+        self.counters.count(member, -1);
         Ok(())
     }
 }
 
-/// Counts of a population, or how they change.
+/// Counts of a population, or changes of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct Counters {
-    /// Blocks put in, replaced or withdrawn: grows with every change, so that news can be seen.
+    /// Blocks added, replaced or withdrawn. It grows with every change, and so reveals changes since the last refit.
     pub changes: i64,
     pub experiments: i64,
     pub effects: i64,
 }
 
-/// A refused message or result, with the message as it came.
+impl Counters {
+    fn count(&mut self, member: &Member, sign: i64) {
+        self.changes += 1;
+        self.experiments += sign;
+        self.effects += sign * member.block().len() as i64;
+    }
+}
+
+/// A refused message or result, with the message as it was received.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RejectedRow {
     pub partition_id: i64,
     pub offset: i64,
-    /// The result's place in its message; `None` where the whole message was refused.
+    /// The index of the result in its message; `None` if the message was refused as a whole.
     pub result_index: Option<i32>,
     pub experiment_id: Option<String>,
     pub refusal: Refusal,
     pub key: Option<Vec<u8>>,
-    /// On the first row of a message; the others of it have none.
+    /// Only in the first row of a message.
     pub payload: Option<Vec<u8>>,
     pub payload_bytes: i64,
     pub produced_at: Option<OffsetDateTime>,
@@ -122,14 +132,14 @@ pub struct RejectedRow {
 
 /// A block whose estimates are to be written.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ChangedBlock {
+pub struct BlockToEstimate {
     pub population: PopulationName,
     pub experiment_id: String,
     pub revision: u64,
     pub measured: Measured,
 }
 
-/// Estimates that no longer stand for anything.
+/// An estimate to delete, because its variant no longer has a block in this population.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetiredEstimate {
     pub population: PopulationName,
@@ -137,10 +147,10 @@ pub struct RetiredEstimate {
     pub variant: String,
 }
 
-/// Everything that one batch changes, but for the estimates.
+/// All changes of one batch except the estimates.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Those that the store did not have when it was read: none of them may have come in between.
+    /// Experiments that were not stored when the batch was folded. Writing them fails if they have been stored since.
     pub new_experiments: Vec<ExperimentRow>,
     pub experiments: Vec<ExperimentRow>,
     pub forgotten_experiments: Vec<String>,
@@ -148,41 +158,41 @@ pub struct Changes {
     pub withdrawn_blocks: Vec<(String, ResultKey)>,
     pub cells: BTreeMap<PopulationName, CellChange>,
     pub rejected: Vec<RejectedRow>,
-    /// Experiments that were retracted whole: the partition and the offset of the last message that did.
+    /// Experiments that were retracted as a whole, with the partition and offset of the last tombstone.
     pub tombstones: BTreeMap<String, (i64, i64)>,
-    pub changed: Vec<ChangedBlock>,
+    pub changed: Vec<BlockToEstimate>,
     pub retired: Vec<RetiredEstimate>,
 }
 
-/// What a population's rows are computed with: one fit that was published, kept until the next.
+/// The published fit of a population, with which its estimates are computed until the next fit is published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedFit {
     pub fit_id: i64,
     pub status: FitStatus,
-    /// Of the block model; empty unless fitted.
+    /// With the correlation modelled; empty unless fitted.
     pub nodes: Vec<Node>,
-    /// Of the naive model; empty where that has no posterior.
+    /// With the correlation ignored; empty if that model has no posterior.
     pub naive_nodes: Vec<Node>,
 }
 
 impl PublishedFit {
-    /// What holds before the first fit.
+    /// Stands in for a fit before the first one is published.
     pub fn none() -> PublishedFit {
         PublishedFit { fit_id: 0, status: FitStatus::ColdStart, nodes: Vec::new(), naive_nodes: Vec::new() }
     }
 }
 
-/// Whether a population has estimates.
+/// Whether a population has shrunken estimates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FitStatus {
     Fitted,
-    /// Too few experiments for the priors in use: the rows carry the raw estimate.
+    /// Too few experiments for the priors in use. Rows have raw estimates only.
     ColdStart,
-    /// No posterior under the priors in use: the rows carry the raw estimate.
+    /// No posterior under the priors in use. Rows have raw estimates only.
     Improper,
 }
 
-/// One effect, raw and shrunk, as analysts see it. All in the unit of the effect.
+/// A row of `effect_estimates`: one effect, raw and shrunk, in the unit of the effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EstimateRow {
     pub population: PopulationName,
@@ -194,7 +204,7 @@ pub struct EstimateRow {
     pub status: FitStatus,
     pub raw_estimate: f64,
     pub raw_se: f64,
-    /// d, c and w of the block, from which a plug-in estimate can be computed at read time; `None` where dense.
+    /// d, c and w of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
     pub control_loading: Option<f64>,
@@ -204,7 +214,7 @@ pub struct EstimateRow {
     pub fit_id: i64,
 }
 
-/// What the row of an estimate says of the block alone, whatever the fit.
+/// The part of an estimate that follows from its block alone, whatever the fit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RawEstimate {
     pub variant: String,
@@ -213,7 +223,7 @@ pub struct RawEstimate {
     pub figures: Vec<Option<f64>>,
 }
 
-/// What a fit makes of one effect.
+/// The shrunken estimate of one effect under a fit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ShrunkEstimate {
     pub posterior_mean: f64,
@@ -248,10 +258,10 @@ pub struct FitRow {
     pub nodes: Vec<Node>,
 }
 
-/// What the cells say of a population: see [`Diagnostics`](shrinkd_model::Diagnostics).
+/// Diagnostics that follow from the cells of a population.
 pub type CellDiagnostics = shrinkd_model::Diagnostics;
 
-/// What a pass through all blocks of a population found.
+/// Diagnostics from a pass through all blocks of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PassDiagnostics {
     pub experiments: u64,
@@ -263,25 +273,23 @@ pub struct PassDiagnostics {
     pub sign_flip_share: f64,
     pub hausman_z: Option<f64>,
     pub calibration: Option<shrinkd_model::Calibration>,
-    /// Share of the experiments whose decision is `shipped`; `None` where none says what was decided.
+    /// The share of experiments whose decision is `shipped`; `None` if no experiment has a decision.
     pub shipped_share: Option<f64>,
     pub verdict: shrinkd_model::Verdict,
     pub verdict_rests_on: shrinkd_model::Measure,
     pub verdict_value: f64,
 }
 
-/// A block as a pass reads it.
+/// A block as read by a pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockToPublish {
-    pub experiment_id: String,
-    pub revision: u64,
-    /// The commit that last changed it: what is written must still be of the same.
+    pub block: BlockToEstimate,
+    /// The commit that last changed the block. Its estimates are written only if that is still so.
     pub commit_id: i64,
-    pub measured: Measured,
     pub decision: Option<String>,
 }
 
-/// A population as it stands.
+/// The current state of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentPopulation {
     pub population: PopulationName,
@@ -297,12 +305,12 @@ pub struct CurrentPopulation {
     pub verdict_rests_on: Option<shrinkd_model::Measure>,
     pub verdict_value: Option<f64>,
     pub fitted_at: Option<OffsetDateTime>,
-    /// What it was fitted with, in words.
+    /// The settings of the latest fit: see [`fit_settings`](crate::refit::fit_settings).
     pub fit_settings: Option<String>,
     pub diagnosed_at: Option<OffsetDateTime>,
 }
 
-/// mu and tau of a population under one model of correlation, as the latest cells have them.
+/// The latest fit of a population under one model of correlation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurrentFit {
     pub correlation: shrinkd_model::Correlation,
@@ -311,7 +319,7 @@ pub struct CurrentFit {
     pub tau: Summary,
 }
 
-/// An effect that has a shrunken estimate, as it is published. All in the unit of the effect.
+/// A published effect that has a shrunken estimate, in the unit of the effect.
 #[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
 pub struct PublishedEffect {
     pub experiment_id: String,

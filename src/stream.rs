@@ -1,4 +1,4 @@
-//! The streams that events come from: a topic, its partitions, and who may read each from where.
+//! Streams of events: a topic, its partitions, and the claims by which workers own them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,17 +8,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// The cluster id of files.
 pub const FILE_CLUSTER: &str = "file";
 
-/// Names a stream of records. Offsets of one stream mean nothing in another, not even in one of the same name.
+/// Identifies a stream of records. Offsets are only valid within it: a topic that is deleted and created again under the same
+/// name is another stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// The Kafka cluster's own id; `file` for files.
+    /// The id of the Kafka cluster; [`FILE_CLUSTER`] for files.
     pub cluster_id: String,
     /// The topic's name; the canonical path of a file.
     pub name: String,
-    /// The id that the broker gave the topic when it was made, empty where there is none: a topic that is deleted and
-    /// made again has another one.
+    /// The id that the broker assigned when the topic was created; empty if there is none.
     pub id: String,
-    /// How many partitions it has now; a file has one.
+    /// The current number of partitions; 1 for files.
     pub partitions: usize,
 }
 
@@ -26,32 +26,33 @@ pub struct Topic {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextOffset(pub i64);
 
-/// The first offset that each partition holds, and the one that its next record will get.
+/// The low and high watermark of each partition: its first offset, and the offset of its next record.
 pub type Watermarks = BTreeMap<i32, (i64, i64)>;
 
-/// Counts the owners that a partition has had. Whoever holds the largest one may advance it.
+/// The fencing token of a partition: every claim increments it, and only the holder of the largest one may advance the
+/// partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(pub i64);
 
-/// A partition that this worker owns, as the store gave it.
+/// A partition that this worker owns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     /// The partition's number within its topic; 0 for files.
     pub partition: i32,
-    /// The store's own key of (topic, partition).
+    /// The key of (topic, partition) in the store.
     pub partition_id: i64,
     pub epoch: Epoch,
-    /// `None` where nothing was ever read: begin at the beginning.
+    /// `None` if nothing was ever committed: reading starts at the beginning.
     pub next_offset: Option<NextOffset>,
-    /// Not to be read until an operator says so: it is owned, and no more.
+    /// Whether it must not be read until an operator resumes it.
     pub is_halted: bool,
 }
 
 impl Topic {
-    /// A file as the one partition of a topic of its own; `-` is stdin, which is another stream each time.
+    /// The topic of a file, which has one partition. `-` is stdin, which is a new topic in every run.
     ///
     /// # Errors
-    /// Where there is no such file.
+    /// If there is no such file.
     pub fn of_file(path: &Path) -> io::Result<Topic> {
         let name = if path == Path::new("-") {
             let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -1,16 +1,16 @@
-//! The audit of a store: everything that follows from something else is computed anew and compared, as of one moment.
+//! The audit of a store: everything that can be derived is recomputed and compared, in one snapshot.
 //!
 //! | check | what must hold |
 //! | --- | --- |
-//! | `blocks` | each block is what its statistics give, bit for bit; it belongs to an experiment, and to the population that the grouping says |
-//! | `cells`, `counters` | the sums over all partitions are those of the blocks, bit for bit |
-//! | `fits` | the latest fits are those of the cells, bit for bit |
-//! | `estimates` | there is one row for each variant of each block and no other, and each is what its fit gives |
-//! | `distances` | no estimate is further from the fit of the cells than [`furthest_from_exact`] promises |
-//! | `offsets` | each partition goes on at an offset that its source has |
+//! | `blocks` | each block equals what its statistics give, bit for bit; its experiment exists, and its population is that of the grouping |
+//! | `cells`, `counters` | their sums over all partitions equal those of the blocks, bit for bit |
+//! | `fits` | the latest fits equal those of the cells, bit for bit |
+//! | `estimates` | each variant of each block has exactly one row, which equals what its fit gives, and there are no others |
+//! | `distances` | no estimate is further from the fit of the cells than [`furthest_from_exact`] |
+//! | `offsets` | each partition continues at an offset that its source has |
 //!
-//! Where a population has news that no refit has seen yet, or a whole publish is due, fits and distances cannot be judged: they
-//! are counted as postponed. So the audit can be run beside workers at any time.
+//! Fits and distances cannot be judged while a refit or a whole publish of the population is due. They are counted as
+//! postponed then, so the audit can run beside workers at any time.
 //!
 //! [`furthest_from_exact`]: crate::refit::furthest_from_exact
 
@@ -30,25 +30,25 @@ pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::refit::{RefitState, Refitted, fit_settings};
+use crate::refit::{Refitted, fit_settings};
 use crate::row::PublishedFit;
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
 
-/// Blocks that are held in memory at a time.
+/// How many blocks are held in memory at a time.
 const PAGE: usize = 1_000;
 
-/// Blocks that one thread takes at a time.
+/// How many blocks a thread checks at a time.
 const CHUNK: usize = 64;
 
-/// What the store should have been filled with.
+/// The settings with which the store should have been filled.
 #[derive(Clone)]
 pub struct Rules {
     pub settings: SettingsOf,
     pub grouping: Grouping,
-    /// As [`PublishConfig::tolerance`](crate::config::PublishConfig).
+    /// See [`PublishConfig::tolerance`](crate::config::PublishConfig).
     pub tolerance: f64,
 }
 
@@ -57,21 +57,21 @@ pub struct Rules {
 pub enum VerifyError {
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("a computation ended early: {0} (a bug)")]
+    #[error("a computation panicked or was cancelled: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
 }
 
-/// How far an audit is: blocks that were looked at, of as many as there are.
+/// Reports the progress of an audit: blocks checked so far, and in total.
 pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
-/// Compares everything within the store.
+/// Runs all checks except that of the offsets, for which see [`Report::check_offsets`].
 ///
 /// # Errors
-/// Where the store cannot be read.
+/// If the store cannot be read.
 pub async fn verify(audit: &mut Audit, rules: &Rules, progress: Progress<'_>) -> Result<Report, VerifyError> {
     let mut report = Report::default();
     let ids = audit.population_ids().await?;
-    // Each block is read twice: for its cells, and for its estimates.
+    // Each block is read twice: for the cells, and for the estimates.
     let all = 2 * u64::try_from(audit.counted_blocks().await?).unwrap_or(0);
     let mut walk = Walk { audit, rules, progress, done: 0, all };
     for id in ids {
@@ -80,7 +80,7 @@ pub async fn verify(audit: &mut Audit, rules: &Rules, progress: Progress<'_>) ->
     Ok(report)
 }
 
-/// The way through the populations.
+/// An audit in progress, population by population.
 struct Walk<'a> {
     audit: &'a mut Audit,
     rules: &'a Rules,
@@ -101,12 +101,12 @@ impl Walk<'_> {
             report.merge(blocks.report);
             return Ok(report);
         };
-        // One whose parts cannot be estimated yet needs no row.
+        // A population whose only blocks are sums that cannot be estimated yet needs no row.
         if population.registered.is_none() && (population.counters.changes != 0 || blocks.experiments > 0) {
             report.differs(Check::Counters, id, "populations", "no row", "the row of the population");
         }
         let registered = population.registered.clone().unwrap_or_default();
-        // Nothing waits to be fitted: what stands is the fit of the cells, under these settings.
+        // If no refit is due, the latest fit is the fit of the cells under these settings.
         let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
         let is_fitted = population.counters.changes == registered.refitted_changes && has_these_settings;
         let fresh = self.refit(&name, &population, &blocks).await?;
@@ -128,7 +128,7 @@ impl Walk<'_> {
         match &registered.fit_settings {
             Some(stored) if *stored != own => {
                 report.remarks.push(format!(
-                    "{name} was fitted with `{stored}`, the configuration says `{own}`: a worker that starts with it refits"
+                    "{name} was fitted with `{stored}`, but the configuration has `{own}`: a worker refits at its start"
                 ));
                 false
             }
@@ -136,7 +136,7 @@ impl Walk<'_> {
         }
     }
 
-    /// What the blocks of a population come to.
+    /// Checks the blocks of a population, and sums them.
     async fn blocks(&mut self, id: &str) -> Result<Blocks, VerifyError> {
         let mut all = Blocks::default();
         let mut after = String::new();
@@ -155,12 +155,12 @@ impl Walk<'_> {
         }
     }
 
-    /// The next blocks, whole experiments of them, and whether there are no others.
+    /// The next blocks, without splitting an experiment, and whether they are the last.
     async fn page(&mut self, id: &str, after: &str) -> Result<(Vec<AuditedBlock>, bool), VerifyError> {
         let mut page = self.audit.blocks_after(id, after, PAGE).await?;
         let is_last = page.len() < PAGE;
         if !is_last && let Some(last) = page.last().map(|block| block.experiment_id.clone()) {
-            // A population has one block of an experiment; where it has more, they are looked at together.
+            // A population has one block per experiment. If damage left more, they have to be on the same page.
             let whole = page.iter().position(|block| block.experiment_id == last).unwrap_or(0);
             page.truncate(if whole > 0 { whole } else { page.len() });
         }
@@ -169,22 +169,16 @@ impl Walk<'_> {
         Ok((page, is_last))
     }
 
-    /// The fits of what the blocks add up to.
+    /// Fits the sum of the blocks.
     async fn refit(
         &self,
         name: &PopulationName,
         population: &AuditedPopulation,
         blocks: &Blocks,
     ) -> Result<Refitted, VerifyError> {
-        let state = RefitState {
-            sketches: blocks.sketches.clone(),
-            counters: population.counters,
-            published: None,
-            is_publishing: false,
-            input_offsets: Vec::new(),
-        };
+        let (sketches, experiments) = (blocks.sketches.clone(), population.counters.experiments);
         let settings = (self.rules.settings)(name);
-        Ok(tokio::task::spawn_blocking(move || Refitted::new(&state, &settings)).await?)
+        Ok(tokio::task::spawn_blocking(move || Refitted::new(&sketches, experiments, &settings)).await?)
     }
 
     async fn estimates(
@@ -230,7 +224,7 @@ impl Walk<'_> {
         }
     }
 
-    /// A fit of the history. One that cannot be read is a difference, and no end.
+    /// A fit of the history. A damaged one is reported as a difference, and does not end the audit.
     async fn fit(
         &mut self,
         name: &PopulationName,
@@ -248,7 +242,7 @@ impl Walk<'_> {
     }
 }
 
-/// Gives each block the rows of its experiment; what is left stands for no block. Both are in the order of experiments.
+/// Pairs each block with the rows of its experiment, and returns the rows without a block. Both are sorted by experiment.
 fn join(blocks: Vec<AuditedBlock>, rows: Vec<AuditedEstimate>) -> (Vec<BlockWithRows>, Vec<AuditedEstimate>) {
     let mut by_experiment: BTreeMap<String, Vec<AuditedEstimate>> = BTreeMap::new();
     for row in rows {

@@ -1,16 +1,19 @@
-//! The worker: events in from a source, estimates out to a store.
+//! The worker: reads events from a source and writes estimates to a store.
 //!
-//! | room | what happens there |
+//! | module | contents |
 //! | --- | --- |
-//! | [`source`] | records from Kafka or a file, decoded, in batches; which partitions are owned |
-//! | [`dead_letters`] | are so many messages refused that the partition has to halt? |
-//! | [`fold`] | records and stored state -> changes, pure |
-//! | [`ingest`] | batch after batch into the store, offsets and effects in one transaction |
-//! | [`replay`] | refused messages again, the same way |
-//! | [`refit`] | cells -> mu and tau of populations with news; is a whole publish due? |
-//! | [`publish`] | passes through all blocks of a population: estimates anew, diagnostics |
-//! | [`rebuild`] | everything anew from what was sent, under other settings |
-//! | [`supervise`] | all of these together, and how they end |
+//! | [`source`] | records from Kafka or a file, decoded and batched; which partitions are owned |
+//! | [`dead_letters`] | halts a partition if too many of its messages are refused |
+//! | [`fold`] | records and stored state -> changes; pure |
+//! | `batch` | the transaction of a batch: read, fold, write, estimate |
+//! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
+//! | `lag` | the lag of the owned partitions |
+//! | [`replay`] | ingests refused messages again |
+//! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
+//! | [`publish`] | the publish loop: passes that rewrite all estimates of a population and compute its diagnostics |
+//! | [`rebuild`] | recomputes everything from the reported statistics, under other settings |
+//! | [`retry`] | retries of store operations, with backoff and jitter |
+//! | [`supervise`] | starts all of these, and shuts them down |
 
 mod batch;
 pub mod dead_letters;
@@ -28,20 +31,20 @@ pub mod supervise;
 use crate::store::StoreError;
 use retry::Retryable;
 
-/// Why a worker cannot go on.
+/// Why a worker cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkerError {
     #[error(transparent)]
     Source(#[from] source::SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the source is halted: {0}; `shrinkd partitions resume` has the next worker go on behind them")]
+    #[error("the source is halted: {0}; after `shrinkd partitions resume` the next worker continues behind them")]
     Halted(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     #[error(transparent)]
     Fold(#[from] fold::FoldError),
-    #[error("a computation ended early: {0} (a bug)")]
+    #[error("a computation panicked or was cancelled: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
 }
 

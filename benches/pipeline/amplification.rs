@@ -1,11 +1,10 @@
-//! Rows written for each effect while one population grows, by the product's own decisions and estimates, without a
-//! database; and how far published rows are from exact meanwhile.
+//! Write amplification: rows written per effect while one population grows, and the distance of published estimates from exact.
+//! It uses the decisions and estimates of the product, without a database.
 
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::refit::RefitState;
 use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
-use shrinkd::row::{Counters, FitStatus, PublishedFit};
+use shrinkd::row::{BlockToEstimate, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
 use shrinkd_core::{Measured, PopulationName, ResultKey, Scale};
 use shrinkd_model::{Block, BlockPosterior, Correlation, Member, Priors, Sketches, available_threads, map_chunks};
@@ -15,19 +14,19 @@ use crate::report::{Table, heading, progress};
 
 /// Effects between two refits.
 const REFIT: usize = 100;
-/// As in the default configuration.
+/// The defaults of the configuration.
 const TOLERANCE: f64 = 0.01;
 const MIN_EXPERIMENTS: u64 = 5;
 
 const MU: f64 = 0.5;
 const TAU: f64 = 1.0;
 
-/// Blocks that one thread takes at a time.
+/// How many blocks a thread estimates at a time.
 const CHUNK: usize = 256;
 
-/// A block and what is published of it.
+/// A block and its published estimates.
 struct Row {
-    measured: Measured,
+    block: BlockToEstimate,
     /// Posterior means, one for each variant; empty in a cold start.
     published: Vec<f64>,
 }
@@ -43,9 +42,9 @@ struct Distance {
 struct History {
     rows_written: usize,
     publishes: usize,
-    /// Of what stands after the decision whether to publish.
+    /// Of estimates that a refit leaves in place.
     standing: Distance,
-    /// Of what a publish replaces.
+    /// Of estimates that a publish replaces.
     replaced: Distance,
 }
 
@@ -91,31 +90,30 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
     let mut draws = Draws::new(1, variants as u64);
     let mut history = History::default();
     let mut rows: Vec<Row> = Vec::new();
-    let mut state = RefitState {
-        sketches: Sketches::default(),
-        counters: Counters::default(),
-        published: None,
-        is_publishing: false,
-        input_offsets: Vec::new(),
-    };
+    let mut sketches = Sketches::default();
+    let mut judged: Option<Judged> = None;
     let mut fit = PublishedFit::none();
     let mut until_refit = 0;
     while rows.len() * variants < effects {
         let block = block(variants, se, &mut draws)?;
         let names = (0..variants).map(|variant| format!("v{variant}")).collect();
-        state.sketches.add(&Member::new(block.clone(), 0)?)?;
-        state.counters.experiments += 1;
-        state.counters.effects += variants as i64;
+        sketches.add(&Member::new(block.clone(), 0)?)?;
         let measured = Measured { variants: names, block };
-        let published = estimate(&population, rows.len(), &measured, &fit);
-        rows.push(Row { measured, published });
+        let block = BlockToEstimate {
+            population: population.clone(),
+            experiment_id: format!("exp-{:06}", rows.len()),
+            revision: 1,
+            measured,
+        };
+        let published = estimate(&block, &fit);
+        rows.push(Row { block, published });
         history.rows_written += variants;
         until_refit += variants;
         if until_refit < REFIT {
             continue;
         }
         until_refit -= REFIT;
-        let refitted = Refitted::new(&state, &settings);
+        let refitted = Refitted::new(&sketches, rows.len() as i64, &settings);
         let current = PublishedFit {
             fit_id: fit.fit_id + 1,
             status: refitted.judged.status,
@@ -123,21 +121,21 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
             naive_nodes: refitted.fits[Correlation::Ignored as usize].nodes.clone(),
         };
         let largest = distance(&rows, &current, &refitted.judged);
-        if !refitted.judged.has_moved(state.published.as_ref(), TOLERANCE) {
+        if !refitted.judged.has_moved(judged.as_ref(), TOLERANCE) {
             history.standing = history.standing.max(largest);
             continue;
         }
         history.replaced = history.replaced.max(largest);
         fit = current;
-        state.published = Some(refitted.judged);
+        judged = Some(refitted.judged);
         history.publishes += 1;
         history.rows_written += rows.len() * variants;
-        publish(&population, &mut rows, &fit);
+        publish(&mut rows, &fit);
     }
     Ok(history)
 }
 
-/// A block whose every effect has this standard error, half of its variance from the control where there are several.
+/// A block whose effects all have this standard error. With several variants, the control contributes half of the variance.
 fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
     let control_variance = if variants > 1 { se * se / 2.0 } else { 0.0 };
     let variance = se * se - control_variance;
@@ -146,29 +144,29 @@ fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
     Ok(Block::shared_control(effects, vec![variance; variants], control_variance, vec![1.0; variants])?)
 }
 
-/// What is published of a block.
-fn estimate(population: &PopulationName, number: usize, measured: &Measured, fit: &PublishedFit) -> Vec<f64> {
-    let estimates = BlockEstimates::new(population, &format!("exp-{number:06}"), 1, 0, measured, fit);
+/// The published posterior means of a block.
+fn estimate(block: &BlockToEstimate, fit: &PublishedFit) -> Vec<f64> {
+    let estimates = BlockEstimates::new(block, 0, fit);
     estimates.rows.iter().filter_map(|row| row.shrunk.map(|shrunk| shrunk.posterior_mean)).collect()
 }
 
-fn publish(population: &PopulationName, rows: &mut [Row], fit: &PublishedFit) {
+fn publish(rows: &mut [Row], fit: &PublishedFit) {
     let estimated = map_chunks(rows, CHUNK, available_threads(), |rows| {
-        rows.iter().map(|row| estimate(population, 0, &row.measured, fit)).collect::<Vec<_>>()
+        rows.iter().map(|row| estimate(&row.block, fit)).collect::<Vec<_>>()
     });
     for (row, published) in rows.iter_mut().zip(estimated.into_iter().flatten()) {
         row.published = published;
     }
 }
 
-/// How far the published rows are from those that the current fit would give. Those of a cold start are no estimates.
+/// The distance of the published rows from those of the current fit. Rows of a cold start are no estimates, and are skipped.
 fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
     let (Some(mu), Some(tau), FitStatus::Fitted) = (judged.mu, judged.tau, fit.status) else {
         return Distance::default();
     };
     let chunks = map_chunks(rows, CHUNK, available_threads(), |rows| {
         let distances = rows.iter().filter(|row| !row.published.is_empty()).map(|row| {
-            let block = &row.measured.block;
+            let block = &row.block.measured.block;
             let posterior = BlockPosterior::new(block, &fit.nodes);
             let components = block.components().unwrap_or_default();
             let bound = furthest_from_exact(TOLERANCE, mu, tau, &components);

@@ -13,18 +13,18 @@ use crate::{Bench, Outcome, report};
 
 const POPULATIONS: usize = 100;
 
-/// How often each way to stop is tried.
+/// How often each way to stop is measured.
 const STOPS: usize = 3;
 
-/// In the properties of librdkafka, in milliseconds.
+/// Properties of librdkafka, in milliseconds.
 const SESSION_TIMEOUT: (&str, &str) = ("SESSION_TIMEOUT_MS", "6000");
 
-const PATIENCE: Duration = Duration::from_secs(3_600);
-const LOOK: Duration = Duration::from_millis(50);
-/// For what takes a second.
-const CLOSE_LOOK: Duration = Duration::from_millis(2);
+const TIMEOUT: Duration = Duration::from_secs(3_600);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// For operations that take about a second.
+const SHORT_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A topic, and a database that has taken in all of it.
+/// A topic, and a database that has ingested all of it.
 struct History<'a> {
     topic: &'a Topic,
     database: Database,
@@ -41,7 +41,7 @@ impl History<'_> {
     /// Waits until everything that was produced is committed and published.
     fn settle(&mut self, worker: &mut Worker) -> Outcome<Duration> {
         let produced = self.produced;
-        self.database.wait(LOOK, PATIENCE, |database| {
+        self.database.wait(POLL_INTERVAL, TIMEOUT, |database| {
             worker.check()?;
             Ok(database.committed()? >= produced && database.is_published()?)
         })
@@ -52,7 +52,7 @@ impl History<'_> {
         let before = self.database.committed()?;
         self.produce(shape, POPULATIONS)?;
         let mut worker = self.setting.start()?;
-        self.database.wait(CLOSE_LOOK, PATIENCE, |database| {
+        self.database.wait(SHORT_POLL_INTERVAL, TIMEOUT, |database| {
             worker.check()?;
             Ok(database.committed()? > before)
         })?;
@@ -89,7 +89,7 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
     let last_fit: i64 = history.database.value("select coalesce(max(published_fit_id), 0) from populations")?;
 
     progress("bounded: further events on the history");
-    // So far from the history that every population moves, and is published whole.
+    // Far enough from the history that every population moves, and is published as a whole.
     history.produce(&shape("further", 1, 5.0), events)?;
     let mut worker = history.setting.start()?;
     let working = history.settle(&mut worker)?;

@@ -1,4 +1,4 @@
-//! Binary COPY into bare tables: the fastest way into PostgreSQL that there is, as the measure of the write path.
+//! Binary COPY into tables without keys: the fastest way to write to PostgreSQL, as a baseline for the write path.
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Seek, Write};
@@ -11,8 +11,7 @@ use crate::{Outcome, report};
 
 const TABLES: [&str; 2] = ["blocks", "effect_estimates"];
 
-/// Copies the final blocks and estimates of a database into tables without any key, and returns how many rows and how
-/// long.
+/// Copies the final blocks and estimates of a database into tables without keys. Returns the number of rows and the time.
 pub fn measure(database: &mut Database) -> Outcome<(usize, Duration)> {
     let mut connection = RawConnection::connect(&database.options)?;
     let (mut rows, mut elapsed) = (0, Duration::ZERO);

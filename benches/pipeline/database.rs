@@ -1,4 +1,4 @@
-//! Databases of the one PostgreSQL server, and what is asked of them while a worker runs.
+//! Databases on the PostgreSQL server, and the queries that measure a running worker.
 
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ use tokio::runtime::Runtime;
 
 use crate::{Outcome, report};
 
-/// A PostgreSQL server on which databases may be made.
+/// A PostgreSQL server on which databases may be created.
 pub struct Server {
     options: PgConnectOptions,
 }
 
-/// A database, dropped with this.
+/// A database, which is dropped with this value.
 pub struct Database {
     pub options: PgConnectOptions,
     admin: PgConnectOptions,
@@ -41,7 +41,7 @@ impl Server {
             sqlx::query(AssertSqlSafe(format!("create database {name}"))).execute(&mut admin).await?;
             let url = StoreUrl::Postgres(options.to_url_lossy().to_string());
             Store::migrate(&StoreConfig { url, connections: 1 }).await?;
-            // What was written before is not paid for during what is measured next.
+            // Otherwise the measurement would include the writes of earlier parts.
             sqlx::query("checkpoint").execute(&mut admin).await?;
             Outcome::Ok(PgConnection::connect_with(&options.clone().application_name("bench")).await?)
         })?;
@@ -50,7 +50,7 @@ impl Server {
 }
 
 impl Database {
-    /// Where a worker finds it.
+    /// The URL for a worker.
     pub fn url(&self) -> String {
         self.options.to_url_lossy().to_string()
     }
@@ -103,7 +103,7 @@ impl Database {
         )
     }
 
-    /// Asks until it is so, and returns how long that took.
+    /// Polls until the condition holds, and returns how long that took.
     pub fn wait(
         &mut self,
         pause: Duration,
@@ -120,7 +120,7 @@ impl Database {
         Ok(started.elapsed())
     }
 
-    /// Processes of the server: what they are, and their number.
+    /// The kind and process id of each process of the server.
     pub fn server_processes(&mut self) -> Outcome<Vec<(String, i32)>> {
         self.rows(
             "select case when application_name = 'shrinkd' then 'backends of the worker' else backend_type end, pid
@@ -134,7 +134,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         let connection = self.connection.take();
-        // One that stays behind does no harm: the server is thrown away.
+        // A database that is not dropped does no harm, because the server is temporary.
         let _ = self.runtime.block_on(async {
             if let Some(connection) = connection {
                 connection.close().await?;

@@ -1,4 +1,4 @@
-//! Seeded events of the contract, and a stream of the user's own, made longer.
+//! Seeded events, and a file of the user's own events, repeated to the wanted length.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -7,7 +7,7 @@ use shrinkd::simulate::Draws;
 
 use crate::Outcome;
 
-/// A message as it is produced.
+/// A message to produce.
 pub struct Message {
     pub key: String,
     pub payload: String,
@@ -15,19 +15,19 @@ pub struct Message {
 
 /// What generated events look like. Mu is 0.5 and tau is 1 in every population.
 pub struct Shape {
-    /// Begins the names of the experiments.
+    /// The prefix of the experiments' names.
     pub prefix: String,
-    /// Populations, each of which is a metric; results take them in turn.
+    /// The number of populations, each of which is a metric. Results cycle through them.
     pub populations: usize,
     pub results: usize,
-    /// Of a result, all against one control.
+    /// Variants per result, which share one control.
     pub variants: usize,
     /// Added to every true effect.
     pub shift: f64,
 }
 
 impl Shape {
-    /// As many events as asked for, each of another experiment.
+    /// That many events, each of another experiment.
     pub fn events(&self, count: usize) -> impl Iterator<Item = Message> + '_ {
         let mut draws = Draws::new(1, 0);
         (0..count).map(move |number| self.event(number, &mut draws))
@@ -75,7 +75,7 @@ impl Shape {
     }
 }
 
-/// A file of events, read again under other names of experiments until there are about `count`; at least once.
+/// The events of a file, repeated under other experiment names until there are about `count`; at least once.
 pub fn repeated(path: &Path, count: usize) -> Outcome<Vec<Message>> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     let mut originals = Vec::new();

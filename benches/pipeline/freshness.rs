@@ -1,4 +1,4 @@
-//! From the producer to a row that a query sees, at a steady rate, with the default configuration.
+//! The latency from the producer to a row that a query sees, at a steady rate, with the default configuration.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +16,13 @@ use crate::{Bench, Outcome, report};
 
 const RATE: f64 = 200.0;
 
-/// How often rows are looked for.
-const LOOK: Duration = Duration::from_millis(5);
+/// The interval between queries for rows.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
-/// How long the last events are waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long to wait for the last events.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Events that were produced and not seen yet: number and when.
+/// Events that were produced but not seen yet: their number, and when they were produced.
 type Pending = Mutex<Vec<(usize, Instant)>>;
 
 pub fn measure(bench: &Bench) -> Outcome<()> {
@@ -34,11 +34,11 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
     let group = report::unique("group");
     let mut worker = Setting { topic: &topic, group: &group, store_url: &url, properties: &[] }.start()?;
     progress("freshness: a steady rate");
-    database.wait(Duration::from_millis(50), PATIENCE, |database| {
+    database.wait(Duration::from_millis(50), TIMEOUT, |database| {
         worker.check()?;
         database.is_claimed()
     })?;
-    // A few keys are looked up in a table that grows: never by reading all of it.
+    // Look up the few keys by index: a sequential scan of the growing table would disturb the measurement.
     database.execute("set enable_hashjoin = off")?;
     database.execute("set enable_mergejoin = off")?;
     database.execute("set enable_seqscan = off")?;
@@ -76,11 +76,11 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
         &format!("{:.2}", p99.as_secs_f64() / 2.0),
     ]);
     table.print();
-    println!("  looked for every {}; {estimates} rows are fitted at the end", milliseconds(LOOK));
+    println!("  looked for every {}; {estimates} rows are fitted at the end", milliseconds(POLL_INTERVAL));
     Ok(())
 }
 
-/// Sends each event when it is due, and notes when that was.
+/// Sends each event when it is due, and records the time.
 fn produce(producer: &Producer, shape: &Shape, count: usize, pending: &Pending) -> Outcome<()> {
     let mut draws = Draws::new(2, 0);
     let started = Instant::now();
@@ -93,7 +93,7 @@ fn produce(producer: &Producer, shape: &Shape, count: usize, pending: &Pending) 
     producer.flush()
 }
 
-/// Looks for the rows of all pending events until each was seen; returns how long that took of each.
+/// Queries the rows of all pending events until each has been seen, and returns the latencies.
 fn observe(
     database: &mut Database,
     shape: &Shape,
@@ -103,13 +103,13 @@ fn observe(
     let mut delays = Vec::new();
     let mut seen_at = Instant::now();
     loop {
-        // In this order: what is pending after the last was sent is all that is left.
+        // Read the flag first: once it is set, no further event becomes pending.
         let is_last = is_through.load(Ordering::Acquire);
         let waiting = lock(pending).clone();
         if is_last && waiting.is_empty() {
             return Ok(delays);
         }
-        if seen_at.elapsed() > PATIENCE {
+        if seen_at.elapsed() > TIMEOUT {
             return Err(format!("{} events have no estimates after a minute", waiting.len()).into());
         }
         let turn = Instant::now();
@@ -136,6 +136,6 @@ fn observe(
                 !is_visible
             });
         }
-        std::thread::sleep(LOOK.saturating_sub(turn.elapsed()));
+        std::thread::sleep(POLL_INTERVAL.saturating_sub(turn.elapsed()));
     }
 }

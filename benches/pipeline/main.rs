@@ -1,6 +1,5 @@
-//! What the worker reaches as a whole: the real program on a real Kafka topic and a real PostgreSQL database, beside
-//! ceilings that are measured in the same run, so that what is compared had the same machine. Nothing here fails for being
-//! slow.
+//! Benchmarks of the whole worker: the real program on a real Kafka topic and a real PostgreSQL database, next to ceilings that
+//! are measured in the same run on the same machine. A slow result is not a failure.
 //!
 //! | part | what it measures |
 //! | --- | --- |
@@ -32,7 +31,7 @@ use std::process::ExitCode;
 
 use database::Server;
 
-/// Whatever goes wrong ends the run: there is nobody who could handle it.
+/// Any error ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const PARTS: [&str; 4] = ["throughput", "freshness", "amplification", "bounded"];
@@ -66,7 +65,7 @@ impl Bench {
         })
     }
 
-    /// The full size, or the one for trying out.
+    /// The full size, or a small one for a quick check.
     fn size<T>(&self, full: T, quick: T) -> T {
         if self.is_quick { quick } else { full }
     }
@@ -86,7 +85,7 @@ fn run() -> Outcome<()> {
     let (mut parts, mut is_quick) = (Vec::new(), false);
     for argument in std::env::args().skip(1) {
         match argument.as_str() {
-            // Cargo says so of itself.
+            // Passed by cargo itself.
             "--bench" => {}
             "--quick" => is_quick = true,
             "--help" => {

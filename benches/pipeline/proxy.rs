@@ -1,5 +1,5 @@
-//! A proxy between a worker and PostgreSQL that keeps what the worker writes: a thread for each direction of a connection.
-//! Prepared statements get names that hold for all connections, and what only reads is left out.
+//! A proxy between a worker and PostgreSQL that records what the worker writes, with a thread for each direction of a connection.
+//! Prepared statements get names that are valid on all connections. Statements that only read are left out.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -16,24 +16,24 @@ use crate::recording::Recording;
 use crate::wire::{Frame, frame, text};
 use crate::{Outcome, report};
 
-/// Listens until it is finished.
+/// A proxy that listens until it is finished.
 pub struct Proxy {
     pub address: SocketAddr,
     shared: Arc<Shared>,
     acceptor: JoinHandle<()>,
 }
 
-/// What all connections share.
+/// State that all connections share.
 struct Shared {
     server: (String, u16),
-    /// The order of everything that was sent and answered, over all connections.
+    /// Orders requests and responses over all connections.
     clock: AtomicU64,
     is_over: AtomicBool,
     statements: Mutex<Statements>,
     tapes: Mutex<Vec<Arc<Mutex<Tape>>>>,
 }
 
-/// Prepared statements: text and types, and which number that has.
+/// The numbers of prepared statements, by text and parameter types.
 #[derive(Default)]
 struct Statements {
     numbers: HashMap<Vec<u8>, usize>,
@@ -50,13 +50,13 @@ pub struct Statement {
 
 impl Statement {
     pub fn is_read(&self) -> bool {
-        // Behind its name, which stands in a comment.
+        // After the comment with the name.
         let sql = self.sql.split_once("*/").map_or(self.sql.as_str(), |(_, sql)| sql);
         sql.trim_start().to_ascii_lowercase().starts_with("select")
     }
 }
 
-/// What one connection did.
+/// The recording of one connection.
 pub struct Tape {
     pub file: File,
     pub written: u64,
@@ -64,10 +64,10 @@ pub struct Tape {
     pub answers: Vec<Answered>,
 }
 
-/// What was sent before an answer was waited for.
+/// Messages that were sent before waiting for the response.
 pub struct Step {
     pub time: u64,
-    /// Where it is in the file; empty where it only read.
+    /// The range in the file; empty if the messages only read.
     pub at: u64,
     pub length: usize,
     pub statement: Option<usize>,
@@ -75,7 +75,7 @@ pub struct Step {
     pub simple: Option<String>,
 }
 
-/// That the server was ready again.
+/// The server reported that it is ready.
 pub struct Answered {
     pub time: u64,
     pub is_in_transaction: bool,
@@ -83,7 +83,7 @@ pub struct Answered {
 }
 
 impl Proxy {
-    /// Stands in for a server from now on.
+    /// Starts to forward connections to a server.
     pub fn start(server: &PgConnectOptions) -> Outcome<Proxy> {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
@@ -107,10 +107,10 @@ impl Proxy {
         Ok(Proxy { address, shared, acceptor })
     }
 
-    /// What was recorded, once the worker has ended.
+    /// Returns the recording, once the worker has ended.
     pub fn finish(self) -> Outcome<Recording> {
         self.shared.is_over.store(true, Ordering::Relaxed);
-        // The acceptor looks up at the next connection.
+        // A connection wakes the acceptor, which then notices the end.
         drop(TcpStream::connect(self.address)?);
         self.acceptor.join().map_err(|_| "the proxy has panicked")?;
         let statements = std::mem::take(&mut lock(&self.shared.statements).all);
@@ -126,7 +126,7 @@ impl Shared {
         server.set_nodelay(true)?;
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(report::unique("tape"));
         let file = File::options().read(true).write(true).create_new(true).open(&path)?;
-        // Nobody else needs it: it is gone when it is closed.
+        // The file is deleted when it is closed.
         std::fs::remove_file(path)?;
         let tape = Tape { file, written: 0, steps: Vec::new(), answers: Vec::new() };
         let tape = Arc::new(Mutex::new(tape));
@@ -200,10 +200,10 @@ impl Shared {
     }
 }
 
-/// Takes what one connection sends.
+/// Records the messages of one connection.
 #[derive(Default)]
 struct Taker {
-    /// The connection's own names of statements.
+    /// The names of statements on this connection.
     names: HashMap<Vec<u8>, (usize, bool)>,
     time: Option<u64>,
     bytes: Vec<u8>,
@@ -229,7 +229,7 @@ impl Taker {
                     self.bytes.extend(frame(b'B', &body));
                 }
             }
-            // Of portals; a statement is never closed in a replay.
+            // Closes a portal: a replay never closes statements.
             b'E' | b'C' if self.statement.is_some() && message.body().first() != Some(&b'S') => {
                 self.bytes.extend(&message.0);
             }

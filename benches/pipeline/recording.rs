@@ -1,4 +1,4 @@
-//! What a worker wrote, put in order: its transactions, in one lane for each of its loops.
+//! The recorded transactions of a worker in order, with a lane for each of its loops.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ pub const INGEST: usize = 0;
 const REFIT: usize = 1;
 const PUBLISH: usize = 2;
 
-/// By what a transaction is known, looked for in this order in the names of its statements.
+/// The lanes, and the statement names that identify their transactions, in the order in which they are tried.
 const MARKS: [(&str, usize); 6] = [
     ("/* refit: fits */", REFIT),
     ("/* ingest: fence */", INGEST),
@@ -21,31 +21,31 @@ const MARKS: [(&str, usize); 6] = [
     ("/* publish: ", PUBLISH),
 ];
 
-/// All that was written by one worker.
+/// Everything that one worker wrote.
 pub struct Recording {
     pub statements: Vec<Statement>,
     /// In the order in which they began.
     pub lanes: [Vec<Transaction>; LANES.len()],
 }
 
-/// One transaction that wrote.
+/// A transaction that wrote something.
 pub struct Transaction {
     pub file: Arc<File>,
     pub parts: Vec<Part>,
-    /// Rows that the server said were written.
+    /// Rows written, as reported by the server.
     pub rows: u64,
-    /// How many of each lane had ended when this one began.
+    /// How many transactions of each lane had ended when this one began.
     pub after: [usize; LANES.len()],
     begun: u64,
     ended: u64,
 }
 
-/// What is sent before the next answer is waited for.
+/// Messages that are sent before waiting for the response.
 #[derive(Clone, Copy)]
 pub struct Part {
     pub at: u64,
     pub length: usize,
-    /// `None` of `BEGIN` and `COMMIT`.
+    /// `None` for `BEGIN` and `COMMIT`.
     pub statement: Option<usize>,
 }
 
@@ -55,7 +55,7 @@ impl Recording {
         for tape in tapes {
             let tape = lock(tape);
             let file = Arc::new(tape.file.try_clone()?);
-            // The first answer is to the start of the connection.
+            // The first response belongs to the start of the connection.
             let mut open: Vec<(&Step, &Answered)> = Vec::new();
             for (step, answer) in tape.steps.iter().zip(tape.answers.iter().skip(1)) {
                 open.push((step, answer));
@@ -69,7 +69,7 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Bytes of all that was written.
+    /// The size of everything that was written, in bytes.
     pub fn bytes(&self) -> usize {
         self.lanes.iter().flatten().flat_map(|transaction| &transaction.parts).map(|part| part.length).sum()
     }
@@ -79,7 +79,7 @@ impl Recording {
         self.lanes[lane].iter().map(|transaction| transaction.rows).sum()
     }
 
-    /// Takes the steps of one transaction, if it wrote anything that stands.
+    /// Adds the steps of one transaction if it wrote anything and committed.
     fn take(&mut self, file: &Arc<File>, steps: &[(&Step, &Answered)]) -> Outcome<()> {
         let (Some((first, _)), Some((last, end))) = (steps.first(), steps.last()) else { return Ok(()) };
         let sql: Vec<&str> = steps

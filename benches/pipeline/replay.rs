@@ -1,8 +1,8 @@
-//! Writes a recording once more: the same statements with the same values in the same transactions, without whatever the
-//! worker did between them.
+//! Replays a recording: the same statements with the same values in the same transactions, without the worker's own work
+//! between them.
 //!
-//! Ingest goes as fast as it is answered. Refits and publishes begin when those transactions are through that were through
-//! when they began in the recording, so that they find the rows that they found there.
+//! Ingest runs as fast as the server responds. Refits and publishes start once the transactions have ended that had ended when
+//! they started in the recording, so that they find the same rows.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
@@ -17,22 +17,22 @@ use crate::proxy::{lock, name_of};
 use crate::recording::{INGEST, LANES, Recording, Transaction};
 use crate::wire::{Answer, RawConnection, frame};
 
-/// How often a transaction is tried that another one was in the way of, as the worker does.
+/// How often a transaction is retried after a conflict, as the worker does.
 const TRIES: usize = 20;
 
-/// What a replay took.
+/// The times of a replay.
 pub struct Replay {
     /// Until the last batch was committed.
     pub ingest: Duration,
-    /// Until everything was.
+    /// Until everything was committed.
     pub whole: Duration,
     /// Rows written, by lane.
     pub rows: [u64; LANES.len()],
-    /// Time until the answer, by lane and statement; `None` of `BEGIN` and `COMMIT`.
+    /// Response times by lane and statement; `None` for `BEGIN` and `COMMIT`.
     pub times: BTreeMap<(usize, Option<usize>), Duration>,
 }
 
-/// How many transactions of each lane are through.
+/// How many transactions of each lane have ended.
 #[derive(Default)]
 struct Progress {
     done: Mutex<[usize; LANES.len()]>,
@@ -51,7 +51,7 @@ struct Lane<'a> {
 }
 
 impl Replay {
-    /// Replays into a database that has the schema and nothing else.
+    /// Replays into an empty database that has the schema.
     pub fn run(recording: &Recording, options: &PgConnectOptions) -> Outcome<Replay> {
         let lane = |number: usize| -> Outcome<Lane<'_>> {
             let connection = RawConnection::connect(options)?;
@@ -68,7 +68,7 @@ impl Replay {
                 threads.push(scope.spawn(move || {
                     let number = lane.number;
                     let result = lane.run(progress).map(|lane| (lane, started.elapsed()));
-                    // Also where it failed: the others must not wait for it.
+                    // Even if it failed, because the others must not wait for it.
                     progress.end(number);
                     result
                 }));

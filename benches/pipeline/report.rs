@@ -1,4 +1,4 @@
-//! What the parts print: headings, and tables whose ratios name their baseline.
+//! The output of the parts: headings, and tables whose ratios name their baseline.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// A table with these columns: the first is text, the others are figures.
+    /// A table with these columns. The first holds text, the others figures.
     pub fn new(columns: &[&'static str]) -> Table {
         Table { columns: columns.to_vec(), rows: Vec::new() }
     }
@@ -39,12 +39,12 @@ pub fn heading(text: &str) {
     println!("\n{text}");
 }
 
-/// What is going on, on stderr: parts take minutes.
+/// Prints progress to stderr, because parts take minutes.
 pub fn progress(text: &str) {
     eprintln!("... {text}");
 }
 
-/// A name that no other run has, and none of this run before.
+/// A unique name.
 pub fn unique(what: &str) -> String {
     use std::sync::atomic::{AtomicUsize, Ordering};
     static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -59,7 +59,7 @@ pub fn milliseconds(duration: Duration) -> String {
     format!("{:.0} ms", duration.as_secs_f64() * 1e3)
 }
 
-/// How many a second.
+/// A rate per second.
 pub fn rate(count: usize, duration: Duration) -> String {
     format!("{:.0}", count as f64 / duration.as_secs_f64())
 }
@@ -73,13 +73,13 @@ pub fn megabytes(bytes: u64) -> String {
     format!("{:.0} MB", bytes as f64 / 1e6)
 }
 
-/// The middle one.
+/// The median.
 pub fn median(mut values: Vec<Duration>) -> Duration {
     values.sort_unstable();
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-/// The value below which this share of them lies; of sorted values.
+/// The quantile of sorted values.
 pub fn quantile(sorted: &[Duration], share: f64) -> Duration {
     let index = (share * sorted.len() as f64).ceil() as usize;
     sorted.get(index.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or_default()

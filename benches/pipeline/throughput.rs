@@ -1,5 +1,5 @@
-//! From a preloaded topic to committed rows, and to published ones, beside two ceilings of the same run: reading the topic
-//! without looking at it, and writing what the worker wrote without whatever else it does.
+//! Throughput from a preloaded topic to committed rows and to published ones, next to two ceilings from the same run: reading the
+//! topic without processing it, and replaying the worker's writes without its other work.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use crate::topic::{Reading, Topic};
 use crate::worker::{Setting, Worker, cpu};
 use crate::{Bench, Outcome, copy, report};
 
-/// The share of the lower ceiling that is aimed at.
+/// The target, as a share of the lower ceiling.
 const AIM: &str = "aim 0.70";
 
 /// How long one run may take.
-const PATIENCE: Duration = Duration::from_secs(1_800);
+const TIMEOUT: Duration = Duration::from_secs(1_800);
 
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// One run of a worker.
 struct Run {
-    /// From the start of the program.
+    /// Measured from the start of the program.
     claim: Duration,
     last_commit: Duration,
     published: Duration,
@@ -37,18 +37,18 @@ struct Run {
 /// Where the time of a run went, in seconds.
 #[derive(Default)]
 struct Times {
-    /// From the worker's metrics: how many, and how long together.
+    /// From the worker's metrics: count and total time.
     commits: (f64, f64),
     refits: (f64, f64),
     pages: (f64, f64),
     estimates_written: f64,
     peak_memory: Option<u64>,
-    /// CPU by thread of the worker, then by process of the server.
+    /// CPU time by thread of the worker, then by process of the server.
     worker_cpu: Vec<(String, f64)>,
     server_cpu: Vec<(String, f64)>,
 }
 
-/// What two databases must agree on for one to be the replay of the other.
+/// The figures in which a replayed database must equal the original.
 #[derive(Debug, PartialEq, sqlx::FromRow)]
 struct Content {
     blocks: i64,
@@ -211,17 +211,17 @@ fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) ->
     let before = server_cpu(database)?;
     let mut worker = Setting { topic, group: &group, store_url, properties: &[] }.start()?;
     let started = worker.started;
-    database.wait(LOOK, PATIENCE, |database| {
+    database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;
         database.is_claimed()
     })?;
     let claim = started.elapsed();
-    database.wait(LOOK, PATIENCE, |database| {
+    database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;
         Ok(database.committed()? >= count)
     })?;
     let last_commit = started.elapsed();
-    database.wait(LOOK, PATIENCE, |database| {
+    database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;
         database.is_published()
     })?;
@@ -231,7 +231,7 @@ fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) ->
     Ok(Run { claim, last_commit, published, times })
 }
 
-/// The same through a recording proxy; and what was in the database then.
+/// The same through a recording proxy, with the resulting state of the database.
 fn record(bench: &Bench, topic: &Topic, count: usize) -> Outcome<(Recording, Content)> {
     let mut database = bench.server.database()?;
     let proxy = Proxy::start(&database.options)?;
@@ -256,7 +256,7 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
         |name: &str| (get(&format!("shrinkd_{name}_seconds_count")), get(&format!("shrinkd_{name}_seconds_sum")));
     let mut server_cpu = server_cpu(database)?;
     for (name, seconds) in &mut server_cpu {
-        // Backends of a worker begin with it; the others were there before.
+        // The worker's backends start with it. The other processes were there before.
         let earlier = before.iter().find(|(earlier, _)| earlier == name);
         *seconds -= earlier.map_or(0.0, |(_, seconds)| *seconds);
     }
@@ -271,11 +271,11 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
     })
 }
 
-/// CPU seconds by what the server's processes are.
+/// CPU seconds by kind of server process.
 fn server_cpu(database: &mut Database) -> Outcome<Vec<(String, f64)>> {
     let mut sums = std::collections::BTreeMap::new();
     for (name, process) in database.server_processes()? {
-        // Those of a server in a container cannot be seen from here.
+        // The processes of a server in a container are not visible here.
         if let Some(seconds) = cpu(process) {
             *sums.entry(name).or_insert(0.0) += seconds;
         }

@@ -1,4 +1,4 @@
-//! Topics: made, filled, and read without being understood.
+//! Topics: creating, filling, and reading them without processing.
 
 use std::time::{Duration, Instant};
 
@@ -14,11 +14,11 @@ use crate::{Outcome, report};
 
 pub const PARTITIONS: i32 = 6;
 
-/// How long a broker may be silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// The timeout of requests to a broker.
+const TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_secs(1);
 
-/// A topic, deleted with this.
+/// A topic, which is deleted with this value.
 pub struct Topic {
     pub brokers: String,
     pub name: String,
@@ -45,7 +45,7 @@ impl Topic {
         Ok(topic)
     }
 
-    /// Sends messages, by key, and waits until all are there. Returns how many.
+    /// Sends messages by key, and waits until all are delivered. Returns how many there were.
     pub fn fill(&self, messages: impl IntoIterator<Item = Message>) -> Outcome<usize> {
         let producer = self.producer()?;
         let mut count = 0;
@@ -57,7 +57,7 @@ impl Topic {
         Ok(count)
     }
 
-    /// A producer as `shrinkd simulate` has it.
+    /// A producer configured as in `shrinkd simulate`.
     pub fn producer(&self) -> Outcome<Producer> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("enable.idempotence", "true");
@@ -65,11 +65,11 @@ impl Topic {
         Ok(Producer { producer: config.create()?, topic: self.name.clone() })
     }
 
-    /// Reads the first `count` messages with a new group and looks at none of them: what any consumer could reach.
+    /// Reads the first `count` messages with a new group without processing them: the upper limit for any consumer.
     pub fn read(&self, count: usize) -> Outcome<Reading> {
         let started = Instant::now();
         let mut config = ClientConfig::new();
-        // As the worker's own, but for where the group begins: without a store Kafka has to be told.
+        // Like the worker's consumer, except that the group starts at the beginning, because there is no store.
         config.set("bootstrap.servers", &self.brokers).set("group.id", report::unique("reading"));
         config.set("enable.auto.commit", "false").set("auto.offset.reset", "earliest");
         config.set("isolation.level", "read_committed").set("queued.max.messages.kbytes", "16384");
@@ -78,9 +78,9 @@ impl Topic {
         consumer.subscribe(&[&self.name])?;
         let (mut first, mut last, mut read, mut bytes) = (None, started, 0, 0);
         while read < count {
-            // A poll also ends where the group moves.
+            // A rebalance also ends a poll.
             let Some(message) = consumer.poll(POLL) else {
-                match last.elapsed() < PATIENCE {
+                match last.elapsed() < TIMEOUT {
                     true => continue,
                     false => return Err("the broker gave nothing for a minute".into()),
                 }
@@ -97,7 +97,7 @@ impl Topic {
 
 impl Drop for Topic {
     fn drop(&mut self) {
-        // A topic that stays behind does no harm: the broker is thrown away.
+        // A topic that is not deleted does no harm, because the broker is temporary.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         if let (Ok(runtime), Ok(admin)) = (runtime, admin(&self.brokers)) {
             let _ = runtime.block_on(admin.delete_topics(&[&self.name], &AdminOptions::new()));
@@ -105,14 +105,14 @@ impl Drop for Topic {
     }
 }
 
-/// Sends to one topic.
+/// A producer for one topic.
 pub struct Producer {
     producer: BaseProducer,
     topic: String,
 }
 
 impl Producer {
-    /// Sends one message, waiting where the queue is full.
+    /// Sends one message, and waits if the queue is full.
     pub fn send(&self, message: &Message) -> Outcome<()> {
         let mut record = BaseRecord::to(&self.topic).key(message.key.as_bytes()).payload(message.payload.as_bytes());
         loop {
@@ -128,7 +128,7 @@ impl Producer {
         }
     }
 
-    /// Lets librdkafka work until then.
+    /// Polls librdkafka until a deadline.
     pub fn wait_until(&self, due: Instant) {
         while let Some(wait) = due.checked_duration_since(Instant::now()).filter(|wait| !wait.is_zero()) {
             self.producer.poll(wait);
@@ -137,12 +137,12 @@ impl Producer {
 
     /// Waits until everything was delivered.
     pub fn flush(&self) -> Outcome<()> {
-        Ok(self.producer.flush(PATIENCE)?)
+        Ok(self.producer.flush(TIMEOUT)?)
     }
 }
 
-/// The first group and the first idempotent producer of a broker wait seconds for its internal topics: not in what is
-/// measured.
+/// Warms up a broker. The first group and the first idempotent producer wait seconds for its internal topics, which would
+/// otherwise be part of the measurement.
 pub fn warm_up(brokers: &str) -> Outcome<()> {
     let topic = Topic::create(brokers, "warm-up")?;
     let message = || Message { key: "key".to_owned(), payload: "payload".to_owned() };

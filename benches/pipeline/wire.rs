@@ -1,4 +1,4 @@
-//! What is said to PostgreSQL while a recording is replayed.
+//! The wire protocol of PostgreSQL, as far as replaying a recording needs it.
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
@@ -11,14 +11,14 @@ pub use crate::protocol::{Frame, frame, text};
 /// Bytes that are read or written at a time.
 const CHUNK: usize = 1 << 16;
 
-/// A connection over which nothing goes but what is written here.
+/// A connection that sends only what is written to it.
 pub struct RawConnection {
     pub stream: TcpStream,
     reader: BufReader<TcpStream>,
     frame: Frame,
 }
 
-/// What came until the server was ready again.
+/// The response of the server, up to ReadyForQuery.
 #[derive(Default)]
 pub struct Answer {
     pub rows: u64,
@@ -27,7 +27,7 @@ pub struct Answer {
 }
 
 impl RawConnection {
-    /// Connects to a server that asks for no password, as those of `scripts/services` do.
+    /// Connects to a server that does not require a password, such as that of `scripts/services`.
     pub fn connect(options: &PgConnectOptions) -> Outcome<RawConnection> {
         let stream = TcpStream::connect((options.get_host(), options.get_port()))?;
         stream.set_nodelay(true)?;
@@ -69,7 +69,7 @@ impl RawConnection {
         self.finish(sql)
     }
 
-    /// Writes what a `copy ... to stdout` gives, one message after the other.
+    /// Writes the output of a `copy ... to stdout`, message by message.
     pub fn copy_out(&mut self, sql: &str, to: &mut impl Write) -> Outcome<()> {
         self.query(sql)?;
         loop {
@@ -82,7 +82,7 @@ impl RawConnection {
         }
     }
 
-    /// Gives everything that can be read to a `copy ... from stdin`.
+    /// Sends everything from a reader to a `copy ... from stdin`.
     pub fn copy_in(&mut self, sql: &str, from: &mut impl Read) -> Outcome<()> {
         self.query(sql)?;
         while self.next()? != b'G' {

@@ -1,4 +1,4 @@
-//! The real program as a process, and what it and the system say of it.
+//! The real program as a process, its metrics, and its resource usage.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use crate::topic::Topic;
 use crate::{Outcome, report};
 
-/// Clock ticks of a second in /proc: the same on every Linux that there is.
+/// Clock ticks per second in /proc, the same on every Linux system.
 const TICKS: f64 = 100.0;
 
-/// Where a worker gets its events, and where it keeps what becomes of them.
+/// The source and the store of a worker.
 pub struct Setting<'a> {
     pub topic: &'a Topic,
     pub group: &'a str,
@@ -23,7 +23,7 @@ pub struct Setting<'a> {
     pub properties: &'a [(&'a str, &'a str)],
 }
 
-/// `shrinkd run`, killed with this.
+/// `shrinkd run`, which is killed with this value.
 pub struct Worker {
     child: Child,
     pub started: Instant,
@@ -61,7 +61,7 @@ impl Setting<'_> {
 }
 
 impl Worker {
-    /// An error, with the end of its log, where it has ended by itself.
+    /// Fails, with the end of the log, if the worker has ended by itself.
     pub fn check(&mut self) -> Outcome<()> {
         match self.child.try_wait()? {
             None => Ok(()),
@@ -69,7 +69,7 @@ impl Worker {
         }
     }
 
-    /// SIGTERM, and how long it took to end.
+    /// Sends SIGTERM, and returns how long the worker took to end.
     pub fn stop(mut self) -> Outcome<Duration> {
         let asked = Instant::now();
         let sent = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
@@ -80,7 +80,7 @@ impl Worker {
         }
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(mut self) -> Outcome<()> {
         self.child.kill()?;
         self.child.wait()?;
@@ -98,7 +98,7 @@ impl Worker {
         Ok(series.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect())
     }
 
-    /// The largest resident size that it has had, in bytes; `None` where the system does not say.
+    /// The peak resident set size in bytes; `None` if the system does not report it.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -128,15 +128,15 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // It has ended already where all went well.
+        // Unless something failed, it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // What it said of a failure is in the error.
+        // The error contains the end of the log.
         let _ = std::fs::remove_file(&self.log);
     }
 }
 
-/// CPU seconds that a process of this machine has used; `None` where it cannot be seen from here.
+/// CPU seconds that a process has used; `None` if it is not visible here.
 pub fn cpu(process: i32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     parse_stat(&stat).map(|(_, seconds)| seconds)

@@ -7,7 +7,7 @@ use shrinkd_model::{Block, Component, Sketch};
 
 use shrinkd::simulate::{Draws, Scenario};
 
-/// Octaves of sampling variance of a population that has seen experiments of all sizes.
+/// Octaves of sampling variance in a population with experiments of all sizes.
 pub const OCTAVES: f64 = 15.0;
 
 /// A population of single effects, its sampling variances spread evenly over [`OCTAVES`], mu = tau = 1.
@@ -34,7 +34,7 @@ pub fn blocks(count: usize, variants: usize) -> Vec<Block> {
     (0..count).map(block).collect()
 }
 
-/// The blocks of a scenario at its own sizes.
+/// The blocks of a scenario at its default size.
 pub fn scenario(scenario: Scenario) -> Vec<Block> {
     scenario.population().draw(1, 0).map(|experiment| experiment.block().expect("a block")).collect()
 }
@@ -49,7 +49,7 @@ pub fn sketch(components: &[Component]) -> Sketch {
     sketch
 }
 
-/// The reference data sets by name; none, with a message, where they are not at hand.
+/// The reference data sets by name; none, with a message, if they are missing.
 pub fn references() -> Vec<(String, Vec<Block>)> {
     let root = std::env::var_os("SHRINKD_SHARED")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);

@@ -36,7 +36,7 @@ pub fn measure(stopwatch: &mut Stopwatch) {
     }
 }
 
-/// Shrinks every effect alone towards a given mu: what the simplest service would do.
+/// Shrinks every effect on its own towards a given mu, as the simplest service would.
 fn plug_in_means(blocks: &[Block], mu: f64, tau: f64) -> f64 {
     let mut sum = 0.0;
     for block in blocks {

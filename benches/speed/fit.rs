@@ -14,7 +14,7 @@ use crate::stopwatch::{Aim, Baseline, Item, Stopwatch};
 const SMALL: usize = 1_000;
 const LARGE: usize = 1_000_000;
 
-/// Populations that are fitted from their components, one by one.
+/// Populations that are fitted directly from their components.
 const DIRECT: [usize; 2] = [1_000, 100_000];
 
 const AIM_SPREAD: f64 = 0.3e-3;

@@ -1,7 +1,7 @@
-//! What the operations cost against what is aimed at, with ratios taken within the one run.
+//! The cost of operations compared with their targets. Ratios are taken within one run.
 //!
-//! Criterion takes the samples; the table at the end shows the fastest of each, because on a shared machine whatever is
-//! slower is other people's work. Nothing here fails for being slow.
+//! Criterion takes the samples. The table at the end shows the fastest of each, because on a shared machine slower samples are
+//! due to other work. A slow result is not a failure.
 
 mod data;
 mod estimates;

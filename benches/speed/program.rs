@@ -1,4 +1,4 @@
-//! `shrinkd fit --format json` as a whole program: wall time, and peak memory where /proc says it.
+//! `shrinkd fit --format json` as a whole program: wall time, and peak memory if /proc reports it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const RUNS: usize = 5;
 const AIM_SECONDS: f64 = 1.0;
 const AIM_MEGABYTES: f64 = 200.0;
 
-/// Scenario, experiments and variants of each file: 100,000 effects, one and three to the experiment.
+/// Scenario, experiments and variants of each file: 100,000 effects, with one or three per experiment.
 const FILES: [(&str, &str, &str); 2] = [("baseline", "100000", "1"), ("treatment-heavy", "33333", "3")];
 
 pub fn measure(stopwatch: &mut Stopwatch) {
@@ -50,7 +50,7 @@ fn simulate(scenario: &str, experiments: &str, variants: &str) -> PathBuf {
     path
 }
 
-/// Reads and decodes a file on all cores and drops what it says.
+/// Reads and decodes a file on all cores, and discards the events.
 fn decode_all(events: &Path) -> Duration {
     let start = Instant::now();
     let text = std::fs::read(events).expect("readable");
@@ -61,13 +61,13 @@ fn decode_all(events: &Path) -> Duration {
     start.elapsed()
 }
 
-/// Wall time of a fit, its output in a file, and its peak memory in bytes.
+/// Runs a fit with its output to a file. Returns the wall time and the peak memory in bytes.
 fn fit(events: &Path) -> (Duration, u64) {
     let start = Instant::now();
     let mut child = shrinkd(&["fit", &events.to_string_lossy(), "--format", "json"], &events.with_extension("json"));
     let mut peak = 0;
     let status = loop {
-        // The peak is gone once the program has ended, so it is asked for while it runs.
+        // The peak can only be read while the program runs.
         peak = peak.max(peak_memory(child.id()).unwrap_or_default());
         match child.try_wait().expect("the program can be waited for") {
             Some(status) => break status,
@@ -79,7 +79,7 @@ fn fit(events: &Path) -> (Duration, u64) {
     (elapsed, peak)
 }
 
-/// The largest resident size that a running process has had, in bytes; `None` where the system does not say.
+/// The peak resident set size of a running process in bytes; `None` if the system does not report it.
 fn peak_memory(process: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;

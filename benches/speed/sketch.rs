@@ -1,4 +1,4 @@
-//! Taking effects in: into one sketch, and whole blocks into a population's three.
+//! Adding effects to one sketch, and whole blocks to the three sketches of a population.
 
 use shrinkd_model::{Member, Sketch, Sketches};
 

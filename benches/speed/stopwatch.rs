@@ -1,49 +1,49 @@
-//! Takes times and prints them as one table.
+//! Measures times, and prints them as one table.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 
-/// Samples of an item, and for how long they are taken together.
+/// How many samples of an item are taken, and for how long in total.
 const SAMPLES: usize = 20;
 const WARM_UP: Duration = Duration::from_millis(100);
 const MEASUREMENT: Duration = Duration::from_millis(500);
 
-/// What is timed.
+/// An item to measure.
 pub struct Item<'a> {
     pub what: &'a str,
-    /// How many of it one run does.
+    /// How many items one run processes.
     pub count: usize,
     pub aim: Aim<'a>,
 }
 
-/// What a time is held against.
+/// What a time is compared with.
 #[derive(Clone, Copy)]
 pub enum Aim<'a> {
-    /// It is a baseline itself.
+    /// Nothing: it is a baseline itself.
     None,
-    /// Seconds for one.
+    /// A target in seconds per item.
     Seconds(f64),
-    /// Seconds for one, and a baseline to be compared with.
+    /// A target in seconds per item, and a baseline.
     SecondsAnd(f64, &'a Baseline),
     /// At most this many times the baseline.
     Times(f64, &'a Baseline),
-    /// No aim, only a comparison.
+    /// A baseline without a target.
     Against(&'a Baseline),
 }
 
 /// A time that others are compared with.
 pub struct Baseline {
     pub name: &'static str,
-    /// For one; `None` where a filter left it out.
+    /// Seconds per item; `None` if a filter excluded it.
     pub seconds: Option<f64>,
 }
 
-/// Takes times, and keeps them for the table.
+/// Measures times, and collects them for the table.
 pub struct Stopwatch {
     criterion: Criterion,
-    /// What, time, aim and ratio; a heading has only the first.
+    /// Item, time, target and ratio; a heading has only the first.
     rows: Vec<[String; 4]>,
 }
 
@@ -63,7 +63,7 @@ impl Stopwatch {
         self.rows.push([text.to_owned(), String::new(), String::new(), String::new()]);
     }
 
-    /// Times `work` on what `setup` makes, which is not timed. Returns the fastest sample's seconds for one.
+    /// Measures `work` on the value of `setup`, which is not measured. Returns the seconds per item of the fastest sample.
     pub fn time<T, R>(
         &mut self,
         item: &Item<'_>,
@@ -91,7 +91,7 @@ impl Stopwatch {
         seconds
     }
 
-    /// Takes a time that was measured elsewhere into the table.
+    /// Adds a time that was measured elsewhere.
     pub fn record(&mut self, what: &str, seconds: f64, aim: Aim<'_>) {
         let ratio = |baseline: &Baseline| match baseline.seconds {
             Some(base) => format!("{} x {}", significant(seconds / base), baseline.name),
@@ -107,7 +107,7 @@ impl Stopwatch {
         self.rows.push([what.to_owned(), duration(seconds), aim, ratio]);
     }
 
-    /// A row of text that is no time.
+    /// Adds a row of text.
     pub fn note(&mut self, what: &str, value: String, aim: String) {
         self.rows.push([what.to_owned(), value, aim, String::new()]);
     }
@@ -125,7 +125,7 @@ impl Stopwatch {
     }
 }
 
-/// Three significant digits, or all before the point.
+/// Formats with three significant digits, or all digits before the decimal point.
 fn significant(x: f64) -> String {
     let decimals = (2.0 - x.abs().log10().floor()).clamp(0.0, 9.0) as usize;
     format!("{x:.decimals$}")

@@ -1,11 +1,10 @@
-//! Rows as an audit reads them: as they stand in the tables. Nothing is taken for granted, so that names and packed columns stay
-//! as they are.
+//! Rows as an audit reads them. Nothing in them is assumed to be valid, so names and packed columns are not decoded.
 
 use sqlx::FromRow;
 
 use super::Counters;
 
-/// Records that an operator passed over.
+/// Records that an operator skipped.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct SkippedOffsets {
     pub topic: String,
@@ -22,25 +21,25 @@ pub struct SkippedOffsets {
     pub at: String,
 }
 
-/// A population with its cells, its counters and its latest fits.
+/// A population with its cells, counters and latest fits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedPopulation {
-    /// `None` where it has no row of its own.
+    /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
     pub counters: Counters,
-    /// Of every partition: correlation, octave, moments.
+    /// Correlation, octave and moments of each cell of each partition.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
 }
 
-/// The row of a population.
+/// A row of `populations`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
 pub struct Registered {
     pub refitted_changes: i64,
     pub published_fit_id: Option<i64>,
     /// Whether a whole publish is due or under way.
     pub is_publish_due: bool,
-    /// What the latest fit was made with.
+    /// The settings of the latest fit.
     pub fit_settings: Option<String>,
 }
 
@@ -56,7 +55,7 @@ pub struct AuditedFit {
     pub nodes: Vec<u8>,
 }
 
-/// A row of `blocks`, and what its experiment says.
+/// A row of `blocks`, with columns of its experiment.
 #[derive(Debug, Clone, PartialEq, FromRow)]
 pub struct AuditedBlock {
     pub experiment_id: String,
@@ -69,7 +68,7 @@ pub struct AuditedBlock {
     pub block: Option<Vec<u8>>,
     pub components: Option<Vec<u8>>,
     pub pending_reason: Option<String>,
-    /// `None` where there is no such experiment, as its labels (JSON) are then.
+    /// `None` if there is no such experiment. Its `labels` (JSON) are `None` then, too.
     pub experiment_revision: Option<i64>,
     pub labels: Option<String>,
 }

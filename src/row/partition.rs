@@ -1,19 +1,19 @@
-//! Partitions as operators see them: how far each was taken in, and why one is not read.
+//! Partitions as operators see them: how far each was committed, and why one is halted.
 
 use time::OffsetDateTime;
 
 use crate::stream::{Claim, NextOffset};
 
-/// Why a partition is not read any more, until an operator says what is to be done.
+/// Why a partition was halted. It stays halted until an operator resumes it or skips records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HaltReason {
-    /// Too many of its messages were refused: somebody should look before all of them are.
+    /// Too many of its messages were refused.
     DeadLetters,
-    /// The broker has not, or no more, the records where reading goes on.
+    /// The broker does not have the records at which reading continues, any more or yet.
     OffsetOutOfRange,
 }
 
-/// A partition that its owner is to stop reading.
+/// A partition to halt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Halt {
     pub claim: Claim,
@@ -32,17 +32,17 @@ pub struct PartitionStatus {
     pub next_offset: Option<NextOffset>,
     pub owner: String,
     pub committed_at: Option<OffsetDateTime>,
-    /// Since when it is not read, why, and what was found; `None` while it is read.
+    /// When it was halted, the reason, and the detail; `None` unless it is halted.
     pub halted: Option<(OffsetDateTime, String, String)>,
 }
 
-/// Records that an operator has passed over.
+/// An operator's command to skip records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skip {
     pub partition_id: i64,
     pub to: NextOffset,
     pub because: String,
-    /// Who gave the command.
+    /// The operator.
     pub skipped_by: String,
 }
 

@@ -1,17 +1,17 @@
-//! Refused messages as they are read back to be replayed, and what comes of that.
+//! Refused messages as a replay reads them, and the outcomes of the replay.
 
 use sqlx::FromRow;
 
 use shrinkd_core::{Reason, Refusal};
 
-/// Which refused messages are replayed.
+/// Which refused messages to replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RejectedSelection {
-    /// Those that no replay has taken yet.
+    /// All that no replay has accepted yet.
     All,
-    /// The same, refused for one of these reasons.
+    /// Those of them that were refused for one of these reasons.
     Reasons(Vec<Reason>),
-    /// Those of these rows, also where a replay has taken them.
+    /// The messages of these rows, even if a replay has accepted them.
     Ids(Vec<i64>),
 }
 
@@ -22,61 +22,61 @@ pub struct RejectedRef {
     pub partition_id: i64,
     #[sqlx(rename = "record_offset")]
     pub offset: i64,
-    /// Of the message that the row keeps.
+    /// The length of the stored payload.
     pub kept_bytes: i64,
 }
 
-/// A message that was refused whole or in part, as it was kept.
+/// A stored message that was refused as a whole or in part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedMessage {
-    /// Of the row that it was found by.
+    /// The row by which it was selected.
     pub rejected_event_id: i64,
     pub cluster_id: String,
     pub key: Option<Vec<u8>>,
-    /// Of a message that was too large, its beginning.
+    /// Only the beginning of a message that was too large.
     pub payload: Option<Vec<u8>>,
     pub payload_bytes: i64,
-    /// What was refused of it, by row.
+    /// All rows of the message.
     pub rows: Vec<RejectedResult>,
 }
 
-/// What a row of `rejected_events` says was refused.
+/// The result, or the whole message, that a row of `rejected_events` is about.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct RejectedResult {
     pub rejected_event_id: i64,
     /// `None` for the whole message.
     pub result_index: Option<i32>,
-    /// A reason code, of this build or another.
+    /// A reason code, which another build may have written.
     pub reason: String,
 }
 
-/// What came of replaying a row of `rejected_events`.
+/// The outcome of the replay for a row of `rejected_events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayedRow {
     pub rejected_event_id: i64,
     pub outcome: ReplayOutcome,
 }
 
-/// What came of a refused message or result when it was replayed.
+/// The outcome of the replay of a refused message or result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReplayOutcome {
     Accepted,
-    /// Taken as a part of a sum that cannot be estimated yet.
+    /// Accepted as a part of a sum that cannot be estimated yet.
     Pending,
-    /// It had come again before.
+    /// It had been received and accepted again in the meantime.
     Duplicate,
-    /// A larger revision has spoken since.
+    /// A larger revision has been accepted since.
     Stale,
-    /// The whole experiment was retracted after it.
+    /// The experiment was retracted as a whole after it.
     Retracted,
-    /// It would retract a whole experiment, with what came after it: only a new message can.
+    /// A tombstone, which is not replayed: it would also withdraw what was accepted after it.
     Tombstone,
-    /// Once more.
+    /// Refused again.
     Refused(Refusal),
 }
 
 impl std::fmt::Display for ReplayOutcome {
-    /// As it stands in `replay_outcome`.
+    /// The text in the column `replay_outcome`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             ReplayOutcome::Accepted => "accepted",

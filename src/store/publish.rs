@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::database::Executor as _;
 use super::query::values;
 use super::{Store, StoreError, estimates, fits, settings};
-use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
+use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 
 /// A population that waits for a pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,10 +100,13 @@ impl Store {
             .query("publish: read blocks", sql, values![population.to_string(), after, limit as i64])
             .all(|row| {
                 Ok(BlockToPublish {
-                    experiment_id: row.get("experiment_id")?,
-                    revision: row.unsigned("revision")?,
+                    block: BlockToEstimate {
+                        population: population.clone(),
+                        experiment_id: row.get("experiment_id")?,
+                        revision: row.unsigned("revision")?,
+                        measured: row.unpack("block")?,
+                    },
                     commit_id: row.get("commit_id")?,
-                    measured: row.unpack("block")?,
                     decision: row.get("decision")?,
                 })
             })

@@ -1,6 +1,6 @@
 //! One draw of a scenario: its fits under the three models of correlation, and whether the correlation matters.
 
-use shrinkd_core::{Grouping, chosen_variant};
+use shrinkd_core::Grouping;
 use shrinkd_model::{
     BlockError, BlockPass, BlockPosterior, Correlation, Diagnostics, Estimate, Fit, Measure, Member, MemberError,
     Method, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
@@ -66,11 +66,12 @@ impl Replicate {
     /// # Errors
     /// Where there are too few for flat priors, or their numbers are outside the range of the model.
     pub fn new(experiments: &[Experiment]) -> Result<Replicate, StudyError> {
+        let grouping = Grouping::default();
         let mut sketches = Sketches::default();
         let mut members = Vec::with_capacity(experiments.len());
         for experiment in experiments {
             let Experiment { experiment_id, variants, .. } = experiment;
-            let chosen = chosen_variant(Grouping::DEFAULT_SEED, experiment_id, variants).unwrap_or(0);
+            let chosen = grouping.chosen_variant(experiment_id, variants);
             let member = Member::new(experiment.block()?, chosen)?;
             sketches.add(&member)?;
             members.push(member);

@@ -1,13 +1,13 @@
-//! Blocks: each is what its statistics give, in the population that the grouping says, and belongs to an experiment. Their
-//! sum is what the cells must hold.
+//! Checks of blocks: each equals what its statistics give, its experiment exists, and its population is that of the grouping.
+//! The cells must hold the sum of the blocks.
 
-use shrinkd_core::{Grouping, Measured, PopulationName, ResultKey, Scale, chosen_variant, pack, remeasure, unpack};
+use shrinkd_core::{Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack};
 use shrinkd_model::{Component, Member, Sketches};
 
-use super::report::{Check, Report, where_they_part};
+use super::report::{Check, Report, excerpts};
 use crate::row::audit::AuditedBlock;
 
-/// What some blocks of a population come to.
+/// The differences found in some blocks of a population, and the sums of the blocks.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     pub report: Report,
@@ -20,7 +20,7 @@ impl Blocks {
     pub fn of(population_id: &str, blocks: &[AuditedBlock], grouping: &Grouping) -> Blocks {
         let mut all = Blocks::default();
         for block in blocks {
-            all.take(population_id, block, grouping);
+            all.add(population_id, block, grouping);
         }
         all
     }
@@ -32,7 +32,7 @@ impl Blocks {
         self.effects += other.effects;
     }
 
-    fn take(&mut self, population_id: &str, row: &AuditedBlock, grouping: &Grouping) {
+    fn add(&mut self, population_id: &str, row: &AuditedBlock, grouping: &Grouping) {
         let at = format!("{population_id} {}", row.experiment_id);
         self.report.compared(Check::Blocks, 1);
         let Some(scale) = Scale::ALL.into_iter().find(|scale| scale.as_str() == row.scale) else {
@@ -41,7 +41,7 @@ impl Blocks {
         self.check_place(population_id, row, scale, grouping, &at);
         let recomputed = recompute(row, scale, grouping);
         self.check_contents(row, &recomputed, &at);
-        // The cells must hold what stands in the block; where that cannot be read, what should.
+        // The cells must hold the stored block, or the recomputed one if the stored one cannot be read.
         let member = match stored_member(row, grouping) {
             Some(member) => member,
             None => match recomputed {
@@ -56,7 +56,7 @@ impl Blocks {
         self.effects += member.block().len() as i64;
     }
 
-    /// Its experiment, and its population.
+    /// Checks the experiment and the population of a block.
     fn check_place(&mut self, population_id: &str, row: &AuditedBlock, scale: Scale, grouping: &Grouping, at: &str) {
         let mut differs = |what: &str, stored: String, expected: String| {
             self.report.differs(Check::Blocks, at, what, stored, expected)
@@ -71,7 +71,7 @@ impl Blocks {
             return differs("labels of its experiment", labels.clone(), "an object of text".to_owned());
         };
         let key = ResultKey { metric: row.metric.clone(), segment: row.segment.clone(), scale };
-        let expected = PopulationName::new(key, Some(&labels), &grouping.labels).to_string();
+        let expected = grouping.population(key, Some(&labels)).to_string();
         if expected != population_id {
             differs("population_id", population_id.to_owned(), expected);
         }
@@ -80,7 +80,7 @@ impl Blocks {
     fn check_contents(&mut self, row: &AuditedBlock, recomputed: &Recomputed, at: &str) {
         let (block, components, pending) = match recomputed {
             Err(error) => {
-                return self.report.differs(Check::Blocks, at, "statistics", error, "what was sent");
+                return self.report.differs(Check::Blocks, at, "statistics", error, "statistics that can be read");
             }
             Ok(Ok((measured, member))) => (Some(measured), Some(member.own_components()), None),
             Ok(Err(reason)) => (None, None, Some(*reason)),
@@ -91,16 +91,17 @@ impl Blocks {
         }
         if row.block != block.map(pack) {
             let stored: Option<Measured> = row.block.as_deref().and_then(|bytes| unpack("block", bytes).ok());
-            self.parts("block", &row.block, stored.as_ref(), block, at);
+            self.report_parts("block", &row.block, stored.as_ref(), block, at);
         }
         if row.components != components.map(pack) {
             let stored: Option<Vec<Component>> =
                 row.components.as_deref().and_then(|bytes| unpack("components", bytes).ok());
-            self.parts("components", &row.components, stored.as_deref(), components, at);
+            self.report_parts("components", &row.components, stored.as_deref(), components, at);
         }
     }
 
-    fn parts<T: std::fmt::Debug + ?Sized>(
+    /// Reports the first part in which two values differ.
+    fn report_parts<T: std::fmt::Debug + ?Sized>(
         &mut self,
         what: &str,
         bytes: &Option<Vec<u8>>,
@@ -114,40 +115,35 @@ impl Blocks {
             (None, None) => "none".to_owned(),
         };
         let expected = expected.map_or_else(|| "none".to_owned(), |expected| format!("{expected:?}"));
-        let (stored, expected) = where_they_part(&stored, &expected);
+        let (stored, expected) = excerpts(&stored, &expected);
         self.report.differs(Check::Blocks, at, what, stored, expected);
     }
 }
 
-/// The block that the statistics give with its place in its population, or the reason code of why they cannot be estimated;
-/// an error where they cannot be read.
+/// The block that the statistics give, or the reason code if they cannot be estimated; an error if they cannot be read.
 type Recomputed = Result<Result<(Measured, Member), &'static str>, String>;
 
 fn recompute(row: &AuditedBlock, scale: Scale, grouping: &Grouping) -> Recomputed {
     match remeasure(scale, &row.statistics).map_err(|error| error.to_string())? {
         Err(refusal) => Ok(Err(refusal.reason.as_str())),
         Ok(measured) => {
-            let chosen = chosen(row, &measured, grouping);
+            let chosen = grouping.chosen_variant(&row.experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen).map_err(|error| error.to_string())?;
             Ok(Ok((measured, member)))
         }
     }
 }
 
-/// The block as it stands in the store.
+/// The block as stored; `None` if there is none that can be read.
 fn stored_member(row: &AuditedBlock, grouping: &Grouping) -> Option<Member> {
     let measured = stored_block(row)?;
     let components: Vec<Component> = unpack("components", row.components.as_deref()?).ok()?;
-    let chosen = chosen(row, &measured, grouping);
+    let chosen = grouping.chosen_variant(&row.experiment_id, &measured.variants);
     Some(Member::restore(measured.block, components, chosen))
 }
 
-/// The block of a row, where it has one that can be read.
+/// The block of a row; `None` if it has none that can be read.
 pub(super) fn stored_block(row: &AuditedBlock) -> Option<Measured> {
     let measured: Measured = unpack("block", row.block.as_deref()?).ok()?;
     (measured.variants.len() == measured.block.len()).then_some(measured)
-}
-
-fn chosen(row: &AuditedBlock, measured: &Measured, grouping: &Grouping) -> usize {
-    chosen_variant(grouping.one_per_experiment_seed, &row.experiment_id, &measured.variants).unwrap_or(0)
 }

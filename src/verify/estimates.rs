@@ -1,4 +1,4 @@
-//! Estimates: one row for every variant of every block, each what its fit gives, and none further from exact than promised.
+//! Checks of estimates: each variant of each block has one row, which equals what its fit gives and is close enough to exact.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,21 +11,21 @@ use super::report::{Check, Report, figure, is_same};
 use crate::estimate::BlockEstimates;
 use crate::refit::{Judged, furthest_from_exact};
 use crate::row::audit::{AuditedBlock, AuditedEstimate};
-use crate::row::{EstimateRow, FitStatus, PublishedFit};
+use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit};
 use crate::store::audit::{estimate_figures, posterior_mean, raw_figure_count};
 
-/// How far a figure may be from what its fit gives, relative to itself (or to its posterior sd, where that is larger).
+/// The tolerance of a figure that follows from its fit, relative to the figure or to the posterior sd, whichever is larger.
 const RELATIVE: f64 = 1e-9;
 
-/// What the estimates of a population are held against.
+/// What the estimates of a population are compared with.
 pub(super) struct Expected {
     pub population: PopulationName,
     pub published_fit_id: Option<i64>,
-    /// A row may still have an earlier fit.
+    /// Whether rows may still have an earlier fit.
     pub is_publish_due: bool,
-    /// The fits that rows name; `None` where the history has none of that id.
+    /// The fits that rows refer to; `None` if the history has no such fit.
     pub fits: BTreeMap<i64, Option<Arc<PublishedFit>>>,
-    /// The fit of the cells; `None` where estimates may be behind it.
+    /// The fit of the cells; `None` if a refit or publish is due, so that estimates may lag behind.
     pub exact: Option<Exact>,
     pub tolerance: f64,
 }
@@ -33,7 +33,7 @@ pub(super) struct Expected {
 /// The fit of a population's cells.
 pub(super) struct Exact {
     pub judged: Judged,
-    /// Of the block model.
+    /// With the correlation modelled.
     pub nodes: Vec<Node>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Exact {
 pub(super) type BlockWithRows = (AuditedBlock, Vec<AuditedEstimate>);
 
 impl Expected {
-    /// Judges the estimates of some blocks.
+    /// Checks the estimates of some blocks.
     pub fn check(&self, blocks: &[BlockWithRows]) -> Report {
         let mut report = Report::default();
         for (block, rows) in blocks {
@@ -50,7 +50,7 @@ impl Expected {
         report
     }
 
-    /// A row that stands for no block.
+    /// Reports a row without a block.
     pub fn orphan(&self, row: &AuditedEstimate, report: &mut Report) {
         report.compared(Check::Estimates, 1);
         let at = format!("{} {} {}", self.population, row.experiment_id, row.variant);
@@ -58,17 +58,24 @@ impl Expected {
     }
 
     fn check_block(&self, block: &AuditedBlock, rows: &[AuditedEstimate], report: &mut Report) {
-        // What cannot be read was reported of the block. A sum of parts that cannot be estimated yet has no rows.
+        // A block that cannot be read has been reported already. A sum of parts that cannot be estimated yet has no rows.
         let measured = match (stored_block(block), &block.block) {
             (None, Some(_)) => return,
             (None, None) => return rows.iter().for_each(|row| self.orphan(row, report)),
             (Some(measured), _) => measured,
         };
+        let to_estimate = BlockToEstimate {
+            population: self.population.clone(),
+            experiment_id: block.experiment_id.clone(),
+            revision: block.revision as u64,
+            measured,
+        };
+        let measured = &to_estimate.measured;
         let mut rows: BTreeMap<&str, &AuditedEstimate> = rows.iter().map(|row| (row.variant.as_str(), row)).collect();
         let mut by_fit: BTreeMap<i64, Vec<EstimateRow>> = BTreeMap::new();
         let exact = self.exact.as_ref().filter(|exact| exact.judged.status == FitStatus::Fitted);
         let exact =
-            exact.map(|exact| (BlockPosterior::new(&measured.block, &exact.nodes), self.bound(exact, &measured)));
+            exact.map(|exact| (BlockPosterior::new(&measured.block, &exact.nodes), self.bound(exact, measured)));
         for (i, variant) in measured.variants.iter().enumerate() {
             report.compared(Check::Estimates, 1);
             let at = format!("{} {} {variant}", self.population, block.experiment_id);
@@ -78,18 +85,8 @@ impl Expected {
             };
             self.check_provenance(&at, block, row, report);
             if let Some(Some(fit)) = self.fits.get(&row.fit_id) {
-                let expected = by_fit.entry(row.fit_id).or_insert_with(|| {
-                    let revision = block.revision as u64;
-                    BlockEstimates::new(
-                        &self.population,
-                        &block.experiment_id,
-                        revision,
-                        block.commit_id,
-                        &measured,
-                        fit,
-                    )
-                    .rows
-                });
+                let estimates = || BlockEstimates::new(&to_estimate, block.commit_id, fit).rows;
+                let expected = by_fit.entry(row.fit_id).or_insert_with(estimates);
                 check_figures(&at, row, &expected[i], report);
             }
             self.check_distance(
@@ -102,7 +99,7 @@ impl Expected {
         rows.values().for_each(|row| self.orphan(row, report));
     }
 
-    /// The block and the fit that a row says it is of.
+    /// Checks the block and the fit that a row refers to.
     fn check_provenance(&self, at: &str, block: &AuditedBlock, row: &AuditedEstimate, report: &mut Report) {
         for (what, stored, expected) in
             [("block_revision", row.block_revision, block.revision), ("commit_id", row.commit_id, block.commit_id)]
@@ -119,7 +116,7 @@ impl Expected {
         }
     }
 
-    /// How far the row is from what the cells say, in posterior sds.
+    /// Checks the distance of a row from the fit of the cells, in posterior sds.
     fn check_distance(
         &self,
         at: &str,
@@ -137,7 +134,7 @@ impl Expected {
         let (Some((exact, bound)), Some(mean)) = (exact, posterior_mean(row)) else { return };
         let distance = (mean - exact.mean).abs() / exact.sd;
         report.largest_share = report.largest_share.max(distance / bound);
-        // What is no number is beyond every bound.
+        // NaN is beyond every bound.
         if distance.is_nan() || distance > bound {
             let expected = format!("{:?}, to {bound:.3} posterior sds (it is {distance:.3} away)", exact.mean);
             report.differs(Check::Distances, at, "posterior_mean", figure(Some(mean)), expected);

@@ -1,11 +1,11 @@
-//! Cells, counters and fits of a population: what its blocks say, and what follows from that.
+//! Checks of the cells, counters and fits of a population.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{pack, unpack};
 use shrinkd_model::{Cell, Correlation, Node, cell_from_bytes};
 
-use super::report::{Check, Report, figure, is_same, where_they_part};
+use super::report::{Check, Report, excerpts, figure, is_same};
 use crate::refit::Refitted;
 use crate::row::audit::{AuditedFit, AuditedPopulation};
 use crate::row::{Counters, FitRow, FitStatus};
@@ -13,7 +13,7 @@ use crate::store::audit::fit_figures;
 
 use super::blocks::Blocks;
 
-/// Compares the sum of a population's cells with that of its blocks.
+/// Compares the sums of a population's cells over all partitions with those of its blocks.
 pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, blocks: &Blocks, report: &mut Report) {
     const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
     let empty: Cell = Default::default();
@@ -67,7 +67,7 @@ pub(super) fn check_counters(population_id: &str, counters: &Counters, blocks: &
     }
 }
 
-/// Compares the latest fits of a population with those of its cells, which no refit is due for.
+/// Compares the latest fits of a population with those of its cells. No refit may be due.
 pub(super) fn check_fits(
     population_id: &str,
     population: &AuditedPopulation,
@@ -114,7 +114,7 @@ fn check_fit(at: &str, row: &AuditedFit, fresh: &FitRow, experiments: i64, repor
     if row.nodes != pack(&fresh.nodes) {
         let stored: Result<Vec<Node>, _> = unpack("nodes", &row.nodes);
         let stored = stored.map_or_else(|error| error.to_string(), |nodes| format!("{nodes:?}"));
-        let (stored, expected) = where_they_part(&stored, &format!("{:?}", fresh.nodes));
+        let (stored, expected) = excerpts(&stored, &format!("{:?}", fresh.nodes));
         differs("nodes", stored, expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Offsets: each partition of the source goes on at an offset that the source has.
+//! Checks of offsets: each partition of the source continues at an offset that the source has.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -11,21 +11,21 @@ use crate::row::PartitionStatus;
 use crate::row::audit::SkippedOffsets;
 use crate::stream::{NextOffset, Topic, Watermarks};
 
-/// What a source has.
+/// The offsets that a source has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// Asked before and after the store's moment: what was there first can expire, and what is there last can grow.
+    /// Watermarks from before and after the snapshot of the store, because records can expire and arrive in the meantime.
     Kafka { topic: Topic, before: Watermarks, after: Watermarks },
-    /// A file: its length, and, for an offset within it, whether a line begins there.
+    /// The length of a file, and whether a line begins at the stored offset, which is only checked within the file.
     File { topic: Topic, length: i64, is_line: bool },
-    /// Nothing that can be asked again.
+    /// Stdin cannot be read again.
     Stdin,
 }
 
-/// How far a file reaches, and whether a line begins where the store says that reading goes on.
+/// The length of a file, and whether a line begins at its stored offset.
 ///
 /// # Errors
-/// Where the file cannot be read.
+/// If the file cannot be read.
 pub fn file_reach(path: &Path, partitions: &[PartitionStatus]) -> io::Result<Reach> {
     if path == Path::new("-") {
         return Ok(Reach::Stdin);
@@ -47,7 +47,7 @@ pub fn file_reach(path: &Path, partitions: &[PartitionStatus]) -> io::Result<Rea
 }
 
 impl Report {
-    /// Compares where partitions go on with what their source has, and says what else there is to know of them.
+    /// Compares the offsets of partitions with those of their source, and remarks on halted partitions and skipped records.
     pub fn check_offsets(&mut self, partitions: &[PartitionStatus], skipped: &[SkippedOffsets], reach: &Reach) {
         let name = match reach {
             Reach::Kafka { topic, .. } | Reach::File { topic, .. } => Some(&topic.name),
@@ -62,14 +62,15 @@ impl Report {
             }
         }
         match (name, own.is_empty()) {
-            (Some(name), true) => self.remarks.push(format!("nothing of {name} was ever read")),
-            (None, _) => self.remarks.push("the source is stdin, whose offsets cannot be checked".to_owned()),
+            (Some(name), true) => self.remarks.push(format!("no record of {name} was ever committed")),
+            (None, _) => self.remarks.push("the offsets of stdin cannot be checked".to_owned()),
             _ => {}
         }
         let mut topics: Vec<&str> = others.iter().map(|row| row.topic.as_str()).collect();
         topics.dedup();
         if !topics.is_empty() {
-            self.remarks.push(format!("not of the configured source, and not checked: {}", topics.join(", ")));
+            self.remarks
+                .push(format!("not checked, because they are not of the configured source: {}", topics.join(", ")));
         }
         for row in partitions {
             if let Some((at, reason, _)) = &row.halted {
@@ -97,10 +98,10 @@ impl Report {
         self.compared(Check::Offsets, 1);
         let at = format!("{} partition {}", row.topic, row.partition);
         if row.cluster_id != topic.cluster_id {
-            // A topic that has moved to another cluster leaves its rows of the old one behind.
+            // A topic that moved to another cluster leaves the rows of the old one behind.
             let is_left = own.iter().any(|o| o.cluster_id == topic.cluster_id && o.partition == row.partition);
             match is_left {
-                true => self.remarks.push(format!("{at} was read from another cluster before: {}", row.cluster_id)),
+                true => self.remarks.push(format!("{at} was formerly read from another cluster: {}", row.cluster_id)),
                 false => self.differs(Check::Offsets, at, "cluster_id", &row.cluster_id, &topic.cluster_id),
             }
             return;
@@ -114,7 +115,13 @@ impl Report {
         };
         let low = before.get(&row.partition).map_or(0, |(low, _)| *low);
         if let Some(NextOffset(next)) = row.next_offset.filter(|next| !(low..=*high).contains(&next.0)) {
-            self.differs(Check::Offsets, at, "next_offset", next, format!("from {low} to {high}, what the broker has"));
+            self.differs(
+                Check::Offsets,
+                at,
+                "next_offset",
+                next,
+                format!("{low} to {high}, the offsets that the broker has"),
+            );
         }
     }
 

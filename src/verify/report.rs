@@ -1,9 +1,9 @@
-//! What an audit found: for each check what was compared and what differs.
+//! The report of an audit: counts and differences for each check.
 
-/// How many differences of a check are kept with both of their values. The others are counted.
+/// How many differences of a check are kept. Further ones are only counted.
 pub const SHOWN: usize = 20;
 
-/// What is checked.
+/// A check of an audit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Check {
     Blocks,
@@ -32,35 +32,35 @@ impl Check {
     }
 }
 
-/// Something that is not as it should be.
+/// A stored value that differs from the expected one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Where: population, experiment and variant, or topic and partition.
+    /// The population, experiment and variant, or the topic and partition.
     pub at: String,
-    /// What differs there.
+    /// The column, row or other item that differs.
     pub what: String,
     pub stored: String,
     pub expected: String,
 }
 
-/// What one check found.
+/// The result of one check.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tally {
     pub compared: u64,
-    /// Not judged, because what it is compared with is about to be written anew.
+    /// Items that could not be judged, because a refit or publish was due.
     pub postponed: u64,
     pub differing: u64,
-    /// The first of the differences.
+    /// The first differences, at most [`SHOWN`].
     pub first: Vec<Difference>,
 }
 
-/// What all checks found.
+/// The results of all checks.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     tallies: [Tally; Check::ALL.len()],
-    /// The largest distance of an estimate from exact, as a share of what is promised.
+    /// The largest distance of an estimate from the exact one, as a share of its bound.
     pub largest_share: f64,
-    /// What is no difference, but worth knowing.
+    /// Findings that are no differences.
     pub remarks: Vec<String>,
 }
 
@@ -77,17 +77,17 @@ impl Report {
         self.differences() == 0
     }
 
-    /// Counts what was compared.
+    /// Counts items that were compared.
     pub(super) fn compared(&mut self, check: Check, count: usize) {
         self.tallies[check as usize].compared += count as u64;
     }
 
-    /// Counts what cannot be judged now.
+    /// Counts items that cannot be judged now.
     pub(super) fn postponed(&mut self, check: Check, count: usize) {
         self.tallies[check as usize].postponed += count as u64;
     }
 
-    /// Notes a difference.
+    /// Records a difference.
     pub(super) fn differs(
         &mut self,
         check: Check,
@@ -104,7 +104,7 @@ impl Report {
         }
     }
 
-    /// Adds what was found of another part.
+    /// Adds the results of another part.
     pub(super) fn merge(&mut self, other: Report) {
         for (mine, theirs) in self.tallies.iter_mut().zip(other.tallies) {
             mine.compared += theirs.compared;
@@ -118,18 +118,18 @@ impl Report {
     }
 }
 
-/// The same figure, bit for bit; a zero has no sign, because SQLite keeps none.
+/// Whether two figures are equal bit for bit, except for the sign of zero, which SQLite does not store.
 pub(super) fn is_same(x: Option<f64>, y: Option<f64>) -> bool {
     x.map(|x| (x + 0.0).to_bits()) == y.map(|y| (y + 0.0).to_bits())
 }
 
-/// A figure with all of its digits.
+/// A figure with all its digits.
 pub(super) fn figure(x: Option<f64>) -> String {
     x.map_or_else(|| "none".to_owned(), |x| format!("{x:?}"))
 }
 
-/// Two long texts from a little before where they part.
-pub(super) fn where_they_part(stored: &str, expected: &str) -> (String, String) {
+/// Excerpts of two texts, starting shortly before the first difference.
+pub(super) fn excerpts(stored: &str, expected: &str) -> (String, String) {
     const BEFORE: usize = 30;
     const LENGTH: usize = 100;
     let common = stored.chars().zip(expected.chars()).take_while(|(x, y)| x == y).count();

@@ -1,4 +1,4 @@
-//! What happens within the transaction of a batch, whether it comes from a source or is replayed.
+//! The transaction of a batch, whether its records come from a source or are replayed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use crate::estimate::BlockEstimates;
 use crate::row::{Changes, EstimateRow, PublishedFit};
 use crate::store::{Ingest, Written};
 
-/// Blocks whose estimates one thread computes at a time.
+/// How many blocks a thread estimates at a time.
 const CHUNK: usize = 64;
 
-/// Reads what is stored of the experiments that records name, and folds the records in. `is_ours` as for [`fold`].
+/// Reads the stored state of the records' experiments and folds the records into it. `is_ours` as for [`fold`].
 pub(super) async fn read_and_fold(
     transaction: &mut Ingest,
     records: &Arc<Vec<Record>>,
     grouping: &Arc<Grouping>,
     is_ours: impl Fn(&Record) -> Option<i64> + Send + 'static,
-    steps: &mut Steps,
+    steps: &mut StepTimes,
 ) -> Result<Folded, WorkerError> {
     let stored = transaction.experiments(&named_experiments(records, &is_ours)).await?;
-    steps.end("read");
+    steps.record("read");
     let (records, grouping) = (Arc::clone(records), Arc::clone(grouping));
     let folded = tokio::task::spawn_blocking(move || fold(&records, stored, &grouping, is_ours)).await??;
-    steps.end("fold");
+    steps.record("fold");
     Ok(folded)
 }
 
-/// Writes what a batch changes, and the estimates of the changed blocks.
+/// Writes the changes of a batch and the estimates of the changed blocks.
 pub(super) async fn write(
     transaction: &mut Ingest,
     changes: Changes,
-    steps: &mut Steps,
+    steps: &mut StepTimes,
 ) -> Result<Written, WorkerError> {
     let changes = Arc::new(changes);
     let populations: BTreeSet<PopulationName> = changes.changed.iter().map(|block| block.population.clone()).collect();
@@ -45,33 +45,25 @@ pub(super) async fn write(
         true => BTreeMap::new(),
         false => transaction.published_fits(&populations).await?,
     };
-    steps.end("fits");
+    steps.record("fits");
     let (own, commit_id) = (Arc::clone(&changes), transaction.commit_id());
     let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits, commit_id));
     let mut written = transaction.write_changes(&changes).await?;
-    steps.end("write");
+    steps.record("write");
     let estimates = estimates.await?;
-    steps.end("estimate");
+    steps.record("estimate");
     written.extend(transaction.write_estimates(&changes, &estimates).await?);
-    steps.end("write estimates");
+    steps.record("write estimates");
     Ok(written)
 }
 
-/// The estimates of all changed blocks, in the order of their keys: every writer locks rows in that order.
+/// The estimates of all changed blocks, sorted by key, because every writer locks rows in that order.
 fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>, commit_id: i64) -> Vec<EstimateRow> {
     let none = PublishedFit::none();
     let pages = map_chunks(&changes.changed, CHUNK, available_threads(), |blocks| {
         let rows = blocks.iter().flat_map(|block| {
             let fit = fits.get(&block.population).unwrap_or(&none);
-            BlockEstimates::new(
-                &block.population,
-                &block.experiment_id,
-                block.revision,
-                commit_id,
-                &block.measured,
-                fit,
-            )
-            .rows
+            BlockEstimates::new(block, commit_id, fit).rows
         });
         rows.collect::<Vec<_>>()
     });
@@ -83,28 +75,28 @@ fn estimate(changes: &Changes, fits: &BTreeMap<PopulationName, PublishedFit>, co
 }
 
 /// How long each step of a batch took, for the log.
-pub(super) struct Steps {
+pub(super) struct StepTimes {
     last: Instant,
-    taken: Vec<(&'static str, Duration)>,
+    times: Vec<(&'static str, Duration)>,
 }
 
-impl Steps {
-    pub fn new(started: Instant) -> Steps {
-        Steps { last: started, taken: Vec::new() }
+impl StepTimes {
+    pub fn new(started: Instant) -> StepTimes {
+        StepTimes { last: started, times: Vec::new() }
     }
 
-    /// A step has ended now.
-    pub fn end(&mut self, step: &'static str) {
+    /// Records the time since the previous step.
+    pub fn record(&mut self, step: &'static str) {
         let now = Instant::now();
-        self.taken.push((step, now - self.last));
+        self.times.push((step, now - self.last));
         self.last = now;
     }
 }
 
-impl std::fmt::Display for Steps {
+impl std::fmt::Display for StepTimes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let steps: Vec<String> =
-            self.taken.iter().map(|(step, taken)| format!("{step} {} ms", taken.as_millis())).collect();
+            self.times.iter().map(|(step, time)| format!("{step} {} ms", time.as_millis())).collect();
         f.write_str(&steps.join(", "))
     }
 }

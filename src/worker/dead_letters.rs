@@ -54,7 +54,7 @@ impl DeadLetters {
             } else if is_new(record) {
                 let known = || self.budgets.get(&record.partition).cloned().unwrap_or_default();
                 let budget = judgement.budgets.entry(record.partition).or_insert_with(known);
-                if let Some(excess) = budget.take(is_dead_letter(record), &self.limits) {
+                if let Some(excess) = budget.count(is_dead_letter(record), &self.limits) {
                     judgement.exceeded.insert(record.partition, excess);
                 }
             }
@@ -81,7 +81,7 @@ impl DeadLetters {
 
 impl Budget {
     /// Counts a message, and describes the limit that it exceeds.
-    fn take(&mut self, is_dead: bool, limits: &DeadLettersConfig) -> Option<String> {
+    fn count(&mut self, is_dead: bool, limits: &DeadLettersConfig) -> Option<String> {
         let (most, window) = (limits.in_a_row.get(), limits.window.get());
         self.in_a_row = if is_dead { self.in_a_row + 1 } else { 0 };
         self.recent.push_back(is_dead);

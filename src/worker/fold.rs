@@ -1,41 +1,41 @@
-//! The pure core of ingest: records and the stored state of the experiments they name in, changes out. No I/O, no clock.
+//! The pure core of ingest: from records and the stored state of their experiments to the changes to store. No I/O, no clock.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
     Applied, Change, Counts, DamagedBytes, Event, ExperimentLedger, Grouping, Measured, Message, Outcome,
-    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, chosen_variant, pack, unpack,
+    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, pack, unpack,
 };
-use shrinkd_model::{Component, Member, MemberError, Sketches};
+use shrinkd_model::{Component, Member, MemberError};
 
 use crate::row::{
-    BlockRow, ChangedBlock, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
+    BlockRow, BlockToEstimate, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
 };
 use crate::worker::source::Record;
 
-/// What records change, and what became of them.
+/// The changes that some records make, and the outcomes of the records.
 #[derive(Debug, Default)]
 pub struct Folded {
     pub changes: Changes,
-    /// A message that is refused whole has no results, and is not among the refused.
+    /// `refused` counts results only, not messages that are refused as a whole.
     pub counts: Counts,
-    /// What became of each record's results; none of a record that was passed over, refused whole, or a tombstone.
+    /// The outcomes of each record's results. Empty if the record was skipped, was refused as a whole, or is a tombstone.
     pub outcomes: Vec<Vec<Outcome>>,
 }
 
-/// A stored experiment that cannot be read back, or a block that does not fit its population: neither can come from input.
+/// Damaged stored data, or a block that does not fit its population. Input cannot cause either.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     #[error(
-        "experiment {experiment_id}: {source}; `shrinkd verify` lists what is, docs/operations.md says how it is mended"
+        "experiment {experiment_id}: {source}; `shrinkd verify` lists all damage, docs/operations.md explains repairs"
     )]
     Damaged { experiment_id: String, source: DamagedBytes },
     #[error("experiment {experiment_id}: a measured block does not fit its population: {source} (a bug)")]
     Member { experiment_id: String, source: MemberError },
 }
 
-/// The experiments that records name: what a store has to read before they can be folded. `is_ours` as for [`fold`].
+/// The experiments of some records, whose stored state [`fold`] needs. `is_ours` as for [`fold`].
 pub fn named_experiments(records: &[Record], is_ours: impl Fn(&Record) -> Option<i64>) -> BTreeSet<String> {
     records
         .iter()
@@ -48,9 +48,9 @@ pub fn named_experiments(records: &[Record], is_ours: impl Fn(&Record) -> Option
         .collect()
 }
 
-/// Folds records, in their order, into what is stored of their experiments.
+/// Applies records, in their order, to the stored state of their experiments.
 ///
-/// `is_ours` gives the store's key of a record's partition; `None` passes the record over.
+/// `is_ours` returns the store's key of a record's partition, or `None` to skip the record.
 ///
 /// # Errors
 /// [`FoldError`], which input cannot cause.
@@ -62,9 +62,7 @@ pub fn fold(
 ) -> Result<Folded, FoldError> {
     let mut experiments = BTreeMap::new();
     for (experiment_id, stored) in stored {
-        let working = Working::restore(stored)
-            .map_err(|source| FoldError::Damaged { experiment_id: experiment_id.clone(), source })?;
-        experiments.insert(experiment_id, working);
+        experiments.insert(experiment_id.clone(), Working::restore(experiment_id, stored, grouping)?);
     }
     let mut changes = Changes::default();
     let mut counts = Counts::default();
@@ -84,13 +82,14 @@ pub fn fold(
             }
             Ok(Message::Event(event)) => {
                 let experiment_id = event.experiment_id.clone();
-                let working = experiments.entry(experiment_id.clone()).or_insert_with(Working::new);
+                let new = || Working::new(experiment_id.clone(), grouping);
+                let working = experiments.entry(experiment_id.clone()).or_insert_with(new);
                 let (own, refusals) = working.apply(event, &mut counts);
                 *outcomes = own;
                 (Some(experiment_id), refusals)
             }
         };
-        // A thousand results of a message can be refused: its bytes are kept once.
+        // Many results of one message can be refused: its payload is kept with the first of them only.
         let mut payload = record.payload.as_ref().filter(|_| !refusals.is_empty()).cloned();
         changes.rejected.extend(refusals.into_iter().map(|(result_index, refusal)| RejectedRow {
             partition_id,
@@ -104,21 +103,23 @@ pub fn fold(
             produced_at: record.produced_at,
         }));
     }
-    for (experiment_id, working) in experiments {
-        working.finish(&experiment_id, grouping, &mut changes)?;
+    for working in experiments.into_values() {
+        working.finish(&mut changes)?;
     }
     Ok(Folded { changes, counts, outcomes })
 }
 
 /// One experiment while a batch is folded.
-struct Working {
+struct Working<'a> {
+    experiment_id: String,
+    grouping: &'a Grouping,
     ledger: ExperimentLedger,
     /// What the store holds, by key.
     held: BTreeMap<ResultKey, Held>,
-    /// The keys that moved, and the block that each held before.
+    /// The keys that may have changed, and the block that the store holds there.
     touched: BTreeMap<ResultKey, Option<Measured>>,
     is_stored: bool,
-    is_moved: bool,
+    has_changed: bool,
 }
 
 struct Held {
@@ -126,35 +127,50 @@ struct Held {
     components: Option<Vec<u8>>,
 }
 
-impl Working {
-    fn new() -> Working {
+/// A block as it is counted in the cells of its population.
+struct CountedBlock {
+    population: PopulationName,
+    measured: Measured,
+    member: Member,
+}
+
+impl<'a> Working<'a> {
+    fn new(experiment_id: String, grouping: &'a Grouping) -> Working<'a> {
         Working {
+            experiment_id,
+            grouping,
             ledger: ExperimentLedger::default(),
             held: BTreeMap::new(),
             touched: BTreeMap::new(),
             is_stored: false,
-            is_moved: false,
+            has_changed: false,
         }
     }
 
-    fn restore(stored: StoredExperiment) -> Result<Working, DamagedBytes> {
+    fn restore(
+        experiment_id: String,
+        stored: StoredExperiment,
+        grouping: &'a Grouping,
+    ) -> Result<Working<'a>, FoldError> {
+        let mut working = Working { is_stored: true, ..Working::new(experiment_id, grouping) };
         let mut results = Vec::with_capacity(stored.blocks.len());
-        let mut held = BTreeMap::new();
         for StoredBlock { key, population, revision, statistics, block, components } in stored.blocks {
-            let measured = block.map(|bytes| unpack("block", &bytes)).transpose()?;
-            held.insert(key.clone(), Held { population, components });
+            let measured = block.map(|bytes| unpack("block", &bytes)).transpose();
+            let measured = measured.map_err(|source| working.damaged(source))?;
+            working.held.insert(key.clone(), Held { population, components });
             results.push(StoredResult { key, revision, statistics, measured });
         }
-        let ledger = ExperimentLedger::restore(Some(stored.latest), stored.retractions.as_deref(), results)?;
-        Ok(Working { ledger, held, is_stored: true, ..Working::new() })
+        working.ledger = ExperimentLedger::restore(Some(stored.latest), stored.retractions.as_deref(), results)
+            .map_err(|source| working.damaged(source))?;
+        Ok(working)
     }
 
-    /// Applies an event; returns what became of its results, and what was refused of them, with its place in the event.
+    /// Applies an event. Returns the outcomes of its results and its refusals, each with the result's index.
     fn apply(&mut self, event: Event, counts: &mut Counts) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
         let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
         let latest = self.ledger.latest().cloned();
         let Applied { outcomes, changes } = self.ledger.apply(event);
-        self.is_moved |= self.ledger.latest() != latest.as_ref() || !changes.is_empty();
+        self.has_changed |= self.ledger.latest() != latest.as_ref() || !changes.is_empty();
         for Change { key, before, .. } in changes {
             self.touch(key, before.map(|block| block.measured));
         }
@@ -162,14 +178,14 @@ impl Working {
         for (index, (outcome, part)) in outcomes.iter().zip(parts).enumerate() {
             counts.add(outcome);
             match outcome {
-                // A retraction is remembered with its experiment, and a part is kept, even where no block moves.
+                // A retraction is stored with its experiment, and a part with its sum, even where no block changes.
                 Outcome::Accepted | Outcome::Pending(_) => {
-                    self.is_moved = true;
+                    self.has_changed = true;
                     part.into_iter().for_each(|key| self.touch(key, None));
                 }
-                // A retraction that conflicts with one key is remembered for the others.
+                // A retraction that conflicts with one key still applies to the others.
                 Outcome::Refused(refusal) => {
-                    self.is_moved = true;
+                    self.has_changed = true;
                     refusals.push((i32::try_from(index).ok(), refusal.clone()));
                 }
                 Outcome::Duplicate | Outcome::Stale => {}
@@ -182,120 +198,151 @@ impl Working {
         for Change { key, before, .. } in self.ledger.tombstone() {
             self.touch(key, before.map(|block| block.measured));
         }
-        self.is_moved = true;
+        self.has_changed = true;
     }
 
-    /// The first to touch a key knows what the store holds there.
+    /// Only the first change of a key starts from what the store holds: later ones are ignored.
     fn touch(&mut self, key: ResultKey, before: Option<Measured>) {
         if let Entry::Vacant(vacant) = self.touched.entry(key) {
             vacant.insert(before);
         }
     }
 
-    /// Says what changed between what was stored and what stands now.
-    fn finish(mut self, experiment_id: &str, grouping: &Grouping, changes: &mut Changes) -> Result<(), FoldError> {
-        if !self.is_moved {
+    /// Adds the differences between what is stored and what the ledger holds now.
+    fn finish(mut self, changes: &mut Changes) -> Result<(), FoldError> {
+        if !self.has_changed {
             return Ok(());
         }
-        let unfit = |source| FoldError::Member { experiment_id: experiment_id.to_owned(), source };
-        let damaged = |source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source };
         self.touch_withdrawn_sums();
-        self.touch_moved_populations(grouping);
+        self.touch_moved_blocks();
         for (key, before) in std::mem::take(&mut self.touched) {
             let held = self.held.remove(&key);
-            let population = self.population(&key, grouping);
-            let mut after = None;
-            if let Some((revision, statistics)) = self.ledger.statistics(&key) {
-                let estimate = self.ledger.estimate(&key);
-                let pending = estimate.and_then(Result::err).cloned();
-                let mut block = StoredBlock {
-                    key: key.clone(),
-                    population: population.clone(),
-                    revision,
-                    statistics,
-                    block: None,
-                    components: None,
-                };
-                if let Some(measured) = estimate.and_then(Result::ok) {
-                    let chosen = self.chosen(experiment_id, measured, grouping);
-                    let member = Member::new(measured.block.clone(), chosen).map_err(unfit)?;
-                    block.block = Some(pack(measured));
-                    block.components = Some(pack(member.own_components()));
-                    after = Some((revision, measured.clone(), member));
+            let is_held = held.is_some();
+            let after = self.block_now(&key)?;
+            let before = self.block_before(before, held)?;
+            if let Some(before) = &before {
+                let cells = changes.cells.entry(before.population.clone()).or_default();
+                cells.subtract(&before.member).map_err(|error| self.unfit(error.into()))?;
+                changes.retired.extend(self.retired(before, after.as_ref()));
+            }
+            if let Some(after) = &after {
+                let cells = changes.cells.entry(after.population.clone()).or_default();
+                cells.add(&after.member).map_err(|error| self.unfit(error.into()))?;
+            }
+            match self.row(&key, after.as_ref()) {
+                Some(row) => {
+                    changes.changed.extend(after.map(|CountedBlock { population, measured, .. }| BlockToEstimate {
+                        population,
+                        experiment_id: self.experiment_id.clone(),
+                        revision: row.block.revision,
+                        measured,
+                    }));
+                    changes.blocks.push(row);
                 }
-                changes.blocks.push(BlockRow { experiment_id: experiment_id.to_owned(), block, pending });
-            } else if held.is_some() {
-                changes.withdrawn_blocks.push((experiment_id.to_owned(), key.clone()));
-            }
-            if let (Some(measured), Some(held)) = (&before, &held) {
-                let bytes = held.components.as_deref().unwrap_or_default();
-                let components: Vec<Component> = unpack("components", bytes).map_err(damaged)?;
-                let chosen = self.chosen(experiment_id, measured, grouping);
-                let member = Member::restore(measured.block.clone(), components, chosen);
-                let cells = changes.cells.entry(held.population.clone()).or_default();
-                cells.change(&member, -1, Sketches::subtract).map_err(|error| unfit(error.into()))?;
-                let stands = |variant: &String| {
-                    let still = after.as_ref().is_some_and(|(_, after, _)| after.variants.contains(variant));
-                    still && population == held.population
-                };
-                changes.retired.extend(measured.variants.iter().filter(|variant| !stands(variant)).map(|variant| {
-                    RetiredEstimate {
-                        population: held.population.clone(),
-                        experiment_id: experiment_id.to_owned(),
-                        variant: variant.clone(),
-                    }
-                }));
-            }
-            if let Some((revision, measured, member)) = after {
-                let cells = changes.cells.entry(population.clone()).or_default();
-                cells.change(&member, 1, Sketches::add).map_err(|error| unfit(error.into()))?;
-                let experiment_id = experiment_id.to_owned();
-                changes.changed.push(ChangedBlock { population, experiment_id, revision, measured });
+                None if is_held => changes.withdrawn_blocks.push((self.experiment_id.clone(), key)),
+                None => {}
             }
         }
-        match self.ledger.latest() {
-            Some(latest) => {
-                let rows = if self.is_stored { &mut changes.experiments } else { &mut changes.new_experiments };
-                rows.push(ExperimentRow {
-                    experiment_id: experiment_id.to_owned(),
-                    latest: latest.clone(),
-                    retractions: self.ledger.retractions(),
-                });
-            }
-            None if self.is_stored => changes.forgotten_experiments.push(experiment_id.to_owned()),
-            None => {}
-        }
+        self.finish_experiment(changes);
         Ok(())
     }
 
-    /// A sum of parts that cannot be estimated yet has no block: none moves when it is retracted.
+    /// A sum of parts that cannot be estimated yet has no block, so no block changes when the sum is retracted.
     fn touch_withdrawn_sums(&mut self) {
         let withdrawn = self.held.keys().filter(|key| self.ledger.estimate(key).is_none());
         let withdrawn: Vec<ResultKey> = withdrawn.cloned().collect();
         withdrawn.into_iter().for_each(|key| self.touch(key, None));
     }
 
-    /// New labels can move an experiment's blocks to other populations, also those that no result named.
-    fn touch_moved_populations(&mut self, grouping: &Grouping) {
+    /// New labels can move an experiment's blocks to other populations, including blocks that no result of the event names.
+    fn touch_moved_blocks(&mut self) {
         let moved: Vec<(ResultKey, Option<Measured>)> = self
             .held
             .iter()
-            .filter(|(key, held)| held.population != self.population(key, grouping))
+            .filter(|(key, held)| held.population != self.population(key))
             .map(|(key, _)| (key.clone(), self.ledger.estimate(key).and_then(Result::ok).cloned()))
             .collect();
         moved.into_iter().for_each(|(key, measured)| self.touch(key, measured));
     }
 
-    fn population(&self, key: &ResultKey, grouping: &Grouping) -> PopulationName {
-        PopulationName::new(key.clone(), self.ledger.latest().map(|latest| &latest.labels), &grouping.labels)
+    /// The current block of a key; `None` if it holds no result, or a sum that cannot be estimated yet.
+    fn block_now(&self, key: &ResultKey) -> Result<Option<CountedBlock>, FoldError> {
+        let Some(Ok(measured)) = self.ledger.estimate(key) else { return Ok(None) };
+        let member = Member::new(measured.block.clone(), self.chosen_variant(measured));
+        let member = member.map_err(|source| self.unfit(source))?;
+        Ok(Some(CountedBlock { population: self.population(key), measured: measured.clone(), member }))
     }
 
-    fn chosen(&self, experiment_id: &str, measured: &Measured, grouping: &Grouping) -> usize {
-        chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0)
+    /// The block that the cells of its population hold.
+    fn block_before(&self, before: Option<Measured>, held: Option<Held>) -> Result<Option<CountedBlock>, FoldError> {
+        let (Some(measured), Some(Held { population, components })) = (before, held) else { return Ok(None) };
+        let components: Vec<Component> =
+            unpack("components", components.as_deref().unwrap_or_default()).map_err(|source| self.damaged(source))?;
+        let member = Member::restore(measured.block.clone(), components, self.chosen_variant(&measured));
+        Ok(Some(CountedBlock { population, measured, member }))
+    }
+
+    /// The row of the current result of a key; `None` if it holds none.
+    fn row(&self, key: &ResultKey, block: Option<&CountedBlock>) -> Option<BlockRow> {
+        let (revision, statistics) = self.ledger.statistics(key)?;
+        let stored = StoredBlock {
+            key: key.clone(),
+            population: self.population(key),
+            revision,
+            statistics,
+            block: block.map(|block| pack(&block.measured)),
+            components: block.map(|block| pack(block.member.own_components())),
+        };
+        let pending = self.ledger.estimate(key).and_then(Result::err).cloned();
+        Some(BlockRow { experiment_id: self.experiment_id.clone(), block: stored, pending })
+    }
+
+    /// The estimates of variants that the block no longer has, or all of them if it moved to another population.
+    fn retired(&self, before: &CountedBlock, after: Option<&CountedBlock>) -> Vec<RetiredEstimate> {
+        let CountedBlock { population, measured, .. } = before;
+        let after = after.filter(|after| after.population == *population);
+        let is_retired = |variant: &&String| !after.is_some_and(|after| after.measured.variants.contains(*variant));
+        let retired = measured.variants.iter().filter(is_retired).map(|variant| RetiredEstimate {
+            population: population.clone(),
+            experiment_id: self.experiment_id.clone(),
+            variant: variant.clone(),
+        });
+        retired.collect()
+    }
+
+    fn finish_experiment(self, changes: &mut Changes) {
+        match self.ledger.latest() {
+            Some(latest) => {
+                let rows = if self.is_stored { &mut changes.experiments } else { &mut changes.new_experiments };
+                rows.push(ExperimentRow {
+                    latest: latest.clone(),
+                    retractions: self.ledger.retractions(),
+                    experiment_id: self.experiment_id,
+                });
+            }
+            None if self.is_stored => changes.forgotten_experiments.push(self.experiment_id),
+            None => {}
+        }
+    }
+
+    fn population(&self, key: &ResultKey) -> PopulationName {
+        self.grouping.population(key.clone(), self.ledger.latest().map(|latest| &latest.labels))
+    }
+
+    fn chosen_variant(&self, measured: &Measured) -> usize {
+        self.grouping.chosen_variant(&self.experiment_id, &measured.variants)
+    }
+
+    fn damaged(&self, source: DamagedBytes) -> FoldError {
+        FoldError::Damaged { experiment_id: self.experiment_id.clone(), source }
+    }
+
+    fn unfit(&self, source: MemberError) -> FoldError {
+        FoldError::Member { experiment_id: self.experiment_id.clone(), source }
     }
 }
 
-/// The key of a part: kept even where no block moves.
+/// The key of a part, which is stored even where no block changes.
 fn part_key(result: &Result<ReportedResult, Refusal>) -> Option<&ResultKey> {
     match result {
         Ok(ReportedResult::Part { key, .. }) => Some(key),

@@ -1,8 +1,8 @@
-//! The ingest loop: one batch after the other, each in one transaction with the offsets that cover it.
+//! The ingest loop: commits one batch after another, each in one transaction together with its offsets.
 //!
-//! What is kept in memory of a partition is its claim, changed only after a commit; a batch that fails for a passing reason
-//! is tried again from the records in hand. A failure that will not pass ends the loop: no later batch can be committed past
-//! one that was not.
+//! Of a partition only its claim is kept in memory, and it changes only after a commit. A batch that fails with a transient
+//! error is retried with the records in memory. Any other error ends the loop, because no later batch may be committed
+//! before the failed one.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
-use super::batch::{Steps, read_and_fold, write};
+use super::batch::{StepTimes, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
 use super::lag::Lag;
@@ -26,7 +26,7 @@ use crate::stream::{Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
 
-/// How often the loop comes round where nothing happens.
+/// How often the loop reports itself alive while no events arrive.
 const BEAT: Duration = Duration::from_secs(5);
 
 /// The loop's state.
@@ -35,24 +35,24 @@ pub struct IngestLoop {
     grouping: Arc<Grouping>,
     claims: BTreeMap<i32, Claim>,
     dead_letters: DeadLetters,
-    /// Commands to the source, if it takes any: Kafka does.
+    /// Commands to the source, which only Kafka takes.
     commands: Option<Commands>,
     telemetry: Telemetry,
     lag: Lag,
     retry: Retry,
 }
 
-/// What a commit did.
+/// The result of a commit.
 struct Committed {
     counts: Counts,
     rejected: Vec<Reason>,
     written: Written,
-    steps: Steps,
+    steps: StepTimes,
     elapsed: Duration,
 }
 
 impl IngestLoop {
-    /// A loop that owns nothing yet.
+    /// A loop that owns no partition yet.
     pub fn new(
         store: Store,
         grouping: Grouping,
@@ -66,10 +66,10 @@ impl IngestLoop {
         IngestLoop { store, grouping, claims, dead_letters, commands, telemetry, lag, retry }
     }
 
-    /// Takes what the source says until it ends.
+    /// Processes the events of the source until it ends.
     ///
     /// # Errors
-    /// Where the source cannot go on, or the store refuses a batch for good.
+    /// If the source cannot continue, or the store fails with an error that is not transient.
     pub async fn run(mut self, mut events: mpsc::Receiver<SourceEvent>) -> Result<(), WorkerError> {
         loop {
             self.telemetry.health.beat(Loop::Ingest);
@@ -79,12 +79,12 @@ impl IngestLoop {
                 Err(_) => continue,
             };
             match event {
-                SourceEvent::Assigned(claims) => self.own(claims),
-                SourceEvent::Batch(batch) => self.take(batch).await?,
+                SourceEvent::Assigned(claims) => self.assign(claims),
+                SourceEvent::Batch(batch) => self.ingest(batch).await?,
                 SourceEvent::Revoked { partitions, drained } => {
-                    info!(?partitions, "given away");
+                    info!(?partitions, "revoked");
                     self.release(&partitions);
-                    // The source may have stopped waiting: the epoch shuts a late commit out.
+                    // The source may have stopped waiting. That is safe: a late commit is fenced by the epoch.
                     let _ = drained.send(());
                 }
                 SourceEvent::OutOfRange { partition, detail } => {
@@ -99,7 +99,7 @@ impl IngestLoop {
         Ok(())
     }
 
-    fn own(&mut self, claims: Vec<Claim>) {
+    fn assign(&mut self, claims: Vec<Claim>) {
         let partitions: Vec<i32> = claims.iter().map(|claim| claim.partition).collect();
         if !partitions.is_empty() {
             info!(?partitions, "assigned");
@@ -110,15 +110,15 @@ impl IngestLoop {
         for claim in claims {
             self.telemetry.metrics.set_halted(claim.partition, claim.is_halted);
             if claim.is_halted {
-                warn!(partition = claim.partition, "halted: `shrinkd partitions` says why, and how it goes on");
+                warn!(partition = claim.partition, "halted: `shrinkd partitions` shows why, and how to resume it");
             } else {
                 self.claims.insert(claim.partition, claim);
             }
         }
     }
 
-    /// Commits a batch as far as its dead letters are within their budget, and halts the partitions where they are not.
-    async fn take(&mut self, mut batch: Batch) -> Result<(), WorkerError> {
+    /// Commits a batch up to the dead-letter budget of each partition, and halts the partitions that exceed it.
+    async fn ingest(&mut self, mut batch: Batch) -> Result<(), WorkerError> {
         let claims = &self.claims;
         let is_new = |record: &Record| {
             let claim = claims.get(&record.partition);
@@ -126,17 +126,17 @@ impl IngestLoop {
         };
         let judgement = self.dead_letters.judge(&mut batch, is_new);
         let exceeded = judgement.exceeded.clone();
-        self.take_whole(batch).await?;
+        self.commit_with_retries(batch).await?;
         self.dead_letters.keep(judgement);
         for (partition, excess) in exceeded {
-            let detail = format!("{excess}: rejected_events has them, with their reasons");
+            let detail = format!("{excess}: see rejected_events for the reasons");
             self.halt(partition, HaltReason::DeadLetters, detail).await?;
         }
         Ok(())
     }
 
-    /// Commits a batch, however often it has to be tried.
-    async fn take_whole(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
+    /// Commits a batch, with retries after transient errors, and without the partitions that turn out to be fenced.
+    async fn commit_with_retries(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
         let records = Arc::new(records);
         loop {
             let advances = self.advances(&ends);
@@ -162,7 +162,7 @@ impl IngestLoop {
                     self.advance(&advances);
                     return Ok(());
                 }
-                // Ours, where the answer to the attempt before was lost and its commit came through only now.
+                // Fenced by itself: the response to the previous attempt was lost, and its commit took effect only now.
                 Err(WorkerError::Store(StoreError::Fenced { .. })) if self.is_committed(&advances).await => {
                     self.advance(&advances);
                     return Ok(());
@@ -170,7 +170,7 @@ impl IngestLoop {
                 Err(WorkerError::Store(StoreError::Fenced { partitions })) => {
                     warn!(
                         ?partitions,
-                        "fenced: another worker has claimed these partitions, and what was read of them is dropped"
+                        "fenced: another worker has claimed these partitions, their records in memory are dropped"
                     );
                     self.telemetry.metrics.count_fenced();
                     self.park(&partitions).ok_or(StoreError::Fenced { partitions })?;
@@ -180,29 +180,29 @@ impl IngestLoop {
         }
     }
 
-    /// Stops reading a partition until an operator has it go on; the others go on.
+    /// Stops reading a partition until an operator resumes it. The others continue.
     async fn halt(&mut self, partition: i32, reason: HaltReason, detail: String) -> Result<(), WorkerError> {
         let Some(&claim) = self.claims.get(&partition) else { return Ok(()) };
         let halt = Halt { claim, reason, detail };
         match self.retry.run("halt", || self.store.halt(&halt)).await {
-            // Its new owner will find what was found here.
+            // Another worker owns the partition now, and will halt it for the same reason.
             Ok(()) | Err(StoreError::Fenced { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         let Halt { reason, detail, .. } = halt;
-        error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions` has it go on");
+        error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions resume` resumes it");
         self.telemetry.metrics.set_halted(partition, true);
         self.park(&[partition]).ok_or(WorkerError::Halted(detail))
     }
 
-    /// Stops reading partitions until the source has claimed them again; `None` if it cannot.
+    /// Stops reading partitions until the source has claimed them again. `None` if the source cannot do that.
     fn park(&mut self, partitions: &[i32]) -> Option<()> {
         self.claims.retain(|partition, _| !partitions.contains(partition));
         self.commands.as_ref()?.park(partitions);
         Some(())
     }
 
-    /// How far the batch moves the partitions that are still owned.
+    /// The advances of the partitions of a batch that are still owned.
     fn advances(&self, ends: &[(i32, NextOffset)]) -> Vec<Advance> {
         let advance = |&(partition, to): &(i32, NextOffset)| {
             let Claim { partition_id, epoch, next_offset: from, .. } = *self.claims.get(&partition)?;
@@ -248,11 +248,12 @@ impl IngestLoop {
         debug!(?counts, ?written, %steps, elapsed_ms = elapsed.as_millis() as u64, "committed");
     }
 
-    /// Whether the commit whose answer was lost has arrived. Where that cannot be told, the fence will tell at the next try.
+    /// Whether a commit took effect although its response was lost. If that is unknown, the fence decides at the next
+    /// attempt.
     async fn is_committed(&self, advances: &[Advance]) -> bool {
         let is_committed = self.store.is_committed(advances).await.unwrap_or(false);
         if is_committed {
-            info!("the commit whose answer was lost had arrived");
+            info!("the previous attempt was committed, only its response was lost");
         }
         is_committed
     }
@@ -261,20 +262,20 @@ impl IngestLoop {
         let started = Instant::now();
         let partitions: BTreeMap<i32, Advance> = advances.iter().map(|advance| (advance.partition, *advance)).collect();
         let mut transaction = self.store.begin_ingest(advances).await?;
-        // What another worker has, or what was read again after a resumption, is not ours to fold.
+        // Skip the records of partitions that another worker owns, and records that were committed before.
         let is_ours = move |record: &Record| {
             let advance = partitions.get(&record.partition)?;
             let is_new = advance.from.is_none_or(|from| record.offset >= from.0);
             is_new.then_some(advance.partition_id)
         };
-        let mut steps = Steps::new(started);
-        steps.end("begin");
+        let mut steps = StepTimes::new(started);
+        steps.record("begin");
         let Folded { changes, counts, .. } =
             read_and_fold(&mut transaction, records, &self.grouping, is_ours, &mut steps).await?;
         let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
         let written = write(&mut transaction, changes, &mut steps).await?;
         transaction.commit().await?;
-        steps.end("commit");
+        steps.record("commit");
         Ok(Committed { counts, rejected, written, steps, elapsed: started.elapsed() })
     }
 }

@@ -16,7 +16,7 @@ pub struct Lag {
 #[derive(Default)]
 struct Position {
     committed: i64,
-    /// When the last committed record was produced. Those that wait are younger, but not by much in a steady stream.
+    /// When the last committed record was produced. Records that wait are younger, but not by much in a steady stream.
     produced_at: Option<OffsetDateTime>,
     /// The high watermark: the offset that the next record of the partition will get.
     end: Option<i64>,

@@ -1,5 +1,5 @@
-//! The publish loop: passes through the blocks of populations whose fit has moved, page by page, writing their estimates
-//! anew, and diagnosing what only all blocks together can say.
+//! The publish loop: passes through all blocks of a population whose fit has moved. A pass rewrites the estimates page by
+//! page, and computes the diagnostics that need every block.
 
 use std::time::{Duration, Instant};
 
@@ -20,13 +20,13 @@ use crate::store::{DuePass, Pass, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Loop;
 
-/// Blocks of a page: what a pass holds in memory, and one transaction writes.
+/// Blocks of a page, which is held in memory and written in one transaction.
 const PAGE: usize = 1_000;
 
-/// Blocks that one thread takes at a time.
+/// How many blocks a thread estimates at a time.
 const CHUNK: usize = 64;
 
-/// How often is looked for due passes.
+/// How often the loop looks for due passes.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// The loop's state.
@@ -35,18 +35,18 @@ pub struct PublishLoop {
     pub store: Store,
     pub settings: SettingsOf,
     pub thresholds: Thresholds,
-    /// How old diagnostics may become while blocks change.
+    /// The age at which diagnostics are recomputed if blocks have changed.
     pub diagnostics_interval: Duration,
-    /// This worker, among those of the store.
+    /// Identifies this worker among those that share the store.
     pub owner: String,
     pub telemetry: Telemetry,
 }
 
 impl PublishLoop {
-    /// Publishes what is due until told to stop. What fails is tried again.
+    /// Runs due passes until stopped, and retries those that fail.
     ///
     /// # Errors
-    /// Where the store was rebuilt with other settings: this worker's time is over.
+    /// If the store was rebuilt with other settings, with which this worker must not write.
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -56,18 +56,15 @@ impl PublishLoop {
             match self.publish_due(diagnosed_before, &stop).await {
                 Ok(_) => {}
                 Err(error @ WorkerError::Store(StoreError::Settings { .. })) => return Err(error),
-                Err(error) => warn!(%error, "a publish failed and is tried again"),
+                Err(error) => warn!(%error, "a publish failed, retrying"),
             }
         }
         self.telemetry.health.finish(Loop::Publish);
         Ok(())
     }
 
-    /// Publishes every population that is due, and diagnoses those whose diagnostics are older than that; returns how many
-    /// there were.
-    ///
-    /// # Errors
-    /// Where the store fails.
+    /// Publishes every population that is due, and recomputes diagnostics from before `diagnosed_before`. Returns the number
+    /// of passes.
     pub async fn publish_due(
         &self,
         diagnosed_before: OffsetDateTime,
@@ -87,7 +84,7 @@ impl PublishLoop {
 
     async fn publish(&self, mut pass: Pass, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
         let priors = (self.settings)(&pass.population).priors;
-        // Only a pass that sees every block can diagnose.
+        // Diagnostics need every block, so a pass that resumes from a cursor computes none.
         let diagnosis = match due.is_diagnosis_due && pass.cursor.is_empty() {
             true => Diagnosis::new(self.store.population_state(&pass.population).await?, priors),
             false => None,
@@ -96,18 +93,18 @@ impl PublishLoop {
         while let Some(page) = next {
             self.telemetry.health.beat(Loop::Publish);
             let started = Instant::now();
-            // The page after it is read and computed while this one is written.
+            // Read and compute the next page while this one is written.
             let after = self.page(&pass, page.cursor.clone(), diagnosis);
             let (written, after) = tokio::join!(self.write(&pass, &page), after);
             if written?.is_none() {
-                debug!(population = %pass.population, "another worker has taken the pass over");
+                debug!(population = %pass.population, "another worker has taken over the pass");
                 return Ok(());
             }
             (next, diagnosis) = after?;
             self.telemetry.metrics.observe_publish(started.elapsed());
             pass.cursor = page.cursor;
             if stop.is_cancelled() {
-                // The next worker goes on from the cursor.
+                // The next worker continues from the cursor.
                 return Ok(());
             }
         }
@@ -116,7 +113,7 @@ impl PublishLoop {
         Ok(())
     }
 
-    /// Reads and estimates the blocks after an experiment; no page where there is none.
+    /// Reads and estimates the blocks after an experiment. `None` if there are no more.
     async fn page(
         &self,
         pass: &Pass,
@@ -125,15 +122,15 @@ impl PublishLoop {
     ) -> Result<(Option<Page>, Option<Diagnosis>), WorkerError> {
         let blocks = self.store.blocks_after(&pass.population, &after, PAGE).await?;
         let Some(last) = blocks.last() else { return Ok((None, diagnosis)) };
-        let cursor = last.experiment_id.clone();
+        let cursor = last.block.experiment_id.clone();
         let own = pass.clone();
         let (rows, diagnosis) = tokio::task::spawn_blocking(move || estimate(&own, &blocks, diagnosis)).await?;
         Ok((Some(Page { rows, cursor }), diagnosis))
     }
 
-    /// Writes a page; `None` where another worker has taken the pass over.
+    /// Writes a page. `None` if another worker has taken over the pass.
     async fn write(&self, pass: &Pass, page: &Page) -> Result<Option<u64>, WorkerError> {
-        // A pass that only diagnoses writes no rows, and says all the same that it is being worked on.
+        // A pass that only computes diagnostics writes no rows, but still has to renew its lease.
         let rows = if pass.is_publish { &page.rows[..] } else { &[] };
         let written = self.store.write_estimates(pass, rows, &page.cursor).await?;
         if let Some(written) = written {
@@ -144,14 +141,14 @@ impl PublishLoop {
     }
 }
 
-/// Some blocks of a population in the order of their keys, estimated.
+/// The estimates of some blocks of a population, in the order of the blocks' keys.
 struct Page {
     rows: Vec<EstimateRow>,
-    /// The last experiment.
+    /// The last experiment of the page.
     cursor: String,
 }
 
-/// The estimates of some blocks, and what they add to the diagnosis.
+/// Estimates some blocks, and adds them to the diagnostics.
 fn estimate(
     pass: &Pass,
     blocks: &[BlockToPublish],
@@ -159,28 +156,25 @@ fn estimate(
 ) -> (Vec<EstimateRow>, Option<Diagnosis>) {
     let fit: &PublishedFit = &pass.fit;
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-        let estimate = |block: &BlockToPublish| {
-            let BlockToPublish { experiment_id, revision, commit_id, measured, .. } = block;
-            BlockEstimates::new(&pass.population, experiment_id, *revision, *commit_id, measured, fit)
-        };
+        let estimate = |to_publish: &BlockToPublish| BlockEstimates::new(&to_publish.block, to_publish.commit_id, fit);
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });
     let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
     let diagnosis = diagnosis.map(|mut diagnosis| {
-        diagnosis.take(blocks, &estimates);
+        diagnosis.add(blocks, &estimates);
         diagnosis
     });
     (estimates.into_iter().flat_map(|block| block.rows).collect(), diagnosis)
 }
 
-/// What a pass gathers of a population, block by block.
+/// The diagnostics of a population, accumulated block by block.
 struct Diagnosis {
     likelihoods: [SketchLikelihood; 2],
     priors: Priors,
-    /// The block model's.
+    /// With the correlation modelled.
     fit: Fit,
     cells: CellDiagnostics,
-    /// The exact posterior median of tau, at which blocks are looked at.
+    /// The posterior median of tau, at which blocks are evaluated.
     tau: f64,
     pass: BlockPass,
     predictions: Vec<Prediction>,
@@ -190,7 +184,7 @@ struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// `None` where one of the two models has no posterior: there is nothing to compare then.
+    /// `None` if one of the two models has no posterior, because there is nothing to compare then.
     fn new(state: RefitState, priors: Priors) -> Option<Diagnosis> {
         let [modelled, ignored] =
             [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
@@ -212,22 +206,22 @@ impl Diagnosis {
         })
     }
 
-    fn take(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
+    fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
         let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
         let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
         let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let predict = |block: &BlockToPublish| {
-                let components = block.measured.block.components().ok()?;
-                leave_one_out.predict(&block.measured.block, &components)
+            let predict = |to_publish: &BlockToPublish| {
+                let block = &to_publish.block.measured.block;
+                leave_one_out.predict(block, &block.components().ok()?)
             };
             blocks.iter().filter_map(predict).flatten().collect::<Vec<_>>()
         });
         self.predictions.extend(predicted.into_iter().flatten());
-        for (block, estimates) in blocks.iter().zip(estimates) {
+        for (BlockToPublish { block, decision, .. }, estimates) in blocks.iter().zip(estimates) {
             self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.modelled, &estimates.naive);
             self.experiments += 1;
-            self.decided += u64::from(block.decision.is_some());
-            self.shipped += u64::from(block.decision.as_deref() == Some("shipped"));
+            self.decided += u64::from(decision.is_some());
+            self.shipped += u64::from(decision.as_deref() == Some("shipped"));
         }
     }
 
@@ -236,7 +230,7 @@ impl Diagnosis {
             return None;
         }
         let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(&self.cells, &self.pass);
-        let found = PassDiagnostics {
+        let pass = PassDiagnostics {
             experiments: self.experiments,
             design_effect: self.pass.design_effect(),
             largest_correlation: self.pass.largest_correlation(),
@@ -251,6 +245,6 @@ impl Diagnosis {
             verdict_rests_on,
             verdict_value,
         };
-        Some((self.cells, found))
+        Some((self.cells, pass))
     }
 }

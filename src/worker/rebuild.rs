@@ -1,82 +1,82 @@
-//! A rebuild: everything that is computed from what was sent, computed anew by this build and under this configuration.
+//! A rebuild: recomputes everything that follows from the reported statistics, with this build and this configuration.
 //!
-//! First one transaction puts every block into its population again, adds up new cells, and writes the estimates of the
-//! blocks that changed: until its commit everybody sees the store as it was, and when it does not come to that, so it
-//! stays. Then every population is fitted and published whole, beside whatever workers are running.
+//! First, one transaction assigns every block to its population, sums up new cells, and writes the estimates of the blocks
+//! that changed. Readers see none of it before the commit, and a rebuild that fails leaves the store as it was. Then every
+//! population is fitted and published, while other workers may be running.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Grouping, Measured, PopulationName, Reason, Refusal, chosen_variant, pack, remeasure};
-use shrinkd_model::{Member, Sketches};
+use shrinkd_core::{Grouping, PopulationName, Reason, Refusal, pack, remeasure};
+use shrinkd_model::Member;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 use super::WorkerError;
-use super::batch::{self, Steps};
+use super::batch::{self, StepTimes};
 use super::fold::FoldError;
 use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
 use crate::row::{
-    BlockRow, ChangedBlock, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
+    BlockRow, BlockToEstimate, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
 };
 use crate::store::{RawEstimates, Store};
 use crate::telemetry::Telemetry;
 
-/// Experiments of a page: what is read, computed and written at a time.
+/// Experiments that are read, recomputed and written at a time.
 const PAGE: usize = 1_000;
 
-/// Populations whose cells are held in memory until they are written, of some 100 kB each.
+/// How many populations' cells are held in memory before they are written. Each takes about 100 kB.
 const HELD_POPULATIONS: usize = 1_000;
 
-/// The pause before a look at what other workers do.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How often the progress of other workers is polled.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a rebuild did.
+/// The result of a rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rebuilt {
-    /// What the store was filled with before; `None` where nobody had filled it.
+    /// The settings that the store had before. `None` if it was empty.
     pub replaced: Option<StoreSettings>,
-    /// Those that have blocks now.
+    /// Populations that have blocks.
     pub populations: u64,
-    /// Those that have none any more: they are gone.
+    /// Populations that were deleted, because they have no blocks any more.
     pub emptied_populations: u64,
     pub blocks: BlockCounts,
 }
 
-/// What became of blocks, and of sums of parts that cannot be estimated yet.
+/// Counts of blocks, including sums of parts that cannot be estimated yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlockCounts {
     pub all: u64,
-    /// Whose population is another.
+    /// Blocks that moved to another population.
     pub moved: u64,
-    /// Whose figures are others.
+    /// Blocks whose figures changed.
     pub recomputed: u64,
-    /// That could be estimated before, and under this build cannot: they are pending, with the reason.
+    /// Blocks that this build refuses to estimate. They are pending, with the reason.
     pub refused: u64,
 }
 
-/// How far a rebuild has come.
+/// The progress of a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     Experiments { done: u64, of: u64 },
     Published { done: u64, of: u64 },
 }
 
-/// Rebuilds a store that was opened for it.
+/// Rebuilds a store, which must have been opened with [`Store::connect_to_rebuild`].
 ///
 /// # Errors
-/// Where the store fails, or stored statistics cannot be read. Before the commit nothing has changed then; after it the
+/// If the store fails, or stored statistics cannot be read. Before the commit, nothing has changed then. After it, the
 /// workers fit and publish what is left.
 pub async fn rebuild(store: Store, config: &Arc<Config>, progress: impl Fn(Progress)) -> Result<Rebuilt, WorkerError> {
     let mut rebuilt = rebuild_blocks(&store, config.grouping(), &progress).await?;
-    rebuilt.populations = publish_whole(&store, config, &progress).await?;
+    rebuilt.populations = publish_all(&store, config, &progress).await?;
     Ok(rebuilt)
 }
 
-/// The transaction: blocks, cells, counters, and the estimates of what changed.
+/// The transaction: blocks, cells, counters, and the estimates of the blocks that changed.
 async fn rebuild_blocks(
     store: &Store,
     grouping: Grouping,
@@ -104,12 +104,12 @@ async fn rebuild_blocks(
         });
         let mut changes;
         (changes, blocks) = computed.await??;
-        // Cells are added up in memory as long as they are not too many: each write of a cell is a new version of its row.
+        // Cells are summed in memory while there are few enough, because every write of a cell makes a new version of its row.
         cells = match changes.cells.len() {
             ..HELD_POPULATIONS => std::mem::take(&mut changes.cells),
             _ => BTreeMap::new(),
         };
-        batch::write(&mut transaction.batch, changes, &mut Steps::new(Instant::now())).await?;
+        batch::write(&mut transaction.batch, changes, &mut StepTimes::new(Instant::now())).await?;
     }
     let rest = Changes { cells, ..Changes::default() };
     transaction.batch.write_changes(&rest).await?;
@@ -118,8 +118,8 @@ async fn rebuild_blocks(
     Ok(Rebuilt { replaced, populations: 0, emptied_populations, blocks })
 }
 
-/// Says what this build and this grouping make of an experiment: all of it in cells, the rest where it is not what is
-/// stored, or where its estimates are not those of its blocks. What is pending is always written: its reason is in words.
+/// Recomputes the blocks of an experiment. All of them are added to the cells, but only those that differ from the stored
+/// ones, or whose estimates do, are written. Pending sums are always written, because the text of their reason may differ.
 fn recompute(
     experiment_id: &str,
     stored: StoredExperiment,
@@ -133,14 +133,13 @@ fn recompute(
         let measured = remeasure(key.scale, statistics)
             .map_err(|source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source })?;
         let member = measured.and_then(|measured| {
-            let chosen =
-                chosen_variant(grouping.one_per_experiment_seed, experiment_id, &measured.variants).unwrap_or(0);
+            let chosen = grouping.chosen_variant(experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen);
             let refused =
                 |error| Refusal::new(Reason::ImplausibleScale, format!("does not fit the statistics: {error}"));
             member.map(|member| (measured, member)).map_err(refused)
         });
-        let population = PopulationName::new(key.clone(), Some(&stored.latest.labels), &grouping.labels);
+        let population = grouping.population(key.clone(), Some(&stored.latest.labels));
         let block = StoredBlock {
             key: key.clone(),
             population: population.clone(),
@@ -153,37 +152,40 @@ fn recompute(
         counts.moved += u64::from(population != held.population);
         counts.recomputed += u64::from((&block.block, &block.components) != (&held.block, &held.components));
         counts.refused += u64::from(held.block.is_some() && block.block.is_none());
-        if let Ok((_, member)) = &member {
-            let cells = changes.cells.entry(population.clone()).or_default();
-            cells
-                .change(member, 1, Sketches::add)
-                .map_err(|error| FoldError::Member { experiment_id: experiment_id.to_owned(), source: error.into() })?;
-        }
-        let experiment_id = experiment_id.to_owned();
-        if let Ok((measured, _)) = &member {
-            let none = PublishedFit::none();
-            let rows = BlockEstimates::new(&population, &experiment_id, *revision, 0, measured, &none).rows;
-            let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
-            raw.sort_by(|x, y| x.variant.cmp(&y.variant));
-            let written = estimates.get(&(held.population.to_string(), experiment_id.clone()));
-            if block == held && written == Some(&raw) {
-                continue;
+        let pending = match member {
+            Err(refusal) => Some(refusal),
+            Ok((measured, member)) => {
+                let cells = changes.cells.entry(population.clone()).or_default();
+                cells.add(&member).map_err(|error| FoldError::Member {
+                    experiment_id: experiment_id.to_owned(),
+                    source: error.into(),
+                })?;
+                let experiment_id = experiment_id.to_owned();
+                let to_estimate = BlockToEstimate { population, experiment_id, revision: *revision, measured };
+                let written = estimates.get(&(held.population.to_string(), to_estimate.experiment_id.clone()));
+                if block == held && written == Some(&raw_estimates(&to_estimate)) {
+                    continue;
+                }
+                changes.changed.push(to_estimate);
+                None
             }
-        }
-        let (measured, pending): (Option<Measured>, Option<Refusal>) = match member {
-            Ok((measured, _)) => (Some(measured), None),
-            Err(refusal) => (None, Some(refusal)),
         };
-        let revision = *revision;
-        changes.blocks.push(BlockRow { experiment_id: experiment_id.clone(), block, pending });
-        changes.changed.extend(measured.map(|measured| ChangedBlock { population, experiment_id, revision, measured }));
+        changes.blocks.push(BlockRow { experiment_id: experiment_id.to_owned(), block, pending });
     }
     Ok(())
 }
 
-/// Fits every population and has all of its rows written anew; returns how many there are, once all of that is done,
-/// whoever did it.
-async fn publish_whole(store: &Store, config: &Arc<Config>, progress: &impl Fn(Progress)) -> Result<u64, WorkerError> {
+/// The parts of a block's estimates that do not depend on a fit, in the order of the variants' names.
+fn raw_estimates(block: &BlockToEstimate) -> Vec<RawEstimate> {
+    let rows = BlockEstimates::new(block, 0, &PublishedFit::none()).rows;
+    let mut raw: Vec<RawEstimate> = rows.iter().map(RawEstimate::from).collect();
+    raw.sort_by(|x, y| x.variant.cmp(&y.variant));
+    raw
+}
+
+/// Fits every population and rewrites all of its estimates. Returns the number of populations once all of them are published,
+/// by this process or by other workers.
+async fn publish_all(store: &Store, config: &Arc<Config>, progress: &impl Fn(Progress)) -> Result<u64, WorkerError> {
     let (refit, publish) = loops(store, config, &owner(), &Telemetry::default());
     let mut left: Vec<PopulationName> =
         store.current_populations().await?.into_iter().map(|current| current.population).collect();
@@ -191,24 +193,29 @@ async fn publish_whole(store: &Store, config: &Arc<Config>, progress: &impl Fn(P
     let never = CancellationToken::new();
     for (population, done) in left.iter().zip(0..) {
         progress(Progress::Published { done, of });
-        while !refit.refit_whole(population).await? {
-            tokio::time::sleep(PAUSE).await;
+        while !refit.refit_and_republish(population).await? {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         publish.publish_due(OffsetDateTime::now_utc(), &never).await?;
     }
-    // Other workers may have taken some of the passes, and be at them still.
+    // Other workers may have taken some of the passes, and still be busy with them.
     loop {
-        let mut publishing = Vec::new();
-        for population in left {
-            if store.population_state(&population).await?.is_publishing {
-                publishing.push(population);
-            }
-        }
-        left = publishing;
+        left = still_publishing(store, left).await?;
         if left.is_empty() {
             return Ok(of);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         publish.publish_due(OffsetDateTime::now_utc(), &never).await?;
     }
+}
+
+/// Those of the populations whose whole publish has not finished.
+async fn still_publishing(store: &Store, populations: Vec<PopulationName>) -> Result<Vec<PopulationName>, WorkerError> {
+    let mut publishing = Vec::new();
+    for population in populations {
+        if store.population_state(&population).await?.is_publishing {
+            publishing.push(population);
+        }
+    }
+    Ok(publishing)
 }

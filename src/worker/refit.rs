@@ -1,5 +1,5 @@
-//! The refit loop: populations with news are fitted anew from their cells, and it is decided whether the estimates are
-//! still near enough to exact or a whole publish is due.
+//! The refit loop: refits changed populations from their cells, and decides whether their published estimates are still
+//! accurate enough or a whole publish is due.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Dependency, Loop};
 use crate::telemetry::metrics::PopulationSummary;
 
-/// How often every population is reported, news or not.
+/// How often the metrics of all populations are updated if none was refitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The loop's state.
@@ -24,17 +24,17 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 pub struct RefitLoop {
     pub store: Store,
     pub settings: SettingsOf,
-    /// How far mu and tau may move, in units of tau, before all rows are written anew.
+    /// How far mu and tau may move before all estimates are rewritten: see [`has_moved`](crate::refit::Judged::has_moved).
     pub tolerance: f64,
     pub interval: Duration,
     pub telemetry: Telemetry,
 }
 
 impl RefitLoop {
-    /// Refits at most every interval until told to stop. What fails is tried again at the next.
+    /// Refits changed populations once per interval until stopped. A refit that fails is retried in the next interval.
     ///
     /// # Errors
-    /// Where the store was rebuilt with other settings: this worker's time is over.
+    /// If the store was rebuilt with other settings, with which this worker must not write.
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -47,13 +47,13 @@ impl RefitLoop {
                 Err(WorkerError::Store(StoreError::Settings { .. })) => return refitted.map(drop),
                 Err(error) => {
                     self.telemetry.health.not_ready(Dependency::Store, error);
-                    warn!(%error, "a refit failed and is tried again");
+                    warn!(%error, "a refit failed, retrying");
                 }
             }
             if refitted.is_ok_and(|count| count > 0) || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 reported = Some(Instant::now());
                 if let Err(error) = self.report().await {
-                    warn!(%error, "the populations cannot be reported");
+                    warn!(%error, "cannot update the metrics of the populations");
                 }
             }
         }
@@ -61,14 +61,11 @@ impl RefitLoop {
         Ok(())
     }
 
-    /// Makes it news of populations whose latest fit was made with other settings than they have now.
+    /// Requests refits of the populations whose latest fit was made with other settings than they have now.
     ///
-    /// This is for the start of a worker: two with different files, as a rolling deployment has them for a while, would
-    /// otherwise take turns at undoing what the other did.
-    ///
-    /// # Errors
-    /// Where the store fails.
-    pub async fn ask_for_changed_settings(&self) -> Result<(), WorkerError> {
+    /// A worker does this at its start only. Otherwise two workers with different configurations, as in a rolling deployment,
+    /// would keep undoing each other's refits.
+    pub async fn request_refits_for_changed_settings(&self) -> Result<(), WorkerError> {
         let has_changed =
             |current: &CurrentPopulation| current.fit_settings != Some(self.fit_settings(&current.population));
         let populations = self.store.current_populations().await?.into_iter();
@@ -77,15 +74,12 @@ impl RefitLoop {
         Ok(())
     }
 
-    /// What a fit is made with and judged by, in words.
+    /// See [`fit_settings`].
     fn fit_settings(&self, population: &PopulationName) -> String {
         fit_settings(&(self.settings)(population), self.tolerance)
     }
 
-    /// Sets the metrics of every population, whichever worker fitted it.
-    ///
-    /// # Errors
-    /// Where the store fails.
+    /// Updates the metrics of every population, whichever worker fitted it.
     pub async fn report(&self) -> Result<(), WorkerError> {
         for population in self.store.current_populations().await? {
             let summary = PopulationSummary {
@@ -101,49 +95,51 @@ impl RefitLoop {
         Ok(())
     }
 
-    /// Refits every population with news; returns how many there were.
+    /// Refits every changed population, and returns how many there were.
     ///
     /// # Errors
-    /// Where the store fails for other reasons than two workers meeting.
+    /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
-        let populations = self.store.populations_with_news().await?;
-        for population in &populations {
+        let changed = self.store.populations_with_news().await?;
+        for population in &changed {
             match self.refit(population, false).await {
-                // Two workers met at one population: the other's refit is as good.
+                // The refit of another worker does just as well.
                 Err(WorkerError::Store(StoreError::Conflict { .. })) => {
-                    debug!(%population, "another worker refits");
+                    debug!(%population, "another worker has refitted this population");
                 }
                 result => drop(result?),
             }
         }
-        Ok(populations.len())
+        Ok(changed.len())
     }
 
-    /// Refits a population, news or not, and has all of its rows written anew if there are any of an earlier fit. Returns
-    /// whether it did: another worker may have the population at this moment.
+    /// Refits a population whether it has changed or not, and makes a whole publish due if the population has estimates of
+    /// an earlier fit. Returns false if another worker is refitting the population.
     ///
     /// # Errors
-    /// Where the store fails for other reasons than two workers meeting.
-    pub async fn refit_whole(&self, population: &PopulationName) -> Result<bool, WorkerError> {
+    /// If the store fails. A conflict with another worker is no error.
+    pub async fn refit_and_republish(&self, population: &PopulationName) -> Result<bool, WorkerError> {
         match self.refit(population, true).await {
             Err(WorkerError::Store(StoreError::Conflict { .. })) => Ok(false),
             result => result,
         }
     }
 
-    async fn refit(&self, population: &PopulationName, is_whole: bool) -> Result<bool, WorkerError> {
+    async fn refit(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
         let started = Instant::now();
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
         let (state, refitted) = tokio::task::spawn_blocking(move || {
-            let refitted = Refitted::new(&state, &settings);
+            let refitted = Refitted::new(&state.sketches, state.counters.experiments, &settings);
             (state, refitted)
         })
         .await?;
         let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
-            // A pass under way gives way to the next one.
-            has_moved if is_whole && (has_moved || state.published.is_some()) => Publication::Due(refitted.diagnostics),
+            // A pass that is under way is replaced.
+            has_moved if is_republish && (has_moved || state.published.is_some()) => {
+                Publication::Due(refitted.diagnostics)
+            }
             false => Publication::NotDue,
             true if state.is_publishing => Publication::Postponed,
             true => Publication::Due(refitted.diagnostics),

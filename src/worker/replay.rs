@@ -1,12 +1,14 @@
-//! Refused messages, taken in again: after a fix of the worker, of its limits or of the configuration.
+//! Replays of refused messages, after the worker, its limits or the configuration have been fixed.
 //!
-//! They go the way of every other message: decoded, folded into what is stored, committed with their estimates. A replay
-//! is the owner of a partition of its own, whose offset counts the messages that were replayed: cells are written under it,
-//! and whoever begins another replay shuts this one out. Applying a message twice is a no-op (revisions, event ids), so that
-//! a replay may be killed and begun again, and the results that were taken of a message in the first place are not doubled.
+//! Replayed messages are processed like all others: decoded, folded into the stored state, and committed with their
+//! estimates. A replay owns a partition of its own, whose offset counts the replayed messages. Cells are written under that
+//! partition, and a replay that starts later fences this one. Applying a message twice is a no-op, because of revisions and
+//! event ids. A replay can therefore be killed and started again, and results of a message that were accepted in the first
+//! place do not count twice.
 //!
-//! One thing revisions do not order: an experiment that was retracted whole is forgotten with its revisions. What was
-//! refused before such a tombstone stays out, and a tombstone itself is not replayed: it would take with it what came after.
+//! Tombstones need special care, because an experiment that was retracted as a whole is forgotten along with its revisions.
+//! Messages that were refused before the tombstone of their experiment are not applied, and a refused tombstone is not
+//! replayed, because it would also withdraw what was accepted after it.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -16,7 +18,7 @@ use shrinkd_core::{Grouping, Message, Outcome, Reason, Refusal, decode, decode_k
 use tracing::debug;
 
 use super::WorkerError;
-use super::batch::{Steps, read_and_fold, write};
+use super::batch::{StepTimes, read_and_fold, write};
 use super::fold::Folded;
 use super::source::Record;
 use super::supervise::owner;
@@ -25,19 +27,19 @@ use crate::store::{Advance, Store, StoreError};
 use crate::stream::FILE_CLUSTER;
 use crate::stream::{Claim, NextOffset, Topic};
 
-/// What one batch takes, at most: other batches wait while it is committed.
+/// The limits of a batch. All other batches wait while it is committed.
 const BATCH_MESSAGES: usize = 500;
 const BATCH_BYTES: i64 = 4 << 20;
 
-/// The one partition of the topic that refused messages are.
+/// The only partition of the topic of refused messages.
 const PARTITION: i32 = 0;
 
-/// Why a replay ended early. What it had committed stands.
+/// Why a replay ended early. What it has committed is kept.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
     #[error("rejected_events has no row {0}: nothing was replayed")]
     NoSuchRow(i64),
-    #[error("another replay has begun and takes what is left: this one ends")]
+    #[error("another replay was started, which replays the remaining messages")]
     Overtaken,
     #[error(transparent)]
     Worker(WorkerError),
@@ -52,30 +54,30 @@ impl<E: Into<WorkerError>> From<E> for ReplayError {
     }
 }
 
-/// What came of one row of `rejected_events`.
+/// The outcome for one row of `rejected_events`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Replayed {
-    /// The reason code that it was refused for.
+    /// The reason code that the row had.
     pub reason: String,
     pub outcome: ReplayOutcome,
 }
 
-/// A replay under way.
+/// A replay in progress.
 pub struct Replay {
     store: Store,
     grouping: Arc<Grouping>,
-    /// `None` where nothing is to be written.
+    /// `None` for a dry run.
     claim: Option<Claim>,
-    /// One row for each message that is left, the first one last.
+    /// One row for each message that is left, in reverse order.
     left: Vec<RejectedRef>,
 }
 
 impl Replay {
-    /// Finds the messages that are to be replayed: those that are refused later are not among them. Another replay that is
-    /// under way is shut out, unless this is a dry run.
+    /// Selects the messages to replay; messages that are refused later are not included. Fences any replay in progress, unless
+    /// this is a dry run.
     ///
     /// # Errors
-    /// Where the store fails, or a row is named that is not there.
+    /// If the store fails, or the selection names a row that does not exist.
     pub async fn begin(
         store: Store,
         grouping: Grouping,
@@ -84,7 +86,7 @@ impl Replay {
     ) -> Result<Replay, ReplayError> {
         let claim = match is_dry_run {
             true => None,
-            // A claim is one for each partition that it asks for.
+            // There is one claim for each partition.
             false => store.claim(&topic(), &[PARTITION], &owner()).await?.pop(),
         };
         let mut left = store.rejected_rows(selection).await?;
@@ -105,12 +107,12 @@ impl Replay {
         self.left.len()
     }
 
-    /// Replays the next messages in one transaction, and says what came of each of their rows; `None` where none is left.
-    /// What a dry run says is judged against what is stored now: it does not see what an earlier batch of its own would have
-    /// changed.
+    /// Replays the next messages in one transaction, and returns the outcome for each of their rows. `None` if no message is
+    /// left. The outcomes of a dry run follow from the current state of the store, without the changes that earlier batches of
+    /// the dry run would have made.
     ///
     /// # Errors
-    /// Where the store fails, or another replay has begun.
+    /// If the store fails, or another replay was started.
     pub async fn next(&mut self) -> Result<Option<Vec<Replayed>>, ReplayError> {
         let batch = self.batch();
         if batch.is_empty() {
@@ -118,12 +120,12 @@ impl Replay {
         }
         let messages = self.store.rejected_messages(&batch).await?;
         let records: Arc<Vec<Record>> = Arc::new(messages.iter().zip(0..).map(record).collect());
-        let mut steps = Steps::new(Instant::now());
+        let mut steps = StepTimes::new(Instant::now());
         let mut transaction = match self.advance(batch.len()) {
             Some(advance) => self.store.begin_replay(&advance).await?,
             None => self.store.begin_ingest(&[]).await?,
         };
-        steps.end("begin");
+        steps.record("begin");
         let named = messages.iter().zip(records.iter()).filter_map(|(message, record)| match &record.message {
             Ok(Message::Event(event)) => Some((message.rejected_event_id, event.experiment_id.clone())),
             _ => None,
@@ -143,7 +145,7 @@ impl Replay {
         };
         let folded = read_and_fold(&mut transaction, &records, &self.grouping, is_ours, &mut steps).await?;
         let Folded { mut changes, outcomes, .. } = folded;
-        // What is refused again has its row.
+        // What is refused again already has its row.
         changes.rejected.clear();
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
@@ -160,7 +162,7 @@ impl Replay {
             write(&mut transaction, changes, &mut steps).await?;
             transaction.write_replayed(&rows).await?;
             transaction.commit().await?;
-            steps.end("commit");
+            steps.record("commit");
             claim.next_offset = Some(to);
         }
         debug!(messages = batch.len(), rows = rows.len(), %steps, "replayed");
@@ -186,24 +188,24 @@ impl Replay {
     }
 }
 
-/// What replays are to the store: an owner of a partition, like any other.
+/// The topic under which replays own a partition.
 fn topic() -> Topic {
     Topic { cluster_id: "shrinkd".to_owned(), name: "rejected_events".to_owned(), id: String::new(), partitions: 1 }
 }
 
-/// Where the partition goes on after so many messages more.
+/// The next offset of the partition after that many more messages.
 fn next_offset(claim: &Claim, messages: usize) -> NextOffset {
     NextOffset(claim.next_offset.map_or(0, |offset| offset.0) + messages as i64)
 }
 
-/// A message as its source would read it now; its place in the batch is its offset.
+/// A message as its source would read it now. Its offset is its position in the batch.
 fn record((message, place): (&RejectedMessage, i64)) -> Record {
     let RejectedMessage { key, payload, payload_bytes, .. } = message;
     let kept = payload.as_ref().map_or(0, Vec::len);
     let decoded = match payload {
         _ if (kept as i64) < *payload_bytes => Err(Refusal::new(
             Reason::TooLarge,
-            format!("of the message's {payload_bytes} bytes only the first {kept} were kept: send it again in parts"),
+            format!("only the first {kept} of the message's {payload_bytes} bytes were kept: send it again in parts"),
         )),
         Some(payload) if message.cluster_id == FILE_CLUSTER => decode(payload),
         payload => decode_keyed(key.as_deref(), payload.as_deref()),
@@ -212,7 +214,7 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
         partition: PARTITION,
         offset: place,
         produced_at: None,
-        // Its rows have them already.
+        // These are only needed for new rows of rejected_events.
         key: None,
         payload: None,
         payload_bytes: kept,
@@ -220,7 +222,7 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
     }
 }
 
-/// What came of a result, or of the message where that was refused whole.
+/// The outcome of a result, or of the whole message if that was refused as a whole.
 fn outcome(
     message: &Result<Message, Refusal>,
     is_retracted: bool,
@@ -233,12 +235,12 @@ fn outcome(
         Ok(Message::Event(_)) if is_retracted => ReplayOutcome::Retracted,
         Ok(Message::Event(_)) => {
             let result = result_index.and_then(|index| outcomes.get(usize::try_from(index).ok()?));
-            result.map_or_else(|| of_all(outcomes), of_one)
+            result.map_or_else(|| message_outcome(outcomes), result_outcome)
         }
     }
 }
 
-fn of_one(outcome: &Outcome) -> ReplayOutcome {
+fn result_outcome(outcome: &Outcome) -> ReplayOutcome {
     match outcome {
         Outcome::Accepted => ReplayOutcome::Accepted,
         Outcome::Pending(_) => ReplayOutcome::Pending,
@@ -248,8 +250,9 @@ fn of_one(outcome: &Outcome) -> ReplayOutcome {
     }
 }
 
-/// A message has one row: it is refused as long as any of its results is, so that none of them is lost from sight.
-fn of_all(outcomes: &[Outcome]) -> ReplayOutcome {
+/// The outcome for the one row of a message that was refused as a whole. It stays refused while any of its results is, so
+/// that no refusal is lost.
+fn message_outcome(outcomes: &[Outcome]) -> ReplayOutcome {
     let mut refusals = outcomes.iter().filter_map(|outcome| match outcome {
         Outcome::Refused(refusal) => Some(refusal),
         _ => None,

@@ -1,7 +1,7 @@
-//! A whole worker: the source's thread, the three loops, and how they end.
+//! A whole worker: the thread of its source, its three loops, and their shutdown.
 //!
-//! It ends when it is told to stop (what was read is committed first), when a file that is not followed is through (then
-//! every population is fitted and published as far as it goes), or when it cannot go on.
+//! A worker ends when it is stopped, after it has committed the records in memory; at the end of a file that is not
+//! followed, after it has fitted and published every population; or when it cannot continue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,16 +25,16 @@ use crate::stream::{Claim, Topic};
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Metrics;
 
-/// Batches that may wait for the store: one is being committed while the next is being read.
+/// Batches that may wait for the store, in addition to the one that is being committed.
 const WAITING_BATCHES: usize = 2;
 
 /// How long a claim is retried before the source gives up.
 const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs a worker to its end.
+/// Runs a worker until it ends.
 ///
 /// # Errors
-/// Where it cannot go on. Whatever was committed stands, and another worker goes on from there.
+/// If it cannot continue. Everything committed is kept, and the next worker continues from there.
 pub async fn run(
     store: Store,
     config: Arc<Config>,
@@ -43,12 +43,12 @@ pub async fn run(
 ) -> Result<(), WorkerError> {
     let owner = owner();
     let (refit, publish) = loops(&store, &config, &owner, &telemetry);
-    refit.ask_for_changed_settings().await?;
+    refit.request_refits_for_changed_settings().await?;
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
     let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);
     let claim = claimer(store.clone(), owner, retry.clone().within(CLAIM_LIMIT), telemetry.metrics.clone());
-    // Also told when a loop fails, so that the source's thread ends.
+    // Also cancelled when a loop fails, so that the source's thread ends.
     let source_stop = stop.child_token();
     let _source_ends_with_this = source_stop.clone().drop_guard();
     let (thread, commands) = match &config.source {
@@ -86,7 +86,7 @@ pub async fn run(
     Ok(())
 }
 
-/// The loops that share nothing but the store, as the configuration wants them.
+/// The refit and publish loops. They share nothing but the store.
 pub(super) fn loops(
     store: &Store,
     config: &Arc<Config>,
@@ -115,7 +115,7 @@ pub(super) fn loops(
     (refit, publish)
 }
 
-/// A loop without which the worker cannot go on: its failure ends the others too.
+/// Runs a loop, and stops the whole worker if it fails.
 async fn or_stop(
     running: impl Future<Output = Result<(), WorkerError>>,
     stop: CancellationToken,
@@ -127,9 +127,9 @@ async fn or_stop(
     ended
 }
 
-/// Fits, publishes and diagnoses whatever is left.
+/// Refits and publishes until nothing is due any more.
 async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationToken) -> Result<(), WorkerError> {
-    info!("the source is through: what is left is fitted and published");
+    info!("the source has ended: fitting and publishing what is left");
     loop {
         let refitted = refit.refit_all().await?;
         let published = publish.publish_due(OffsetDateTime::now_utc(), stop).await?;
@@ -139,7 +139,7 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
     }
 }
 
-/// Claims partitions from the source's own thread, which has to wait for them.
+/// Claims partitions for the source's thread, which blocks until it has them.
 fn claimer(
     store: Store,
     owner: String,
@@ -154,7 +154,7 @@ fn claimer(
     }
 }
 
-/// Names this worker among those of the store, for people who look at `partition_progress`.
+/// A name for this worker that is unique among those that share the store: host, process id and time.
 pub(super) fn owner() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
     let host = host.as_deref().map_or("worker", str::trim);

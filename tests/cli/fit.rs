@@ -139,8 +139,8 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
     }
     let reference: Value = serde_json::from_str(include_str!("../data/smoking_metafor.json")).expect("JSON");
     for (method, name) in [("reml", "REML"), ("ml", "ML")] {
-        for treatment in ["correlated", "independent"] {
-            let correlation = correlation(treatment);
+        for model in ["correlated", "independent"] {
+            let correlation = correlation(model);
             let output = fit(&events, &["--format", "json", "--method", method, "--correlation", correlation]);
             let refused = stderr_lines(&output);
             assert_eq!(refused.len(), 2, "{refused:?}");
@@ -149,7 +149,7 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
             let population = &json(&output)["populations"][0];
             assert_eq!((&population["experiments"], &population["effects"]), (&22.into(), &24.into()));
             for parameter in ["mu", "tau"] {
-                let want = number(&reference["metafor"][name][treatment][parameter]);
+                let want = number(&reference["metafor"][name][model][parameter]);
                 let got = number(&population[parameter]["mean"]);
                 assert!((got - want).abs() < 1e-6, "{name} {correlation} {parameter}: {got} instead of {want}");
             }
@@ -157,12 +157,12 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
     }
 }
 
-/// The value of `--correlation` that the reference data call a treatment.
-fn correlation(treatment: &str) -> &'static str {
-    match treatment {
+/// The value of `--correlation` for a model of the reference data.
+fn correlation(model: &str) -> &'static str {
+    match model {
         "correlated" => "modelled",
         "independent" => "ignored",
-        other => panic!("no treatment is called {other}"),
+        other => panic!("the reference data have no model {other}"),
     }
 }
 

@@ -13,14 +13,14 @@ use super::proxy::Proxy;
 /// Workers at most.
 pub const SLOTS: usize = 4;
 
-/// What a worker says, and what is counted when it does. The first that fits counts.
-const SAYINGS: [(&str, &str); 14] = [
-    ("retrying operation=\"ingest\"", "batches tried again"),
+/// Parts of log lines, and what each is counted as. The first that matches counts.
+const MESSAGES: [(&str, &str); 14] = [
+    ("retrying operation=\"ingest\"", "batches retried"),
     ("fenced: another worker", "commits fenced"),
-    ("had arrived", "lost answers to COMMIT resolved"),
-    ("retrying operation=\"claim\"", "claims tried again"),
-    ("a refit failed and is tried again", "refits tried again"),
-    ("a publish failed and is tried again", "publishes tried again"),
+    ("only its response was lost", "lost COMMIT responses resolved"),
+    ("retrying operation=\"claim\"", "claims retried"),
+    ("a refit failed, retrying", "refits retried"),
+    ("a publish failed, retrying", "publishes retried"),
     ("is_lost=true", "partitions lost"),
     ("shrinkd::worker::source::kafka::assignment: revoked", "revocations"),
     ("shrinkd::worker::ingest: assigned", "assignments"),
@@ -140,9 +140,9 @@ impl Fleet {
         for slot in &mut self.slots {
             slot.read();
             for line in std::mem::take(&mut slot.news).lines() {
-                let Some((_, saying)) = SAYINGS.iter().find(|(words, _)| line.contains(words)) else { continue };
-                *effects.entry((*saying).to_owned()).or_default() += 1;
-                if *saying == "batches tried again" {
+                let Some((_, effect)) = MESSAGES.iter().find(|(words, _)| line.contains(words)) else { continue };
+                *effects.entry((*effect).to_owned()).or_default() += 1;
+                if *effect == "batches retried" {
                     let state = line.split_once("(SQLSTATE ").and_then(|(_, rest)| rest.split(')').next());
                     *effects.entry(format!("after {}", state.unwrap_or("a broken connection"))).or_default() += 1;
                 }

@@ -136,12 +136,12 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
         loop {
             let page = store.blocks_after(&name, &after, PAGE).await.expect("its blocks");
             let Some(last) = page.last() else { break };
-            after.clone_from(&last.experiment_id);
+            after.clone_from(&last.block.experiment_id);
             for read in page {
-                let block = &read.measured.block;
+                let block = &read.block.measured.block;
                 let exact = fit.as_ref().map(|fit| (fit, BlockPosterior::new(block, &fit.nodes)));
-                for (i, variant) in read.measured.variants.iter().enumerate() {
-                    let key = (name.to_string(), read.experiment_id.clone(), variant.clone());
+                for (i, variant) in read.block.measured.variants.iter().enumerate() {
+                    let key = (name.to_string(), read.block.experiment_id.clone(), variant.clone());
                     let found = rows.remove(&key).unwrap_or_else(|| panic!("no row for {key:?}"));
                     let Some((fit, posterior)) = &exact else {
                         assert_eq!(found, (None, None), "{key:?} has too few experiments beside it");

@@ -17,7 +17,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::row::{ChangedBlock, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
+use shrinkd::row::{BlockToEstimate, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
 use shrinkd::store::{Advance, Ingest, Store, StoreError};
 use shrinkd::stream::{Claim, NextOffset, Topic};
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
@@ -148,7 +148,7 @@ impl Worker {
 }
 
 /// The rows of a block that a commit changed under a fit.
-fn estimates(changed: &ChangedBlock, commit_id: i64, fit: &PublishedFit) -> Vec<EstimateRow> {
+fn estimates(changed: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> Vec<EstimateRow> {
     let block = &changed.measured.block;
     let posterior = (fit.status == FitStatus::Fitted).then(|| BlockPosterior::new(block, &fit.nodes));
     let row = |(i, variant): (usize, &String)| {

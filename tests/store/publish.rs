@@ -1,6 +1,6 @@
 //! The passes that rewrite the estimates of a whole population.
 
-use shrinkd::row::{BlockToPublish, ChangedBlock, EstimateRow, PassDiagnostics, PublishedFit};
+use shrinkd::row::{BlockToPublish, EstimateRow, PassDiagnostics, PublishedFit};
 use shrinkd::store::{DuePass, Pass, Store};
 use shrinkd_model::{Calibration, Measure, Verdict};
 use time::{Duration, OffsetDateTime};
@@ -25,10 +25,8 @@ promises! {
 /// The rows of blocks under a fit.
 fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
     let mut page = Vec::new();
-    for BlockToPublish { experiment_id, revision, commit_id, measured, .. } in blocks {
-        let (experiment_id, measured) = (experiment_id.clone(), measured.clone());
-        let changed = ChangedBlock { population: population("m"), experiment_id, revision: *revision, measured };
-        page.extend(estimates(&changed, *commit_id, fit));
+    for BlockToPublish { block, commit_id, .. } in blocks {
+        page.extend(estimates(block, *commit_id, fit));
     }
     page
 }
@@ -38,7 +36,7 @@ async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> O
     let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
-    store.write_estimates(pass, &rows, &blocks.last().expect("a block").experiment_id).await.unwrap()
+    store.write_estimates(pass, &rows, &blocks.last().expect("a block").block.experiment_id).await.unwrap()
 }
 
 async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
@@ -130,7 +128,7 @@ async fn a_pass_goes_on_after_the_last_page<D: Database>(database: &D) {
     let again = begin(&database.store().await, "a").await.unwrap();
     assert_eq!((again.cursor.as_str(), again.is_publish), ("exp-0", true));
     let rest = store.blocks_after(&again.population, &again.cursor, 9).await.unwrap();
-    assert_eq!(rest.iter().map(|block| block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-1", "exp-2"]);
+    assert_eq!(rest.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-1", "exp-2"]);
 }
 
 async fn pages_hold_every_block_once_in_order<D: Database>(database: &D) {
@@ -143,9 +141,9 @@ async fn pages_hold_every_block_once_in_order<D: Database>(database: &D) {
     loop {
         let page = store.blocks_after(&population("m"), &cursor, 2).await.unwrap();
         let Some(last) = page.last() else { break };
-        cursor = last.experiment_id.clone();
-        assert!(page.iter().all(|block| block.decision.as_deref() == Some("shipped") && block.revision == 1));
-        seen.extend(page.into_iter().map(|block| block.experiment_id));
+        cursor = last.block.experiment_id.clone();
+        assert!(page.iter().all(|row| row.decision.as_deref() == Some("shipped") && row.block.revision == 1));
+        seen.extend(page.into_iter().map(|row| row.block.experiment_id));
     }
     seen.sort();
     let mut expected = ids.to_vec();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::event::{Event, Measured, Message, Refusal, ResultKey};
 use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
-use crate::population::{Grouping, PopulationName, chosen_variant};
+use crate::population::{Grouping, PopulationName};
 use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
 /// The experiments of a history, and counts of the outcomes of its events.
@@ -88,11 +88,12 @@ impl History {
     /// # Errors
     /// [`UnfitBlock`], which measuring rules out.
     pub fn into_populations(self, threads: usize) -> Result<BTreeMap<PopulationName, Population>, UnfitBlock> {
+        let grouping = Grouping::default();
         let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
         for (experiment_id, ledger) in self.experiments {
             let decision = ledger.decision().map(str::to_owned);
             for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
-                let chosen = chosen_variant(Grouping::DEFAULT_SEED, &experiment_id, &variants).unwrap_or(0);
+                let chosen = grouping.chosen_variant(&experiment_id, &variants);
                 let member = Member::new(block, chosen)
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
                 let population = populations.entry(PopulationName::from(key)).or_default();

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use crate::event::{ResultKey, Scale};
 
 /// How blocks are assigned to populations.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grouping {
     /// Event labels whose values divide the populations further.
     pub labels: Vec<String>,
@@ -19,13 +19,16 @@ pub struct Grouping {
 }
 
 impl Grouping {
-    /// The seed of the choice of one variant per experiment where the configuration sets none.
-    pub const DEFAULT_SEED: u64 = 0;
-}
+    /// The population of a block, by its key and the labels of its experiment. A label that the experiment does not have is
+    /// empty.
+    pub fn population(&self, key: ResultKey, labels: Option<&BTreeMap<String, String>>) -> PopulationName {
+        let value = |label: &String| labels.and_then(|labels| labels.get(label)).cloned().unwrap_or_default();
+        PopulationName { key, labels: self.labels.iter().map(|label| (label.clone(), value(label))).collect() }
+    }
 
-impl Default for Grouping {
-    fn default() -> Grouping {
-        Grouping { labels: Vec::new(), one_per_experiment_seed: Grouping::DEFAULT_SEED }
+    /// The index of the variant that represents its experiment where only one is kept: see [`chosen_variant`].
+    pub fn chosen_variant(&self, experiment_id: &str, variants: &[String]) -> usize {
+        chosen_variant(self.one_per_experiment_seed, experiment_id, variants).unwrap_or(0)
     }
 }
 
@@ -45,13 +48,6 @@ pub struct PopulationName {
 pub struct PopulationNameError(String);
 
 impl PopulationName {
-    /// The population of a block, by its key and by its experiment's values of the dividing labels; a label that the experiment
-    /// does not have is empty.
-    pub fn new(key: ResultKey, labels: Option<&BTreeMap<String, String>>, dividing: &[String]) -> PopulationName {
-        let value = |label: &String| labels.and_then(|labels| labels.get(label)).cloned().unwrap_or_default();
-        PopulationName { key, labels: dividing.iter().map(|label| (label.clone(), value(label))).collect() }
-    }
-
     /// The key that the population's blocks have in their experiments.
     pub fn key(&self) -> &ResultKey {
         &self.key

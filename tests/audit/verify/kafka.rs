@@ -39,8 +39,8 @@ async fn an_offset_a_topic_or_a_partition_that_the_broker_does_not_have_is_found
     assert!(audit.line("offsets").contains("3 compared with the source: all present"), "{}", audit.said);
     let of_first = "where partition_number = 0";
     for (change, named) in [
-        ("next_offset = 1000000", "what the broker has"),
-        ("next_offset = -5", "what the broker has"),
+        ("next_offset = 1000000", "the offsets that the broker has"),
+        ("next_offset = -5", "the offsets that the broker has"),
         ("topic_id = 'another'", "topic_id"),
         ("cluster_id = 'another'", "cluster_id"),
         ("partition_number = 77", "one of the 3 that the broker has"),

@@ -9,7 +9,7 @@ async fn a_database_that_is_not_there_is_not_made() {
     let database = SqliteDatabase::absent();
     let audit = Settings::file(&events(&folder, 60), database.url()).verify();
     assert_eq!(audit.code, Some(1));
-    assert!(audit.stderr.contains("no such file"), "{}", audit.stderr);
+    assert!(audit.stderr.contains("there is no such file"), "{}", audit.stderr);
     assert!(!database.path().exists());
 }
 

@@ -32,8 +32,8 @@ fn ml_and_reml_are_the_reference_values() {
             let got = estimate(text("method"), &likelihood(&case.under(text("treatment"))));
             // On the scale of the posterior's sds, of the first fit that has them.
             let scale = |parameter: &str| {
-                let same_treatment = case.fits.iter().filter(|other| other["treatment"] == fit["treatment"]);
-                same_treatment.filter_map(|other| other[parameter]["sd"].as_f64()).next().expect("an sd")
+                let same_model = case.fits.iter().filter(|other| other["treatment"] == fit["treatment"]);
+                same_model.filter_map(|other| other[parameter]["sd"].as_f64()).next().expect("an sd")
             };
             for (parameter, value) in [("mu", got.mu), ("tau", got.tau)] {
                 let distance = (value - number(&fit[parameter])).abs() / scale(parameter);
@@ -76,11 +76,11 @@ fn ml_and_reml_of_the_smoking_cessation_trials_are_metafors() {
     assert_eq!(blocks.len(), 22);
     let independent: Vec<Block> = blocks.iter().map(Block::independent).collect();
     for method in ["REML", "ML"] {
-        for (treatment, blocks) in [("correlated", &blocks), ("independent", &independent)] {
-            let want = &reference["metafor"][method][treatment];
+        for (model, blocks) in [("correlated", &blocks), ("independent", &independent)] {
+            let want = &reference["metafor"][method][model];
             let got = estimate(method, &likelihood(blocks));
             for (name, value) in [("mu", got.mu), ("tau", got.tau), ("se_mu", got.mu_variance.sqrt())] {
-                assert!((value - number(&want[name])).abs() < 1e-6, "{method} {treatment} {name}: {value} {want}");
+                assert!((value - number(&want[name])).abs() < 1e-6, "{method} {model} {name}: {value} {want}");
             }
         }
     }
