@@ -1,5 +1,7 @@
 //! Whole publishes: a pass through the blocks of a population, page by page.
 
+use std::collections::BTreeSet;
+
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
@@ -47,6 +49,13 @@ impl Store {
             .query("publish: due passes", sql, values![diagnosed_before, owner])
             .all(|row| Ok(DuePass { population: row.population()?, is_diagnosis_due: row.get("is_diagnosis_due")? }))
             .await
+    }
+
+    /// Populations whose whole publish is due or under way, whoever is at it.
+    pub async fn publishing_populations(&self) -> Result<BTreeSet<PopulationName>, StoreError> {
+        let mut reader = self.pools.reader().await?;
+        let sql = "select population_id from populations where publish_cursor is not null";
+        Ok(reader.query("publish: under way", sql, []).all(|row| row.population()).await?.into_iter().collect())
     }
 
     /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`

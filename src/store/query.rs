@@ -67,7 +67,6 @@ value_from! {
     &'v String, text => Value::Text(Some(text.into()));
     String, text => Value::Text(Some(text.into()));
     i16, number => Value::Integer(Some(number.into()));
-    i32, number => Value::Integer(Some(number.into()));
     i64, number => Value::Integer(Some(number));
     bool, flag => Value::Boolean(flag);
     OffsetDateTime, time => Value::Time(Some(time));

@@ -200,22 +200,12 @@ async fn publish_all(store: &Store, config: &Arc<Config>, progress: &impl Fn(Pro
     }
     // Other workers may have taken some of the passes, and still be busy with them.
     loop {
-        left = still_publishing(store, left).await?;
+        let publishing = store.publishing_populations().await?;
+        left.retain(|population| publishing.contains(population));
         if left.is_empty() {
             return Ok(of);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
         publish.publish_due(OffsetDateTime::now_utc(), &never).await?;
     }
-}
-
-/// Those of the populations whose whole publish has not finished.
-async fn still_publishing(store: &Store, populations: Vec<PopulationName>) -> Result<Vec<PopulationName>, WorkerError> {
-    let mut publishing = Vec::new();
-    for population in populations {
-        if store.population_state(&population).await?.is_publishing {
-            publishing.push(population);
-        }
-    }
-    Ok(publishing)
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
+
 use crate::event::{Event, Measured, Message, Refusal, ResultKey};
 use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName};
-use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
 /// The experiments of a history, and counts of the outcomes of its events.
 #[derive(Debug, Default)]

@@ -1,9 +1,9 @@
 //! The arms of a result, and how they are read: what is sent with a count is kept as n, mean and M2.
 
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
 use serde::{Deserialize, Serialize};
 
 use super::lenient::Lenient;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
 use super::wire::{self, AtMost, MAX_VARIANTS};
 
 /// Control and treatments of one result; a part may lack either.

@@ -1,11 +1,11 @@
 //! Effects that the producer computed, and how they are read: sorted by variant, the covariance permuted alike.
 
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
 use serde::{Deserialize, Serialize};
 
 use super::arms::{check_count, duplicate};
 use super::leaf::Number;
 use super::lenient::Lenient;
+use super::refusal::{Path, Reason, Refusal, Refusals, quote};
 use super::wire::{self, AtMost, MAX_VARIANTS};
 
 /// Effects as the producer computed them, sorted by variant.

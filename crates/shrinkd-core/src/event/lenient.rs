@@ -7,9 +7,10 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use super::refusal::Refusal;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::refusal::Refusal;
 
 /// An object or array where one is expected, or what is there instead.
 pub(super) enum Lenient<T> {

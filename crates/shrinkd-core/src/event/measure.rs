@@ -10,9 +10,10 @@
 //! "The meta-analysis of response ratios", Ecology 80 (1999), for the log ratio; Lajeunesse, "On the meta-analysis of
 //! response ratios for studies with correlated and multi-group designs", Ecology 92 (2011), for the shared control.
 
+use shrinkd_model::{Block, BlockError, Covariance, Member};
+
 use super::refusal::{Reason, Refusal, quote};
 use super::{Arm, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
-use shrinkd_model::{Block, BlockError, Covariance, Member};
 
 /// Variances, in the unit of the scale squared, whose products and squares fit a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;

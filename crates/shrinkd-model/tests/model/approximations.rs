@@ -2,12 +2,13 @@
 
 use std::f64::consts::PI;
 
-use crate::reference::{Oracle, sketch_of};
 use proptest::prelude::*;
 use shrinkd_model::{
     Component, DirectLikelihood, Likelihood, Posterior, PosteriorError, PriorMu, PriorTau, Priors, Sketch,
     SketchLikelihood, laplace, variational,
 };
+
+use crate::reference::{Oracle, sketch_of};
 
 const FLAT: Priors = Priors { mu: PriorMu::Flat, tau: PriorTau::Flat };
 

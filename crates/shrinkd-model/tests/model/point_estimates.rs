@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::reference::{Oracle, shared, sketch_of};
 use proptest::prelude::*;
 use serde_json::Value;
 use shrinkd_model::{Block, Component, DirectLikelihood, Likelihood, PointEstimate, SketchLikelihood, ml, reml};
+
+use crate::reference::{Oracle, shared, sketch_of};
 
 fn estimate(method: &str, likelihood: &impl Likelihood) -> PointEstimate {
     match method {

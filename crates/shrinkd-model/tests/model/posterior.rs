@@ -1,8 +1,9 @@
 //! The exact posterior's promise: it agrees with reference posteriors computed in ball arithmetic.
 
-use crate::reference::{Oracle, sketch_of};
 use serde_json::Value;
 use shrinkd_model::{BlockPosterior, Priors, SketchLikelihood, Summary, condense, quadrature};
+
+use crate::reference::{Oracle, sketch_of};
 
 /// Largest error of a summary against the reference, in its own posterior sd (where that does not exist, a quarter of
 /// the 95% interval), the sd itself relative; infinite where one exists and the other does not.
