@@ -1,4 +1,4 @@
-//! A platform's mixed traffic: several metrics on different scales, with revisions, retractions, repetitions and faults.
+//! A platform's mixed traffic: several metrics on different scales, with revisions, retractions, repetitions and invalid results.
 //!
 //! The metrics, and how their arms are drawn, are in [`metric`]. What happens to an experiment depends on its index, so
 //! that every portfolio of at least sixty experiments contains each case: see `Fate` and `Fault`.

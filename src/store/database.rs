@@ -53,7 +53,15 @@ impl Pools {
             Pools::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
             Pools::Sqlite { writer, readers } => choose(readers, writer).acquire().await.map(Connection::Sqlite),
         };
-        connected.map_err(|error| classify("connect", error))
+        connected.map_err(|error| classify(self.connecting(), error))
+    }
+
+    /// What fails when there is no connection to be had.
+    fn connecting(&self) -> &'static str {
+        match self {
+            Pools::Postgres(_) => "connect to PostgreSQL",
+            Pools::Sqlite { .. } => "open the SQLite file",
+        }
     }
 
     /// A transaction that writes. On SQLite it holds the write lock from its first moment, so that it cannot fail for it
@@ -63,7 +71,7 @@ impl Pools {
             Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
             Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
         };
-        begun.map_err(|error| classify("begin", error))
+        begun.map_err(|error| classify(self.connecting(), error))
     }
 
     /// A transaction that writes, and sees one moment, from its first statement on: cells and their counters have to agree.
@@ -80,7 +88,7 @@ impl Pools {
             transaction.see_one_moment("repeatable read, read only").await?;
             return Ok(transaction);
         };
-        Ok(Transaction::Sqlite(readers.begin().await.map_err(|error| classify("begin", error))?))
+        Ok(Transaction::Sqlite(readers.begin().await.map_err(|error| classify(self.connecting(), error))?))
     }
 }
 

@@ -10,32 +10,32 @@ pub enum StoreError {
     #[error("partitions {partitions:?} have another owner now")]
     Fenced { partitions: Vec<i32> },
     /// Another transaction changed the same rows (SQLSTATE 40001). Trying again helps.
-    #[error("the statement `{statement}` met another transaction: {message}")]
+    #[error("`{statement}` conflicted with another transaction: {message}")]
     Conflict { statement: &'static str, message: String },
     /// Trying again can help: a lost connection, a deadlock, a store that is starting or full.
-    #[error("the statement `{statement}` failed: {message}{}", in_words(.code))]
+    #[error("`{statement}` failed: {message}{}", in_words(.code))]
     Transient { statement: &'static str, code: Option<String>, message: String },
     /// Trying again cannot help.
-    #[error("the statement `{statement}` failed: {message}{}", in_words(.code))]
+    #[error("`{statement}` failed: {message}{}", in_words(.code))]
     Permanent { statement: &'static str, code: Option<String>, message: String },
     #[error("cannot open the database {database}: {message}")]
     Open { database: String, message: String },
     #[error("the database has schema version {found}, this build knows {known}: {advice}")]
     Schema { found: i64, known: i64, advice: &'static str },
     #[error(
-        "topic {topic} was made again: the stored offsets belong to the topic with id {stored}, the broker has {found}. \
-         Reading on would mix two streams: point the worker to a new database, or remove the rows of this topic from \
-         partition_progress if its events are all to be read again"
+        "topic {topic} was deleted and created again: the stored offsets belong to the topic with id {stored}, the broker has \
+         {found}. Reading on would mix two streams: point the worker to a new database, or delete the rows of this topic from \
+         partition_progress to read all of its events again"
     )]
     TopicChanged { topic: String, stored: String, found: String },
     #[error(
-        "the database was filled with {stored}, the configuration says {found}: what is there would not mix with what comes. \
+        "the database was filled with {stored}, but the configuration says {found}: old and new contents would not mix. \
          Restore the configuration, or run `shrinkd rebuild` with the new one"
     )]
     Settings { stored: String, found: String },
     #[error(
-        "{column} in the database is damaged: {detail}; `shrinkd verify` lists what is, docs/operations.md says how it is \
-         mended"
+        "{column} in the database is damaged: {detail}; `shrinkd verify` lists all damage, docs/operations.md explains \
+         repairs"
     )]
     Damaged { column: String, detail: String },
 }

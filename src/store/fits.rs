@@ -135,7 +135,7 @@ pub(super) async fn published_once(
 /// A fit under one model of correlation, for [`gather`].
 fn read_published(row: &Row) -> Result<(PopulationName, Correlation, PublishedFit), StoreError> {
     let (fit_id, status) = (row.get("fit_id")?, row.named("status", FitStatus::from_name)?);
-    let fit = PublishedFit { fit_id, status, nodes: row.unpack("nodes")?, naive_nodes: Vec::new() };
+    let fit = PublishedFit { fit_id, status, nodes: row.unpack("population_fits", "nodes")?, naive_nodes: Vec::new() };
     Ok((row.population()?, row.correlation()?, fit))
 }
 

@@ -113,7 +113,7 @@ impl Store {
                         population: population.clone(),
                         experiment_id: row.get("experiment_id")?,
                         revision: row.unsigned("revision")?,
-                        measured: row.unpack("block")?,
+                        measured: row.unpack("blocks", "block")?,
                     },
                     commit_id: row.get("commit_id")?,
                     decision: row.get("decision")?,

@@ -299,13 +299,13 @@ impl Row {
 
     /// The value that a text names, as `of` says.
     pub fn named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
-        self.optionally_named(column, of)?.ok_or_else(|| unreadable(column, "there is none"))
+        self.optionally_named(column, of)?.ok_or_else(|| unreadable(column, "it is null"))
     }
 
     /// The same, where there may be none.
     pub fn optionally_named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
         let Some(name) = self.get::<Option<String>>(column)? else { return Ok(None) };
-        of(&name).map(Some).ok_or_else(|| unreadable(column, format!("`{name}` is none")))
+        of(&name).map(Some).ok_or_else(|| unreadable(column, format!("unknown value `{name}`")))
     }
 
     pub fn population(&self) -> Result<PopulationName, StoreError> {
@@ -317,8 +317,9 @@ impl Row {
         self.named("correlation", |name| Correlation::ALL.into_iter().find(|correlation| correlation.as_str() == name))
     }
 
-    /// A value that is stored packed.
-    pub fn unpack<T: serde::de::DeserializeOwned>(&self, column: &'static str) -> Result<T, StoreError> {
-        unpack(column, &self.get::<Vec<u8>>(column)?).map_err(|error| unreadable(column, error))
+    /// A value that is stored packed, in this column of that table.
+    pub fn unpack<T: serde::de::DeserializeOwned>(&self, table: &str, column: &'static str) -> Result<T, StoreError> {
+        let value = unpack(column, &self.get::<Vec<u8>>(column)?);
+        value.map_err(|error| unreadable(&format!("{table}.{column}"), error))
     }
 }

@@ -36,7 +36,7 @@ const SQLITE_LOG_PAGES: u32 = 8192;
 const SQLITE_READERS: u32 = 4;
 
 pub(super) async fn connect_postgres(url: &str, connections: u32) -> Result<Pools, StoreError> {
-    let failed = |error| classify("connect", error);
+    let failed = |error| classify("connect to PostgreSQL", error);
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -57,7 +57,8 @@ pub(super) async fn connect_postgres(url: &str, connections: u32) -> Result<Pool
 
 pub(super) async fn migrate_postgres(url: &str) -> Result<(), StoreError> {
     let options = postgres_options(url)?.application_name("shrinkd migrate");
-    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| classify("connect", error))?;
+    let mut connection =
+        PgConnection::connect_with(&options).await.map_err(|error| classify("connect to PostgreSQL", error))?;
     POSTGRES.run(&mut connection).await.map_err(|error| migration_error(&POSTGRES, error))
 }
 
@@ -167,7 +168,13 @@ fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
         MigrateError::VersionMissing(found) => {
             StoreError::Schema { found, known: newest(known), advice: RUN_THE_NEWER_BUILD }
         }
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify("migrate", error),
+        MigrateError::ExecuteMigration(error, version) => match classify("migrate", error) {
+            StoreError::Permanent { statement, code, message } => {
+                StoreError::Permanent { statement, code, message: format!("migration {version}: {message}") }
+            }
+            error => error,
+        },
+        MigrateError::Execute(error) => classify("migrate", error),
         error => StoreError::Permanent { statement: "migrate", code: None, message: error.to_string() },
     }
 }

@@ -28,8 +28,9 @@ use crate::telemetry::metrics::Metrics;
 /// Batches that may wait for the store, in addition to the one that is being committed.
 const WAITING_BATCHES: usize = 2;
 
-/// How long a claim is retried before the source gives up.
-const CLAIM_LIMIT: Duration = Duration::from_secs(10);
+/// How long a claim is retried before the source gives up: many times what one attempt waits for a connection, which is 30 s
+/// while the store is down.
+const CLAIM_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs a worker until it ends.
 ///

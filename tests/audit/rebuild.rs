@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::database::Database;
 use crate::common::promises;
-use crate::site::{Keys, PATIENCE, Site};
+use crate::site::{Keys, Site, TIMEOUT};
 
 const BY_TEAM: Keys<'_> = &[("POPULATIONS__LABELS", r#"["team"]"#)];
 
@@ -37,9 +37,9 @@ async fn fresh<D: Database>() -> D {
 
 /// Waits until something is so.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !is_so().await {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

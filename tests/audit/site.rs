@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::common::database::Database;
 
 /// How long anything may take that should be done in seconds.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the configuration as the environment has them, without SHRINKD__.
 pub type Keys<'a> = &'a [(&'a str, &'a str)];
@@ -88,7 +88,7 @@ pub struct Running {
 impl Running {
     /// Waits for its end, which must have this exit code; returns what it said.
     pub fn ends_with(mut self, code: i32) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("it was started") {
                 break status;

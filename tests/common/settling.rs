@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use sqlx::{Connection, PgConnection};
 
 use super::database::PostgresDatabase;
-use super::worker::PATIENCE;
+use super::worker::TIMEOUT;
 
 /// Waits until so many records are committed.
 pub async fn committed(database: &PostgresDatabase, records: i64) {
@@ -25,7 +25,7 @@ pub async fn settled(database: &PostgresDatabase, records: i64) {
 /// Waits until a count is enough.
 pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {
     let mut connection = PgConnection::connect_with(&database.options()).await.expect("the database answers");
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let n: i64 = sqlx::query_scalar(query).fetch_one(&mut connection).await.expect("a count");
         if is_enough(n) {

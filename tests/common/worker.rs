@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::topic::Topic;
 
 /// How long anything may take that should be done in seconds.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Worker {
     child: Child,
@@ -77,7 +77,7 @@ impl Worker {
 
     /// The address of its pages, once it has said it.
     pub fn http(&self) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let log = self.log();
             if let Some((_, rest)) = log.split_once(" http=") {
@@ -107,7 +107,7 @@ impl Worker {
     }
 
     pub fn wait(&mut self) -> ExitStatus {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             if let Some(status) = self.ended() {
                 return status;

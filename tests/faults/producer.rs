@@ -13,7 +13,7 @@ use super::common::topic::Topic;
 use super::workload::{Sent, Workload};
 
 /// How long what was sent may take to arrive.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Producer {
     shared: Arc<Shared>,
@@ -89,12 +89,12 @@ fn send(
         }
         producer.poll(Duration::from_millis(5));
     }
-    producer.flush(PATIENCE).expect("everything arrives");
+    producer.flush(TIMEOUT).expect("everything arrives");
     assert_eq!(producer.context().failed.load(Ordering::Relaxed), 0, "messages that did not arrive");
 }
 
 fn deliver(producer: &BaseProducer<Deliveries>, topic: &str, partition: i32, message: &Sent) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
         record.key = message.key.as_deref();

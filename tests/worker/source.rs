@@ -15,7 +15,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::mpsc::error::TryRecvError;
 
 /// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 const SMALL: BatchLimits = BatchLimits { records: 10, bytes: 1 << 20, age: Duration::from_millis(50) };
 
@@ -39,7 +39,7 @@ fn claims(partitions: &[i32], next: Option<i64>) -> Vec<Claim> {
 
 /// The next event, watermarks and assignments of nothing passed over.
 fn next_event(events: &mut Receiver<SourceEvent>) -> SourceEvent {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match events.try_recv() {
             Ok(SourceEvent::HighWatermarks(_)) => {}

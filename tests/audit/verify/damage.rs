@@ -35,7 +35,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
         format!("insert into effect_estimates ({columns}) select {values} from effect_estimates where {estimate}")
     };
     let every = "population_id, experiment_id, variant, block_revision, commit_id, fit_id, status, raw_estimate, raw_se, computed_at";
-    let ghost = every.replace("variant", "'ghost'");
+    let unknown = every.replace("variant", "'unknown'");
     let orphan = every.replace("experiment_id", "'zzz'");
     vec![
         damage(
@@ -191,7 +191,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
             &["estimates"],
             ": row\n    stored    no row",
         ),
-        damage("effect_estimates", &copy(every, &ghost), &["estimates"], " ghost: row\n    stored    a row"),
+        damage("effect_estimates", &copy(every, &unknown), &["estimates"], " unknown: row\n    stored    a row"),
         damage("effect_estimates", &copy(every, &orphan), &["estimates"], " zzz v1: row\n    stored    a row"),
         damage(
             "populations",

@@ -37,7 +37,7 @@ async fn a_worker_whose_partitions_were_claimed_by_somebody_else_takes_them_up_a
     let worker = Worker::start(&from_kafka(&topic, &database.url()), folder.path("worker.log"));
     committed(&database, records).await;
     // A claim that comes late: of a member that stalled in the middle of it, and that the group has dropped since.
-    database.execute("update partition_progress set epoch = epoch + 1, owner = 'a ghost'").await;
+    database.execute("update partition_progress set epoch = epoch + 1, owner = 'another worker'").await;
     topic.produce(&events);
     settled(&database, 2 * records).await;
     worker.stop();

@@ -15,7 +15,7 @@ use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, SMALL, claims, event, next_event};
+use super::{SMALL, TIMEOUT, claims, event, next_event};
 
 pub const TOPIC: &str = "experiments";
 
@@ -51,7 +51,7 @@ impl Broker {
     }
 
     pub fn flush(&self) {
-        self.producer.flush(PATIENCE).expect("everything is delivered");
+        self.producer.flush(TIMEOUT).expect("everything is delivered");
     }
 
     /// A member of the group by the protocol that most brokers speak, which takes seconds to join.

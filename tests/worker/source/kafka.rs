@@ -12,7 +12,7 @@ use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, Member, Progress, TOPIC};
-use super::{PATIENCE, SMALL, event, next_event};
+use super::{SMALL, TIMEOUT, event, next_event};
 
 /// The offsets of a partition's records in the order in which they came.
 fn offsets(records: &[Record], partition: i32) -> Vec<i64> {
@@ -280,7 +280,7 @@ fn kafkas_own_offsets_follow_what_is_committed() {
         .expect("a consumer");
     let mut list = rdkafka::TopicPartitionList::new();
     list.add_partition(TOPIC, 0);
-    let committed = reader.committed_offsets(list, PATIENCE).expect("an answer");
+    let committed = reader.committed_offsets(list, TIMEOUT).expect("an answer");
     assert_eq!(committed.elements()[0].offset(), rdkafka::Offset::Offset(20));
 }
 
@@ -289,7 +289,7 @@ fn how_far_a_partition_reaches_is_told_within_seconds() {
     let broker = Broker::new(1);
     broker.send_events(0, 0..20);
     let mut member = Member::join(broker.quick_source(), 8, &Progress::default());
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         assert!(Instant::now() < deadline, "it was not told");
         match member.events.try_recv() {

@@ -11,7 +11,7 @@ use shrinkd::worker::source::{Batch, SourceEvent};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use super::broker::Broker;
 
 /// What a store keeps of each partition: its epoch, and where it goes on.
@@ -101,7 +101,7 @@ fn come_and_go(source: impl Fn(&Broker) -> KafkaSource, stay: Duration) {
         std::thread::sleep(stay);
     }
     let total = i64::from(PARTITIONS) * (ROUNDS * EACH) as i64;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while store.lock().expect("no panic").committed() < total && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(20));
     }

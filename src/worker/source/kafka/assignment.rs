@@ -33,6 +33,8 @@ const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How long a partition stays parked before it is claimed again. A member that the group has dropped learns of it with its
 /// next heartbeat; this is longer, so that it does not take the partition from its new owner.
 const PARK_DURATION: Duration = Duration::from_secs(5);
+/// How long after partitions were found to be out of range more errors about them may arrive.
+const OUT_OF_RANGE_ECHO: Duration = Duration::from_secs(30);
 
 /// The partitions that are owned, and the records read of them that the worker does not have yet.
 pub(super) struct Assignment {
@@ -43,6 +45,8 @@ pub(super) struct Assignment {
     positions: BTreeMap<i32, Option<NextOffset>>,
     /// Parked partitions, and when each is claimed again.
     parked: BTreeMap<i32, Instant>,
+    /// When partitions were last found to be out of range.
+    out_of_range_at: Option<Instant>,
     assembly: Assembly,
     outbox: Outbox,
     commands: Commands,
@@ -69,6 +73,7 @@ impl Assignment {
             drain_budget,
             positions: BTreeMap::new(),
             parked: BTreeMap::new(),
+            out_of_range_at: None,
             assembly,
             outbox,
             commands,
@@ -298,8 +303,8 @@ impl Assignment {
 
     /// Finds the partitions whose next offset the broker does not have (any more, or yet), reports them, and parks them.
     ///
-    /// Each partition reports an error of its own, which does not name it: those that follow are about partitions that were
-    /// parked at the first, or revoked since.
+    /// Each partition reports an error of its own, which does not name it: the first one parks all of them, and those that follow
+    /// find nothing.
     ///
     /// # Errors
     /// If there is none: then it is unknown what cannot be read. `reason` is the sentence that came with the error.
@@ -308,10 +313,13 @@ impl Assignment {
         consumer: &BaseConsumer<impl ConsumerContext>,
         reason: &str,
     ) -> Result<(), SourceError> {
-        let found = watermarks::out_of_range(consumer, &self.topic, &self.positions);
-        let is_known = !self.parked.is_empty() || self.positions.is_empty();
+        let (found, has_all) = watermarks::out_of_range(consumer, &self.topic, &self.positions);
+        let is_known = has_all && self.out_of_range_at.is_some_and(|at| at.elapsed() < OUT_OF_RANGE_ECHO);
         if found.is_empty() && !is_known {
             return Err(SourceError::Kafka(format!("an offset of {} cannot be read: {reason}", self.topic)));
+        }
+        if !found.is_empty() {
+            self.out_of_range_at = Some(Instant::now());
         }
         for (partition, detail) in found {
             if !self.hand_over() {

@@ -40,16 +40,19 @@ pub fn partition_watermarks(kafka: &KafkaConfig, partition: i32) -> Result<(i64,
     fetch(&client(kafka)?, kafka, partition)
 }
 
-/// The partitions whose next offset the broker does not have, any more or yet, each with a sentence for the operator.
-/// Partitions for which the broker does not answer are left out.
+/// The partitions whose next offset the broker does not have, any more or yet, each with a sentence for the operator; and whether
+/// the broker answered for all of them.
 pub(super) fn out_of_range(
     consumer: &BaseConsumer<impl ConsumerContext>,
     topic: &str,
     positions: &BTreeMap<i32, Option<NextOffset>>,
-) -> Vec<(i32, String)> {
+) -> (Vec<(i32, String)>, bool) {
+    let mut has_all = true;
     let detail = |(&partition, position): (&i32, &Option<NextOffset>)| {
         let NextOffset(next) = (*position)?;
-        let (low, high) = consumer.fetch_watermarks(topic, partition, CONSUMER_TIMEOUT).ok()?;
+        let watermarks = consumer.fetch_watermarks(topic, partition, CONSUMER_TIMEOUT);
+        has_all &= watermarks.is_ok();
+        let (low, high) = watermarks.ok()?;
         let detail = format!(
             "partition {partition} of {topic} continues at offset {next}, but the broker has {low} to {high}: the records in \
              between are lost, or the topic was created again. Nothing is skipped automatically: find out what is missing, \
@@ -57,7 +60,8 @@ pub(super) fn out_of_range(
         );
         (!(low..=high).contains(&next)).then_some((partition, detail))
     };
-    positions.iter().filter_map(detail).collect()
+    let found = positions.iter().filter_map(detail).collect();
+    (found, has_all)
 }
 
 fn fetch(
