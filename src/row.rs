@@ -98,7 +98,7 @@ impl CellChange {
 }
 
 /// Counts of a population, or changes of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Blocks added, replaced or withdrawn. It grows with every change, and so reveals changes since the last refit.
     pub changes: i64,
@@ -320,7 +320,7 @@ pub struct CurrentFit {
 }
 
 /// A published effect that has a shrunken estimate, in the unit of the effect.
-#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PublishedEffect {
     pub experiment_id: String,
     pub variant: String,

@@ -1,23 +1,16 @@
 //! Rows as an audit reads them. Nothing in them is assumed to be valid, so names and packed columns are not decoded.
 
-use sqlx::FromRow;
-
 use super::Counters;
 
 /// Records that an operator skipped.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedOffsets {
     pub topic: String,
-    #[sqlx(rename = "partition_number")]
     pub partition: i32,
-    #[sqlx(rename = "from_offset")]
     pub from: Option<i64>,
-    #[sqlx(rename = "to_offset")]
     pub to: i64,
     pub because: String,
-    #[sqlx(rename = "skipped_by")]
     pub by: String,
-    #[sqlx(rename = "skipped_at")]
     pub at: String,
 }
 
@@ -33,7 +26,7 @@ pub struct AuditedPopulation {
 }
 
 /// A row of `populations`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registered {
     pub refitted_changes: i64,
     pub published_fit_id: Option<i64>,
@@ -56,7 +49,7 @@ pub struct AuditedFit {
 }
 
 /// A row of `blocks`, with columns of its experiment.
-#[derive(Debug, Clone, PartialEq, FromRow)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuditedBlock {
     pub experiment_id: String,
     pub metric: String,

@@ -1,7 +1,5 @@
 //! Refused messages as a replay reads them, and the outcomes of the replay.
 
-use sqlx::FromRow;
-
 use shrinkd_core::{Reason, Refusal};
 
 /// Which refused messages to replay.
@@ -16,11 +14,10 @@ pub enum RejectedSelection {
 }
 
 /// A row of `rejected_events`, without its message.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedRef {
     pub rejected_event_id: i64,
     pub partition_id: i64,
-    #[sqlx(rename = "record_offset")]
     pub offset: i64,
     /// The length of the stored payload.
     pub kept_bytes: i64,
@@ -41,7 +38,7 @@ pub struct RejectedMessage {
 }
 
 /// The result, or the whole message, that a row of `rejected_events` is about.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RejectedResult {
     pub rejected_event_id: i64,
     /// `None` for the whole message.

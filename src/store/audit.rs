@@ -7,9 +7,9 @@ use super::columns::Columns;
 use super::database::{Executor as _, Transaction};
 use super::estimates::{FITTED, RAW};
 use super::fits::FIT;
-use super::query::{Row, values};
+use super::query::{Row, record, values};
 use super::{Store, StoreError, fits, partitions, refit};
-use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, SkippedOffsets};
+use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
 use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
 /// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.
@@ -61,7 +61,16 @@ impl Audit {
         let sql = "select topic, partition_number, from_offset, to_offset, because, skipped_by,
                           cast(skipped_at as text) as skipped_at
                    from skipped_offsets order by skipped_offsets_id";
-        self.transaction.query("audit: skipped offsets", sql, []).all(Row::record).await
+        let skipped = record!(SkippedOffsets {
+            topic,
+            partition = "partition_number",
+            from = "from_offset",
+            to = "to_offset",
+            because,
+            by = "skipped_by",
+            at = "skipped_at",
+        });
+        self.transaction.query("audit: skipped offsets", sql, []).all(skipped).await
     }
 
     /// The name of every population that any table mentions, in order.
@@ -87,7 +96,8 @@ impl Audit {
         let sql =
             "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
              from populations where population_id = $1";
-        let registered = on.query("audit: population", sql, values![population_id]).optional(Row::record).await?;
+        let registered = record!(Registered { refitted_changes, published_fit_id, is_publish_due, fit_settings });
+        let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
         let counters = refit::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
                    order by correlation, octave";
@@ -128,7 +138,21 @@ impl Audit {
              where b.population_id = $1 and b.experiment_id > $2
              order by b.experiment_id limit $3";
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
-        query.all(Row::record).await
+        let block = record!(AuditedBlock {
+            experiment_id,
+            metric,
+            segment,
+            scale,
+            revision,
+            commit_id,
+            statistics,
+            block,
+            components,
+            pending_reason,
+            experiment_revision,
+            labels,
+        });
+        query.all(block).await
     }
 
     /// A population's estimates after an experiment, up to another and with it (`None`: to the end), in the order of their

@@ -5,7 +5,7 @@ use shrinkd_model::{Measure, Verdict};
 
 use super::database::Executor as _;
 use super::fits::summary;
-use super::query::{Row, values};
+use super::query::{record, values};
 use super::{Store, StoreError};
 use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
 
@@ -74,6 +74,18 @@ impl Store {
             "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
              from effect_estimates where population_id = $1 and status = 'fitted'
              order by experiment_id, variant";
-        reader.query("populations: read estimates", sql, values![population.to_string()]).all(Row::record).await
+        reader
+            .query("populations: read estimates", sql, values![population.to_string()])
+            .all(record!(PublishedEffect {
+                experiment_id,
+                variant,
+                raw_estimate,
+                raw_se,
+                posterior_mean,
+                posterior_sd,
+                ci95_low,
+                ci95_high,
+            }))
+            .await
     }
 }

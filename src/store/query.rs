@@ -21,9 +21,7 @@ use shrinkd_core::{PopulationName, unpack};
 use shrinkd_model::Correlation;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{
-    Arguments, AssertSqlSafe, Decode, FromRow, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type,
-};
+use sqlx::{Arguments, AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::StoreError;
@@ -51,6 +49,16 @@ macro_rules! values {
     ($($value:expr),* $(,)?) => { [$($crate::store::query::Value::from($value)),*] };
 }
 pub(super) use values;
+
+/// Reads a struct from a row: each field from the column of its name, or from the one that is given.
+macro_rules! record {
+    ($record:ident { $($field:ident $(= $column:literal)?),* $(,)? }) => {
+        |row: &$crate::store::query::Row| Ok($record { $($field: row.get(record!(@ $field $($column)?))?),* })
+    };
+    (@ $field:ident) => { stringify!($field) };
+    (@ $field:ident $column:literal) => { $column };
+}
+pub(super) use record;
 
 macro_rules! value_from {
     ($($from:ty, $value:ident => $to:expr;)*) => {
@@ -268,21 +276,7 @@ pub(super) trait Readable:
 impl<T> Readable for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
 {}
 
-/// What can be made of a row of either database, a field from the column of its name.
-pub(super) trait Record: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
-
-impl<T> Record for T where T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> {}
-
 impl Row {
-    /// The whole row.
-    pub fn record<T: Record>(&self) -> Result<T, StoreError> {
-        match self {
-            Row::Postgres(row) => T::from_row(row),
-            Row::Sqlite(row) => T::from_row(row),
-        }
-        .map_err(|error| unreadable("a row", error))
-    }
-
     /// The value of a column.
     pub fn get<T: Readable>(&self, column: &str) -> Result<T, StoreError> {
         match self {

@@ -4,7 +4,7 @@ use shrinkd_core::PopulationName;
 use shrinkd_model::Sketches;
 
 use super::database::{Executor, Transaction};
-use super::query::{Row, values};
+use super::query::{record, values};
 use super::{Store, StoreError, fits, ingest, settings};
 use crate::refit::RefitState;
 use crate::row::{CellDiagnostics, Counters, FitRow};
@@ -103,7 +103,8 @@ pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -
                       cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                       cast(coalesce(sum(effects), 0) as bigint) as effects
                from cell_counters where population_id = $1";
-    on.query("refit: read counters", sql, values![population_id]).one(Row::record).await
+    let counters = record!(Counters { changes, experiments, effects });
+    on.query("refit: read counters", sql, values![population_id]).one(counters).await
 }
 
 impl Refit {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, NONE, integer, text};
 use super::database::Executor;
-use super::query::{Row, values};
+use super::query::{Row, record, values};
 use super::{Ingest, Store, StoreError};
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
 
@@ -34,7 +34,8 @@ impl Store {
         );
         let mut reader = self.pools.reader().await?;
         let query = reader.query("replay: select", sql, values);
-        query.all(Row::record).await
+        let row = record!(RejectedRef { rejected_event_id, partition_id, offset = "record_offset", kept_bytes });
+        query.all(row).await
     }
 
     /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
@@ -47,7 +48,7 @@ impl Store {
                    order by r.rejected_event_id";
         let results = MESSAGES.fetch(&mut reader, "replay: read rows", rows, sql, NONE, |row| {
             let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
-            Ok((message, row.record::<RejectedResult>()?))
+            Ok((message, record!(RejectedResult { rejected_event_id, result_index, reason })(row)?))
         });
         let mut by_message: BTreeMap<(i64, i64), Vec<RejectedResult>> = BTreeMap::new();
         for (message, result) in results.await? {

@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
-use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migrator};
+use sqlx::SqlSafeStr as _;
+use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Pool, Sqlite};
@@ -13,8 +15,21 @@ use super::StoreError;
 use super::database::Pools;
 use super::error::classify;
 
-static POSTGRES: Migrator = sqlx::migrate!("migrations/postgres");
-static SQLITE: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The migrations of a database, from their files. `sqlx::migrate!` would list them by itself, but the crate of sqlx's macros
+/// compiles both drivers, and SQLite, a second time.
+macro_rules! migrations {
+    ($database:literal: $($version:literal => $name:literal),* $(,)?) => {
+        LazyLock::new(|| Migrator::with_migrations(vec![$({
+            let sql = include_str!(concat!("../../migrations/", $database, "/000", $version, "_", $name, ".sql"));
+            Migration::new($version, $name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+        }),*]))
+    };
+}
+
+static POSTGRES: LazyLock<Migrator> =
+    migrations!("postgres": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names");
+static SQLITE: LazyLock<Migrator> =
+    migrations!("sqlite": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names");
 
 /// The table in which sqlx notes the migrations that were applied.
 const MIGRATIONS: &str = "_sqlx_migrations";
@@ -176,5 +191,23 @@ fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
         },
         MigrateError::Execute(error) => classify("migrate", error),
         error => StoreError::Permanent { statement: "migrate", code: None, message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_file_of_the_migrations_folder_is_a_migration() {
+        for (folder, known) in [("postgres", &POSTGRES), ("sqlite", &SQLITE)] {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
+            let read = Migrator::new(folder).await.expect("the folder can be read");
+            let list = |migrator: &Migrator| {
+                let migrations = migrator.iter().map(|it| (it.version, it.description.clone(), it.checksum.clone()));
+                migrations.collect::<Vec<_>>()
+            };
+            assert_eq!(list(known), list(&read));
+        }
     }
 }
