@@ -5,10 +5,9 @@ use shrinkd_core::PopulationName;
 
 use super::columns::Columns;
 use super::database::{Executor as _, Transaction};
-use super::estimates::{FITTED, RAW};
-use super::fits::FIT;
-use super::query::{Row, record, values};
-use super::{Store, StoreError, fits, partitions, refit};
+use super::estimates::{FITTED, RAW, RAW_FIGURES};
+use super::query::{record, values};
+use super::{Store, StoreError, cells, fits, partitions};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
 use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
@@ -18,11 +17,12 @@ pub struct Audit {
 }
 
 /// The columns of an estimate that follow from its block alone, and those that follow from its fit, too.
-const ESTIMATE: Columns<EstimateRow> = Columns(&[RAW, FITTED]);
+const ESTIMATE: Columns<EstimateRow> = Columns(&[], &[RAW, FITTED]);
+const FIT: Columns<FitRow> = Columns(&[], &[fits::FIT]);
 
 /// How many of the figures of an estimate follow from its block alone: the first ones.
 pub fn raw_figure_count() -> usize {
-    Columns(&[RAW]).figure_names().count()
+    RAW_FIGURES.figure_names().count()
 }
 
 /// The figures of an estimate, by the names of their columns.
@@ -38,11 +38,7 @@ pub fn posterior_mean(row: &AuditedEstimate) -> Option<f64> {
 
 /// The figures of a fit, by the names of their columns.
 pub fn fit_figures(row: &FitRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
-    Columns(&[FIT]).figure_names().zip(Columns(&[FIT]).figures(row))
-}
-
-fn read_figures<R>(columns: &Columns<R>, row: &Row) -> Result<Vec<Option<f64>>, StoreError> {
-    columns.figure_names().map(|name| row.get(name)).collect()
+    FIT.figure_names().zip(FIT.figures(row))
 }
 
 impl Store {
@@ -98,7 +94,7 @@ impl Audit {
              from populations where population_id = $1";
         let registered = record!(Registered { refitted_changes, published_fit_id, is_publish_due, fit_settings });
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let counters = refit::read_counters(on, population_id).await?;
+        let counters = cells::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
                    order by correlation, octave";
         let cells = on
@@ -112,7 +108,7 @@ impl Audit {
                 status: row.get("status")?,
                 experiments: row.get("experiments")?,
                 effects: row.get("effects")?,
-                figures: read_figures(&Columns(&[FIT]), row)?,
+                figures: FIT.read_figures(row)?,
                 nodes: row.get("nodes")?,
             })
         });
@@ -167,23 +163,21 @@ impl Audit {
         let sql = format!(
             "select experiment_id, variant, commit_id, {} from effect_estimates
              where population_id = $1 and experiment_id > $2 {up_to} order by experiment_id, variant",
-            ESTIMATE.names()
+            ESTIMATE.names("")
         );
         let values = values![population_id, after].into_iter().chain(to.map(Into::into));
-        let query = self.transaction.query("audit: estimates", sql, values);
-        query
-            .all(|row| {
-                Ok(AuditedEstimate {
-                    experiment_id: row.get("experiment_id")?,
-                    variant: row.get("variant")?,
-                    block_revision: row.get("block_revision")?,
-                    commit_id: row.get("commit_id")?,
-                    fit_id: row.get("fit_id")?,
-                    status: row.get("status")?,
-                    figures: read_figures(&ESTIMATE, row)?,
-                })
+        let estimates = self.transaction.query("audit: estimates", sql, values).all(|row| {
+            Ok(AuditedEstimate {
+                experiment_id: row.get("experiment_id")?,
+                variant: row.get("variant")?,
+                block_revision: row.get("block_revision")?,
+                commit_id: row.get("commit_id")?,
+                fit_id: row.get("fit_id")?,
+                status: row.get("status")?,
+                figures: ESTIMATE.read_figures(row)?,
             })
-            .await
+        });
+        estimates.await
     }
 
     /// A fit that was published once; `None` where the history has none of that id.

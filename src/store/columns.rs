@@ -1,5 +1,14 @@
 //! The columns of a table, each named once: statements that write rows, their lists of columns and of assignments, and what
 //! audits compare, all come from the same list.
+//!
+//! A statement on rows, which it knows as `n`, has marks for their columns:
+//!
+//! | mark | stands for |
+//! | --- | --- |
+//! | `{columns}` | `a, b, c` |
+//! | `{columns of n}` | `n.a, n.b, n.c` |
+//! | `{set from n}` | `b = n.b, c = n.c`: all but the key |
+//! | `{set from excluded}` | `b = excluded.b, c = excluded.c` |
 
 use std::borrow::Cow;
 
@@ -9,8 +18,10 @@ use super::StoreError;
 use super::database::{Executor, Session};
 use super::query::{Query, Row, Value};
 
-/// Columns in groups, such as the key and the rest.
-pub(super) struct Columns<R: 'static>(pub &'static [&'static [Column<R>]]);
+/// Columns in groups: first those by which a row is found (its key), then those that are set.
+pub(super) struct Columns<R: 'static>(pub Groups<R>, pub Groups<R>);
+
+type Groups<R> = &'static [&'static [Column<R>]];
 
 /// A column, and its value in a row.
 pub(super) struct Column<R> {
@@ -52,19 +63,26 @@ const SQLITE_ROWS: usize = 200;
 
 impl<R> Columns<R> {
     fn all(&self) -> impl Iterator<Item = &'static Column<R>> {
-        self.0.iter().copied().flatten()
+        self.0.iter().chain(self.1).copied().flatten()
     }
 
-    /// `a, b, c`.
-    pub fn names(&self) -> String {
-        let names: Vec<&str> = self.all().map(|column| column.name).collect();
+    /// `a, b, c`, each behind a prefix.
+    pub fn names(&self, prefix: &str) -> String {
+        let names: Vec<String> = self.all().map(|column| format!("{prefix}{}", column.name)).collect();
         names.join(", ")
     }
 
-    /// `a = from.a, b = from.b`.
-    pub fn assignments(&self, from: &str) -> String {
-        let assignments: Vec<String> = self.all().map(|column| format!("{0} = {from}.{0}", column.name)).collect();
+    fn assignments(&self, from: &str) -> String {
+        let set = self.1.iter().copied().flatten();
+        let assignments: Vec<String> = set.map(|column| format!("{0} = {from}.{0}", column.name)).collect();
         assignments.join(", ")
+    }
+
+    fn replace_marks(&self, sql: &str) -> String {
+        sql.replace("{columns}", &self.names(""))
+            .replace("{columns of n}", &self.names("n."))
+            .replace("{set from n}", &self.assignments("n"))
+            .replace("{set from excluded}", &self.assignments("excluded"))
     }
 
     /// The names of the columns that hold floating-point figures, in their order.
@@ -72,7 +90,12 @@ impl<R> Columns<R> {
         self.all().filter(|column| matches!(column.get, Get::Float(_))).map(|column| column.name)
     }
 
-    /// The floating-point figures of a row, in their order.
+    /// The figures of a row that is stored, in their order.
+    pub fn read_figures(&self, row: &Row) -> Result<Vec<Option<f64>>, StoreError> {
+        self.figure_names().map(|name| row.get(name)).collect()
+    }
+
+    /// The figures of a row that is to be written, in their order.
     pub fn figures(&self, row: &R) -> Vec<Option<f64>> {
         let figure = |column: &'static Column<R>| match column.get {
             Get::Float(get) => Some(get(row)),
@@ -81,8 +104,8 @@ impl<R> Columns<R> {
         self.all().filter_map(figure).collect()
     }
 
-    /// Executes a statement on rows, which it knows as `n`, and on further values, `$1` and so on: in one go on PostgreSQL, in
-    /// parts on SQLite. Returns how many rows it wrote.
+    /// Executes a statement on rows and on further values, `$1` and so on: in one go on PostgreSQL, in parts on SQLite.
+    /// Returns how many rows it wrote.
     pub async fn execute(
         &self,
         on: &mut impl Executor,
@@ -116,10 +139,7 @@ impl<R> Columns<R> {
     }
 
     fn part(&self, on: &mut impl Executor, rows: &[R]) -> usize {
-        match on.session() {
-            Session::Postgres(_) => rows.len().max(1),
-            Session::Sqlite(_) => SQLITE_ROWS,
-        }
+        if on.is_postgres() { rows.len().max(1) } else { SQLITE_ROWS }
     }
 
     fn query<'q>(
@@ -131,6 +151,7 @@ impl<R> Columns<R> {
         values: &[Value<'q>],
     ) -> Query<'q> {
         let own = values.iter().cloned();
+        let mut sql = self.replace_marks(sql);
         match on.session() {
             Session::Postgres(_) => {
                 let types: Vec<String> = self
@@ -140,19 +161,18 @@ impl<R> Columns<R> {
                     .collect();
                 let rows = self.all().map(|column| column.get.array(rows));
                 let unnest = format!("select * from unnest({})", types.join(", "));
-                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names()), own.chain(rows))
+                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names("")), own.chain(rows))
             }
             Session::Sqlite(_) => {
                 let width = self.all().count();
                 // Numbered variables are looked up one by one: among thousands of rows they are left without numbers.
                 let row = format!("({})", vec!["?"; width].join(", "));
                 let variables = vec![row.as_str(); rows.len()].join(", ");
-                let mut sql = sql.to_owned();
                 for i in (1..=values.len()).rev() {
                     sql = sql.replace(&format!("${i}"), &format!("?{}", width * rows.len() + i));
                 }
                 let cells = rows.iter().flat_map(|row| self.all().map(|column| column.get.value(row)));
-                let sql = format!("with n ({}) as (values {variables}) {sql}", self.names());
+                let sql = format!("with n ({}) as (values {variables}) {sql}", self.names(""));
                 let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }
             }

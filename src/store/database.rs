@@ -34,87 +34,78 @@ pub(super) enum Transaction {
     Sqlite(sqlx::Transaction<'static, Sqlite>),
 }
 
+/// What a connection is for: SQLite has different ones.
+#[derive(Clone, Copy)]
+enum Access {
+    Read,
+    Write,
+}
+
 impl Pools {
     /// A connection that only reads.
     pub async fn reader(&self) -> Result<Connection, StoreError> {
-        self.connect(|readers, _| readers).await
+        self.connect(Access::Read).await
     }
 
     /// A connection whose statements are each a transaction.
     pub async fn writer(&self) -> Result<Connection, StoreError> {
-        self.connect(|_, writer| writer).await
+        self.connect(Access::Write).await
     }
 
-    async fn connect(
-        &self,
-        choose: impl for<'p> Fn(&'p SqlitePool, &'p SqlitePool) -> &'p SqlitePool,
-    ) -> Result<Connection, StoreError> {
-        let connected = match self {
-            Pools::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
-            Pools::Sqlite { writer, readers } => choose(readers, writer).acquire().await.map(Connection::Sqlite),
-        };
-        connected.map_err(|error| classify(self.connecting(), error))
-    }
-
-    /// What fails when there is no connection to be had.
-    fn connecting(&self) -> &'static str {
-        match self {
-            Pools::Postgres(_) => "connect to PostgreSQL",
-            Pools::Sqlite { .. } => "open the SQLite file",
-        }
-    }
-
-    /// A transaction that writes. On SQLite it holds the write lock from its first moment, so that it cannot fail for it
-    /// later on.
+    /// A transaction that writes.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        let begun = match self {
-            Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
-            Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
-        };
-        begun.map_err(|error| classify(self.connecting(), error))
+        self.begin_with(Access::Write, "begin").await
     }
 
     /// A transaction that writes, and sees one moment, from its first statement on: cells and their counters have to agree.
     pub async fn begin_snapshot(&self) -> Result<Transaction, StoreError> {
-        let mut transaction = self.begin().await?;
-        transaction.see_one_moment("repeatable read").await?;
-        Ok(transaction)
+        self.begin_with(Access::Write, "begin isolation level repeatable read").await
     }
 
     /// A transaction that only reads, as of one moment, and takes no lock that a writer would wait for.
     pub async fn begin_to_read(&self) -> Result<Transaction, StoreError> {
-        let Pools::Sqlite { readers, .. } = self else {
-            let mut transaction = self.begin().await?;
-            transaction.see_one_moment("repeatable read, read only").await?;
-            return Ok(transaction);
+        self.begin_with(Access::Read, "begin isolation level repeatable read, read only").await
+    }
+
+    async fn connect(&self, access: Access) -> Result<Connection, StoreError> {
+        let connected = match (self, access) {
+            (Pools::Postgres(pool), _) => pool.acquire().await.map(Connection::Postgres),
+            (Pools::Sqlite { readers, .. }, Access::Read) => readers.acquire().await.map(Connection::Sqlite),
+            (Pools::Sqlite { writer, .. }, Access::Write) => writer.acquire().await.map(Connection::Sqlite),
         };
-        Ok(Transaction::Sqlite(readers.begin().await.map_err(|error| classify(self.connecting(), error))?))
+        connected.map_err(|error| self.unreachable(error))
+    }
+
+    /// On SQLite every transaction sees one moment. One that writes holds the write lock from the beginning, so that it
+    /// cannot fail for it later on.
+    async fn begin_with(&self, access: Access, postgres: &'static str) -> Result<Transaction, StoreError> {
+        let begun = match (self, access) {
+            (Pools::Postgres(pool), _) => pool.begin_with(postgres).await.map(Transaction::Postgres),
+            (Pools::Sqlite { readers, .. }, Access::Read) => readers.begin().await.map(Transaction::Sqlite),
+            (Pools::Sqlite { writer, .. }, Access::Write) => {
+                writer.begin_with("begin immediate").await.map(Transaction::Sqlite)
+            }
+        };
+        begun.map_err(|error| self.unreachable(error))
+    }
+
+    /// There is no connection to be had.
+    fn unreachable(&self, error: sqlx::Error) -> StoreError {
+        let connecting = match self {
+            Pools::Postgres(_) => "connect to PostgreSQL",
+            Pools::Sqlite { .. } => "open the SQLite file",
+        };
+        classify(connecting, error)
     }
 }
 
 impl Transaction {
-    /// On SQLite every transaction sees one moment.
-    async fn see_one_moment(&mut self, mode: &str) -> Result<(), StoreError> {
-        if let Transaction::Postgres(_) = self {
-            self.query("begin", format!("set transaction isolation level {mode}"), []).await?;
-        }
-        Ok(())
-    }
-
     pub async fn commit(self, name: &'static str) -> Result<(), StoreError> {
         match self {
             Transaction::Postgres(transaction) => transaction.commit().await,
             Transaction::Sqlite(transaction) => transaction.commit().await,
         }
         .map_err(|error| classify(name, error))
-    }
-
-    pub async fn roll_back(self) -> Result<(), StoreError> {
-        match self {
-            Transaction::Postgres(transaction) => transaction.rollback().await,
-            Transaction::Sqlite(transaction) => transaction.rollback().await,
-        }
-        .map_err(|error| classify("roll back", error))
     }
 }
 

@@ -8,9 +8,9 @@ use shrinkd_model::{Correlation, Summary};
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
 use super::database::Executor;
-use super::query::{Row, values};
+use super::query::{Row, record, values};
 use crate::refit::{Judged, RefitState};
-use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
+use crate::row::{CellDiagnostics, FitRow, PassDiagnostics, PublishedFit};
 
 const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.as_str().into()))];
 
@@ -55,25 +55,17 @@ pub(super) async fn write(
     state: &RefitState,
     rows: &[FitRow],
 ) -> Result<(), StoreError> {
+    let correlations: Vec<String> = rows.iter().map(|row| row.correlation.as_str().to_owned()).collect();
     let sql = "delete from current_population_fits where population_id = $1 and not correlation {any $2}";
-    on.query(
-        "refit: delete other fits",
-        sql,
-        values![population_id, rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>()],
-    )
-    .await?;
-    let columns = Columns(&[KEY, FIT]);
-    let (names, assignments) = (columns.names(), Columns(&[FIT]).assignments("excluded"));
-    let sql = format!(
-        "insert into current_population_fits
-             (population_id, fit_id, experiments, input_offsets, {names}, computed_at)
-         select $1, $2, $3, {{json $4}}, {names}, {{now}} from n where true
-         on conflict (population_id, correlation) do update
-         set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
-             {assignments}, computed_at = excluded.computed_at"
-    );
+    on.query("refit: delete other fits", sql, values![population_id, correlations]).await?;
+    let sql = "insert into current_population_fits
+                   (population_id, fit_id, experiments, input_offsets, {columns}, computed_at)
+               select $1, $2, $3, {json $4}, {columns}, {now} from n where true
+               on conflict (population_id, correlation) do update
+               set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
+                   {set from excluded}, computed_at = excluded.computed_at";
     let values = [population_id.into(), fit_id.into(), state.counters.experiments.into(), input_offsets(state).into()];
-    columns.execute(on, "refit: fits", rows, &sql, &values).await.map(drop)
+    Columns(&[KEY], &[FIT]).execute(on, "refit: fits", rows, sql, &values).await.map(drop)
 }
 
 /// `{"topic/partition": offset}`, for people who ask what a fit has seen.
@@ -94,17 +86,8 @@ pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Resul
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id = $1 and f.correlation = 'modelled'";
-    on.query("refit: published fit", sql, values![population_id])
-        .optional(|row| {
-            Ok(Judged {
-                status: row.named("status", FitStatus::from_name)?,
-                mu: row.get("mu")?,
-                mu_sd: row.get("mu_sd")?,
-                tau: row.get("tau_median")?,
-                log_tau_sd: row.get("log_tau_sd")?,
-            })
-        })
-        .await
+    let read = record!(Judged { status, mu, mu_sd, tau = "tau_median", log_tau_sd });
+    on.query("refit: published fit", sql, values![population_id]).optional(read).await
 }
 
 /// The published fits of some populations: what their rows are computed with.
@@ -134,9 +117,9 @@ pub(super) async fn published_once(
 
 /// A fit under one model of correlation, for [`gather`].
 fn read_published(row: &Row) -> Result<(PopulationName, Correlation, PublishedFit), StoreError> {
-    let (fit_id, status) = (row.get("fit_id")?, row.named("status", FitStatus::from_name)?);
+    let (fit_id, status) = (row.get("fit_id")?, row.get("status")?);
     let fit = PublishedFit { fit_id, status, nodes: row.unpack("population_fits", "nodes")?, naive_nodes: Vec::new() };
-    Ok((row.population()?, row.correlation()?, fit))
+    Ok((row.get("population_id")?, row.get("correlation")?, fit))
 }
 
 fn gather(fits: Vec<(PopulationName, Correlation, PublishedFit)>) -> BTreeMap<PopulationName, PublishedFit> {
@@ -202,19 +185,18 @@ pub(super) async fn append_diagnostics(
     fit_id: i64,
     cells: &CellDiagnostics,
 ) -> Result<(), StoreError> {
-    let (columns, carried) = (Columns(&[CELLS]), Columns(&[PASS]).names());
-    let names = columns.names();
+    let pass = Columns(&[], &[PASS]);
     let sql = format!(
-        "insert into population_diagnostics (population_id, fit_id, {names}, {carried}, diagnosed_at, computed_at)
-         select $1, $2, n.{}, last.{}, last.diagnosed_at, {{now}}
+        "insert into population_diagnostics (population_id, fit_id, {{columns}}, {}, diagnosed_at, computed_at)
+         select $1, $2, {{columns of n}}, {}, last.diagnosed_at, {{now}}
          from n left join (select * from population_diagnostics where population_id = $1 order by fit_id desc limit 1)
              as last on true",
-        names.replace(", ", ", n."),
-        carried.replace(", ", ", last.")
+        pass.names(""),
+        pass.names("last.")
     );
     let rows = [(cells.clone(), None)];
     let values = [population_id.into(), fit_id.into()];
-    columns.execute(on, "refit: diagnostics", &rows, &sql, &values).await.map(drop)
+    Columns(&[], &[CELLS]).execute(on, "refit: diagnostics", &rows, &sql, &values).await.map(drop)
 }
 
 /// Puts what a pass found into the row of the fit that it was about.
@@ -225,15 +207,11 @@ pub(super) async fn write_diagnostics(
     cells: &CellDiagnostics,
     pass: &PassDiagnostics,
 ) -> Result<(), StoreError> {
-    let columns = Columns(&[CELLS, PASS]);
-    let (names, assignments) = (columns.names(), columns.assignments("excluded"));
-    let sql = format!(
-        "insert into population_diagnostics (population_id, fit_id, {names}, diagnosed_at, computed_at)
-         select $1, $2, {names}, {{now}}, {{now}} from n where true
-         on conflict (population_id, fit_id) do update
-         set {assignments}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at"
-    );
+    let sql = "insert into population_diagnostics (population_id, fit_id, {columns}, diagnosed_at, computed_at)
+               select $1, $2, {columns}, {now}, {now} from n where true
+               on conflict (population_id, fit_id) do update
+               set {set from excluded}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at";
     let rows = [(cells.clone(), Some(pass.clone()))];
     let values = [population_id.into(), fit_id.into()];
-    columns.execute(on, "publish: diagnostics", &rows, &sql, &values).await.map(drop)
+    Columns(&[], &[CELLS, PASS]).execute(on, "publish: diagnostics", &rows, sql, &values).await.map(drop)
 }

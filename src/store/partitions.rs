@@ -2,7 +2,7 @@
 
 use super::columns::{Columns, NONE, integer};
 use super::database::Executor;
-use super::query::{Row, Value, values};
+use super::query::{Row, Value, record, values};
 use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
 use crate::stream::{Claim, Epoch, NextOffset, Topic};
@@ -23,7 +23,7 @@ pub struct Skipped {
     pub from: Option<NextOffset>,
 }
 
-const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]]);
+const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]], &[]);
 
 impl Store {
     /// Takes partitions over: raises their epochs, which are the fencing tokens that shut every earlier owner out, and
@@ -46,15 +46,9 @@ impl Store {
              returning partition_id, partition_number, epoch, next_offset, topic_id,
                        halted_at is not null as is_halted";
         let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
+        let read = record!(Claim { partition = "partition_number", partition_id, epoch, next_offset, is_halted });
         let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
-            let claim = Claim {
-                partition: row.get("partition_number")?,
-                partition_id: row.get("partition_id")?,
-                epoch: Epoch(row.get("epoch")?),
-                next_offset: next_offset(row)?,
-                is_halted: row.get("is_halted")?,
-            };
-            Ok((claim, row.get::<String>("topic_id")?))
+            Ok((read(row)?, row.get::<String>("topic_id")?))
         });
         let claimed = claimed.await?;
         claimed.iter().try_for_each(|(_, stored_id)| check_topic(topic, stored_id))?;
@@ -69,14 +63,10 @@ impl Store {
     pub async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
         let mut reader = self.pools.reader().await?;
         let sql = "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}";
-        let rows = reader
-            .query(
-                "ingest: is it committed",
-                sql,
-                values![advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>()],
-            )
-            .all(|row| Ok((row.get::<i64>("partition_id")?, Epoch(row.get("epoch")?), next_offset(row)?)))
-            .await?;
+        let ids: Vec<i64> = advances.iter().map(|advance| advance.partition_id).collect();
+        let read = |row: &Row| Ok((row.get("partition_id")?, row.get("epoch")?, row.get("next_offset")?));
+        let rows: Vec<(i64, Epoch, Option<NextOffset>)> =
+            reader.query("ingest: is it committed", sql, values![ids]).all(read).await?;
         let row = |advance: &Advance| rows.iter().find(|(partition_id, ..)| *partition_id == advance.partition_id);
         let is_fenced = |advance: &&Advance| row(advance).is_none_or(|(_, epoch, _)| *epoch != advance.epoch);
         let fenced: Vec<i32> = advances.iter().filter(is_fenced).map(|advance| advance.partition).collect();
@@ -95,15 +85,10 @@ impl Store {
         let mut writer = self.pools.writer().await?;
         let sql = "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
                    where partition_id = $1 and epoch = $2";
-        let halted = writer
-            .query(
-                "partitions: halt",
-                sql,
-                values![halt.claim.partition_id, halt.claim.epoch.0, halt.reason.as_str(), &halt.detail],
-            )
-            .await?;
-        match halted {
-            0 => Err(StoreError::Fenced { partitions: vec![halt.claim.partition] }),
+        let Halt { claim, reason, detail } = halt;
+        let values = values![claim.partition_id, claim.epoch.0, reason.as_str(), detail];
+        match writer.query("partitions: halt", sql, values).await? {
+            0 => Err(StoreError::Fenced { partitions: vec![claim.partition] }),
             _ => Ok(()),
         }
     }
@@ -130,20 +115,15 @@ impl Store {
         let sql = "select next_offset from partition_progress where partition_id = $1 {for update}";
         let from = transaction
             .query("partitions: lock to skip", sql, values![skip.partition_id])
-            .optional(next_offset)
+            .optional(|row| row.get::<Option<NextOffset>>("next_offset"))
             .await?;
         let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to)) else { return Ok(None) };
         let sql = "insert into skipped_offsets
                        (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
                    select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
                    from partition_progress where partition_id = $1";
-        transaction
-            .query(
-                "partitions: note what is skipped",
-                sql,
-                values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by],
-            )
-            .await?;
+        let values = values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by];
+        transaction.query("partitions: note what is skipped", sql, values).await?;
         let sql =
             "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
                  halt_detail = null
@@ -152,10 +132,6 @@ impl Store {
         transaction.commit("partitions: commit").await?;
         Ok(Some(Skipped { from }))
     }
-}
-
-fn next_offset(row: &Row) -> Result<Option<NextOffset>, StoreError> {
-    Ok(row.get::<Option<i64>>("next_offset")?.map(NextOffset))
 }
 
 /// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side decides nothing.
@@ -184,7 +160,7 @@ pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, 
                 topic: row.get("topic")?,
                 topic_id: row.get("topic_id")?,
                 partition: row.get("partition_number")?,
-                next_offset: next_offset(row)?,
+                next_offset: row.get("next_offset")?,
                 owner: row.get("owner")?,
                 committed_at: row.get("committed_at")?,
                 halted,
@@ -193,12 +169,15 @@ pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, 
         .await
 }
 
-const FENCE: Columns<Advance> = Columns(&[&[
-    integer("fenced_id", |advance| Some(advance.partition_id)),
-    integer("fenced_epoch", |advance| Some(advance.epoch.0)),
-    integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
-    integer("to_offset", |advance| Some(advance.to.0)),
-]]);
+const FENCE: Columns<Advance> = Columns(
+    &[&[
+        integer("fenced_id", |advance| Some(advance.partition_id)),
+        integer("fenced_epoch", |advance| Some(advance.epoch.0)),
+        integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
+        integer("to_offset", |advance| Some(advance.to.0)),
+    ]],
+    &[],
+);
 
 /// Moves partitions forward, each if the epoch and the offset are still those of the claim.
 ///

@@ -4,10 +4,10 @@ use shrinkd_core::PopulationName;
 use shrinkd_model::Sketches;
 
 use super::database::{Executor, Transaction};
-use super::query::{record, values};
-use super::{Store, StoreError, fits, ingest, settings};
+use super::query::values;
+use super::{Store, StoreError, cells, fits, ingest, settings};
 use crate::refit::RefitState;
-use crate::row::{CellDiagnostics, Counters, FitRow};
+use crate::row::{CellDiagnostics, FitRow};
 
 /// A refit under way: the population's row is locked, and everything is read as of one moment.
 pub struct Refit {
@@ -37,7 +37,7 @@ impl Store {
                        on c.population_id = p.population_id
                    where c.changes <> p.refitted_changes
                    order by p.population_id";
-        reader.query("refit: populations with news", sql, []).all(|row| row.population()).await
+        reader.query("refit: populations with news", sql, []).all(|row| row.get("population_id")).await
     }
 
     /// Requests refits of these populations. One by one: a statement that locks several does so in an order of its own.
@@ -60,7 +60,7 @@ impl Store {
         let sql = "select population_id from populations where population_id = $1 {for update skip locked}";
         let locked = transaction
             .query("refit: lock the population", sql, values![population.to_string()])
-            .optional(|row| row.population())
+            .optional(|row| row.get("population_id"))
             .await?;
         Ok(locked.map(|population| Refit { transaction, population }))
     }
@@ -74,11 +74,11 @@ impl Store {
 /// Everything that a fit of a population follows from.
 async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Result<RefitState, StoreError> {
     let name = population.to_string();
-    let counters = read_counters(on, &name).await?;
+    let counters = cells::read_counters(on, &name).await?;
     let sql = "select correlation, octave, moments from sketch_cells where population_id = $1";
     let cells = on
         .query("refit: read cells", sql, values![&name])
-        .all(|row| Ok((row.correlation()?, row.get("octave")?, ingest::read_cell(row)?)))
+        .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
         .await?;
     let mut sketches = Sketches::default();
     for (correlation, octave, cell) in &cells {
@@ -95,16 +95,6 @@ async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Resu
         on.query("refit: is a publish under way", sql, values![&name]).optional(|row| row.get("is_publishing")).await?;
     let published = fits::judged(on, &name).await?;
     Ok(RefitState { sketches, counters, published, is_publishing: is_publishing.unwrap_or(false), input_offsets })
-}
-
-/// The counts of a population over all partitions.
-pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -> Result<Counters, StoreError> {
-    let sql = "select cast(coalesce(sum(changes), 0) as bigint) as changes,
-                      cast(coalesce(sum(experiments), 0) as bigint) as experiments,
-                      cast(coalesce(sum(effects), 0) as bigint) as effects
-               from cell_counters where population_id = $1";
-    let counters = record!(Counters { changes, experiments, effects });
-    on.query("refit: read counters", sql, values![population_id]).one(counters).await
 }
 
 impl Refit {
@@ -127,12 +117,8 @@ impl Refit {
         let sql = "update populations
                    set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
                    where population_id = $1";
-        on.query(
-            "refit: note",
-            sql,
-            values![&name, fit_settings.to_owned(), state.counters.changes, *publication == Publication::Postponed],
-        )
-        .await?;
+        let is_postponed = *publication == Publication::Postponed;
+        on.query("refit: note", sql, values![&name, fit_settings, state.counters.changes, is_postponed]).await?;
         let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(on, &name).await?;
         let sql = "update populations

@@ -2,7 +2,7 @@
 
 use shrinkd_core::Grouping;
 
-use super::database::{Executor, Session};
+use super::database::Executor;
 use super::error::unreadable;
 use super::query::values;
 use super::{Store, StoreError};
@@ -24,23 +24,15 @@ async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), 
     let sql =
         "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing";
-    on.query(
-        "settings: put in",
-        sql,
-        values![
-            i16::from(settings.arithmetic_version),
-            settings.grouping.labels.clone(),
-            settings.grouping.one_per_experiment_seed as i64
-        ],
-    )
-    .await
-    .map(drop)
+    let Grouping { labels, one_per_experiment_seed } = settings.grouping.clone();
+    let values = values![i16::from(settings.arithmetic_version), labels, one_per_experiment_seed as i64];
+    on.query("settings: put in", sql, values).await.map(drop)
 }
 
 async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreError> {
-    let labels = match on.session() {
-        Session::Postgres(_) => "cast(array_to_json(grouping_labels) as text)",
-        Session::Sqlite(_) => "grouping_labels",
+    let labels = match on.is_postgres() {
+        true => "cast(array_to_json(grouping_labels) as text)",
+        false => "grouping_labels",
     };
     let sql = format!(
         "select cast(arithmetic_version as bigint) as arithmetic_version, {labels} as grouping_labels,
@@ -54,7 +46,7 @@ async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreErro
                 arithmetic_version: row.get::<i64>("arithmetic_version")? as u8,
                 grouping: Grouping {
                     labels: serde_json::from_str(&labels).map_err(|error| unreadable("grouping_labels", error))?,
-                    one_per_experiment_seed: row.unsigned("one_per_experiment_seed")?,
+                    one_per_experiment_seed: row.get("one_per_experiment_seed")?,
                 },
             })
         })
