@@ -59,10 +59,10 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
-pub use partitions::{Advance, Skipped};
+pub use partitions::Skipped;
 pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
-pub use refit::{Publication, Refit};
+pub use refit::Refit;
 
 use crate::config::{StoreConfig, StoreUrl};
 use crate::row::StoreSettings;

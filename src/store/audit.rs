@@ -4,7 +4,7 @@
 use shrinkd_core::PopulationName;
 
 use super::columns::Columns;
-use super::database::{Executor as _, Transaction};
+use super::database::Transaction;
 use super::estimates::{FITTED, RAW, RAW_FIGURES};
 use super::query::{record, values};
 use super::{Store, StoreError, cells, fits, partitions};
@@ -44,7 +44,7 @@ pub fn fit_figures(row: &FitRow) -> impl Iterator<Item = (&'static str, Option<f
 impl Store {
     /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
     pub async fn begin_audit(&self) -> Result<Audit, StoreError> {
-        Ok(Audit { transaction: self.pools.begin_to_read().await? })
+        Ok(Audit { transaction: self.pools.read().await? })
     }
 }
 
@@ -57,15 +57,9 @@ impl Audit {
         let sql = "select topic, partition_number, from_offset, to_offset, because, skipped_by,
                           cast(skipped_at as text) as skipped_at
                    from skipped_offsets order by skipped_offsets_id";
-        let skipped = record!(SkippedOffsets {
-            topic,
-            partition = "partition_number",
-            from = "from_offset",
-            to = "to_offset",
-            because,
-            by = "skipped_by",
-            at = "skipped_at",
-        });
+        let skipped = record!(SkippedOffsets:
+            topic, partition = "partition_number", from = "from_offset", to = "to_offset", because, by = "skipped_by",
+            at = "skipped_at");
         self.transaction.query("audit: skipped offsets", sql, []).all(skipped).await
     }
 
@@ -92,7 +86,7 @@ impl Audit {
         let sql =
             "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
              from populations where population_id = $1";
-        let registered = record!(Registered { refitted_changes, published_fit_id, is_publish_due, fit_settings });
+        let registered = record!(Registered: refitted_changes, published_fit_id, is_publish_due, fit_settings);
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
         let counters = cells::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
@@ -134,20 +128,9 @@ impl Audit {
              where b.population_id = $1 and b.experiment_id > $2
              order by b.experiment_id limit $3";
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
-        let block = record!(AuditedBlock {
-            experiment_id,
-            metric,
-            segment,
-            scale,
-            revision,
-            commit_id,
-            statistics,
-            block,
-            components,
-            pending_reason,
-            experiment_revision,
-            labels,
-        });
+        let block = record!(AuditedBlock:
+            experiment_id, metric, segment, scale, revision, commit_id, statistics, block, components, pending_reason,
+            experiment_revision, labels);
         query.all(block).await
     }
 

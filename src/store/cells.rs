@@ -8,7 +8,7 @@ use shrinkd_model::{Cell, Correlation, cell_to_bytes};
 
 use super::StoreError;
 use super::columns::{Columns, bytes, integer, text};
-use super::database::Executor;
+use super::database::Transaction;
 use super::query::{record, values};
 use crate::row::{CellChange, Counters};
 
@@ -26,7 +26,7 @@ const CELLS: Columns<(CellKey, Cell)> = Columns(
 
 /// Adds changes to the cells of a partition. Returns how many were written.
 pub(super) async fn write(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     changes: &BTreeMap<PopulationName, CellChange>,
     partition_id: i64,
 ) -> Result<u64, StoreError> {
@@ -70,7 +70,7 @@ const COUNTERS: Columns<(PopulationName, Counters)> = Columns(
 
 /// Adds changes to the counters of a partition.
 pub(super) async fn count(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     changes: &BTreeMap<PopulationName, CellChange>,
     partition_id: i64,
 ) -> Result<(), StoreError> {
@@ -83,11 +83,11 @@ pub(super) async fn count(
 }
 
 /// The counts of a population over all partitions.
-pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -> Result<Counters, StoreError> {
+pub(super) async fn read_counters(on: &mut Transaction, population_id: &str) -> Result<Counters, StoreError> {
     let sql = "select cast(coalesce(sum(changes), 0) as bigint) as changes,
                       cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                       cast(coalesce(sum(effects), 0) as bigint) as effects
                from cell_counters where population_id = $1";
-    let counters = record!(Counters { changes, experiments, effects });
+    let counters = record!(Counters: changes, experiments, effects);
     on.query("refit: read counters", sql, values![population_id]).one(counters).await
 }

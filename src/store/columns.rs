@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use time::OffsetDateTime;
 
 use super::StoreError;
-use super::database::{Executor, Session};
+use super::database::Transaction;
 use super::query::{Query, Row, Value};
 
 /// Columns in groups: first those by which a row is found (its key), then those that are set.
@@ -29,30 +29,41 @@ pub(super) struct Column<R> {
     get: Get<R>,
 }
 
-enum Get<R> {
-    Text(fn(&R) -> Option<Cow<'_, str>>),
-    Json(fn(&R) -> String),
-    Integer(fn(&R) -> Option<i64>),
-    Float(fn(&R) -> Option<f64>),
-    Bytes(fn(&R) -> Option<Cow<'_, [u8]>>),
-    Time(fn(&R) -> Option<OffsetDateTime>),
-}
-
+/// For each kind of column: its type on PostgreSQL, what its value in a row is, and the values of a statement that hold one,
+/// or one of each row.
 macro_rules! kinds {
-    ($($name:ident: $kind:ident, $value:ty;)*) => {
-        $(pub(super) const fn $name<R>(name: &'static str, get: fn(&R) -> $value) -> Column<R> {
+    ($($column:ident: $kind:ident, $postgres:literal, $value:ty, $one:ident, $many:ident;)*) => {
+        enum Get<R> {
+            $($kind(fn(&R) -> $value)),*
+        }
+
+        $(pub(super) const fn $column<R>(name: &'static str, get: fn(&R) -> $value) -> Column<R> {
             Column { name, get: Get::$kind(get) }
         })*
+
+        impl<R> Get<R> {
+            fn postgres_type(&self) -> &'static str {
+                match self { $(Get::$kind(_) => $postgres),* }
+            }
+
+            fn value<'r>(&self, row: &'r R) -> Value<'r> {
+                match self { $(Get::$kind(get) => Value::$one(get(row))),* }
+            }
+
+            fn array<'r>(&self, rows: &'r [R]) -> Value<'r> {
+                match self { $(Get::$kind(get) => Value::$many(rows.iter().map(get).collect())),* }
+            }
+        }
     };
 }
 
 kinds! {
-    text: Text, Option<Cow<'_, str>>;
-    json: Json, String;
-    integer: Integer, Option<i64>;
-    float: Float, Option<f64>;
-    bytes: Bytes, Option<Cow<'_, [u8]>>;
-    time: Time, Option<OffsetDateTime>;
+    text: Text, "text", Option<Cow<'_, str>>, Text, Texts;
+    json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
+    integer: Integer, "bigint", Option<i64>, Integer, Integers;
+    float: Float, "float8", Option<f64>, Float, Floats;
+    bytes: Bytes, "bytea", Option<Cow<'_, [u8]>>, Bytes, Blobs;
+    time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;
 }
 
 /// No further values.
@@ -108,7 +119,7 @@ impl<R> Columns<R> {
     /// Returns how many rows it wrote.
     pub async fn execute(
         &self,
-        on: &mut impl Executor,
+        on: &mut Transaction,
         name: &'static str,
         rows: &[R],
         sql: &str,
@@ -124,7 +135,7 @@ impl<R> Columns<R> {
     /// The same, of a statement that returns rows.
     pub async fn fetch<T>(
         &self,
-        on: &mut impl Executor,
+        on: &mut Transaction,
         name: &'static str,
         rows: &[R],
         sql: &str,
@@ -138,13 +149,13 @@ impl<R> Columns<R> {
         Ok(found)
     }
 
-    fn part(&self, on: &mut impl Executor, rows: &[R]) -> usize {
+    fn part(&self, on: &mut Transaction, rows: &[R]) -> usize {
         if on.is_postgres() { rows.len().max(1) } else { SQLITE_ROWS }
     }
 
     fn query<'q>(
         &self,
-        on: &'q mut impl Executor,
+        on: &'q mut Transaction,
         name: &'static str,
         rows: &'q [R],
         sql: &str,
@@ -152,18 +163,15 @@ impl<R> Columns<R> {
     ) -> Query<'q> {
         let own = values.iter().cloned();
         let mut sql = self.replace_marks(sql);
-        match on.session() {
-            Session::Postgres(_) => {
-                let types: Vec<String> = self
-                    .all()
-                    .zip(values.len() + 1..)
-                    .map(|(column, i)| format!("${i}::{}[]", column.get.postgres_type()))
-                    .collect();
+        match on.is_postgres() {
+            true => {
+                let columns = self.all().zip(values.len() + 1..);
+                let types = columns.map(|(column, i)| format!("${i}::{}[]", column.get.postgres_type()));
+                let unnest = format!("select * from unnest({})", types.collect::<Vec<_>>().join(", "));
                 let rows = self.all().map(|column| column.get.array(rows));
-                let unnest = format!("select * from unnest({})", types.join(", "));
                 on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names("")), own.chain(rows))
             }
-            Session::Sqlite(_) => {
+            false => {
                 let width = self.all().count();
                 // Numbered variables are looked up one by one: among thousands of rows they are left without numbers.
                 let row = format!("({})", vec!["?"; width].join(", "));
@@ -176,41 +184,6 @@ impl<R> Columns<R> {
                 let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }
             }
-        }
-    }
-}
-
-impl<R> Get<R> {
-    fn postgres_type(&self) -> &'static str {
-        match self {
-            Get::Text(_) => "text",
-            Get::Json(_) => "jsonb",
-            Get::Integer(_) => "bigint",
-            Get::Float(_) => "float8",
-            Get::Bytes(_) => "bytea",
-            Get::Time(_) => "timestamptz",
-        }
-    }
-
-    fn value<'r>(&self, row: &'r R) -> Value<'r> {
-        match self {
-            Get::Text(get) => Value::Text(get(row)),
-            Get::Json(get) => Value::Text(Some(get(row).into())),
-            Get::Integer(get) => Value::Integer(get(row)),
-            Get::Float(get) => Value::Float(get(row)),
-            Get::Bytes(get) => Value::Bytes(get(row)),
-            Get::Time(get) => Value::Time(get(row)),
-        }
-    }
-
-    fn array<'r>(&self, rows: &'r [R]) -> Value<'r> {
-        match self {
-            Get::Text(get) => Value::Texts(rows.iter().map(get).collect()),
-            Get::Json(get) => Value::Texts(rows.iter().map(|row| Some(get(row).into())).collect()),
-            Get::Integer(get) => Value::Integers(rows.iter().map(get).collect()),
-            Get::Float(get) => Value::Floats(rows.iter().map(get).collect()),
-            Get::Bytes(get) => Value::Blobs(rows.iter().map(get).collect()),
-            Get::Time(get) => Value::Times(rows.iter().map(get).collect()),
         }
     }
 }

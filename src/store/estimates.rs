@@ -1,7 +1,7 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
 use super::columns::{Column, Columns, NONE, float, integer, text};
-use super::database::Executor;
+use super::database::Transaction;
 use super::query::Row;
 use super::{Pass, StoreError};
 use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
@@ -71,7 +71,7 @@ impl From<&EstimateRow> for RawEstimate {
 }
 
 /// Puts in or replaces the rows of blocks that one commit changed.
-pub(super) async fn upsert(on: &mut impl Executor, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
     let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at";
@@ -80,7 +80,7 @@ pub(super) async fn upsert(on: &mut impl Executor, rows: &[EstimateRow]) -> Resu
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
 /// that a retraction has removed stays away.
-pub(super) async fn rewrite(on: &mut impl Executor, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
     let sql = "update effect_estimates as e set {set from n}, computed_at = {now} from n
                where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
@@ -98,7 +98,7 @@ const RETIRED: Columns<RetiredEstimate> = Columns(
 );
 
 /// Removes rows that no longer stand for anything.
-pub(super) async fn retire(on: &mut impl Executor, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
+pub(super) async fn retire(on: &mut Transaction, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
     let sql = "delete from effect_estimates where (population_id, experiment_id, variant) in (select {columns} from n)";
     RETIRED.execute(on, "ingest: retire estimates", rows, sql, NONE).await.map(drop)
 }

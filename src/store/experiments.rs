@@ -7,14 +7,14 @@ use shrinkd_core::{Latest, ResultKey};
 
 use super::StoreError;
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
-use super::database::Executor;
+use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
 
 /// What is stored of the experiments that `condition` selects.
 pub(super) async fn read(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     condition: &str,
     values: Vec<Value<'_>>,
 ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
@@ -69,7 +69,9 @@ const EXPERIMENTS: Columns<ExperimentRow> = Columns(
         integer("revision", |row| Some(row.latest.revision as i64)),
         text("decision", |row| row.latest.decision.as_deref().map(Cow::from)),
         // A map from text to text has no value that JSON could not hold.
-        json("labels", |row| serde_json::to_string(&row.latest.labels).unwrap_or_else(|_| "{}".to_owned())),
+        json("labels", |row| {
+            Some(serde_json::to_string(&row.latest.labels).unwrap_or_else(|_| "{}".to_owned()).into())
+        }),
         time("completed_at", |row| Some(row.latest.completed_at)),
         bytes("retractions", |row| row.retractions.as_deref().map(Cow::from)),
     ]],
@@ -105,7 +107,7 @@ const BLOCK: &[Column<BlockRow>] = &[
 
 /// Puts in what is new, replaces what changed, and deletes what was withdrawn. Returns how many blocks were written.
 pub(super) async fn write(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     changes: &Changes,
     commit_id: i64,
     partition_id: i64,

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{PopulationName, pack};
-use shrinkd_model::{Correlation, Summary};
+use shrinkd_model::Summary;
 
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
-use super::database::Executor;
-use super::query::{Row, record, values};
+use super::database::Transaction;
+use super::query::{Row, Value, record, values};
 use crate::refit::{Judged, RefitState};
 use crate::row::{CellDiagnostics, FitRow, PassDiagnostics, PublishedFit};
 
@@ -49,7 +49,7 @@ pub(super) const FIT: &[Column<FitRow>] = &[
 
 /// Replaces the current fits of a population.
 pub(super) async fn write(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     state: &RefitState,
@@ -75,64 +75,63 @@ fn input_offsets(state: &RefitState) -> String {
 }
 
 /// Appends the current fits of a population to the history. Both tables have the same columns.
-pub(super) async fn append(on: &mut impl Executor, population_id: &str) -> Result<(), StoreError> {
+pub(super) async fn append(on: &mut Transaction, population_id: &str) -> Result<(), StoreError> {
     let sql = "insert into population_fits select * from current_population_fits where population_id = $1";
     on.query("refit: append to the history", sql, values![population_id]).await.map(drop)
 }
 
 /// What the published fit of a population is judged by.
-pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Result<Option<Judged>, StoreError> {
+pub(super) async fn judged(on: &mut Transaction, population_id: &str) -> Result<Option<Judged>, StoreError> {
     let sql = "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id = $1 and f.correlation = 'modelled'";
-    let read = record!(Judged { status, mu, mu_sd, tau = "tau_median", log_tau_sd });
+    let read = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd);
     on.query("refit: published fit", sql, values![population_id]).optional(read).await
 }
 
 /// The published fits of some populations: what their rows are computed with.
 pub(super) async fn published(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     populations: &[PopulationName],
 ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
     let names: Vec<String> = populations.iter().map(PopulationName::to_string).collect();
-    let sql = "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
-               from populations as p
-               join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-               where p.population_id {any $1} and f.correlation in ('modelled', 'ignored')";
-    Ok(gather(on.query("read published fits", sql, values![names]).all(read_published).await?))
+    let fits = "populations as p
+                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+                    and p.population_id {any $1}";
+    Ok(read(on, "read published fits", fits, values![names].into()).await?.into_iter().collect())
 }
 
 /// One fit that was published once; `None` where the history has none of that id.
 pub(super) async fn published_once(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population: &PopulationName,
     fit_id: i64,
 ) -> Result<Option<PublishedFit>, StoreError> {
-    let sql = "select population_id, fit_id, correlation, status, nodes from population_fits
-               where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
-    let query = on.query("audit: published fit", sql, values![population.to_string(), fit_id]);
-    Ok(gather(query.all(read_published).await?).remove(population))
+    let fits = "(select * from population_fits where population_id = $1 and fit_id = $2) as f";
+    let fits = read(on, "audit: published fit", fits, values![population.to_string(), fit_id].into()).await?;
+    Ok(fits.into_iter().next().map(|(_, fit)| fit))
 }
 
-/// A fit under one model of correlation, for [`gather`].
-fn read_published(row: &Row) -> Result<(PopulationName, Correlation, PublishedFit), StoreError> {
-    let (fit_id, status) = (row.get("fit_id")?, row.get("status")?);
-    let fit = PublishedFit { fit_id, status, nodes: row.unpack("population_fits", "nodes")?, naive_nodes: Vec::new() };
-    Ok((row.get("population_id")?, row.get("correlation")?, fit))
-}
-
-fn gather(fits: Vec<(PopulationName, Correlation, PublishedFit)>) -> BTreeMap<PopulationName, PublishedFit> {
-    let mut gathered = BTreeMap::new();
-    for (population, correlation, PublishedFit { fit_id, status, nodes, .. }) in fits {
-        let fit = gathered.entry(population).or_insert_with(|| PublishedFit { fit_id, ..PublishedFit::none() });
-        match correlation {
-            Correlation::Modelled => (fit.status, fit.nodes) = (status, nodes),
-            Correlation::Ignored => fit.naive_nodes = nodes,
-            Correlation::OnePerExperiment => {}
-        }
-    }
-    gathered
+/// Some fits of the history, `f`. Each was made under all models of correlation.
+async fn read(
+    on: &mut Transaction,
+    name: &'static str,
+    fits: &str,
+    values: Vec<Value<'_>>,
+) -> Result<Vec<(PopulationName, PublishedFit)>, StoreError> {
+    let sql = format!(
+        "select f.population_id, f.fit_id, f.status, f.nodes, i.nodes as naive_nodes
+         from {fits} join population_fits as i on i.population_id = f.population_id and i.fit_id = f.fit_id
+         where f.correlation = 'modelled' and i.correlation = 'ignored'"
+    );
+    let fit = |row: &Row| {
+        let nodes = |column| row.unpack("population_fits", column);
+        let (nodes, naive_nodes) = (nodes("nodes")?, nodes("naive_nodes")?);
+        let fit = PublishedFit { fit_id: row.get("fit_id")?, status: row.get("status")?, nodes, naive_nodes };
+        Ok((row.get("population_id")?, fit))
+    };
+    on.query(name, sql, values).all(fit).await
 }
 
 /// The mean, median, sd and quantiles of a parameter.
@@ -180,7 +179,7 @@ const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
 
 /// Opens the row of a published fit, with what the last pass through the blocks found.
 pub(super) async fn append_diagnostics(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     cells: &CellDiagnostics,
@@ -201,7 +200,7 @@ pub(super) async fn append_diagnostics(
 
 /// Puts what a pass found into the row of the fit that it was about.
 pub(super) async fn write_diagnostics(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     cells: &CellDiagnostics,

@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use shrinkd_core::PopulationName;
 
 use super::columns::{Columns, NONE, bytes, integer, text, time};
-use super::database::{Executor, Transaction};
+use super::database::Transaction;
 use super::query::values;
-use super::{Advance, Store, StoreError, cells, estimates, experiments, fits, partitions, replay, settings};
+use super::{Store, StoreError, cells, estimates, experiments, fits, partitions, replay, settings};
 use crate::row::{Changes, EstimateRow, PublishedFit, RejectedRow, StoredExperiment};
+use crate::stream::Advance;
 
 /// Rows written, by table.
 pub type Written = Vec<(&'static str, u64)>;
@@ -18,12 +19,10 @@ pub type Written = Vec<(&'static str, u64)>;
 /// way.
 const INGEST_LOCK: i64 = i64::from_be_bytes(*b"shrinkd\0");
 
-/// How a transaction holds the lock of ingests.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum IngestLock {
-    Shared,
-    Exclusive,
-}
+/// How a transaction takes the lock of ingests: the name of the statement, and the statement.
+type IngestLock = (&'static str, &'static str);
+const SHARED: IngestLock = ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)");
+pub(super) const ALONE: IngestLock = ("ingest: lock alone", "select pg_advisory_xact_lock($1)");
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct Ingest {
@@ -42,7 +41,7 @@ impl Store {
     /// [`StoreError::Fenced`] where they are not, [`StoreError::Settings`] where the store was rebuilt with other settings;
     /// nothing is changed then.
     pub async fn begin_ingest(&self, advances: &[Advance]) -> Result<Ingest, StoreError> {
-        Ingest::begin(self, advances, IngestLock::Shared).await
+        Ingest::begin(self, advances, SHARED).await
     }
 
     /// Begins the transaction of a batch that is replayed, as [`begin_ingest`](Store::begin_ingest) does, but alone: no other
@@ -51,26 +50,22 @@ impl Store {
     /// # Errors
     /// As there.
     pub async fn begin_replay(&self, advance: &Advance) -> Result<Ingest, StoreError> {
-        Ingest::begin(self, std::slice::from_ref(advance), IngestLock::Exclusive).await
+        Ingest::begin(self, std::slice::from_ref(advance), ALONE).await
     }
 
     /// Returns once every ingest has ended that was under way.
     pub(super) async fn wait_for_ingests(&self) -> Result<(), StoreError> {
         let mut transaction = self.pools.begin().await?;
-        lock(&mut transaction, IngestLock::Exclusive).await?;
+        lock(&mut transaction, ALONE).await?;
         transaction.commit("ingest: unlock").await
     }
 }
 
 /// Takes the lock of ingests until the transaction ends. On SQLite, where a writer is alone, there is none.
-pub(super) async fn lock(transaction: &mut Transaction, lock: IngestLock) -> Result<(), StoreError> {
+pub(super) async fn lock(transaction: &mut Transaction, (name, sql): IngestLock) -> Result<(), StoreError> {
     if !transaction.is_postgres() {
         return Ok(());
     }
-    let (name, sql) = match lock {
-        IngestLock::Shared => ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)"),
-        IngestLock::Exclusive => ("ingest: lock alone", "select pg_advisory_xact_lock($1)"),
-    };
     transaction.query(name, sql, values![INGEST_LOCK]).await.map(drop)
 }
 
@@ -180,7 +175,7 @@ const REJECTED: Columns<RejectedRow> = Columns(
 );
 
 /// The order of the rows is that of their ids, which a replay goes by.
-async fn write_rejected(on: &mut impl Executor, rows: &[RejectedRow]) -> Result<u64, StoreError> {
+async fn write_rejected(on: &mut Transaction, rows: &[RejectedRow]) -> Result<u64, StoreError> {
     let sql = "insert into rejected_events ({columns}, cluster_id, topic, partition_number, rejected_at)
                select {columns of n}, p.cluster_id, p.topic, p.partition_number, {now}
                from (select *, row_number() over () as place from n) as n

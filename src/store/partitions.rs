@@ -1,21 +1,11 @@
 //! Partitions: who owns them, how far they were read, and what operators do to them.
 
 use super::columns::{Columns, NONE, integer};
-use super::database::Executor;
+use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
-use crate::stream::{Claim, Epoch, NextOffset, Topic};
-
-/// How far a batch moves one partition, and by what right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advance {
-    pub partition: i32,
-    pub partition_id: i64,
-    pub epoch: Epoch,
-    pub from: Option<NextOffset>,
-    pub to: NextOffset,
-}
+use crate::stream::{Advance, Claim, Epoch, NextOffset, Topic};
 
 /// Where a partition would have read on before records were passed over; `None` for its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +36,7 @@ impl Store {
              returning partition_id, partition_number, epoch, next_offset, topic_id,
                        halted_at is not null as is_halted";
         let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
-        let read = record!(Claim { partition = "partition_number", partition_id, epoch, next_offset, is_halted });
+        let read = record!(Claim: partition = "partition_number", partition_id, epoch, next_offset, is_halted);
         let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
             Ok((read(row)?, row.get::<String>("topic_id")?))
         });
@@ -61,7 +51,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] where another owner has been there since.
     pub async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}";
         let ids: Vec<i64> = advances.iter().map(|advance| advance.partition_id).collect();
         let read = |row: &Row| Ok((row.get("partition_id")?, row.get("epoch")?, row.get("next_offset")?));
@@ -82,28 +72,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] where it has another owner.
     pub async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
-        let mut writer = self.pools.writer().await?;
+        let mut transaction = self.pools.begin().await?;
         let sql = "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
                    where partition_id = $1 and epoch = $2";
         let Halt { claim, reason, detail } = halt;
         let values = values![claim.partition_id, claim.epoch.0, reason.as_str(), detail];
-        match writer.query("partitions: halt", sql, values).await? {
+        match transaction.query("partitions: halt", sql, values).await? {
             0 => Err(StoreError::Fenced { partitions: vec![claim.partition] }),
-            _ => Ok(()),
+            _ => transaction.commit("partitions: commit").await,
         }
     }
 
     /// Every partition that was ever claimed, by topic and number.
     pub async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
-        all(&mut self.pools.reader().await?).await
+        all(&mut self.pools.read().await?).await
     }
 
     /// Lets a halted partition be read again, from where it stopped. Returns whether it was halted.
     pub async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
-        let mut writer = self.pools.writer().await?;
+        let mut transaction = self.pools.begin().await?;
         let sql = "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
                    where partition_id = $1 and halted_at is not null";
-        let resumed = writer.query("partitions: resume", sql, values![partition_id]).await?;
+        let resumed = transaction.query("partitions: resume", sql, values![partition_id]).await?;
+        transaction.commit("partitions: commit").await?;
         Ok(resumed > 0)
     }
 
@@ -146,7 +137,7 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
     }
 }
 
-pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
+pub(super) async fn all(on: &mut Transaction) -> Result<Vec<PartitionStatus>, StoreError> {
     let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
     on.query("partitions: read", sql, [])
         .all(|row| {
@@ -183,7 +174,7 @@ const FENCE: Columns<Advance> = Columns(
 ///
 /// # Errors
 /// [`StoreError::Fenced`] with the others.
-pub(super) async fn advance(on: &mut impl Executor, advances: &[Advance]) -> Result<(), StoreError> {
+pub(super) async fn advance(on: &mut Transaction, advances: &[Advance]) -> Result<(), StoreError> {
     let sql = "update partition_progress as p set next_offset = n.to_offset, committed_at = {now}
                from n
                where p.partition_id = n.fenced_id and p.epoch = n.fenced_epoch

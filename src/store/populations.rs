@@ -2,7 +2,6 @@
 
 use shrinkd_core::PopulationName;
 
-use super::database::Executor as _;
 use super::fits::summary;
 use super::query::{record, values};
 use super::{Store, StoreError};
@@ -11,7 +10,7 @@ use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 impl Store {
     /// Every population, by name.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
                           cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
                           f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
@@ -25,27 +24,15 @@ impl Store {
                        and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
                                        where l.population_id = p.population_id)
                    order by p.population_id";
-        let current = record!(CurrentPopulation {
-            population = "population_id",
-            status,
-            experiments,
-            effects,
-            mu,
-            tau = "tau_median",
-            design_effect,
-            verdict,
-            verdict_rests_on,
-            verdict_value,
-            fitted_at = "computed_at",
-            fit_settings,
-            diagnosed_at,
-        });
+        let current = record!(CurrentPopulation:
+            population = "population_id", status, experiments, effects, mu, tau = "tau_median", design_effect, verdict,
+            verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
         reader.query("populations: read", sql, []).all(current).await
     }
 
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
     pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select * from current_population_fits where population_id = $1";
         let fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(|row| {
             Ok(CurrentFit {
@@ -62,21 +49,13 @@ impl Store {
 
     /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
     pub async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql =
             "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
              from effect_estimates where population_id = $1 and status = 'fitted'
              order by experiment_id, variant";
-        let effect = record!(PublishedEffect {
-            experiment_id,
-            variant,
-            raw_estimate,
-            raw_se,
-            posterior_mean,
-            posterior_sd,
-            ci95_low,
-            ci95_high,
-        });
+        let effect = record!(PublishedEffect:
+            experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high);
         reader.query("populations: read estimates", sql, values![population.to_string()]).all(effect).await
     }
 }

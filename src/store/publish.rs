@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use super::database::Executor as _;
 use super::query::{record, values};
 use super::{Store, StoreError, estimates, fits, settings};
 use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
@@ -37,7 +36,7 @@ impl Store {
     /// `diagnosed_before` and blocks have changed since. A pass of another worker does not wait; one that the owner itself
     /// has left does.
     pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select population_id, is_diagnosis_due
                    from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
                              as is_diagnosis_due
@@ -45,13 +44,13 @@ impl Store {
                    where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                    order by population_id";
-        let read = record!(DuePass { population = "population_id", is_diagnosis_due });
+        let read = record!(DuePass: population = "population_id", is_diagnosis_due);
         reader.query("publish: due passes", sql, values![diagnosed_before, owner]).all(read).await
     }
 
     /// Populations whose whole publish is due or under way, whoever is at it.
     pub async fn publishing_populations(&self) -> Result<BTreeSet<PopulationName>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select population_id from populations where publish_cursor is not null";
         let publishing = reader.query("publish: under way", sql, []).all(|row| row.get("population_id")).await?;
         Ok(publishing.into_iter().collect())
@@ -97,7 +96,7 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<Vec<BlockToPublish>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
         let sql = "select b.experiment_id, b.revision, b.commit_id, b.block,
                           (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision

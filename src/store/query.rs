@@ -21,11 +21,11 @@ use shrinkd_core::{PopulationName, Scale, unpack};
 use shrinkd_model::{Cell, Correlation, Measure, Verdict, cell_from_bytes};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, ValueRef as _};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::StoreError;
-use super::database::Session;
+use super::database::Transaction;
 use super::error::{classify, unreadable};
 use crate::row::FitStatus;
 use crate::stream::{Epoch, NextOffset};
@@ -52,9 +52,10 @@ macro_rules! values {
 }
 pub(super) use values;
 
-/// Reads a struct from a row: each field from the column of its name, or from the one that is given.
+/// Reads a struct from a row: each field from the column of its name, or from the one that is given, as in
+/// `record!(DuePass: population = "population_id", is_diagnosis_due)`.
 macro_rules! record {
-    ($record:ident { $($field:ident $(= $column:literal)?),* $(,)? }) => {
+    ($record:ident: $($field:ident $(= $column:literal)?),*) => {
         |row: &$crate::store::query::Row| Ok($record { $($field: row.get(record!(@ $field $($column)?))?),* })
     };
     (@ $field:ident) => { stringify!($field) };
@@ -86,11 +87,23 @@ value_from! {
 
 /// A statement with its values.
 pub(super) struct Query<'c> {
-    session: Session<'c>,
+    transaction: &'c mut Transaction,
     name: &'static str,
     sql: Cow<'static, str>,
     values: Vec<Value<'c>>,
     is_cached: bool,
+}
+
+impl Transaction {
+    /// A statement with its values, in the order of `$1`, `$2`, ..: see `values!`.
+    pub fn query<'c>(
+        &'c mut self,
+        name: &'static str,
+        sql: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = Value<'c>>,
+    ) -> Query<'c> {
+        Query { transaction: self, name, sql: sql.into(), values: values.into_iter().collect(), is_cached: true }
+    }
 }
 
 /// A statement as a database takes it.
@@ -117,10 +130,6 @@ impl<'c> IntoFuture for Query<'c> {
 }
 
 impl<'c> Query<'c> {
-    pub fn new(session: Session<'c>, name: &'static str, sql: Cow<'static, str>, values: Vec<Value<'c>>) -> Query<'c> {
-        Query { session, name, sql, values, is_cached: true }
-    }
-
     /// Does not keep the prepared statement: it does not come again.
     pub fn once(mut self) -> Query<'c> {
         self.is_cached = false;
@@ -153,18 +162,18 @@ impl<'c> Query<'c> {
     }
 
     fn prepare(self) -> Result<Prepared<'c>, StoreError> {
-        let Query { session, name, sql, mut values, is_cached } = self;
+        let Query { transaction, name, sql, mut values, is_cached } = self;
         let invalid = |error| classify(name, sqlx::Error::Encode(error));
         let sql = format!("/* {name} */ {sql}");
-        Ok(match session {
-            Session::Postgres(connection) => {
+        Ok(match transaction {
+            Transaction::Postgres(connection) => {
                 let sql = replace_marks(sql, POSTGRES_MARKS);
                 let mut arguments = PgArguments::default();
                 values.into_iter().try_for_each(|value| bind_postgres(&mut arguments, value)).map_err(invalid)?;
                 let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
                 Prepared::Postgres(connection, query.persistent(is_cached))
             }
-            Session::Sqlite(connection) => {
+            Transaction::Sqlite(connection) => {
                 let mut sql = replace_marks(sql, SQLITE_MARKS);
                 if sql.contains("{now}") {
                     values.push(OffsetDateTime::now_utc().into());
@@ -261,43 +270,52 @@ pub(super) enum Row {
     Sqlite(SqliteRow),
 }
 
-/// What either database can give.
-pub(super) trait Readable:
-    for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{
-}
-
-impl<T> Readable for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{}
-
-/// What can be read from a column, and what is stored of it there.
+/// What can be read from a column.
 pub(super) trait Field: Sized {
-    type Stored: Readable;
-
-    fn read(stored: Self::Stored) -> Result<Self, String>;
+    fn read(row: &Row, column: &str) -> Result<Self, StoreError>;
 }
 
-macro_rules! fields {
-    ($($field:ty, $value:ident: $stored:ty => $read:expr;)*) => {
-        $(impl Field for $field {
-            type Stored = $stored;
+impl<T: Field> Field for Option<T> {
+    fn read(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
+        let is_null = match row {
+            Row::Postgres(row) => row.try_get_raw(column).map(|value| value.is_null()),
+            Row::Sqlite(row) => row.try_get_raw(column).map(|value| value.is_null()),
+        };
+        match is_null.map_err(|error| unreadable(column, error))? {
+            true => Ok(None),
+            false => T::read(row, column).map(Some),
+        }
+    }
+}
 
-            fn read($value: $stored) -> Result<$field, String> {
-                $read
+macro_rules! stored_as_they_are {
+    ($($field:ty),*) => {
+        $(impl Field for $field {
+            fn read(row: &Row, column: &str) -> Result<$field, StoreError> {
+                let value = match row {
+                    Row::Postgres(row) => row.try_get(column),
+                    Row::Sqlite(row) => row.try_get(column),
+                };
+                value.map_err(|error| unreadable(column, error))
             }
         })*
     };
 }
 
-fields! {
-    String, text: String => Ok(text);
-    i16, number: i16 => Ok(number);
-    i32, number: i32 => Ok(number);
-    i64, number: i64 => Ok(number);
-    f64, number: f64 => Ok(number);
-    Vec<u8>, bytes: Vec<u8> => Ok(bytes);
-    OffsetDateTime, time: OffsetDateTime => Ok(time);
-    bool, flag: bool => Ok(flag);
+stored_as_they_are!(String, i16, i32, i64, f64, bool, Vec<u8>, OffsetDateTime);
+
+macro_rules! stored_as {
+    ($($field:ty, $value:ident: $stored:ty => $read:expr;)*) => {
+        $(impl Field for $field {
+            fn read(row: &Row, column: &str) -> Result<$field, StoreError> {
+                let $value: $stored = row.get(column)?;
+                $read.map_err(|detail: String| unreadable(column, detail))
+            }
+        })*
+    };
+}
+
+stored_as! {
     // Counts and revisions are never below 0.
     u64, number: i64 => Ok(number as u64);
     NextOffset, offset: i64 => Ok(NextOffset(offset));
@@ -311,17 +329,6 @@ fields! {
     FitStatus, name: String => named(&name, FitStatus::ALL, FitStatus::as_str);
 }
 
-impl<T: Field> Field for Option<T>
-where
-    Option<T::Stored>: Readable,
-{
-    type Stored = Option<T::Stored>;
-
-    fn read(stored: Option<T::Stored>) -> Result<Option<T>, String> {
-        stored.map(T::read).transpose()
-    }
-}
-
 /// The value that a text names.
 fn named<T: Copy, const N: usize>(name: &str, all: [T; N], as_str: fn(T) -> &'static str) -> Result<T, String> {
     all.into_iter().find(|value| as_str(*value) == name).ok_or_else(|| format!("unknown value `{name}`"))
@@ -330,12 +337,7 @@ fn named<T: Copy, const N: usize>(name: &str, all: [T; N], as_str: fn(T) -> &'st
 impl Row {
     /// The value of a column.
     pub fn get<T: Field>(&self, column: &str) -> Result<T, StoreError> {
-        let stored = match self {
-            Row::Postgres(row) => row.try_get(column),
-            Row::Sqlite(row) => row.try_get(column),
-        };
-        let stored = stored.map_err(|error| unreadable(column, error))?;
-        T::read(stored).map_err(|detail| unreadable(column, detail))
+        T::read(self, column)
     }
 
     /// A value that is stored packed, in this column of that table.

@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::database::Executor as _;
 use super::estimates::{self, RAW_FIGURES};
-use super::ingest::{self, IngestLock};
 use super::query::values;
-use super::{Ingest, Store, StoreError, experiments, settings};
+use super::{Ingest, Store, StoreError, experiments, ingest, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
 
 /// A rebuild under way. Dropped without a commit, nothing of it has happened.
@@ -27,7 +25,7 @@ impl Store {
     /// not: they can be claimed meanwhile, as rebalances need it.
     pub async fn begin_rebuild(&self) -> Result<(Rebuild, Option<StoreSettings>), StoreError> {
         let mut transaction = self.pools.begin().await?;
-        ingest::lock(&mut transaction, IngestLock::Exclusive).await?;
+        ingest::lock(&mut transaction, ingest::ALONE).await?;
         let sql = "select population_id from populations order by population_id {for update}";
         transaction.query("rebuild: lock populations", sql, []).await?;
         let replaced = settings::replace(&mut transaction, &self.settings).await?;

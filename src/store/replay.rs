@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, NONE, integer, text};
-use super::database::Executor;
+use super::database::Transaction;
 use super::query::{Row, record};
 use super::{Ingest, Store, StoreError};
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayedRow};
@@ -30,21 +30,21 @@ impl Store {
                     case when payload_bytes < 1048576 then payload_bytes else 1048576 end as kept_bytes
              from rejected_events where {condition} order by rejected_event_id"
         );
-        let mut reader = self.pools.reader().await?;
-        let row = record!(RejectedRef { rejected_event_id, partition_id, offset = "record_offset", kept_bytes });
+        let mut reader = self.pools.read().await?;
+        let row = record!(RejectedRef: rejected_event_id, partition_id, offset = "record_offset", kept_bytes);
         reader.query("replay: select", sql, values).all(row).await
     }
 
     /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
     /// that was deleted meanwhile is left out.
     pub async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select s.rejected_event_id as selected_id, s.cluster_id, s.message_key, s.payload_bytes,
                           r.payload, r.rejected_event_id, r.result_index, r.reason
                    from n join rejected_events as s on s.rejected_event_id = n.rejected_event_id
                    join rejected_events as r on r.partition_id = s.partition_id and r.record_offset = s.record_offset
                    order by r.rejected_event_id";
-        let result = record!(RejectedResult { rejected_event_id, result_index, reason });
+        let result = record!(RejectedResult: rejected_event_id, result_index, reason);
         let found = SELECTED.fetch(&mut reader, "replay: read messages", rows, sql, NONE, |row| {
             let message = RejectedMessage {
                 rejected_event_id: row.get("selected_id")?,
@@ -122,7 +122,7 @@ const TOMBSTONES: Columns<(String, (i64, i64))> = Columns(
 
 /// Keeps the partition and the offset of the last message that retracted an experiment whole.
 pub(super) async fn write_tombstones(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     tombstones: &BTreeMap<String, (i64, i64)>,
 ) -> Result<(), StoreError> {
     let rows: Vec<(String, (i64, i64))> = tombstones.clone().into_iter().collect();

@@ -2,7 +2,7 @@
 
 use shrinkd_core::Grouping;
 
-use super::database::Executor;
+use super::database::Transaction;
 use super::error::unreadable;
 use super::query::values;
 use super::{Store, StoreError};
@@ -12,15 +12,17 @@ impl Store {
     /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Nothing is
     /// written to one that has settings: whoever only reads may not.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
-        if read(&mut self.pools.reader().await?).await?.is_none() {
-            put_in(&mut self.pools.writer().await?, &self.settings).await?;
+        if read(&mut self.pools.read().await?).await?.is_none() {
+            let mut transaction = self.pools.begin().await?;
+            put_in(&mut transaction, &self.settings).await?;
+            transaction.commit("settings: commit").await?;
         }
-        check(&mut self.pools.reader().await?, &self.settings).await
+        check(&mut self.pools.read().await?, &self.settings).await
     }
 }
 
 /// Makes these the settings of a database that has none yet.
-async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), StoreError> {
+async fn put_in(on: &mut Transaction, settings: &StoreSettings) -> Result<(), StoreError> {
     let sql =
         "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing";
@@ -29,7 +31,7 @@ async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), 
     on.query("settings: put in", sql, values).await.map(drop)
 }
 
-async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreError> {
+async fn read(on: &mut Transaction) -> Result<Option<StoreSettings>, StoreError> {
     let labels = match on.is_postgres() {
         true => "cast(array_to_json(grouping_labels) as text)",
         false => "grouping_labels",
@@ -54,7 +56,7 @@ async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreErro
 }
 
 /// Refuses a database that is filled with other settings, as the transaction sees it.
-pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result<(), StoreError> {
+pub(super) async fn check(on: &mut Transaction, own: &StoreSettings) -> Result<(), StoreError> {
     match read(on).await? {
         Some(stored) if stored == *own => Ok(()),
         Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: own.to_string() }),
@@ -63,10 +65,9 @@ pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result
 }
 
 /// Makes these the settings of the database, and returns those that it had.
-pub(super) async fn replace(on: &mut impl Executor, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
+pub(super) async fn replace(on: &mut Transaction, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
     let replaced = read(on).await?;
-    let sql = "delete from store_settings";
-    on.query("settings: replace", sql, []).await?;
+    on.query("settings: replace", "delete from store_settings", []).await?;
     put_in(on, own).await?;
     Ok(replaced)
 }

@@ -23,9 +23,8 @@ use super::fold::Folded;
 use super::source::Record;
 use super::supervise::owner;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
-use crate::store::{Advance, Store, StoreError};
-use crate::stream::FILE_CLUSTER;
-use crate::stream::{Claim, NextOffset, Topic};
+use crate::store::{Store, StoreError};
+use crate::stream::{Advance, Claim, FILE_CLUSTER, NextOffset, Topic};
 
 /// The limits of a batch. All other batches wait while it is committed.
 const BATCH_MESSAGES: usize = 500;
