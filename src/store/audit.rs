@@ -96,17 +96,10 @@ impl Audit {
             .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
             .await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
-        let fits = on.query("audit: fits", sql, values![population_id]).all(|row| {
-            Ok(AuditedFit {
-                correlation: row.get("correlation")?,
-                status: row.get("status")?,
-                experiments: row.get("experiments")?,
-                effects: row.get("effects")?,
-                figures: FIT.read_figures(row)?,
-                nodes: row.get("nodes")?,
-            })
-        });
-        Ok(AuditedPopulation { registered, counters, cells, fits: fits.await? })
+        let fit =
+            record!(AuditedFit: correlation, status, experiments, effects, nodes; figures: |row| FIT.read_figures(row));
+        let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
+        Ok(AuditedPopulation { registered, counters, cells, fits })
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
@@ -149,18 +142,9 @@ impl Audit {
             ESTIMATE.names("")
         );
         let values = values![population_id, after].into_iter().chain(to.map(Into::into));
-        let estimates = self.transaction.query("audit: estimates", sql, values).all(|row| {
-            Ok(AuditedEstimate {
-                experiment_id: row.get("experiment_id")?,
-                variant: row.get("variant")?,
-                block_revision: row.get("block_revision")?,
-                commit_id: row.get("commit_id")?,
-                fit_id: row.get("fit_id")?,
-                status: row.get("status")?,
-                figures: ESTIMATE.read_figures(row)?,
-            })
-        });
-        estimates.await
+        let estimate = record!(AuditedEstimate:
+            experiment_id, variant, block_revision, commit_id, fit_id, status; figures: |row| ESTIMATE.read_figures(row));
+        self.transaction.query("audit: estimates", sql, values).all(estimate).await
     }
 
     /// A fit that was published once; `None` where the history has none of that id.

@@ -2,7 +2,7 @@
 
 use super::columns::{Column, Columns, NONE, float, integer, text};
 use super::database::Transaction;
-use super::query::Row;
+use super::query::{Row, record};
 use super::{Pass, StoreError};
 use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
 
@@ -52,11 +52,7 @@ pub(super) const RAW_FIGURES: Columns<EstimateRow> = Columns(&[], &[RAW]);
 
 /// What a row says of its block alone.
 pub(super) fn read_raw(row: &Row) -> Result<RawEstimate, StoreError> {
-    Ok(RawEstimate {
-        variant: row.get("variant")?,
-        block_revision: row.get("block_revision")?,
-        figures: RAW_FIGURES.read_figures(row)?,
-    })
+    record!(RawEstimate: variant, block_revision; figures: |row| RAW_FIGURES.read_figures(row))(row)
 }
 
 /// The same, of a row that is not written yet.

@@ -9,7 +9,7 @@ use super::StoreError;
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
 use super::database::Transaction;
 use super::error::unreadable;
-use super::query::{Row, Value, values};
+use super::query::{Row, Value, record, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
 
 /// What is stored of the experiments that `condition` selects.
@@ -39,28 +39,20 @@ pub(super) async fn read(
 }
 
 fn read_experiment(row: &Row) -> Result<(String, StoredExperiment), StoreError> {
-    let labels: String = row.get("labels")?;
-    let latest = Latest {
-        revision: row.get("revision")?,
-        decision: row.get("decision")?,
-        labels: serde_json::from_str(&labels).map_err(|error| unreadable("experiments.labels", error))?,
-        completed_at: row.get("completed_at")?,
+    let labels = |row: &Row| {
+        let labels: String = row.get("labels")?;
+        serde_json::from_str(&labels).map_err(|error| unreadable("experiments.labels", error))
     };
-    let retractions = row.get("retractions")?;
+    let latest = record!(Latest: revision, decision, completed_at; labels: labels);
+    let (latest, retractions) = (latest(row)?, row.get("retractions")?);
     Ok((row.get("experiment_id")?, StoredExperiment { latest, retractions, blocks: Vec::new() }))
 }
 
 fn read_block(row: &Row) -> Result<(String, StoredBlock), StoreError> {
-    let key = ResultKey { metric: row.get("metric")?, segment: row.get("segment")?, scale: row.get("scale")? };
-    let block = StoredBlock {
-        key,
-        population: row.get("population_id")?,
-        revision: row.get("revision")?,
-        statistics: row.get("statistics")?,
-        block: row.get("block")?,
-        components: row.get("components")?,
-    };
-    Ok((row.get("experiment_id")?, block))
+    let key = record!(ResultKey: metric, segment, scale);
+    let block = record!(StoredBlock:
+        population = "population_id", revision, statistics, block, components; key: key);
+    Ok((row.get("experiment_id")?, block(row)?))
 }
 
 const EXPERIMENTS: Columns<ExperimentRow> = Columns(

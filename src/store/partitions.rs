@@ -139,25 +139,14 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
 
 pub(super) async fn all(on: &mut Transaction) -> Result<Vec<PartitionStatus>, StoreError> {
     let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
-    on.query("partitions: read", sql, [])
-        .all(|row| {
-            let halted = match row.get("halted_at")? {
-                Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),
-                None => None,
-            };
-            Ok(PartitionStatus {
-                partition_id: row.get("partition_id")?,
-                cluster_id: row.get("cluster_id")?,
-                topic: row.get("topic")?,
-                topic_id: row.get("topic_id")?,
-                partition: row.get("partition_number")?,
-                next_offset: row.get("next_offset")?,
-                owner: row.get("owner")?,
-                committed_at: row.get("committed_at")?,
-                halted,
-            })
-        })
-        .await
+    let halted = |row: &Row| match row.get("halted_at")? {
+        Some(at) => Ok(Some((at, row.get("halt_reason")?, row.get("halt_detail")?))),
+        None => Ok(None),
+    };
+    let partition = record!(PartitionStatus:
+        partition_id, cluster_id, topic, topic_id, partition = "partition_number", next_offset, owner, committed_at;
+        halted: halted);
+    on.query("partitions: read", sql, []).all(partition).await
 }
 
 const FENCE: Columns<Advance> = Columns(

@@ -34,15 +34,9 @@ impl Store {
     pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
         let mut reader = self.pools.read().await?;
         let sql = "select * from current_population_fits where population_id = $1";
-        let fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(|row| {
-            Ok(CurrentFit {
-                correlation: row.get("correlation")?,
-                effects: row.get("effects")?,
-                mu: summary(row, "mu")?,
-                tau: summary(row, "tau")?,
-            })
-        });
-        let mut fits = fits.await?;
+        let fit =
+            record!(CurrentFit: correlation, effects; mu: |row| summary(row, "mu"), tau: |row| summary(row, "tau"));
+        let mut fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(fit).await?;
         fits.sort_by_key(|fit| fit.correlation);
         Ok(fits)
     }

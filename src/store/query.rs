@@ -52,11 +52,14 @@ macro_rules! values {
 }
 pub(super) use values;
 
-/// Reads a struct from a row: each field from the column of its name, or from the one that is given, as in
-/// `record!(DuePass: population = "population_id", is_diagnosis_due)`.
+/// Reads a struct from a row: each field from the column of its name, or from the one that is given, or with a function, as
+/// in `record!(CurrentFit: correlation, effects, fitted_at = "computed_at"; mu: |row| summary(row, "mu"))`.
 macro_rules! record {
-    ($record:ident: $($field:ident $(= $column:literal)?),*) => {
-        |row: &$crate::store::query::Row| Ok($record { $($field: row.get(record!(@ $field $($column)?))?),* })
+    ($record:ident: $($field:ident $(= $column:literal)?),* $(; $($other:ident: $read:expr),*)?) => {
+        |row: &$crate::store::query::Row| Ok($record {
+            $($field: row.get(record!(@ $field $($column)?))?,)*
+            $($($other: $read(row)?),*)?
+        })
     };
     (@ $field:ident) => { stringify!($field) };
     (@ $field:ident $column:literal) => { $column };

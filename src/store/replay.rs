@@ -44,18 +44,12 @@ impl Store {
                    from n join rejected_events as s on s.rejected_event_id = n.rejected_event_id
                    join rejected_events as r on r.partition_id = s.partition_id and r.record_offset = s.record_offset
                    order by r.rejected_event_id";
+        let message = record!(RejectedMessage:
+            rejected_event_id = "selected_id", cluster_id, key = "message_key", payload, payload_bytes;
+            rows: |_| Ok(Vec::new()));
         let result = record!(RejectedResult: rejected_event_id, result_index, reason);
-        let found = SELECTED.fetch(&mut reader, "replay: read messages", rows, sql, NONE, |row| {
-            let message = RejectedMessage {
-                rejected_event_id: row.get("selected_id")?,
-                cluster_id: row.get("cluster_id")?,
-                key: row.get("message_key")?,
-                payload: row.get("payload")?,
-                payload_bytes: row.get("payload_bytes")?,
-                rows: Vec::new(),
-            };
-            Ok((message, result(row)?))
-        });
+        let read = |row: &Row| Ok((message(row)?, result(row)?));
+        let found = SELECTED.fetch(&mut reader, "replay: read messages", rows, sql, NONE, read);
         let mut messages: BTreeMap<i64, RejectedMessage> = BTreeMap::new();
         for (mut message, result) in found.await? {
             // Only one row of a message has its payload.
