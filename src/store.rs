@@ -57,7 +57,7 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
-pub use partitions::{Advance, Skipped};
+pub use partitions::Advance;
 pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::{Publication, Refit};

@@ -7,6 +7,7 @@
 mod embedded;
 mod halts;
 mod kafka;
+mod operators;
 mod restarts;
 mod stream;
 mod truth;
