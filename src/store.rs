@@ -48,6 +48,7 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
+mod summary;
 
 use std::path::Path;
 use std::sync::Arc;

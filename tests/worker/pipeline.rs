@@ -8,6 +8,7 @@ mod embedded;
 mod halts;
 mod kafka;
 mod operators;
+mod pages;
 mod restarts;
 mod stream;
 mod truth;
