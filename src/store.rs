@@ -50,6 +50,7 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
+mod summary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -59,7 +60,6 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
-pub use partitions::Skipped;
 pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::Refit;
