@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,9 +11,10 @@ use tracing::{error, info};
 use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::http::{self, Site};
-use crate::store::Store;
-use crate::telemetry::health::Dependency;
+use crate::store::{Store, StoreError};
+use crate::telemetry::health::Operation;
 use crate::telemetry::{Telemetry, init_logging};
+use crate::worker::retry::Retry;
 use crate::worker::supervise;
 
 /// Run the worker: ingest events, and keep the shrunken estimates up to date
@@ -45,6 +47,9 @@ Exit codes:
   2  the configuration is invalid, or the database does not fit this build and
      these settings";
 
+/// How long closing the store may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Runs the worker until a signal, the end of its file, or a fatal error.
 ///
 /// # Errors
@@ -54,7 +59,10 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     init_logging(&config.log).map_err(|error| CliError::Internal(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(serve(config));
+    // Computations that nobody waits for any more do not delay the exit.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
@@ -71,10 +79,13 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);
 
-    let store = Store::connect(&config.store, &config.store_settings()).await?;
-    telemetry.health.ready(Dependency::Store);
+    let Some(store) = connect(&config, &telemetry, &stop).await? else {
+        info!("stopped before it was connected");
+        return Ok(ExitCode::SUCCESS);
+    };
     let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
-    store.close().await;
+    // Connections of transactions that were cut off are closed by the end of the process.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, store.close()).await;
     served.cancel();
     // A response that is still being sent does not delay the exit.
     http.abort();
@@ -87,6 +98,23 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
             error!(%error, "stopped by a fatal error");
             Ok(CliError::from(error).exit_code())
         }
+    }
+}
+
+/// Connects to the store, however long that takes: whoever corrects the cause need not restart the worker, and until then it can
+/// be asked for it. `None` if it is stopped before.
+async fn connect(
+    config: &Config,
+    telemetry: &Telemetry,
+    stop: &CancellationToken,
+) -> Result<Option<Store>, StoreError> {
+    let settings = config.store_settings();
+    let retry = Retry::new(telemetry.clone(), stop.clone(), Duration::ZERO);
+    tokio::select! {
+        biased;
+        // Nothing is lost with an attempt that is dropped.
+        () = stop.cancelled() => Ok(None),
+        connected = retry.run(Operation::Connect, || Store::connect(&config.store, &settings)) => Ok(Some(connected?)),
     }
 }
 
