@@ -7,6 +7,7 @@ mod correlation;
 pub mod demo;
 pub mod fit;
 pub mod migrate;
+mod operator;
 pub mod partitions;
 mod plot;
 pub mod rebuild;

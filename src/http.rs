@@ -2,6 +2,7 @@
 //!
 //! There is no authentication: by default it accepts connections from this machine only.
 
+mod connections;
 mod page;
 
 use std::future::Future;
@@ -45,7 +46,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address).await.map_err(|source| BindError { address, source })
 }
 
-/// Serves until `shutdown` completes, and then finishes open requests.
+/// Serves until `shutdown` completes, and then finishes open requests, within a second.
 ///
 /// | path | |
 /// | --- | --- |
@@ -54,20 +55,15 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 /// | `/readyz` | 200 while source and store are ready, else 503 and a line that names what is not, and why |
 /// | `/` | the status page |
 ///
-/// # Errors
-/// If connections cannot be accepted.
-pub async fn serve(
-    listener: TcpListener,
-    site: Site,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+/// No answer depends on the `Host` header: there are no absolute links, redirects or cookies, and requests change nothing.
+pub async fn serve(listener: TcpListener, site: Site, shutdown: impl Future<Output = ()> + Send + 'static) {
     let router = Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .with_state(Arc::new(site));
-    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+    connections::serve(listener, router, shutdown).await;
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> impl IntoResponse {

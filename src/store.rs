@@ -48,6 +48,7 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
+mod summary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
-pub use partitions::{Advance, Skipped};
+pub use partitions::Advance;
 pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::{Publication, Refit};

@@ -7,12 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The cluster id of files.
 pub const FILE_CLUSTER: &str = "file";
+/// The cluster id of replays of refused messages.
+pub const REPLAY_CLUSTER: &str = "shrinkd";
 
 /// Identifies a stream of records. Offsets are only valid within it: a topic that is deleted and created again under the same
 /// name is another stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
-    /// The id of the Kafka cluster; [`FILE_CLUSTER`] for files.
+    /// The id of the Kafka cluster; [`FILE_CLUSTER`] for files, [`REPLAY_CLUSTER`] for replays.
     pub cluster_id: String,
     /// The topic's name; the canonical path of a file.
     pub name: String,

@@ -38,7 +38,8 @@ pub enum WorkerError {
     Source(#[from] source::SourceError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the source is halted: {0}; after `shrinkd partitions resume` the next worker continues behind them")]
+    /// Only a file halts as a whole: it has one partition.
+    #[error("the source is halted: {0}; after `shrinkd partitions resume 0` the next worker continues behind them")]
     Halted(String),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),

@@ -76,7 +76,7 @@ grant select on skipped_offsets to shrinkd_reader;
 grant select (experiment_id, revision, decision, labels, completed_at) on experiments to shrinkd_reader;
 grant select (population_id, metric, segment, scale, published_fit_id, fit_settings, created_at) on populations to shrinkd_reader;
 grant select (partition_id, cluster_id, topic, partition_number, next_offset, owner, claimed_at, committed_at, halted_at,
-              halt_reason, halt_detail)
+              halt_reason, halt_detail, resumed_at, resumed_by)
     on partition_progress to shrinkd_reader;
 
 commit;

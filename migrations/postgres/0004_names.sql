@@ -40,3 +40,10 @@ select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_me
            as plug_in_estimate,
        fit_id, current_fit_id
 from sums;
+
+-- Who let a halted partition be read again.
+alter table partition_progress
+    add column resumed_at timestamptz,
+    add column resumed_by text;
+comment on column partition_progress.resumed_at is 'When an operator last resumed the partition where it had halted';
+comment on column partition_progress.resumed_by is 'Who that was';

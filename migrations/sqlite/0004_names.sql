@@ -39,3 +39,7 @@ select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_me
            as plug_in_estimate,
        fit_id, current_fit_id
 from sums;
+
+-- When an operator last resumed the partition where it had halted, and who that was.
+alter table partition_progress add column resumed_at text;
+alter table partition_progress add column resumed_by text;

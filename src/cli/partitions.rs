@@ -1,19 +1,22 @@
 //! `shrinkd partitions`: lists partitions with their progress, and resumes or skips ahead in halted ones.
 
-use std::io::{self, Write};
+mod gap;
+
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::Subcommand;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::operator::operator;
 use super::text::{Columns, Page, number, text, width};
 use super::{CliError, ConfigArg};
 use crate::config::{Config, SourceConfig};
 use crate::row::{PartitionStatus, Skip};
-use crate::store::{Skipped, Store};
-use crate::stream::NextOffset;
-use crate::worker::source::kafka::partition_watermarks;
+use crate::store::Store;
+use crate::stream::{NextOffset, REPLAY_CLUSTER, Topic};
+use gap::{Gap, gap};
 
 /// List partitions and their progress, and resume halted ones
 ///
@@ -35,26 +38,56 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Resume a halted partition at the offset where it stopped
-    Resume {
-        /// Partition id: the first column of the list
-        #[arg(value_name = "ID")]
-        partition_id: i64,
-    },
-    /// Skip ahead to a later offset: the records in between are never read
-    ///
-    /// The skipped range is recorded in the table skipped_offsets, with who skipped it, when, and why.
-    Skip {
-        /// Partition id: the first column of the list
-        #[arg(value_name = "ID")]
-        partition_id: i64,
-        /// Offset to continue at, or `earliest` for the first one that the broker still has
-        #[arg(long, value_name = "OFFSET", value_parser = target)]
-        to: Target,
-        /// Reason, recorded in skipped_offsets
-        #[arg(long, value_name = "TEXT")]
-        because: String,
-    },
+    Resume(ResumeArgs),
+    Skip(SkipArgs),
+}
+
+/// Resume a halted partition at the offset where it stopped
+///
+/// The columns resumed_at and resumed_by of the table partition_progress record when, and who did it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = RESUME_EXAMPLES)]
+struct ResumeArgs {
+    #[command(flatten)]
+    which: Which,
+}
+
+/// Skip ahead to a later offset: the records in between are never read
+///
+/// Shows what would be skipped, as far as the source still has it, and asks. What is then done is what was shown: if the
+/// partition has moved in the meantime, nothing is changed. The skipped range is recorded in the table skipped_offsets,
+/// with who skipped it, when, and why.
+#[derive(Debug, clap::Args)]
+#[command(after_help = SKIP_EXAMPLES)]
+struct SkipArgs {
+    #[command(flatten)]
+    which: Which,
+    /// Offset to continue at, or `earliest` for the first one that the broker still has
+    #[arg(long, value_name = "OFFSET", value_parser = target)]
+    to: Target,
+    /// Reason, recorded in skipped_offsets
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    because: String,
+    /// Do not ask: for scripts
+    #[arg(long)]
+    yes: bool,
+    /// Skip even if the partition is not halted
+    #[arg(long)]
+    force: bool,
+}
+
+/// Which partition is meant.
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// Partition number in its topic, as in the list, alerts, metrics and logs; 0 for a file
+    #[arg(value_name = "PARTITION")]
+    partition: i32,
+    /// Topic, or path of a file, as in the list [default: that of the configured source]
+    #[arg(long, value_name = "NAME")]
+    topic: Option<String>,
+    /// Cluster id, if the topic was read from more than one Kafka cluster
+    #[arg(long, value_name = "ID")]
+    cluster: Option<String>,
 }
 
 /// The offset to skip to.
@@ -68,18 +101,29 @@ const EXAMPLES: &str = "\
 Examples:
   shrinkd partitions --config config/local.toml
   shrinkd partitions -c config/local.toml resume 3
-  shrinkd partitions -c config/local.toml skip 3 --to earliest --because expired
+  shrinkd partitions -c config/local.toml skip 3 --to 700 --because test
 
 Exit codes:
   0  success
-  1  the store or the broker does not respond
-  2  there is no such partition, it is not halted, or the offset is not valid:
-     nothing was changed";
+  1  the store or the source does not respond
+  2  there is no such partition, it is not halted, it has moved since it was
+     shown, the offset is not valid, or you answered no: nothing was changed";
+
+const RESUME_EXAMPLES: &str = "\
+Examples:
+  shrinkd partitions -c config/local.toml resume 3
+  shrinkd partitions -c config/local.toml resume 3 --topic experiments-eu";
+
+const SKIP_EXAMPLES: &str = "\
+Examples:
+  shrinkd partitions -c config/local.toml skip 3 --to 700 --because test
+  shrinkd partitions -c config/local.toml skip 3 --to earliest --because expired
+  shrinkd partitions -c config/local.toml skip 3 --to 700 --because INC-17 --yes";
 
 /// Lists, resumes or skips.
 ///
 /// # Errors
-/// Where the store or the broker does not answer, or cannot do what is asked.
+/// Where the store or the source does not answer, or cannot do what is asked.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = args.config.load()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -92,73 +136,140 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 }
 
 async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<ExitCode, CliError> {
-    let partitions = store.partitions().await?;
-    let find = |id: i64| {
-        let found = partitions.iter().find(|partition| partition.partition_id == id);
-        found.ok_or_else(|| CliError::Usage(format!("there is no partition {id}: run `shrinkd partitions` for a list")))
-    };
-    let mut stdout = io::stdout().lock();
+    let mut partitions = store.partitions().await?;
+    // How far replays have come is no operator's business.
+    partitions.retain(|partition| partition.cluster_id != REPLAY_CLUSTER);
     match action {
-        None => list(&partitions, stdout)?,
-        Some(Action::Resume { partition_id }) => {
-            let partition = find(*partition_id)?;
-            if !store.resume(*partition_id).await? {
-                return Err(CliError::Usage(format!("{} is not halted", name(partition))));
-            }
-            writeln!(stdout, "{} resumes at {}", name(partition), offset(partition.next_offset))?;
-        }
-        Some(Action::Skip { partition_id, to, because }) => {
-            let partition = find(*partition_id)?;
-            let to = NextOffset(resolve(config, partition, *to)?);
-            let skip = Skip {
-                partition_id: *partition_id,
-                to,
-                because: because.clone(),
-                skipped_by: std::env::var("USER").unwrap_or_else(|_| "unknown".to_owned()),
-            };
-            let Some(Skipped { from }) = store.skip(&skip).await? else {
-                return Err(CliError::Usage(format!(
-                    "{} is at {} already, which is not before {}: it can only be skipped forwards",
-                    name(partition),
-                    offset(partition.next_offset),
-                    to.0
-                )));
-            };
-            writeln!(
-                stdout,
-                "{} continues at {} instead of {}; the skipped range is recorded in skipped_offsets",
-                name(partition),
-                to.0,
-                offset(from)
-            )?;
-        }
+        None => list(&partitions, topic_of(&config.source).as_deref(), io::stdout().lock())?,
+        Some(Action::Resume(ResumeArgs { which })) => resume(store, which.find(&partitions, config)?).await?,
+        Some(Action::Skip(args)) => skip(store, config, args.which.find(&partitions, config)?, args).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The offset that is meant; one that the broker does not have is refused.
-fn resolve(config: &Config, partition: &PartitionStatus, to: Target) -> Result<i64, CliError> {
-    let kafka = match &config.source {
-        SourceConfig::Kafka(kafka) if kafka.topic == partition.topic => kafka,
-        _ => {
-            return match to {
-                Target::Offset(offset) => Ok(offset),
-                Target::Earliest => Err(CliError::Usage(format!(
-                    "the configuration reads no topic {}: name an offset, or give the configuration of its worker",
-                    partition.topic
-                ))),
-            };
+async fn resume(store: &Store, partition: &PartitionStatus) -> Result<(), CliError> {
+    if !store.resume(partition.partition_id, &operator()).await? {
+        return Err(CliError::Usage(format!("{} is not halted", name(partition))));
+    }
+    writeln!(io::stdout(), "{} resumes at {}", name(partition), offset(partition.next_offset))?;
+    Ok(())
+}
+
+async fn skip(store: &Store, config: &Config, seen: &PartitionStatus, args: &SkipArgs) -> Result<(), CliError> {
+    let SkipArgs { to, because, yes, force, .. } = args;
+    if seen.halted.is_none() && !force {
+        return Err(CliError::Usage(format!(
+            "{} is not halted, so no record has to be skipped: --force skips all the same",
+            name(seen)
+        )));
+    }
+    let gap = gap(config, seen, *to)?;
+    show(seen, &gap, io::stdout().lock())?;
+    if !yes {
+        confirm()?;
+    }
+    let Gap { from, to, .. } = gap;
+    let skip = Skip { seen: seen.clone(), to, because: because.clone(), skipped_by: operator() };
+    if !store.skip(&skip).await? {
+        return Err(CliError::Usage(format!(
+            "{} has moved since it was shown: nothing was changed. Run the command again to see where it is now",
+            name(seen)
+        )));
+    }
+    writeln!(
+        io::stdout(),
+        "{} continues at {} instead of {}; the skipped range is recorded in skipped_offsets",
+        name(seen),
+        to.0,
+        offset(from)
+    )?;
+    Ok(())
+}
+
+/// Shows what a skip would do.
+fn show(seen: &PartitionStatus, gap: &Gap, out: impl Write) -> io::Result<()> {
+    let mut page = Page::new(out, width());
+    match &seen.halted {
+        Some(_) => halt(&mut page, seen)?,
+        None => page.sentence("", &format!("{} is not halted", name(seen)))?,
+    }
+    page.sentence(
+        "",
+        &format!(
+            "It would continue at {} instead of {} and never read what is in between:",
+            gap.to.0,
+            offset(gap.from)
+        ),
+    )?;
+    gap.contents.iter().try_for_each(|sentence| page.sentence("  ", sentence))?;
+    page.flush()
+}
+
+/// Asks on the terminal.
+///
+/// # Errors
+/// If the answer is not yes, or there is no terminal.
+fn confirm() -> Result<(), CliError> {
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return Err(CliError::Usage(
+            "not on a terminal, where this would be asked: --yes skips without asking".to_owned(),
+        ));
+    }
+    let mut stdout = io::stdout();
+    write!(stdout, "Skip? [y/N] ")?;
+    stdout.flush()?;
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    match answer.trim().to_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(CliError::Usage("not skipped: nothing was changed".to_owned())),
+    }
+}
+
+impl Which {
+    /// The one partition that is meant.
+    ///
+    /// # Errors
+    /// If there is none, or more than one.
+    fn find<'p>(&self, partitions: &'p [PartitionStatus], config: &Config) -> Result<&'p PartitionStatus, CliError> {
+        let Some(topic) = self.topic.clone().or_else(|| topic_of(&config.source)) else {
+            return Err(CliError::Usage(format!(
+                "{} has no name that stays: choose a topic of the list with --topic",
+                config.source
+            )));
+        };
+        let is_meant = |it: &&PartitionStatus| {
+            it.partition == self.partition
+                && it.topic == topic
+                && self.cluster.as_ref().is_none_or(|cluster| *cluster == it.cluster_id)
+        };
+        match partitions.iter().filter(is_meant).collect::<Vec<_>>().as_slice() {
+            [partition] => Ok(partition),
+            [] => Err(CliError::Usage(format!(
+                "there is no partition {} of {topic}: `shrinkd partitions` lists all of them, and --topic chooses another \
+                 topic",
+                self.partition
+            ))),
+            several => {
+                let clusters: Vec<&str> = several.iter().map(|partition| partition.cluster_id.as_str()).collect();
+                Err(CliError::Usage(format!(
+                    "partition {} of {topic} was read from several clusters: choose one with --cluster ({})",
+                    self.partition,
+                    clusters.join(" or ")
+                )))
+            }
         }
-    };
-    let (low, high) =
-        partition_watermarks(kafka, partition.partition).map_err(|error| CliError::Kafka(error.to_string()))?;
-    match to {
-        Target::Earliest => Ok(low),
-        Target::Offset(offset) if (low..=high).contains(&offset) => Ok(offset),
-        Target::Offset(offset) => Err(CliError::Usage(format!(
-            "{} cannot go on at {offset}: the broker has {low} to {high}",
-            name(partition)
-        ))),
+    }
+}
+
+/// The topic that a source has in the store. Stdin is another topic in every run.
+fn topic_of(source: &SourceConfig) -> Option<String> {
+    match source {
+        SourceConfig::Kafka(kafka) => Some(kafka.topic.clone()),
+        SourceConfig::File(file) if file.is_stdin() => None,
+        SourceConfig::File(file) => {
+            Some(Topic::of_file(&file.path).map_or_else(|_| file.path.display().to_string(), |topic| topic.name))
+        }
     }
 }
 
@@ -172,35 +283,50 @@ fn target(text: &str) -> Result<Target, String> {
     }
 }
 
-fn list(partitions: &[PartitionStatus], out: impl Write) -> io::Result<()> {
-    let mut rows = Columns::new([number(""), text("  "), number("  "), number("  "), text("  "), text("  ")]);
-    rows.row(["id", "topic", "partition", "next offset", "owner", "state"]);
+fn reason(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("expected a reason".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// `configured` is the topic that commands take where none is named.
+fn list(partitions: &[PartitionStatus], configured: Option<&str>, out: impl Write) -> io::Result<()> {
+    let mut clusters: Vec<&str> = partitions.iter().map(|partition| partition.cluster_id.as_str()).collect();
+    clusters.dedup();
+    let mut rows = Columns::new([text(""), number("  "), number("  "), text("  "), text("  "), text("  ")]);
+    // Topics of one name are told apart by their cluster.
+    let cluster = |of: &str| if clusters.len() > 1 { of.to_owned() } else { String::new() };
+    rows.row(["topic", "partition", "next offset", "owner", "state", &cluster("cluster")]);
     for partition in partitions {
         let state = partition.halted.as_ref().map_or("active", |_| "HALTED");
         rows.row([
-            partition.partition_id.to_string(),
             partition.topic.clone(),
             partition.partition.to_string(),
             offset(partition.next_offset),
             partition.owner.clone(),
             state.to_owned(),
+            cluster(&partition.cluster_id),
         ]);
     }
     let mut page = Page::new(out, width());
     page.columns(&rows)?;
-    for partition in partitions {
-        if let Some((at, reason, detail)) = &partition.halted {
-            let id = partition.partition_id;
-            page.blank()?;
-            page.sentence("", &format!("{} has been halted ({reason}) since {}:", name(partition), second(*at)))?;
-            page.sentence("  ", detail)?;
-            page.sentence(
-                "  ",
-                &format!("To continue: shrinkd partitions resume {id}, or skip {id} --to .. --because .."),
-            )?;
+    for partition in partitions.iter().filter(|partition| partition.halted.is_some()) {
+        let mut which = partition.partition.to_string();
+        if configured != Some(&partition.topic) {
+            which.push_str(&format!(" --topic '{}'", partition.topic));
         }
+        page.blank()?;
+        halt(&mut page, partition)?;
+        page.sentence("  ", "To continue:")?;
+        page.line(&format!("    shrinkd partitions resume {which}"))?;
+        page.line(&format!("    shrinkd partitions skip {which} --to OFFSET --because REASON"))?;
     }
     page.flush()
+}
+
+/// Says since when a partition is halted, and why.
+fn halt(page: &mut Page<impl Write>, partition: &PartitionStatus) -> io::Result<()> {
+    let Some((at, reason, detail)) = &partition.halted else { return Ok(()) };
+    page.sentence("", &format!("{} has been halted ({reason}) since {}:", name(partition), second(*at)))?;
+    page.sentence("  ", detail)
 }
 
 /// A time to the second.

@@ -27,6 +27,7 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: 0.2rem 1.5rem; 
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 0.25rem 0.75rem; border-bottom: 1px solid color-mix(in srgb, currentColor 20%, transparent); }
 th:first-child, td:first-child { text-align: left; padding-left: 0; overflow-wrap: anywhere; }
+.hidden { font-size: 0.8em; border: 1px solid; border-radius: 0.2em; padding: 0 0.2em; margin: 0 0.1em; }
 .bad { color: #c62828; font-weight: 600; } .good { color: #2e7d32; font-weight: 600; }
 @media (prefers-color-scheme: dark) { .bad { color: #ff8a80; } .good { color: #81c784; } }
 </style>
@@ -84,7 +85,7 @@ fn write_populations(page: &mut String, site: &Site) {
         let _ = writeln!(
             page,
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
-            escape(&name.to_string()),
+            isolated_parts(&name.to_string()),
             summary.experiments,
             summary.effects,
             number(summary.mu),
@@ -119,9 +120,22 @@ fn number(value: Option<f64>) -> String {
     }
 }
 
-/// Escapes text for an HTML element.
+/// The name of a population, each of its parts isolated: metric, segment and scale are read in this order in any script.
+fn isolated_parts(name: &str) -> String {
+    let mut parts = String::with_capacity(name.len());
+    for part in name.split_inclusive(['/', '=']) {
+        let (part, separator) = part.split_at(part.trim_end_matches(['/', '=']).len());
+        parts.push_str(&escape(part));
+        parts.push_str(separator);
+    }
+    parts
+}
+
+/// Escapes text for an HTML element, and isolates it: text that runs from right to left does not reorder what stands
+/// beside it. Characters that would not be seen, or would reorder the text itself, are shown as their code points.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
+    escaped.push_str("<bdi>");
     for character in text.chars() {
         match character {
             '&' => escaped.push_str("&amp;"),
@@ -129,8 +143,29 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
+            hidden if is_hidden(hidden) => {
+                let _ = write!(escaped, "<span class=\"hidden\">U+{:04X}</span>", u32::from(hidden));
+            }
             other => escaped.push(other),
         }
     }
+    escaped.push_str("</bdi>");
     escaped
+}
+
+/// Control characters, controls of the text's direction, separators of lines, and characters without a width. The two
+/// joiners (U+200C, U+200D) are part of ordinary words in several scripts, and stay.
+fn is_hidden(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }

@@ -37,9 +37,10 @@ pub struct PartitionStatus {
 }
 
 /// An operator's command to skip records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Skip {
-    pub partition_id: i64,
+    /// The partition as the operator saw it when deciding.
+    pub seen: PartitionStatus,
     pub to: NextOffset,
     pub because: String,
     /// The operator.

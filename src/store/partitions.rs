@@ -17,12 +17,6 @@ pub struct Advance {
     pub to: NextOffset,
 }
 
-/// Where a partition would have read on before records were passed over; `None` for its beginning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Skipped {
-    pub from: Option<NextOffset>,
-}
-
 const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]]);
 
 impl Store {
@@ -113,44 +107,44 @@ impl Store {
         all(&mut self.pools.reader().await?).await
     }
 
-    /// Lets a halted partition be read again, from where it stopped. Returns whether it was halted.
-    pub async fn resume(&self, partition_id: i64) -> Result<bool, StoreError> {
+    /// Lets a halted partition be read again from where it stopped, and records who decided so. Returns whether it was
+    /// halted.
+    pub async fn resume(&self, partition_id: i64, resumed_by: &str) -> Result<bool, StoreError> {
         let mut writer = self.pools.writer().await?;
-        let sql = "update partition_progress set halted_at = null, halt_reason = null, halt_detail = null
+        let sql = "update partition_progress
+                   set halted_at = null, halt_reason = null, halt_detail = null, resumed_at = {now}, resumed_by = $2
                    where partition_id = $1 and halted_at is not null";
-        let resumed = writer.query("partitions: resume", sql, values![partition_id]).await?;
+        let resumed = writer.query("partitions: resume", sql, values![partition_id, resumed_by]).await?;
         Ok(resumed > 0)
     }
 
     /// Moves a partition forward over records that are not read, and leaves a row about it. Its owner is fenced, and claims
-    /// it again; if it was halted it is not any more. Returns where it would have read on, or `None` where that is not
-    /// before `to`: then nothing is changed.
-    pub async fn skip(&self, skip: &Skip) -> Result<Option<Skipped>, StoreError> {
+    /// it again; if it was halted it is not any more.
+    ///
+    /// Returns false, and changes nothing, unless the partition is where the operator has seen it, is halted if it was then,
+    /// and moves forward.
+    pub async fn skip(&self, skip: &Skip) -> Result<bool, StoreError> {
+        let Skip { seen: PartitionStatus { partition_id, next_offset, halted, .. }, to, because, skipped_by } = skip;
         let mut transaction = self.pools.begin().await?;
-        let sql = "select next_offset from partition_progress where partition_id = $1 {for update}";
-        let from = transaction
-            .query("partitions: lock to skip", sql, values![skip.partition_id])
-            .optional(next_offset)
-            .await?;
-        let Some(from) = from.filter(|from| from.is_none_or(|from| from < skip.to)) else { return Ok(None) };
+        let sql = "select * from partition_progress where partition_id = $1 {for update}";
+        let now = transaction.query("partitions: lock to skip", sql, values![*partition_id]).optional(status).await?;
+        let is_as_seen = now.is_some_and(|now| (now.next_offset, &now.halted) == (*next_offset, halted));
+        if !is_as_seen || next_offset.is_some_and(|from| from >= *to) {
+            return Ok(false);
+        }
         let sql = "insert into skipped_offsets
                        (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
                    select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
                    from partition_progress where partition_id = $1";
         transaction
-            .query(
-                "partitions: note what is skipped",
-                sql,
-                values![skip.partition_id, skip.to.0, &skip.because, &skip.skipped_by],
-            )
+            .query("partitions: note what is skipped", sql, values![*partition_id, to.0, because, skipped_by])
             .await?;
-        let sql =
-            "update partition_progress set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null,
-                 halt_detail = null
-             where partition_id = $1";
-        transaction.query("partitions: skip", sql, values![skip.partition_id, skip.to.0]).await?;
+        let sql = "update partition_progress
+                   set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null, halt_detail = null
+                   where partition_id = $1";
+        transaction.query("partitions: skip", sql, values![*partition_id, to.0]).await?;
         transaction.commit("partitions: commit").await?;
-        Ok(Some(Skipped { from }))
+        Ok(true)
     }
 }
 
@@ -172,25 +166,25 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
 
 pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
     let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
-    on.query("partitions: read", sql, [])
-        .all(|row| {
-            let halted = match row.get("halted_at")? {
-                Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),
-                None => None,
-            };
-            Ok(PartitionStatus {
-                partition_id: row.get("partition_id")?,
-                cluster_id: row.get("cluster_id")?,
-                topic: row.get("topic")?,
-                topic_id: row.get("topic_id")?,
-                partition: row.get("partition_number")?,
-                next_offset: next_offset(row)?,
-                owner: row.get("owner")?,
-                committed_at: row.get("committed_at")?,
-                halted,
-            })
-        })
-        .await
+    on.query("partitions: read", sql, []).all(status).await
+}
+
+fn status(row: &Row) -> Result<PartitionStatus, StoreError> {
+    let halted = match row.get("halted_at")? {
+        Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),
+        None => None,
+    };
+    Ok(PartitionStatus {
+        partition_id: row.get("partition_id")?,
+        cluster_id: row.get("cluster_id")?,
+        topic: row.get("topic")?,
+        topic_id: row.get("topic_id")?,
+        partition: row.get("partition_number")?,
+        next_offset: next_offset(row)?,
+        owner: row.get("owner")?,
+        committed_at: row.get("committed_at")?,
+        halted,
+    })
 }
 
 const FENCE: Columns<Advance> = Columns(&[&[

@@ -64,7 +64,7 @@ impl Health {
         self.state().obstacles[dependency as usize] = None;
     }
 
-    /// A dependency failed, for this reason. Anyone may read it over HTTP: it must not contain secrets.
+    /// A dependency failed, for this reason. Anyone may read it over HTTP: it has no text of a server.
     pub fn not_ready(&self, dependency: Dependency, reason: impl fmt::Display) {
         self.state().obstacles[dependency as usize] = Some(reason.to_string());
     }

@@ -190,7 +190,12 @@ impl IngestLoop {
             Err(error) => return Err(error.into()),
         }
         let Halt { reason, detail, .. } = halt;
-        error!(partition, reason = reason.as_str(), %detail, "halted: `shrinkd partitions resume` resumes it");
+        error!(
+            partition,
+            reason = reason.as_str(),
+            %detail,
+            "halted: `shrinkd partitions` shows it, `shrinkd partitions resume {partition}` resumes it"
+        );
         self.telemetry.metrics.set_halted(partition, true);
         self.park(&[partition]).ok_or(WorkerError::Halted(detail))
     }

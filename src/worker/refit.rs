@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
+use super::retry::Retryable as _;
 use crate::config::SettingsOf;
 use crate::refit::{Refitted, fit_settings};
 use crate::row::CurrentPopulation;
@@ -46,7 +47,8 @@ impl RefitLoop {
                 Ok(_) => self.telemetry.health.ready(Dependency::Store),
                 Err(WorkerError::Store(StoreError::Settings { .. })) => return refitted.map(drop),
                 Err(error) => {
-                    self.telemetry.health.not_ready(Dependency::Store, error);
+                    let reason = error.store_error().map_or_else(|| error.to_string(), StoreError::summary);
+                    self.telemetry.health.not_ready(Dependency::Store, reason);
                     warn!(%error, "a refit failed, retrying");
                 }
             }

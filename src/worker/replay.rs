@@ -24,8 +24,7 @@ use super::source::Record;
 use super::supervise::owner;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
 use crate::store::{Advance, Store, StoreError};
-use crate::stream::FILE_CLUSTER;
-use crate::stream::{Claim, NextOffset, Topic};
+use crate::stream::{Claim, FILE_CLUSTER, NextOffset, REPLAY_CLUSTER, Topic};
 
 /// The limits of a batch. All other batches wait while it is committed.
 const BATCH_MESSAGES: usize = 500;
@@ -190,7 +189,12 @@ impl Replay {
 
 /// The topic under which replays own a partition.
 fn topic() -> Topic {
-    Topic { cluster_id: "shrinkd".to_owned(), name: "rejected_events".to_owned(), id: String::new(), partitions: 1 }
+    Topic {
+        cluster_id: REPLAY_CLUSTER.to_owned(),
+        name: "rejected_events".to_owned(),
+        id: String::new(),
+        partitions: 1,
+    }
 }
 
 /// The next offset of the partition after that many more messages.

@@ -93,7 +93,7 @@ impl Retry {
                 self.telemetry.health.beat(health_loop);
             }
             let Some(transient) = error.store_error().filter(|error| error.is_transient()) else { return Err(error) };
-            self.telemetry.health.not_ready(Dependency::Store, &error);
+            self.telemetry.health.not_ready(Dependency::Store, transient.summary());
             let pause = match self.time_left(started) {
                 Some(Duration::ZERO) => return Err(error),
                 Some(time_left) => time_left.min(pause(retries, random())),

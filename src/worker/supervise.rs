@@ -157,7 +157,12 @@ fn claimer(
 
 /// A name for this worker that is unique among those that share the store: host, process id and time.
 pub(super) fn owner() -> String {
+    let (host, process) = (host(), std::process::id());
+    format!("{host}/{process}/{}", OffsetDateTime::now_utc().unix_timestamp_nanos() % 1_000_000_000)
+}
+
+/// The name of this machine.
+pub fn host() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    let host = host.as_deref().map_or("worker", str::trim);
-    format!("{host}/{}/{}", std::process::id(), OffsetDateTime::now_utc().unix_timestamp_nanos() % 1_000_000_000)
+    host.map_or_else(|_| "unknown".to_owned(), |host| host.trim().to_owned())
 }

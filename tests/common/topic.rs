@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::MockCluster;
-use rdkafka::producer::DefaultProducerContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 pub struct Topic {
@@ -49,6 +49,17 @@ impl Topic {
             .status()
             .expect("shrinkd runs");
         assert!(status.success(), "producing failed");
+    }
+
+    /// Produces lines to one partition, one message a line.
+    pub fn produce_to(&self, partition: i32, lines: &str) {
+        let producer: BaseProducer =
+            ClientConfig::new().set("bootstrap.servers", &self.brokers).create().expect("a producer");
+        for line in lines.lines() {
+            let record: BaseRecord<'_, (), str> = BaseRecord::to(&self.name).partition(partition).payload(line);
+            producer.send(record).expect("there is room");
+        }
+        producer.flush(Duration::from_secs(30)).expect("the broker answers");
     }
 
     /// Whether it is on Apache Kafka.

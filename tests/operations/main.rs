@@ -7,6 +7,7 @@ mod common;
 mod config;
 mod docs;
 mod floors;
+mod http;
 mod monitoring;
 mod tables;
 mod telemetry;

@@ -1,25 +1,22 @@
-//! What the worker shows of itself: metrics that can be relied on, health that means something, pages that are safe.
+//! What the worker shows of itself: metrics that can be relied on, health that means something.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shrinkd::config::{LogConfig, LogFormat};
-use shrinkd::http::{self, Site};
 use shrinkd::telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Dependency, Health, Loop};
 use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
 use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
-use tokio::sync::oneshot;
 
-fn population(metric: &str) -> PopulationName {
+pub(super) fn population(metric: &str) -> PopulationName {
     ResultKey { metric: metric.to_owned(), segment: "all".to_owned(), scale: Scale::Relative }.into()
 }
 
-fn summary() -> PopulationSummary {
+pub(super) fn summary() -> PopulationSummary {
     PopulationSummary {
         mu: Some(0.25),
         tau: Some(0.5),
@@ -38,7 +35,7 @@ fn value(metrics: &Metrics, series: &str) -> Option<f64> {
 }
 
 /// Metrics of which every family has a series.
-fn busy() -> Metrics {
+pub(super) fn busy() -> Metrics {
     let metrics = Metrics::new();
     metrics.own_partitions(&[0]);
     metrics.set_lag(0, 3, None);
@@ -209,118 +206,6 @@ fn it_is_ready_when_source_and_store_are_and_says_in_one_line_what_is_not() {
     assert_eq!(health.readiness(), Ok(()));
     health.not_ready(Dependency::Store, "connection refused");
     assert!(health.readiness().is_err());
-}
-
-/// The site of a test, served until it is dropped.
-struct Served {
-    address: SocketAddr,
-    site: Site,
-    shutdown: Option<oneshot::Sender<()>>,
-    server: Option<std::thread::JoinHandle<io::Result<()>>>,
-}
-
-impl Served {
-    fn new(source: &str) -> Served {
-        let site = Site { source: source.to_owned(), metrics: busy(), health: Health::new() };
-        let (shutdown, is_shut_down) = oneshot::channel::<()>();
-        let (found, address) = std::sync::mpsc::channel();
-        let served = site.clone();
-        let server = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let listener = http::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.map_err(io::Error::other)?;
-                found.send(listener.local_addr()?).map_err(io::Error::other)?;
-                http::serve(listener, served, async { drop(is_shut_down.await) }).await
-            })
-        });
-        let address = address.recv().expect("it listens");
-        Served { address, site, shutdown: Some(shutdown), server: Some(server) }
-    }
-
-    /// The status and the rest of the answer, headers included.
-    fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).expect("it answers");
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: shrinkd\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("UTF-8");
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
-        (status.expect("a status"), answer)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.shutdown.take().map(|shutdown| shutdown.send(()));
-        let server = self.server.take().expect("it was started");
-        server.join().expect("it does not panic").expect("it ends without an error");
-    }
-}
-
-#[test]
-fn metrics_are_served_in_the_format_of_prometheus() {
-    let served = Served::new("stdin");
-    let (status, answer) = served.get("/metrics");
-    assert_eq!(status, 200);
-    assert!(answer.contains("content-type: text/plain; version=0.0.4"), "{answer}");
-    let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
-    assert!(body.contains("\nshrinkd_owned_partitions 1\n"), "{body}");
-    assert!(body.contains(&format!("shrinkd_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"))), "{body}");
-}
-
-#[test]
-fn health_is_served_as_a_status_and_one_line() {
-    let served = Served::new("stdin");
-    assert_eq!(served.get("/livez").0, 200);
-    let (status, answer) = served.get("/readyz");
-    assert_eq!(status, 503);
-    assert!(answer.ends_with("\r\n\r\nsource: not connected yet; store: not connected yet\n"), "{answer}");
-    served.site.health.ready(Dependency::Source);
-    served.site.health.ready(Dependency::Store);
-    let (status, answer) = served.get("/readyz");
-    assert!(status == 200 && answer.ends_with("\r\n\r\nok\n"), "{answer}");
-}
-
-#[test]
-fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
-    let served = Served::new("Kafka topic completed-experiments");
-    let (status, answer) = served.get("/");
-    assert_eq!(status, 200);
-    for shown in ["Kafka topic completed-experiments", "conversion/all/relative", "0.2500", "material", "1 owned"] {
-        assert!(answer.contains(shown), "{shown}: {answer}");
-    }
-    for elsewhere in ["http://", "https://", "<script", "src=", "@import", "url("] {
-        assert!(!answer.contains(elsewhere), "{elsewhere}");
-    }
-}
-
-#[test]
-fn nothing_that_comes_from_events_can_become_markup() {
-    let served = Served::new("<b>'source'</b>");
-    served.site.metrics.set_population(&population("<script>alert(\"1\")</script>&"), summary());
-    served.site.health.not_ready(Dependency::Store, "<img src=x>");
-    let (_, answer) = served.get("/");
-    assert!(answer.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;%2Fscript&gt;&amp;/all/relative"), "{answer}");
-    assert!(answer.contains("&lt;b&gt;&#39;source&#39;&lt;/b&gt;") && answer.contains("&lt;img src=x&gt;"), "{answer}");
-    assert!(answer.contains("content-security-policy: default-src 'none'"), "{answer}");
-}
-
-#[test]
-fn what_is_not_there_is_not_found_and_nothing_can_be_changed() {
-    let served = Served::new("stdin");
-    assert_eq!(served.get("/admin").0, 404);
-    let mut stream = TcpStream::connect(served.address).expect("it answers");
-    write!(stream, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").expect("sent");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("UTF-8");
-    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
-}
-
-#[test]
-fn an_address_that_is_taken_is_named_with_what_to_do() {
-    let served = Served::new("stdin");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    let error = runtime.block_on(http::bind(served.address)).expect_err("it is taken").to_string();
-    assert!(error.contains(&served.address.to_string()) && error.contains("http.listen"), "{error}");
 }
 
 /// Log lines of a test.

@@ -1,7 +1,7 @@
 //! Partitions that are halted, resumed and moved on by operators.
 
-use shrinkd::row::{Halt, HaltReason, Skip};
-use shrinkd::store::{Skipped, StoreError};
+use shrinkd::row::{Halt, HaltReason, PartitionStatus, Skip};
+use shrinkd::store::{Store, StoreError};
 use shrinkd::stream::NextOffset;
 
 use super::common::database::Database;
@@ -12,11 +12,16 @@ promises! {
     only_its_owner_halts_a_partition,
     passing_over_records_leaves_a_row_and_shuts_the_owner_out,
     records_are_passed_over_forwards_alone,
+    a_partition_that_is_not_as_its_operator_saw_it_is_not_skipped,
 }
 
-fn skip(partition_id: i64, to: i64) -> Skip {
+async fn seen(store: &Store) -> PartitionStatus {
+    store.partitions().await.unwrap().remove(0)
+}
+
+fn skip(seen: &PartitionStatus, to: i64) -> Skip {
     let (because, skipped_by) = ("they expired".to_owned(), "operator".to_owned());
-    Skip { partition_id, to: NextOffset(to), because, skipped_by }
+    Skip { seen: seen.clone(), to: NextOffset(to), because, skipped_by }
 }
 
 async fn a_halted_partition_stays_halted_through_claims_until_it_is_resumed<D: Database>(database: &D) {
@@ -40,9 +45,11 @@ async fn a_halted_partition_stays_halted_through_claims_until_it_is_resumed<D: D
     let (_, reason, detail) = partitions[1].halted.clone().expect("it is halted");
     assert_eq!((reason.as_str(), detail.as_str()), ("dead_letters", "too many"));
 
-    assert!(!store.resume(partitions[0].partition_id).await.unwrap(), "the other was not halted");
-    assert!(store.resume(partitions[1].partition_id).await.unwrap());
-    assert!(!store.resume(partitions[1].partition_id).await.unwrap(), "it is no more");
+    assert!(!store.resume(partitions[0].partition_id, "alice").await.unwrap(), "the other was not halted");
+    assert!(store.resume(partitions[1].partition_id, "bob").await.unwrap());
+    assert!(!store.resume(partitions[1].partition_id, "carol").await.unwrap(), "it is no more");
+    let resumed = "select resumed_by from partition_progress where resumed_at is not null";
+    assert_eq!(database.texts(resumed).await, [Some("bob".to_owned())]);
     assert!(store.claim(&topic(), &[1], "fourth").await.unwrap().iter().all(|claim| !claim.is_halted));
     assert!(store.partitions().await.unwrap().iter().all(|partition| partition.halted.is_none()));
 }
@@ -65,8 +72,7 @@ async fn passing_over_records_leaves_a_row_and_shuts_the_owner_out<D: Database>(
     let halt = Halt { claim, reason: HaltReason::OffsetOutOfRange, detail: "gone".to_owned() };
     store.halt(&halt).await.unwrap();
 
-    let skipped = store.skip(&skip(claim.partition_id, 30)).await.unwrap();
-    assert_eq!(skipped, Some(Skipped { from: Some(NextOffset(7)) }));
+    assert!(store.skip(&skip(&seen(&store).await, 30)).await.unwrap());
     let rows = "select topic || ' ' || partition_number || ' ' || from_offset || ' ' || to_offset || ' ' || because || ' ' || skipped_by
                 from skipped_offsets where skipped_at is not null";
     assert_eq!(database.texts(rows).await, [Some("experiments 0 7 30 they expired operator".to_owned())]);
@@ -81,14 +87,35 @@ async fn passing_over_records_leaves_a_row_and_shuts_the_owner_out<D: Database>(
 async fn records_are_passed_over_forwards_alone<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = Worker::claim(&store, &[0]).await;
-    let partition_id = worker.claims[&0].partition_id;
     worker.ingest(vec![record(0, 6, &event("a", 1, "m", &[0.1]))]).await;
+    let seen = seen(&store).await;
     for to in [0, 6, 7] {
-        assert_eq!(store.skip(&skip(partition_id, to)).await.unwrap(), None, "to {to}");
+        assert!(!store.skip(&skip(&seen, to)).await.unwrap(), "to {to}");
     }
-    assert_eq!(store.skip(&skip(partition_id + 1, 100)).await.unwrap(), None, "there is no such partition");
+    let other = PartitionStatus { partition_id: seen.partition_id + 1, ..seen };
+    assert!(!store.skip(&skip(&other, 100)).await.unwrap(), "there is no such partition");
     assert_eq!(database.texts("select because from skipped_offsets").await, []);
     let (ingest, ..) =
         worker.write(vec![record(0, 7, &event("b", 1, "m", &[0.2]))]).await.expect("nothing has changed");
     ingest.commit().await.unwrap();
+}
+
+async fn a_partition_that_is_not_as_its_operator_saw_it_is_not_skipped<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let before = seen(&store).await;
+    worker.ingest(vec![record(0, 6, &event("a", 1, "m", &[0.1]))]).await;
+    assert!(!store.skip(&skip(&before, 30)).await.unwrap(), "it has been read on");
+    let before = seen(&store).await;
+    let halt =
+        |detail: &str| Halt { claim: worker.claims[&0], reason: HaltReason::DeadLetters, detail: detail.to_owned() };
+    store.halt(&halt("one")).await.unwrap();
+    assert!(!store.skip(&skip(&before, 30)).await.unwrap(), "it has been halted");
+    let halted = seen(&store).await;
+    store.resume(halted.partition_id, "another operator").await.unwrap();
+    assert!(!store.skip(&skip(&halted, 30)).await.unwrap(), "it has been resumed");
+    store.halt(&halt("two")).await.unwrap();
+    assert!(!store.skip(&skip(&halted, 30)).await.unwrap(), "it has been halted again, for another reason");
+    assert_eq!(database.texts("select because from skipped_offsets").await, []);
+    assert!(store.skip(&skip(&seen(&store).await, 30)).await.unwrap());
 }

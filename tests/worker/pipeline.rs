@@ -7,6 +7,8 @@
 mod embedded;
 mod halts;
 mod kafka;
+mod operators;
+mod pages;
 mod restarts;
 mod stream;
 mod truth;

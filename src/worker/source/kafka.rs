@@ -16,6 +16,7 @@ mod context;
 mod errors;
 mod native;
 mod outbox;
+mod range;
 mod watermarks;
 
 use std::thread::JoinHandle;
@@ -39,6 +40,7 @@ pub use commands::Commands;
 use context::Context;
 use errors::{RateLimitedLog, Severity, severity};
 use outbox::Outbox;
+pub use range::{RecordRange, read_range};
 pub use watermarks::{partition_watermarks, watermarks};
 
 /// How often watermarks are reported, offsets committed to Kafka, and parked partitions claimed.
@@ -152,17 +154,19 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
 /// A message, decoded and checked against its key.
 fn record(message: &BorrowedMessage<'_>) -> Record {
     let (key, payload) = (message.key(), message.payload());
-    let produced_at = message
-        .timestamp()
-        .to_millis()
-        .and_then(|millis| OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok());
     Record {
         partition: message.partition(),
         offset: message.offset(),
-        produced_at,
+        produced_at: produced_at(message),
         key: key.map(<[u8]>::to_vec),
         payload: payload.map(|payload| Record::kept(payload).to_vec()),
         payload_bytes: payload.map_or(0, <[u8]>::len),
         message: decode_keyed(key, payload),
     }
+}
+
+/// When a message was produced.
+fn produced_at(message: &BorrowedMessage<'_>) -> Option<OffsetDateTime> {
+    let millis = message.timestamp().to_millis()?;
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(millis) * 1_000_000).ok()
 }

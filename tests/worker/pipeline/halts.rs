@@ -9,9 +9,9 @@ use crate::common::settling::{committed, settled, wait};
 use crate::common::topic::Topic;
 use crate::common::worker::{Worker, from_file, from_kafka, get};
 
-type Environment = Vec<(&'static str, String)>;
+pub type Environment = Vec<(&'static str, String)>;
 
-fn partitions(environment: &Environment, arguments: &[&str]) -> Output {
+pub fn partitions(environment: &Environment, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_shrinkd"))
         .arg("partitions")
         .args(arguments)
@@ -21,7 +21,7 @@ fn partitions(environment: &Environment, arguments: &[&str]) -> Output {
 }
 
 /// What a command printed that must end well.
-fn printed(output: &Output) -> String {
+pub fn printed(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
@@ -82,15 +82,14 @@ async fn too_many_dead_letters_halt_their_partition_alone_until_an_operator_deci
     let second = Worker::start(&environment(&poisoned), folder.path("again.log"));
     let list = printed(&partitions(&environment(&poisoned), &[]));
     assert!(list.contains("HALTED") && list.contains("the last 20 messages were refused"), "{list}");
-    let id = database.texts("select partition_id::text from partition_progress where halted_at is not null").await;
-    let id = id[0].clone().expect("an id");
 
     // Somebody looks, and lets some more through; then passes over the rest.
-    printed(&partitions(&environment(&poisoned), &["resume", &id]));
+    printed(&partitions(&environment(&poisoned), &["resume", "0"]));
     let halted = "select count(*) from partition_progress where halted_at is not null and next_offset = 40";
     wait(&database, halted, |n| n == 1).await;
+    let because = "of another topic";
     let skip =
-        |to: &str| partitions(&environment(&poisoned), &["skip", &id, "--to", to, "--because", "of another topic"]);
+        |to: &str| partitions(&environment(&poisoned), &["skip", "0", "--to", to, "--because", because, "--yes"]);
     let beyond = skip("100000");
     assert_eq!(beyond.status.code(), Some(2), "{}", String::from_utf8_lossy(&beyond.stderr));
     assert_eq!(skip("40").status.code(), Some(2), "that is not ahead");
@@ -135,7 +134,7 @@ async fn records_that_expired_unread_halt_their_partition_until_an_operator_has_
     wait(&database, halted, |n| n == 1).await;
     let list = printed(&partitions(&environment, &[]));
     assert!(list.contains(&format!("{} to {}", records + 10, 3 * records)), "{list}");
-    printed(&partitions(&environment, &["skip", "1", "--to", "earliest", "--because", "expired"]));
+    printed(&partitions(&environment, &["skip", "0", "--to", "earliest", "--because", "expired", "--yes"]));
     settled(&database, 3 * records).await;
     worker.stop();
     let skipped = "select (to_offset - from_offset) || ' ' || because from skipped_offsets";
@@ -158,6 +157,6 @@ async fn a_file_of_anything_else_ends_the_worker_before_all_of_it_is_refused() {
         assert!(again.contains("is halted: `shrinkd partitions` shows why"), "{again}");
         let refused = format!("{lines}");
         assert_eq!(database.texts("select cast(count(*) as text) from rejected_events").await, [Some(refused)]);
-        printed(&partitions(&environment, &["resume", "1"]));
+        printed(&partitions(&environment, &["resume", "0"]));
     }
 }

@@ -32,12 +32,13 @@ pub fn watermarks(kafka: &KafkaConfig) -> Result<(Topic, Watermarks), SourceErro
     Ok((topic, watermarks))
 }
 
-/// The watermarks of one partition, see [`watermarks`].
+/// The topic's identity and the watermarks of one partition, see [`watermarks`].
 ///
 /// # Errors
 /// As for [`watermarks`].
-pub fn partition_watermarks(kafka: &KafkaConfig, partition: i32) -> Result<(i64, i64), SourceError> {
-    fetch(&client(kafka)?, kafka, partition)
+pub fn partition_watermarks(kafka: &KafkaConfig, partition: i32) -> Result<(Topic, (i64, i64)), SourceError> {
+    let client = client(kafka)?;
+    Ok((identify(&client, &kafka.topic)?, fetch(&client, kafka, partition)?))
 }
 
 /// The partitions whose next offset the broker does not have, any more or yet, each with a sentence for the operator; and whether
@@ -56,7 +57,8 @@ pub(super) fn out_of_range(
         let detail = format!(
             "partition {partition} of {topic} continues at offset {next}, but the broker has {low} to {high}: the records in \
              between are lost, or the topic was created again. Nothing is skipped automatically: find out what is missing, \
-             then move the partition with `shrinkd partitions skip`, which records the gap in skipped_offsets"
+             then move the partition with `shrinkd partitions skip {partition} --to OFFSET --because REASON`, which \
+             records the gap in skipped_offsets"
         );
         (!(low..=high).contains(&next)).then_some((partition, detail))
     };
