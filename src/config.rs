@@ -4,7 +4,9 @@
 //! | --- | --- |
 //! | `sections` | the keys with their defaults, one struct for each section |
 //! | `layers` | file and environment merged over the defaults; the origin of each value |
-//! | `kafka` | the properties of librdkafka: which may be set, which shrinkd sets |
+//! | `read` | the merged table read as keys, with errors that repeat no value |
+//! | `kafka`, `properties` | the topic, and the properties of librdkafka: which may be set, which shrinkd sets |
+//! | `store_url` | the URL of the store |
 //! | `resolve` | checks across keys: exactly one source, a store that this build can reach, thresholds in order |
 //! | `secret` | values that must not be printed, and how they are masked |
 //! | `dump` | the effective configuration as `shrinkd check` prints it |
@@ -16,9 +18,12 @@
 mod dump;
 mod kafka;
 mod layers;
+mod properties;
+mod read;
 mod resolve;
 mod secret;
 mod sections;
+mod store_url;
 mod text;
 
 use std::ffi::OsString;
@@ -26,24 +31,29 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{ARITHMETIC_VERSION, Priors};
 
-pub use kafka::{KafkaConfig, PropertyError};
-pub use secret::{MASK, Properties, StoreUrl};
+pub use kafka::KafkaConfig;
+pub use properties::{Properties, PropertyError};
+pub use secret::MASK;
 pub use sections::{
     DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LogConfig, LogFormat,
     PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
+pub use store_url::{StoreUrl, postgres_options};
 
 use crate::row::StoreSettings;
 use layers::Layers;
+use secret::plain_name;
 
-/// The configuration of a worker, validated.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    pub source: SourceConfig,
-    pub store: StoreConfig,
+/// The configuration of a worker, validated; as written, source and store have types of their own.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct Config<Source = SourceConfig, Store = StoreConfig> {
+    pub source: Source,
+    pub store: Store,
     pub ingest: IngestConfig,
     pub dead_letters: DeadLettersConfig,
     pub refit: RefitConfig,
@@ -89,8 +99,13 @@ pub enum ConfigError {
     Syntax { path: PathBuf, problem: String },
     #[error("{variable}: {problem}")]
     Variable { variable: String, problem: String },
-    #[error("`{key}` ({origin}): {problem}")]
+    #[error("`{}` ({origin}): {problem}", shown_key(.key))]
     Value { key: String, origin: Origin, problem: String },
+}
+
+/// A key where it is printed. Names of populations are as long and as odd as their metrics.
+fn shown_key(key: &str) -> &str {
+    if key.starts_with("populations.settings.") { key } else { plain_name(key) }
 }
 
 /// A value that cannot be used, by the path of its key.

@@ -82,7 +82,7 @@ impl Store {
     /// Where it cannot be reached, or is not one for this build or these settings.
     pub async fn connect(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
         let store = Store::connect_to_rebuild(config, settings).await?;
-        store.check_settings().await?;
+        store.check_settings().await.map_err(|error| error.while_connecting(&config.url))?;
         Ok(store)
     }
 
@@ -92,7 +92,7 @@ impl Store {
     /// As for [`Store::connect`], but for the settings.
     pub async fn connect_to_rebuild(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
         let pools = match &config.url {
-            StoreUrl::Postgres(url) => schema::connect_postgres(url, config.connections).await?,
+            url @ StoreUrl::Postgres(_) => schema::connect_postgres(url, config.connections).await?,
             StoreUrl::Sqlite(url) => schema::open_sqlite(sqlite_path(url)).await?,
         };
         Ok(Store { pools, settings: Arc::new(settings.clone()) })
@@ -118,7 +118,7 @@ impl Store {
     /// Where it cannot be reached, has a newer schema, or a migration fails.
     pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
         match &config.url {
-            StoreUrl::Postgres(url) => schema::migrate_postgres(url).await,
+            url @ StoreUrl::Postgres(_) => schema::migrate_postgres(url).await,
             StoreUrl::Sqlite(url) => schema::migrate_sqlite(sqlite_path(url)).await,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,9 +11,10 @@ use tracing::{error, info};
 use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::http::{self, Site};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::telemetry::health::Dependency;
 use crate::telemetry::{Telemetry, init_logging};
+use crate::worker::retry::Retry;
 use crate::worker::supervise;
 
 /// Run the worker: ingest events, and keep the shrunken estimates up to date
@@ -71,8 +73,10 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let http = tokio::spawn(http::serve(listener, site, served.clone().cancelled_owned()));
     tokio::spawn(stop_on_signal(stop.clone())?);
 
-    let store = Store::connect(&config.store, &config.store_settings()).await?;
-    telemetry.health.ready(Dependency::Store);
+    let Some(store) = connect(&config, &telemetry, &stop).await? else {
+        info!("stopped before it was connected");
+        return Ok(ExitCode::SUCCESS);
+    };
     let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
     store.close().await;
     served.cancel();
@@ -86,6 +90,27 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
         Err(error) => {
             error!(%error, "stopped by a fatal error");
             Ok(CliError::from(error).exit_code())
+        }
+    }
+}
+
+/// Connects to the store, however long that takes: whoever corrects the cause need not restart the worker, and until then it can
+/// be asked for it. `None` if it is stopped before.
+async fn connect(
+    config: &Config,
+    telemetry: &Telemetry,
+    stop: &CancellationToken,
+) -> Result<Option<Store>, StoreError> {
+    let settings = config.store_settings();
+    let retry = Retry::new(telemetry.clone(), stop.clone(), Duration::ZERO);
+    tokio::select! {
+        biased;
+        // Nothing is lost with an attempt that is dropped.
+        () = stop.cancelled() => Ok(None),
+        connected = retry.run("connect", || Store::connect(&config.store, &settings)) => {
+            let store = connected?;
+            telemetry.health.ready(Dependency::Store);
+            Ok(Some(store))
         }
     }
 }

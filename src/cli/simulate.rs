@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use clap::builder::RangedU64ValueParser;
 
 use super::CliError;
+use crate::config::Properties;
 use crate::simulate::{Message, Population, Portfolio, Scenario};
 use producer::Producer;
 
@@ -66,8 +67,8 @@ struct KafkaArgs {
     #[arg(long, requires = "brokers", default_value = "experiments")]
     topic: String,
     /// Set a librdkafka producer property; repeat for more
-    #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "brokers", value_parser = property)]
-    properties: Vec<(String, String)>,
+    #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "brokers")]
+    properties: Vec<String>,
     /// Events per second [default: unlimited]
     #[arg(long, value_name = "N", requires = "brokers", value_parser = rate)]
     rate: Option<f64>,
@@ -117,7 +118,12 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 impl KafkaArgs {
     fn connect(&self, brokers: &str) -> Result<Producer<'_>, CliError> {
-        Producer::connect(brokers, &self.topic, &self.properties, self.rate)
+        // Not a parser of clap, which would repeat what it refuses: a value may be a secret.
+        let properties =
+            self.properties.iter().map(|property| property.split_once('=').filter(|(name, _)| !name.is_empty()));
+        let properties: Option<Properties> = properties.collect();
+        let properties = properties.ok_or_else(|| CliError::Usage("--set: expected PROPERTY=VALUE".to_owned()))?;
+        Producer::connect(brokers, &self.topic, &properties, self.rate)
     }
 }
 
@@ -239,13 +245,6 @@ fn report_delivered(sent: u64, keyless: u64) -> Result<(), CliError> {
 
 pub(super) fn count(most: u64) -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=most)
-}
-
-fn property(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("expected PROPERTY=VALUE".to_owned()),
-    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -6,8 +6,9 @@ use toml::{Table, Value};
 
 use super::Origin;
 use super::layers::Layers;
-use super::secret::{masked_property, masked_url};
+use super::properties::masked_property;
 use super::sections::Keys;
+use super::store_url::masked_url;
 
 /// One line for each key, `key = value  # origin`, under the headers of their sections.
 pub(super) fn dump(keys: &Keys, layers: &Layers) -> String {

@@ -2,9 +2,11 @@
 //!
 //! The rules stand here alone: `shrinkd check` applies them, and so does every client that is made.
 
+use std::net::Ipv6Addr;
+
 use rdkafka::ClientConfig;
 
-use super::secret::Properties;
+use super::properties::{Properties, PropertyError};
 
 /// Whether this build supports TLS.
 pub(super) const HAS_TLS: bool = cfg!(feature = "tls");
@@ -12,9 +14,13 @@ pub(super) const HAS_TLS: bool = cfg!(feature = "tls");
 pub(super) const REBUILD: &str =
     "this build of shrinkd has no TLS: build it with `--features tls`, or use the container image";
 
-/// Set for every consumer, so that the store alone decides where reading continues.
-const REQUIRED: [(&str, &str); 3] =
-    [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("auto.offset.reset", "error")];
+/// Set for every consumer, so that the store alone decides where reading continues, and the lag counts no control records.
+const REQUIRED: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+];
 
 /// Used unless the configuration sets the property.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -41,14 +47,6 @@ pub struct KafkaConfig {
     pub properties: Properties,
 }
 
-/// A property that cannot be used. The message names it and what to do instead.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{property}` {problem}")]
-pub struct PropertyError {
-    pub property: String,
-    problem: String,
-}
-
 impl KafkaConfig {
     /// The configuration of a consumer in the group. Nothing is connected to.
     ///
@@ -58,6 +56,7 @@ impl KafkaConfig {
         self.properties.expose().try_for_each(|(property, value)| {
             check(property, value).map_err(|problem| PropertyError { property: property.to_owned(), problem })
         })?;
+        self.properties.check()?;
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", &self.brokers).set("group.id", &self.group);
         let is_assigned_by_broker =
@@ -81,9 +80,11 @@ fn check(property: &str, value: &str) -> Result<(), String> {
     let instead = match property {
         "bootstrap.servers" | "metadata.broker.list" => Some("use source.kafka.brokers"),
         "group.id" => Some("use source.kafka.group"),
+        "sasl.jaas.config" => Some("that is Java's; use sasl.mechanism, sasl.username and sasl.password"),
         "enable.auto.commit" | "enable.auto.offset.store" => {
             Some("offsets are kept in the store, and committed together with the records that they cover")
         }
+        "enable.partition.eof" => Some("the lag is measured with it"),
         "auto.offset.reset" => Some("a partition whose next record has expired is halted, and nothing is skipped"),
         _ => None,
     };
@@ -94,13 +95,45 @@ fn check(property: &str, value: &str) -> Result<(), String> {
     let needs_tls = match property {
         "security.protocol" => lowercase.ends_with("ssl"),
         "sasl.mechanism" | "sasl.mechanisms" => lowercase.starts_with("scram") || lowercase == "oauthbearer",
-        _ => property.starts_with("ssl."),
+        _ => ["ssl.", "sasl.oauthbearer."].iter().any(|prefix| property.starts_with(prefix)),
     };
     if needs_tls && !HAS_TLS {
         return Err(format!("needs TLS: {REBUILD}"));
     }
-    match ClientConfig::new().set(property, value).create_native_config() {
-        Ok(_) => Ok(()),
-        Err(error) => Err(format!("is refused by librdkafka: {error}")),
+    Ok(())
+}
+
+/// Checks a list of brokers, `host:port` with commas between them, each perhaps with a protocol (`SSL://`) before it.
+///
+/// # Errors
+/// With what is wrong. The list is not repeated: it may be a secret in the wrong place.
+pub(super) fn check_brokers(brokers: &str) -> Result<(), String> {
+    match brokers.split(',').position(|broker| !is_broker(broker.trim())) {
+        None => Ok(()),
+        Some(index) => {
+            Err(format!("entry {} is not host:port: expected host:port, several separated by commas", index + 1))
+        }
     }
+}
+
+fn is_broker(broker: &str) -> bool {
+    const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+    let address = match broker.split_once("://") {
+        Some((protocol, _)) if !PROTOCOLS.contains(&protocol.to_ascii_lowercase().as_str()) => return false,
+        Some((_, address)) => address,
+        None => broker,
+    };
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(is_name),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// Whether a topic can have this name.
+pub(super) fn is_topic(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    (1..=249).contains(&name.len()) && name.chars().all(is_plain) && !matches!(name, "." | "..")
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
+use super::read::read_keys;
 use super::sections::Keys;
 use super::{ConfigError, Invalid, Origin};
 
@@ -40,7 +41,7 @@ impl Layers {
         file: Option<&Path>,
         environment: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Layers, ConfigError> {
-        let defaults = defaults()?;
+        let (defaults, complete) = (table_of(Keys::default())?, Value::Table(table_of(Keys::complete())?));
         let mut effective = defaults.clone();
         let file = file.map(|path| Ok::<_, ConfigError>((path.to_owned(), read_file(path)?))).transpose()?;
         if let Some((path, table)) = &file {
@@ -55,7 +56,7 @@ impl Layers {
             return Err(ConfigError::Variable { variable: pair[0].name.clone(), problem });
         }
         for variable in &variables {
-            merge(&mut effective, variable.table(&defaults)?);
+            merge(&mut effective, variable.table(&defaults, &complete)?);
         }
         Ok(Layers { effective, file, variables })
     }
@@ -103,8 +104,8 @@ fn holds(table: &Table, key: &str) -> bool {
     })
 }
 
-fn defaults() -> Result<Table, ConfigError> {
-    Table::try_from(Keys::default()).map_err(|error| ConfigError::Value {
+fn table_of(keys: Keys) -> Result<Table, ConfigError> {
+    Table::try_from(keys).map_err(|error| ConfigError::Value {
         key: String::new(),
         origin: Origin::Default,
         problem: format!("{error} (a bug: please report it)"),
@@ -119,27 +120,6 @@ fn read_file(path: &Path) -> Result<Table, ConfigError> {
         let line = line.map(|line| format!("line {line}: ")).unwrap_or_default();
         ConfigError::Syntax { path: path.to_owned(), problem: format!("{line}{}", error.message()) }
     })
-}
-
-fn read_keys(table: &Table) -> Result<Keys, Invalid> {
-    serde_path_to_error::deserialize(Value::Table(table.clone()))
-        .map_err(|error| Invalid::new(error.path().to_string(), in_plain_words(error.inner().message())))
-}
-
-/// An error of serde in words that do not take a knowledge of Rust.
-fn in_plain_words(message: &str) -> String {
-    let Some((found, expected)) = message.split_once(", expected ") else { return message.to_owned() };
-    let expected = match expected {
-        "a nonzero usize" | "a nonzero u32" => "a whole number above 0",
-        "u64" | "usize" | "u32" => "a whole number, 0 or above",
-        "f64" => "a number",
-        "a boolean" => "true or false",
-        "a string" | "path string" => "text",
-        "a map" => "a table",
-        "a sequence" => "a list",
-        other => other,
-    };
-    format!("{found}, expected {expected}")
 }
 
 fn merge(under: &mut Table, over: Table) {
@@ -173,7 +153,11 @@ impl Variable {
         });
         let text = match &file {
             Some(path) => fs::read_to_string(path)
-                .map_err(|error| invalid(format!("cannot read {}: {error}", path.display())))?
+                .map_err(|error| match path.is_absolute() {
+                    true => invalid(format!("cannot read {}: {error}", path.display())),
+                    // Not repeated: it may be the secret itself.
+                    false => invalid(format!("cannot read the file that it names: {error}; give its absolute path")),
+                })?
                 .trim()
                 .to_owned(),
             None => text,
@@ -186,27 +170,29 @@ impl Variable {
 
     /// The table with this key alone. The value is used as text if the key takes text, and otherwise parsed as TOML: a
     /// password that consists of digits stays text.
-    fn table(&self, defaults: &Table) -> Result<Table, ConfigError> {
-        let read = |value: Value| {
-            let table =
-                self.path.iter().rev().fold(value, |inner, key| Value::Table(Table::from_iter([(key.clone(), inner)])));
-            let Value::Table(table) = table else { return Err(None) };
-            let mut merged = defaults.clone();
-            merge(&mut merged, table.clone());
-            read_keys(&merged).map(|_| table).map_err(Some)
-        };
-        let invalid = match (read(Value::String(self.text.clone())), self.text.parse::<Value>()) {
-            (Ok(table), _) => return Ok(table),
-            // Parsed as TOML only if the key does not take text.
-            (Err(Some(invalid)), Ok(value)) if invalid.problem.starts_with("invalid type: string") => match read(value)
-            {
-                Ok(table) => return Ok(table),
-                Err(invalid) => invalid,
-            },
-            (Err(invalid), _) => invalid,
-        };
+    fn table(&self, defaults: &Table, complete: &Value) -> Result<Table, ConfigError> {
+        let text = || Value::String(self.text.clone());
+        let value = if self.takes_text(complete) { text() } else { self.text.parse().unwrap_or_else(|_| text()) };
+        let table =
+            self.path.iter().rev().fold(value, |inner, key| Value::Table(Table::from_iter([(key.clone(), inner)])));
+        let Value::Table(table) = table else { return Err(self.invalid("is not the name of a key")) };
+        let mut merged = defaults.clone();
+        merge(&mut merged, table.clone());
+        match read_keys(&merged) {
+            Ok(_) => Ok(table),
+            Err(Invalid { problem, .. }) => Err(self.invalid(&problem)),
+        }
+    }
+
+    /// Whether the key takes text, as the properties of librdkafka all do.
+    fn takes_text(&self, complete: &Value) -> bool {
+        let is_property = self.path.len() > PROPERTIES.len() && self.path.iter().zip(PROPERTIES).all(|(a, b)| a == b);
+        let found = self.path.iter().try_fold(complete, |value, key| value.get(key));
+        is_property || found.is_some_and(Value::is_str)
+    }
+
+    fn invalid(&self, problem: &str) -> ConfigError {
         let place = self.file.as_ref().map(|path| format!(" (in {})", path.display())).unwrap_or_default();
-        let problem = invalid.map_or_else(|| "is not the name of a key".to_owned(), |invalid| invalid.problem);
-        Err(ConfigError::Variable { variable: self.name.clone(), problem: format!("{problem}{place}") })
+        ConfigError::Variable { variable: self.name.clone(), problem: format!("{problem}{place}") }
     }
 }

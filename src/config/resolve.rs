@@ -3,10 +3,10 @@
 
 use shrinkd_model::Thresholds;
 
-use super::kafka::{HAS_TLS, KafkaConfig, REBUILD};
+use super::kafka::{KafkaConfig, check_brokers, is_topic};
 use super::layers::Layers;
-use super::secret::StoreUrl;
 use super::sections::{FileKeys, KafkaKeys, Keys};
+use super::store_url::StoreUrl;
 use super::{Config, ConfigError, FileConfig, Invalid, Origin, SourceConfig, StoreConfig};
 
 pub(super) fn resolve(keys: Keys, layers: &Layers) -> Result<Config, ConfigError> {
@@ -73,10 +73,15 @@ fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Invalid> {
     let brokers = required(keys.brokers, "source.kafka.brokers", "host:port, several separated by commas")?;
     let topic = required(keys.topic, "source.kafka.topic", "the name of a topic")?;
     let group = required(Some(keys.group), "source.kafka.group", "the name of a consumer group")?;
+    check_brokers(&brokers).map_err(|problem| Invalid::new("source.kafka.brokers", problem))?;
+    if !is_topic(&topic) {
+        let problem = "is not the name of a topic: expected at most 249 letters, digits, dots, underscores and hyphens";
+        return Err(Invalid::new("source.kafka.topic", problem));
+    }
     let kafka = KafkaConfig { brokers, topic, group, properties: keys.properties };
     match kafka.consumer() {
         Ok(_) => Ok(kafka),
-        Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.to_string())),
+        Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.problem)),
     }
 }
 
@@ -100,27 +105,7 @@ fn required(value: Option<String>, key: &'static str, expected: &str) -> Result<
 }
 
 fn store_url(url: Option<String>) -> Result<StoreUrl, Invalid> {
-    const KEY: &str = "store.url";
-    const EXPECTED: &str = "expected postgres://user:password@host:port/database or sqlite://path/of/shrinkd.db";
-    let url = url.ok_or_else(|| Invalid::new(KEY, EXPECTED))?;
-    // An invalid URL is not repeated in the message: it may be a secret in the wrong place.
-    match url.split_once("://") {
-        Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => {
-            let parameters = rest.split_once('?').map(|(_, parameters)| parameters).unwrap_or_default();
-            let mode = parameters
-                .split('&')
-                .filter_map(|parameter| parameter.split_once('='))
-                .find_map(|(name, value)| matches!(name, "sslmode" | "ssl-mode").then(|| value.to_lowercase()));
-            match mode.as_deref() {
-                Some(mode @ ("require" | "verify-ca" | "verify-full")) if !HAS_TLS => {
-                    Err(Invalid::new(KEY, format!("sslmode={mode} needs TLS: {REBUILD}")))
-                }
-                _ => Ok(StoreUrl::Postgres(url)),
-            }
-        }
-        Some(("sqlite", path)) if !path.is_empty() => Ok(StoreUrl::Sqlite(url)),
-        _ => Err(Invalid::new(KEY, EXPECTED)),
-    }
+    StoreUrl::parse(url.unwrap_or_default()).map_err(|problem| Invalid::new("store.url", problem))
 }
 
 fn check_thresholds(thresholds: &Thresholds) -> Result<(), Invalid> {
@@ -147,7 +132,7 @@ fn check_labels(labels: &[String]) -> Result<(), Invalid> {
             ));
         }
         if labels[..index].contains(label) {
-            return Err(Invalid::new("populations.labels", format!("has `{label}` twice")));
+            return Err(Invalid::new("populations.labels", "has the same name twice"));
         }
     }
     Ok(())

@@ -11,23 +11,29 @@ use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{PriorMu, PriorTau, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
-use super::secret::Properties;
-use super::text;
+use super::properties::Properties;
+use super::{Config, text};
 
 /// The configuration as written. It has no `Debug`, because it holds secrets in the clear.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct Keys {
-    pub source: SourceKeys,
-    pub store: StoreKeys,
-    pub ingest: IngestConfig,
-    pub dead_letters: DeadLettersConfig,
-    pub refit: RefitConfig,
-    pub publish: PublishConfig,
-    pub diagnostics: DiagnosticsConfig,
-    pub populations: PopulationsConfig,
-    pub http: HttpConfig,
-    pub log: LogConfig,
+pub(super) type Keys = Config<SourceKeys, StoreKeys>;
+
+impl Keys {
+    /// Every key with a value of the type that it takes: its default, or an empty one where it has none.
+    pub fn complete() -> Keys {
+        let kafka = KafkaKeys {
+            brokers: Some(String::new()),
+            topic: Some(String::new()),
+            group: default_group(),
+            properties: Properties::default(),
+        };
+        let file = FileKeys { path: Some(PathBuf::new()), follow: false };
+        let StoreKeys { url: _, connections } = StoreKeys::default();
+        Keys {
+            source: SourceKeys { kafka: Some(kafka), file: Some(file) },
+            store: StoreKeys { url: Some(String::new()), connections },
+            ..Keys::default()
+        }
+    }
 }
 
 /// `[source]`: exactly one of the two.

@@ -1,4 +1,5 @@
-//! Values written as text, for serde: types with `FromStr` and `Display`, durations, and tables by population.
+//! Values written as text, for serde: priors, addresses, levels, durations, and tables by population. No error repeats the
+//! text: it may be a secret in the wrong place.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -6,25 +7,27 @@ use std::str::FromStr;
 
 use serde::de::{Deserialize, Deserializer, Error};
 use serde::ser::Serializer;
+use shrinkd_model::PriorError;
 use tracing_subscriber::filter::Targets;
 
 pub(super) fn serialize<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
+/// A prior.
 pub(super) fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
-    T: FromStr<Err: Display>,
+    T: FromStr<Err = PriorError>,
     D: Deserializer<'de>,
 {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    let expected = |error: PriorError| D::Error::custom(format!("is not a prior: expected {}", error.expected()));
+    String::deserialize(deserializer)?.parse().map_err(expected)
 }
 
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|_| {
-        D::Error::custom(format!("`{text}` is not an address: expected IP:PORT, such as 127.0.0.1:9464 or [::1]:9464"))
-    })
+    text.parse()
+        .map_err(|_| D::Error::custom("is not an address: expected IP:PORT, such as 127.0.0.1:9464 or [::1]:9464"))
 }
 
 /// Levels by target. A single word must be a level: [`Targets`] would take a misspelt one for a target, which would turn
@@ -39,7 +42,7 @@ pub(super) fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Target
     text.parse().ok().filter(|_| text.split(',').all(is_level)).ok_or_else(|| {
         let levels = LEVELS.join(", ");
         D::Error::custom(format!(
-            "`{text}` is not a log level: expected one of {levels}, or levels by target, such as \
+            "is not a log level: expected one of {levels}, or levels by target, such as \
              info,shrinkd::worker=debug"
         ))
     })
@@ -57,9 +60,8 @@ pub(super) mod duration {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("`{text}` is not a duration ({error}): expected one such as 250ms, 10s or 5min"))
-        })
+        humantime::parse_duration(&text)
+            .map_err(|_| D::Error::custom("is not a duration: expected one such as 250ms, 10s or 5min"))
     }
 }
 
@@ -76,7 +78,7 @@ pub(super) mod optional {
 
     pub fn deserialize<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
     where
-        T: FromStr<Err: Display>,
+        T: FromStr<Err = PriorError>,
         D: Deserializer<'de>,
     {
         super::deserialize(deserializer).map(Some)

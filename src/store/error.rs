@@ -1,7 +1,11 @@
 //! Why a store did not do what it was asked, and which errors pass.
 
+use std::io;
+
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
+
+use crate::config::StoreUrl;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,10 @@ pub enum StoreError {
     /// Trying again cannot help.
     #[error("`{statement}` failed: {message}{}", in_words(.code))]
     Permanent { statement: &'static str, code: Option<String>, message: String },
+    /// A new connection was not made, or may not read what every worker reads. Trying again helps once the cause is removed,
+    /// which takes no restart.
+    #[error("cannot connect to {database}: {message}{}; {advice}", in_words(.code))]
+    Connect { database: String, code: Option<String>, message: String, advice: &'static str },
     #[error("cannot open the database {database}: {message}")]
     Open { database: String, message: String },
     #[error("the database has schema version {found}, this build knows {known}: {advice}")]
@@ -43,14 +51,16 @@ pub enum StoreError {
 impl StoreError {
     /// Whether trying again can help.
     pub fn is_transient(&self) -> bool {
-        matches!(self, StoreError::Conflict { .. } | StoreError::Transient { .. })
+        matches!(self, StoreError::Conflict { .. } | StoreError::Transient { .. } | StoreError::Connect { .. })
     }
 
     /// The SQLSTATE, where PostgreSQL gave one.
     pub fn code(&self) -> Option<&str> {
         match self {
             StoreError::Conflict { .. } => Some(SERIALIZATION_FAILURE),
-            StoreError::Transient { code, .. } | StoreError::Permanent { code, .. } => code.as_deref(),
+            StoreError::Transient { code, .. }
+            | StoreError::Permanent { code, .. }
+            | StoreError::Connect { code, .. } => code.as_deref(),
             _ => None,
         }
     }
@@ -63,6 +73,56 @@ fn in_words(code: &Option<String>) -> String {
 /// A column whose value this build cannot have written.
 pub(super) fn unreadable(column: &str, detail: impl ToString) -> StoreError {
     StoreError::Damaged { column: column.to_owned(), detail: detail.to_string() }
+}
+
+/// An error of a new connection, with what to do about it.
+pub(super) fn cannot_connect(url: &StoreUrl, error: sqlx::Error) -> StoreError {
+    let (code, message) = match &error {
+        sqlx::Error::Database(database) => {
+            (sqlstate(database.as_ref()).map(str::to_owned), database.message().to_owned())
+        }
+        sqlx::Error::Io(error) => (None, error.to_string()),
+        error => (None, error.to_string()),
+    };
+    let advice = match (&error, code.as_deref()) {
+        (sqlx::Error::Io(error), _) => match error.kind() {
+            io::ErrorKind::ConnectionRefused => "check that PostgreSQL runs there, and host and port in store.url",
+            io::ErrorKind::TimedOut => "check the network and the firewalls between this machine and the server",
+            _ => "check the host in store.url, and the server's log",
+        },
+        (sqlx::Error::Tls(_), _) => "check sslmode and the certificates in store.url",
+        (_, code) => advice(code),
+    };
+    StoreError::Connect { database: url.to_string(), code, message: url.redact(&message), advice }
+}
+
+impl StoreError {
+    /// The same as an error of connecting, if it is one of a statement that opens a database.
+    pub(super) fn while_connecting(self, url: &StoreUrl) -> StoreError {
+        match self {
+            StoreError::Permanent { statement, code, message } | StoreError::Transient { statement, code, message } => {
+                let (message, advice) =
+                    (url.redact(&format!("`{statement}` failed: {message}")), advice(code.as_deref()));
+                StoreError::Connect { database: url.to_string(), code, message, advice }
+            }
+            error => error,
+        }
+    }
+}
+
+/// What to do about an error that a server gives to a new connection.
+fn advice(code: Option<&str>) -> &'static str {
+    match code {
+        Some(code) if code.starts_with("28") => {
+            "check user and password (in store.url, PGPASSWORD or ~/.pgpass), and the server's pg_hba.conf"
+        }
+        Some("3D000") => "create the database, or correct its name in store.url",
+        Some("42501") => "run deploy/postgres/roles.sql, and check that the role may connect to the database",
+        Some("53300") => "raise max_connections of the server, or lower store.connections",
+        Some(code) if code.starts_with("57P") => "the server is starting or stopping: wait",
+        Some(_) => "the server's log may say more",
+        None => "check that it is a PostgreSQL server that listens there",
+    }
 }
 
 /// Sorts an error of a statement into what passes and what does not.
@@ -112,12 +172,15 @@ fn is_transient(code: &str) -> bool {
     // Connections, and a server without room for memory, disk or connections.
     code.starts_with("08")
         || code.starts_with("53")
+        // A new connection is refused: credentials or pg_hba.conf are being changed.
+        || code.starts_with("28")
         || matches!(
             code,
             // A read-only server: a primary that was demoted, until connections go to the new one.
             "25006"
             // A transaction that was idle for too long.
             | "25P03"
+            | "3D000" // the database is not there: it is being restored
             | "40P01" // deadlock
             | "55P03" // a lock that was not available
             // A statement that was cancelled, by an operator or by statement_timeout.

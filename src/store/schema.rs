@@ -1,6 +1,7 @@
 //! Opening a database: connections to it, and whether it has this build's schema.
 
 use std::cmp::Ordering;
+use std::io;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use sqlx::{Connection as _, Pool, Sqlite};
 
 use super::StoreError;
 use super::database::Pools;
-use super::error::classify;
+use super::error::{cannot_connect, classify};
+use crate::config::{self, StoreUrl};
 
 /// The migrations of a database, from their files. `sqlx::migrate!` would list them by itself, but the crate of sqlx's macros
 /// compiles both drivers, and SQLite, a second time.
@@ -34,6 +36,9 @@ static SQLITE: LazyLock<Migrator> =
 /// The table in which sqlx notes the migrations that were applied.
 const MIGRATIONS: &str = "_sqlx_migrations";
 
+/// How long connecting to PostgreSQL may take, with the check of its schema.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// How long a call may wait for a connection of the pool, or for another process that has a SQLite file locked.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,39 +55,59 @@ const SQLITE_LOG_PAGES: u32 = 8192;
 /// Connections that only read.
 const SQLITE_READERS: u32 = 4;
 
-pub(super) async fn connect_postgres(url: &str, connections: u32) -> Result<Pools, StoreError> {
-    let failed = |error| classify("connect to PostgreSQL", error);
+/// Connects, and checks the schema, within [`CONNECT_TIMEOUT`].
+pub(super) async fn connect_postgres(url: &StoreUrl, connections: u32) -> Result<Pools, StoreError> {
+    let options = postgres_options(url)?.application_name("shrinkd");
+    let check = async {
+        let mut connection = connect(url, &options).await?;
+        check_postgres_schema(&mut connection).await.map_err(|error| error.while_connecting(url))?;
+        connection.close().await.map_err(|error| cannot_connect(url, error))
+    };
+    in_time(url, check).await?;
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(IDLE_IN_TRANSACTION).execute(connection).await.map(drop) })
         })
-        .connect_with(postgres_options(url)?.application_name("shrinkd"))
-        .await
-        .map_err(failed)?;
-    let mut connection = pool.acquire().await.map_err(failed)?;
-    let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failed)?;
-    check_schema(&POSTGRES, is_there, &mut *connection).await?;
+        .connect_lazy_with(options);
     Ok(Pools::Postgres(pool))
 }
 
-pub(super) async fn migrate_postgres(url: &str) -> Result<(), StoreError> {
+/// One connection of its own: the pool would try again by itself for as long as a statement may wait for a connection, and say
+/// nothing meanwhile.
+async fn connect(url: &StoreUrl, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    PgConnection::connect_with(options).await.map_err(|error| cannot_connect(url, error))
+}
+
+/// Ends an attempt to connect that takes too long.
+async fn in_time<T>(url: &StoreUrl, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
+        Ok(result) => result,
+        Err(_) => {
+            let message = format!("no answer within {} s", CONNECT_TIMEOUT.as_secs());
+            Err(cannot_connect(url, sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, message))))
+        }
+    }
+}
+
+async fn check_postgres_schema(connection: &mut PgConnection) -> Result<(), StoreError> {
+    let is_there: bool = sqlx::query_scalar("select to_regclass('_sqlx_migrations') is not null")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(|error| classify("schema: find", error))?;
+    check_schema(&POSTGRES, is_there, connection).await
+}
+
+pub(super) async fn migrate_postgres(url: &StoreUrl) -> Result<(), StoreError> {
     let options = postgres_options(url)?.application_name("shrinkd migrate");
-    let mut connection =
-        PgConnection::connect_with(&options).await.map_err(|error| classify("connect to PostgreSQL", error))?;
+    let mut connection = in_time(url, connect(url, &options)).await?;
     POSTGRES.run(&mut connection).await.map_err(|error| migration_error(&POSTGRES, error))
 }
 
-/// Reads `postgres://...`. The message of a url that cannot be read does not repeat it: it can hold a password.
-fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
-    url.parse().map_err(|error: sqlx::Error| StoreError::Open {
-        database: "of store.url".to_owned(),
-        message: error.to_string(),
-    })
+fn postgres_options(url: &StoreUrl) -> Result<PgConnectOptions, StoreError> {
+    config::postgres_options(url.expose())
+        .map_err(|message| StoreError::Open { database: "of store.url".to_owned(), message })
 }
 
 /// Opens a database file; one that is missing or empty becomes a new database.

@@ -1,6 +1,8 @@
 //! Worker processes, configured from the environment alone.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
@@ -39,11 +41,16 @@ pub fn from_file(events: &Path, store: &str) -> Vec<(&'static str, String)> {
 
 impl Worker {
     pub fn start(environment: &[(&'static str, String)], log: PathBuf) -> Worker {
+        Worker::start_at(environment, log, "info,shrinkd=debug")
+    }
+
+    /// The same with another level of its log.
+    pub fn start_at(environment: &[(&'static str, String)], log: PathBuf, level: &str) -> Worker {
         let child = Command::new(program())
             .arg("run")
             .envs(environment.iter().map(|(name, value)| (*name, value)))
             .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
-            .env("SHRINKD__LOG__LEVEL", "info,shrinkd=debug")
+            .env("SHRINKD__LOG__LEVEL", level)
             .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("shrinkd runs");
@@ -80,8 +87,9 @@ impl Worker {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let log = self.log();
-            if let Some((_, rest)) = log.split_once(" http=") {
-                return rest.split_whitespace().next().expect("an address").to_owned();
+            let said = log.split_once(" http=").or_else(|| log.split_once("\"http\":\""));
+            if let Some((_, rest)) = said {
+                return rest.split([' ', '\n', '"']).next().expect("an address").to_owned();
             }
             assert!(Instant::now() < deadline, "no address in its log:\n{log}");
             std::thread::sleep(Duration::from_millis(20));
@@ -124,4 +132,13 @@ impl Drop for Worker {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The answer of a worker's page, with its head.
+pub fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it takes a request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }

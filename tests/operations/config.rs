@@ -4,6 +4,7 @@
 mod check;
 mod refusals;
 mod samples;
+mod secrets;
 
 use std::ffi::OsString;
 use std::fs;

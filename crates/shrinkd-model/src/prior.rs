@@ -41,6 +41,13 @@ pub struct PriorError {
     expected: &'static str,
 }
 
+impl PriorError {
+    /// What is a prior of this parameter, for a message that must not repeat the text.
+    pub fn expected(&self) -> &'static str {
+        self.expected
+    }
+}
+
 impl Default for Priors {
     fn default() -> Priors {
         Priors { mu: PriorMu::Flat, tau: PriorTau::Flat }

@@ -12,6 +12,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext
 use rdkafka::{ClientConfig, ClientContext};
 
 use crate::cli::CliError;
+use crate::config::Properties;
 
 /// How long the brokers may take to answer whether they have the topic.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +86,7 @@ impl<'a> Producer<'a> {
     pub(super) fn connect(
         brokers: &str,
         topic: &'a str,
-        properties: &[(String, String)],
+        properties: &Properties,
         rate: Option<f64>,
     ) -> Result<Producer<'a>, CliError> {
         let mut config = ClientConfig::new();
@@ -93,12 +94,13 @@ impl<'a> Producer<'a> {
         for (name, value) in DEFAULTS {
             config.set(name, value);
         }
-        for (name, value) in properties {
+        properties.check().map_err(|error| CliError::Usage(format!("--set: {error}")))?;
+        for (name, value) in properties.expose() {
             config.set(name, value);
         }
-        let producer: BaseProducer<Reports> = config
-            .create_with_context(Reports::default())
-            .map_err(|error| CliError::Usage(format!("{error}; check the values of --set")))?;
+        let producer: BaseProducer<Reports> = config.create_with_context(Reports::default()).map_err(|error| {
+            CliError::Usage(format!("{}; check the values of --set", properties.redact(&error.to_string())))
+        })?;
         check_topic(&producer, topic)
             .map_err(|reason| CliError::Kafka(format!("cannot send to the topic {topic} on {brokers}: {reason}")))?;
         Ok(Producer { producer, topic, rate: RateLimit::new(rate), progress: progress(), sent: 0 })

@@ -87,7 +87,7 @@ pub fn spawn(
         commands.clone(),
         drain_budget,
     );
-    let consumer = client::consumer(&kafka, Context::new(assignment))?;
+    let consumer = client::consumer(&kafka, Context::new(assignment, kafka.properties.clone()))?;
     let thread = std::thread::Builder::new()
         .name("kafka-source".to_owned())
         .spawn(move || run(consumer, &kafka.topic, &stop))

@@ -85,7 +85,7 @@ proptest! {
 fn no_secret_is_in_the_debug_output_of_a_configuration() {
     let variables = environment(&[
         STORE,
-        ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"),
+        ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092"),
         ("SHRINKD__SOURCE__KAFKA__TOPIC", "t"),
         ("SHRINKD__SOURCE__KAFKA__PROPERTIES__SASL_PASSWORD", "hunter2"),
     ]);

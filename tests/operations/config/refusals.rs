@@ -74,7 +74,8 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
 fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
     let message = from_file("value", "[refit]\nprior_mu = \"bell\"\n").expect_err("refused").to_string();
     assert!(
-        message.starts_with("`refit.prior_mu` (") && message.contains("-value): `bell` is not a prior"),
+        message.starts_with("`refit.prior_mu` (")
+            && message.ends_with("-value): is not a prior: expected flat or normal:MEAN,SD with SD > 0"),
         "{message}"
     );
     let message = from_file("syntax", "[refit]\nprior_mu = flat secret\n").expect_err("refused").to_string();
@@ -94,7 +95,7 @@ fn what_shrinkd_or_librdkafka_would_not_take_of_properties_is_refused_before_any
         let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
         let variables = [
             STORE,
-            ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"),
+            ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092"),
             ("SHRINKD__SOURCE__KAFKA__TOPIC", "t"),
             (&variable, value),
         ];
@@ -106,7 +107,7 @@ fn what_shrinkd_or_librdkafka_would_not_take_of_properties_is_refused_before_any
 #[test]
 fn a_refused_property_is_blamed_on_the_variable_or_file_that_set_it() {
     const PREFIX: &str = "SHRINKD__SOURCE__KAFKA__PROPERTIES__";
-    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
     for (wrong, value, property) in [
         ("SECURITY_PROTOCOL", "SASL_SSL_", "security.protocol"),
         ("GROUP_ID", "g", "group.id"),
@@ -148,7 +149,7 @@ fn a_build_without_tls_says_so_where_tls_is_asked_for() {
             .to_string();
     assert!(message.contains("sslmode=verify-full") && message.contains("--features tls"), "{message}");
     assert!(!message.contains("pw"), "{message}");
-    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+    let kafka = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092"), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
     for (property, value) in [("SECURITY_PROTOCOL", "sasl_ssl"), ("SASL_MECHANISM", "SCRAM-SHA-512")] {
         let variable = format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{property}");
         let variables = [&kafka[..], &[(variable.as_str(), value)]].concat();

@@ -7,7 +7,7 @@ use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::{committed, settled, wait};
 use crate::common::topic::Topic;
-use crate::common::worker::{Worker, from_file, from_kafka};
+use crate::common::worker::{Worker, from_file, from_kafka, get};
 
 pub type Environment = Vec<(&'static str, String)>;
 
@@ -76,7 +76,7 @@ async fn too_many_dead_letters_halt_their_partition_alone_until_an_operator_deci
     wait(&database, halted, |n| n == 1).await;
     committed(&database, records + 20).await;
     let metric = "shrinkd_partition_halted{partition=\"0\"} 1";
-    assert!(super::restarts::get(&second.http(), "/metrics").contains(metric), "it says so to Prometheus");
+    assert!(get(&second.http(), "/metrics").contains(metric), "it says so to Prometheus");
     second.stop();
     // Nor does another worker read on.
     let second = Worker::start(&environment(&poisoned), folder.path("again.log"));

@@ -4,11 +4,10 @@ use std::net::TcpStream;
 use std::process::Command;
 use std::time::Instant;
 
-use super::restarts::get;
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::settled;
-use crate::common::worker::{TIMEOUT, Worker, from_file};
+use crate::common::worker::{TIMEOUT, Worker, from_file, get};
 
 #[tokio::test]
 async fn pages_name_the_operation_and_the_cause_and_leave_the_text_of_the_database_to_the_log() {

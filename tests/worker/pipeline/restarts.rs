@@ -5,7 +5,7 @@ use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::{committed, settled};
 use crate::common::topic::Topic;
-use crate::common::worker::{Worker, from_kafka};
+use crate::common::worker::{Worker, from_kafka, get};
 
 #[tokio::test]
 async fn a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing_and_double_nothing() {
@@ -59,13 +59,4 @@ async fn what_a_worker_shows_of_itself_agrees_with_the_tables() {
     worker.stop();
     topic.remove().await;
     database.remove().await;
-}
-
-pub fn get(address: &str, path: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).expect("it listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it takes a request");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
 }

@@ -10,16 +10,19 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 
 use super::assignment::Assignment;
+use crate::config::Properties;
 
 pub(super) struct Context {
     assignment: Mutex<Assignment>,
+    /// The properties of the client, whose secrets librdkafka may quote.
+    properties: Properties,
     /// The sentence that came with the last error; the error itself has only a code.
     reason: Mutex<String>,
 }
 
 impl Context {
-    pub(super) fn new(assignment: Assignment) -> Context {
-        Context { assignment: Mutex::new(assignment), reason: Mutex::default() }
+    pub(super) fn new(assignment: Assignment, properties: Properties) -> Context {
+        Context { assignment: Mutex::new(assignment), properties, reason: Mutex::default() }
     }
 
     pub(super) fn assignment(&self) -> MutexGuard<'_, Assignment> {
@@ -34,6 +37,7 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let message = self.properties.redact(message);
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
                 tracing::error!(facility, "librdkafka: {message}");
@@ -46,7 +50,7 @@ impl ClientContext for Context {
 
     fn error(&self, _: KafkaError, reason: &str) {
         // `poll` returns the same error next, and it is handled there.
-        reason.clone_into(&mut self.reason.lock().unwrap_or_else(PoisonError::into_inner));
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = self.properties.redact(reason);
     }
 
     /// Users may set `statistics.interval.ms`, but the statistics are not used.
