@@ -16,6 +16,7 @@ mod context;
 mod errors;
 mod native;
 mod outbox;
+mod partitions;
 mod range;
 mod watermarks;
 
