@@ -83,7 +83,7 @@ fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Invalid> {
     let kafka = KafkaConfig { brokers, topic, group, properties: keys.properties };
     match kafka.consumer() {
         Ok(_) => Ok(kafka),
-        Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.problem)),
+        Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.to_string())),
     }
 }
 

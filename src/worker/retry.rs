@@ -204,7 +204,7 @@ mod tests {
             ready(if seen.len() < 3 { Err(transient()) } else { Ok("done") })
         });
         assert_eq!(result.await.expect("the third attempt succeeds"), "done");
-        let failed = Err(format!("refit: {}", transient()));
+        let failed = Err(format!("refit: {}", transient().summary()));
         assert_eq!(seen, [Ok(()), failed.clone(), failed]);
         assert_eq!(health.readiness(), Ok(()));
         let series = "shrinkd_retries_total{operation=\"refit\",sqlstate_class=\"40\"} 2\n";
