@@ -22,25 +22,33 @@ pub fn named_populations(
     grouping: &Grouping,
     is_ours: impl Fn(&Record) -> Option<i64>,
 ) -> BTreeSet<PopulationName> {
-    let mut experiments: BTreeMap<&str, (BTreeSet<&ResultKey>, BTreeSet<&BTreeMap<String, String>>)> = BTreeMap::new();
+    let mut experiments: BTreeMap<&str, Named<'_>> = BTreeMap::new();
     for record in records.iter().filter(|record| is_ours(record).is_some()) {
         let Ok(Message::Event(event)) = &record.message else { continue };
-        let (keys, labels) = experiments.entry(&event.experiment_id).or_default();
-        keys.extend(event.results.iter().filter_map(key));
-        labels.insert(&event.labels);
+        let named = experiments.entry(&event.experiment_id).or_default();
+        named.keys.extend(event.results.iter().filter_map(key));
+        named.labels.insert(&event.labels);
     }
-    for (experiment_id, (keys, labels)) in &mut experiments {
+    for (experiment_id, named) in &mut experiments {
         if let Some(stored) = stored.get(*experiment_id) {
-            keys.extend(stored.blocks.iter().map(|block| &block.key));
-            labels.insert(&stored.latest.labels);
+            named.keys.extend(stored.blocks.iter().map(|block| &block.key));
+            named.labels.insert(&stored.latest.labels);
         }
     }
-    let named = experiments.into_values().flat_map(|(keys, labels)| {
-        let population = |(key, labels): (&ResultKey, _)| grouping.population(key.clone(), Some(labels));
-        let pairs = keys.iter().flat_map(|key| labels.iter().map(move |labels| (*key, *labels)));
-        pairs.map(population).collect::<Vec<_>>()
-    });
-    named.collect()
+    let mut populations = BTreeSet::new();
+    for Named { keys, labels } in experiments.into_values() {
+        for labels in labels {
+            populations.extend(keys.iter().map(|&key| grouping.population(key.clone(), Some(labels))));
+        }
+    }
+    populations
+}
+
+/// What the records and the store say of one experiment.
+#[derive(Default)]
+struct Named<'a> {
+    keys: BTreeSet<&'a ResultKey>,
+    labels: BTreeSet<&'a BTreeMap<String, String>>,
 }
 
 /// The key of a result that can have a block.
