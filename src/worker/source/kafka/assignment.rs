@@ -77,9 +77,10 @@ impl Assignment {
 
     /// Claims partitions, and starts to read them at the offsets of their claims. Nothing is read without a claim.
     pub(super) fn assign(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
+        let is_over = self.is_stopping || self.failure.is_some();
+        let claims = if partitions.is_empty() || is_over { Vec::new() } else { self.claim(partitions) };
         // Even if there is nothing to read: the group waits for the answer.
-        let partitions = if self.is_stopping || self.failure.is_some() { &[] } else { partitions };
-        let claims = if partitions.is_empty() { Vec::new() } else { self.claim(partitions) };
+        let partitions = if is_over || self.failure.is_some() { &[] } else { partitions };
         if let Err(error) = self.partitions.assign(consumer, partitions, &claims, self.is_paused) {
             let topic = self.partitions.topic();
             let message = format!("cannot start to read partitions {partitions:?} of {topic}: {error}");
