@@ -50,7 +50,6 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
-mod summary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -60,7 +59,6 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
-pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::Refit;
 

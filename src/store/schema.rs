@@ -219,21 +219,3 @@ fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
         error => StoreError::Permanent { statement: "migrate", code: None, message: error.to_string() },
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn every_file_of_the_migrations_folder_is_a_migration() {
-        for (folder, known) in [("postgres", &POSTGRES), ("sqlite", &SQLITE)] {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
-            let read = Migrator::new(folder).await.expect("the folder can be read");
-            let list = |migrator: &Migrator| {
-                let migrations = migrator.iter().map(|it| (it.version, it.description.clone(), it.checksum.clone()));
-                migrations.collect::<Vec<_>>()
-            };
-            assert_eq!(list(known), list(&read));
-        }
-    }
-}
