@@ -101,8 +101,12 @@ pub enum SourceEvent {
 /// Why a source cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The store does not grant a claim.
     #[error("{0}")]
     Claim(String),
+    /// What a claim needs does not answer. Trying again can help.
+    #[error("{0}")]
+    Unavailable(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error(
