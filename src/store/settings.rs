@@ -12,7 +12,7 @@ impl Store {
     /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Nothing is
     /// written to one that has settings: whoever only reads may not.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
-        if read(&mut self.pools.reader().await?).await?.is_none() {
+        if stored(&mut self.pools.reader().await?).await?.is_none() {
             put_in(&mut self.pools.writer().await?, &self.settings).await?;
         }
         check(&mut self.pools.reader().await?, &self.settings).await
@@ -37,7 +37,8 @@ async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), 
     .map(drop)
 }
 
-async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreError> {
+/// The settings of the database, if it has any.
+pub(super) async fn stored(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreError> {
     let labels = match on.session() {
         Session::Postgres(_) => "cast(array_to_json(grouping_labels) as text)",
         Session::Sqlite(_) => "grouping_labels",
@@ -63,7 +64,7 @@ async fn read(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreErro
 
 /// Refuses a database that is filled with other settings, as the transaction sees it.
 pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result<(), StoreError> {
-    match read(on).await? {
+    match stored(on).await? {
         Some(stored) if stored == *own => Ok(()),
         Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: own.to_string() }),
         None => Err(unreadable("store_settings", "it has no row")),
@@ -72,7 +73,7 @@ pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result
 
 /// Makes these the settings of the database, and returns those that it had.
 pub(super) async fn replace(on: &mut impl Executor, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
-    let replaced = read(on).await?;
+    let replaced = stored(on).await?;
     let sql = "delete from store_settings";
     on.query("settings: replace", sql, []).await?;
     put_in(on, own).await?;

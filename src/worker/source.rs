@@ -105,6 +105,9 @@ pub enum SourceEvent {
 pub enum SourceError {
     #[error("{0}")]
     Claim(String),
+    /// The brokers cannot be reached, or do not let this worker read. Trying again helps once the cause is removed.
+    #[error("{0}")]
+    Connect(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error(

@@ -16,6 +16,7 @@ mod context;
 mod errors;
 mod native;
 mod outbox;
+mod probe;
 mod range;
 mod watermarks;
 
@@ -40,6 +41,7 @@ pub use commands::Commands;
 use context::Context;
 use errors::{RateLimitedLog, Severity, severity};
 use outbox::Outbox;
+pub use probe::Probe;
 pub use range::{RecordRange, read_range};
 pub use watermarks::{partition_watermarks, watermarks};
 
