@@ -67,7 +67,7 @@ pub async fn serve(listener: TcpListener, site: Site, shutdown: impl Future<Outp
 }
 
 async fn metrics(State(site): State<Arc<Site>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], site.metrics.render())
+    ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], site.metrics.render(&site.health))
 }
 
 async fn livez(State(site): State<Arc<Site>>) -> impl IntoResponse {

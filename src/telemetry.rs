@@ -4,11 +4,13 @@
 //! | --- | --- |
 //! | this file | log lines on stderr, as text or JSON |
 //! | [`metrics`] | counters, gauges and histograms in the text format of Prometheus |
+//! | [`lag`] | how far the owned partitions are behind, measured also while nothing is committed |
 //! | [`health`] | whether the worker is alive, and whether it is ready |
 //!
 //! `docs/operations.md` has the table of metrics and a runbook for the alerts; a test checks it against the code.
 
 pub mod health;
+pub mod lag;
 pub mod metrics;
 
 use std::io::{self, IsTerminal};
@@ -20,13 +22,22 @@ use tracing_subscriber::registry;
 
 use crate::config::{LogConfig, LogFormat};
 use health::Health;
+use lag::Lag;
 use metrics::Metrics;
 
-/// The metrics and health of a worker. Clones share them.
-#[derive(Clone, Default)]
+/// The metrics, lag and health of a worker. Clones share them.
+#[derive(Clone)]
 pub struct Telemetry {
     pub metrics: Metrics,
+    pub lag: Lag,
     pub health: Health,
+}
+
+impl Default for Telemetry {
+    fn default() -> Telemetry {
+        let metrics = Metrics::default();
+        Telemetry { lag: Lag::new(metrics.clone()), metrics, health: Health::default() }
+    }
 }
 
 /// This process has a subscriber for log lines already.

@@ -7,7 +7,6 @@
 //! | [`fold`] | records and stored state -> changes; pure |
 //! | `batch` | the transaction of a batch: read, fold, write, estimate |
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
-//! | `lag` | the lag of the owned partitions |
 //! | [`replay`] | ingests refused messages again |
 //! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
 //! | [`publish`] | the publish loop: passes that rewrite all estimates of a population and compute its diagnostics |
@@ -19,7 +18,6 @@ mod batch;
 pub mod dead_letters;
 pub mod fold;
 pub mod ingest;
-mod lag;
 pub mod publish;
 pub mod rebuild;
 pub mod refit;
@@ -27,6 +25,8 @@ pub mod replay;
 pub mod retry;
 pub mod source;
 pub mod supervise;
+
+use std::time::Duration;
 
 use crate::store::StoreError;
 use retry::Retryable;
@@ -41,12 +41,24 @@ pub enum WorkerError {
     /// Only a file halts as a whole: it has one partition.
     #[error("the source is halted: {0}; after `shrinkd partitions resume 0` the next worker continues behind them")]
     Halted(String),
+    #[error(
+        "the store did not take what was read within the drain budget of {} s: the next worker reads it again",
+        .0.as_secs_f64()
+    )]
+    DrainBudget(Duration),
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     #[error(transparent)]
     Fold(#[from] fold::FoldError),
     #[error("a computation panicked or was cancelled: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
+}
+
+impl WorkerError {
+    /// The error in words that anybody may read, see [`StoreError::summary`].
+    fn summary(&self) -> String {
+        self.store_error().map_or_else(|| self.to_string(), StoreError::summary)
+    }
 }
 
 impl Retryable for WorkerError {

@@ -87,8 +87,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 /// Runs the worker to the end of the file, until everything is published, and reads back the tables.
 async fn work(config: Arc<Config>, folder: &Folder, experiments: usize, events: u64) -> Result<Report<'_>, CliError> {
     let store = Store::connect(&config.store, &config.store_settings()).await?;
-    let Telemetry { metrics, health } = Telemetry::default();
-    let telemetry = Telemetry { metrics: metrics.clone(), health };
+    let telemetry = Telemetry::default();
+    let metrics = telemetry.metrics.clone();
     let started = Instant::now();
     let worker = tokio::spawn(supervise::run(store.clone(), config, telemetry, CancellationToken::new()));
     let bar = ProgressBar::new(events).with_style(style());

@@ -12,7 +12,7 @@ use super::{CliError, ConfigArg};
 use crate::config::Config;
 use crate::http::{self, Site};
 use crate::store::{Store, StoreError};
-use crate::telemetry::health::Dependency;
+use crate::telemetry::health::Operation;
 use crate::telemetry::{Telemetry, init_logging};
 use crate::worker::retry::Retry;
 use crate::worker::supervise;
@@ -47,6 +47,9 @@ Exit codes:
   2  the configuration is invalid, or the database does not fit this build and
      these settings";
 
+/// How long closing the store may take.
+const CLOSE_LIMIT: Duration = Duration::from_secs(1);
+
 /// Runs the worker until a signal, the end of its file, or a fatal error.
 ///
 /// # Errors
@@ -56,7 +59,10 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     init_logging(&config.log).map_err(|error| CliError::Internal(error.to_string()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(config))
+    let ended = runtime.block_on(serve(config));
+    // Computations that nobody waits for any more do not delay the exit.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
@@ -78,7 +84,8 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     };
     let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
-    store.close().await;
+    // Connections of transactions that were cut off are closed by the end of the process.
+    let _ = tokio::time::timeout(CLOSE_LIMIT, store.close()).await;
     served.cancel();
     // A response that is still being sent does not delay the exit.
     http.abort();
@@ -107,11 +114,7 @@ async fn connect(
         biased;
         // Nothing is lost with an attempt that is dropped.
         () = stop.cancelled() => Ok(None),
-        connected = retry.run("connect", || Store::connect(&config.store, &settings)) => {
-            let store = connected?;
-            telemetry.health.ready(Dependency::Store);
-            Ok(Some(store))
-        }
+        connected = retry.run(Operation::Connect, || Store::connect(&config.store, &settings)) => Ok(Some(connected?)),
     }
 }
 

@@ -14,9 +14,13 @@ pub(super) const HAS_TLS: bool = cfg!(feature = "tls");
 pub(super) const REBUILD: &str =
     "this build of shrinkd has no TLS: build it with `--features tls`, or use the container image";
 
-/// Set for every consumer, so that the store alone decides where reading continues.
-const REQUIRED: [(&str, &str); 3] =
-    [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false"), ("auto.offset.reset", "error")];
+/// Set for every consumer, so that the store alone decides where reading continues, and the lag counts no control records.
+const REQUIRED: [(&str, &str); 4] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("enable.partition.eof", "true"),
+];
 
 /// Used unless the configuration sets the property.
 const DEFAULTS: [(&str, &str); 6] = [
@@ -88,6 +92,7 @@ fn check(property: &str, value: &str) -> Result<(), String> {
         "enable.auto.commit" | "enable.auto.offset.store" => {
             Some("offsets are kept in the store, and committed together with the records that they cover")
         }
+        "enable.partition.eof" => Some("the lag is measured with it"),
         "auto.offset.reset" => Some("a partition whose next record has expired is halted, and nothing is skipped"),
         _ => None,
     };

@@ -42,9 +42,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a call may wait for a connection of the pool, or for another process that has a SQLite file locked.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// PostgreSQL ends a transaction whose worker is silent for so long. One that was stopped, or whose machine is gone, would
-/// otherwise keep the rows of its partitions locked, and the next owner's claim waiting.
-const IDLE_IN_TRANSACTION: &str = "set idle_in_transaction_session_timeout = '30s'";
+/// PostgreSQL ends a transaction whose worker is silent for so long: one that was stopped, or whose machine is gone, would
+/// otherwise keep the rows of its partitions locked, and the next owner's claim waiting. And it gives up waiting for a lock
+/// after a while: the statement is tried again, but until then the worker says what it waits for.
+const SESSION: &str = "set idle_in_transaction_session_timeout = '30s'; set lock_timeout = '20s'";
 
 /// Memory for the pages that a batch changes: those that do not fit are written more than once.
 const SQLITE_CACHE_KIB: u32 = 32 * 1024;
@@ -68,7 +69,7 @@ pub(super) async fn connect_postgres(url: &StoreUrl, connections: u32) -> Result
         .max_connections(connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
         .after_connect(|connection, _| {
-            Box::pin(async move { sqlx::raw_sql(IDLE_IN_TRANSACTION).execute(connection).await.map(drop) })
+            Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
         })
         .connect_lazy_with(options);
     Ok(Pools::Postgres(pool))

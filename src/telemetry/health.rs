@@ -1,14 +1,14 @@
-//! Health: a worker is alive as long as every loop makes progress, and ready as long as source and store respond.
+//! Health: a worker is alive as long as every loop makes progress, and ready as long as everything that it does succeeds.
 //!
-//! *Alive* concerns the process: if it is not, a restart may help. *Ready* concerns its dependencies: if they are not, a
-//! restart does not help, and the reason names what to look at.
+//! *Alive* concerns the process: if it is not, a restart may help. *Ready* concerns what the process depends on: if it is
+//! not, a restart does not help, and the reason names what to look at.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A loop without a heartbeat for this long is stuck. No loop takes nearly as long: fits take milliseconds, and a loop that
-/// waits for the store sends heartbeats between its attempts.
+/// waits for the store sends heartbeats while it waits.
 pub const BEAT_LIMIT: Duration = Duration::from_secs(60);
 
 /// The worker's loops.
@@ -19,16 +19,29 @@ pub enum Loop {
     Publish,
 }
 
-/// The dependencies of a worker.
+/// What a worker does over and over. Each fails by itself, and only its own success ends that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dependency {
-    /// Ready once partitions were assigned, even if it is none because others own them all.
-    Source,
-    /// Ready unless its last answer was an error.
-    Store,
+pub enum Operation {
+    /// Opening the store, at the start.
+    Connect,
+    /// Being a member of the consumer group; of a file, having opened it. Succeeds once partitions are assigned, even if it is
+    /// none because others own them all.
+    Group,
+    /// Taking over assigned partitions in the store.
+    Claim,
+    /// Reading the records of owned partitions.
+    Fetch,
+    /// Asking the brokers for the ends of owned partitions.
+    EndOffsets,
+    /// Committing batches.
+    Ingest,
+    /// Halting partitions in the store.
+    Halt,
+    Refit,
+    Publish,
 }
 
-/// The state behind `/livez` and `/readyz`, to which the loops report. Clones share it.
+/// The state behind `/livez` and `/readyz`, to which the worker reports. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Health(Arc<Mutex<State>>);
 
@@ -36,17 +49,30 @@ pub struct Health(Arc<Mutex<State>>);
 struct State {
     /// The last heartbeat of each loop; `None` for one that has finished.
     beats: [Option<Instant>; Loop::ALL.len()],
-    /// Why each dependency is not ready.
-    obstacles: [Option<String>; Dependency::ALL.len()],
+    operations: [Status; Operation::ALL.len()],
+}
+
+/// How an operation is doing.
+#[derive(Debug, Clone, Default)]
+struct Status {
+    /// Failed attempts since the last that succeeded.
+    failures: u32,
+    /// Why the worker is not ready.
+    obstacle: Option<String>,
 }
 
 impl Health {
-    /// Every loop has until [`BEAT_LIMIT`] for its first heartbeat; nothing is ready.
+    /// Every loop has until [`BEAT_LIMIT`] for its first heartbeat; neither the store nor the source is ready.
     pub fn new() -> Health {
-        Health(Arc::new(Mutex::new(State {
-            beats: [Some(Instant::now()); Loop::ALL.len()],
-            obstacles: Dependency::ALL.map(|_| Some("not connected yet".to_owned())),
-        })))
+        let operations = Operation::ALL.map(|operation| Status {
+            failures: 0,
+            obstacle: match operation {
+                Operation::Connect => Some("not connected yet".to_owned()),
+                Operation::Group => Some("no partitions assigned yet".to_owned()),
+                _ => None,
+            },
+        });
+        Health(Arc::new(Mutex::new(State { beats: [Some(Instant::now()); Loop::ALL.len()], operations })))
     }
 
     /// Records a heartbeat of a loop.
@@ -59,14 +85,22 @@ impl Health {
         self.state().beats[which as usize] = None;
     }
 
-    /// A dependency responded.
-    pub fn ready(&self, dependency: Dependency) {
-        self.state().obstacles[dependency as usize] = None;
+    /// An attempt of an operation succeeded.
+    pub fn succeeded(&self, operation: Operation) {
+        self.state().operations[operation as usize] = Status::default();
     }
 
-    /// A dependency failed, for this reason. Anyone may read it over HTTP: it has no text of a server.
-    pub fn not_ready(&self, dependency: Dependency, reason: impl fmt::Display) {
-        self.state().obstacles[dependency as usize] = Some(reason.to_string());
+    /// An attempt of an operation failed, for this reason. Anyone may read it over HTTP: it has no text of a server.
+    pub fn failed(&self, operation: Operation, reason: impl fmt::Display) {
+        let status = &mut self.state().operations[operation as usize];
+        status.failures = status.failures.saturating_add(1);
+        status.obstacle = Some(reason.to_string());
+    }
+
+    /// Each operation, and how many of its attempts have failed since the last that succeeded.
+    pub fn consecutive_failures(&self) -> [(Operation, u32); Operation::ALL.len()] {
+        let state = self.state();
+        Operation::ALL.map(|operation| (operation, state.operations[operation as usize].failures))
     }
 
     /// Whether every loop had a heartbeat within [`BEAT_LIMIT`] before `now`.
@@ -84,17 +118,19 @@ impl Health {
         Ok(())
     }
 
-    /// Whether source and store are ready.
+    /// Whether store and source are connected, and the last attempt of every operation succeeded.
     ///
     /// # Errors
-    /// With a line that names each that is not, and why.
+    /// With a line that names each operation that failed, and why.
     pub fn readiness(&self) -> Result<(), String> {
         let state = self.state();
-        let obstacles: Vec<String> = Dependency::ALL
+        let obstacles: Vec<String> = Operation::ALL
             .into_iter()
-            .zip(&state.obstacles)
+            .zip(&state.operations)
             // In one line, even if the reason has several.
-            .filter_map(|(which, why)| Some(format!("{which}: {}", why.as_ref()?.replace(['\r', '\n'], " "))))
+            .filter_map(|(operation, status)| {
+                Some(format!("{operation}: {}", status.obstacle.as_ref()?.replace(['\r', '\n'], " ")))
+            })
             .collect();
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }
     }
@@ -124,15 +160,37 @@ impl fmt::Display for Loop {
     }
 }
 
-impl Dependency {
-    const ALL: [Dependency; 2] = [Dependency::Source, Dependency::Store];
+impl Operation {
+    pub const ALL: [Operation; 9] = [
+        Operation::Connect,
+        Operation::Group,
+        Operation::Claim,
+        Operation::Fetch,
+        Operation::EndOffsets,
+        Operation::Ingest,
+        Operation::Halt,
+        Operation::Refit,
+        Operation::Publish,
+    ];
+
+    /// Its name in metrics, logs and `/readyz`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Operation::Connect => "connect",
+            Operation::Group => "group",
+            Operation::Claim => "claim",
+            Operation::Fetch => "fetch",
+            Operation::EndOffsets => "end_offsets",
+            Operation::Ingest => "ingest",
+            Operation::Halt => "halt",
+            Operation::Refit => "refit",
+            Operation::Publish => "publish",
+        }
+    }
 }
 
-impl fmt::Display for Dependency {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Dependency::Source => "source",
-            Dependency::Store => "store",
-        })
+        f.write_str(self.as_str())
     }
 }

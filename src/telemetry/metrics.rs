@@ -7,13 +7,14 @@ mod family;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use shrinkd_core::{Counts, PopulationName, Reason};
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 
+use super::health::Health;
 use family::Families;
 pub use family::Family;
 pub use state::{Lag, PopulationSummary};
@@ -46,6 +47,10 @@ struct Inner {
     publish: Histogram,
     rows_written: IntCounterVec,
     rows_skipped: IntCounterVec,
+    ready: IntGauge,
+    consecutive_failures: IntGaugeVec,
+    batch_age: Gauge,
+    end_offsets_at: Gauge,
     last_commit: Gauge,
     last_refit: Gauge,
     fenced: IntCounter,
@@ -118,6 +123,20 @@ impl Metrics {
                 &["table"],
                 "Rows computed and not written, because they would not have changed",
             ),
+            ready: f.int_gauge("shrinkd_ready", "1 while /readyz says that the worker is ready, else 0"),
+            consecutive_failures: f.int_gauges(
+                "shrinkd_consecutive_failures",
+                &["operation"],
+                "Failed attempts of an operation since the last that succeeded",
+            ),
+            batch_age: f.gauge(
+                "shrinkd_batch_age_seconds",
+                "Time that the batch in hand has waited for its commit; 0 if there is none",
+            ),
+            end_offsets_at: f.gauge(
+                "shrinkd_end_offsets_timestamp_seconds",
+                "Unix time at which the brokers last told where the owned partitions end; 0 before the first",
+            ),
             last_commit: f.gauge(
                 "shrinkd_last_commit_timestamp_seconds",
                 "Unix time of the last commit of a batch; 0 before the first",
@@ -181,8 +200,13 @@ impl Metrics {
         self.0.families.list()
     }
 
-    /// All series in the text format of Prometheus.
-    pub fn render(&self) -> String {
+    /// All series in the text format of Prometheus, with the health of the worker.
+    pub fn render(&self, health: &Health) -> String {
+        self.0.ready.set(i64::from(health.readiness().is_ok()));
+        for (operation, failures) in health.consecutive_failures() {
+            self.0.consecutive_failures.with_label_values(&[operation.as_str()]).set(i64::from(failures));
+        }
+        self.0.batch_age.set(self.state().batch_since.map_or(0.0, |since| since.elapsed().as_secs_f64()));
         // An age also grows while nothing is reported, which is when it matters most. Under the lock, so that the series of a
         // partition that is released meanwhile does not come back.
         for (partition, lag) in &self.state().partitions {
@@ -258,6 +282,21 @@ impl Metrics {
         let label = [partition.to_string()];
         self.0.lag_records.with_label_values(&label).set(i64::try_from(records).unwrap_or(i64::MAX));
         self.0.lag_seconds.with_label_values(&label).set(lag.seconds());
+    }
+
+    /// A batch is in hand, and is to be committed.
+    pub fn begin_batch(&self) {
+        self.state().batch_since = Some(Instant::now());
+    }
+
+    /// The batch in hand is committed, or never will be.
+    pub fn end_batch(&self) {
+        self.state().batch_since = None;
+    }
+
+    /// Observes that the brokers have told now where the owned partitions end.
+    pub fn observe_end_offsets(&self) {
+        self.0.end_offsets_at.set(unix_now());
     }
 
     /// Observes that a record with this time of production is committed now.

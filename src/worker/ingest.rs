@@ -16,7 +16,6 @@ use super::WorkerError;
 use super::batch::{StepTimes, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
-use super::lag::Lag;
 use super::retry::Retry;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
@@ -24,7 +23,7 @@ use crate::row::{Halt, HaltReason};
 use crate::store::{Advance, Store, StoreError, Written};
 use crate::stream::{Claim, NextOffset};
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{Dependency, Loop};
+use crate::telemetry::health::{Loop, Operation};
 
 /// How often the loop reports itself alive while no events arrive.
 const BEAT: Duration = Duration::from_secs(5);
@@ -38,7 +37,6 @@ pub struct IngestLoop {
     /// Commands to the source, which only Kafka takes.
     commands: Option<Commands>,
     telemetry: Telemetry,
-    lag: Lag,
     retry: Retry,
 }
 
@@ -61,9 +59,8 @@ impl IngestLoop {
         telemetry: Telemetry,
         retry: Retry,
     ) -> IngestLoop {
-        let (lag, claims) = (Lag::new(telemetry.metrics.clone()), BTreeMap::new());
         let (grouping, retry) = (Arc::new(grouping), retry.for_loop(Loop::Ingest));
-        IngestLoop { store, grouping, claims, dead_letters, commands, telemetry, lag, retry }
+        IngestLoop { store, grouping, claims: BTreeMap::new(), dead_letters, commands, telemetry, retry }
     }
 
     /// Processes the events of the source until it ends.
@@ -80,7 +77,11 @@ impl IngestLoop {
             };
             match event {
                 SourceEvent::Assigned(claims) => self.assign(claims),
-                SourceEvent::Batch(batch) => self.ingest(batch).await?,
+                SourceEvent::Batch(batch) => {
+                    self.telemetry.metrics.begin_batch();
+                    self.ingest(batch).await?;
+                    self.telemetry.metrics.end_batch();
+                }
                 SourceEvent::Revoked { partitions, drained } => {
                     info!(?partitions, "revoked");
                     self.release(&partitions);
@@ -90,7 +91,6 @@ impl IngestLoop {
                 SourceEvent::OutOfRange { partition, detail } => {
                     self.halt(partition, HaltReason::OffsetOutOfRange, detail).await?;
                 }
-                SourceEvent::HighWatermarks(watermarks) => self.lag.reaches(&watermarks),
                 SourceEvent::Ended => break,
                 SourceEvent::Failed(error) => return Err(error.into()),
             }
@@ -104,9 +104,7 @@ impl IngestLoop {
         if !partitions.is_empty() {
             info!(?partitions, "assigned");
         }
-        self.lag.assigned(&claims);
         self.dead_letters.forget(&partitions);
-        self.telemetry.health.ready(Dependency::Source);
         for claim in claims {
             self.telemetry.metrics.set_halted(claim.partition, claim.is_halted);
             if claim.is_halted {
@@ -144,7 +142,7 @@ impl IngestLoop {
                 return Ok(());
             }
             let mut is_retry = false;
-            let committed = self.retry.run("ingest", || {
+            let committed = self.retry.run(Operation::Ingest, || {
                 let is_retry = std::mem::replace(&mut is_retry, true);
                 let (own, advances, records) = (&*self, &advances, &records);
                 async move {
@@ -184,7 +182,7 @@ impl IngestLoop {
     async fn halt(&mut self, partition: i32, reason: HaltReason, detail: String) -> Result<(), WorkerError> {
         let Some(&claim) = self.claims.get(&partition) else { return Ok(()) };
         let halt = Halt { claim, reason, detail };
-        match self.retry.run("halt", || self.store.halt(&halt)).await {
+        match self.retry.run(Operation::Halt, || self.store.halt(&halt)).await {
             // Another worker owns the partition now, and will halt it for the same reason.
             Ok(()) | Err(StoreError::Fenced { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -223,7 +221,7 @@ impl IngestLoop {
             }
         }
         let ends: Vec<(i32, NextOffset)> = advances.iter().map(|advance| (advance.partition, advance.to)).collect();
-        self.lag.committed(&ends);
+        self.telemetry.lag.committed(&ends.iter().map(|&(partition, next)| (partition, next.0)).collect::<Vec<_>>());
         if let Some(commands) = &self.commands {
             commands.commit(&ends);
         }
@@ -232,13 +230,11 @@ impl IngestLoop {
     fn release(&mut self, partitions: &[i32]) {
         self.claims.retain(|partition, _| !partitions.contains(partition));
         self.dead_letters.forget(partitions);
-        self.lag.released(partitions);
     }
 
     fn report(&mut self, committed: &Committed, records: &[Record]) {
         let Committed { counts, rejected, written, steps, elapsed } = committed;
-        let Telemetry { metrics, health } = &self.telemetry;
-        health.ready(Dependency::Store);
+        let metrics = &self.telemetry.metrics;
         metrics.count_batch(counts, rejected);
         metrics.observe_commit(*elapsed);
         for (table, rows) in written {
@@ -247,7 +243,6 @@ impl IngestLoop {
         for record in records {
             if let Some(produced_at) = record.produced_at {
                 metrics.observe_event_age(produced_at);
-                self.lag.produced(record.partition, produced_at);
             }
         }
         debug!(?counts, ?written, %steps, elapsed_ms = elapsed.as_millis() as u64, "committed");

@@ -18,7 +18,7 @@ use crate::refit::RefitState;
 use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 use crate::store::{DuePass, Pass, Store, StoreError};
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::Loop;
+use crate::telemetry::health::{Loop, Operation};
 
 /// Blocks of a page, which is held in memory and written in one transaction.
 const PAGE: usize = 1_000;
@@ -54,9 +54,12 @@ impl PublishLoop {
             self.telemetry.health.beat(Loop::Publish);
             let diagnosed_before = OffsetDateTime::now_utc() - self.diagnostics_interval;
             match self.publish_due(diagnosed_before, &stop).await {
-                Ok(_) => {}
+                Ok(_) => self.telemetry.health.succeeded(Operation::Publish),
                 Err(error @ WorkerError::Store(StoreError::Settings { .. })) => return Err(error),
-                Err(error) => warn!(%error, "a publish failed, retrying"),
+                Err(error) => {
+                    self.telemetry.health.failed(Operation::Publish, error.summary());
+                    warn!(%error, "a publish failed, retrying");
+                }
             }
         }
         self.telemetry.health.finish(Loop::Publish);

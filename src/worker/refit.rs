@@ -8,13 +8,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
-use super::retry::Retryable as _;
 use crate::config::SettingsOf;
 use crate::refit::{Refitted, fit_settings};
 use crate::row::CurrentPopulation;
 use crate::store::{Publication, Store, StoreError};
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{Dependency, Loop};
+use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::metrics::PopulationSummary;
 
 /// How often the metrics of all populations are updated if none was refitted.
@@ -44,11 +43,10 @@ impl RefitLoop {
             self.telemetry.health.beat(Loop::Refit);
             let refitted = self.refit_all().await;
             match &refitted {
-                Ok(_) => self.telemetry.health.ready(Dependency::Store),
+                Ok(_) => self.telemetry.health.succeeded(Operation::Refit),
                 Err(WorkerError::Store(StoreError::Settings { .. })) => return refitted.map(drop),
                 Err(error) => {
-                    let reason = error.store_error().map_or_else(|| error.to_string(), StoreError::summary);
-                    self.telemetry.health.not_ready(Dependency::Store, reason);
+                    self.telemetry.health.failed(Operation::Refit, error.summary());
                     warn!(%error, "a refit failed, retrying");
                 }
             }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,14 @@ use tracing::warn;
 
 use crate::store::StoreError;
 use crate::telemetry::Telemetry;
-use crate::telemetry::health::{Dependency, Loop};
+use crate::telemetry::health::{Loop, Operation};
 
 /// The longest pause after the first failed attempt. It doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// The longest pause after any attempt.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How often a loop is reported as alive while an attempt waits for the store.
+const BEAT: Duration = Duration::from_secs(5);
 
 /// An error of an operation that uses the store. It is retried if the store's error is transient.
 pub trait Retryable: fmt::Display {
@@ -52,7 +55,7 @@ impl Retry {
         Retry { telemetry, stop, drain_budget, stopping_since: Arc::default(), health_loop: None, limit: None }
     }
 
-    /// Reports the loop that waits here as alive after each attempt.
+    /// Reports the loop that waits here as alive, also during attempts.
     #[must_use]
     pub fn for_loop(self, health_loop: Loop) -> Retry {
         Retry { health_loop: Some(health_loop), ..self }
@@ -67,12 +70,12 @@ impl Retry {
     /// Runs an operation until it succeeds, fails with an error that is not transient, or the time for it is over.
     ///
     /// An attempt is never cancelled: a stop ends the pause between two of them, and cuts short those that follow, so that
-    /// the last attempt starts when the budget is spent. While attempts fail, the store is reported as not ready. Each retry
-    /// is logged, and counted in `shrinkd_retries_total`, under the name of the operation.
+    /// the last attempt starts when the budget is spent. From the first attempt that fails to the next one that succeeds, the
+    /// operation is reported as failing. Each retry is logged, and counted in `shrinkd_retries_total`, under its name.
     ///
     /// # Errors
     /// The error of the last attempt.
-    pub async fn run<T, E, F>(&self, operation: &'static str, mut attempt: impl FnMut() -> F) -> Result<T, E>
+    pub async fn run<T, E, F>(&self, operation: Operation, mut attempt: impl FnMut() -> F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>>,
         E: Retryable,
@@ -80,29 +83,38 @@ impl Retry {
         let started = Instant::now();
         let mut retries = 0;
         loop {
-            let error = match attempt().await {
+            let error = match self.beating(attempt()).await {
                 Ok(value) => {
-                    if retries > 0 {
-                        self.telemetry.health.ready(Dependency::Store);
-                    }
+                    self.telemetry.health.succeeded(operation);
                     return Ok(value);
                 }
                 Err(error) => error,
             };
-            if let Some(health_loop) = self.health_loop {
-                self.telemetry.health.beat(health_loop);
-            }
             let Some(transient) = error.store_error().filter(|error| error.is_transient()) else { return Err(error) };
-            self.telemetry.health.not_ready(Dependency::Store, transient.summary());
+            self.telemetry.health.failed(operation, transient.summary());
             let pause = match self.time_left(started) {
                 Some(Duration::ZERO) => return Err(error),
                 Some(time_left) => time_left.min(pause(retries, random())),
                 None => pause(retries, random()),
             };
             retries += 1;
-            self.telemetry.metrics.count_retry(operation, transient.code());
-            warn!(operation, retries, %error, pause_ms = pause.as_millis() as u64, "the store failed, retrying");
+            self.telemetry.metrics.count_retry(operation.as_str(), transient.code());
+            warn!(%operation, retries, %error, pause_ms = pause.as_millis() as u64, "the store failed, retrying");
             self.sleep(pause).await;
+        }
+    }
+
+    /// Reports the loop as alive for as long as an attempt takes: one that waits for a lock or for a slow disk is not stuck,
+    /// and a restart would not help.
+    async fn beating<T>(&self, attempt: impl Future<Output = T>) -> T {
+        let Some(health_loop) = self.health_loop else { return attempt.await };
+        let mut attempt = pin!(attempt);
+        loop {
+            let ended = tokio::time::timeout(BEAT, &mut attempt).await;
+            self.telemetry.health.beat(health_loop);
+            if let Ok(ended) = ended {
+                return ended;
+            }
         }
     }
 
@@ -183,27 +195,28 @@ mod tests {
     #[tokio::test]
     async fn a_transient_error_is_retried_counted_and_shown_until_it_is_over() {
         let retry = retry(Duration::ZERO);
-        let Telemetry { metrics, health } = retry.telemetry.clone();
-        health.ready(Dependency::Source);
-        health.ready(Dependency::Store);
+        let Telemetry { metrics, health, .. } = retry.telemetry.clone();
+        health.succeeded(Operation::Group);
+        health.succeeded(Operation::Connect);
         let mut seen = Vec::new();
-        let result = retry.run("test", || {
+        let result = retry.run(Operation::Refit, || {
             seen.push(health.readiness());
             ready(if seen.len() < 3 { Err(transient()) } else { Ok("done") })
         });
         assert_eq!(result.await.expect("the third attempt succeeds"), "done");
-        let failed = Err(format!("store: {}", transient()));
+        let failed = Err(format!("refit: {}", transient().summary()));
         assert_eq!(seen, [Ok(()), failed.clone(), failed]);
         assert_eq!(health.readiness(), Ok(()));
-        let series = "shrinkd_retries_total{operation=\"test\",sqlstate_class=\"40\"} 2\n";
-        assert!(metrics.render().contains(series), "{}", metrics.render());
+        let series = "shrinkd_retries_total{operation=\"refit\",sqlstate_class=\"40\"} 2\n";
+        let shown = metrics.render(&health);
+        assert!(shown.contains(series), "{shown}");
     }
 
     #[tokio::test]
     async fn an_error_that_does_not_pass_is_returned_at_once() {
         let mut attempts = 0;
         let result: Result<(), _> = retry(Duration::MAX)
-            .run("test", || {
+            .run(Operation::Refit, || {
                 attempts += 1;
                 ready(Err(StoreError::Permanent {
                     statement: "commit",
@@ -220,11 +233,11 @@ mod tests {
         let retry = retry(Duration::from_millis(300));
         retry.stop.cancel();
         let (started, attempts) = (Instant::now(), AtomicU32::new(0));
-        retry.run("first", || failing(&attempts)).await.expect_err("it gives up");
+        retry.run(Operation::Refit, || failing(&attempts)).await.expect_err("it gives up");
         assert!(started.elapsed() >= Duration::from_millis(300), "gave up after {:?}", started.elapsed());
         assert!(attempts.into_inner() > 2);
         let attempts = AtomicU32::new(0);
-        retry.clone().run("second", || failing(&attempts)).await.expect_err("it gives up");
+        retry.clone().run(Operation::Claim, || failing(&attempts)).await.expect_err("it gives up");
         assert_eq!(attempts.into_inner(), 1, "nothing of the budget is left");
     }
 
@@ -242,7 +255,7 @@ mod tests {
     async fn a_limit_holds_without_a_stop() {
         let (started, attempts) = (Instant::now(), AtomicU32::new(0));
         let retry = retry(Duration::MAX).within(Duration::from_millis(250));
-        retry.run("test", || failing(&attempts)).await.expect_err("it gives up");
+        retry.run(Operation::Refit, || failing(&attempts)).await.expect_err("it gives up");
         assert!(started.elapsed() >= Duration::from_millis(250), "gave up after {:?}", started.elapsed());
     }
 
@@ -250,7 +263,7 @@ mod tests {
     async fn an_operation_may_be_an_async_closure_on_another_thread() {
         let spawned = tokio::spawn(async {
             let (retry, attempts) = (retry(Duration::ZERO), AtomicU32::new(0));
-            let result = retry.run("test", async || {
+            let result = retry.run(Operation::Refit, async || {
                 tokio::task::yield_now().await;
                 if attempts.fetch_add(1, Ordering::Relaxed) == 0 { Err(transient()) } else { Ok(()) }
             });

@@ -92,8 +92,6 @@ pub enum SourceEvent {
         partition: i32,
         detail: String,
     },
-    /// The high watermark of each partition: the offset that its next record will get.
-    HighWatermarks(Vec<(i32, i64)>),
     /// No more events follow (the end of a file that is not followed).
     Ended,
     /// The source cannot continue.

@@ -4,11 +4,12 @@
 //! followed, after it has fitted and published every population; or when it cannot continue.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -18,11 +19,12 @@ use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
 use super::refit::RefitLoop;
 use super::retry::Retry;
-use super::source::{BatchLimits, file, kafka};
+use super::source::{BatchLimits, SourceEvent, file, kafka};
 use crate::config::{Config, SettingsOf, SourceConfig};
 use crate::store::Store;
 use crate::stream::{Claim, Topic};
 use crate::telemetry::Telemetry;
+use crate::telemetry::health::Operation;
 use crate::telemetry::metrics::Metrics;
 
 /// Batches that may wait for the store, in addition to the one that is being committed.
@@ -32,10 +34,16 @@ const WAITING_BATCHES: usize = 2;
 /// while the store is down.
 const CLAIM_LIMIT: Duration = Duration::from_secs(600);
 
-/// Runs a worker until it ends.
+/// How long the source may take to leave its group after the worker has ended: otherwise the group waits for it until its
+/// session times out.
+const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is checked whether it has left.
+const LEAVE_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Runs a worker until it ends. Once it is stopped, it waits for the store no longer than the drain budget.
 ///
 /// # Errors
-/// If it cannot continue. Everything committed is kept, and the next worker continues from there.
+/// If it cannot continue, or the drain budget is spent. Everything committed is kept, and the next worker continues from there.
 pub async fn run(
     store: Store,
     config: Arc<Config>,
@@ -44,18 +52,18 @@ pub async fn run(
 ) -> Result<(), WorkerError> {
     let owner = owner();
     let (refit, publish) = loops(&store, &config, &owner, &telemetry);
-    refit.request_refits_for_changed_settings().await?;
+    let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);
+    retry.run(Operation::Refit, || refit.request_refits_for_changed_settings()).await?;
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
-    let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);
     let claim = claimer(store.clone(), owner, retry.clone().within(CLAIM_LIMIT), telemetry.metrics.clone());
-    // Also cancelled when a loop fails, so that the source's thread ends.
+    // Also cancelled when a loop fails, so that the source's threads end.
     let source_stop = stop.child_token();
-    let _source_ends_with_this = source_stop.clone().drop_guard();
+    let source_ends_with_this = source_stop.clone().drop_guard();
     let (thread, commands) = match &config.source {
         SourceConfig::Kafka(own) => {
             let source = kafka::KafkaSource::new(own, &config.ingest);
-            let (thread, commands) = kafka::spawn(source, claim, sender, source_stop)?;
+            let (thread, commands) = kafka::spawn(source, claim, sender, telemetry.clone(), source_stop)?;
             (thread, Some(commands))
         }
         SourceConfig::File(own) => {
@@ -64,27 +72,53 @@ pub async fn run(
                 follow: own.follow,
                 limits: BatchLimits::new(&config.ingest),
             };
-            (file::spawn(source, claim, sender, source_stop)?, None)
+            (file::spawn(source, claim, sender, telemetry.clone(), source_stop)?, None)
         }
     };
-
-    let background = CancellationToken::new();
-    let refitting = tokio::spawn(or_stop(refit.clone().run(background.clone()), stop.clone()));
-    let publishing = tokio::spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
     let ingest = IngestLoop::new(store, config.grouping(), dead_letters, commands, telemetry, retry);
+    let ended = tokio::select! {
+        ended = process(ingest, events, refit, publish, &stop) => ended,
+        () = budget_spent(&stop, config.ingest.drain_budget) => Err(WorkerError::DrainBudget(config.ingest.drain_budget)),
+    };
+    drop(source_ends_with_this);
+    let leaving = Instant::now();
+    while !thread.is_finished() && leaving.elapsed() < LEAVE_LIMIT {
+        tokio::time::sleep(LEAVE_INTERVAL).await;
+    }
+    ended
+}
+
+/// Runs the loops until the source has ended, and after the end of a file until everything is fitted and published. Dropping it
+/// drops them in the middle of what they do, as a crash would.
+async fn process(
+    ingest: IngestLoop,
+    events: mpsc::Receiver<SourceEvent>,
+    refit: RefitLoop,
+    publish: PublishLoop,
+    stop: &CancellationToken,
+) -> Result<(), WorkerError> {
+    let background = CancellationToken::new();
+    let mut loops = JoinSet::new();
+    loops.spawn(or_stop(refit.clone().run(background.clone()), stop.clone()));
+    loops.spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
     let ingested = ingest.run(events).await;
     background.cancel();
-    let (refitted, published) = (refitting.await?, publishing.await?);
-    ingested?;
-    refitted?;
-    published?;
-    // The source has sent its last event: its thread is about to end.
-    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+    let mut ended = ingested;
+    while let Some(of_loop) = loops.join_next().await {
+        ended = ended.and(of_loop?);
+    }
+    ended?;
     if !stop.is_cancelled() {
-        finish(&refit, &publish, &stop).await?;
+        finish(&refit, &publish, stop).await?;
     }
     Ok(())
+}
+
+/// Waits for the stop, and then for as long as the drain budget.
+async fn budget_spent(stop: &CancellationToken, drain_budget: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(drain_budget).await;
 }
 
 /// The refit and publish loops. They share nothing but the store.
@@ -150,7 +184,7 @@ fn claimer(
     let runtime = Handle::current();
     move |topic, partitions| {
         metrics.set_topic_partitions(topic.partitions);
-        let claimed = retry.run("claim", || store.claim(topic, partitions, &owner));
+        let claimed = retry.run(Operation::Claim, || store.claim(topic, partitions, &owner));
         runtime.block_on(claimed).map_err(|error| error.to_string())
     }
 }

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use shrinkd::http::{self, Site};
-use shrinkd::telemetry::health::{Dependency, Health};
+use shrinkd::telemetry::health::{Health, Operation};
 use tokio::sync::oneshot;
 
 use super::telemetry::{busy, population, summary};
@@ -83,9 +83,9 @@ fn health_is_served_as_a_status_and_one_line() {
     assert_eq!(served.get("/livez").0, 200);
     let (status, answer) = served.get("/readyz");
     assert_eq!(status, 503);
-    assert!(answer.ends_with("\r\n\r\nsource: not connected yet; store: not connected yet\n"), "{answer}");
-    served.site.health.ready(Dependency::Source);
-    served.site.health.ready(Dependency::Store);
+    assert!(answer.ends_with("\r\n\r\nconnect: not connected yet; group: no partitions assigned yet\n"), "{answer}");
+    served.site.health.succeeded(Operation::Group);
+    served.site.health.succeeded(Operation::Connect);
     let (status, answer) = served.get("/readyz");
     assert!(status == 200 && answer.ends_with("\r\n\r\nok\n"), "{answer}");
 }
@@ -113,7 +113,7 @@ fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
 fn nothing_that_comes_from_events_can_become_markup() {
     let served = Served::new("<b>'source'</b>");
     served.site.metrics.set_population(&population("<script>alert(\"1\")</script>&"), summary());
-    served.site.health.not_ready(Dependency::Store, "<img src=x>");
+    served.site.health.failed(Operation::Ingest, "<img src=x>");
     let (_, answer) = served.get("/");
     assert!(answer.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;%2Fscript&gt;&amp;</bdi>/"), "{answer}");
     assert!(answer.contains("&lt;b&gt;&#39;source&#39;&lt;/b&gt;") && answer.contains("&lt;img src=x&gt;"), "{answer}");

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use shrinkd::telemetry::health::Health;
 use shrinkd::telemetry::metrics::Metrics;
 
 fn path(name: &str) -> PathBuf {
@@ -107,5 +108,5 @@ fn prometheus_finds_no_fault_in_the_names_and_texts_of_the_metrics() {
     metrics.count_rows_written("blocks", 1);
     metrics.count_rows_skipped("effect_estimates", 1);
     metrics.count_retry("ingest", None);
-    assert_eq!(promtool(&["check", "metrics"], &metrics.render()).unwrap_or(Ok(())), Ok(()));
+    assert_eq!(promtool(&["check", "metrics"], &metrics.render(&Health::new())).unwrap_or(Ok(())), Ok(()));
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use shrinkd::config::{LogConfig, LogFormat};
-use shrinkd::telemetry;
-use shrinkd::telemetry::health::{BEAT_LIMIT, Dependency, Health, Loop};
+use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop, Operation};
 use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
+use shrinkd::telemetry::{self, Telemetry};
 use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
@@ -29,7 +29,7 @@ pub(super) fn summary() -> PopulationSummary {
 
 /// The value of a series, by its name with labels as it is rendered.
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
-    let text = metrics.render();
+    let text = metrics.render(&Health::new());
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(line.parse().expect("a number"))
 }
@@ -49,7 +49,7 @@ pub(super) fn busy() -> Metrics {
 #[test]
 fn every_family_is_named_after_what_it_is_and_is_rendered() {
     let metrics = busy();
-    let text = metrics.render();
+    let text = metrics.render(&Health::new());
     assert!(metrics.families().len() > 20, "the families are listed");
     for family in metrics.families() {
         assert!(family.name.starts_with("shrinkd_"), "{}", family.name);
@@ -109,7 +109,7 @@ fn a_partition_that_is_given_away_leaves_no_series_and_a_late_word_brings_none_b
     metrics.set_lag(1, 9, None);
     metrics.set_halted(1, true);
     assert_eq!(value(&metrics, "shrinkd_owned_partitions"), Some(2.0));
-    assert!(!metrics.render().contains("partition=\"1\""));
+    assert!(!metrics.render(&Health::new()).contains("partition=\"1\""));
 }
 
 #[test]
@@ -196,16 +196,108 @@ fn a_loop_without_a_heartbeat_is_named_and_one_that_has_finished_is_not_missed()
 }
 
 #[test]
-fn it_is_ready_when_source_and_store_are_and_says_in_one_line_what_is_not() {
+fn it_is_ready_when_source_and_store_are_connected_and_says_in_one_line_what_fails() {
     let health = Health::new();
-    assert_eq!(health.readiness(), Err("source: not connected yet; store: not connected yet".to_owned()));
-    health.ready(Dependency::Store);
-    health.not_ready(Dependency::Source, "broker down:\nconnection refused");
-    assert_eq!(health.readiness(), Err("source: broker down: connection refused".to_owned()));
-    health.ready(Dependency::Source);
+    let reason = "connect: not connected yet; group: no partitions assigned yet";
+    assert_eq!(health.readiness(), Err(reason.to_owned()));
+    health.succeeded(Operation::Connect);
+    health.failed(Operation::Group, "broker down:\nconnection refused");
+    assert_eq!(health.readiness(), Err("group: broker down: connection refused".to_owned()));
+    health.succeeded(Operation::Group);
     assert_eq!(health.readiness(), Ok(()));
-    health.not_ready(Dependency::Store, "connection refused");
-    assert!(health.readiness().is_err());
+}
+
+#[test]
+fn what_fails_is_over_only_when_the_same_succeeds() {
+    let (metrics, health) = (Metrics::new(), Health::new());
+    let failures = |operation: &str| {
+        let series = format!("shrinkd_consecutive_failures{{operation=\"{operation}\"}} ");
+        let text = metrics.render(&health);
+        text.lines().find_map(|line| line.strip_prefix(&series)?.parse::<u32>().ok()).expect("a series from the start")
+    };
+    health.succeeded(Operation::Connect);
+    health.succeeded(Operation::Group);
+    assert!(metrics.render(&health).contains("shrinkd_ready 1\n"));
+    health.failed(Operation::Ingest, "the disk is full");
+    health.failed(Operation::Ingest, "the disk is full");
+    for other in Operation::ALL.into_iter().filter(|operation| *operation != Operation::Ingest) {
+        health.succeeded(other);
+    }
+    assert_eq!(health.readiness(), Err("ingest: the disk is full".to_owned()));
+    assert_eq!((failures("ingest"), failures("refit")), (2, 0));
+    assert!(metrics.render(&health).contains("shrinkd_ready 0\n"));
+    health.succeeded(Operation::Ingest);
+    assert_eq!((failures("ingest"), health.readiness()), (0, Ok(())));
+}
+
+#[test]
+fn a_batch_grows_older_for_as_long_as_it_is_in_hand() {
+    let (metrics, health) = (Metrics::new(), Health::new());
+    let age = || {
+        let text = metrics.render(&health);
+        let series = text.lines().find_map(|line| line.strip_prefix("shrinkd_batch_age_seconds "));
+        series.expect("a series").parse::<f64>().expect("a number")
+    };
+    assert_eq!(age(), 0.0);
+    metrics.begin_batch();
+    let young = age();
+    std::thread::sleep(Duration::from_millis(5));
+    assert!(age() > young);
+    metrics.end_batch();
+    assert_eq!(age(), 0.0);
+}
+
+/// The lag of a partition, as an operator sees it.
+fn lag(metrics: &Metrics, partition: i32) -> Option<u64> {
+    metrics.partitions().into_iter().find(|(it, _)| *it == partition).map(|(_, lag)| lag.records)
+}
+
+#[test]
+fn the_lag_grows_while_nothing_is_committed_and_counts_no_control_records() {
+    let Telemetry { metrics, lag: position, .. } = Telemetry::default();
+    position.assigned(&[(3, Some(100)), (4, None)]);
+    position.end_offsets(&[(3, 110), (4, 7)]);
+    assert_eq!((lag(&metrics, 3), lag(&metrics, 4)), (Some(10), Some(7)));
+    // The store is down: records are read, and wait.
+    for next in 101..=109 {
+        position.read(3, next, None);
+    }
+    position.end_offsets(&[(3, 210)]);
+    assert_eq!(lag(&metrics, 3), Some(110));
+    position.committed(&[(3, 109)]);
+    assert_eq!(lag(&metrics, 3), Some(101));
+    // Everything was read, and committed: what is left of the offsets are markers.
+    position.read(3, 209, None);
+    position.read_to_end(3, 210);
+    assert_eq!(lag(&metrics, 3), Some(101), "not committed yet");
+    position.committed(&[(3, 209)]);
+    assert_eq!(lag(&metrics, 3), Some(0));
+    position.end_offsets(&[(3, 212)]);
+    assert_eq!(lag(&metrics, 3), Some(2), "there is more");
+    position.released(&[3]);
+    position.end_offsets(&[(3, 300)]);
+    assert_eq!(lag(&metrics, 3), None);
+}
+
+#[test]
+fn the_lag_in_seconds_is_the_age_of_the_oldest_record_that_waits() {
+    let Telemetry { metrics, lag: position, .. } = Telemetry::default();
+    let seconds = || metrics.partitions()[0].1.seconds();
+    let ago = |seconds| Some(OffsetDateTime::now_utc() - Duration::from_secs(seconds));
+    position.assigned(&[(0, Some(0))]);
+    position.read(0, 1, ago(500));
+    position.read(0, 2, ago(50));
+    position.end_offsets(&[(0, 2)]);
+    assert!((499.0..510.0).contains(&seconds()), "{}", seconds());
+    position.committed(&[(0, 1)]);
+    assert!((49.0..60.0).contains(&seconds()), "{}", seconds());
+    position.committed(&[(0, 2)]);
+    assert_eq!(seconds(), 0.0);
+    // A record after days of silence is as old as itself, not as the silence.
+    position.end_offsets(&[(0, 3)]);
+    position.read(0, 3, ago(0));
+    position.end_offsets(&[(0, 3)]);
+    assert!(seconds() < 10.0, "{}", seconds());
 }
 
 /// Log lines of a test.

@@ -37,12 +37,11 @@ fn claims(partitions: &[i32], next: Option<i64>) -> Vec<Claim> {
     partitions.iter().map(claim).collect()
 }
 
-/// The next event, watermarks and assignments of nothing passed over.
+/// The next event, assignments of nothing passed over.
 fn next_event(events: &mut Receiver<SourceEvent>) -> SourceEvent {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match events.try_recv() {
-            Ok(SourceEvent::HighWatermarks(_)) => {}
             // An assignment of nothing, which every rebalance can bring.
             Ok(SourceEvent::Assigned(claims)) if claims.is_empty() => {}
             Ok(event) => return event,

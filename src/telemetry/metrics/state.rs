@@ -1,6 +1,7 @@
 //! State beside the gauges: of partitions, and of populations.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use shrinkd_core::PopulationName;
 use shrinkd_model::Verdict;
@@ -9,6 +10,8 @@ use time::OffsetDateTime;
 /// What cannot be read back from the gauges.
 #[derive(Default)]
 pub(super) struct State {
+    /// When the batch in hand was begun.
+    pub(super) batch_since: Option<Instant>,
     pub(super) partitions: BTreeMap<i32, Lag>,
     pub(super) populations: BTreeMap<PopulationName, PopulationSummary>,
 }

@@ -18,6 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::assembly::Assembly;
 use super::{BatchLimits, Record, SourceError, SourceEvent};
 use crate::stream::{Claim, NextOffset, Topic};
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::Operation;
 use input::{Input, Read};
 use lines::{Line, Lines};
 
@@ -27,7 +29,7 @@ const PARTITION: i32 = 0;
 /// How often a file is checked for growth, and the longest time until `stop` is noticed.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// How often the length of the file is reported.
-const HIGH_WATERMARK_INTERVAL: Duration = Duration::from_secs(1);
+const LENGTH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A file of events, one a line.
 #[derive(Debug, Clone)]
@@ -50,10 +52,11 @@ pub fn spawn(
     config: FileSource,
     claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("file-source".to_owned()).spawn(move || {
-        let mut reader = Reader { assembly: Assembly::new(config.limits), events: &events };
+        let mut reader = Reader { assembly: Assembly::new(config.limits), events: &events, telemetry };
         let last = match reader.read(&config, claim, &stop) {
             Ok(()) => SourceEvent::Ended,
             Err(error) => SourceEvent::Failed(error),
@@ -67,6 +70,7 @@ pub fn spawn(
 struct Reader<'a> {
     assembly: Assembly,
     events: &'a mpsc::Sender<SourceEvent>,
+    telemetry: Telemetry,
 }
 
 impl Reader<'_> {
@@ -84,6 +88,8 @@ impl Reader<'_> {
         }
         let next = claims.iter().find(|claim| claim.partition == PARTITION).and_then(|claim| claim.next_offset);
         let start = next.and_then(|NextOffset(next)| u64::try_from(next).ok()).unwrap_or(0);
+        self.telemetry.lag.assigned(&[(PARTITION, next.map(|NextOffset(next)| next))]);
+        self.telemetry.health.succeeded(Operation::Group);
         self.send(SourceEvent::Assigned(claims));
 
         let mut input = Input::open(&config.path, start).map_err(failed)?;
@@ -91,20 +97,20 @@ impl Reader<'_> {
         let may_grow = config.follow && input.length().map_err(failed)?.is_some();
         let mut reported: Option<Instant> = None;
         while !stop.is_cancelled() && !self.events.is_closed() {
-            if reported.is_none_or(|reported| reported.elapsed() >= HIGH_WATERMARK_INTERVAL) {
+            if reported.is_none_or(|reported| reported.elapsed() >= LENGTH_INTERVAL) {
                 reported = Some(Instant::now());
                 if let Some(length) = input.length().map_err(failed)? {
                     if length < lines.position() {
                         return Err(SourceError::Shrunk { path: topic.name, length, next: lines.position() });
                     }
-                    // Dropped if the channel is full: it is repeated soon.
-                    let _ = self.events.try_send(SourceEvent::HighWatermarks(vec![(PARTITION, offset(length))]));
+                    self.telemetry.lag.end_offsets(&[(PARTITION, offset(length))]);
                 }
             }
             match input.read(self.wait_limit()).map_err(failed)? {
                 Read::Bytes(bytes) => lines.split(bytes, &mut |line| self.take(&line)),
                 Read::NothingYet => {}
                 Read::End if may_grow => {
+                    self.telemetry.lag.read_to_end(PARTITION, offset(lines.position()));
                     std::thread::sleep(self.wait_limit());
                 }
                 Read::End => {
@@ -131,6 +137,7 @@ impl Reader<'_> {
             payload_bytes: line.bytes,
             message: if is_whole { decode(line.text) } else { Err(message_too_large(line.bytes)) },
         };
+        self.telemetry.lag.read(PARTITION, offset(line.next), None);
         self.assembly.push(record, NextOffset(offset(line.next)));
         self.hand_over_if_due();
     }

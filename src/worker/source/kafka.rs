@@ -13,6 +13,7 @@ mod claimer;
 mod client;
 mod commands;
 mod context;
+mod end_offsets;
 mod errors;
 mod native;
 mod outbox;
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
 use shrinkd_core::decode_keyed;
 use time::OffsetDateTime;
@@ -35,6 +37,7 @@ use super::assembly::Assembly;
 use super::{BatchLimits, Record, SourceError, SourceEvent};
 use crate::config::{IngestConfig, KafkaConfig};
 use crate::stream::{Claim, Topic};
+use crate::telemetry::Telemetry;
 use assignment::{Assignment, FULL_POLL_INTERVAL};
 use claimer::Claimer;
 pub use commands::Commands;
@@ -45,7 +48,7 @@ pub use probe::Probe;
 pub use range::{RecordRange, read_range};
 pub use watermarks::{partition_watermarks, watermarks};
 
-/// How often watermarks are reported, offsets committed to Kafka, and parked partitions claimed.
+/// How often offsets are committed to Kafka, and parked partitions claimed.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A topic to read as a member of a group.
@@ -77,6 +80,7 @@ pub fn spawn(
     config: KafkaSource,
     claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
+    telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(JoinHandle<()>, Commands), SourceError> {
     let KafkaSource { kafka, limits, drain_budget } = config;
@@ -87,8 +91,10 @@ pub fn spawn(
         Assembly::new(limits),
         Outbox::new(events),
         commands.clone(),
+        telemetry.clone(),
         drain_budget,
     );
+    end_offsets::spawn(&kafka, telemetry, stop.clone())?;
     let consumer = client::consumer(&kafka, Context::new(assignment, kafka.properties.clone()))?;
     let thread = std::thread::Builder::new()
         .name("kafka-source".to_owned())
@@ -123,7 +129,6 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
             if last_housekeeping.elapsed() >= HOUSEKEEPING_INTERVAL {
                 last_housekeeping = Instant::now();
                 assignment.commit_offsets(consumer);
-                assignment.report_high_watermarks(consumer);
                 assignment.claim_parked(consumer);
                 if assignment.is_reading() { log.clear() } else { log.repeat() }
             }
@@ -136,10 +141,18 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
         match consumer.poll(timeout) {
             None => {}
             Some(Ok(message)) => context.assignment().accept(record(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => context.assignment().reach_end(consumer, partition),
             Some(Err(error)) => {
                 let reason = context.reason();
                 match severity(&error, &reason) {
-                    Severity::Transient => log.warn(&error, &reason),
+                    Severity::Transient => {
+                        log.warn(&error, &reason);
+                        context.assignment().keep_joining(&format!("{error}: {reason}"));
+                    }
+                    Severity::Refused => {
+                        log.warn(&error, &reason);
+                        context.assignment().park_refused(consumer, &format!("{error}: {reason}"));
+                    }
                     Severity::Fatal(failure) => return Some(failure),
                     Severity::OutOfRange => {
                         if let Err(failure) = context.assignment().park_out_of_range(consumer, &reason) {

@@ -10,6 +10,7 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use shrinkd::config::KafkaConfig;
 use shrinkd::stream::Topic;
+use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::source::kafka::{Commands, KafkaSource, spawn};
 use shrinkd::worker::source::{Record, SourceEvent};
 use tokio::sync::mpsc::{Receiver, channel};
@@ -88,11 +89,13 @@ pub struct Member {
     pub commands: Commands,
     pub thread: JoinHandle<()>,
     pub topics: Arc<Mutex<Vec<Topic>>>,
+    pub telemetry: Telemetry,
 }
 
 impl Member {
     pub fn join(config: KafkaSource, capacity: usize, progress: &Progress) -> Member {
         let (sender, events) = channel(capacity);
+        let telemetry = Telemetry::default();
         let stop = CancellationToken::new();
         let topics = Arc::new(Mutex::new(Vec::new()));
         let (seen, progress) = (Arc::clone(&topics), Arc::clone(progress));
@@ -102,8 +105,8 @@ impl Member {
             let next = |partition: &i32| claims(&[*partition], progress.get(partition).copied());
             Ok(partitions.iter().flat_map(next).collect())
         };
-        let (thread, commands) = spawn(config, claim, sender, stop.clone()).expect("a source");
-        Member { events, stop, commands, thread, topics }
+        let (thread, commands) = spawn(config, claim, sender, telemetry.clone(), stop.clone()).expect("a source");
+        Member { events, stop, commands, thread, topics, telemetry }
     }
 
     /// Reads until so many records came.

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use shrinkd::stream::{Claim, Epoch, NextOffset};
+use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::source::kafka::{KafkaSource, spawn};
 use shrinkd::worker::source::{Batch, SourceEvent};
 use tokio::sync::mpsc::channel;
@@ -57,7 +58,7 @@ fn work(config: KafkaSource, store: &Arc<Mutex<Store>>) -> (CancellationToken, J
     let stop = CancellationToken::new();
     let (claimed, store) = (Arc::clone(store), Arc::clone(store));
     let claim = move |_: &_, partitions: &[i32]| Ok(claimed.lock().expect("no panic").claim(partitions));
-    let (thread, _) = spawn(config, claim, sender, stop.clone()).expect("a source");
+    let (thread, _) = spawn(config, claim, sender, Telemetry::default(), stop.clone()).expect("a source");
     let worker = std::thread::spawn(move || {
         let mut epochs = BTreeMap::new();
         while let Some(event) = events.blocking_recv() {
@@ -71,7 +72,6 @@ fn work(config: KafkaSource, store: &Arc<Mutex<Store>>) -> (CancellationToken, J
                     epochs.retain(|partition, _| !partitions.contains(partition));
                     let _ = drained.send(());
                 }
-                SourceEvent::HighWatermarks(_) => {}
                 SourceEvent::Ended => break,
                 SourceEvent::OutOfRange { detail, .. } => store.lock().expect("no panic").faults.push(detail),
                 SourceEvent::Failed(error) => store.lock().expect("no panic").faults.push(error.to_string()),

@@ -19,6 +19,8 @@ use super::commands::Commands;
 use super::outbox::Outbox;
 use super::{native, watermarks};
 use crate::stream::{Claim, NextOffset};
+use crate::telemetry::Telemetry;
+use crate::telemetry::health::Operation;
 use crate::worker::source::assembly::Assembly;
 use crate::worker::source::{Record, SourceError, SourceEvent};
 
@@ -50,8 +52,13 @@ pub(super) struct Assignment {
     assembly: Assembly,
     outbox: Outbox,
     commands: Commands,
+    telemetry: Telemetry,
     /// Whether all partitions are paused, because the worker's channel has been full for too long.
     is_paused: bool,
+    /// Whether the group has assigned partitions to this worker, even if it is none, and has not dropped it since.
+    is_member: bool,
+    /// Whether the brokers have refused to let this worker read, and nothing was read since.
+    is_refused: bool,
     /// Whether the source is stopping: nothing is claimed and no record is accepted any more.
     is_stopping: bool,
     /// Why the source cannot continue.
@@ -65,6 +72,7 @@ impl Assignment {
         assembly: Assembly,
         outbox: Outbox,
         commands: Commands,
+        telemetry: Telemetry,
         drain_budget: Duration,
     ) -> Assignment {
         Assignment {
@@ -77,7 +85,10 @@ impl Assignment {
             assembly,
             outbox,
             commands,
+            telemetry,
             is_paused: false,
+            is_member: false,
+            is_refused: false,
             is_stopping: false,
             failure: None,
         }
@@ -88,29 +99,59 @@ impl Assignment {
         let claims = if partitions.is_empty() || self.is_stopping || self.failure.is_some() {
             Vec::new()
         } else {
-            self.claimer.claim(partitions).unwrap_or_else(|error| {
-                self.failure = Some(error);
-                Vec::new()
-            })
+            self.claim(partitions)
         };
-        // Even if there is nothing to read: the group waits for the answer.
-        if let Err(error) = self.assign_at(consumer, &claims) {
+        let claim = |partition: i32| claims.iter().find(|claim| claim.partition == partition);
+        let starts: Vec<(i32, Option<NextOffset>)> = match self.is_stopping || self.failure.is_some() {
+            // Even if there is nothing to read: the group waits for the answer.
+            true => Vec::new(),
+            false => partitions.iter().map(|&it| (it, claim(it).and_then(|claim| claim.next_offset))).collect(),
+        };
+        if let Err(error) = self.assign_at(consumer, &starts) {
             let message = format!("cannot start to read partitions {partitions:?} of {}: {error}", self.topic);
             self.failure.get_or_insert(SourceError::Kafka(message));
             return;
         }
-        let (halted, read): (Vec<Claim>, Vec<Claim>) = claims.iter().partition(|claim| claim.is_halted);
-        self.positions.extend(read.iter().map(|claim| (claim.partition, claim.next_offset)));
-        self.mark_parked(consumer, &halted.iter().map(|claim| claim.partition).collect::<Vec<_>>());
+        let is_read = |partition: &i32| claim(*partition).is_some_and(|claim| !claim.is_halted);
+        let (read, others): (Vec<i32>, Vec<i32>) = starts.iter().map(|(it, _)| *it).partition(is_read);
+        self.positions.extend(starts.into_iter().filter(|(partition, _)| read.contains(partition)));
+        self.mark_parked(consumer, &others);
+        self.is_member = true;
+        self.report_assigned(&claims);
         // Even if it is empty: then this member knows that others own everything.
         self.outbox.send(SourceEvent::Assigned(claims));
     }
 
-    /// Assigns claimed partitions at the offsets of their claims, in addition to those that are assigned already.
-    fn assign_at(&self, consumer: &BaseConsumer<impl ConsumerContext>, claims: &[Claim]) -> KafkaResult<()> {
+    /// Claims partitions. If the brokers do not say which topic has the name now, nothing is claimed, and it is tried again
+    /// later: they cannot be reached, or do not let this worker ask.
+    fn claim(&mut self, partitions: &[i32]) -> Vec<Claim> {
+        match self.claimer.claim(partitions) {
+            Ok(claims) => return claims,
+            Err(SourceError::Kafka(reason)) => {
+                tracing::warn!(?partitions, "not claimed, will try again: {reason}");
+                self.telemetry.health.failed(Operation::Claim, reason);
+            }
+            Err(error) => drop(self.failure.get_or_insert(error)),
+        }
+        Vec::new()
+    }
+
+    /// Measures the lag of claimed partitions from now on. The group has answered, even if nothing was left to claim.
+    fn report_assigned(&self, claims: &[Claim]) {
+        let offset = |claim: &Claim| (claim.partition, claim.next_offset.map(|NextOffset(next)| next));
+        self.telemetry.lag.assigned(&claims.iter().map(offset).collect::<Vec<_>>());
+        self.telemetry.health.succeeded(Operation::Group);
+    }
+
+    /// Assigns partitions at these offsets, in addition to those that are assigned already.
+    fn assign_at(
+        &self,
+        consumer: &BaseConsumer<impl ConsumerContext>,
+        starts: &[(i32, Option<NextOffset>)],
+    ) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
-        for claim in claims {
-            list.add_partition_offset(&self.topic, claim.partition, start(claim.next_offset))?;
+        for (partition, next) in starts {
+            list.add_partition_offset(&self.topic, *partition, start(*next))?;
         }
         // Before they are assigned: a partition that was paused when it was revoked comes back paused, because librdkafka
         // keeps the flag.
@@ -119,7 +160,7 @@ impl Assignment {
             consumer.incremental_assign(&list)?;
         } else {
             // The eager protocol replaces the whole assignment: the others are assigned again, and stay where they are.
-            let is_other = |partition: &&i32| !claims.iter().any(|claim| claim.partition == **partition);
+            let is_other = |partition: &&i32| !starts.iter().any(|(start, _)| start == *partition);
             for (partition, position) in self.positions.iter().filter(|(partition, _)| is_other(partition)) {
                 list.add_partition_offset(&self.topic, *partition, start(*position))?;
             }
@@ -171,6 +212,9 @@ impl Assignment {
         let is_lost = consumer.assignment_lost();
         tracing::info!(?partitions, is_lost, "revoked");
         if is_lost {
+            self.is_member = false;
+            let reason = "the group has dropped this worker: it has not heard from it in time, or no broker answers";
+            self.telemetry.health.failed(Operation::Group, reason);
             self.assembly.discard(&partitions);
             self.outbox.discard(&partitions);
         }
@@ -185,6 +229,7 @@ impl Assignment {
             self.outbox.discard(&partitions);
         }
         self.commit_offsets(consumer);
+        self.telemetry.lag.released(&partitions);
         self.positions.retain(|partition, _| !partitions.contains(partition));
         self.parked.retain(|partition, _| !partitions.contains(partition));
     }
@@ -207,10 +252,14 @@ impl Assignment {
     pub(super) fn accept(&mut self, record: Record) {
         let Some(position) = self.positions.get_mut(&record.partition).filter(|_| !self.is_stopping) else { return };
         let next = NextOffset(record.offset.saturating_add(1));
+        if std::mem::take(&mut self.is_refused) {
+            self.telemetry.health.succeeded(Operation::Fetch);
+        }
         if position.is_some_and(|position| next <= position) {
             return;
         }
         *position = Some(next);
+        self.telemetry.lag.read(record.partition, next.0, record.produced_at);
         self.assembly.push(record, next);
     }
 
@@ -332,6 +381,29 @@ impl Assignment {
         Ok(())
     }
 
+    /// Reports an error of a consumer that the group has not assigned anything to yet: it is why.
+    pub(super) fn keep_joining(&self, reason: &str) {
+        if !self.is_member {
+            self.telemetry.health.failed(Operation::Group, reason);
+        }
+    }
+
+    /// Parks every partition, because the brokers refuse to let this worker read: librdkafka reports that only once, and not at
+    /// all when it is over. So each is claimed and read again from time to time.
+    pub(super) fn park_refused(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, reason: &str) {
+        self.keep_joining(reason);
+        let partitions: Vec<i32> = self.positions.keys().copied().collect();
+        if partitions.is_empty() {
+            return;
+        }
+        self.is_refused = true;
+        self.telemetry.health.failed(Operation::Fetch, reason);
+        if !self.hand_over() {
+            self.assembly.discard(&partitions);
+        }
+        self.mark_parked(consumer, &partitions);
+    }
+
     /// Stops reading partitions that stay assigned, and schedules their next claim.
     fn mark_parked(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
         if partitions.is_empty() {
@@ -353,13 +425,10 @@ impl Assignment {
         if due.is_empty() || self.is_paused || self.is_stopping || consumer.assignment_lost() {
             return;
         }
-        let claims = match self.claimer.claim(&due) {
-            Ok(claims) => claims,
-            Err(error) => {
-                self.failure.get_or_insert(error);
-                return;
-            }
-        };
+        let claims = self.claim(&due);
+        for partition in due.into_iter().filter(|due| !claims.iter().any(|claim| claim.partition == *due)) {
+            self.parked.insert(partition, now + PARK_DURATION);
+        }
         let mut read = Vec::new();
         for claim in claims {
             let partition = claim.partition;
@@ -382,6 +451,7 @@ impl Assignment {
         if !read.is_empty() {
             let partitions: Vec<i32> = read.iter().map(|claim| claim.partition).collect();
             tracing::info!(?partitions, "claimed again");
+            self.report_assigned(&read);
             self.outbox.send(SourceEvent::Assigned(read));
         }
     }
@@ -392,7 +462,7 @@ impl Assignment {
         if let RebalanceProtocol::Cooperative = consumer.rebalance_protocol() {
             consumer.incremental_unassign(&partition_list(&self.topic, &[claim.partition]))?;
         }
-        self.assign_at(consumer, &[claim])
+        self.assign_at(consumer, &[(claim.partition, claim.next_offset)])
     }
 
     /// Commits to Kafka what the worker has committed to the store.
@@ -412,13 +482,14 @@ impl Assignment {
         }
     }
 
-    /// Reports the high watermarks of the partitions that are read, as of their last fetches.
-    pub(super) fn report_high_watermarks(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) {
-        let client = consumer.client().native_client();
-        let watermark = |&partition: &i32| Some((partition, native::high_watermark(client, &self.topic, partition)?));
-        let watermarks: Vec<(i32, i64)> = self.positions.keys().filter_map(watermark).collect();
-        if !watermarks.is_empty() {
-            self.outbox.send_or_drop(SourceEvent::HighWatermarks(watermarks));
+    /// Notes that a partition was read to its end, which is the high watermark of its last fetch.
+    pub(super) fn reach_end(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partition: i32) {
+        let end = native::high_watermark(consumer.client().native_client(), &self.topic, partition);
+        if let Some(end) = end.filter(|_| self.positions.contains_key(&partition)) {
+            self.telemetry.lag.read_to_end(partition, end);
+            if std::mem::take(&mut self.is_refused) {
+                self.telemetry.health.succeeded(Operation::Fetch);
+            }
         }
     }
 

@@ -28,15 +28,13 @@ pub(super) fn client(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceE
     config.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
 }
 
-/// A consumer that reads what it is told to, joins no group, and reports the ends of partitions.
+/// A consumer that reads what it is told to, and joins no group.
 ///
 /// # Errors
 /// As for [`consumer`].
 pub(super) fn reader(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceError> {
     // librdkafka assigns nothing without a group id, but joins the group only on a subscription.
-    let mut config = kafka.consumer()?;
-    config.set("enable.partition.eof", "true");
-    config.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
+    kafka.consumer()?.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
 }
 
 fn refused(kafka: &KafkaConfig, error: &KafkaError) -> SourceError {

@@ -14,6 +14,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 pub(super) enum Severity {
     /// The broker does not have the record at which a partition continues.
     OutOfRange,
+    /// The broker does not let this worker read its topic, or does not have it.
+    Refused,
     /// The source cannot continue.
     Fatal(SourceError),
     /// The consumer recovers by itself.
@@ -24,10 +26,13 @@ pub(super) enum Severity {
 pub(super) fn severity(error: &KafkaError, reason: &str) -> Severity {
     use RDKafkaErrorCode::{
         AutoOffsetReset, BadCompression, BadMessage, InvalidMessage, MessageSizeTooLarge, NotImplemented,
-        OffsetOutOfRange,
+        OffsetOutOfRange, TopicAuthorizationFailed, UnknownPartition, UnknownTopic, UnknownTopicOrPartition,
     };
     match error {
         KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange) => Severity::OutOfRange,
+        KafkaError::MessageConsumption(
+            TopicAuthorizationFailed | UnknownPartition | UnknownTopic | UnknownTopicOrPartition,
+        ) => Severity::Refused,
         // To continue here would skip records.
         KafkaError::MessageConsumption(
             code @ (BadMessage | BadCompression | InvalidMessage | MessageSizeTooLarge | NotImplemented),

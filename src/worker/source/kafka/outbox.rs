@@ -44,13 +44,6 @@ impl Outbox {
         true
     }
 
-    /// Sends an event if there is room for it now, and drops it otherwise: for events that are repeated soon.
-    pub(super) fn send_or_drop(&mut self, event: SourceEvent) {
-        if self.flush() {
-            let _ = self.events.try_send(event);
-        }
-    }
-
     /// Takes the queue, leaving an empty one.
     pub(super) fn take(&mut self) -> Outbox {
         std::mem::replace(self, Outbox::new(self.events.clone()))
