@@ -17,7 +17,9 @@ use tokio::sync::oneshot;
 
 pub use assembly::BatchLimits;
 
+use super::retry::Retryable;
 use crate::config::PropertyError;
+use crate::store::StoreError;
 use crate::stream::{Claim, NextOffset};
 
 /// How many bytes are kept of a message that is too large.
@@ -96,6 +98,16 @@ pub enum SourceEvent {
     Ended,
     /// The source cannot continue.
     Failed(SourceError),
+}
+
+impl Retryable for SourceError {
+    fn store_error(&self) -> Option<&StoreError> {
+        None
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, SourceError::Connect(_))
+    }
 }
 
 /// Why a source cannot continue.

@@ -5,6 +5,7 @@ pub mod acl;
 pub mod database;
 pub mod docs;
 pub mod folder;
+pub mod forward;
 mod promises;
 pub mod protocol;
 #[path = "../../crates/shrinkd-model/tests/model/reference.rs"]

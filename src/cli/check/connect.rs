@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::config::{Config, KafkaConfig, SourceConfig, StoreUrl, postgres_options};
 use crate::store::{Inspection, Store, StoreError};
-use crate::worker::source::kafka::Probe;
+use crate::worker::source::kafka::{Probe, Right};
 
 /// How long the brokers and the store may each take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -81,15 +81,20 @@ async fn check_kafka(checks: &mut Checks<impl Write>, kafka: &KafkaConfig) -> io
     }
     for answer in answers(kafka).await {
         match answer {
-            Ok((subject, detail)) => checks.ok(&subject, &detail)?,
-            Err((subject, problem)) => checks.failed(&subject, problem)?,
+            Answer::Ok(subject, detail) => checks.ok(&subject, &detail)?,
+            Answer::Warning(subject, detail) => checks.warning(&subject, &detail)?,
+            Answer::Failed(subject, problem) => checks.failed(&subject, problem)?,
         }
     }
     Ok(())
 }
 
-/// A subject with what holds of it, or what does not and what to do.
-type Answer = Result<(String, String), (String, String)>;
+/// One answer of the brokers.
+enum Answer {
+    Ok(String, String),
+    Warning(String, String),
+    Failed(String, String),
+}
 
 /// What the brokers say, up to the first failure. librdkafka blocks, so that a thread of its own asks: the program does not wait
 /// for one that is late.
@@ -99,7 +104,7 @@ async fn answers(kafka: &KafkaConfig) -> Vec<Answer> {
     let asked = std::thread::Builder::new().name("kafka-probe".to_owned()).spawn(move || ask(&kafka, &sender));
     let mut answers = Vec::new();
     if let Err(error) = asked {
-        answers.push(Err(("brokers".to_owned(), format!("cannot start a thread: {error}"))));
+        answers.push(Answer::Failed("brokers".to_owned(), format!("cannot start a thread: {error}")));
     }
     let collected = timeout(LIMIT, async {
         while let Some(answer) = receiver.recv().await {
@@ -107,36 +112,39 @@ async fn answers(kafka: &KafkaConfig) -> Vec<Answer> {
         }
     });
     if collected.await.is_err() {
-        answers.push(Err(("brokers".to_owned(), format!("not all answers within {} s", LIMIT.as_secs()))));
+        answers.push(Answer::Failed("brokers".to_owned(), format!("not all answers within {} s", LIMIT.as_secs())));
     }
     answers
 }
 
 fn ask(kafka: &KafkaConfig, answers: &UnboundedSender<Answer>) {
-    let asked = || -> Answer {
+    let say = |answer: Answer| drop(answers.send(answer));
+    let topic = format!("topic {}", kafka.topic);
+    let asked = || -> Result<(), Answer> {
         let fail = |subject: &str| {
             let subject = subject.to_owned();
-            move |problem: String| (subject, problem)
+            move |problem: String| Answer::Failed(subject, problem)
         };
-        let say = |subject: &str, detail: String| drop(answers.send(Ok((subject.to_owned(), detail))));
-        let probe = Probe::new(kafka, ANSWER_LIMIT).map_err(|error| ("brokers".to_owned(), error.to_string()))?;
+        let right = |subject: &str, right: Right| match right {
+            Right::Granted => Answer::Ok(subject.to_owned(), "this client has the right to READ it".to_owned()),
+            Right::Denied(problem) => Answer::Failed(subject.to_owned(), problem),
+            Right::Unknown(why) => {
+                Answer::Warning(subject.to_owned(), format!("the brokers do not tell who may READ it: {why}"))
+            }
+        };
+        let probe = Probe::new(kafka, ANSWER_LIMIT).map_err(|error| fail("brokers")(error.to_string()))?;
         let brokers = probe.brokers().map_err(fail("brokers"))?;
         let protocol = kafka.properties.get("security.protocol").unwrap_or("plaintext");
-        say("brokers", format!("answer over {protocol}; the cluster has {brokers}"));
-        let topic = format!("topic {}", kafka.topic);
+        say(Answer::Ok("brokers".to_owned(), format!("answer over {protocol}; the cluster has {brokers}")));
         let partitions = probe.topic().map_err(fail(&topic))?;
-        let may = match probe.may_read_topic().map_err(fail(&topic))? {
-            Some(()) => "this client may read it",
-            None => "the brokers do not tell whether this client may read it",
-        };
-        say(&topic, format!("has {partitions} partitions, all with a leader; {may}"));
-        let group = format!("group {}", kafka.group);
-        Ok(match probe.may_join_group().map_err(fail(&group))? {
-            Some(()) => (group, "this client may join it".to_owned()),
-            None => (group, "the brokers do not tell whether this client may join it".to_owned()),
-        })
+        say(Answer::Ok(topic.clone(), format!("has {partitions} partitions, all with a leader")));
+        say(right(&topic, probe.read_topic().map_err(fail(&topic))?));
+        say(right(&format!("group {}", kafka.group), probe.join_group()));
+        Ok(())
     };
-    let _ = answers.send(asked());
+    if let Err(failed) = asked() {
+        say(failed);
+    }
 }
 
 async fn check_store(checks: &mut Checks<impl Write>, config: &Config) -> io::Result<()> {

@@ -44,7 +44,7 @@ pub use commands::Commands;
 use context::Context;
 use errors::{RateLimitedLog, Severity, severity};
 use outbox::Outbox;
-pub use probe::Probe;
+pub use probe::{Probe, Right};
 pub use range::{RecordRange, read_range};
 pub use watermarks::{partition_watermarks, watermarks};
 

@@ -8,7 +8,7 @@ use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::metadata::Metadata;
 
 use super::client::{Quiet, client};
-use super::native;
+use super::native::{self, TopicDescription};
 use crate::config::KafkaConfig;
 use crate::worker::source::SourceError;
 
@@ -16,6 +16,16 @@ use crate::worker::source::SourceError;
 const STEP: Duration = Duration::from_millis(200);
 /// How long after the start an error of a connection is believed: another broker may answer.
 const FIRST_ERROR: Duration = Duration::from_secs(1);
+
+/// Whether this client has a right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Right {
+    Granted,
+    /// With how to grant it.
+    Denied(String),
+    /// The brokers do not tell, for this reason.
+    Unknown(String),
+}
 
 /// Questions to the brokers, each with an answer that says what to do about what is missing.
 pub struct Probe {
@@ -33,7 +43,7 @@ impl Probe {
         Ok(Probe { client: client(kafka)?, kafka: kafka.clone(), deadline: Instant::now() + timeout })
     }
 
-    /// Asks everything that a worker needs.
+    /// Asks everything that a worker needs. A right that the brokers do not tell of is taken for granted.
     ///
     /// # Errors
     /// With the first thing that is missing.
@@ -41,8 +51,10 @@ impl Probe {
         let needed = || -> Result<(), String> {
             self.brokers()?;
             self.topic()?;
-            self.may_read_topic()?;
-            self.may_join_group().map(drop)
+            match (self.read_topic()?, self.join_group()) {
+                (Right::Denied(problem), _) | (_, Right::Denied(problem)) => Err(problem),
+                _ => Ok(()),
+            }
         };
         let KafkaConfig { brokers, topic, .. } = &self.kafka;
         needed().map_err(|problem| SourceError::Connect(format!("cannot read topic {topic} at {brokers}: {problem}")))
@@ -80,34 +92,34 @@ impl Probe {
         }
     }
 
-    /// Whether the topic may be read; `None` if the brokers do not tell.
+    /// Whether the topic may be read.
     ///
     /// # Errors
-    /// If it may not, or no broker answers.
-    pub fn may_read_topic(&self) -> Result<Option<()>, String> {
+    /// With why no broker answers, and what to do.
+    pub fn read_topic(&self) -> Result<Right, String> {
         let metadata = self.metadata()?;
         let broker = metadata.brokers().first().ok_or("no broker is known")?.id();
         let client = self.client.client().native_client();
         let name = &self.kafka.topic;
-        match native::describe_topic(client, broker, name, true, self.time_left())?.may_read {
-            Some(false) => Err(self.not_authorised("topic", name)),
-            may_read => Ok(may_read.map(drop)),
-        }
+        Ok(match native::describe_topic(client, broker, name, true, self.time_left()) {
+            Ok(TopicDescription { may_read: Some(true), .. }) => Right::Granted,
+            Ok(TopicDescription { may_read: Some(false), .. }) => Right::Denied(self.not_authorised("topic", name)),
+            Ok(TopicDescription { may_read: None, .. }) => Right::Unknown("they are too old".to_owned()),
+            Err(error) => Right::Unknown(error),
+        })
     }
 
-    /// Whether the group may be joined; `None` if the brokers do not tell.
-    ///
-    /// # Errors
-    /// If it may not, or no broker answers.
-    pub fn may_join_group(&self) -> Result<Option<()>, String> {
+    /// Whether the group may be joined.
+    pub fn join_group(&self) -> Right {
         let group = &self.kafka.group;
         loop {
             match native::may_join(self.client.client().native_client(), group, self.time_left()) {
-                Ok(Some(false)) => return Err(self.not_authorised("group", group)),
-                Ok(may_join) => return Ok(may_join.map(drop)),
+                Ok(Some(true)) => return Right::Granted,
+                Ok(Some(false)) => return Right::Denied(self.not_authorised("group", group)),
+                Ok(None) => return Right::Unknown("they are too old".to_owned()),
                 // A coordinator that has just become it loads the group first.
                 Err(_) if Instant::now() < self.deadline => std::thread::sleep(STEP),
-                Err(error) => return Err(format!("the coordinator of group {group} does not answer: {error}")),
+                Err(error) => return Right::Unknown(error),
             }
         }
     }
