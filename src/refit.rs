@@ -96,6 +96,18 @@ fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -
     Some(Distance::new(&approximate.ok()?, exact))
 }
 
+/// Whether a fit is to be published.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Publication {
+    /// The published rows are near enough to it.
+    NotDue,
+    /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
+    /// to be written again.
+    Due(Option<CellDiagnostics>),
+    /// It should be, but the publish before it is still under way: the population stays due for a refit until that has ended.
+    Postponed,
+}
+
 /// The parameters of a fit that decide whether a whole publish is due: see [`Judged::has_moved`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Judged {

@@ -333,6 +333,8 @@ pub struct PublishedEffect {
 }
 
 impl FitStatus {
+    pub const ALL: [FitStatus; 3] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper];
+
     /// The name in tables.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -340,12 +342,5 @@ impl FitStatus {
             FitStatus::ColdStart => "cold_start",
             FitStatus::Improper => "improper",
         }
-    }
-
-    /// The status of that name.
-    pub fn from_name(name: &str) -> Option<FitStatus> {
-        [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper]
-            .into_iter()
-            .find(|status| status.as_str() == name)
     }
 }

@@ -7,7 +7,7 @@
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
 //! | `inspect` | who connects, what it may do, and whether the connection is encrypted |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
-//! | `ingest`, `estimates` | the transaction of a batch |
+//! | `ingest`, `experiments`, `cells`, `estimates` | the transaction of a batch |
 //! | `refit`, `fits` | the transaction of a refit |
 //! | `publish`, `populations` | passes through the blocks of a population, and populations as they stand |
 //! | `replay` | refused messages, read back and taken in again |
@@ -34,10 +34,12 @@
 //! else can go wrong is said beside each. Calls are not cancel-safe: they are never put into `select!` or a timeout.
 
 pub mod audit;
+mod cells;
 mod columns;
 mod database;
 mod error;
 mod estimates;
+mod experiments;
 mod fits;
 mod ingest;
 mod inspect;
@@ -61,10 +63,9 @@ pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
 pub use inspect::Inspection;
-pub use partitions::Advance;
 pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
-pub use refit::{Publication, Refit};
+pub use refit::Refit;
 
 use crate::config::{StoreConfig, StoreUrl};
 use crate::row::StoreSettings;

@@ -50,6 +50,16 @@ pub struct Claim {
     pub is_halted: bool,
 }
 
+/// How far a batch moves one partition, and by what right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Advance {
+    pub partition: i32,
+    pub partition_id: i64,
+    pub epoch: Epoch,
+    pub from: Option<NextOffset>,
+    pub to: NextOffset,
+}
+
 impl Topic {
     /// The topic of a file, which has one partition. `-` is stdin, which is a new topic in every run.
     ///

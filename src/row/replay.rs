@@ -72,6 +72,16 @@ pub enum ReplayOutcome {
     Refused(Refusal),
 }
 
+impl ReplayOutcome {
+    /// Why it was refused again; `None` if it was not.
+    pub fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            ReplayOutcome::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for ReplayOutcome {
     /// The text in the column `replay_outcome`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

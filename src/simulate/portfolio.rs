@@ -1,7 +1,7 @@
 //! A platform's mixed traffic: several metrics on different scales, with revisions, retractions, repetitions and invalid results.
 //!
 //! The metrics, and how their arms are drawn, are in [`metric`]. What happens to an experiment depends on its index, so
-//! that every portfolio of at least sixty experiments contains each case: see `Fate` and `Fault`.
+//! that every portfolio of at least sixty experiments contains each case: see `Fate` and `Defect`.
 
 mod experiment;
 pub mod metric;
@@ -49,9 +49,9 @@ enum Fate {
     InParts,
 }
 
-/// A fault in one result of an experiment.
+/// What makes one result of an experiment invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
+enum Defect {
     /// The pipeline could not compute a variance and wrote null.
     NullVariance,
     /// Conversions were counted per event, not per user, so there are more of them than users.
@@ -124,36 +124,36 @@ impl Fate {
     }
 }
 
-impl Fault {
-    fn of(index: usize) -> Option<Fault> {
+impl Defect {
+    fn of(index: usize) -> Option<Defect> {
         match index % 60 {
-            4 => Some(Fault::NullVariance),
-            16 => Some(Fault::CountedTwice),
-            29 => Some(Fault::NothingTracked),
-            41 => Some(Fault::NamedLikeControl),
+            4 => Some(Defect::NullVariance),
+            16 => Some(Defect::CountedTwice),
+            29 => Some(Defect::NothingTracked),
+            41 => Some(Defect::NamedLikeControl),
             _ => None,
         }
     }
 
-    /// Applies the fault to the result that it affects.
-    fn spoil(self, reports: &mut [Report]) {
-        let spoilt = match self {
-            Fault::NullVariance | Fault::NothingTracked => metric::REVENUE.name,
-            Fault::CountedTwice | Fault::NamedLikeControl => metric::CONVERSION.name,
+    /// Applies it to the result that it affects.
+    fn apply(self, reports: &mut [Report]) {
+        let affected = match self {
+            Defect::NullVariance | Defect::NothingTracked => metric::REVENUE.name,
+            Defect::CountedTwice | Defect::NamedLikeControl => metric::CONVERSION.name,
         };
         for report in reports {
             let Report::Arms { metric, control, treatments, .. } = report else { continue };
-            if *metric != spoilt {
+            if *metric != affected {
                 continue;
             }
             for arm in treatments {
                 match (self, &mut arm.statistics) {
-                    (Fault::NullVariance, Statistics::MeanAndVariance { variance, .. }) => *variance = None,
-                    (Fault::NothingTracked, Statistics::MeanAndVariance { mean, variance, .. }) => {
+                    (Defect::NullVariance, Statistics::MeanAndVariance { variance, .. }) => *variance = None,
+                    (Defect::NothingTracked, Statistics::MeanAndVariance { mean, variance, .. }) => {
                         (*mean, *variance) = (0.0, Some(0.0));
                     }
-                    (Fault::CountedTwice, Statistics::Successes { n, successes }) => *successes += *n,
-                    (Fault::NamedLikeControl, _) => arm.variant.clone_from(&control.variant),
+                    (Defect::CountedTwice, Statistics::Successes { n, successes }) => *successes += *n,
+                    (Defect::NamedLikeControl, _) => arm.variant.clone_from(&control.variant),
                     _ => {}
                 }
             }
@@ -171,8 +171,8 @@ fn arrivals(experiment: &Experiment, index: usize) -> Vec<(i64, Message)> {
     let (half, full, late) = (7 * DAY, 14 * DAY, 18 * DAY);
     let complete = |revision| {
         let mut reports = experiment.reports(index.is_multiple_of(3));
-        if let Some(fault) = Fault::of(index) {
-            fault.spoil(&mut reports);
+        if let Some(defect) = Defect::of(index) {
+            defect.apply(&mut reports);
         }
         Message::Event(experiment.event(revision, full, reports))
     };

@@ -4,11 +4,10 @@
 use shrinkd_core::PopulationName;
 
 use super::columns::Columns;
-use super::database::{Executor as _, Transaction};
-use super::estimates::{FITTED, RAW};
-use super::fits::FIT;
-use super::query::{Row, record, values};
-use super::{Store, StoreError, fits, partitions, refit};
+use super::database::Transaction;
+use super::estimates::{FITTED, RAW, RAW_FIGURES};
+use super::query::{record, values};
+use super::{Store, StoreError, cells, fits, partitions};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
 use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
@@ -18,11 +17,12 @@ pub struct Audit {
 }
 
 /// The columns of an estimate that follow from its block alone, and those that follow from its fit, too.
-const ESTIMATE: Columns<EstimateRow> = Columns(&[RAW, FITTED]);
+const ESTIMATE: Columns<EstimateRow> = Columns(&[], &[RAW, FITTED]);
+const FIT: Columns<FitRow> = Columns(&[], &[fits::FIT]);
 
 /// How many of the figures of an estimate follow from its block alone: the first ones.
 pub fn raw_figure_count() -> usize {
-    Columns(&[RAW]).figure_names().count()
+    RAW_FIGURES.figure_names().count()
 }
 
 /// The figures of an estimate, by the names of their columns.
@@ -38,17 +38,13 @@ pub fn posterior_mean(row: &AuditedEstimate) -> Option<f64> {
 
 /// The figures of a fit, by the names of their columns.
 pub fn fit_figures(row: &FitRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
-    Columns(&[FIT]).figure_names().zip(Columns(&[FIT]).figures(row))
-}
-
-fn read_figures<R>(columns: &Columns<R>, row: &Row) -> Result<Vec<Option<f64>>, StoreError> {
-    columns.figure_names().map(|name| row.get(name)).collect()
+    FIT.figure_names().zip(FIT.figures(row))
 }
 
 impl Store {
     /// Begins to read everything as of one moment, beside the workers and without a lock that they would wait for.
     pub async fn begin_audit(&self) -> Result<Audit, StoreError> {
-        Ok(Audit { transaction: self.pools.begin_to_read().await? })
+        Ok(Audit { transaction: self.pools.read().await? })
     }
 }
 
@@ -61,15 +57,9 @@ impl Audit {
         let sql = "select topic, partition_number, from_offset, to_offset, because, skipped_by,
                           cast(skipped_at as text) as skipped_at
                    from skipped_offsets order by skipped_offsets_id";
-        let skipped = record!(SkippedOffsets {
-            topic,
-            partition = "partition_number",
-            from = "from_offset",
-            to = "to_offset",
-            because,
-            by = "skipped_by",
-            at = "skipped_at",
-        });
+        let skipped = record!(SkippedOffsets:
+            topic, partition = "partition_number", from = "from_offset", to = "to_offset", because, by = "skipped_by",
+            at = "skipped_at");
         self.transaction.query("audit: skipped offsets", sql, []).all(skipped).await
     }
 
@@ -96,9 +86,9 @@ impl Audit {
         let sql =
             "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
              from populations where population_id = $1";
-        let registered = record!(Registered { refitted_changes, published_fit_id, is_publish_due, fit_settings });
+        let registered = record!(Registered: refitted_changes, published_fit_id, is_publish_due, fit_settings);
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let counters = refit::read_counters(on, population_id).await?;
+        let counters = cells::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
                    order by correlation, octave";
         let cells = on
@@ -106,17 +96,10 @@ impl Audit {
             .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
             .await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
-        let fits = on.query("audit: fits", sql, values![population_id]).all(|row| {
-            Ok(AuditedFit {
-                correlation: row.get("correlation")?,
-                status: row.get("status")?,
-                experiments: row.get("experiments")?,
-                effects: row.get("effects")?,
-                figures: read_figures(&Columns(&[FIT]), row)?,
-                nodes: row.get("nodes")?,
-            })
-        });
-        Ok(AuditedPopulation { registered, counters, cells, fits: fits.await? })
+        let fit =
+            record!(AuditedFit: correlation, status, experiments, effects, nodes; figures: |row| FIT.read_figures(row));
+        let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
+        Ok(AuditedPopulation { registered, counters, cells, fits })
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
@@ -138,20 +121,9 @@ impl Audit {
              where b.population_id = $1 and b.experiment_id > $2
              order by b.experiment_id limit $3";
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
-        let block = record!(AuditedBlock {
-            experiment_id,
-            metric,
-            segment,
-            scale,
-            revision,
-            commit_id,
-            statistics,
-            block,
-            components,
-            pending_reason,
-            experiment_revision,
-            labels,
-        });
+        let block = record!(AuditedBlock:
+            experiment_id, metric, segment, scale, revision, commit_id, statistics, block, components, pending_reason,
+            experiment_revision, labels);
         query.all(block).await
     }
 
@@ -167,23 +139,12 @@ impl Audit {
         let sql = format!(
             "select experiment_id, variant, commit_id, {} from effect_estimates
              where population_id = $1 and experiment_id > $2 {up_to} order by experiment_id, variant",
-            ESTIMATE.names()
+            ESTIMATE.names("")
         );
         let values = values![population_id, after].into_iter().chain(to.map(Into::into));
-        let query = self.transaction.query("audit: estimates", sql, values);
-        query
-            .all(|row| {
-                Ok(AuditedEstimate {
-                    experiment_id: row.get("experiment_id")?,
-                    variant: row.get("variant")?,
-                    block_revision: row.get("block_revision")?,
-                    commit_id: row.get("commit_id")?,
-                    fit_id: row.get("fit_id")?,
-                    status: row.get("status")?,
-                    figures: read_figures(&ESTIMATE, row)?,
-                })
-            })
-            .await
+        let estimate = record!(AuditedEstimate:
+            experiment_id, variant, block_revision, commit_id, fit_id, status; figures: |row| ESTIMATE.read_figures(row));
+        self.transaction.query("audit: estimates", sql, values).all(estimate).await
     }
 
     /// A fit that was published once; `None` where the history has none of that id.

@@ -1,16 +1,27 @@
 //! The columns of a table, each named once: statements that write rows, their lists of columns and of assignments, and what
 //! audits compare, all come from the same list.
+//!
+//! A statement on rows, which it knows as `n`, has marks for their columns:
+//!
+//! | mark | stands for |
+//! | --- | --- |
+//! | `{columns}` | `a, b, c` |
+//! | `{columns of n}` | `n.a, n.b, n.c` |
+//! | `{set from n}` | `b = n.b, c = n.c`: all but the key |
+//! | `{set from excluded}` | `b = excluded.b, c = excluded.c` |
 
 use std::borrow::Cow;
 
 use time::OffsetDateTime;
 
 use super::StoreError;
-use super::database::{Executor, Session};
+use super::database::Transaction;
 use super::query::{Query, Row, Value};
 
-/// Columns in groups, such as the key and the rest.
-pub(super) struct Columns<R: 'static>(pub &'static [&'static [Column<R>]]);
+/// Columns in groups: first those by which a row is found (its key), then those that are set.
+pub(super) struct Columns<R: 'static>(pub Groups<R>, pub Groups<R>);
+
+type Groups<R> = &'static [&'static [Column<R>]];
 
 /// A column, and its value in a row.
 pub(super) struct Column<R> {
@@ -18,30 +29,41 @@ pub(super) struct Column<R> {
     get: Get<R>,
 }
 
-enum Get<R> {
-    Text(fn(&R) -> Option<Cow<'_, str>>),
-    Json(fn(&R) -> String),
-    Integer(fn(&R) -> Option<i64>),
-    Float(fn(&R) -> Option<f64>),
-    Bytes(fn(&R) -> Option<Cow<'_, [u8]>>),
-    Time(fn(&R) -> Option<OffsetDateTime>),
-}
-
+/// For each kind of column: its type on PostgreSQL, what its value in a row is, and the values of a statement that hold one,
+/// or one of each row.
 macro_rules! kinds {
-    ($($name:ident: $kind:ident, $value:ty;)*) => {
-        $(pub(super) const fn $name<R>(name: &'static str, get: fn(&R) -> $value) -> Column<R> {
+    ($($column:ident: $kind:ident, $postgres:literal, $value:ty, $one:ident, $many:ident;)*) => {
+        enum Get<R> {
+            $($kind(fn(&R) -> $value)),*
+        }
+
+        $(pub(super) const fn $column<R>(name: &'static str, get: fn(&R) -> $value) -> Column<R> {
             Column { name, get: Get::$kind(get) }
         })*
+
+        impl<R> Get<R> {
+            fn postgres_type(&self) -> &'static str {
+                match self { $(Get::$kind(_) => $postgres),* }
+            }
+
+            fn value<'r>(&self, row: &'r R) -> Value<'r> {
+                match self { $(Get::$kind(get) => Value::$one(get(row))),* }
+            }
+
+            fn array<'r>(&self, rows: &'r [R]) -> Value<'r> {
+                match self { $(Get::$kind(get) => Value::$many(rows.iter().map(get).collect())),* }
+            }
+        }
     };
 }
 
 kinds! {
-    text: Text, Option<Cow<'_, str>>;
-    json: Json, String;
-    integer: Integer, Option<i64>;
-    float: Float, Option<f64>;
-    bytes: Bytes, Option<Cow<'_, [u8]>>;
-    time: Time, Option<OffsetDateTime>;
+    text: Text, "text", Option<Cow<'_, str>>, Text, Texts;
+    json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
+    integer: Integer, "bigint", Option<i64>, Integer, Integers;
+    float: Float, "float8", Option<f64>, Float, Floats;
+    bytes: Bytes, "bytea", Option<Cow<'_, [u8]>>, Bytes, Blobs;
+    time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;
 }
 
 /// No further values.
@@ -52,19 +74,26 @@ const SQLITE_ROWS: usize = 200;
 
 impl<R> Columns<R> {
     fn all(&self) -> impl Iterator<Item = &'static Column<R>> {
-        self.0.iter().copied().flatten()
+        self.0.iter().chain(self.1).copied().flatten()
     }
 
-    /// `a, b, c`.
-    pub fn names(&self) -> String {
-        let names: Vec<&str> = self.all().map(|column| column.name).collect();
+    /// `a, b, c`, each behind a prefix.
+    pub fn names(&self, prefix: &str) -> String {
+        let names: Vec<String> = self.all().map(|column| format!("{prefix}{}", column.name)).collect();
         names.join(", ")
     }
 
-    /// `a = from.a, b = from.b`.
-    pub fn assignments(&self, from: &str) -> String {
-        let assignments: Vec<String> = self.all().map(|column| format!("{0} = {from}.{0}", column.name)).collect();
+    fn assignments(&self, from: &str) -> String {
+        let set = self.1.iter().copied().flatten();
+        let assignments: Vec<String> = set.map(|column| format!("{0} = {from}.{0}", column.name)).collect();
         assignments.join(", ")
+    }
+
+    fn replace_marks(&self, sql: &str) -> String {
+        sql.replace("{columns}", &self.names(""))
+            .replace("{columns of n}", &self.names("n."))
+            .replace("{set from n}", &self.assignments("n"))
+            .replace("{set from excluded}", &self.assignments("excluded"))
     }
 
     /// The names of the columns that hold floating-point figures, in their order.
@@ -72,7 +101,12 @@ impl<R> Columns<R> {
         self.all().filter(|column| matches!(column.get, Get::Float(_))).map(|column| column.name)
     }
 
-    /// The floating-point figures of a row, in their order.
+    /// The figures of a row that is stored, in their order.
+    pub fn read_figures(&self, row: &Row) -> Result<Vec<Option<f64>>, StoreError> {
+        self.figure_names().map(|name| row.get(name)).collect()
+    }
+
+    /// The figures of a row that is to be written, in their order.
     pub fn figures(&self, row: &R) -> Vec<Option<f64>> {
         let figure = |column: &'static Column<R>| match column.get {
             Get::Float(get) => Some(get(row)),
@@ -81,11 +115,11 @@ impl<R> Columns<R> {
         self.all().filter_map(figure).collect()
     }
 
-    /// Executes a statement on rows, which it knows as `n`, and on further values, `$1` and so on: in one go on PostgreSQL, in
-    /// parts on SQLite. Returns how many rows it wrote.
+    /// Executes a statement on rows and on further values, `$1` and so on: in one go on PostgreSQL, in parts on SQLite.
+    /// Returns how many rows it wrote.
     pub async fn execute(
         &self,
-        on: &mut impl Executor,
+        on: &mut Transaction,
         name: &'static str,
         rows: &[R],
         sql: &str,
@@ -101,7 +135,7 @@ impl<R> Columns<R> {
     /// The same, of a statement that returns rows.
     pub async fn fetch<T>(
         &self,
-        on: &mut impl Executor,
+        on: &mut Transaction,
         name: &'static str,
         rows: &[R],
         sql: &str,
@@ -115,82 +149,41 @@ impl<R> Columns<R> {
         Ok(found)
     }
 
-    fn part(&self, on: &mut impl Executor, rows: &[R]) -> usize {
-        match on.session() {
-            Session::Postgres(_) => rows.len().max(1),
-            Session::Sqlite(_) => SQLITE_ROWS,
-        }
+    fn part(&self, on: &mut Transaction, rows: &[R]) -> usize {
+        if on.is_postgres() { rows.len().max(1) } else { SQLITE_ROWS }
     }
 
     fn query<'q>(
         &self,
-        on: &'q mut impl Executor,
+        on: &'q mut Transaction,
         name: &'static str,
         rows: &'q [R],
         sql: &str,
         values: &[Value<'q>],
     ) -> Query<'q> {
         let own = values.iter().cloned();
-        match on.session() {
-            Session::Postgres(_) => {
-                let types: Vec<String> = self
-                    .all()
-                    .zip(values.len() + 1..)
-                    .map(|(column, i)| format!("${i}::{}[]", column.get.postgres_type()))
-                    .collect();
+        let mut sql = self.replace_marks(sql);
+        match on.is_postgres() {
+            true => {
+                let columns = self.all().zip(values.len() + 1..);
+                let types = columns.map(|(column, i)| format!("${i}::{}[]", column.get.postgres_type()));
+                let unnest = format!("select * from unnest({})", types.collect::<Vec<_>>().join(", "));
                 let rows = self.all().map(|column| column.get.array(rows));
-                let unnest = format!("select * from unnest({})", types.join(", "));
-                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names()), own.chain(rows))
+                on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names("")), own.chain(rows))
             }
-            Session::Sqlite(_) => {
+            false => {
                 let width = self.all().count();
                 // Numbered variables are looked up one by one: among thousands of rows they are left without numbers.
                 let row = format!("({})", vec!["?"; width].join(", "));
                 let variables = vec![row.as_str(); rows.len()].join(", ");
-                let mut sql = sql.to_owned();
                 for i in (1..=values.len()).rev() {
                     sql = sql.replace(&format!("${i}"), &format!("?{}", width * rows.len() + i));
                 }
                 let cells = rows.iter().flat_map(|row| self.all().map(|column| column.get.value(row)));
-                let sql = format!("with n ({}) as (values {variables}) {sql}", self.names());
+                let sql = format!("with n ({}) as (values {variables}) {sql}", self.names(""));
                 let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }
             }
-        }
-    }
-}
-
-impl<R> Get<R> {
-    fn postgres_type(&self) -> &'static str {
-        match self {
-            Get::Text(_) => "text",
-            Get::Json(_) => "jsonb",
-            Get::Integer(_) => "bigint",
-            Get::Float(_) => "float8",
-            Get::Bytes(_) => "bytea",
-            Get::Time(_) => "timestamptz",
-        }
-    }
-
-    fn value<'r>(&self, row: &'r R) -> Value<'r> {
-        match self {
-            Get::Text(get) => Value::Text(get(row)),
-            Get::Json(get) => Value::Text(Some(get(row).into())),
-            Get::Integer(get) => Value::Integer(get(row)),
-            Get::Float(get) => Value::Float(get(row)),
-            Get::Bytes(get) => Value::Bytes(get(row)),
-            Get::Time(get) => Value::Time(get(row)),
-        }
-    }
-
-    fn array<'r>(&self, rows: &'r [R]) -> Value<'r> {
-        match self {
-            Get::Text(get) => Value::Texts(rows.iter().map(get).collect()),
-            Get::Json(get) => Value::Texts(rows.iter().map(|row| Some(get(row).into())).collect()),
-            Get::Integer(get) => Value::Integers(rows.iter().map(get).collect()),
-            Get::Float(get) => Value::Floats(rows.iter().map(get).collect()),
-            Get::Bytes(get) => Value::Blobs(rows.iter().map(get).collect()),
-            Get::Time(get) => Value::Times(rows.iter().map(get).collect()),
         }
     }
 }

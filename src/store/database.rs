@@ -1,15 +1,11 @@
-//! The two databases behind the store: connections, transactions, and what statements are executed on.
+//! The two databases behind the store: their connections, and transactions, on which statements are executed.
 
-use std::borrow::Cow;
-
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
+use sqlx::{Postgres, Sqlite};
 
 use super::StoreError;
 use super::error::classify;
-use super::query::{Query, Value};
 
 /// Connections to one database.
 #[derive(Debug, Clone)]
@@ -22,12 +18,6 @@ pub(super) enum Pools {
     },
 }
 
-/// A connection for statements that stand alone.
-pub(super) enum Connection {
-    Postgres(PoolConnection<Postgres>),
-    Sqlite(PoolConnection<Sqlite>),
-}
-
 /// Dropped without a commit, nothing of it has happened.
 pub(super) enum Transaction {
     Postgres(sqlx::Transaction<'static, Postgres>),
@@ -35,70 +25,49 @@ pub(super) enum Transaction {
 }
 
 impl Pools {
-    /// A connection that only reads.
-    pub async fn reader(&self) -> Result<Connection, StoreError> {
-        self.connect(|readers, _| readers).await
-    }
-
-    /// A connection whose statements are each a transaction.
-    pub async fn writer(&self) -> Result<Connection, StoreError> {
-        self.connect(|_, writer| writer).await
-    }
-
-    async fn connect(
-        &self,
-        choose: impl for<'p> Fn(&'p SqlitePool, &'p SqlitePool) -> &'p SqlitePool,
-    ) -> Result<Connection, StoreError> {
-        let connected = match self {
-            Pools::Postgres(pool) => pool.acquire().await.map(Connection::Postgres),
-            Pools::Sqlite { writer, readers } => choose(readers, writer).acquire().await.map(Connection::Sqlite),
-        };
-        connected.map_err(|error| classify(self.connecting(), error))
-    }
-
-    /// What fails when there is no connection to be had.
-    fn connecting(&self) -> &'static str {
+    /// A transaction that only reads, as of one moment, and takes no lock that a writer would wait for.
+    pub async fn read(&self) -> Result<Transaction, StoreError> {
         match self {
-            Pools::Postgres(_) => "connect to PostgreSQL",
-            Pools::Sqlite { .. } => "open the SQLite file",
+            Pools::Postgres(_) => self.begin_with("begin isolation level repeatable read, read only").await,
+            Pools::Sqlite { readers, .. } => {
+                readers.begin().await.map(Transaction::Sqlite).map_err(|error| self.unreachable(error))
+            }
         }
     }
 
-    /// A transaction that writes. On SQLite it holds the write lock from its first moment, so that it cannot fail for it
-    /// later on.
+    /// A transaction that writes.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
-        let begun = match self {
-            Pools::Postgres(pool) => pool.begin().await.map(Transaction::Postgres),
-            Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
-        };
-        begun.map_err(|error| classify(self.connecting(), error))
+        self.begin_with("begin").await
     }
 
     /// A transaction that writes, and sees one moment, from its first statement on: cells and their counters have to agree.
     pub async fn begin_snapshot(&self) -> Result<Transaction, StoreError> {
-        let mut transaction = self.begin().await?;
-        transaction.see_one_moment("repeatable read").await?;
-        Ok(transaction)
+        self.begin_with("begin isolation level repeatable read").await
     }
 
-    /// A transaction that only reads, as of one moment, and takes no lock that a writer would wait for.
-    pub async fn begin_to_read(&self) -> Result<Transaction, StoreError> {
-        let Pools::Sqlite { readers, .. } = self else {
-            let mut transaction = self.begin().await?;
-            transaction.see_one_moment("repeatable read, read only").await?;
-            return Ok(transaction);
+    /// On SQLite, where every transaction sees one moment, it holds the write lock from the beginning, so that it cannot fail
+    /// for it later on.
+    async fn begin_with(&self, postgres: &'static str) -> Result<Transaction, StoreError> {
+        let begun = match self {
+            Pools::Postgres(pool) => pool.begin_with(postgres).await.map(Transaction::Postgres),
+            Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
         };
-        Ok(Transaction::Sqlite(readers.begin().await.map_err(|error| classify(self.connecting(), error))?))
+        begun.map_err(|error| self.unreachable(error))
+    }
+
+    /// There is no connection to be had.
+    fn unreachable(&self, error: sqlx::Error) -> StoreError {
+        let connecting = match self {
+            Pools::Postgres(_) => "connect to PostgreSQL",
+            Pools::Sqlite { .. } => "open the SQLite file",
+        };
+        classify(connecting, error)
     }
 }
 
 impl Transaction {
-    /// On SQLite every transaction sees one moment.
-    async fn see_one_moment(&mut self, mode: &str) -> Result<(), StoreError> {
-        if let Transaction::Postgres(_) = self {
-            self.query("begin", format!("set transaction isolation level {mode}"), []).await?;
-        }
-        Ok(())
+    pub fn is_postgres(&self) -> bool {
+        matches!(self, Transaction::Postgres(_))
     }
 
     pub async fn commit(self, name: &'static str) -> Result<(), StoreError> {
@@ -107,56 +76,5 @@ impl Transaction {
             Transaction::Sqlite(transaction) => transaction.commit().await,
         }
         .map_err(|error| classify(name, error))
-    }
-
-    pub async fn roll_back(self) -> Result<(), StoreError> {
-        match self {
-            Transaction::Postgres(transaction) => transaction.rollback().await,
-            Transaction::Sqlite(transaction) => transaction.rollback().await,
-        }
-        .map_err(|error| classify("roll back", error))
-    }
-}
-
-/// What statements are executed on.
-pub(super) trait Executor: Send {
-    fn session(&mut self) -> Session<'_>;
-
-    fn is_postgres(&mut self) -> bool {
-        matches!(self.session(), Session::Postgres(_))
-    }
-
-    /// A statement with its values, in the order of `$1`, `$2`, ..: see `values!`.
-    fn query<'c>(
-        &'c mut self,
-        name: &'static str,
-        sql: impl Into<Cow<'static, str>>,
-        values: impl IntoIterator<Item = Value<'c>>,
-    ) -> Query<'c> {
-        Query::new(self.session(), name, sql.into(), values.into_iter().collect())
-    }
-}
-
-/// A connection, or that of a transaction.
-pub(super) enum Session<'c> {
-    Postgres(&'c mut PgConnection),
-    Sqlite(&'c mut SqliteConnection),
-}
-
-impl Executor for Connection {
-    fn session(&mut self) -> Session<'_> {
-        match self {
-            Connection::Postgres(connection) => Session::Postgres(connection),
-            Connection::Sqlite(connection) => Session::Sqlite(connection),
-        }
-    }
-}
-
-impl Executor for Transaction {
-    fn session(&mut self) -> Session<'_> {
-        match self {
-            Transaction::Postgres(transaction) => Session::Postgres(transaction),
-            Transaction::Sqlite(transaction) => Session::Sqlite(transaction),
-        }
     }
 }

@@ -1,8 +1,8 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
 use super::columns::{Column, Columns, NONE, float, integer, text};
-use super::database::Executor;
-use super::query::Row;
+use super::database::Transaction;
+use super::query::{Row, record};
 use super::{Pass, StoreError};
 use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
 
@@ -47,15 +47,12 @@ fn shrunk(row: &EstimateRow, figure: fn(&ShrunkEstimate) -> Option<f64>) -> Opti
     row.shrunk.as_ref().and_then(figure)
 }
 
-/// The columns that follow from the block alone.
-pub(super) fn raw_names() -> String {
-    Columns(&[RAW]).names()
-}
+/// The same, for the figures of a row.
+pub(super) const RAW_FIGURES: Columns<EstimateRow> = Columns(&[], &[RAW]);
 
 /// What a row says of its block alone.
 pub(super) fn read_raw(row: &Row) -> Result<RawEstimate, StoreError> {
-    let figures = Columns(&[RAW]).figure_names().map(|name| row.get(name)).collect::<Result<_, _>>()?;
-    Ok(RawEstimate { variant: row.get("variant")?, block_revision: row.get("block_revision")?, figures })
+    record!(RawEstimate: variant, block_revision; figures: |row| RAW_FIGURES.read_figures(row))(row)
 }
 
 /// The same, of a row that is not written yet.
@@ -64,45 +61,40 @@ impl From<&EstimateRow> for RawEstimate {
         RawEstimate {
             variant: row.variant.clone(),
             block_revision: row.block_revision as i64,
-            figures: Columns(&[RAW]).figures(row),
+            figures: RAW_FIGURES.figures(row),
         }
     }
 }
 
 /// Puts in or replaces the rows of blocks that one commit changed.
-pub(super) async fn upsert(on: &mut impl Executor, rows: &[EstimateRow]) -> Result<u64, StoreError> {
-    let columns = Columns(&[KEY, COMMIT, RAW, FITTED]);
-    let (names, assignments) = (columns.names(), Columns(&[COMMIT, RAW, FITTED]).assignments("excluded"));
-    let sql = format!(
-        "insert into effect_estimates ({names}, computed_at) select {names}, {{now}} from n where true
-         on conflict (population_id, experiment_id, variant) do update
-         set {assignments}, computed_at = excluded.computed_at"
-    );
-    columns.execute(on, "ingest: estimates", rows, &sql, NONE).await
+pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+    let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
+               on conflict (population_id, experiment_id, variant) do update
+               set {set from excluded}, computed_at = excluded.computed_at";
+    Columns(&[KEY], &[COMMIT, RAW, FITTED]).execute(on, "ingest: estimates", rows, sql, NONE).await
 }
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
 /// that a retraction has removed stays away.
-pub(super) async fn rewrite(on: &mut impl Executor, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
-    let assignments = Columns(&[FITTED]).assignments("n");
-    let sql = format!(
-        "update effect_estimates as e set {assignments}, computed_at = {{now}} from n
-         where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
-           and e.commit_id = n.commit_id and e.fit_id < n.fit_id"
-    );
+pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+    let sql = "update effect_estimates as e set {set from n}, computed_at = {now} from n
+               where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
+                 and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
     let population = pass.population.to_string();
-    Columns(&[KEY, COMMIT, FITTED]).execute(on, "publish: estimates", rows, &sql, &[population.into()]).await
+    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, &[population.into()]).await
 }
 
-const RETIRED: Columns<RetiredEstimate> = Columns(&[&[
-    text("population_id", |row| Some(row.population.to_string().into())),
-    text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
-    text("variant", |row| Some(row.variant.as_str().into())),
-]]);
+const RETIRED: Columns<RetiredEstimate> = Columns(
+    &[&[
+        text("population_id", |row| Some(row.population.to_string().into())),
+        text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
+        text("variant", |row| Some(row.variant.as_str().into())),
+    ]],
+    &[],
+);
 
 /// Removes rows that no longer stand for anything.
-pub(super) async fn retire(on: &mut impl Executor, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
-    let sql = "delete from effect_estimates where (population_id, experiment_id, variant) in
-               (select population_id, experiment_id, variant from n)";
+pub(super) async fn retire(on: &mut Transaction, rows: &[RetiredEstimate]) -> Result<(), StoreError> {
+    let sql = "delete from effect_estimates where (population_id, experiment_id, variant) in (select {columns} from n)";
     RETIRED.execute(on, "ingest: retire estimates", rows, sql, NONE).await.map(drop)
 }

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{PopulationName, pack};
-use shrinkd_model::{Correlation, Summary};
+use shrinkd_model::Summary;
 
 use super::StoreError;
 use super::columns::{Column, Columns, bytes, float, integer, text};
-use super::database::Executor;
-use super::query::{Row, values};
+use super::database::Transaction;
+use super::query::{Row, Value, record, values};
 use crate::refit::{Judged, RefitState};
-use crate::row::{CellDiagnostics, FitRow, FitStatus, PassDiagnostics, PublishedFit};
+use crate::row::{CellDiagnostics, FitRow, PassDiagnostics, PublishedFit};
 
 const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.as_str().into()))];
 
@@ -49,31 +49,23 @@ pub(super) const FIT: &[Column<FitRow>] = &[
 
 /// Replaces the current fits of a population.
 pub(super) async fn write(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     state: &RefitState,
     rows: &[FitRow],
 ) -> Result<(), StoreError> {
+    let correlations: Vec<String> = rows.iter().map(|row| row.correlation.as_str().to_owned()).collect();
     let sql = "delete from current_population_fits where population_id = $1 and not correlation {any $2}";
-    on.query(
-        "refit: delete other fits",
-        sql,
-        values![population_id, rows.iter().map(|row| row.correlation.as_str().to_owned()).collect::<Vec<_>>()],
-    )
-    .await?;
-    let columns = Columns(&[KEY, FIT]);
-    let (names, assignments) = (columns.names(), Columns(&[FIT]).assignments("excluded"));
-    let sql = format!(
-        "insert into current_population_fits
-             (population_id, fit_id, experiments, input_offsets, {names}, computed_at)
-         select $1, $2, $3, {{json $4}}, {names}, {{now}} from n where true
-         on conflict (population_id, correlation) do update
-         set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
-             {assignments}, computed_at = excluded.computed_at"
-    );
+    on.query("refit: delete other fits", sql, values![population_id, correlations]).await?;
+    let sql = "insert into current_population_fits
+                   (population_id, fit_id, experiments, input_offsets, {columns}, computed_at)
+               select $1, $2, $3, {json $4}, {columns}, {now} from n where true
+               on conflict (population_id, correlation) do update
+               set fit_id = excluded.fit_id, experiments = excluded.experiments, input_offsets = excluded.input_offsets,
+                   {set from excluded}, computed_at = excluded.computed_at";
     let values = [population_id.into(), fit_id.into(), state.counters.experiments.into(), input_offsets(state).into()];
-    columns.execute(on, "refit: fits", rows, &sql, &values).await.map(drop)
+    Columns(&[KEY], &[FIT]).execute(on, "refit: fits", rows, sql, &values).await.map(drop)
 }
 
 /// `{"topic/partition": offset}`, for people who ask what a fit has seen.
@@ -83,73 +75,63 @@ fn input_offsets(state: &RefitState) -> String {
 }
 
 /// Appends the current fits of a population to the history. Both tables have the same columns.
-pub(super) async fn append(on: &mut impl Executor, population_id: &str) -> Result<(), StoreError> {
+pub(super) async fn append(on: &mut Transaction, population_id: &str) -> Result<(), StoreError> {
     let sql = "insert into population_fits select * from current_population_fits where population_id = $1";
     on.query("refit: append to the history", sql, values![population_id]).await.map(drop)
 }
 
 /// What the published fit of a population is judged by.
-pub(super) async fn judged(on: &mut impl Executor, population_id: &str) -> Result<Option<Judged>, StoreError> {
+pub(super) async fn judged(on: &mut Transaction, population_id: &str) -> Result<Option<Judged>, StoreError> {
     let sql = "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id = $1 and f.correlation = 'modelled'";
-    on.query("refit: published fit", sql, values![population_id])
-        .optional(|row| {
-            Ok(Judged {
-                status: row.named("status", FitStatus::from_name)?,
-                mu: row.get("mu")?,
-                mu_sd: row.get("mu_sd")?,
-                tau: row.get("tau_median")?,
-                log_tau_sd: row.get("log_tau_sd")?,
-            })
-        })
-        .await
+    let read = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd);
+    on.query("refit: published fit", sql, values![population_id]).optional(read).await
 }
 
 /// The published fits of some populations: what their rows are computed with.
 pub(super) async fn published(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     populations: &[PopulationName],
 ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
     let names: Vec<String> = populations.iter().map(PopulationName::to_string).collect();
-    let sql = "select f.population_id, f.fit_id, f.correlation, f.status, f.nodes
-               from populations as p
-               join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
-               where p.population_id {any $1} and f.correlation in ('modelled', 'ignored')";
-    Ok(gather(on.query("read published fits", sql, values![names]).all(read_published).await?))
+    let fits = "populations as p
+                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
+                    and p.population_id {any $1}";
+    Ok(read(on, "read published fits", fits, values![names].into()).await?.into_iter().collect())
 }
 
 /// One fit that was published once; `None` where the history has none of that id.
 pub(super) async fn published_once(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population: &PopulationName,
     fit_id: i64,
 ) -> Result<Option<PublishedFit>, StoreError> {
-    let sql = "select population_id, fit_id, correlation, status, nodes from population_fits
-               where population_id = $1 and fit_id = $2 and correlation in ('modelled', 'ignored')";
-    let query = on.query("audit: published fit", sql, values![population.to_string(), fit_id]);
-    Ok(gather(query.all(read_published).await?).remove(population))
+    let fits = "(select * from population_fits where population_id = $1 and fit_id = $2) as f";
+    let fits = read(on, "audit: published fit", fits, values![population.to_string(), fit_id].into()).await?;
+    Ok(fits.into_iter().next().map(|(_, fit)| fit))
 }
 
-/// A fit under one model of correlation, for [`gather`].
-fn read_published(row: &Row) -> Result<(PopulationName, Correlation, PublishedFit), StoreError> {
-    let (fit_id, status) = (row.get("fit_id")?, row.named("status", FitStatus::from_name)?);
-    let fit = PublishedFit { fit_id, status, nodes: row.unpack("population_fits", "nodes")?, naive_nodes: Vec::new() };
-    Ok((row.population()?, row.correlation()?, fit))
-}
-
-fn gather(fits: Vec<(PopulationName, Correlation, PublishedFit)>) -> BTreeMap<PopulationName, PublishedFit> {
-    let mut gathered = BTreeMap::new();
-    for (population, correlation, PublishedFit { fit_id, status, nodes, .. }) in fits {
-        let fit = gathered.entry(population).or_insert_with(|| PublishedFit { fit_id, ..PublishedFit::none() });
-        match correlation {
-            Correlation::Modelled => (fit.status, fit.nodes) = (status, nodes),
-            Correlation::Ignored => fit.naive_nodes = nodes,
-            Correlation::OnePerExperiment => {}
-        }
-    }
-    gathered
+/// Some fits of the history, `f`. Each was made under all models of correlation.
+async fn read(
+    on: &mut Transaction,
+    name: &'static str,
+    fits: &str,
+    values: Vec<Value<'_>>,
+) -> Result<Vec<(PopulationName, PublishedFit)>, StoreError> {
+    let sql = format!(
+        "select f.population_id, f.fit_id, f.status, f.nodes, i.nodes as naive_nodes
+         from {fits} join population_fits as i on i.population_id = f.population_id and i.fit_id = f.fit_id
+         where f.correlation = 'modelled' and i.correlation = 'ignored'"
+    );
+    let fit = |row: &Row| {
+        let nodes = |column| row.unpack("population_fits", column);
+        let (nodes, naive_nodes) = (nodes("nodes")?, nodes("naive_nodes")?);
+        let fit = PublishedFit { fit_id: row.get("fit_id")?, status: row.get("status")?, nodes, naive_nodes };
+        Ok((row.get("population_id")?, fit))
+    };
+    on.query(name, sql, values).all(fit).await
 }
 
 /// The mean, median, sd and quantiles of a parameter.
@@ -197,43 +179,38 @@ const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
 
 /// Opens the row of a published fit, with what the last pass through the blocks found.
 pub(super) async fn append_diagnostics(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     cells: &CellDiagnostics,
 ) -> Result<(), StoreError> {
-    let (columns, carried) = (Columns(&[CELLS]), Columns(&[PASS]).names());
-    let names = columns.names();
+    let pass = Columns(&[], &[PASS]);
     let sql = format!(
-        "insert into population_diagnostics (population_id, fit_id, {names}, {carried}, diagnosed_at, computed_at)
-         select $1, $2, n.{}, last.{}, last.diagnosed_at, {{now}}
+        "insert into population_diagnostics (population_id, fit_id, {{columns}}, {}, diagnosed_at, computed_at)
+         select $1, $2, {{columns of n}}, {}, last.diagnosed_at, {{now}}
          from n left join (select * from population_diagnostics where population_id = $1 order by fit_id desc limit 1)
              as last on true",
-        names.replace(", ", ", n."),
-        carried.replace(", ", ", last.")
+        pass.names(""),
+        pass.names("last.")
     );
     let rows = [(cells.clone(), None)];
     let values = [population_id.into(), fit_id.into()];
-    columns.execute(on, "refit: diagnostics", &rows, &sql, &values).await.map(drop)
+    Columns(&[], &[CELLS]).execute(on, "refit: diagnostics", &rows, &sql, &values).await.map(drop)
 }
 
 /// Puts what a pass found into the row of the fit that it was about.
 pub(super) async fn write_diagnostics(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     population_id: &str,
     fit_id: i64,
     cells: &CellDiagnostics,
     pass: &PassDiagnostics,
 ) -> Result<(), StoreError> {
-    let columns = Columns(&[CELLS, PASS]);
-    let (names, assignments) = (columns.names(), columns.assignments("excluded"));
-    let sql = format!(
-        "insert into population_diagnostics (population_id, fit_id, {names}, diagnosed_at, computed_at)
-         select $1, $2, {names}, {{now}}, {{now}} from n where true
-         on conflict (population_id, fit_id) do update
-         set {assignments}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at"
-    );
+    let sql = "insert into population_diagnostics (population_id, fit_id, {columns}, diagnosed_at, computed_at)
+               select $1, $2, {columns}, {now}, {now} from n where true
+               on conflict (population_id, fit_id) do update
+               set {set from excluded}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at";
     let rows = [(cells.clone(), Some(pass.clone()))];
     let values = [population_id.into(), fit_id.into()];
-    columns.execute(on, "publish: diagnostics", &rows, &sql, &values).await.map(drop)
+    Columns(&[], &[CELLS, PASS]).execute(on, "publish: diagnostics", &rows, sql, &values).await.map(drop)
 }

@@ -4,8 +4,7 @@ use sqlx::postgres::PgPool;
 
 use super::database::Pools;
 use super::error::classify;
-use super::settings::stored;
-use super::{Store, StoreError};
+use super::{Store, StoreError, settings};
 
 /// The rights of each role. What a worker needs is what the file grants it.
 const ROLES: &str = include_str!("../../deploy/postgres/roles.sql");
@@ -36,7 +35,7 @@ impl Store {
     /// # Errors
     /// If the database was filled with others.
     pub async fn is_filled(&self) -> Result<bool, StoreError> {
-        match stored(&mut self.pools.reader().await?).await? {
+        match settings::read(&mut self.pools.read().await?).await? {
             None => Ok(false),
             Some(stored) if stored == *self.settings => Ok(true),
             Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: self.settings.to_string() }),

@@ -1,23 +1,13 @@
 //! Partitions: who owns them, how far they were read, and what operators do to them.
 
 use super::columns::{Columns, NONE, integer};
-use super::database::Executor;
-use super::query::{Row, Value, values};
+use super::database::Transaction;
+use super::query::{Row, Value, record, values};
 use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
-use crate::stream::{Claim, Epoch, NextOffset, Topic};
+use crate::stream::{Advance, Claim, Epoch, NextOffset, Topic};
 
-/// How far a batch moves one partition, and by what right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Advance {
-    pub partition: i32,
-    pub partition_id: i64,
-    pub epoch: Epoch,
-    pub from: Option<NextOffset>,
-    pub to: NextOffset,
-}
-
-const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]]);
+const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]], &[]);
 
 impl Store {
     /// Takes partitions over: raises their epochs, which are the fencing tokens that shut every earlier owner out, and
@@ -40,15 +30,9 @@ impl Store {
              returning partition_id, partition_number, epoch, next_offset, topic_id,
                        halted_at is not null as is_halted";
         let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
+        let read = record!(Claim: partition = "partition_number", partition_id, epoch, next_offset, is_halted);
         let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
-            let claim = Claim {
-                partition: row.get("partition_number")?,
-                partition_id: row.get("partition_id")?,
-                epoch: Epoch(row.get("epoch")?),
-                next_offset: next_offset(row)?,
-                is_halted: row.get("is_halted")?,
-            };
-            Ok((claim, row.get::<String>("topic_id")?))
+            Ok((read(row)?, row.get::<String>("topic_id")?))
         });
         let claimed = claimed.await?;
         claimed.iter().try_for_each(|(_, stored_id)| check_topic(topic, stored_id))?;
@@ -61,16 +45,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] where another owner has been there since.
     pub async fn is_committed(&self, advances: &[Advance]) -> Result<bool, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select partition_id, epoch, next_offset from partition_progress where partition_id {any $1}";
-        let rows = reader
-            .query(
-                "ingest: is it committed",
-                sql,
-                values![advances.iter().map(|advance| advance.partition_id).collect::<Vec<i64>>()],
-            )
-            .all(|row| Ok((row.get::<i64>("partition_id")?, Epoch(row.get("epoch")?), next_offset(row)?)))
-            .await?;
+        let ids: Vec<i64> = advances.iter().map(|advance| advance.partition_id).collect();
+        let read = |row: &Row| Ok((row.get("partition_id")?, row.get("epoch")?, row.get("next_offset")?));
+        let rows: Vec<(i64, Epoch, Option<NextOffset>)> =
+            reader.query("ingest: is it committed", sql, values![ids]).all(read).await?;
         let row = |advance: &Advance| rows.iter().find(|(partition_id, ..)| *partition_id == advance.partition_id);
         let is_fenced = |advance: &&Advance| row(advance).is_none_or(|(_, epoch, _)| *epoch != advance.epoch);
         let fenced: Vec<i32> = advances.iter().filter(is_fenced).map(|advance| advance.partition).collect();
@@ -86,35 +66,31 @@ impl Store {
     /// # Errors
     /// [`StoreError::Fenced`] where it has another owner.
     pub async fn halt(&self, halt: &Halt) -> Result<(), StoreError> {
-        let mut writer = self.pools.writer().await?;
+        let mut transaction = self.pools.begin().await?;
         let sql = "update partition_progress set halted_at = {now}, halt_reason = $3, halt_detail = $4
                    where partition_id = $1 and epoch = $2";
-        let halted = writer
-            .query(
-                "partitions: halt",
-                sql,
-                values![halt.claim.partition_id, halt.claim.epoch.0, halt.reason.as_str(), &halt.detail],
-            )
-            .await?;
-        match halted {
-            0 => Err(StoreError::Fenced { partitions: vec![halt.claim.partition] }),
-            _ => Ok(()),
+        let Halt { claim, reason, detail } = halt;
+        let values = values![claim.partition_id, claim.epoch.0, reason.as_str(), detail];
+        match transaction.query("partitions: halt", sql, values).await? {
+            0 => Err(StoreError::Fenced { partitions: vec![claim.partition] }),
+            _ => transaction.commit("partitions: commit").await,
         }
     }
 
     /// Every partition that was ever claimed, by topic and number.
     pub async fn partitions(&self) -> Result<Vec<PartitionStatus>, StoreError> {
-        all(&mut self.pools.reader().await?).await
+        all(&mut self.pools.read().await?).await
     }
 
     /// Lets a halted partition be read again from where it stopped, and records who decided so. Returns whether it was
     /// halted.
     pub async fn resume(&self, partition_id: i64, resumed_by: &str) -> Result<bool, StoreError> {
-        let mut writer = self.pools.writer().await?;
+        let mut transaction = self.pools.begin().await?;
         let sql = "update partition_progress
                    set halted_at = null, halt_reason = null, halt_detail = null, resumed_at = {now}, resumed_by = $2
                    where partition_id = $1 and halted_at is not null";
-        let resumed = writer.query("partitions: resume", sql, values![partition_id, resumed_by]).await?;
+        let resumed = transaction.query("partitions: resume", sql, values![partition_id, resumed_by]).await?;
+        transaction.commit("partitions: commit").await?;
         Ok(resumed > 0)
     }
 
@@ -136,9 +112,8 @@ impl Store {
                        (partition_id, cluster_id, topic, partition_number, from_offset, to_offset, because, skipped_by, skipped_at)
                    select partition_id, cluster_id, topic, partition_number, next_offset, $2, $3, $4, {now}
                    from partition_progress where partition_id = $1";
-        transaction
-            .query("partitions: note what is skipped", sql, values![*partition_id, to.0, because, skipped_by])
-            .await?;
+        let values = values![*partition_id, to.0, because, skipped_by];
+        transaction.query("partitions: note what is skipped", sql, values).await?;
         let sql = "update partition_progress
                    set next_offset = $2, epoch = epoch + 1, halted_at = null, halt_reason = null, halt_detail = null
                    where partition_id = $1";
@@ -146,10 +121,6 @@ impl Store {
         transaction.commit("partitions: commit").await?;
         Ok(true)
     }
-}
-
-fn next_offset(row: &Row) -> Result<Option<NextOffset>, StoreError> {
-    Ok(row.get::<Option<i64>>("next_offset")?.map(NextOffset))
 }
 
 /// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side decides nothing.
@@ -164,41 +135,37 @@ fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
     }
 }
 
-pub(super) async fn all(on: &mut impl Executor) -> Result<Vec<PartitionStatus>, StoreError> {
+pub(super) async fn all(on: &mut Transaction) -> Result<Vec<PartitionStatus>, StoreError> {
     let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
     on.query("partitions: read", sql, []).all(status).await
 }
 
 fn status(row: &Row) -> Result<PartitionStatus, StoreError> {
-    let halted = match row.get("halted_at")? {
-        Some(at) => Some((at, row.get("halt_reason")?, row.get("halt_detail")?)),
-        None => None,
+    let halted = |row: &Row| match row.get("halted_at")? {
+        Some(at) => Ok(Some((at, row.get("halt_reason")?, row.get("halt_detail")?))),
+        None => Ok(None),
     };
-    Ok(PartitionStatus {
-        partition_id: row.get("partition_id")?,
-        cluster_id: row.get("cluster_id")?,
-        topic: row.get("topic")?,
-        topic_id: row.get("topic_id")?,
-        partition: row.get("partition_number")?,
-        next_offset: next_offset(row)?,
-        owner: row.get("owner")?,
-        committed_at: row.get("committed_at")?,
-        halted,
-    })
+    let status = record!(PartitionStatus:
+        partition_id, cluster_id, topic, topic_id, partition = "partition_number", next_offset, owner, committed_at;
+        halted: halted);
+    status(row)
 }
 
-const FENCE: Columns<Advance> = Columns(&[&[
-    integer("fenced_id", |advance| Some(advance.partition_id)),
-    integer("fenced_epoch", |advance| Some(advance.epoch.0)),
-    integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
-    integer("to_offset", |advance| Some(advance.to.0)),
-]]);
+const FENCE: Columns<Advance> = Columns(
+    &[&[
+        integer("fenced_id", |advance| Some(advance.partition_id)),
+        integer("fenced_epoch", |advance| Some(advance.epoch.0)),
+        integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
+        integer("to_offset", |advance| Some(advance.to.0)),
+    ]],
+    &[],
+);
 
 /// Moves partitions forward, each if the epoch and the offset are still those of the claim.
 ///
 /// # Errors
 /// [`StoreError::Fenced`] with the others.
-pub(super) async fn advance(on: &mut impl Executor, advances: &[Advance]) -> Result<(), StoreError> {
+pub(super) async fn advance(on: &mut Transaction, advances: &[Advance]) -> Result<(), StoreError> {
     let sql = "update partition_progress as p set next_offset = n.to_offset, committed_at = {now}
                from n
                where p.partition_id = n.fenced_id and p.epoch = n.fenced_epoch

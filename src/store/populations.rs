@@ -1,18 +1,16 @@
 //! Populations as they stand: for metrics, the status page and the demo.
 
 use shrinkd_core::PopulationName;
-use shrinkd_model::{Measure, Verdict};
 
-use super::database::Executor as _;
 use super::fits::summary;
 use super::query::{record, values};
 use super::{Store, StoreError};
-use crate::row::{CurrentFit, CurrentPopulation, FitStatus, PublishedEffect};
+use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 
 impl Store {
     /// Every population, by name.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
                           cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
                           f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
@@ -26,66 +24,32 @@ impl Store {
                        and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
                                        where l.population_id = p.population_id)
                    order by p.population_id";
-        reader
-            .query("populations: read", sql, [])
-            .all(|row| {
-                let verdict = |name: &str| Verdict::ALL.into_iter().find(|verdict| verdict.as_str() == name);
-                let measure = |name: &str| Measure::ALL.into_iter().find(|measure| measure.as_str() == name);
-                Ok(CurrentPopulation {
-                    population: row.population()?,
-                    status: row.optionally_named("status", FitStatus::from_name)?,
-                    experiments: row.get("experiments")?,
-                    effects: row.get("effects")?,
-                    mu: row.get("mu")?,
-                    tau: row.get("tau_median")?,
-                    design_effect: row.get("design_effect")?,
-                    verdict: row.optionally_named("verdict", verdict)?,
-                    verdict_rests_on: row.optionally_named("verdict_rests_on", measure)?,
-                    verdict_value: row.get("verdict_value")?,
-                    fitted_at: row.get("computed_at")?,
-                    fit_settings: row.get("fit_settings")?,
-                    diagnosed_at: row.get("diagnosed_at")?,
-                })
-            })
-            .await
+        let current = record!(CurrentPopulation:
+            population = "population_id", status, experiments, effects, mu, tau = "tau_median", design_effect, verdict,
+            verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
+        reader.query("populations: read", sql, []).all(current).await
     }
 
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
     pub async fn current_fits(&self, population: &PopulationName) -> Result<Vec<CurrentFit>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select * from current_population_fits where population_id = $1";
-        let fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(|row| {
-            Ok(CurrentFit {
-                correlation: row.correlation()?,
-                effects: row.get("effects")?,
-                mu: summary(row, "mu")?,
-                tau: summary(row, "tau")?,
-            })
-        });
-        let mut fits = fits.await?;
+        let fit =
+            record!(CurrentFit: correlation, effects; mu: |row| summary(row, "mu"), tau: |row| summary(row, "tau"));
+        let mut fits = reader.query("populations: read fits", sql, values![population.to_string()]).all(fit).await?;
         fits.sort_by_key(|fit| fit.correlation);
         Ok(fits)
     }
 
     /// The effects of a population that have shrunken estimates, by experiment and variant. All at once: for the demo.
     pub async fn published_effects(&self, population: &PopulationName) -> Result<Vec<PublishedEffect>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql =
             "select experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high
              from effect_estimates where population_id = $1 and status = 'fitted'
              order by experiment_id, variant";
-        reader
-            .query("populations: read estimates", sql, values![population.to_string()])
-            .all(record!(PublishedEffect {
-                experiment_id,
-                variant,
-                raw_estimate,
-                raw_se,
-                posterior_mean,
-                posterior_sd,
-                ci95_low,
-                ci95_high,
-            }))
-            .await
+        let effect = record!(PublishedEffect:
+            experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high);
+        reader.query("populations: read estimates", sql, values![population.to_string()]).all(effect).await
     }
 }

@@ -5,8 +5,7 @@ use std::collections::BTreeSet;
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use super::database::Executor as _;
-use super::query::values;
+use super::query::{record, values};
 use super::{Store, StoreError, estimates, fits, settings};
 use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
 
@@ -37,7 +36,7 @@ impl Store {
     /// `diagnosed_before` and blocks have changed since. A pass of another worker does not wait; one that the owner itself
     /// has left does.
     pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select population_id, is_diagnosis_due
                    from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
                              as is_diagnosis_due
@@ -45,17 +44,16 @@ impl Store {
                    where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                    order by population_id";
-        reader
-            .query("publish: due passes", sql, values![diagnosed_before, owner])
-            .all(|row| Ok(DuePass { population: row.population()?, is_diagnosis_due: row.get("is_diagnosis_due")? }))
-            .await
+        let read = record!(DuePass: population = "population_id", is_diagnosis_due);
+        reader.query("publish: due passes", sql, values![diagnosed_before, owner]).all(read).await
     }
 
     /// Populations whose whole publish is due or under way, whoever is at it.
     pub async fn publishing_populations(&self) -> Result<BTreeSet<PopulationName>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select population_id from populations where publish_cursor is not null";
-        Ok(reader.query("publish: under way", sql, []).all(|row| row.population()).await?.into_iter().collect())
+        let publishing = reader.query("publish: under way", sql, []).all(|row| row.get("population_id")).await?;
+        Ok(publishing.into_iter().collect())
     }
 
     /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
@@ -98,7 +96,7 @@ impl Store {
         after: &str,
         limit: usize,
     ) -> Result<Vec<BlockToPublish>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
         let sql = "select b.experiment_id, b.revision, b.commit_id, b.block,
                           (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision
@@ -112,7 +110,7 @@ impl Store {
                     block: BlockToEstimate {
                         population: population.clone(),
                         experiment_id: row.get("experiment_id")?,
-                        revision: row.unsigned("revision")?,
+                        revision: row.get("revision")?,
                         measured: row.unpack("blocks", "block")?,
                     },
                     commit_id: row.get("commit_id")?,
@@ -134,14 +132,8 @@ impl Store {
         let sql = "update populations
                    set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
                    where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
-        let own = transaction
-            .query(
-                "publish: move the cursor",
-                sql,
-                values![pass.population.to_string(), &pass.owner, pass.fit.fit_id, cursor],
-            )
-            .await?;
-        if own == 0 {
+        let values = values![pass.population.to_string(), &pass.owner, pass.fit.fit_id, cursor];
+        if transaction.query("publish: move the cursor", sql, values).await? == 0 {
             return Ok(None);
         }
         let written = estimates::rewrite(&mut transaction, pass, rows).await?;
@@ -162,9 +154,8 @@ impl Store {
                        diagnosed_at = case when $4 then {now} else diagnosed_at end,
                        diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
                    where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
-        let ended = transaction
-            .query("publish: end a pass", sql, values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()])
-            .await?;
+        let values = values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()];
+        let ended = transaction.query("publish: end a pass", sql, values).await?;
         if let (Some((cells, found)), 1..) = (diagnostics, ended) {
             fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;
         }

@@ -17,16 +17,18 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 
-use shrinkd_core::{PopulationName, unpack};
-use shrinkd_model::Correlation;
+use shrinkd_core::{PopulationName, Scale, unpack};
+use shrinkd_model::{Cell, Correlation, Measure, Verdict, cell_from_bytes};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
-use sqlx::{Arguments, AssertSqlSafe, Decode, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, ValueRef as _};
 use time::{OffsetDateTime, UtcOffset};
 
 use super::StoreError;
-use super::database::Session;
+use super::database::Transaction;
 use super::error::{classify, unreadable};
+use crate::row::FitStatus;
+use crate::stream::{Epoch, NextOffset};
 
 /// A value of a statement, or a list of them: an array on PostgreSQL, JSON on SQLite.
 #[derive(Clone)]
@@ -50,10 +52,14 @@ macro_rules! values {
 }
 pub(super) use values;
 
-/// Reads a struct from a row: each field from the column of its name, or from the one that is given.
+/// Reads a struct from a row: each field from the column of its name, or from the one that is given, or with a function, as
+/// in `record!(CurrentFit: correlation, effects, fitted_at = "computed_at"; mu: |row| summary(row, "mu"))`.
 macro_rules! record {
-    ($record:ident { $($field:ident $(= $column:literal)?),* $(,)? }) => {
-        |row: &$crate::store::query::Row| Ok($record { $($field: row.get(record!(@ $field $($column)?))?),* })
+    ($record:ident: $($field:ident $(= $column:literal)?),* $(; $($other:ident: $read:expr),*)?) => {
+        |row: &$crate::store::query::Row| Ok($record {
+            $($field: row.get(record!(@ $field $($column)?))?,)*
+            $($($other: $read(row)?),*)?
+        })
     };
     (@ $field:ident) => { stringify!($field) };
     (@ $field:ident $column:literal) => { $column };
@@ -84,11 +90,29 @@ value_from! {
 
 /// A statement with its values.
 pub(super) struct Query<'c> {
-    session: Session<'c>,
+    transaction: &'c mut Transaction,
     name: &'static str,
     sql: Cow<'static, str>,
     values: Vec<Value<'c>>,
     is_cached: bool,
+}
+
+impl Transaction {
+    /// A statement with its values, in the order of `$1`, `$2`, ..: see `values!`.
+    pub fn query<'c>(
+        &'c mut self,
+        name: &'static str,
+        sql: impl Into<Cow<'static, str>>,
+        values: impl IntoIterator<Item = Value<'c>>,
+    ) -> Query<'c> {
+        Query { transaction: self, name, sql: sql.into(), values: values.into_iter().collect(), is_cached: true }
+    }
+}
+
+/// A statement as a database takes it.
+enum Prepared<'c> {
+    Postgres(&'c mut PgConnection, sqlx::query::Query<'static, Postgres, PgArguments>),
+    Sqlite(&'c mut SqliteConnection, sqlx::query::Query<'static, Sqlite, SqliteArguments>),
 }
 
 /// Awaited, a statement is executed; the result is how many rows it wrote.
@@ -97,53 +121,33 @@ impl<'c> IntoFuture for Query<'c> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'c>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.execute())
+        Box::pin(async move {
+            let name = self.name;
+            let done = match self.prepare()? {
+                Prepared::Postgres(on, query) => query.execute(on).await.map(|done| done.rows_affected()),
+                Prepared::Sqlite(on, query) => query.execute(on).await.map(|done| done.rows_affected()),
+            };
+            done.map_err(|error| classify(name, error))
+        })
     }
-}
-
-/// A statement as a database takes it.
-enum Prepared<'c> {
-    Postgres(&'c mut PgConnection, String, PgArguments),
-    Sqlite(&'c mut SqliteConnection, String, SqliteArguments),
 }
 
 impl<'c> Query<'c> {
-    pub fn new(session: Session<'c>, name: &'static str, sql: Cow<'static, str>, values: Vec<Value<'c>>) -> Query<'c> {
-        Query { session, name, sql, values, is_cached: true }
-    }
-
     /// Does not keep the prepared statement: it does not come again.
     pub fn once(mut self) -> Query<'c> {
         self.is_cached = false;
         self
     }
 
-    async fn execute(self) -> Result<u64, StoreError> {
-        let (name, is_cached) = (self.name, self.is_cached);
-        let written = match self.prepare()? {
-            Prepared::Postgres(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.execute(connection).await.map(|done| done.rows_affected())
-            }
-            Prepared::Sqlite(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.execute(connection).await.map(|done| done.rows_affected())
-            }
-        };
-        written.map_err(|error| classify(name, error))
-    }
-
     /// Every row, read by `read`.
     pub async fn all<T>(self, read: impl Fn(&Row) -> Result<T, StoreError>) -> Result<Vec<T>, StoreError> {
-        let (name, is_cached) = (self.name, self.is_cached);
+        let name = self.name;
         let rows: Result<Vec<Row>, sqlx::Error> = match self.prepare()? {
-            Prepared::Postgres(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            Prepared::Postgres(on, query) => {
+                query.fetch_all(on).await.map(|rows| rows.into_iter().map(Row::Postgres).collect())
             }
-            Prepared::Sqlite(connection, sql, values) => {
-                let query = sqlx::query_with(AssertSqlSafe(sql), values).persistent(is_cached);
-                query.fetch_all(connection).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            Prepared::Sqlite(on, query) => {
+                query.fetch_all(on).await.map(|rows| rows.into_iter().map(Row::Sqlite).collect())
             }
         };
         rows.map_err(|error| classify(name, error))?.iter().map(read).collect()
@@ -161,17 +165,18 @@ impl<'c> Query<'c> {
     }
 
     fn prepare(self) -> Result<Prepared<'c>, StoreError> {
-        let Query { session, name, sql, mut values, .. } = self;
+        let Query { transaction, name, sql, mut values, is_cached } = self;
         let invalid = |error| classify(name, sqlx::Error::Encode(error));
         let sql = format!("/* {name} */ {sql}");
-        Ok(match session {
-            Session::Postgres(connection) => {
+        Ok(match transaction {
+            Transaction::Postgres(connection) => {
                 let sql = replace_marks(sql, POSTGRES_MARKS);
                 let mut arguments = PgArguments::default();
                 values.into_iter().try_for_each(|value| bind_postgres(&mut arguments, value)).map_err(invalid)?;
-                Prepared::Postgres(connection, sql, arguments)
+                let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+                Prepared::Postgres(connection, query.persistent(is_cached))
             }
-            Session::Sqlite(connection) => {
+            Transaction::Sqlite(connection) => {
                 let mut sql = replace_marks(sql, SQLITE_MARKS);
                 if sql.contains("{now}") {
                     values.push(OffsetDateTime::now_utc().into());
@@ -179,7 +184,8 @@ impl<'c> Query<'c> {
                 }
                 let mut arguments = SqliteArguments::default();
                 values.into_iter().try_for_each(|value| bind_sqlite(&mut arguments, value)).map_err(invalid)?;
-                Prepared::Sqlite(connection, sql, arguments)
+                let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
+                Prepared::Sqlite(connection, query.persistent(is_cached))
             }
         })
     }
@@ -267,48 +273,74 @@ pub(super) enum Row {
     Sqlite(SqliteRow),
 }
 
-/// What either database can give.
-pub(super) trait Readable:
-    for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{
+/// What can be read from a column.
+pub(super) trait Field: Sized {
+    fn read(row: &Row, column: &str) -> Result<Self, StoreError>;
 }
 
-impl<T> Readable for T where T: for<'r> Decode<'r, Postgres> + Type<Postgres> + for<'r> Decode<'r, Sqlite> + Type<Sqlite>
-{}
+impl<T: Field> Field for Option<T> {
+    fn read(row: &Row, column: &str) -> Result<Option<T>, StoreError> {
+        let is_null = match row {
+            Row::Postgres(row) => row.try_get_raw(column).map(|value| value.is_null()),
+            Row::Sqlite(row) => row.try_get_raw(column).map(|value| value.is_null()),
+        };
+        match is_null.map_err(|error| unreadable(column, error))? {
+            true => Ok(None),
+            false => T::read(row, column).map(Some),
+        }
+    }
+}
+
+macro_rules! stored_as_they_are {
+    ($($field:ty),*) => {
+        $(impl Field for $field {
+            fn read(row: &Row, column: &str) -> Result<$field, StoreError> {
+                let value = match row {
+                    Row::Postgres(row) => row.try_get(column),
+                    Row::Sqlite(row) => row.try_get(column),
+                };
+                value.map_err(|error| unreadable(column, error))
+            }
+        })*
+    };
+}
+
+stored_as_they_are!(String, i16, i32, i64, f64, bool, Vec<u8>, OffsetDateTime);
+
+macro_rules! stored_as {
+    ($($field:ty, $value:ident: $stored:ty => $read:expr;)*) => {
+        $(impl Field for $field {
+            fn read(row: &Row, column: &str) -> Result<$field, StoreError> {
+                let $value: $stored = row.get(column)?;
+                $read.map_err(|detail: String| unreadable(column, detail))
+            }
+        })*
+    };
+}
+
+stored_as! {
+    // Counts and revisions are never below 0.
+    u64, number: i64 => Ok(number as u64);
+    NextOffset, offset: i64 => Ok(NextOffset(offset));
+    Epoch, epoch: i64 => Ok(Epoch(epoch));
+    Cell, moments: Vec<u8> => cell_from_bytes(&moments).ok_or_else(|| format!("{} bytes", moments.len()));
+    PopulationName, name: String => name.parse().map_err(|error| format!("{error}"));
+    Scale, name: String => named(&name, Scale::ALL, Scale::as_str);
+    Correlation, name: String => named(&name, Correlation::ALL, Correlation::as_str);
+    Verdict, name: String => named(&name, Verdict::ALL, Verdict::as_str);
+    Measure, name: String => named(&name, Measure::ALL, Measure::as_str);
+    FitStatus, name: String => named(&name, FitStatus::ALL, FitStatus::as_str);
+}
+
+/// The value that a text names.
+fn named<T: Copy, const N: usize>(name: &str, all: [T; N], as_str: fn(T) -> &'static str) -> Result<T, String> {
+    all.into_iter().find(|value| as_str(*value) == name).ok_or_else(|| format!("unknown value `{name}`"))
+}
 
 impl Row {
     /// The value of a column.
-    pub fn get<T: Readable>(&self, column: &str) -> Result<T, StoreError> {
-        match self {
-            Row::Postgres(row) => row.try_get(column),
-            Row::Sqlite(row) => row.try_get(column),
-        }
-        .map_err(|error| unreadable(column, error))
-    }
-
-    /// A count or a revision: never below 0.
-    pub fn unsigned(&self, column: &str) -> Result<u64, StoreError> {
-        Ok(self.get::<i64>(column)? as u64)
-    }
-
-    /// The value that a text names, as `of` says.
-    pub fn named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<T, StoreError> {
-        self.optionally_named(column, of)?.ok_or_else(|| unreadable(column, "it is null"))
-    }
-
-    /// The same, where there may be none.
-    pub fn optionally_named<T>(&self, column: &str, of: impl Fn(&str) -> Option<T>) -> Result<Option<T>, StoreError> {
-        let Some(name) = self.get::<Option<String>>(column)? else { return Ok(None) };
-        of(&name).map(Some).ok_or_else(|| unreadable(column, format!("unknown value `{name}`")))
-    }
-
-    pub fn population(&self) -> Result<PopulationName, StoreError> {
-        let name: String = self.get("population_id")?;
-        name.parse().map_err(|error| unreadable("population_id", error))
-    }
-
-    pub fn correlation(&self) -> Result<Correlation, StoreError> {
-        self.named("correlation", |name| Correlation::ALL.into_iter().find(|correlation| correlation.as_str() == name))
+    pub fn get<T: Field>(&self, column: &str) -> Result<T, StoreError> {
+        T::read(self, column)
     }
 
     /// A value that is stored packed, in this column of that table.

@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::database::Executor as _;
-use super::ingest::{self, IngestLock};
-use super::query::{Value, values};
-use super::{Ingest, Store, StoreError, estimates, settings};
+use super::estimates::{self, RAW_FIGURES};
+use super::query::values;
+use super::{Ingest, Store, StoreError, experiments, ingest, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
 
 /// A rebuild under way. Dropped without a commit, nothing of it has happened.
@@ -26,14 +25,12 @@ impl Store {
     /// not: they can be claimed meanwhile, as rebalances need it.
     pub async fn begin_rebuild(&self) -> Result<(Rebuild, Option<StoreSettings>), StoreError> {
         let mut transaction = self.pools.begin().await?;
-        ingest::lock(&mut transaction, IngestLock::Exclusive).await?;
+        ingest::lock(&mut transaction, ingest::ALONE).await?;
         let sql = "select population_id from populations order by population_id {for update}";
         transaction.query("rebuild: lock populations", sql, []).await?;
         let replaced = settings::replace(&mut transaction, &self.settings).await?;
-        let sql = "delete from sketch_cells";
-        transaction.query("rebuild: delete cells", sql, []).await?;
-        let sql = "delete from cell_counters";
-        transaction.query("rebuild: delete counters", sql, []).await?;
+        transaction.query("rebuild: delete cells", "delete from sketch_cells", []).await?;
+        transaction.query("rebuild: delete counters", "delete from cell_counters", []).await?;
         let sql = "select min(partition_id) as partition_id from partition_progress";
         let partition_id: Option<i64> =
             transaction.query("rebuild: first partition", sql, []).one(|row| row.get("partition_id")).await?;
@@ -46,7 +43,7 @@ impl Rebuild {
     pub async fn count_experiments(&mut self) -> Result<u64, StoreError> {
         let on = &mut self.batch.transaction;
         let sql = "select count(*) as experiments from experiments";
-        on.query("rebuild: count", sql, []).one(|row| row.unsigned("experiments")).await
+        on.query("rebuild: count", sql, []).one(|row| row.get("experiments")).await
     }
 
     /// What is stored of the experiments after this one, in key order, of at most `limit` of them.
@@ -55,13 +52,9 @@ impl Rebuild {
         after: &str,
         limit: usize,
     ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
-        let on = &mut self.batch.transaction;
         let condition = "where experiment_id > $1 order by experiment_id limit $2";
-        let values = vec![after.into(), Value::from(limit as i64)];
-        let experiments = ingest::read_experiments(on, condition, values).await?;
-        let Some(last) = experiments.keys().next_back().cloned() else { return Ok(experiments) };
-        let values = vec![after.into(), last.into()];
-        ingest::read_blocks(on, "where experiment_id > $1 and experiment_id <= $2", values, experiments).await
+        let values = values![after, limit as i64].into();
+        experiments::read(&mut self.batch.transaction, condition, values).await
     }
 
     /// What the estimates of each block say of it, by population and experiment, of the experiments after one up to another.
@@ -69,11 +62,11 @@ impl Rebuild {
         let on = &mut self.batch.transaction;
         // Block by block: a join reads all estimates for every page, which `offset 0` keeps PostgreSQL from.
         let sql = format!(
-            "select e.population_id, e.experiment_id, e.variant, e.{}
+            "select e.population_id, e.experiment_id, e.variant, {}
              from blocks as b {}
              where b.experiment_id > $1 and b.experiment_id <= $2 and b.block is not null
              order by e.variant",
-            estimates::raw_names().replace(", ", ", e."),
+            RAW_FIGURES.names("e."),
             match on.is_postgres() {
                 true => "cross join lateral (select * from effect_estimates as e
                                              where e.population_id = b.population_id and e.experiment_id = b.experiment_id

@@ -3,11 +3,11 @@
 use shrinkd_core::PopulationName;
 use shrinkd_model::Sketches;
 
-use super::database::{Executor, Transaction};
-use super::query::{record, values};
-use super::{Store, StoreError, fits, ingest, settings};
-use crate::refit::RefitState;
-use crate::row::{CellDiagnostics, Counters, FitRow};
+use super::database::Transaction;
+use super::query::{Row, values};
+use super::{Store, StoreError, cells, fits, ingest, settings};
+use crate::refit::{Publication, RefitState};
+use crate::row::FitRow;
 
 /// A refit under way: the population's row is locked, and everything is read as of one moment.
 pub struct Refit {
@@ -15,37 +15,26 @@ pub struct Refit {
     population: PopulationName,
 }
 
-/// Whether a fit is to be published.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Publication {
-    /// The published rows are near enough to it.
-    NotDue,
-    /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
-    /// to be written again.
-    Due(Option<CellDiagnostics>),
-    /// It should be, but the publish before it is still under way: the population stays due for a refit until that has ended.
-    Postponed,
-}
-
 impl Store {
     /// Populations whose counters moved since their last refit, or for which one was requested.
     pub async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
-        let mut reader = self.pools.reader().await?;
+        let mut reader = self.pools.read().await?;
         let sql = "select p.population_id
                    from populations as p
                    join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
                        on c.population_id = p.population_id
                    where c.changes <> p.refitted_changes
                    order by p.population_id";
-        reader.query("refit: populations with news", sql, []).all(|row| row.population()).await
+        reader.query("refit: populations with news", sql, []).all(|row| row.get("population_id")).await
     }
 
-    /// Requests refits of these populations. One by one: a statement that locks several does so in an order of its own.
+    /// Requests refits of these populations, each in a transaction of its own: no more than one is locked at a time.
     pub async fn request_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
-        let mut writer = self.pools.writer().await?;
         for population in populations {
+            let mut transaction = self.pools.begin().await?;
             let sql = "update populations set refitted_changes = -1 where population_id = $1";
-            writer.query("refit: request", sql, values![population.to_string()]).await?;
+            transaction.query("refit: request", sql, values![population.to_string()]).await?;
+            transaction.commit("refit: commit").await?;
         }
         Ok(())
     }
@@ -58,53 +47,36 @@ impl Store {
         let mut transaction = self.pools.begin_snapshot().await?;
         settings::check(&mut transaction, &self.settings).await?;
         let sql = "select population_id from populations where population_id = $1 {for update skip locked}";
-        let locked = transaction
-            .query("refit: lock the population", sql, values![population.to_string()])
-            .optional(|row| row.population())
-            .await?;
+        let locked = transaction.query("refit: lock the population", sql, values![population.to_string()]);
+        let locked = locked.optional(|row| row.get("population_id")).await?;
         Ok(locked.map(|population| Refit { transaction, population }))
     }
 
     /// A population's cells, outside of any refit.
     pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
-        read_state(&mut self.pools.begin_to_read().await?, population).await
+        read_state(&mut self.pools.read().await?, population).await
     }
 }
 
 /// Everything that a fit of a population follows from.
-async fn read_state(on: &mut impl Executor, population: &PopulationName) -> Result<RefitState, StoreError> {
+async fn read_state(on: &mut Transaction, population: &PopulationName) -> Result<RefitState, StoreError> {
     let name = population.to_string();
-    let counters = read_counters(on, &name).await?;
+    let counters = cells::read_counters(on, &name).await?;
     let sql = "select correlation, octave, moments from sketch_cells where population_id = $1";
-    let cells = on
-        .query("refit: read cells", sql, values![&name])
-        .all(|row| Ok((row.correlation()?, row.get("octave")?, ingest::read_cell(row)?)))
-        .await?;
+    let read = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
     let mut sketches = Sketches::default();
-    for (correlation, octave, cell) in &cells {
-        sketches.add_cell(*correlation, *octave, cell);
+    for (correlation, octave, cell) in on.query("refit: read cells", sql, values![&name]).all(read).await? {
+        sketches.add_cell(correlation, octave, &cell);
     }
     let sql = "select topic, partition_number, next_offset from partition_progress where next_offset is not null
                order by topic, partition_number";
-    let input_offsets = on
-        .query("refit: read offsets", sql, [])
-        .all(|row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?)))
-        .await?;
+    let read = |row: &Row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?));
+    let input_offsets = on.query("refit: read offsets", sql, []).all(read).await?;
     let sql = "select publish_cursor is not null as is_publishing from populations where population_id = $1";
     let is_publishing =
         on.query("refit: is a publish under way", sql, values![&name]).optional(|row| row.get("is_publishing")).await?;
     let published = fits::judged(on, &name).await?;
     Ok(RefitState { sketches, counters, published, is_publishing: is_publishing.unwrap_or(false), input_offsets })
-}
-
-/// The counts of a population over all partitions.
-pub(super) async fn read_counters(on: &mut impl Executor, population_id: &str) -> Result<Counters, StoreError> {
-    let sql = "select cast(coalesce(sum(changes), 0) as bigint) as changes,
-                      cast(coalesce(sum(experiments), 0) as bigint) as experiments,
-                      cast(coalesce(sum(effects), 0) as bigint) as effects
-               from cell_counters where population_id = $1";
-    let counters = record!(Counters { changes, experiments, effects });
-    on.query("refit: read counters", sql, values![population_id]).one(counters).await
 }
 
 impl Refit {
@@ -127,12 +99,8 @@ impl Refit {
         let sql = "update populations
                    set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
                    where population_id = $1";
-        on.query(
-            "refit: note",
-            sql,
-            values![&name, fit_settings.to_owned(), state.counters.changes, *publication == Publication::Postponed],
-        )
-        .await?;
+        let is_postponed = *publication == Publication::Postponed;
+        on.query("refit: note", sql, values![&name, fit_settings, state.counters.changes, is_postponed]).await?;
         let Publication::Due(diagnostics) = publication else { return Ok(()) };
         fits::append(on, &name).await?;
         let sql = "update populations

@@ -3,18 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::columns::{Columns, NONE, integer, text};
-use super::database::Executor;
-use super::query::{Row, record, values};
+use super::database::Transaction;
+use super::query::{Row, record};
 use super::{Ingest, Store, StoreError};
-use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayedRow};
 
 /// Rows that no replay has taken yet.
 const NOT_TAKEN: &str = "(replay_outcome is null or replay_outcome like 'refused: %')";
 
-const MESSAGES: Columns<RejectedRef> = Columns(&[&[
-    integer("partition_id", |row| Some(row.partition_id)),
-    integer("record_offset", |row| Some(row.offset)),
-]]);
+const SELECTED: Columns<RejectedRef> =
+    Columns(&[&[integer("rejected_event_id", |row| Some(row.rejected_event_id))]], &[]);
 
 impl Store {
     /// The rows of `rejected_events` that a selection takes, in their order.
@@ -32,76 +30,54 @@ impl Store {
                     case when payload_bytes < 1048576 then payload_bytes else 1048576 end as kept_bytes
              from rejected_events where {condition} order by rejected_event_id"
         );
-        let mut reader = self.pools.reader().await?;
-        let query = reader.query("replay: select", sql, values);
-        let row = record!(RejectedRef { rejected_event_id, partition_id, offset = "record_offset", kept_bytes });
-        query.all(row).await
+        let mut reader = self.pools.read().await?;
+        let row = record!(RejectedRef: rejected_event_id, partition_id, offset = "record_offset", kept_bytes);
+        reader.query("replay: select", sql, values).all(row).await
     }
 
     /// The messages of these rows, each with all of its rows, in their order. Every message is named by one row only; one
     /// that was deleted meanwhile is left out.
     pub async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
-        let mut reader = self.pools.reader().await?;
-        let sql = "select r.partition_id, r.record_offset, r.rejected_event_id, r.result_index, r.reason
-                   from n join rejected_events as r
-                       on r.partition_id = n.partition_id and r.record_offset = n.record_offset
+        let mut reader = self.pools.read().await?;
+        let sql = "select s.rejected_event_id as selected_id, s.cluster_id, s.message_key, s.payload_bytes,
+                          r.payload, r.rejected_event_id, r.result_index, r.reason
+                   from n join rejected_events as s on s.rejected_event_id = n.rejected_event_id
+                   join rejected_events as r on r.partition_id = s.partition_id and r.record_offset = s.record_offset
                    order by r.rejected_event_id";
-        let results = MESSAGES.fetch(&mut reader, "replay: read rows", rows, sql, NONE, |row| {
-            let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
-            Ok((message, record!(RejectedResult { rejected_event_id, result_index, reason })(row)?))
-        });
-        let mut by_message: BTreeMap<(i64, i64), Vec<RejectedResult>> = BTreeMap::new();
-        for (message, result) in results.await? {
-            by_message.entry(message).or_default().push(result);
+        let message = record!(RejectedMessage:
+            rejected_event_id = "selected_id", cluster_id, key = "message_key", payload, payload_bytes;
+            rows: |_| Ok(Vec::new()));
+        let result = record!(RejectedResult: rejected_event_id, result_index, reason);
+        let read = |row: &Row| Ok((message(row)?, result(row)?));
+        let found = SELECTED.fetch(&mut reader, "replay: read messages", rows, sql, NONE, read);
+        let mut messages: BTreeMap<i64, RejectedMessage> = BTreeMap::new();
+        for (mut message, result) in found.await? {
+            // Only one row of a message has its payload.
+            let payload = message.payload.take();
+            let message = messages.entry(message.rejected_event_id).or_insert(message);
+            message.payload = message.payload.take().or(payload);
+            message.rows.push(result);
         }
-        let sql = "select rejected_event_id, partition_id, record_offset, cluster_id, message_key, payload_bytes,
-                          coalesce(payload, (select f.payload from rejected_events as f
-                                             where f.partition_id = r.partition_id and f.record_offset = r.record_offset
-                                               and f.payload is not null limit 1)) as payload
-                   from rejected_events as r where rejected_event_id {any $1} order by rejected_event_id";
-        let messages = reader
-            .query(
-                "replay: read messages",
-                sql,
-                values![rows.iter().map(|row| row.rejected_event_id).collect::<Vec<_>>()],
-            )
-            .all(|row| {
-                let message: (i64, i64) = (row.get("partition_id")?, row.get("record_offset")?);
-                let rejected = RejectedMessage {
-                    rejected_event_id: row.get("rejected_event_id")?,
-                    cluster_id: row.get("cluster_id")?,
-                    key: row.get("message_key")?,
-                    payload: row.get("payload")?,
-                    payload_bytes: row.get("payload_bytes")?,
-                    rows: Vec::new(),
-                };
-                Ok((message, rejected))
-            });
-        let with_rows = |(key, message): ((i64, i64), RejectedMessage)| RejectedMessage {
-            rows: by_message.remove(&key).unwrap_or_default(),
-            ..message
-        };
-        Ok(messages.await?.into_iter().map(with_rows).collect())
+        Ok(messages.into_values().collect())
     }
 }
 
-const NAMED: Columns<(i64, String)> = Columns(&[&[
-    integer("rejected_event_id", |&(id, _)| Some(id)),
-    text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
-]]);
+const NAMED: Columns<(i64, String)> = Columns(
+    &[&[
+        integer("rejected_event_id", |&(id, _)| Some(id)),
+        text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
+    ]],
+    &[],
+);
 
-const REPLAYED: Columns<ReplayedRow> = Columns(&[&[
-    integer("rejected_event_id", |row| Some(row.rejected_event_id)),
-    text("outcome", |row| Some(row.outcome.to_string().into())),
-    text("reason", |row| match &row.outcome {
-        ReplayOutcome::Refused(refusal) => Some(refusal.reason.as_str().into()),
-        _ => None,
-    }),
-    text("detail", |row| match &row.outcome {
-        ReplayOutcome::Refused(refusal) => Some(refusal.detail.as_str().into()),
-        _ => None,
-    }),
-]]);
+const REPLAYED: Columns<ReplayedRow> = Columns(
+    &[&[integer("rejected_event_id", |row| Some(row.rejected_event_id))]],
+    &[&[
+        text("outcome", |row| Some(row.outcome.to_string().into())),
+        text("reason", |row| row.outcome.refusal().map(|refusal| refusal.reason.as_str().into())),
+        text("detail", |row| row.outcome.refusal().map(|refusal| refusal.detail.as_str().into())),
+    ]],
+);
 
 impl Ingest {
     /// Which of these refused messages (a row of theirs, and the experiment that they are about) came before the tombstone of
@@ -130,22 +106,21 @@ impl Ingest {
     }
 }
 
-const TOMBSTONES: Columns<(String, (i64, i64))> = Columns(&[&[
-    text("experiment_id", |(experiment_id, _)| Some(experiment_id.into())),
-    integer("partition_id", |&(_, (partition_id, _))| Some(partition_id)),
-    integer("record_offset", |&(_, (_, offset))| Some(offset)),
-]]);
+const TOMBSTONES: Columns<(String, (i64, i64))> = Columns(
+    &[&[text("experiment_id", |(experiment_id, _)| Some(experiment_id.into()))]],
+    &[&[
+        integer("partition_id", |&(_, (partition_id, _))| Some(partition_id)),
+        integer("record_offset", |&(_, (_, offset))| Some(offset)),
+    ]],
+);
 
 /// Keeps the partition and the offset of the last message that retracted an experiment whole.
 pub(super) async fn write_tombstones(
-    on: &mut impl Executor,
+    on: &mut Transaction,
     tombstones: &BTreeMap<String, (i64, i64)>,
 ) -> Result<(), StoreError> {
     let rows: Vec<(String, (i64, i64))> = tombstones.clone().into_iter().collect();
-    let (names, assignments) = (TOMBSTONES.names(), TOMBSTONES.assignments("excluded"));
-    let sql = format!(
-        "insert into tombstones ({names}, retracted_at) select {names}, {{now}} from n where true
-         on conflict (experiment_id) do update set {assignments}, retracted_at = excluded.retracted_at"
-    );
-    TOMBSTONES.execute(on, "ingest: tombstones", &rows, &sql, NONE).await.map(drop)
+    let sql = "insert into tombstones ({columns}, retracted_at) select {columns}, {now} from n where true
+               on conflict (experiment_id) do update set {set from excluded}, retracted_at = excluded.retracted_at";
+    TOMBSTONES.execute(on, "ingest: tombstones", &rows, sql, NONE).await.map(drop)
 }

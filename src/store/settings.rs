@@ -2,7 +2,7 @@
 
 use shrinkd_core::Grouping;
 
-use super::database::{Executor, Session};
+use super::database::Transaction;
 use super::error::unreadable;
 use super::query::values;
 use super::{Store, StoreError};
@@ -12,36 +12,30 @@ impl Store {
     /// Checks that the database is filled with the store's settings; one that nobody has filled takes them on. Nothing is
     /// written to one that has settings: whoever only reads may not.
     pub(super) async fn check_settings(&self) -> Result<(), StoreError> {
-        if stored(&mut self.pools.reader().await?).await?.is_none() {
-            put_in(&mut self.pools.writer().await?, &self.settings).await?;
+        if read(&mut self.pools.read().await?).await?.is_none() {
+            let mut transaction = self.pools.begin().await?;
+            put_in(&mut transaction, &self.settings).await?;
+            transaction.commit("settings: commit").await?;
         }
-        check(&mut self.pools.reader().await?, &self.settings).await
+        check(&mut self.pools.read().await?, &self.settings).await
     }
 }
 
 /// Makes these the settings of a database that has none yet.
-async fn put_in(on: &mut impl Executor, settings: &StoreSettings) -> Result<(), StoreError> {
+async fn put_in(on: &mut Transaction, settings: &StoreSettings) -> Result<(), StoreError> {
     let sql =
         "insert into store_settings (arithmetic_version, grouping_labels, one_per_experiment_seed) values ($1, $2, $3)
          on conflict do nothing";
-    on.query(
-        "settings: put in",
-        sql,
-        values![
-            i16::from(settings.arithmetic_version),
-            settings.grouping.labels.clone(),
-            settings.grouping.one_per_experiment_seed as i64
-        ],
-    )
-    .await
-    .map(drop)
+    let Grouping { labels, one_per_experiment_seed } = settings.grouping.clone();
+    let values = values![i16::from(settings.arithmetic_version), labels, one_per_experiment_seed as i64];
+    on.query("settings: put in", sql, values).await.map(drop)
 }
 
 /// The settings of the database, if it has any.
-pub(super) async fn stored(on: &mut impl Executor) -> Result<Option<StoreSettings>, StoreError> {
-    let labels = match on.session() {
-        Session::Postgres(_) => "cast(array_to_json(grouping_labels) as text)",
-        Session::Sqlite(_) => "grouping_labels",
+pub(super) async fn read(on: &mut Transaction) -> Result<Option<StoreSettings>, StoreError> {
+    let labels = match on.is_postgres() {
+        true => "cast(array_to_json(grouping_labels) as text)",
+        false => "grouping_labels",
     };
     let sql = format!(
         "select cast(arithmetic_version as bigint) as arithmetic_version, {labels} as grouping_labels,
@@ -55,7 +49,7 @@ pub(super) async fn stored(on: &mut impl Executor) -> Result<Option<StoreSetting
                 arithmetic_version: row.get::<i64>("arithmetic_version")? as u8,
                 grouping: Grouping {
                     labels: serde_json::from_str(&labels).map_err(|error| unreadable("grouping_labels", error))?,
-                    one_per_experiment_seed: row.unsigned("one_per_experiment_seed")?,
+                    one_per_experiment_seed: row.get("one_per_experiment_seed")?,
                 },
             })
         })
@@ -63,8 +57,8 @@ pub(super) async fn stored(on: &mut impl Executor) -> Result<Option<StoreSetting
 }
 
 /// Refuses a database that is filled with other settings, as the transaction sees it.
-pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result<(), StoreError> {
-    match stored(on).await? {
+pub(super) async fn check(on: &mut Transaction, own: &StoreSettings) -> Result<(), StoreError> {
+    match read(on).await? {
         Some(stored) if stored == *own => Ok(()),
         Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: own.to_string() }),
         None => Err(unreadable("store_settings", "it has no row")),
@@ -72,10 +66,9 @@ pub(super) async fn check(on: &mut impl Executor, own: &StoreSettings) -> Result
 }
 
 /// Makes these the settings of the database, and returns those that it had.
-pub(super) async fn replace(on: &mut impl Executor, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
-    let replaced = stored(on).await?;
-    let sql = "delete from store_settings";
-    on.query("settings: replace", sql, []).await?;
+pub(super) async fn replace(on: &mut Transaction, own: &StoreSettings) -> Result<Option<StoreSettings>, StoreError> {
+    let replaced = read(on).await?;
+    on.query("settings: replace", "delete from store_settings", []).await?;
     put_in(on, own).await?;
     Ok(replaced)
 }

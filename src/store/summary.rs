@@ -10,7 +10,7 @@ impl StoreError {
             StoreError::Conflict { statement, .. }
             | StoreError::Transient { statement, .. }
             | StoreError::Permanent { statement, .. } => statement,
-            StoreError::Connect { .. } => "connect",
+            StoreError::Connect { .. } => "connect to PostgreSQL",
             StoreError::Open { .. } => "open the database",
             // Their text is shrinkd's own.
             StoreError::Fenced { .. }

@@ -20,8 +20,8 @@ use super::retry::Retry;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
 use crate::row::{Halt, HaltReason};
-use crate::store::{Advance, Store, StoreError, Written};
-use crate::stream::{Claim, NextOffset};
+use crate::store::{Store, StoreError, Written};
+use crate::stream::{Advance, Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 

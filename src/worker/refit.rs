@@ -8,10 +8,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
+use super::retry::Retryable;
 use crate::config::SettingsOf;
-use crate::refit::{Refitted, fit_settings};
+use crate::refit::{Publication, Refitted, fit_settings};
 use crate::row::CurrentPopulation;
-use crate::store::{Publication, Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::metrics::PopulationSummary;

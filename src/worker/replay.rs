@@ -23,8 +23,8 @@ use super::fold::Folded;
 use super::source::Record;
 use super::supervise::owner;
 use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
-use crate::store::{Advance, Store, StoreError};
-use crate::stream::{Claim, FILE_CLUSTER, NextOffset, REPLAY_CLUSTER, Topic};
+use crate::store::{Store, StoreError};
+use crate::stream::{Advance, Claim, FILE_CLUSTER, NextOffset, REPLAY_CLUSTER, Topic};
 
 /// The limits of a batch. All other batches wait while it is committed.
 const BATCH_MESSAGES: usize = 500;

@@ -55,7 +55,7 @@ async fn what_a_worker_can_run_with_is_ok_line_by_line() {
         "ok       schema: is that of this build".to_owned(),
         "ok       settings: the database is empty and takes them on".to_owned(),
         "warning  encryption: none (sslmode=prefer)".to_owned(),
-        format!("ok       role {}: has the rights of shrinkd_worker", role.name),
+        format!("ok       role {}: has the rights of a worker", role.name),
     ] {
         assert!(lines.iter().any(|printed| printed.starts_with(&line)), "{line} in {lines:#?}");
     }
@@ -146,7 +146,7 @@ async fn a_wrong_password_and_a_missing_right_on_topic_or_group_are_told_apart()
     let folder = Folder::new("check-rights");
     let store = format!("sqlite://{}", folder.path("shrinkd.db").display());
     let topic = Topic::new(1).await;
-    let brokers = vec![("SHRINKD__SOURCE__KAFKA__BROKERS", listener)];
+    let brokers = vec![("SHRINKD__SOURCE__KAFKA__BROKERS", listener.clone())];
     let good = with(with(from_kafka(&topic, &store), brokers), login(PASSWORD));
     let (code, lines) = check(&good);
     assert_eq!(code, 0, "{lines:#?}");
@@ -155,12 +155,16 @@ async fn a_wrong_password_and_a_missing_right_on_topic_or_group_are_told_apart()
     let name = topic.name.as_str();
     topic.grant("somebody", &Operation::Read, &Resource::Group(name));
     assert_fails(&good, &["group", "not authorised", "--allow-principal User:app --operation READ --group"]);
-    topic.grant("app", &Operation::Describe, &Resource::Topic(name));
+    let seen = Topic::new(1).await;
+    seen.grant("app", &Operation::Describe, &Resource::Topic(&seen.name));
+    let brokers = vec![("SHRINKD__SOURCE__KAFKA__BROKERS", listener)];
+    let good = with(with(from_kafka(&seen, &store), brokers), login(PASSWORD));
     assert_fails(&good, &["topic", "not authorised", "--allow-principal User:app --operation READ --topic"]);
     let other = Topic::new(1).await;
     other.grant("somebody", &Operation::Read, &Resource::Topic(&other.name));
     let unseen = with(good, vec![("SHRINKD__SOURCE__KAFKA__TOPIC", other.name.clone())]);
     assert_fails(&unseen, &["topic", "--operation READ --topic"]);
     other.remove().await;
+    seen.remove().await;
     topic.remove().await;
 }

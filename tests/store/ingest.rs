@@ -1,7 +1,7 @@
 //! What one transaction of a batch makes one, and who may commit it.
 
-use shrinkd::store::{Advance, StoreError};
-use shrinkd::stream::{Epoch, NextOffset, Topic};
+use shrinkd::store::StoreError;
+use shrinkd::stream::{Advance, Epoch, NextOffset, Topic};
 
 use super::{Worker, event, message, population, promises, record, retraction, tombstone, topic};
 use crate::common::database::{Database, settings};

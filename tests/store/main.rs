@@ -18,8 +18,8 @@ mod view;
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd::row::{BlockToEstimate, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
-use shrinkd::store::{Advance, Ingest, Store, StoreError};
-use shrinkd::stream::{Claim, NextOffset, Topic};
+use shrinkd::store::{Ingest, Store, StoreError};
+use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};

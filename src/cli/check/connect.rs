@@ -206,7 +206,7 @@ fn report(checks: &mut Checks<impl Write>, config: &Config, inspection: &Inspect
             "is a superuser: deploy/postgres/roles.sql makes one that may do what a worker does, and no more",
         )
     } else if inspection.missing_rights.is_empty() {
-        checks.ok(&role, "has the rights of shrinkd_worker")
+        checks.ok(&role, "has the rights of a worker")
     } else {
         let missing = inspection.missing_rights.join(", ");
         checks.failed(

@@ -17,6 +17,7 @@ mod end_offsets;
 mod errors;
 mod native;
 mod outbox;
+mod partitions;
 mod probe;
 mod range;
 mod watermarks;
@@ -147,7 +148,7 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
                 match severity(&error, &reason) {
                     Severity::Transient => {
                         log.warn(&error, &reason);
-                        context.assignment().keep_joining(&format!("{error}: {reason}"));
+                        context.assignment().report_joining(&format!("{error}: {reason}"));
                     }
                     Severity::Refused => {
                         log.warn(&error, &reason);

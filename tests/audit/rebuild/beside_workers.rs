@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use shrinkd::store::{Advance, StoreError};
-use shrinkd::stream::{Claim, NextOffset, Topic};
+use shrinkd::store::StoreError;
+use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
 
 use super::tables::{assert_published_whole, estimates, filled_with, tables};
 use super::{BY_TEAM, Site, events, fresh, promises, until};

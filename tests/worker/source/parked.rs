@@ -83,6 +83,35 @@ fn an_offset_that_the_broker_does_not_have_parks_its_partition_and_no_other() {
     member.leave();
 }
 
+/// Each of them reports an error that does not name it, and the first one parks all of them.
+#[test]
+fn several_partitions_may_be_out_of_range_at_once() {
+    let broker = Broker::new(4);
+    (0..4).for_each(|partition| broker.send_events(partition, 0..5));
+    let progress = Progress::default();
+    (0..3).for_each(|partition| moved(&progress, partition, 1_000));
+    let mut member = Member::join(broker.quick_source(), 64, &progress);
+    let (mut read, mut found) = (Vec::new(), BTreeSet::new());
+    while read.len() < 5 || found.len() < 3 {
+        match next_event(&mut member.events) {
+            SourceEvent::Batch(batch) => read.extend(batch.records),
+            SourceEvent::OutOfRange { partition, .. } => {
+                assert!(found.insert(partition), "{partition} is reported once")
+            }
+            SourceEvent::Failed(error) => panic!("{error}"),
+            _ => {}
+        }
+    }
+    // Time for the errors of the others to come.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    (0..3).for_each(|partition| moved(&progress, partition, 4));
+    broker.send_events(3, 5..9);
+    let records = member.read(7);
+    assert_eq!(offsets(&records, 3), [5, 6, 7, 8]);
+    (0..3).for_each(|partition| assert_eq!(offsets(&records, partition), [4]));
+    member.leave();
+}
+
 #[test]
 fn a_halted_partition_is_owned_and_not_read_until_its_claim_says_otherwise() {
     let broker = Broker::new(2);

@@ -2,7 +2,7 @@
 //! for the seeds that fuzzing left, and for the bugs that it found.
 
 mod found;
-mod properties;
+pub mod properties;
 
 use std::path::Path;
 

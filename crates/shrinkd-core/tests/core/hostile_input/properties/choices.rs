@@ -39,7 +39,7 @@ const EDGES: [f64; 32] = [
 ];
 
 /// What a text is broken with: single bytes and words that mean something to a JSON parser or to ours.
-const SPLINTERS: &[&[u8]] = &[
+pub const SPLINTERS: &[&[u8]] = &[
     b"{",
     b"}",
     b"[",

@@ -10,7 +10,7 @@
 //! `message` turn the bytes into structure. Compiled into `fuzz/` by its path.
 
 pub mod block;
-mod choices;
+pub mod choices;
 pub mod decode;
 mod message;
 pub mod stored;
