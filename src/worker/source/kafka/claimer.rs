@@ -95,7 +95,7 @@ fn request(client: &BaseConsumer<impl ConsumerContext>, name: &str, timeout: Dur
     // The broker that has just answered, if its number was known by then.
     let known = metadata.brokers().first().map(|broker| broker.id());
     let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).or(known).ok_or("no broker is known")?;
-    let id = native::topic_id(client.native_client(), broker, name, timeout)?;
+    let id = native::describe_topic(client.native_client(), broker, name, false, timeout)?.id;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     Ok(Topic { cluster_id, name: name.to_owned(), id, partitions })
 }
