@@ -106,18 +106,19 @@ impl Retryable for SourceError {
     }
 
     fn is_transient(&self) -> bool {
-        matches!(self, SourceError::Connect(_))
+        matches!(self, SourceError::Unavailable(_))
     }
 }
 
 /// Why a source cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The store does not grant a claim.
     #[error("{0}")]
     Claim(String),
-    /// The brokers cannot be reached, or do not let this worker read. Trying again helps once the cause is removed.
+    /// What a claim needs does not answer, or the brokers do not let this worker read. Trying again can help.
     #[error("{0}")]
-    Connect(String),
+    Unavailable(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error(

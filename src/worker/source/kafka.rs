@@ -79,7 +79,7 @@ impl KafkaSource {
 /// for them.
 pub fn spawn(
     config: KafkaSource,
-    claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
+    claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
     telemetry: Telemetry,
     stop: CancellationToken,

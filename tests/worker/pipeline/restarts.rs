@@ -1,5 +1,13 @@
 //! Workers that come and go in the middle of a stream.
 
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use sqlx::ConnectOptions as _;
+
 use super::truth::{Truth, check};
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
@@ -59,4 +67,108 @@ async fn what_a_worker_shows_of_itself_agrees_with_the_tables() {
     worker.stop();
     topic.remove().await;
     database.remove().await;
+}
+
+/// A way to the server that can be closed: then nothing gets through, and new connections are refused, or accepted and never
+/// answered.
+struct Gate {
+    address: SocketAddr,
+    is_closed: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Gate {
+    fn before(server: String, is_silent: bool) -> Gate {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let gate = Gate {
+            address: listener.local_addr().expect("an address"),
+            is_closed: Arc::default(),
+            streams: Arc::default(),
+        };
+        let (is_closed, streams) = (Arc::clone(&gate.is_closed), Arc::clone(&gate.streams));
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let mut streams = streams.lock().expect("no panic");
+                match is_closed.load(Ordering::SeqCst) {
+                    true if is_silent => streams.push(client),
+                    true => drop(client),
+                    false => {
+                        let server = TcpStream::connect(&server).expect("the server answers");
+                        for (from, to) in [(&client, &server), (&server, &client)] {
+                            let (from, to) = (from.try_clone().expect("a clone"), to.try_clone().expect("a clone"));
+                            let is_closed = Arc::clone(&is_closed);
+                            std::thread::spawn(move || carry(from, to, &is_closed, is_silent));
+                        }
+                        streams.extend([client, server]);
+                    }
+                }
+            }
+        });
+        gate
+    }
+
+    fn close(&self, is_silent: bool) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        if !is_silent {
+            self.streams.lock().expect("no panic").drain(..).for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        }
+    }
+}
+
+/// Carries bytes until either side ends; those that come after the gate was closed are swallowed.
+fn carry(mut from: TcpStream, mut to: TcpStream, is_closed: &AtomicBool, is_silent: bool) {
+    let mut buffer = [0; 8192];
+    let mut carry = || -> io::Result<usize> {
+        let count = from.read(&mut buffer)?;
+        if !(is_silent && is_closed.load(Ordering::SeqCst)) {
+            to.write_all(&buffer[..count])?;
+        }
+        Ok(count)
+    };
+    while carry().is_ok_and(|count| count > 0) {}
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// A stop, while the server refuses connections or does not answer, takes no longer than the drain budget and the two seconds for
+/// leaving the group.
+async fn stops_within_the_budget(is_silent: bool) {
+    let folder = Folder::new(if is_silent { "silent" } else { "refused" });
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let events = stream::portfolio(&folder, 300);
+    let records = stream::count(&events);
+    let topic = Topic::new(2).await;
+    topic.produce(&events);
+    let options = database.options();
+    let gate = Gate::before(format!("{}:{}", options.get_host(), options.get_port()), is_silent);
+    let through = options.clone().host("127.0.0.1").port(gate.address.port());
+    let mut environment = from_kafka(&topic, through.to_url_lossy().as_str());
+    environment.push(("SHRINKD__INGEST__BATCH_RECORDS", "5".to_owned()));
+    environment.push(("SHRINKD__INGEST__DRAIN_BUDGET", "1s".to_owned()));
+    let worker = Worker::start(&environment, folder.path("worker.log"));
+    committed(&database, records / 10).await;
+    gate.close(is_silent);
+    std::thread::sleep(Duration::from_secs(3));
+    let stopped = Instant::now();
+    worker.signal("TERM");
+    let log = worker.ends_with(1);
+    let took = stopped.elapsed();
+    assert!(took < Duration::from_millis(3_500), "it took {took:?}:\n{log}");
+
+    environment.push(("SHRINKD__STORE__URL", database.url()));
+    let next = Worker::start(&environment, folder.path("next.log"));
+    settled(&database, records).await;
+    next.stop();
+    check(&database, &Truth::of(&events)).await;
+    topic.remove().await;
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn a_stop_takes_no_longer_than_the_drain_budget_while_the_server_refuses_connections() {
+    stops_within_the_budget(false).await;
+}
+
+#[tokio::test]
+async fn a_stop_takes_no_longer_than_the_drain_budget_while_the_server_is_silent() {
+    stops_within_the_budget(true).await;
 }

@@ -77,9 +77,10 @@ impl Assignment {
 
     /// Claims partitions, and starts to read them at the offsets of their claims. Nothing is read without a claim.
     pub(super) fn assign(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partitions: &[i32]) {
+        let is_over = self.is_stopping || self.failure.is_some();
+        let claims = if partitions.is_empty() || is_over { Vec::new() } else { self.claim(partitions) };
         // Even if there is nothing to read: the group waits for the answer.
-        let partitions = if self.is_stopping || self.failure.is_some() { &[] } else { partitions };
-        let claims = if partitions.is_empty() { Vec::new() } else { self.claim(partitions) };
+        let partitions = if is_over || self.failure.is_some() { &[] } else { partitions };
         if let Err(error) = self.partitions.assign(consumer, partitions, &claims, self.is_paused) {
             let topic = self.partitions.topic();
             let message = format!("cannot start to read partitions {partitions:?} of {topic}: {error}");
@@ -92,12 +93,12 @@ impl Assignment {
         self.outbox.send(SourceEvent::Assigned(claims));
     }
 
-    /// Claims partitions. If the brokers do not say which topic has the name now, nothing is claimed, and it is tried again
-    /// later: they cannot be reached, or do not let this worker ask.
+    /// Claims partitions. If the store does not answer, or the brokers do not say which topic has the name now, nothing is
+    /// claimed, and it is tried again later.
     fn claim(&mut self, partitions: &[i32]) -> Vec<Claim> {
         match self.claimer.claim(partitions) {
             Ok(claims) => return claims,
-            Err(SourceError::Kafka(reason)) => {
+            Err(SourceError::Unavailable(reason)) => {
                 tracing::warn!(?partitions, "not claimed, will try again: {reason}");
                 self.telemetry.health.failed(Operation::Claim, reason);
             }
