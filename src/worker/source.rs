@@ -116,7 +116,7 @@ pub enum SourceError {
     /// The store does not grant a claim.
     #[error("{0}")]
     Claim(String),
-    /// What a claim needs does not answer, or the brokers do not let this worker read. Trying again can help.
+    /// The store or the brokers do not answer, or do not let this worker read. Trying again helps once the cause is removed.
     #[error("{0}")]
     Unavailable(String),
     #[error("cannot read {path}: {source}")]
