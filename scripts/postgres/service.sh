@@ -40,6 +40,9 @@ postgres_start() {
     fi
     "${as_owner[@]}" initdb --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale \
         --no-sync >"$dir/postgres.log" 2>&1 || fail "initdb failed" "$dir/postgres.log"
+    # Members of this role need their password, for tests of logins; nobody else does.
+    { echo 'host all +shrinkd_with_password 127.0.0.1/32 scram-sha-256' && cat "$home/data/pg_hba.conf"; } >"$dir/pg_hba.conf"
+    cat "$dir/pg_hba.conf" >"$home/data/pg_hba.conf"
     # fsync stays on: what the tests measure are commits that last.
     cat >>"$home/data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'

@@ -59,7 +59,7 @@ impl IngestLoop {
         telemetry: Telemetry,
         retry: Retry,
     ) -> IngestLoop {
-        let (grouping, retry) = (Arc::new(grouping), retry.for_loop(Loop::Ingest));
+        let (grouping, retry) = (Arc::new(grouping), retry.for_loops(&[Loop::Ingest]));
         IngestLoop { store, grouping, claims: BTreeMap::new(), dead_letters, commands, telemetry, retry }
     }
 

@@ -10,6 +10,7 @@ mod kafka;
 mod operators;
 mod pages;
 mod restarts;
+mod starts;
 mod stream;
 mod truth;
 
