@@ -57,7 +57,8 @@ impl Probe {
             }
         };
         let KafkaConfig { brokers, topic, .. } = &self.kafka;
-        needed().map_err(|problem| SourceError::Unavailable(format!("cannot read topic {topic} at {brokers}: {problem}")))
+        needed()
+            .map_err(|problem| SourceError::Unavailable(format!("cannot read topic {topic} at {brokers}: {problem}")))
     }
 
     /// Connects and authenticates, and returns how many brokers the cluster has.
