@@ -39,8 +39,8 @@ pub use kafka::KafkaConfig;
 pub use properties::{Properties, PropertyError};
 pub use secret::MASK;
 pub use sections::{
-    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LogConfig, LogFormat,
-    PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
+    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LimitsConfig, LogConfig, LogFormat,
+    MetricsConfig, PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 pub use store_url::{StoreUrl, postgres_options};
 
@@ -56,10 +56,12 @@ pub struct Config<Source = SourceConfig, Store = StoreConfig> {
     pub store: Store,
     pub ingest: IngestConfig,
     pub dead_letters: DeadLettersConfig,
+    pub limits: LimitsConfig,
     pub refit: RefitConfig,
     pub publish: PublishConfig,
     pub diagnostics: DiagnosticsConfig,
     pub populations: PopulationsConfig,
+    pub metrics: MetricsConfig,
     pub http: HttpConfig,
     pub log: LogConfig,
 }

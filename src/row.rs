@@ -5,7 +5,7 @@ pub mod audit;
 mod partition;
 pub mod replay;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
 use shrinkd_model::{Member, Node, OutOfRange, Sketches, Summary};
@@ -130,6 +130,15 @@ pub struct RejectedRow {
     pub produced_at: Option<OffsetDateTime>,
 }
 
+/// The populations that a batch names and the store does not have, and for how many of them there is room.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NewPopulations {
+    pub names: BTreeSet<PopulationName>,
+    pub room: usize,
+    /// Most populations in the store.
+    pub limit: u64,
+}
+
 /// A block whose estimates are to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockToEstimate {
@@ -161,6 +170,8 @@ pub struct Changes {
     /// Experiments that were retracted as a whole, with the partition and offset of the last tombstone.
     pub tombstones: BTreeMap<String, (i64, i64)>,
     pub changed: Vec<BlockToEstimate>,
+    /// Populations that the batch created, also those from which it has withdrawn its block again.
+    pub new_populations: BTreeSet<PopulationName>,
     pub retired: Vec<RetiredEstimate>,
 }
 
@@ -289,14 +300,22 @@ pub struct BlockToPublish {
     pub decision: Option<String>,
 }
 
+/// How many populations there are, and what they hold together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PopulationTotals {
+    pub populations: u64,
+    pub experiments: u64,
+    pub effects: u64,
+}
+
 /// The current state of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurrentPopulation {
     pub population: PopulationName,
     /// `None` before the first fit.
     pub status: Option<FitStatus>,
-    pub experiments: i64,
-    pub effects: i64,
+    pub experiments: u64,
+    pub effects: u64,
     pub mu: Option<f64>,
     pub tau: Option<f64>,
     pub design_effect: Option<f64>,

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`source`] | records from Kafka or a file, decoded and batched; which partitions are owned |
 //! | [`dead_letters`] | halts a partition if too many of its messages are refused |
+//! | [`admission`] | how many populations there may be, and which results may create one; pure |
 //! | [`fold`] | records and stored state -> changes; pure |
 //! | `batch` | the transaction of a batch: read, fold, write, estimate |
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
@@ -14,6 +15,7 @@
 //! | [`retry`] | retries of store operations, with backoff and jitter |
 //! | [`supervise`] | starts all of these, and shuts them down |
 
+pub mod admission;
 mod batch;
 pub mod dead_letters;
 pub mod fold;
@@ -46,6 +48,11 @@ pub enum WorkerError {
         .0.as_secs_f64()
     )]
     DrainBudget(Duration),
+    #[error(
+        "the rebuild would leave {populations} populations, more than before and more than limits.max_populations allows \
+         ({limit}): correct populations.labels, or raise the limit. Nothing was changed"
+    )]
+    TooManyPopulations { populations: u64, limit: u64 },
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
     #[error(transparent)]

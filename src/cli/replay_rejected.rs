@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use indicatif::{ProgressBar, ProgressStyle};
-use shrinkd_core::{Grouping, Reason};
+use shrinkd_core::Reason;
 
 use super::text::{self, Columns, Page, counted};
 use super::{CliError, ConfigArg};
+use crate::config::Config;
 use crate::row::replay::{RejectedSelection, ReplayOutcome};
 use crate::store::Store;
 use crate::worker::replay::{Replay, ReplayError, Replayed};
@@ -66,19 +67,20 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::connect(&config.store, &config.store_settings()).await?;
-        let result = replay(store.clone(), config.grouping(), args).await;
+        let result = replay(store.clone(), &config, args).await;
         store.close().await;
         result
     })
 }
 
-async fn replay(store: Store, grouping: Grouping, args: &Args) -> Result<ExitCode, CliError> {
+async fn replay(store: Store, config: &Config, args: &Args) -> Result<ExitCode, CliError> {
     let selection = match args {
         Args { all: true, .. } => RejectedSelection::All,
         Args { ids, .. } if !ids.is_empty() => RejectedSelection::Ids(ids.clone()),
         Args { reasons, .. } => RejectedSelection::Reasons(reasons.clone()),
     };
-    let mut replay = match Replay::begin(store, grouping, &selection, args.dry_run).await {
+    let (grouping, limit) = (config.grouping(), config.limits.max_populations);
+    let mut replay = match Replay::begin(store, grouping, limit, &selection, args.dry_run).await {
         Err(error @ ReplayError::NoSuchRow(_)) => return Err(CliError::Usage(error.to_string())),
         replay => replay?,
     };

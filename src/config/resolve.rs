@@ -60,10 +60,12 @@ fn config(keys: Keys) -> Result<Config, Invalid> {
         store,
         ingest: keys.ingest,
         dead_letters: keys.dead_letters,
+        limits: keys.limits,
         refit: keys.refit,
         publish: keys.publish,
         diagnostics: keys.diagnostics,
         populations: keys.populations,
+        metrics: keys.metrics,
         http: keys.http,
         log: keys.log,
     })

@@ -146,6 +146,21 @@ impl Default for DeadLettersConfig {
     }
 }
 
+/// `[limits]`: what producers may create.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct LimitsConfig {
+    /// Most populations in the store. A result that would create another is refused; those of existing populations are not
+    /// affected. Default 10000.
+    pub max_populations: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig { max_populations: 10_000 }
+    }
+}
+
 /// `[refit]`: how mu and tau are estimated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
@@ -253,6 +268,20 @@ pub struct PopulationOverride {
     #[serde(with = "text::optional")]
     pub prior_tau: Option<PriorTau>,
     pub min_experiments: Option<u64>,
+}
+
+/// `[metrics]`: how many series there are.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct MetricsConfig {
+    /// Most populations with series of their own: those with the most effects. Default 500.
+    pub populations: usize,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> MetricsConfig {
+        MetricsConfig { populations: 500 }
+    }
 }
 
 /// `[http]`: metrics, health and the status page.

@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::Site;
 
-/// How many populations are listed; the rest is counted. `/metrics` and the tables have all of them.
+/// How many populations are listed; the rest is counted. The tables have all of them.
 const POPULATIONS_SHOWN: usize = 500;
 
 const HEAD: &str = r#"<!doctype html>
@@ -73,7 +73,12 @@ fn write_partitions(page: &mut String, site: &Site) {
 
 fn write_populations(page: &mut String, site: &Site) {
     let populations = site.metrics.populations();
-    let _ = writeln!(page, "<h2>Populations <small>{}</small></h2>", populations.len());
+    if !site.metrics.reports_populations() {
+        page.push_str("<h2>Populations</h2>\n<p>See the worker that owns partition 0.</p>\n");
+        return;
+    }
+    let count = site.metrics.population_count();
+    let _ = writeln!(page, "<h2>Populations <small>{count}</small></h2>");
     if populations.is_empty() {
         return;
     }
@@ -95,7 +100,8 @@ fn write_populations(page: &mut String, site: &Site) {
         );
     }
     page.push_str("</table>\n");
-    if let Some(more) = populations.len().checked_sub(POPULATIONS_SHOWN).filter(|&more| more > 0) {
+    let shown = populations.len().min(POPULATIONS_SHOWN) as u64;
+    if let Some(more) = count.checked_sub(shown).filter(|&more| more > 0) {
         let _ = writeln!(page, "<p>and {more} more</p>");
     }
 }

@@ -8,8 +8,8 @@ use shrinkd_core::PopulationName;
 use super::columns::{Columns, NONE, bytes, integer, text, time};
 use super::database::Transaction;
 use super::query::values;
-use super::{Store, StoreError, cells, estimates, experiments, fits, partitions, replay, settings};
-use crate::row::{Changes, EstimateRow, PublishedFit, RejectedRow, StoredExperiment};
+use super::{Store, StoreError, cells, estimates, experiments, fits, partitions, populations, replay, settings};
+use crate::row::{Changes, EstimateRow, NewPopulations, PublishedFit, RejectedRow, StoredExperiment};
 use crate::stream::Advance;
 
 /// Rows written, by table.
@@ -19,10 +19,15 @@ pub type Written = Vec<(&'static str, u64)>;
 /// way.
 const INGEST_LOCK: i64 = i64::from_be_bytes(*b"shrinkd\0");
 
-/// How a transaction takes the lock of ingests: the name of the statement, and the statement.
-type IngestLock = (&'static str, &'static str);
-const SHARED: IngestLock = ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)");
-pub(super) const ALONE: IngestLock = ("ingest: lock alone", "select pg_advisory_xact_lock($1)");
+/// An advisory lock: the name of the statement that takes it, the statement, and the key.
+type Lock = (&'static str, &'static str, i64);
+const SHARED: Lock = ("ingest: lock shared", "select pg_advisory_xact_lock_shared($1)", INGEST_LOCK);
+pub(super) const ALONE: Lock = ("ingest: lock alone", "select pg_advisory_xact_lock($1)", INGEST_LOCK);
+
+/// Held by the ingest that puts populations in: others would count them before they can be seen. It is taken after the rows
+/// of the experiments are locked and before anything is written, so that whoever holds it waits for nobody who waits for it.
+const NEW_POPULATIONS: Lock =
+    ("ingest: lock new populations", "select pg_advisory_xact_lock($1)", i64::from_be_bytes(*b"shrinkdP"));
 
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct Ingest {
@@ -61,12 +66,12 @@ impl Store {
     }
 }
 
-/// Takes the lock of ingests until the transaction ends. On SQLite, where a writer is alone, there is none.
-pub(super) async fn lock(transaction: &mut Transaction, (name, sql): IngestLock) -> Result<(), StoreError> {
+/// Takes a lock until the transaction ends. On SQLite, where a writer is alone, there is none.
+pub(super) async fn lock(transaction: &mut Transaction, (name, sql, key): Lock) -> Result<(), StoreError> {
     if !transaction.is_postgres() {
         return Ok(());
     }
-    transaction.query(name, sql, values![INGEST_LOCK]).await.map(drop)
+    transaction.query(name, sql, values![key]).await.map(drop)
 }
 
 /// The next id of a `commit` or of a `fit`.
@@ -79,7 +84,7 @@ pub(super) async fn next_id(transaction: &mut Transaction, of: &str) -> Result<i
 }
 
 impl Ingest {
-    async fn begin(store: &Store, advances: &[Advance], held: IngestLock) -> Result<Ingest, StoreError> {
+    async fn begin(store: &Store, advances: &[Advance], held: Lock) -> Result<Ingest, StoreError> {
         let mut transaction = store.pools.begin().await?;
         lock(&mut transaction, held).await?;
         // After the lock, which a rebuild holds alone until its settings can be seen.
@@ -108,6 +113,22 @@ impl Ingest {
         let ids: Vec<String> = experiment_ids.iter().cloned().collect();
         let condition = "where experiment_id {any $1} order by experiment_id {for update}";
         experiments::read(&mut self.transaction, condition, vec![ids.into()]).await
+    }
+
+    /// Which of these populations the store does not have, and how many of them it has room for. Where that is any, no other
+    /// batch puts populations in before this one has ended.
+    pub async fn new_populations(
+        &mut self,
+        named: &BTreeSet<PopulationName>,
+        limit: u64,
+    ) -> Result<NewPopulations, StoreError> {
+        let on = &mut self.transaction;
+        let new = populations::new(on, named, limit).await?;
+        if new.names.is_empty() || new.room == 0 {
+            return Ok(new);
+        }
+        lock(on, NEW_POPULATIONS).await?;
+        populations::new(on, named, limit).await
     }
 
     /// The published fits of these populations; those that are new to the store are put in.

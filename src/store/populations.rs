@@ -1,33 +1,34 @@
 //! Populations as they stand: for metrics, the status page and the demo.
 
+use std::collections::BTreeSet;
+
 use shrinkd_core::PopulationName;
 
+use super::database::Transaction;
 use super::fits::summary;
 use super::query::{record, values};
 use super::{Store, StoreError};
-use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
+use crate::row::{CurrentFit, CurrentPopulation, NewPopulations, PopulationTotals, PublishedEffect};
 
 impl Store {
     /// Every population, by name.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
+        current(&mut self.pools.read().await?, usize::MAX).await
+    }
+
+    /// The populations with the most effects, at most so many, by name; and the totals of all.
+    pub async fn largest_populations(
+        &self,
+        most: usize,
+    ) -> Result<(Vec<CurrentPopulation>, PopulationTotals), StoreError> {
         let mut reader = self.pools.read().await?;
-        let sql = "select p.population_id, f.status, cast(coalesce(c.experiments, 0) as bigint) as experiments,
-                          cast(coalesce(c.effects, 0) as bigint) as effects, coalesce(f.mu_mean, f.mu_median) as mu,
-                          f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
-                          d.diagnosed_at, p.fit_settings
-                   from populations as p
-                   left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
-                              from cell_counters group by population_id) as c on c.population_id = p.population_id
-                   left join current_population_fits as f
-                       on f.population_id = p.population_id and f.correlation = 'modelled'
-                   left join population_diagnostics as d on d.population_id = p.population_id
-                       and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
-                                       where l.population_id = p.population_id)
-                   order by p.population_id";
-        let current = record!(CurrentPopulation:
-            population = "population_id", status, experiments, effects, mu, tau = "tau_median", design_effect, verdict,
-            verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
-        reader.query("populations: read", sql, []).all(current).await
+        let sql = "select (select count(*) from populations) as populations,
+                          cast(coalesce(sum(experiments), 0) as bigint) as experiments,
+                          cast(coalesce(sum(effects), 0) as bigint) as effects
+                   from cell_counters";
+        let totals = record!(PopulationTotals: populations, experiments, effects);
+        let totals = reader.query("populations: totals", sql, []).one(totals).await?;
+        Ok((current(&mut reader, most).await?, totals))
     }
 
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
@@ -52,4 +53,47 @@ impl Store {
             experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high);
         reader.query("populations: read estimates", sql, values![population.to_string()]).all(effect).await
     }
+}
+
+async fn current(on: &mut Transaction, most: usize) -> Result<Vec<CurrentPopulation>, StoreError> {
+    let sql = "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
+                      f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
+                      d.diagnosed_at, p.fit_settings
+               from (select p.population_id, p.fit_settings, cast(coalesce(c.experiments, 0) as bigint) as experiments,
+                            cast(coalesce(c.effects, 0) as bigint) as effects
+                     from populations as p
+                     left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
+                                from cell_counters group by population_id) as c on c.population_id = p.population_id
+                     order by effects desc, p.population_id limit $1) as p
+               left join current_population_fits as f
+                   on f.population_id = p.population_id and f.correlation = 'modelled'
+               left join population_diagnostics as d on d.population_id = p.population_id
+                   and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
+                                   where l.population_id = p.population_id)
+               order by p.population_id";
+    let current = record!(CurrentPopulation:
+        population = "population_id", status, experiments, effects, mu, tau = "tau_median", design_effect, verdict,
+        verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
+    on.query("populations: read", sql, values![i64::try_from(most).unwrap_or(i64::MAX)]).all(current).await
+}
+
+/// Which of these populations have no row, and how many more rows there may be.
+pub(super) async fn new(
+    on: &mut Transaction,
+    named: &BTreeSet<PopulationName>,
+    limit: u64,
+) -> Result<NewPopulations, StoreError> {
+    let names: Vec<String> = named.iter().map(PopulationName::to_string).collect();
+    let sql = "select population_id from populations where population_id {any $1}";
+    let known: Vec<PopulationName> =
+        on.query("ingest: known populations", sql, values![names]).all(|row| row.get("population_id")).await?;
+    let known = BTreeSet::from_iter(known);
+    let names: BTreeSet<PopulationName> = named.difference(&known).cloned().collect();
+    let room = if names.is_empty() { 0 } else { limit.saturating_sub(count(on).await?) };
+    Ok(NewPopulations { names, room: usize::try_from(room).unwrap_or(usize::MAX), limit })
+}
+
+pub(super) async fn count(on: &mut Transaction) -> Result<u64, StoreError> {
+    let sql = "select count(*) as populations from populations";
+    on.query("count populations", sql, []).one(|row| row.get("populations")).await
 }

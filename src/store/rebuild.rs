@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::estimates::{self, RAW_FIGURES};
 use super::query::values;
-use super::{Ingest, Store, StoreError, experiments, ingest, settings};
+use super::{Ingest, Store, StoreError, experiments, ingest, populations, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
 
 /// A rebuild under way. Dropped without a commit, nothing of it has happened.
@@ -44,6 +44,10 @@ impl Rebuild {
         let on = &mut self.batch.transaction;
         let sql = "select count(*) as experiments from experiments";
         on.query("rebuild: count", sql, []).one(|row| row.get("experiments")).await
+    }
+
+    pub async fn count_populations(&mut self) -> Result<u64, StoreError> {
+        populations::count(&mut self.batch.transaction).await
     }
 
     /// What is stored of the experiments after this one, in key order, of at most `limit` of them.

@@ -4,19 +4,20 @@
 //! loops report after their transactions, so that a batch that is rolled back and retried counts once.
 
 mod family;
+mod populations;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use shrinkd_core::{Counts, PopulationName, Reason};
-use shrinkd_model::Verdict;
+use shrinkd_core::{Counts, Reason};
 use time::OffsetDateTime;
 
 use super::health::Health;
 use family::Families;
 pub use family::Family;
+use populations::PopulationGauges;
 pub use state::{Lag, PopulationSummary};
 use state::{State, seconds_since};
 
@@ -55,12 +56,7 @@ struct Inner {
     last_refit: Gauge,
     fenced: IntCounter,
     retries: IntCounterVec,
-    population_mu: GaugeVec,
-    population_tau: GaugeVec,
-    population_design_effect: GaugeVec,
-    population_experiments: IntGaugeVec,
-    population_effects: IntGaugeVec,
-    population_verdict: IntGaugeVec,
+    populations: PopulationGauges,
     state: Mutex<State>,
 }
 
@@ -154,36 +150,7 @@ impl Metrics {
                 &["operation", "sqlstate_class"],
                 "Store operations retried, by the first two characters of the error's SQLSTATE",
             ),
-            population_mu: f.gauges(
-                "shrinkd_population_mu",
-                &["population"],
-                "Posterior mean of mu, in the unit of the effects",
-            ),
-            population_tau: f.gauges(
-                "shrinkd_population_tau",
-                &["population"],
-                "Posterior median of tau, in the unit of the effects",
-            ),
-            population_design_effect: f.gauges(
-                "shrinkd_population_design_effect",
-                &["population"],
-                "Factor by which the variance of mu is too small when correlation is ignored",
-            ),
-            population_experiments: f.int_gauges(
-                "shrinkd_population_experiments",
-                &["population"],
-                "Experiments in the population",
-            ),
-            population_effects: f.int_gauges(
-                "shrinkd_population_effects",
-                &["population"],
-                "Effects in the population",
-            ),
-            population_verdict: f.int_gauges(
-                "shrinkd_population_verdict",
-                &["population", "verdict"],
-                "1 for the current verdict on correlation, 0 for the others",
-            ),
+            populations: PopulationGauges::new(&mut f),
             state: Mutex::default(),
             families: f,
         };
@@ -259,6 +226,7 @@ impl Metrics {
             let _ = self.0.lag_records.remove_label_values(&label);
             let _ = self.0.lag_seconds.remove_label_values(&label);
         }
+        self.0.populations.release(&mut state.populations, partitions);
         self.0.owned_partitions.set(state.partitions.len() as i64);
     }
 
@@ -343,33 +311,6 @@ impl Metrics {
         self.0.retries.with_label_values(&[operation, class]).inc();
     }
 
-    /// Sets the summary of a population. A figure that is `None` loses its series.
-    pub fn set_population(&self, name: &PopulationName, summary: PopulationSummary) {
-        let mut state = self.state();
-        let label = [name.to_string()];
-        let inner = &self.0;
-        for (gauges, value) in [
-            (&inner.population_mu, summary.mu),
-            (&inner.population_tau, summary.tau),
-            (&inner.population_design_effect, summary.design_effect),
-        ] {
-            match value {
-                Some(value) => gauges.with_label_values(&label).set(value),
-                None => drop(gauges.remove_label_values(&label)),
-            }
-        }
-        inner.population_experiments.with_label_values(&label).set(summary.experiments as i64);
-        inner.population_effects.with_label_values(&label).set(summary.effects as i64);
-        for verdict in [Verdict::Negligible, Verdict::Noticeable, Verdict::Material] {
-            let label = [label[0].as_str(), verdict.as_str()];
-            match summary.verdict {
-                Some(holds) => inner.population_verdict.with_label_values(&label).set(i64::from(verdict == holds)),
-                None => drop(inner.population_verdict.remove_label_values(&label)),
-            }
-        }
-        state.populations.insert(name.clone(), summary);
-    }
-
     /// The outcomes of all records and results so far.
     pub fn counts(&self) -> Counts {
         let results = |outcome| self.0.results.with_label_values(&[outcome]).get();
@@ -398,11 +339,6 @@ impl Metrics {
     /// Owned partitions and their lag.
     pub fn partitions(&self) -> Vec<(i32, Lag)> {
         self.state().partitions.iter().map(|(&partition, &lag)| (partition, lag)).collect()
-    }
-
-    /// Populations and their summaries.
-    pub fn populations(&self) -> Vec<(PopulationName, PopulationSummary)> {
-        self.state().populations.iter().map(|(name, &summary)| (name.clone(), summary)).collect()
     }
 
     /// When a batch was last committed.

@@ -8,6 +8,7 @@ use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{available_threads, map_chunks};
 
 use super::WorkerError;
+use super::admission::{Admission, named_populations};
 use super::fold::{Folded, fold, named_experiments};
 use super::source::Record;
 use crate::estimate::BlockEstimates;
@@ -22,13 +23,16 @@ pub(super) async fn read_and_fold(
     transaction: &mut Ingest,
     records: &Arc<Vec<Record>>,
     grouping: &Arc<Grouping>,
+    max_populations: u64,
     is_ours: impl Fn(&Record) -> Option<i64> + Send + 'static,
     steps: &mut StepTimes,
 ) -> Result<Folded, WorkerError> {
     let stored = transaction.experiments(&named_experiments(records, &is_ours)).await?;
+    let named = named_populations(records, &stored, grouping, &is_ours);
+    let admission = Admission::new(transaction.new_populations(&named, max_populations).await?);
     steps.record("read");
     let (records, grouping) = (Arc::clone(records), Arc::clone(grouping));
-    let folded = tokio::task::spawn_blocking(move || fold(&records, stored, &grouping, is_ours)).await??;
+    let folded = tokio::task::spawn_blocking(move || fold(&records, stored, &grouping, admission, is_ours)).await??;
     steps.record("fold");
     Ok(folded)
 }
@@ -40,7 +44,8 @@ pub(super) async fn write(
     steps: &mut StepTimes,
 ) -> Result<Written, WorkerError> {
     let changes = Arc::new(changes);
-    let populations: BTreeSet<PopulationName> = changes.changed.iter().map(|block| block.population.clone()).collect();
+    let changed = changes.changed.iter().map(|block| block.population.clone());
+    let populations: BTreeSet<PopulationName> = changed.chain(changes.new_populations.iter().cloned()).collect();
     let fits = match populations.is_empty() {
         true => BTreeMap::new(),
         false => transaction.published_fits(&populations).await?,

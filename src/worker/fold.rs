@@ -12,6 +12,7 @@ use shrinkd_model::{Component, Member, MemberError};
 use crate::row::{
     BlockRow, BlockToEstimate, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
 };
+use crate::worker::admission::Admission;
 use crate::worker::source::Record;
 
 /// The changes that some records make, and the outcomes of the records.
@@ -50,7 +51,8 @@ pub fn named_experiments(records: &[Record], is_ours: impl Fn(&Record) -> Option
 
 /// Applies records, in their order, to the stored state of their experiments.
 ///
-/// `is_ours` returns the store's key of a record's partition, or `None` to skip the record.
+/// `admission` refuses what there is no room for; `is_ours` returns the store's key of a record's partition, or `None` to
+/// skip the record.
 ///
 /// # Errors
 /// [`FoldError`], which input cannot cause.
@@ -58,6 +60,7 @@ pub fn fold(
     records: &[Record],
     stored: BTreeMap<String, StoredExperiment>,
     grouping: &Grouping,
+    mut admission: Admission,
     is_ours: impl Fn(&Record) -> Option<i64>,
 ) -> Result<Folded, FoldError> {
     let mut experiments = BTreeMap::new();
@@ -84,7 +87,7 @@ pub fn fold(
                 let experiment_id = event.experiment_id.clone();
                 let new = || Working::new(experiment_id.clone(), grouping);
                 let working = experiments.entry(experiment_id.clone()).or_insert_with(new);
-                let (own, refusals) = working.apply(event, &mut counts);
+                let (own, refusals) = working.apply(event, &mut admission, &mut counts);
                 *outcomes = own;
                 (Some(experiment_id), refusals)
             }
@@ -106,6 +109,7 @@ pub fn fold(
     for working in experiments.into_values() {
         working.finish(&mut changes)?;
     }
+    changes.new_populations = admission.into_admitted();
     Ok(Folded { changes, counts, outcomes })
 }
 
@@ -166,7 +170,16 @@ impl<'a> Working<'a> {
     }
 
     /// Applies an event. Returns the outcomes of its results and its refusals, each with the result's index.
-    fn apply(&mut self, event: Event, counts: &mut Counts) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
+    fn apply(
+        &mut self,
+        event: Event,
+        admission: &mut Admission,
+        counts: &mut Counts,
+    ) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
+        let event = match admission.admit(&self.ledger, self.grouping, event) {
+            Ok(event) => event,
+            Err(refusal) => return (Vec::new(), vec![(None, refusal)]),
+        };
         let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
         let latest = self.ledger.latest().cloned();
         let Applied { outcomes, changes } = self.ledger.apply(event);

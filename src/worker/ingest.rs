@@ -32,6 +32,7 @@ const BEAT: Duration = Duration::from_secs(5);
 pub struct IngestLoop {
     store: Store,
     grouping: Arc<Grouping>,
+    max_populations: u64,
     claims: BTreeMap<i32, Claim>,
     dead_letters: DeadLetters,
     /// Commands to the source, which only Kafka takes.
@@ -54,13 +55,15 @@ impl IngestLoop {
     pub fn new(
         store: Store,
         grouping: Grouping,
+        max_populations: u64,
         dead_letters: DeadLetters,
         commands: Option<Commands>,
         telemetry: Telemetry,
         retry: Retry,
     ) -> IngestLoop {
         let (grouping, retry) = (Arc::new(grouping), retry.for_loops(&[Loop::Ingest]));
-        IngestLoop { store, grouping, claims: BTreeMap::new(), dead_letters, commands, telemetry, retry }
+        let claims = BTreeMap::new();
+        IngestLoop { store, grouping, max_populations, claims, dead_letters, commands, telemetry, retry }
     }
 
     /// Processes the events of the source until it ends.
@@ -271,7 +274,7 @@ impl IngestLoop {
         let mut steps = StepTimes::new(started);
         steps.record("begin");
         let Folded { changes, counts, .. } =
-            read_and_fold(&mut transaction, records, &self.grouping, is_ours, &mut steps).await?;
+            read_and_fold(&mut transaction, records, &self.grouping, self.max_populations, is_ours, &mut steps).await?;
         let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
         let written = write(&mut transaction, changes, &mut steps).await?;
         transaction.commit().await?;

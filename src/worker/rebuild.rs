@@ -71,19 +71,16 @@ pub enum Progress {
 /// If the store fails, or stored statistics cannot be read. Before the commit, nothing has changed then. After it, the
 /// workers fit and publish what is left.
 pub async fn rebuild(store: Store, config: &Arc<Config>, progress: impl Fn(Progress)) -> Result<Rebuilt, WorkerError> {
-    let mut rebuilt = rebuild_blocks(&store, config.grouping(), &progress).await?;
+    let mut rebuilt = rebuild_blocks(&store, config, &progress).await?;
     rebuilt.populations = publish_all(&store, config, &progress).await?;
     Ok(rebuilt)
 }
 
 /// The transaction: blocks, cells, counters, and the estimates of the blocks that changed.
-async fn rebuild_blocks(
-    store: &Store,
-    grouping: Grouping,
-    progress: &impl Fn(Progress),
-) -> Result<Rebuilt, WorkerError> {
-    let grouping = Arc::new(grouping);
+async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progress)) -> Result<Rebuilt, WorkerError> {
+    let (grouping, limit) = (Arc::new(config.grouping()), config.limits.max_populations);
     let (mut transaction, replaced) = store.begin_rebuild().await?;
+    let before = transaction.count_populations().await?;
     let of = transaction.count_experiments().await?;
     let mut blocks = BlockCounts::default();
     let (mut done, mut after, mut cells) = (0, String::new(), BTreeMap::new());
@@ -114,6 +111,10 @@ async fn rebuild_blocks(
     let rest = Changes { cells, ..Changes::default() };
     transaction.batch.write_changes(&rest).await?;
     let emptied_populations = transaction.finish().await?;
+    let populations = transaction.count_populations().await?;
+    if populations > limit.max(before) {
+        return Err(WorkerError::TooManyPopulations { populations, limit });
+    }
     transaction.commit().await?;
     Ok(Rebuilt { replaced, populations: 0, emptied_populations, blocks })
 }

@@ -28,6 +28,8 @@ pub struct RefitLoop {
     /// How far mu and tau may move before all estimates are rewritten: see [`has_moved`](crate::refit::Judged::has_moved).
     pub tolerance: f64,
     pub interval: Duration,
+    /// Most populations with series of metrics of their own.
+    pub reported: usize,
     pub telemetry: Telemetry,
 }
 
@@ -80,19 +82,33 @@ impl RefitLoop {
         fit_settings(&(self.settings)(population), self.tolerance)
     }
 
-    /// Updates the metrics of every population, whichever worker fitted it.
+    /// Updates the metrics of the populations, whichever worker fitted them, if this worker reports them.
     pub async fn report(&self) -> Result<(), WorkerError> {
-        for population in self.store.current_populations().await? {
-            let summary = PopulationSummary {
-                mu: population.mu,
-                tau: population.tau,
-                design_effect: population.design_effect,
-                verdict: population.verdict,
-                experiments: population.experiments.max(0) as u64,
-                effects: population.effects.max(0) as u64,
-            };
-            self.telemetry.metrics.set_population(&population.population, summary);
+        let metrics = &self.telemetry.metrics;
+        if !metrics.reports_populations() {
+            return Ok(());
         }
+        let (largest, all) = self.store.largest_populations(self.reported).await?;
+        // They may move while they are read.
+        let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
+        let others = PopulationSummary {
+            experiments: rest(all.experiments, |current| current.experiments),
+            effects: rest(all.effects, |current| current.effects),
+            ..PopulationSummary::default()
+        };
+        let others = (all.populations > largest.len() as u64).then_some(others);
+        let summary = |current: CurrentPopulation| {
+            let summary = PopulationSummary {
+                mu: current.mu,
+                tau: current.tau,
+                design_effect: current.design_effect,
+                verdict: current.verdict,
+                experiments: current.experiments,
+                effects: current.effects,
+            };
+            (current.population, summary)
+        };
+        metrics.set_populations(all.populations, largest.into_iter().map(summary).collect(), others);
         Ok(())
     }
 

@@ -10,7 +10,7 @@
 //! Messages that were refused before the tombstone of their experiment are not applied, and a refused tombstone is not
 //! replayed, because it would also withdraw what was accepted after it.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -65,6 +65,7 @@ pub struct Replayed {
 pub struct Replay {
     store: Store,
     grouping: Arc<Grouping>,
+    max_populations: u64,
     /// `None` for a dry run.
     claim: Option<Claim>,
     /// One row for each message that is left, in reverse order.
@@ -80,6 +81,7 @@ impl Replay {
     pub async fn begin(
         store: Store,
         grouping: Grouping,
+        max_populations: u64,
         selection: &RejectedSelection,
         is_dry_run: bool,
     ) -> Result<Replay, ReplayError> {
@@ -98,7 +100,7 @@ impl Replay {
         let mut seen = HashSet::new();
         left.retain(|row| seen.insert((row.partition_id, row.offset)));
         left.reverse();
-        Ok(Replay { store, grouping: Arc::new(grouping), claim, left })
+        Ok(Replay { store, grouping: Arc::new(grouping), max_populations, claim, left })
     }
 
     /// How many messages are left.
@@ -142,16 +144,22 @@ impl Replay {
             let is_taken = is_taken.get(usize::try_from(record.offset).ok()?)?;
             is_taken.then_some(partition_id)
         };
-        let folded = read_and_fold(&mut transaction, &records, &self.grouping, is_ours, &mut steps).await?;
+        let folded =
+            read_and_fold(&mut transaction, &records, &self.grouping, self.max_populations, is_ours, &mut steps)
+                .await?;
         let Folded { mut changes, outcomes, .. } = folded;
         // What is refused again already has its row.
-        changes.rejected.clear();
+        let refused = changes.rejected.drain(..).filter(|row| row.result_index.is_none());
+        let refused: BTreeMap<i64, Refusal> = refused.map(|row| (row.offset, row.refusal)).collect();
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
         for ((message, record), outcomes) in messages.into_iter().zip(records.iter()).zip(&outcomes) {
             let is_retracted = retracted.contains(&message.rejected_event_id);
             for row in message.rows {
-                let outcome = outcome(&record.message, is_retracted, row.result_index, outcomes);
+                let outcome = match refused.get(&record.offset) {
+                    Some(refusal) => ReplayOutcome::Refused(refusal.clone()),
+                    None => outcome(&record.message, is_retracted, row.result_index, outcomes),
+                };
                 rows.push(ReplayedRow { rejected_event_id: row.rejected_event_id, outcome: outcome.clone() });
                 replayed.push(Replayed { reason: row.reason, outcome });
             }

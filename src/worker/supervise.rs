@@ -50,6 +50,7 @@ pub async fn run(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WorkerError> {
+    telemetry.metrics.set_max_populations(config.limits.max_populations);
     let owner = owner();
     let (refit, publish) = loops(&store, &config, &owner, &telemetry);
     let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);
@@ -77,7 +78,15 @@ pub async fn run(
         }
     };
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
-    let ingest = IngestLoop::new(store, config.grouping(), dead_letters, commands, telemetry, retry);
+    let ingest = IngestLoop::new(
+        store,
+        config.grouping(),
+        config.limits.max_populations,
+        dead_letters,
+        commands,
+        telemetry,
+        retry,
+    );
     let ended = tokio::select! {
         ended = process(ingest, events, refit, publish, &stop) => ended,
         () = budget_spent(&stop, config.ingest.drain_budget) => Err(WorkerError::DrainBudget(config.ingest.drain_budget)),
@@ -138,6 +147,7 @@ pub(super) fn loops(
         settings: Arc::clone(&settings),
         tolerance: config.publish.tolerance,
         interval: config.refit.interval,
+        reported: config.metrics.populations,
         telemetry: telemetry.clone(),
     };
     let publish = PublishLoop {

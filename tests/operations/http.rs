@@ -8,7 +8,7 @@ use shrinkd::http::{self, Site};
 use shrinkd::telemetry::health::{Health, Operation};
 use tokio::sync::oneshot;
 
-use super::telemetry::{busy, population, summary};
+use super::telemetry::{busy, population, report, summary};
 
 /// The site of a test, served until it is dropped.
 struct Served {
@@ -112,7 +112,7 @@ fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
 #[test]
 fn nothing_that_comes_from_events_can_become_markup() {
     let served = Served::new("<b>'source'</b>");
-    served.site.metrics.set_population(&population("<script>alert(\"1\")</script>&"), summary());
+    report(&served.site.metrics, [(population("<script>alert(\"1\")</script>&"), summary())]);
     served.site.health.failed(Operation::Ingest, "<img src=x>");
     let (_, answer) = served.get("/");
     assert!(answer.contains("&lt;script&gt;alert(&quot;1&quot;)&lt;%2Fscript&gt;&amp;</bdi>/"), "{answer}");
@@ -140,11 +140,9 @@ fn an_address_that_is_taken_is_named_with_what_to_do() {
 #[test]
 fn names_cannot_reorder_or_hide_what_stands_beside_them() {
     let served = Served::new("topic\u{2066}");
-    for name in
-        ["\u{5d4}\u{5de}\u{5e8}\u{5d4}", "safe\u{202e}live", "in\u{200b}visible\u{7}", "\u{646}\u{6cc}\u{200c}\u{645}"]
-    {
-        served.site.metrics.set_population(&population(name), summary());
-    }
+    let names =
+        ["\u{5d4}\u{5de}\u{5e8}\u{5d4}", "safe\u{202e}live", "in\u{200b}visible\u{7}", "\u{646}\u{6cc}\u{200c}\u{645}"];
+    report(&served.site.metrics, names.map(|name| (population(name), summary())));
     let (_, answer) = served.get("/");
     let shown = |code: &str| format!("<span class=\"hidden\">{code}</span>");
     for expected in [

@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use shrinkd::telemetry::health::Health;
 use shrinkd::telemetry::metrics::Metrics;
 
+use super::telemetry::report;
+
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
@@ -102,9 +104,8 @@ fn prometheus_takes_the_files_and_each_alert_fires_when_it_should() {
 #[test]
 fn prometheus_finds_no_fault_in_the_names_and_texts_of_the_metrics() {
     let metrics = Metrics::new();
-    metrics.own_partitions(&[0]);
+    report(&metrics, [("a \"b\" %25/all/absolute".parse().expect("a name"), Default::default())]);
     metrics.set_lag(0, 1, None);
-    metrics.set_population(&"a \"b\" %25/all/absolute".parse().expect("a name"), Default::default());
     metrics.count_rows_written("blocks", 1);
     metrics.count_rows_skipped("effect_estimates", 1);
     metrics.count_retry("ingest", None);

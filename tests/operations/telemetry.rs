@@ -1,5 +1,6 @@
 //! What the worker shows of itself: metrics that can be relied on, health that means something.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -27,6 +28,13 @@ pub(super) fn summary() -> PopulationSummary {
     }
 }
 
+/// Has the worker of partition 0 report these populations, and no others.
+pub(super) fn report(metrics: &Metrics, populations: impl IntoIterator<Item = (PopulationName, PopulationSummary)>) {
+    metrics.own_partitions(&[0]);
+    let populations: BTreeMap<PopulationName, PopulationSummary> = populations.into_iter().collect();
+    metrics.set_populations(populations.len() as u64, populations, None);
+}
+
 /// The value of a series, by its name with labels as it is rendered.
 fn value(metrics: &Metrics, series: &str) -> Option<f64> {
     let text = metrics.render(&Health::new());
@@ -39,7 +47,7 @@ pub(super) fn busy() -> Metrics {
     let metrics = Metrics::new();
     metrics.own_partitions(&[0]);
     metrics.set_lag(0, 3, None);
-    metrics.set_population(&population("conversion"), summary());
+    report(&metrics, [(population("conversion"), summary())]);
     metrics.count_rows_written("effect_estimates", 2);
     metrics.count_rows_skipped("effect_estimates", 1);
     metrics.count_retry("ingest", Some("40001"));
@@ -136,17 +144,55 @@ fn the_lag_in_seconds_grows_while_nobody_reports_and_is_0_when_all_is_committed(
 #[test]
 fn what_is_not_known_of_a_population_has_no_series_and_the_verdict_is_one_of_three() {
     let metrics = Metrics::new();
-    metrics.set_population(&population("a/b"), summary());
+    report(&metrics, [(population("a/b"), summary())]);
     let labels = "{population=\"a%2Fb/all/relative\"";
     assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), Some(0.5));
     let verdict =
         |verdict: &str| value(&metrics, &format!("shrinkd_population_verdict{labels},verdict=\"{verdict}\"}}"));
     assert_eq!(verdict("material"), Some(1.0));
     assert_eq!((verdict("negligible"), verdict("noticeable")), (Some(0.0), Some(0.0)));
-    metrics.set_population(&population("a/b"), PopulationSummary { tau: None, verdict: None, ..summary() });
+    report(&metrics, [(population("a/b"), PopulationSummary { tau: None, verdict: None, ..summary() })]);
     assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), None);
     assert_eq!(value(&metrics, &format!("shrinkd_population_mu{labels}}}")), Some(0.25));
     assert_eq!(verdict("material"), None);
+}
+
+#[test]
+fn populations_without_series_of_their_own_are_summed_and_those_that_are_gone_have_none() {
+    let metrics = Metrics::new();
+    let effects = |name: &str| value(&metrics, &format!("shrinkd_population_effects{{population=\"{name}\"}}"));
+    report(&metrics, [(population("a"), summary()), (population("b"), summary())]);
+    assert_eq!(value(&metrics, "shrinkd_populations"), Some(2.0));
+    assert_eq!((effects("b/all/relative"), effects("(other)")), (Some(34.0), None));
+
+    let others = PopulationSummary { experiments: 70, effects: 80, ..PopulationSummary::default() };
+    metrics.set_populations(9, BTreeMap::from([(population("a"), summary())]), Some(others));
+    assert_eq!(value(&metrics, "shrinkd_populations"), Some(9.0));
+    assert_eq!((effects("a/all/relative"), effects("(other)")), (Some(34.0), Some(80.0)));
+    assert_eq!(value(&metrics, "shrinkd_population_experiments{population=\"(other)\"}"), Some(70.0));
+    let text = metrics.render(&Health::new());
+    assert!(!text.contains("b/all/relative"), "{text}");
+    for figure in ["mu", "tau", "design_effect", "verdict"] {
+        assert!(!text.contains(&format!("shrinkd_population_{figure}{{population=\"(other)\"")), "{figure} has no sum");
+    }
+}
+
+#[test]
+fn a_worker_reports_the_populations_as_long_as_it_owns_partition_0() {
+    let metrics = Metrics::new();
+    let is_reported = || metrics.render(&Health::new()).lines().any(|line| line.starts_with("shrinkd_population"));
+    let populations = || BTreeMap::from([(population("a"), summary())]);
+    metrics.own_partitions(&[1]);
+    metrics.set_populations(2, populations(), Some(summary()));
+    assert!(!metrics.reports_populations() && !is_reported(), "another worker reports them");
+    metrics.own_partitions(&[0]);
+    metrics.set_populations(2, populations(), Some(summary()));
+    assert!(metrics.reports_populations() && is_reported());
+    metrics.release_partitions(&[0]);
+    assert!(!is_reported(), "the next owner reports them");
+    metrics.set_populations(2, populations(), Some(summary()));
+    assert!(!is_reported(), "a late report brings nothing back");
+    assert_eq!((metrics.population_count(), metrics.populations()), (0, Vec::new()));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 
 mod cells;
 mod ingest;
+mod limits;
 mod opening;
 mod partitions;
 mod poison;
@@ -21,6 +22,7 @@ use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoredExperiment};
 use shrinkd::store::{Ingest, Store, StoreError};
 use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
+use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};
@@ -113,7 +115,7 @@ impl Worker {
         let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
         let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
         let Folded { changes, counts, .. } =
-            fold(&records, stored, &Grouping::default(), is_ours).expect("sound blocks");
+            fold(&records, stored, &Grouping::default(), Admission::default(), is_ours).expect("sound blocks");
         ingest.write_changes(&changes).await?;
         let populations: BTreeSet<PopulationName> =
             changes.changed.iter().map(|block| block.population.clone()).collect();

@@ -35,6 +35,17 @@ fn bytes_record(partition: i32, offset: i64, bytes: &[u8]) -> Record {
 
 /// Has the ingest loop of a worker that owns these partitions take batch after batch, to the end.
 async fn ingest(store: &Store, partitions: &[i32], batches: Vec<Vec<Record>>) {
+    ingest_within(u64::MAX, &Grouping::default(), store, partitions, batches).await;
+}
+
+/// The same, with a limit of the populations.
+pub(super) async fn ingest_within(
+    max_populations: u64,
+    grouping: &Grouping,
+    store: &Store,
+    partitions: &[i32],
+    batches: Vec<Vec<Record>>,
+) {
     let claims = Worker::claim(store, partitions).await.claims;
     let (sender, events) = mpsc::channel(batches.len() + 2);
     sender.try_send(SourceEvent::Assigned(claims.into_values().collect())).expect("room");
@@ -47,7 +58,8 @@ async fn ingest(store: &Store, partitions: &[i32], batches: Vec<Vec<Record>>) {
     sender.try_send(SourceEvent::Ended).expect("room");
     let ingest = IngestLoop::new(
         store.clone(),
-        Grouping::default(),
+        grouping.clone(),
+        max_populations,
         DeadLetters::new(DeadLettersConfig::default()),
         None,
         Telemetry::default(),

@@ -50,7 +50,7 @@ pub fn partly_refused(partition: i32, offset: i64, experiment_id: &str, message:
 }
 
 async fn begin(store: &Store, selection: &RejectedSelection, is_dry_run: bool) -> Replay {
-    Replay::begin(store.clone(), Grouping::default(), selection, is_dry_run).await.expect("a replay")
+    Replay::begin(store.clone(), Grouping::default(), u64::MAX, selection, is_dry_run).await.expect("a replay")
 }
 
 /// Replays, and says what came of each row.
@@ -313,7 +313,7 @@ async fn only_what_is_selected_is_replayed<D: Database>(database: &D) {
     assert_eq!(replay(&store, &RejectedSelection::Ids(vec![4])).await, ["unsupported_version -> accepted"]);
     assert_eq!(kept(database).await[2], "unsupported_version -> ?");
     let missing = RejectedSelection::Ids(vec![3, 99]);
-    let begun = Replay::begin(store.clone(), Grouping::default(), &missing, false).await;
+    let begun = Replay::begin(store.clone(), Grouping::default(), u64::MAX, &missing, false).await;
     assert!(matches!(begun, Err(ReplayError::NoSuchRow(99))));
     assert_eq!(kept(database).await[2], "unsupported_version -> ?");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, decode};
@@ -22,7 +23,8 @@ fn record(offset: usize, bytes: Vec<u8>) -> Record {
 }
 
 fn folded(records: &[Record]) -> Folded {
-    fold(records, BTreeMap::new(), &Grouping::default(), |_| Some(7)).expect("input causes no error")
+    fold(records, BTreeMap::new(), &Grouping::default(), Admission::default(), |_| Some(7))
+        .expect("input causes no error")
 }
 
 /// A message of few experiments, revisions and metrics, or its withdrawal.

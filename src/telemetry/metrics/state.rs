@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use shrinkd_core::PopulationName;
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
+
+use super::populations::Reported;
 
 /// What cannot be read back from the gauges.
 #[derive(Default)]
@@ -13,7 +14,7 @@ pub(super) struct State {
     /// When the batch in hand was begun.
     pub(super) batch_since: Option<Instant>,
     pub(super) partitions: BTreeMap<i32, Lag>,
-    pub(super) populations: BTreeMap<PopulationName, PopulationSummary>,
+    pub(super) populations: Reported,
 }
 
 /// The lag of a partition.

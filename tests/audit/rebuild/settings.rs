@@ -12,6 +12,7 @@ promises! {
     a_rebuild_writes_estimates_that_are_missing_or_wrong_and_removes_those_of_nothing,
     what_cannot_be_estimated_any_more_waits_with_the_reason,
     more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do,
+    a_rebuild_that_would_leave_more_populations_than_before_and_than_allowed_changes_nothing,
 }
 
 const SEED: Keys<'_> = &[("REFIT__ONE_PER_EXPERIMENT_SEED", "77")];
@@ -60,6 +61,30 @@ async fn a_change_needs_a_rebuild<D: Database>(database: &D, keys: Keys<'_>, set
     assert_eq!(database.count(refused).await, fresh.count(refused).await, "no record was read twice, none passed over");
     assert_eq!(tables(database, settings).await, tables(&fresh, settings).await);
     fresh.remove().await;
+}
+
+async fn a_rebuild_that_would_leave_more_populations_than_before_and_than_allowed_changes_nothing<D: Database>(
+    database: &D,
+) {
+    let site = Site::new(database);
+    site.append(&events().0);
+    site.run(&[]);
+    let settings = filled_with(&[], 0);
+    let (before, published) = (tables(database, &settings).await, estimates(database).await);
+    let populations = "select cast(count(*) as text) from populations";
+    let (count, limit) = (database.count(populations).await, "LIMITS__MAX_POPULATIONS");
+
+    let as_many = count.to_string();
+    let said = site.start("rebuild", &[BY_TEAM, &[(limit, &as_many)]].concat()).ends_with(1);
+    assert!(said.contains("limits.max_populations") && said.contains("Nothing was changed"), "{said}");
+    assert_eq!(tables(database, &settings).await, before);
+    assert_eq!(estimates(database).await, published);
+    site.run(&[]);
+
+    site.rebuild(&[(limit, "1")]);
+    assert_eq!(database.count(populations).await, count, "no more than before are never too many");
+    site.rebuild(BY_TEAM);
+    assert!(database.count(populations).await > count);
 }
 
 async fn another_arithmetic_needs_a_rebuild_that_reads_nothing_but_what_was_sent<D: Database>(database: &D) {

@@ -47,6 +47,7 @@ reasons! {
     NonPositiveMean = "non_positive_mean",
     ImplausibleScale = "implausible_scale",
     RevisionConflict = "revision_conflict",
+    TooManyPopulations = "too_many_populations",
 }
 
 /// Why a message or a result is refused.

@@ -1,0 +1,160 @@
+//! The series of populations. All workers share the populations; one of a group reports them.
+
+use std::collections::BTreeMap;
+
+use prometheus::{GaugeVec, IntGauge, IntGaugeVec};
+use shrinkd_core::PopulationName;
+use shrinkd_model::Verdict;
+
+use super::family::Families;
+use super::{Metrics, PopulationSummary};
+
+/// The worker that owns this partition of its topic reports the populations: every topic has it, one worker of a group owns
+/// it, and when that worker is gone another is given it.
+const REPORTING_PARTITION: i32 = 0;
+
+/// The label of the populations that have no series of their own. No population is named so: names have slashes.
+const OTHER: &str = "(other)";
+
+pub(super) struct PopulationGauges {
+    mu: GaugeVec,
+    tau: GaugeVec,
+    design_effect: GaugeVec,
+    experiments: IntGaugeVec,
+    effects: IntGaugeVec,
+    verdict: IntGaugeVec,
+    /// Without labels: a vector, because a worker that does not report has no series.
+    populations: IntGaugeVec,
+    max_populations: IntGauge,
+}
+
+/// The populations that were reported last.
+#[derive(Default)]
+pub(super) struct Reported {
+    count: u64,
+    largest: BTreeMap<PopulationName, PopulationSummary>,
+}
+
+impl PopulationGauges {
+    pub fn new(f: &mut Families) -> PopulationGauges {
+        PopulationGauges {
+            mu: f.gauges("shrinkd_population_mu", &["population"], "Posterior mean of mu, in the unit of the effects"),
+            tau: f.gauges(
+                "shrinkd_population_tau",
+                &["population"],
+                "Posterior median of tau, in the unit of the effects",
+            ),
+            design_effect: f.gauges(
+                "shrinkd_population_design_effect",
+                &["population"],
+                "Factor by which the variance of mu is too small when correlation is ignored",
+            ),
+            experiments: f.int_gauges(
+                "shrinkd_population_experiments",
+                &["population"],
+                "Experiments in the population",
+            ),
+            effects: f.int_gauges("shrinkd_population_effects", &["population"], "Effects in the population"),
+            verdict: f.int_gauges(
+                "shrinkd_population_verdict",
+                &["population", "verdict"],
+                "1 for the current verdict on correlation, 0 for the others",
+            ),
+            populations: f.int_gauges("shrinkd_populations", &[], "Populations in the store"),
+            max_populations: f.int_gauge(
+                "shrinkd_max_populations",
+                "Populations beyond which results that would create another are refused",
+            ),
+        }
+    }
+
+    /// A figure that is `None` loses its series.
+    fn set(&self, label: &str, summary: PopulationSummary) {
+        for (gauges, value) in
+            [(&self.mu, summary.mu), (&self.tau, summary.tau), (&self.design_effect, summary.design_effect)]
+        {
+            match value {
+                Some(value) => gauges.with_label_values(&[label]).set(value),
+                None => drop(gauges.remove_label_values(&[label])),
+            }
+        }
+        self.experiments.with_label_values(&[label]).set(summary.experiments as i64);
+        self.effects.with_label_values(&[label]).set(summary.effects as i64);
+        for verdict in Verdict::ALL {
+            let labels = [label, verdict.as_str()];
+            match summary.verdict {
+                Some(holds) => self.verdict.with_label_values(&labels).set(i64::from(verdict == holds)),
+                None => drop(self.verdict.remove_label_values(&labels)),
+            }
+        }
+    }
+
+    fn remove(&self, label: &str) {
+        // What has no series needs none removed.
+        self.set(label, PopulationSummary::default());
+        let _ = self.experiments.remove_label_values(&[label]);
+        let _ = self.effects.remove_label_values(&[label]);
+    }
+
+    /// Removes all series of populations if the partition is released that decides who reports them.
+    pub fn release(&self, reported: &mut Reported, partitions: &[i32]) {
+        if !partitions.contains(&REPORTING_PARTITION) {
+            return;
+        }
+        for name in std::mem::take(reported).largest.keys() {
+            self.remove(&name.to_string());
+        }
+        self.remove(OTHER);
+        let _ = self.populations.remove_label_values::<&str>(&[]);
+    }
+}
+
+impl Metrics {
+    /// Sets beyond how many populations results that would create another are refused.
+    pub fn set_max_populations(&self, limit: u64) {
+        self.0.populations.max_populations.set(i64::try_from(limit).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this worker reports the populations: the one of its group that owns the topic's partition 0.
+    pub fn reports_populations(&self) -> bool {
+        self.state().partitions.contains_key(&REPORTING_PARTITION)
+    }
+
+    /// Sets how many populations there are, the summaries of those that have series of their own, and the experiments and
+    /// effects of the others (`None` if there are none). Does nothing unless this worker reports the populations.
+    pub fn set_populations(
+        &self,
+        count: u64,
+        largest: BTreeMap<PopulationName, PopulationSummary>,
+        others: Option<PopulationSummary>,
+    ) {
+        let mut state = self.state();
+        // A late report on populations that another worker reports by now must not bring their series back.
+        if !state.partitions.contains_key(&REPORTING_PARTITION) {
+            return;
+        }
+        let gauges = &self.0.populations;
+        for name in state.populations.largest.keys().filter(|name| !largest.contains_key(name)) {
+            gauges.remove(&name.to_string());
+        }
+        for (name, summary) in &largest {
+            gauges.set(&name.to_string(), *summary);
+        }
+        match others {
+            Some(others) => gauges.set(OTHER, others),
+            None => gauges.remove(OTHER),
+        }
+        gauges.populations.with_label_values::<&str>(&[]).set(count as i64);
+        state.populations = Reported { count, largest };
+    }
+
+    /// The populations that have series of their own, with their summaries; none unless this worker reports them.
+    pub fn populations(&self) -> Vec<(PopulationName, PopulationSummary)> {
+        self.state().populations.largest.iter().map(|(name, &summary)| (name.clone(), summary)).collect()
+    }
+
+    /// How many populations there are; 0 unless this worker reports them.
+    pub fn population_count(&self) -> u64 {
+        self.state().populations.count
+    }
+}
