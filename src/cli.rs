@@ -171,7 +171,7 @@ impl CliError {
             CliError::Store(error)
             | CliError::Worker(WorkerError::Store(error))
             | CliError::Replay(ReplayError::Worker(WorkerError::Store(error))) => match error {
-                StoreError::Schema { .. } | StoreError::Settings { .. } => ExitCode::from(2),
+                StoreError::Schema { .. } | StoreError::Settings { .. } | StoreError::Open { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),
             },
             CliError::Worker(_) | CliError::Replay(_) => ExitCode::from(1),

@@ -5,6 +5,7 @@
 //! | `database`, `query` | the two databases, and all that differs between them |
 //! | `columns` | the columns of a table, each named once |
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
+//! | `inspect` | who connects, what it may do, and whether the connection is encrypted |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
 //! | `ingest`, `experiments`, `cells`, `estimates` | the transaction of a batch |
 //! | `refit`, `fits` | the transaction of a refit |
@@ -41,6 +42,7 @@ mod estimates;
 mod experiments;
 mod fits;
 mod ingest;
+mod inspect;
 mod partitions;
 mod populations;
 mod publish;
@@ -59,6 +61,7 @@ use sqlx::postgres::PgPool;
 pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
+pub use inspect::Inspection;
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::Refit;
 

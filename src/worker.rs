@@ -61,13 +61,6 @@ pub enum WorkerError {
     Computation(#[from] tokio::task::JoinError),
 }
 
-impl WorkerError {
-    /// The error in words that anybody may read, see [`StoreError::summary`].
-    fn summary(&self) -> String {
-        self.store_error().map_or_else(|| self.to_string(), StoreError::summary)
-    }
-}
-
 impl Retryable for WorkerError {
     fn store_error(&self) -> Option<&StoreError> {
         match self {

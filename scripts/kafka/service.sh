@@ -60,10 +60,11 @@ kafka_start() {
     fi
 
     local home=$dir/kafka controller
+    kafka_sasl_port=$(free_port 3)
     controller=127.0.0.1:$(free_port 2)
     mkdir "$home"
     cat "$here/kafka/server.properties" - >"$home/server.properties" <<PROPERTIES
-listeners=PLAINTEXT://127.0.0.1:$kafka_port,CONTROLLER://$controller
+listeners=PLAINTEXT://127.0.0.1:$kafka_port,SASL_PLAINTEXT://127.0.0.1:$kafka_sasl_port,CONTROLLER://$controller
 controller.quorum.voters=1@$controller
 log.dirs=$home/data
 PROPERTIES
@@ -87,6 +88,7 @@ LOUD
     local version="(Docker's, of docker-compose.yml)"
     if [ -e "$dir/kafka.pid" ]; then
         wait_for kafka kafka_answers
+        echo "export SHRINKD_TEST_KAFKA_SASL=127.0.0.1:$kafka_sasl_port" >>"$dir/env"
         version="$kafka_version (Java $java_version)"
     fi
     echo "  real Apache Kafka $version on 127.0.0.1:$kafka_port" >>"$dir/summary"

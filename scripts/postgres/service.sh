@@ -16,8 +16,16 @@ postgres_install() {
         install_packages postgresql
 }
 
+# PgBouncer for the tests of poolers, which skip without it. Debian's package would leave one running on a fixed port.
+postgres_pooler() {
+    [ -x /usr/sbin/pgbouncer ] || [ -x /usr/bin/pgbouncer ] || [ -x /usr/local/bin/pgbouncer ] && return
+    install_packages pgbouncer || { say "there is no PgBouncer, and it could not be installed" && return; }
+    ! command -v systemctl >/dev/null || as_root systemctl disable --now pgbouncer >>"$dir/apt.log" 2>&1 || true
+}
+
 postgres_start() {
     postgres_port=$(free_port 0)
+    postgres_pooler
     if ! postgres_find && ! { postgres_install && postgres_find; }; then
         postgres_url=postgres://shrinkd:shrinkd@127.0.0.1:$postgres_port/shrinkd
         compose_start postgres "$postgres_port" ||
@@ -40,6 +48,9 @@ postgres_start() {
     fi
     "${as_owner[@]}" initdb --pgdata="$home/data" --username=postgres --auth=trust --encoding=UTF8 --no-locale \
         --no-sync >"$dir/postgres.log" 2>&1 || fail "initdb failed" "$dir/postgres.log"
+    # Members of this role need their password, for tests of logins; nobody else does.
+    { echo 'host all +shrinkd_with_password 127.0.0.1/32 scram-sha-256' && cat "$home/data/pg_hba.conf"; } >"$dir/pg_hba.conf"
+    cat "$dir/pg_hba.conf" >"$home/data/pg_hba.conf"
     # fsync stays on: what the tests measure are commits that last.
     cat >>"$home/data/postgresql.conf" <<CONF
 listen_addresses = '127.0.0.1'

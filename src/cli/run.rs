@@ -2,19 +2,24 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use super::{CliError, ConfigArg};
-use crate::config::Config;
+use crate::config::{Config, KafkaConfig, SourceConfig};
 use crate::http::{self, Site};
-use crate::store::{Store, StoreError};
-use crate::telemetry::health::Operation;
+use crate::store::Store;
+use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::{Telemetry, init_logging};
+use crate::worker::WorkerError;
 use crate::worker::retry::Retry;
+use crate::worker::source::SourceError;
+use crate::worker::source::kafka::Probe;
 use crate::worker::supervise;
 
 /// Run the worker: ingest events, and keep the shrunken estimates up to date
@@ -44,17 +49,18 @@ Exit codes:
   0  stopped by a signal or at the end of the file; what was read is committed
   1  fatal error: the last log line gives the reason. Committed work is kept,
      and a restart resumes after it
-  2  the configuration is invalid, or the database does not fit this build and
-     these settings";
+  2  the configuration is invalid, or the database cannot be opened or does not
+     fit this build and these settings";
 
+/// How long the brokers may take to answer everything that is asked at the start.
+const PROBE_LIMIT: Duration = Duration::from_secs(4);
 /// How long closing the store may take.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Runs the worker until a signal, the end of its file, or a fatal error.
 ///
 /// # Errors
-/// Where the configuration is invalid, the HTTP port is taken, or the store cannot be opened by this build. A fatal error
-/// of the worker itself is logged, and returned as an exit code.
+/// Where the configuration is invalid. Any other error is logged, and returned as an exit code.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let config = Arc::new(args.config.load()?);
     init_logging(&config.log).map_err(|error| CliError::Internal(error.to_string()))?;
@@ -62,7 +68,11 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let ended = runtime.block_on(serve(config));
     // Computations that nobody waits for any more do not delay the exit.
     runtime.shutdown_background();
-    ended
+    // In the log, as everything from here on.
+    Ok(ended.unwrap_or_else(|error| {
+        error!(%error, "cannot start");
+        error.exit_code()
+    }))
 }
 
 async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
@@ -101,21 +111,42 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     }
 }
 
-/// Connects to the store, however long that takes: whoever corrects the cause need not restart the worker, and until then it can
-/// be asked for it. `None` if it is stopped before.
+/// Connects to the store and then to the brokers, however long that takes: whoever corrects the cause need not restart the worker,
+/// and until then it can be asked for it. `None` if it is stopped before.
 async fn connect(
     config: &Config,
     telemetry: &Telemetry,
     stop: &CancellationToken,
-) -> Result<Option<Store>, StoreError> {
+) -> Result<Option<Store>, WorkerError> {
     let settings = config.store_settings();
-    let retry = Retry::new(telemetry.clone(), stop.clone(), Duration::ZERO);
+    // The loops do not run yet, and a restart would not help them.
+    let retry = Retry::new(telemetry.clone(), stop.clone(), Duration::ZERO).for_loops(&Loop::ALL);
+    let connecting = async {
+        let store = retry.run(Operation::Connect, || Store::connect(&config.store, &settings)).await?;
+        if let SourceConfig::Kafka(kafka) = &config.source {
+            retry.run(Operation::Connect, || probe(kafka)).await?;
+        }
+        Ok::<_, WorkerError>(Some(store))
+    };
     tokio::select! {
         biased;
         // Nothing is lost with an attempt that is dropped.
         () = stop.cancelled() => Ok(None),
-        connected = retry.run(Operation::Connect, || Store::connect(&config.store, &settings)) => Ok(Some(connected?)),
+        connected = connecting => connected,
     }
+}
+
+/// Asks the brokers for what the worker needs of them, on a thread of its own: librdkafka blocks, and a stop does not wait for it.
+async fn probe(kafka: &KafkaConfig) -> Result<(), SourceError> {
+    let (sender, answer) = oneshot::channel();
+    let kafka = kafka.clone();
+    let ask = move || match Probe::new(&kafka, PROBE_LIMIT) {
+        Ok(probe) => drop(sender.send(probe.run())),
+        Err(error) => drop(sender.send(Err(error))),
+    };
+    let thread = thread::Builder::new().name("kafka-probe".to_owned()).spawn(ask);
+    thread.map_err(|error| SourceError::Kafka(format!("cannot start the thread kafka-probe: {error}")))?;
+    answer.await.unwrap_or_else(|_| Err(SourceError::Kafka("the thread kafka-probe has panicked".to_owned())))
 }
 
 /// Requests a graceful shutdown at the first SIGTERM or SIGINT.

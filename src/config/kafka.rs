@@ -48,6 +48,14 @@ pub struct KafkaConfig {
 }
 
 impl KafkaConfig {
+    /// Each broker as host and port.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.brokers.split(',').map(|broker| {
+            let broker = broker.trim();
+            broker.split_once("://").map_or(broker, |(_, address)| address)
+        })
+    }
+
     /// The configuration of a consumer in the group. Nothing is connected to.
     ///
     /// # Errors

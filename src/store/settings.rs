@@ -31,7 +31,8 @@ async fn put_in(on: &mut Transaction, settings: &StoreSettings) -> Result<(), St
     on.query("settings: put in", sql, values).await.map(drop)
 }
 
-async fn read(on: &mut Transaction) -> Result<Option<StoreSettings>, StoreError> {
+/// The settings of the database, if it has any.
+pub(super) async fn read(on: &mut Transaction) -> Result<Option<StoreSettings>, StoreError> {
     let labels = match on.is_postgres() {
         true => "cast(array_to_json(grouping_labels) as text)",
         false => "grouping_labels",

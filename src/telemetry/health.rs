@@ -22,7 +22,7 @@ pub enum Loop {
 /// What a worker does over and over. Each fails by itself, and only its own success ends that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Opening the store, at the start.
+    /// Opening the store, and then reaching the brokers, at the start.
     Connect,
     /// Being a member of the consumer group; of a file, having opened it. Succeeds once partitions are assigned, even if it is
     /// none because others own them all.
@@ -147,7 +147,7 @@ impl Default for Health {
 }
 
 impl Loop {
-    const ALL: [Loop; 3] = [Loop::Ingest, Loop::Refit, Loop::Publish];
+    pub const ALL: [Loop; 3] = [Loop::Ingest, Loop::Refit, Loop::Publish];
 }
 
 impl fmt::Display for Loop {

@@ -61,7 +61,7 @@ impl IngestLoop {
         telemetry: Telemetry,
         retry: Retry,
     ) -> IngestLoop {
-        let (grouping, retry) = (Arc::new(grouping), retry.for_loop(Loop::Ingest));
+        let (grouping, retry) = (Arc::new(grouping), retry.for_loops(&[Loop::Ingest]));
         let claims = BTreeMap::new();
         IngestLoop { store, grouping, max_populations, claims, dead_letters, commands, telemetry, retry }
     }

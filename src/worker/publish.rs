@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
+use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::refit::RefitState;

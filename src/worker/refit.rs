@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::WorkerError;
+use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::refit::{Publication, Refitted, fit_settings};
 use crate::row::CurrentPopulation;

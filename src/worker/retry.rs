@@ -1,4 +1,4 @@
-//! Retries of store operations, with exponential backoff and jitter.
+//! Retries of operations that use the store, and of connecting to the brokers, with exponential backoff and jitter.
 //!
 //! A stop ends the pause between two attempts, but never an attempt, whose COMMIT may be under way, and the drain budget is one
 //! for all operations that follow. Retry libraries would leave all of that to be written.
@@ -23,10 +23,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How often a loop is reported as alive while an attempt waits for the store.
 const BEAT: Duration = Duration::from_secs(5);
 
-/// An error of an operation that uses the store. It is retried if the store's error is transient.
+/// An error of an operation that uses the store or the brokers.
 pub trait Retryable: fmt::Display {
     /// The store's error, if it is one.
     fn store_error(&self) -> Option<&StoreError>;
+
+    /// Whether trying again can help.
+    fn is_transient(&self) -> bool {
+        self.store_error().is_some_and(StoreError::is_transient)
+    }
+
+    /// What failed and why, without text of the database: for `/readyz`.
+    fn summary(&self) -> String {
+        self.store_error().map_or_else(|| self.to_string(), StoreError::summary)
+    }
 }
 
 impl Retryable for StoreError {
@@ -45,20 +55,20 @@ pub struct Retry {
     drain_budget: Duration,
     /// When the stop was first noticed. The budget is spent from then on, over all operations.
     stopping_since: Arc<OnceLock<Instant>>,
-    health_loop: Option<Loop>,
+    health_loops: &'static [Loop],
     limit: Option<Duration>,
 }
 
 impl Retry {
     /// Retries until `stop` is cancelled, and for as long as `drain_budget` after that.
     pub fn new(telemetry: Telemetry, stop: CancellationToken, drain_budget: Duration) -> Retry {
-        Retry { telemetry, stop, drain_budget, stopping_since: Arc::default(), health_loop: None, limit: None }
+        Retry { telemetry, stop, drain_budget, stopping_since: Arc::default(), health_loops: &[], limit: None }
     }
 
-    /// Reports the loop that waits here as alive, also during attempts.
+    /// Reports the loops that wait here as alive, also during attempts.
     #[must_use]
-    pub fn for_loop(self, health_loop: Loop) -> Retry {
-        Retry { health_loop: Some(health_loop), ..self }
+    pub fn for_loops(self, health_loops: &'static [Loop]) -> Retry {
+        Retry { health_loops, ..self }
     }
 
     /// Retries each operation for no longer than `limit` since its first attempt began.
@@ -90,28 +100,30 @@ impl Retry {
                 }
                 Err(error) => error,
             };
-            let Some(transient) = error.store_error().filter(|error| error.is_transient()) else { return Err(error) };
-            self.telemetry.health.failed(operation, transient.summary());
+            if !error.is_transient() {
+                return Err(error);
+            }
+            self.telemetry.health.failed(operation, error.summary());
             let pause = match self.time_left(started) {
                 Some(Duration::ZERO) => return Err(error),
                 Some(time_left) => time_left.min(pause(retries, random())),
                 None => pause(retries, random()),
             };
             retries += 1;
-            self.telemetry.metrics.count_retry(operation.as_str(), transient.code());
-            warn!(%operation, retries, %error, pause_ms = pause.as_millis() as u64, "the store failed, retrying");
+            self.telemetry.metrics.count_retry(operation.as_str(), error.store_error().and_then(StoreError::code));
+            let failed = if error.store_error().is_some() { "the store" } else { "the source" };
+            warn!(%operation, retries, %error, pause_ms = pause.as_millis() as u64, "{failed} failed, retrying");
             self.sleep(pause).await;
         }
     }
 
-    /// Reports the loop as alive for as long as an attempt takes: one that waits for a lock or for a slow disk is not stuck,
+    /// Reports the loops as alive for as long as an attempt takes: one that waits for a lock or for a slow disk is not stuck,
     /// and a restart would not help.
     async fn beating<T>(&self, attempt: impl Future<Output = T>) -> T {
-        let Some(health_loop) = self.health_loop else { return attempt.await };
         let mut attempt = pin!(attempt);
         loop {
             let ended = tokio::time::timeout(BEAT, &mut attempt).await;
-            self.telemetry.health.beat(health_loop);
+            self.health_loops.iter().for_each(|health_loop| self.telemetry.health.beat(*health_loop));
             if let Ok(ended) = ended {
                 return ended;
             }

@@ -17,7 +17,9 @@ use tokio::sync::oneshot;
 
 pub use assembly::BatchLimits;
 
+use super::retry::Retryable;
 use crate::config::PropertyError;
+use crate::store::StoreError;
 use crate::stream::{Claim, NextOffset};
 
 /// How many bytes are kept of a message that is too large.
@@ -98,11 +100,25 @@ pub enum SourceEvent {
     Failed(SourceError),
 }
 
+impl Retryable for SourceError {
+    fn store_error(&self) -> Option<&StoreError> {
+        None
+    }
+
+    fn is_transient(&self) -> bool {
+        matches!(self, SourceError::Unavailable(_))
+    }
+}
+
 /// Why a source cannot continue.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
+    /// The store does not grant a claim.
     #[error("{0}")]
     Claim(String),
+    /// The store or the brokers do not answer, or do not let this worker read. Trying again helps once the cause is removed.
+    #[error("{0}")]
+    Unavailable(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
     #[error(

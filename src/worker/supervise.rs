@@ -19,7 +19,7 @@ use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
 use super::refit::RefitLoop;
 use super::retry::Retry;
-use super::source::{BatchLimits, SourceEvent, file, kafka};
+use super::source::{BatchLimits, SourceError, SourceEvent, file, kafka};
 use crate::config::{Config, SettingsOf, SourceConfig};
 use crate::store::Store;
 use crate::stream::{Claim, Topic};
@@ -30,9 +30,9 @@ use crate::telemetry::metrics::Metrics;
 /// Batches that may wait for the store, in addition to the one that is being committed.
 const WAITING_BATCHES: usize = 2;
 
-/// How long a claim is retried before the source gives up: many times what one attempt waits for a connection, which is 30 s
-/// while the store is down.
-const CLAIM_LIMIT: Duration = Duration::from_secs(600);
+/// How long a claim is retried before its partitions are parked and claimed again later: meanwhile the source cannot tell its
+/// group that it is alive.
+const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the source may take to leave its group after the worker has ended: otherwise the group waits for it until its
 /// session times out.
@@ -57,13 +57,14 @@ pub async fn run(
     retry.run(Operation::Refit, || refit.request_refits_for_changed_settings()).await?;
 
     let (sender, events) = mpsc::channel(WAITING_BATCHES);
-    let claim = claimer(store.clone(), owner, retry.clone().within(CLAIM_LIMIT), telemetry.metrics.clone());
+    let claim = |retry: &Retry| claimer(store.clone(), owner.clone(), retry.clone(), telemetry.metrics.clone());
     // Also cancelled when a loop fails, so that the source's threads end.
     let source_stop = stop.child_token();
     let source_ends_with_this = source_stop.clone().drop_guard();
     let (thread, commands) = match &config.source {
         SourceConfig::Kafka(own) => {
             let source = kafka::KafkaSource::new(own, &config.ingest);
+            let claim = claim(&retry.clone().within(CLAIM_LIMIT));
             let (thread, commands) = kafka::spawn(source, claim, sender, telemetry.clone(), source_stop)?;
             (thread, Some(commands))
         }
@@ -73,7 +74,7 @@ pub async fn run(
                 follow: own.follow,
                 limits: BatchLimits::new(&config.ingest),
             };
-            (file::spawn(source, claim, sender, telemetry.clone(), source_stop)?, None)
+            (file::spawn(source, claim(&retry), sender, telemetry.clone(), source_stop)?, None)
         }
     };
     let dead_letters = DeadLetters::new(config.dead_letters.clone());
@@ -190,12 +191,15 @@ fn claimer(
     owner: String,
     retry: Retry,
     metrics: Metrics,
-) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static {
+) -> impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send + 'static {
     let runtime = Handle::current();
     move |topic, partitions| {
         metrics.set_topic_partitions(topic.partitions);
         let claimed = retry.run(Operation::Claim, || store.claim(topic, partitions, &owner));
-        runtime.block_on(claimed).map_err(|error| error.to_string())
+        runtime.block_on(claimed).map_err(|error| match error.is_transient() {
+            true => SourceError::Unavailable(error.summary()),
+            false => SourceError::Claim(error.to_string()),
+        })
     }
 }
 

@@ -1,13 +1,17 @@
 //! What several tests need: the reference posteriors, where they are at hand, fresh databases, topics, and workers.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
+pub mod acl;
 pub mod database;
 pub mod docs;
 pub mod folder;
+pub mod forward;
+pub mod pooler;
 mod promises;
 pub mod protocol;
 #[path = "../../crates/shrinkd-model/tests/model/reference.rs"]
 pub mod reference;
+pub mod role;
 pub mod settling;
 pub mod topic;
 pub mod worker;

@@ -41,6 +41,15 @@ impl Topic {
         }
     }
 
+    /// Makes a topic of one partition with this name, in addition, and becomes it.
+    pub async fn create_as(&mut self, name: &str) {
+        let new = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let made = self.admin().create_topics([&new], &options()).await.expect("the broker answers");
+        made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+        let _ = self.admin().delete_topics(&[&self.name], &options()).await;
+        name.clone_into(&mut self.name);
+    }
+
     /// Produces a file of events, one message a line, as `shrinkd simulate` does for users.
     pub fn produce(&self, events: &Path) {
         let status = Command::new(env!("CARGO_BIN_EXE_shrinkd"))

@@ -5,6 +5,7 @@
 mod common;
 
 mod config;
+mod connections;
 mod docs;
 mod floors;
 mod http;

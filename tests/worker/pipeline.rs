@@ -9,7 +9,9 @@ mod halts;
 mod kafka;
 mod operators;
 mod pages;
+mod pooler;
 mod restarts;
+mod starts;
 mod stream;
 mod truth;
 

@@ -50,7 +50,7 @@ pub struct FileSource {
 /// If the thread cannot be started.
 pub fn spawn(
     config: FileSource,
-    claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
+    claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
     telemetry: Telemetry,
     stop: CancellationToken,
@@ -77,12 +77,12 @@ impl Reader<'_> {
     fn read(
         &mut self,
         config: &FileSource,
-        claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, String>,
+        claim: impl FnOnce(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError>,
         stop: &CancellationToken,
     ) -> Result<(), SourceError> {
         let failed = |source: io::Error| SourceError::File { path: config.path.display().to_string(), source };
         let topic = Topic::of_file(&config.path).map_err(failed)?;
-        let claims = claim(&topic, &[PARTITION]).map_err(SourceError::Claim)?;
+        let claims = claim(&topic, &[PARTITION])?;
         if claims.iter().any(|claim| claim.is_halted) {
             return Err(SourceError::Halted(topic.name));
         }

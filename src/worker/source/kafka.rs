@@ -18,6 +18,7 @@ mod errors;
 mod native;
 mod outbox;
 mod partitions;
+mod probe;
 mod range;
 mod watermarks;
 
@@ -44,6 +45,7 @@ pub use commands::Commands;
 use context::Context;
 use errors::{RateLimitedLog, Severity, severity};
 use outbox::Outbox;
+pub use probe::{Probe, Right};
 pub use range::{RecordRange, read_range};
 pub use watermarks::{partition_watermarks, watermarks};
 
@@ -77,7 +79,7 @@ impl KafkaSource {
 /// for them.
 pub fn spawn(
     config: KafkaSource,
-    claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
+    claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send + 'static,
     events: mpsc::Sender<SourceEvent>,
     telemetry: Telemetry,
     stop: CancellationToken,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::source::file::{FileSource, spawn};
-use shrinkd::worker::source::{Record, SourceEvent};
+use shrinkd::worker::source::{Record, SourceError, SourceEvent};
 use shrinkd_core::{MAX_MESSAGE_BYTES, Message, Reason};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio_util::sync::CancellationToken;
@@ -153,8 +153,14 @@ fn nothing_is_read_without_a_claim() {
     let file = Scratch::new("unclaimed", format!("{}\n", event("a")).as_bytes());
     let (sender, mut events) = channel(4);
     let config = FileSource { path: file.0.clone(), follow: false, limits: SMALL };
-    spawn(config, |_, _| Err("the store is gone".to_owned()), sender, Telemetry::default(), CancellationToken::new())
-        .expect("a thread");
+    spawn(
+        config,
+        |_, _| Err(SourceError::Claim("the store is gone".to_owned())),
+        sender,
+        Telemetry::default(),
+        CancellationToken::new(),
+    )
+    .expect("a thread");
     let SourceEvent::Failed(error) = next_event(&mut events) else { panic!("it was read") };
     assert_eq!(error.to_string(), "the store is gone");
 }

@@ -7,7 +7,7 @@ use shrinkd::config::Config;
 use shrinkd::stream::{NextOffset, Topic};
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::source::kafka::spawn;
-use shrinkd::worker::source::{BatchLimits, Record, SourceEvent};
+use shrinkd::worker::source::{BatchLimits, Record, SourceError, SourceEvent};
 use shrinkd_core::{Message, Reason};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +71,7 @@ fn nothing_is_read_without_a_claim() {
     let broker = Broker::new(1);
     broker.send_events(0, 0..5);
     let (sender, mut events) = channel(8);
-    let refuse = |_: &Topic, _: &[i32]| Err("the store is gone".to_owned());
+    let refuse = |_: &Topic, _: &[i32]| Err(SourceError::Claim("the store is gone".to_owned()));
     let (thread, _) =
         spawn(broker.quick_source(), refuse, sender, Telemetry::default(), CancellationToken::new()).expect("a source");
     let SourceEvent::Failed(error) = next_event(&mut events) else { panic!("something was read") };

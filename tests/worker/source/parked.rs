@@ -1,12 +1,13 @@
 //! Partitions that are assigned to a member and that it does not read for a while.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use shrinkd::stream::{Claim, Topic};
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::source::kafka::{KafkaSource, spawn};
-use shrinkd::worker::source::{Record, SourceEvent};
+use shrinkd::worker::source::{Record, SourceError, SourceEvent};
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
@@ -149,6 +150,39 @@ fn a_halted_partition_is_owned_and_not_read_until_its_claim_says_otherwise() {
         }
     }
     assert_eq!(offsets(&read, 1), (0..10).collect::<Vec<_>>());
+    stop.cancel();
+    while let Some(event) = events.blocking_recv() {
+        if let SourceEvent::Revoked { drained, .. } = event {
+            drained.send(()).expect("somebody waits");
+        }
+    }
+    thread.join().expect("the thread ends without a panic");
+}
+
+#[test]
+fn partitions_that_cannot_be_claimed_for_now_are_read_once_they_can() {
+    let broker = Broker::new(2);
+    (0..2).for_each(|partition| broker.send_events(partition, 0..10));
+    let attempts = AtomicU32::new(0);
+    let claim = move |_: &Topic, partitions: &[i32]| match attempts.fetch_add(1, Ordering::Relaxed) {
+        0 => Err(SourceError::Unavailable("the store is starting".to_owned())),
+        _ => Ok(claims(partitions, Some(3))),
+    };
+    let (sender, mut events) = channel(64);
+    let (telemetry, stop) = (Telemetry::default(), CancellationToken::new());
+    let (thread, _) = spawn(broker.quick_source(), claim, sender, telemetry.clone(), stop.clone()).expect("a source");
+    let mut read = Vec::new();
+    while read.len() < 14 {
+        match next_event(&mut events) {
+            SourceEvent::Assigned(_) => {
+                let reason = telemetry.health.readiness().expect_err("the worker has claimed nothing by itself");
+                assert!(reason.contains("claim: the store is starting"), "{reason}");
+            }
+            SourceEvent::Batch(batch) => read.extend(batch.records),
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    (0..2).for_each(|partition| assert_eq!(offsets(&read, partition), (3..10).collect::<Vec<_>>()));
     stop.cancel();
     while let Some(event) = events.blocking_recv() {
         if let SourceEvent::Revoked { drained, .. } = event {

@@ -93,12 +93,12 @@ impl Assignment {
         self.outbox.send(SourceEvent::Assigned(claims));
     }
 
-    /// Claims partitions. If the brokers do not say which topic has the name now, nothing is claimed, and it is tried again
-    /// later: they cannot be reached, or do not let this worker ask.
+    /// Claims partitions. If the store does not answer, or the brokers do not say which topic has the name now, nothing is
+    /// claimed, and it is tried again later.
     fn claim(&mut self, partitions: &[i32]) -> Vec<Claim> {
         match self.claimer.claim(partitions) {
             Ok(claims) => return claims,
-            Err(SourceError::Kafka(reason)) => {
+            Err(SourceError::Unavailable(reason)) => {
                 tracing::warn!(?partitions, "not claimed, will try again: {reason}");
                 self.telemetry.health.failed(Operation::Claim, reason);
             }

@@ -22,7 +22,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Claims partitions of a topic in the store.
-type ClaimPartitions = Box<dyn Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send>;
+type ClaimPartitions = Box<dyn Fn(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send>;
 
 pub(super) struct Claimer {
     client: BaseConsumer<Quiet>,
@@ -37,7 +37,7 @@ impl Claimer {
     /// If a property is refused.
     pub(super) fn new(
         kafka: &KafkaConfig,
-        claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, String> + Send + 'static,
+        claim: impl Fn(&Topic, &[i32]) -> Result<Vec<Claim>, SourceError> + Send + 'static,
     ) -> Result<Claimer, SourceError> {
         let topic = kafka.topic.clone();
         Ok(Claimer { client: client(kafka)?, topic, claim: Box::new(claim), claimed_id: None })
@@ -49,7 +49,7 @@ impl Claimer {
     /// If the topic cannot be identified, or the store does not grant a claim for each partition.
     pub(super) fn claim(&mut self, partitions: &[i32]) -> Result<Vec<Claim>, SourceError> {
         let topic = identify(&self.client, &self.topic)?;
-        let claims = (self.claim)(&topic, partitions).map_err(SourceError::Claim)?;
+        let claims = (self.claim)(&topic, partitions)?;
         self.claimed_id = Some(topic.id);
         match partitions.iter().find(|partition| !claims.iter().any(|claim| claim.partition == **partition)) {
             None => Ok(claims),
@@ -80,7 +80,7 @@ pub(super) fn identify(client: &BaseConsumer<impl ConsumerContext>, name: &str) 
                 std::thread::sleep(RETRY_INTERVAL);
             }
             Err(reason) => {
-                return Err(SourceError::Kafka(format!(
+                return Err(SourceError::Unavailable(format!(
                     "cannot identify the topic {name}: {reason}; start again when the brokers answer"
                 )));
             }
@@ -95,7 +95,7 @@ fn request(client: &BaseConsumer<impl ConsumerContext>, name: &str, timeout: Dur
     // The broker that has just answered, if its number was known by then.
     let known = metadata.brokers().first().map(|broker| broker.id());
     let broker = Some(metadata.orig_broker_id()).filter(|id| *id >= 0).or(known).ok_or("no broker is known")?;
-    let id = native::topic_id(client.native_client(), broker, name, timeout)?;
+    let id = native::describe_topic(client.native_client(), broker, name, false, timeout)?.id;
     let partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
     Ok(Topic { cluster_id, name: name.to_owned(), id, partitions })
 }

@@ -1,9 +1,11 @@
 //! The clients of a source: its consumer, and those that only ask questions.
 
+use std::sync::{Mutex, PoisonError};
+
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::config::{KafkaConfig, Properties};
 use crate::worker::source::SourceError;
@@ -23,7 +25,7 @@ pub(super) fn consumer<C: ConsumerContext>(kafka: &KafkaConfig, context: C) -> R
 pub(super) fn client(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceError> {
     let mut config = kafka.consumer()?;
     config.remove("group.id");
-    config.create_with_context(Quiet(kafka.properties.clone())).map_err(|error| refused(kafka, &error))
+    config.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
 }
 
 /// A consumer that reads what it is told to, and joins no group.
@@ -32,8 +34,7 @@ pub(super) fn client(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceE
 /// As for [`consumer`].
 pub(super) fn reader(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceError> {
     // librdkafka assigns nothing without a group id, but joins the group only on a subscription.
-    let config = kafka.consumer()?;
-    config.create_with_context(Quiet(kafka.properties.clone())).map_err(|error| refused(kafka, &error))
+    kafka.consumer()?.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
 }
 
 fn refused(kafka: &KafkaConfig, error: &KafkaError) -> SourceError {
@@ -42,14 +43,35 @@ fn refused(kafka: &KafkaConfig, error: &KafkaError) -> SourceError {
 }
 
 /// The context of a client beside the consumer, which would log everything twice.
-pub(super) struct Quiet(Properties);
+pub(super) struct Quiet {
+    properties: Properties,
+    /// The last error, and the sentence that came with it.
+    last: Mutex<Option<(RDKafkaErrorCode, String)>>,
+}
+
+impl Quiet {
+    fn new(properties: &Properties) -> Quiet {
+        Quiet { properties: properties.clone(), last: Mutex::default() }
+    }
+
+    /// The last error of a connection that `poll` has seen.
+    pub(super) fn last_error(&self) -> Option<(RDKafkaErrorCode, String)> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl ClientContext for Quiet {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(facility, "librdkafka, client for requests: {}", self.0.redact(message));
+        tracing::debug!(facility, "librdkafka, client for requests: {}", self.properties.redact(message));
     }
 
-    fn error(&self, _: KafkaError, _: &str) {}
+    fn error(&self, error: KafkaError, reason: &str) {
+        // That all brokers are down follows the error of each of them, which says why.
+        if let Some(code) = error.rdkafka_error_code().filter(|code| *code != RDKafkaErrorCode::AllBrokersDown) {
+            let last = Some((code, self.properties.redact(reason)));
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = last;
+        }
+    }
 }
 
 impl ConsumerContext for Quiet {}
