@@ -8,7 +8,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken soak fuzz bench bench-pipeline check lint doc deny approximations asos
+.PHONY: help demo test chaos chaos-broken soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ soak: ## Ten minutes of load and rebalances: memory and file descriptors stay, a
 
 bench-pipeline: ## Measure the worker on real servers: throughput, freshness, write amplification, memory (PARTS=throughput for one)
 	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PARTS)
+
+bench-upgrade: BLOCKS ?= 1000000
+bench-upgrade: ## Measure how long an upgrade from the last release stops ingest (BLOCKS=1000000)
+	$(CARGO) build --release --locked
+	scripts/services run -- scripts/upgrade $(SHRINKD) $(BLOCKS)
 
 bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
 	$(CARGO) bench --locked --bench speed

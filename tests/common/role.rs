@@ -29,20 +29,17 @@ impl<'a> Role<'a> {
     /// A role with the rights that roles.sql grants a worker.
     pub async fn worker(database: &'a PostgresDatabase) -> Role<'a> {
         let role = Role::create(database).await;
-        role.grant_what_a_worker_needs().await;
+        role.grant_as("shrinkd_worker").await;
         role
     }
 
-    /// Runs the statements of roles.sql that name the worker, for this role.
-    pub async fn grant_what_a_worker_needs(&self) {
-        let grants = ROLES.lines().filter(|line| line.starts_with("grant ") && line.contains("shrinkd_worker"));
-        let grants: Vec<String> = grants
-            .map(|line| {
-                let (rights, _) = line.split_once(" to ").expect("a role");
-                format!("{rights} to {};", self.name)
-            })
-            .collect();
-        self.database.execute(grants.concat().leak()).await;
+    /// Runs the grants of roles.sql to another role for this one.
+    pub async fn grant_as(&self, other: &str) {
+        let statements = ROLES.split(';').filter_map(|statement| Some(&statement[statement.find("grant ")?..]));
+        let grants =
+            statements.filter_map(|grant| grant.rsplit_once(" to ").filter(|(_, roles)| roles.contains(other)));
+        let grants: String = grants.map(|(rights, _)| format!("{rights} to {};", self.name)).collect();
+        self.database.execute(grants.leak()).await;
     }
 
     /// The URL of the database for this role.

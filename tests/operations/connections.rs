@@ -97,7 +97,7 @@ async fn each_fault_of_the_store_is_one_line_that_says_what_to_do() {
     assert_fails(&store(good.clone()), &["role", "misses insert on blocks:", "roles.sql"]);
     database.execute(format!("revoke all on _sqlx_migrations from {}", role.name).leak()).await;
     assert_fails(&store(good.clone()), &["store", "permission denied", "run deploy/postgres/roles.sql"]);
-    role.grant_what_a_worker_needs().await;
+    role.grant_as("shrinkd_worker").await;
 
     database
         .execute(

@@ -18,14 +18,14 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd::row::{BlockToEstimate, Changes, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate, StoredExperiment};
+use shrinkd::estimate::BlockEstimates;
+use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoredExperiment};
 use shrinkd::store::{Ingest, Store, StoreError};
 use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};
-use shrinkd_model::{BlockPosterior, Covariance};
 
 use common::promises;
 
@@ -124,7 +124,9 @@ impl Worker {
         let rows: Vec<EstimateRow> = changes
             .changed
             .iter()
-            .flat_map(|block| estimates(block, ingest.commit_id(), fits.get(&block.population).unwrap_or(&none)))
+            .flat_map(|block| {
+                BlockEstimates::new(block, ingest.commit_id(), fits.get(&block.population).unwrap_or(&none)).rows
+            })
             .collect();
         ingest.write_estimates(&changes, &rows).await?;
         Ok((ingest, changes, counts))
@@ -147,51 +149,4 @@ impl Worker {
         let mut ingest = self.store.begin_ingest(&[]).await.expect("a batch");
         ingest.experiments(&ids).await.expect("the experiments")
     }
-}
-
-/// The rows of a block that a commit changed under a fit.
-fn estimates(changed: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> Vec<EstimateRow> {
-    let block = &changed.measured.block;
-    let posterior = (fit.status == FitStatus::Fitted).then(|| BlockPosterior::new(block, &fit.nodes));
-    let row = |(i, variant): (usize, &String)| {
-        let own = match block.covariance() {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                Some((treatment_variances[i], *control_variance, loadings[i]))
-            }
-            Covariance::Dense { .. } => None,
-        };
-        let shrunk = posterior.as_ref().map(|posterior| {
-            let estimate = posterior.estimate(i);
-            let intervals = posterior.intervals(i, &estimate);
-            ShrunkEstimate {
-                posterior_mean: estimate.mean,
-                posterior_sd: estimate.sd,
-                ci80: intervals.ci80,
-                ci95: intervals.ci95,
-                prob_positive: estimate.prob_positive,
-                lfsr: estimate.lfsr(),
-                shrinkage_factor: estimate.shrinkage_factor,
-                naive_posterior_mean: None,
-                prob_best: None,
-                control_shift: posterior.control_shift.map(|shift| shift.mean),
-                control_shift_sd: posterior.control_shift.map(|shift| shift.sd),
-            }
-        });
-        EstimateRow {
-            population: changed.population.clone(),
-            experiment_id: changed.experiment_id.clone(),
-            variant: variant.clone(),
-            block_revision: changed.revision,
-            commit_id,
-            status: fit.status,
-            raw_estimate: block.effects()[i],
-            raw_se: block.sampling_variance(i).sqrt(),
-            treatment_variance: own.map(|(variance, ..)| variance),
-            control_variance: own.map(|(_, variance, _)| variance),
-            control_loading: own.map(|(.., loading)| loading),
-            shrunk,
-            fit_id: fit.fit_id,
-        }
-    };
-    changed.measured.variants.iter().enumerate().map(row).collect()
 }

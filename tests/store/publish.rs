@@ -1,12 +1,13 @@
 //! The passes that rewrite the estimates of a whole population.
 
+use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{BlockToPublish, EstimateRow, PassDiagnostics, PublishedFit};
 use shrinkd::store::{DuePass, Pass, Store};
 use shrinkd_model::{Calibration, Measure, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
-use super::{Worker, estimates, event, population, promises, record, retraction};
+use super::{Worker, event, population, promises, record, retraction};
 use crate::common::database::Database;
 
 promises! {
@@ -24,11 +25,8 @@ promises! {
 
 /// The rows of blocks under a fit.
 fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
-    let mut page = Vec::new();
-    for BlockToPublish { block, commit_id, .. } in blocks {
-        page.extend(estimates(block, *commit_id, fit));
-    }
-    page
+    let estimates = |it: &BlockToPublish| BlockEstimates::new(&it.block, it.commit_id, fit).rows;
+    blocks.iter().flat_map(estimates).collect()
 }
 
 /// Reads all blocks, lets `meanwhile` happen, and writes them.

@@ -7,6 +7,7 @@ use super::halts::{Environment, partitions, printed};
 use super::truth::{Truth, check};
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+use crate::common::role::Role;
 use crate::common::settling::{settled, wait};
 use crate::common::topic::Topic;
 use crate::common::worker::{Worker, from_file, from_kafka};
@@ -216,20 +217,16 @@ async fn the_right_to_read_is_not_enough_to_skip_or_to_resume() {
     let mut environment = from_file(&junk, &database.url());
     environment.push(("SHRINKD__DEAD_LETTERS__IN_A_ROW", "20".to_owned()));
     Worker::start(&environment, folder.path("worker.log")).ends_with(1);
-    let role = format!("shrinkd_test_onlooker_{}", std::process::id());
-    let made =
-        format!("create role {role} login password 'secret'; grant select on all tables in schema public to {role};");
-    database.execute(made.leak()).await;
-    let (scheme, rest) = database.url().split_once("://").map(|(x, y)| (x.to_owned(), y.to_owned())).expect("a URL");
-    let server = rest.rsplit_once('@').map_or(rest.as_str(), |(_, server)| server);
-    environment.push(("SHRINKD__STORE__URL", format!("{scheme}://{role}:secret@{server}")));
+    let role = Role::create(&database).await;
+    role.grant_as("shrinkd_auditor").await;
+    environment.push(("SHRINKD__STORE__URL", role.url("right")));
     for arguments in [&["resume", "0"][..], &["skip", "0", "--to", "441", "--because", "a test", "--yes"]] {
         let output = partitions(&environment, arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{stderr}");
         assert!(stderr.contains("42501"), "{stderr}");
     }
-    database.execute(format!("drop owned by {role}; drop role {role};").leak()).await;
+    role.remove().await;
     assert_eq!(
         database
             .count("select count(*)::text from partition_progress where next_offset = 420 and halted_at is not null")

@@ -42,6 +42,40 @@ async fn a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing_and_double
     database.remove().await;
 }
 
+/// As a migration to the schema of another build does, while workers of this one run against the advice.
+#[tokio::test]
+async fn a_schema_that_changes_under_a_worker_ends_it_and_loses_nothing() {
+    let folder = Folder::new("schema");
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let events = stream::portfolio(&folder, 200);
+    let records = stream::count(&events);
+    let lines = std::fs::read_to_string(&events).expect("the events are there");
+    let middle = lines.match_indices('\n').nth(100).expect("a line").0 + 1;
+    let half = |name: &str, lines: &str| {
+        let path = folder.path(name);
+        std::fs::write(&path, lines).expect("a file");
+        path
+    };
+    let topic = Topic::new(2).await;
+    topic.produce(&half("first.ndjson", &lines[..middle]));
+    let environment = from_kafka(&topic, &database.url());
+    let worker = Worker::start(&environment, folder.path("before.log"));
+    settled(&database, 101).await;
+    database.execute("alter table sketch_cells rename column moments to renamed").await;
+    topic.produce(&half("second.ndjson", &lines[middle..]));
+    let log = worker.ends_with(1);
+    assert!(log.contains("SQLSTATE 42703"), "{log}");
+    assert_eq!(database.count("select sum(next_offset)::text from partition_progress").await, 101);
+
+    database.execute("alter table sketch_cells rename column renamed to moments").await;
+    let worker = Worker::start(&environment, folder.path("after.log"));
+    settled(&database, records).await;
+    worker.stop();
+    check(&database, &Truth::of(&events)).await;
+    topic.remove().await;
+    database.remove().await;
+}
+
 #[tokio::test]
 async fn what_a_worker_shows_of_itself_agrees_with_the_tables() {
     let folder = Folder::new("metrics");

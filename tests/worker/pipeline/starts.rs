@@ -106,7 +106,7 @@ async fn a_worker_that_the_store_refuses_waits_until_it_is_let_in() {
     database.execute(format!("revoke select on _sqlx_migrations from {}", role.name).leak()).await;
     let words = [address, "permission denied", "run deploy/postgres/roles.sql"];
     let worker = assert_waits(&at(right.clone()), &folder, &words);
-    role.grant_what_a_worker_needs().await;
+    role.grant_as("shrinkd_worker").await;
     wait_for("readiness", &worker, || get(&worker.http(), "/readyz").contains(" 200 "));
     worker.stop();
 
