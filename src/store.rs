@@ -84,7 +84,11 @@ impl Store {
     /// Where it cannot be reached, or is not one for this build or these settings.
     pub async fn connect(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
         let store = Store::connect_to_rebuild(config, settings).await?;
-        store.check_settings().await.map_err(|error| error.while_connecting(&config.url))?;
+        let checked = async { store.check_settings().await.map_err(|error| error.while_connecting(&config.url)) };
+        match store.pools {
+            Pools::Postgres(_) => schema::in_time(&config.url, checked).await?,
+            Pools::Sqlite { .. } => checked.await?,
+        }
         Ok(store)
     }
 

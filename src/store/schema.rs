@@ -116,7 +116,10 @@ async fn process_id(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
 }
 
 /// Ends an attempt to connect that takes too long.
-async fn in_time<T>(url: &StoreUrl, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(super) async fn in_time<T>(
+    url: &StoreUrl,
+    attempt: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
         Ok(result) => result,
         Err(_) => {
