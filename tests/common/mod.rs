@@ -6,6 +6,7 @@ pub mod database;
 pub mod docs;
 pub mod folder;
 pub mod forward;
+pub mod program;
 mod promises;
 pub mod protocol;
 #[path = "../../crates/shrinkd-model/tests/model/reference.rs"]
