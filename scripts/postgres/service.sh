@@ -16,8 +16,16 @@ postgres_install() {
         install_packages postgresql
 }
 
+# PgBouncer for the tests of poolers, which skip without it. Debian's package would leave one running on a fixed port.
+postgres_pooler() {
+    [ -x /usr/sbin/pgbouncer ] || [ -x /usr/bin/pgbouncer ] || [ -x /usr/local/bin/pgbouncer ] && return
+    install_packages pgbouncer || { say "there is no PgBouncer, and it could not be installed" && return; }
+    ! command -v systemctl >/dev/null || as_root systemctl disable --now pgbouncer >>"$dir/apt.log" 2>&1 || true
+}
+
 postgres_start() {
     postgres_port=$(free_port 0)
+    postgres_pooler
     if ! postgres_find && ! { postgres_install && postgres_find; }; then
         postgres_url=postgres://shrinkd:shrinkd@127.0.0.1:$postgres_port/shrinkd
         compose_start postgres "$postgres_port" ||

@@ -10,7 +10,7 @@ use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Connection as _, Pool, Sqlite};
+use sqlx::{Connection as _, Pool, Row as _, Sqlite};
 
 use super::StoreError;
 use super::database::Pools;
@@ -61,6 +61,7 @@ pub(super) async fn connect_postgres(url: &StoreUrl, connections: u32) -> Result
     let options = postgres_options(url)?.application_name("shrinkd");
     let check = async {
         let mut connection = connect(url, &options).await?;
+        refuse_shared_session(url, &options, &mut connection).await?;
         check_postgres_schema(&mut connection).await.map_err(|error| error.while_connecting(url))?;
         connection.close().await.map_err(|error| cannot_connect(url, error))
     };
@@ -79,6 +80,39 @@ pub(super) async fn connect_postgres(url: &StoreUrl, connections: u32) -> Result
 /// nothing meanwhile.
 async fn connect(url: &StoreUrl, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     PgConnection::connect_with(options).await.map_err(|error| cannot_connect(url, error))
+}
+
+/// Refuses a pooler that gives one session of the server to several clients in turns, as PgBouncer does with `pool_mode =
+/// transaction`. Prepared statements, the settings of the session and the lock of a migration would be those of another client.
+///
+/// It shows in that a second connection is served by the process that serves the first, which is still open. A pooler does that
+/// when the process is idle; one that has others idle as well may go unnoticed.
+async fn refuse_shared_session(
+    url: &StoreUrl,
+    options: &PgConnectOptions,
+    connection: &mut PgConnection,
+) -> Result<(), StoreError> {
+    // A server that has no room for a second connection says so again later.
+    let Ok(mut other) = PgConnection::connect_with(options).await else { return Ok(()) };
+    for _ in 0..2 {
+        let failed = |error| cannot_connect(url, error);
+        let first = process_id(connection).await.map_err(failed)?;
+        sqlx::raw_sql("begin").execute(&mut other).await.map_err(failed)?;
+        let second = process_id(&mut other).await.map_err(failed)?;
+        sqlx::raw_sql("rollback").execute(&mut other).await.map_err(failed)?;
+        if first == second {
+            return Err(StoreError::Open { database: url.to_string(), message: SHARED_SESSION.to_owned() });
+        }
+    }
+    other.close().await.map_err(|error| cannot_connect(url, error))
+}
+
+const SHARED_SESSION: &str = "a pooler gives each transaction another session, as PgBouncer does with pool_mode = transaction; \
+                              connect to PostgreSQL directly, or set pool_mode = session for this database";
+
+/// The server's process, asked for without a prepared statement.
+async fn process_id(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
+    sqlx::raw_sql("select pg_backend_pid()").fetch_one(connection).await?.try_get(0)
 }
 
 /// Ends an attempt to connect that takes too long.
@@ -102,12 +136,19 @@ async fn check_postgres_schema(connection: &mut PgConnection) -> Result<(), Stor
 
 pub(super) async fn migrate_postgres(url: &StoreUrl) -> Result<(), StoreError> {
     let options = postgres_options(url)?.application_name("shrinkd migrate");
-    let mut connection = in_time(url, connect(url, &options)).await?;
+    let connecting = async {
+        let mut connection = connect(url, &options).await?;
+        refuse_shared_session(url, &options, &mut connection).await?;
+        Ok(connection)
+    };
+    let mut connection = in_time(url, connecting).await?;
     POSTGRES.run(&mut connection).await.map_err(|error| migration_error(&POSTGRES, error))
 }
 
 fn postgres_options(url: &StoreUrl) -> Result<PgConnectOptions, StoreError> {
     config::postgres_options(url.expose())
+        // PgBouncer refuses the parameter, whose default has been precise since PostgreSQL 12.
+        .map(|options| options.extra_float_digits(None))
         .map_err(|message| StoreError::Open { database: "of store.url".to_owned(), message })
 }
 

@@ -6,6 +6,7 @@ pub mod database;
 pub mod docs;
 pub mod folder;
 pub mod forward;
+pub mod pooler;
 pub mod program;
 mod promises;
 pub mod protocol;

@@ -9,6 +9,7 @@ mod halts;
 mod kafka;
 mod operators;
 mod pages;
+mod pooler;
 mod restarts;
 mod starts;
 mod stream;

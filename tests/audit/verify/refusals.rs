@@ -8,7 +8,7 @@ async fn a_database_that_is_not_there_is_not_made() {
     let folder = Folder::new("absent");
     let database = SqliteDatabase::absent();
     let audit = Settings::file(&events(&folder, 60), database.url()).verify();
-    assert_eq!(audit.code, Some(1));
+    assert_eq!(audit.code, Some(2));
     assert!(audit.stderr.contains("there is no such file"), "{}", audit.stderr);
     assert!(!database.path().exists());
 }
