@@ -29,8 +29,9 @@
 //! holds, and compares.
 //!
 //! The other modules: [`config`] has the settings, [`telemetry`] and [`http`] the logs, metrics and health of a worker,
-//! [`sqlstate`] what the error codes of PostgreSQL mean to it, [`simulate`] seeded events with known true effects, and [`study`] compares the models of correlation on them. Which module
-//! may import which is a table in `tests/operations/floors.rs`.
+//! `sqlstate` what the error codes of PostgreSQL mean to it, `roles` the rights that its roles have there, [`simulate`] seeded
+//! events with known true effects, and [`study`] compares the models of correlation on them. Which module may import which is
+//! a table in `tests/operations/floors.rs`.
 //!
 //! # The invariants
 //!
@@ -63,9 +64,10 @@ pub mod config;
 pub mod estimate;
 pub mod http;
 pub mod refit;
+mod roles;
 pub mod row;
 pub mod simulate;
-pub mod sqlstate;
+mod sqlstate;
 pub mod store;
 pub mod stream;
 pub mod study;

@@ -6,14 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom to the top, and what each of them may import.
-const ROOMS: [(&str, &[&str]); 14] = [
+const ROOMS: [(&str, &[&str]); 15] = [
+    ("roles", &[]),
     ("sqlstate", &[]),
     ("stream", &[]),
     ("row", &["stream"]),
     ("config", &["row"]),
     ("estimate", &["row"]),
     ("refit", &["config", "row"]),
-    ("store", &["config", "refit", "row", "sqlstate", "stream"]),
+    ("store", &["config", "refit", "roles", "row", "sqlstate", "stream"]),
     ("telemetry", &["config"]),
     ("http", &["telemetry"]),
     ("simulate", &[]),
