@@ -29,7 +29,7 @@
 //! holds, and compares.
 //!
 //! The other modules: [`config`] has the settings, [`telemetry`] and [`http`] the logs, metrics and health of a worker,
-//! [`simulate`] seeded events with known true effects, and [`study`] compares the models of correlation on them. Which module
+//! [`sqlstate`] what the error codes of PostgreSQL mean to it, [`simulate`] seeded events with known true effects, and [`study`] compares the models of correlation on them. Which module
 //! may import which is a table in `tests/operations/floors.rs`.
 //!
 //! # The invariants
@@ -65,6 +65,7 @@ pub mod http;
 pub mod refit;
 pub mod row;
 pub mod simulate;
+pub mod sqlstate;
 pub mod store;
 pub mod stream;
 pub mod study;

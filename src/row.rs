@@ -291,6 +291,28 @@ pub struct PassDiagnostics {
     pub verdict_value: f64,
 }
 
+/// A population that waits for a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DuePass {
+    pub population: PopulationName,
+    /// Whether its blocks are to be diagnosed too.
+    pub is_diagnosis_due: bool,
+}
+
+/// A pass through all blocks of a population. One that nobody has touched for 30 seconds has lost its worker, and another
+/// may take it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pass {
+    pub population: PopulationName,
+    pub owner: String,
+    /// The published fit.
+    pub fit: PublishedFit,
+    /// Whether rows are to be written; otherwise the pass only diagnoses.
+    pub is_publish: bool,
+    /// The last experiment that was published; empty at the beginning.
+    pub cursor: String,
+}
+
 /// A block as read by a pass.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockToPublish {

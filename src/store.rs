@@ -52,7 +52,6 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
-mod summary;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -63,7 +62,6 @@ pub use audit::Audit;
 pub use error::StoreError;
 pub use ingest::{Ingest, Written};
 pub use inspect::Inspection;
-pub use publish::{DuePass, Pass};
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::Refit;
 
@@ -86,7 +84,11 @@ impl Store {
     /// Where it cannot be reached, or is not one for this build or these settings.
     pub async fn connect(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
         let store = Store::connect_to_rebuild(config, settings).await?;
-        store.check_settings().await.map_err(|error| error.while_connecting(&config.url))?;
+        let checked = async { store.check_settings().await.map_err(|error| error.while_connecting(&config.url)) };
+        match store.pools {
+            Pools::Postgres(_) => schema::in_time(&config.url, checked).await?,
+            Pools::Sqlite { .. } => checked.await?,
+        }
         Ok(store)
     }
 

@@ -6,7 +6,7 @@ use shrinkd_core::PopulationName;
 use super::columns::Columns;
 use super::database::Transaction;
 use super::estimates::{FITTED, RAW, RAW_FIGURES};
-use super::query::{record, values};
+use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, fits, partitions};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
 use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
@@ -91,10 +91,8 @@ impl Audit {
         let counters = cells::read_counters(on, population_id).await?;
         let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
                    order by correlation, octave";
-        let cells = on
-            .query("audit: cells", sql, values![population_id])
-            .all(|row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?)))
-            .await?;
+        let cell = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
+        let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
         let fit =
             record!(AuditedFit: correlation, status, experiments, effects, nodes; figures: |row| FIT.read_figures(row));

@@ -73,6 +73,11 @@ pub(super) const NONE: &[Value<'static>] = &[];
 const SQLITE_ROWS: usize = 200;
 
 impl<R> Columns<R> {
+    /// Columns of which none is set by a mark.
+    pub const fn of(columns: Groups<R>) -> Columns<R> {
+        Columns(columns, &[])
+    }
+
     fn all(&self) -> impl Iterator<Item = &'static Column<R>> {
         self.0.iter().chain(self.1).copied().flatten()
     }

@@ -6,6 +6,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::StoreUrl;
+use crate::sqlstate;
 
 /// Why a store did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,26 @@ impl StoreError {
             _ => None,
         }
     }
+
+    /// What failed and why, without the text of the database, which may quote values, hosts and users: for `/readyz` and the
+    /// status page, which require no authentication. The log has the whole error.
+    pub fn summary(&self) -> String {
+        let statement = match self {
+            StoreError::Conflict { statement, .. }
+            | StoreError::Transient { statement, .. }
+            | StoreError::Permanent { statement, .. } => statement,
+            StoreError::Connect { .. } => "connect to PostgreSQL",
+            StoreError::Open { .. } => "open the database",
+            // Their text is shrinkd's own.
+            StoreError::Fenced { .. }
+            | StoreError::Schema { .. }
+            | StoreError::TopicChanged { .. }
+            | StoreError::Settings { .. }
+            | StoreError::Damaged { .. } => return self.to_string(),
+        };
+        let (cause, code) = (sqlstate::cause(self.code().unwrap_or_default()), self.code().map(str::to_owned));
+        format!("`{statement}` failed: {cause}{}; the log has the whole error", in_words(&code))
+    }
 }
 
 fn in_words(code: &Option<String>) -> String {
@@ -77,21 +98,18 @@ pub(super) fn unreadable(column: &str, detail: impl ToString) -> StoreError {
 
 /// An error of a new connection, with what to do about it.
 pub(super) fn cannot_connect(url: &StoreUrl, error: sqlx::Error) -> StoreError {
-    let (code, message) = match &error {
-        sqlx::Error::Database(database) => {
-            (sqlstate(database.as_ref()).map(str::to_owned), database.message().to_owned())
+    let (code, mut message) = code_and_message(&error);
+    let advice = match &error {
+        sqlx::Error::Io(error) => {
+            message = error.to_string();
+            match error.kind() {
+                io::ErrorKind::ConnectionRefused => "check that PostgreSQL runs there, and host and port in store.url",
+                io::ErrorKind::TimedOut => "check the network and the firewalls between this machine and the server",
+                _ => "check the host in store.url, and the server's log",
+            }
         }
-        sqlx::Error::Io(error) => (None, error.to_string()),
-        error => (None, error.to_string()),
-    };
-    let advice = match (&error, code.as_deref()) {
-        (sqlx::Error::Io(error), _) => match error.kind() {
-            io::ErrorKind::ConnectionRefused => "check that PostgreSQL runs there, and host and port in store.url",
-            io::ErrorKind::TimedOut => "check the network and the firewalls between this machine and the server",
-            _ => "check the host in store.url, and the server's log",
-        },
-        (sqlx::Error::Tls(_), _) => "check sslmode and the certificates in store.url",
-        (_, code) => advice(code),
+        sqlx::Error::Tls(_) => "check sslmode and the certificates in store.url",
+        _ => sqlstate::connection_advice(code.as_deref()),
     };
     StoreError::Connect { database: url.to_string(), code, message: url.redact(&message), advice }
 }
@@ -101,8 +119,8 @@ impl StoreError {
     pub(super) fn while_connecting(self, url: &StoreUrl) -> StoreError {
         match self {
             StoreError::Permanent { statement, code, message } | StoreError::Transient { statement, code, message } => {
-                let (message, advice) =
-                    (url.redact(&format!("`{statement}` failed: {message}")), advice(code.as_deref()));
+                let message = url.redact(&format!("`{statement}` failed: {message}"));
+                let advice = sqlstate::connection_advice(code.as_deref());
                 StoreError::Connect { database: url.to_string(), code, message, advice }
             }
             error => error,
@@ -110,47 +128,31 @@ impl StoreError {
     }
 }
 
-/// What to do about an error that a server gives to a new connection.
-fn advice(code: Option<&str>) -> &'static str {
-    match code {
-        Some(code) if code.starts_with("28") => {
-            "check user and password (in store.url, PGPASSWORD or ~/.pgpass), and the server's pg_hba.conf"
-        }
-        Some("3D000") => "create the database, or correct its name in store.url",
-        Some("42501") => "run deploy/postgres/roles.sql, and check that the role may connect to the database",
-        Some("53300") => "raise max_connections of the server, or lower store.connections",
-        Some(code) if code.starts_with("57P") => "the server is starting or stopping: wait",
-        Some(_) => "the server's log may say more",
-        None => "check that it is a PostgreSQL server that listens there",
-    }
-}
-
 /// Sorts an error of a statement into what passes and what does not.
 pub(super) fn classify(statement: &'static str, error: sqlx::Error) -> StoreError {
-    let sqlx::Error::Database(database) = &error else {
-        let message = error.to_string();
-        return match is_of_connection(&error) {
-            true => StoreError::Transient { statement, code: None, message },
-            false => StoreError::Permanent { statement, code: None, message },
-        };
+    let (code, message) = code_and_message(&error);
+    let is_transient = match (code.as_deref(), error.as_database_error()) {
+        (Some(SERIALIZATION_FAILURE), _) => return StoreError::Conflict { statement, message },
+        (Some(code), _) => sqlstate::is_transient(code),
+        (None, Some(error)) => is_transient_in_sqlite(error),
+        (None, None) => is_of_connection(&error),
     };
-    // The message alone: a database's error in full names lines of its own source.
-    let message = database.message().to_owned();
-    match sqlstate(database.as_ref()) {
-        Some(SERIALIZATION_FAILURE) => StoreError::Conflict { statement, message },
-        Some(code) => match is_transient(code) {
-            true => StoreError::Transient { statement, code: Some(code.to_owned()), message },
-            false => StoreError::Permanent { statement, code: Some(code.to_owned()), message },
-        },
-        None => match is_transient_in_sqlite(database.as_ref()) {
-            true => StoreError::Transient { statement, code: None, message },
-            false => StoreError::Permanent { statement, code: None, message },
-        },
+    match is_transient {
+        true => StoreError::Transient { statement, code, message },
+        false => StoreError::Permanent { statement, code, message },
     }
 }
 
-fn sqlstate(error: &dyn DatabaseError) -> Option<&str> {
-    error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::code)
+/// The SQLSTATE, where PostgreSQL gave one, and the message: of a database's error no more than that, because in full it names
+/// lines of the database's own source.
+fn code_and_message(error: &sqlx::Error) -> (Option<String>, String) {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.try_downcast_ref::<PgDatabaseError>().map(|error| error.code().to_owned());
+            (code, error.message().to_owned())
+        }
+        error => (None, error.to_string()),
+    }
 }
 
 /// Errors of a connection. One that dies in the middle of an answer leaves half a message, which breaks the protocol.
@@ -166,32 +168,6 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
 }
 
 const SERIALIZATION_FAILURE: &str = "40001";
-
-/// SQLSTATEs that pass: PostgreSQL's documentation, appendix A.
-fn is_transient(code: &str) -> bool {
-    // Connections, and a server without room for memory, disk or connections.
-    code.starts_with("08")
-        || code.starts_with("53")
-        // A new connection is refused: credentials or pg_hba.conf are being changed.
-        || code.starts_with("28")
-        || matches!(
-            code,
-            // A read-only server: a primary that was demoted, until connections go to the new one.
-            "25006"
-            // A transaction that was idle for too long.
-            | "25P03"
-            | "3D000" // the database is not there: it is being restored
-            | "40P01" // deadlock
-            | "55P03" // a lock that was not available
-            // A statement that was cancelled, by an operator or by statement_timeout.
-            | "57014"
-            // A server that is stopping, was killed, or is starting.
-            | "57P01" | "57P02" | "57P03"
-            | "58030" // I/O error
-            // Two workers that put in the same new experiment at once.
-            | "23505"
-        )
-}
 
 /// Another process at the file (SQLITE_BUSY, SQLITE_LOCKED), a disk that does not answer (SQLITE_IOERR) or is full
 /// (SQLITE_FULL).

@@ -1,10 +1,10 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
+use super::StoreError;
 use super::columns::{Column, Columns, NONE, float, integer, text};
 use super::database::Transaction;
 use super::query::{Row, record};
-use super::{Pass, StoreError};
-use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
+use crate::row::{EstimateRow, Pass, RawEstimate, RetiredEstimate, ShrunkEstimate};
 
 const KEY: &[Column<EstimateRow>] = &[
     text("population_id", |row| Some(row.population.to_string().into())),
@@ -84,14 +84,11 @@ pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateR
     Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, &[population.into()]).await
 }
 
-const RETIRED: Columns<RetiredEstimate> = Columns(
-    &[&[
-        text("population_id", |row| Some(row.population.to_string().into())),
-        text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
-        text("variant", |row| Some(row.variant.as_str().into())),
-    ]],
-    &[],
-);
+const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[
+    text("population_id", |row| Some(row.population.to_string().into())),
+    text("experiment_id", |row| Some(row.experiment_id.as_str().into())),
+    text("variant", |row| Some(row.variant.as_str().into())),
+]]);
 
 /// Removes rows that no longer stand for anything.
 pub(super) async fn retire(on: &mut Transaction, rows: &[RetiredEstimate]) -> Result<(), StoreError> {

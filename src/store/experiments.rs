@@ -8,7 +8,6 @@ use shrinkd_core::{Latest, ResultKey};
 use super::StoreError;
 use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
 use super::database::Transaction;
-use super::error::unreadable;
 use super::query::{Row, Value, record, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
 
@@ -39,11 +38,8 @@ pub(super) async fn read(
 }
 
 fn read_experiment(row: &Row) -> Result<(String, StoredExperiment), StoreError> {
-    let labels = |row: &Row| {
-        let labels: String = row.get("labels")?;
-        serde_json::from_str(&labels).map_err(|error| unreadable("experiments.labels", error))
-    };
-    let latest = record!(Latest: revision, decision, completed_at; labels: labels);
+    let latest =
+        record!(Latest: revision, decision, completed_at; labels: |row: &Row| row.json("experiments", "labels"));
     let (latest, retractions) = (latest(row)?, row.get("retractions")?);
     Ok((row.get("experiment_id")?, StoredExperiment { latest, retractions, blocks: Vec::new() }))
 }
@@ -69,17 +65,14 @@ const EXPERIMENTS: Columns<ExperimentRow> = Columns(
     ]],
 );
 
-const FORGOTTEN: Columns<String> = Columns(&[&[text("experiment_id", |id| Some(id.into()))]], &[]);
+const FORGOTTEN: Columns<String> = Columns::of(&[&[text("experiment_id", |id| Some(id.into()))]]);
 
-const WITHDRAWN: Columns<(String, ResultKey)> = Columns(
-    &[&[
-        text("experiment_id", |(experiment_id, _)| Some(experiment_id.into())),
-        text("metric", |(_, key)| Some(key.metric.as_str().into())),
-        text("segment", |(_, key)| Some(key.segment.as_str().into())),
-        text("scale", |(_, key)| Some(key.scale.as_str().into())),
-    ]],
-    &[],
-);
+const WITHDRAWN: Columns<(String, ResultKey)> = Columns::of(&[&[
+    text("experiment_id", |(experiment_id, _)| Some(experiment_id.into())),
+    text("metric", |(_, key)| Some(key.metric.as_str().into())),
+    text("segment", |(_, key)| Some(key.segment.as_str().into())),
+    text("scale", |(_, key)| Some(key.scale.as_str().into())),
+]]);
 
 const BLOCK_KEY: &[Column<BlockRow>] = &[
     text("experiment_id", |row| Some(row.experiment_id.as_str().into())),

@@ -169,31 +169,25 @@ impl Ingest {
     }
 }
 
-const POPULATIONS: Columns<PopulationName> = Columns(
-    &[&[
-        text("population_id", |name| Some(name.to_string().into())),
-        text("metric", |name| Some(name.key().metric.as_str().into())),
-        text("segment", |name| Some(name.key().segment.as_str().into())),
-        text("scale", |name| Some(name.key().scale.as_str().into())),
-    ]],
-    &[],
-);
+const POPULATIONS: Columns<PopulationName> = Columns::of(&[&[
+    text("population_id", |name| Some(name.to_string().into())),
+    text("metric", |name| Some(name.key().metric.as_str().into())),
+    text("segment", |name| Some(name.key().segment.as_str().into())),
+    text("scale", |name| Some(name.key().scale.as_str().into())),
+]]);
 
-const REJECTED: Columns<RejectedRow> = Columns(
-    &[&[
-        integer("partition_id", |row| Some(row.partition_id)),
-        integer("record_offset", |row| Some(row.offset)),
-        integer("result_index", |row| row.result_index.map(i64::from)),
-        text("experiment_id", |row| row.experiment_id.as_deref().map(Cow::from)),
-        text("reason", |row| Some(row.refusal.reason.as_str().into())),
-        text("detail", |row| Some(row.refusal.detail.as_str().into())),
-        bytes("message_key", |row| row.key.as_deref().map(Cow::from)),
-        bytes("payload", |row| row.payload.as_deref().map(Cow::from)),
-        integer("payload_bytes", |row| Some(row.payload_bytes)),
-        time("produced_at", |row| row.produced_at),
-    ]],
-    &[],
-);
+const REJECTED: Columns<RejectedRow> = Columns::of(&[&[
+    integer("partition_id", |row| Some(row.partition_id)),
+    integer("record_offset", |row| Some(row.offset)),
+    integer("result_index", |row| row.result_index.map(i64::from)),
+    text("experiment_id", |row| row.experiment_id.as_deref().map(Cow::from)),
+    text("reason", |row| Some(row.refusal.reason.as_str().into())),
+    text("detail", |row| Some(row.refusal.detail.as_str().into())),
+    bytes("message_key", |row| row.key.as_deref().map(Cow::from)),
+    bytes("payload", |row| row.payload.as_deref().map(Cow::from)),
+    integer("payload_bytes", |row| Some(row.payload_bytes)),
+    time("produced_at", |row| row.produced_at),
+]]);
 
 /// The order of the rows is that of their ids, which a replay goes by.
 async fn write_rejected(on: &mut Transaction, rows: &[RejectedRow]) -> Result<u64, StoreError> {

@@ -7,7 +7,7 @@ use super::{Store, StoreError};
 use crate::row::{Halt, PartitionStatus, Skip};
 use crate::stream::{Advance, Claim, Epoch, NextOffset, Topic};
 
-const CLAIM: Columns<i32> = Columns(&[&[integer("partition_number", |&number| Some(number.into()))]], &[]);
+const CLAIM: Columns<i32> = Columns::of(&[&[integer("partition_number", |&number| Some(number.into()))]]);
 
 impl Store {
     /// Takes partitions over: raises their epochs, which are the fencing tokens that shut every earlier owner out, and
@@ -35,7 +35,12 @@ impl Store {
             Ok((read(row)?, row.get::<String>("topic_id")?))
         });
         let claimed = claimed.await?;
-        claimed.iter().try_for_each(|(_, stored_id)| check_topic(topic, stored_id))?;
+        // An id that is not known on one side decides nothing.
+        let is_other = |stored: &str| stored != topic.id && !stored.is_empty() && !topic.id.is_empty();
+        if let Some((_, stored)) = claimed.iter().find(|(_, stored)| is_other(stored)) {
+            let (topic, stored, found) = (topic.name.clone(), stored.clone(), topic.id.clone());
+            return Err(StoreError::TopicChanged { topic, stored, found });
+        }
         transaction.commit("claim: commit").await?;
         Ok(claimed.into_iter().map(|(claim, _)| claim).collect())
     }
@@ -123,18 +128,6 @@ impl Store {
     }
 }
 
-/// Refuses a topic that is not the one whose offsets are stored. An id that is not known on one side decides nothing.
-fn check_topic(topic: &Topic, stored_id: &str) -> Result<(), StoreError> {
-    match stored_id == topic.id || stored_id.is_empty() || topic.id.is_empty() {
-        true => Ok(()),
-        false => Err(StoreError::TopicChanged {
-            topic: topic.name.clone(),
-            stored: stored_id.to_owned(),
-            found: topic.id.clone(),
-        }),
-    }
-}
-
 pub(super) async fn all(on: &mut Transaction) -> Result<Vec<PartitionStatus>, StoreError> {
     let sql = "select * from partition_progress order by cluster_id, topic, partition_number";
     on.query("partitions: read", sql, []).all(status).await
@@ -151,15 +144,12 @@ fn status(row: &Row) -> Result<PartitionStatus, StoreError> {
     status(row)
 }
 
-const FENCE: Columns<Advance> = Columns(
-    &[&[
-        integer("fenced_id", |advance| Some(advance.partition_id)),
-        integer("fenced_epoch", |advance| Some(advance.epoch.0)),
-        integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
-        integer("to_offset", |advance| Some(advance.to.0)),
-    ]],
-    &[],
-);
+const FENCE: Columns<Advance> = Columns::of(&[&[
+    integer("fenced_id", |advance| Some(advance.partition_id)),
+    integer("fenced_epoch", |advance| Some(advance.epoch.0)),
+    integer("from_offset", |advance| advance.from.map(|offset| offset.0)),
+    integer("to_offset", |advance| Some(advance.to.0)),
+]]);
 
 /// Moves partitions forward, each if the epoch and the offset are still those of the claim.
 ///

@@ -5,31 +5,9 @@ use std::collections::BTreeSet;
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use super::query::{record, values};
+use super::query::{Row, record, values};
 use super::{Store, StoreError, estimates, fits, settings};
-use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
-
-/// A population that waits for a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DuePass {
-    pub population: PopulationName,
-    /// Whether its blocks are to be diagnosed too.
-    pub is_diagnosis_due: bool,
-}
-
-/// A pass through all blocks of a population. One that nobody has touched for 30 seconds has lost its worker, and another
-/// may take it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pass {
-    pub population: PopulationName,
-    pub owner: String,
-    /// The published fit.
-    pub fit: PublishedFit,
-    /// Whether rows are to be written; otherwise the pass only diagnoses.
-    pub is_publish: bool,
-    /// The last experiment that was published; empty at the beginning.
-    pub cursor: String,
-}
+use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, DuePass, EstimateRow, Pass, PassDiagnostics};
 
 impl Store {
     /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
@@ -67,10 +45,8 @@ impl Store {
                    where population_id = $1 and published_fit_id is not null
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                    returning publish_cursor";
-        let cursor: Option<Option<String>> = transaction
-            .query("publish: begin a pass", sql, values![population.to_string(), owner])
-            .optional(|row| row.get("publish_cursor"))
-            .await?;
+        let begun = transaction.query("publish: begin a pass", sql, values![population.to_string(), owner]);
+        let cursor: Option<Option<String>> = begun.optional(|row| row.get("publish_cursor")).await?;
         let Some(cursor) = cursor else { return Ok(None) };
         // After the row, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
@@ -103,21 +79,12 @@ impl Store {
                    from blocks as b
                    where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
                    order by b.experiment_id limit $3";
-        reader
-            .query("publish: read blocks", sql, values![population.to_string(), after, limit as i64])
-            .all(|row| {
-                Ok(BlockToPublish {
-                    block: BlockToEstimate {
-                        population: population.clone(),
-                        experiment_id: row.get("experiment_id")?,
-                        revision: row.get("revision")?,
-                        measured: row.unpack("blocks", "block")?,
-                    },
-                    commit_id: row.get("commit_id")?,
-                    decision: row.get("decision")?,
-                })
-            })
-            .await
+        let block = record!(BlockToEstimate:
+            experiment_id, revision;
+            population: |_| Ok(population.clone()), measured: |row: &Row| row.unpack("blocks", "block"));
+        let block = record!(BlockToPublish: commit_id, decision; block: block);
+        let values = values![population.to_string(), after, limit as i64];
+        reader.query("publish: read blocks", sql, values).all(block).await
     }
 
     /// Writes one page of a whole publish and moves its cursor: rows whose block is still the one that was read and whose

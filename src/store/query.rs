@@ -319,6 +319,7 @@ macro_rules! stored_as {
 }
 
 stored_as! {
+    u8, number: i64 => Ok(number as u8);
     // Counts and revisions are never below 0.
     u64, number: i64 => Ok(number as u64);
     NextOffset, offset: i64 => Ok(NextOffset(offset));
@@ -341,6 +342,12 @@ impl Row {
     /// The value of a column.
     pub fn get<T: Field>(&self, column: &str) -> Result<T, StoreError> {
         T::read(self, column)
+    }
+
+    /// A value that is stored as JSON, in this column of that table.
+    pub fn json<T: serde::de::DeserializeOwned>(&self, table: &str, column: &str) -> Result<T, StoreError> {
+        let value = serde_json::from_str(&self.get::<String>(column)?);
+        value.map_err(|error| unreadable(&format!("{table}.{column}"), error))
     }
 
     /// A value that is stored packed, in this column of that table.

@@ -107,10 +107,8 @@ impl Refit {
                    set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
                    where population_id = $1";
         on.query("refit: begin a publish", sql, values![&name, fit_id]).await?;
-        match diagnostics {
-            Some(diagnostics) => fits::append_diagnostics(on, &name, fit_id, diagnostics).await,
-            None => Ok(()),
-        }
+        let Some(diagnostics) = diagnostics else { return Ok(()) };
+        fits::append_diagnostics(on, &name, fit_id, diagnostics).await
     }
 
     /// # Errors

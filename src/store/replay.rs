@@ -12,7 +12,7 @@ use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedS
 const NOT_TAKEN: &str = "(replay_outcome is null or replay_outcome like 'refused: %')";
 
 const SELECTED: Columns<RejectedRef> =
-    Columns(&[&[integer("rejected_event_id", |row| Some(row.rejected_event_id))]], &[]);
+    Columns::of(&[&[integer("rejected_event_id", |row| Some(row.rejected_event_id))]]);
 
 impl Store {
     /// The rows of `rejected_events` that a selection takes, in their order.
@@ -62,13 +62,10 @@ impl Store {
     }
 }
 
-const NAMED: Columns<(i64, String)> = Columns(
-    &[&[
-        integer("rejected_event_id", |&(id, _)| Some(id)),
-        text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
-    ]],
-    &[],
-);
+const NAMED: Columns<(i64, String)> = Columns::of(&[&[
+    integer("rejected_event_id", |&(id, _)| Some(id)),
+    text("experiment_id", |(_, experiment_id)| Some(experiment_id.into())),
+]]);
 
 const REPLAYED: Columns<ReplayedRow> = Columns(
     &[&[integer("rejected_event_id", |row| Some(row.rejected_event_id))]],

@@ -116,7 +116,10 @@ async fn process_id(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
 }
 
 /// Ends an attempt to connect that takes too long.
-async fn in_time<T>(url: &StoreUrl, attempt: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+pub(super) async fn in_time<T>(
+    url: &StoreUrl,
+    attempt: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
     match tokio::time::timeout(CONNECT_TIMEOUT, attempt).await {
         Ok(result) => result,
         Err(_) => {
@@ -258,23 +261,5 @@ fn migration_error(known: &Migrator, error: MigrateError) -> StoreError {
         },
         MigrateError::Execute(error) => classify("migrate", error),
         error => StoreError::Permanent { statement: "migrate", code: None, message: error.to_string() },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn every_file_of_the_migrations_folder_is_a_migration() {
-        for (folder, known) in [("postgres", &POSTGRES), ("sqlite", &SQLITE)] {
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
-            let read = Migrator::new(folder).await.expect("the folder can be read");
-            let list = |migrator: &Migrator| {
-                let migrations = migrator.iter().map(|it| (it.version, it.description.clone(), it.checksum.clone()));
-                migrations.collect::<Vec<_>>()
-            };
-            assert_eq!(list(known), list(&read));
-        }
     }
 }

@@ -4,7 +4,7 @@ use shrinkd_core::Grouping;
 
 use super::database::Transaction;
 use super::error::unreadable;
-use super::query::values;
+use super::query::{Row, record, values};
 use super::{Store, StoreError};
 use crate::row::StoreSettings;
 
@@ -42,18 +42,10 @@ pub(super) async fn read(on: &mut Transaction) -> Result<Option<StoreSettings>, 
                 one_per_experiment_seed
          from store_settings"
     );
-    on.query("settings: read", sql, [])
-        .optional(|row| {
-            let labels: String = row.get("grouping_labels")?;
-            Ok(StoreSettings {
-                arithmetic_version: row.get::<i64>("arithmetic_version")? as u8,
-                grouping: Grouping {
-                    labels: serde_json::from_str(&labels).map_err(|error| unreadable("grouping_labels", error))?,
-                    one_per_experiment_seed: row.get("one_per_experiment_seed")?,
-                },
-            })
-        })
-        .await
+    let labels = |row: &Row| row.json("store_settings", "grouping_labels");
+    let grouping = record!(Grouping: one_per_experiment_seed; labels: labels);
+    let settings = record!(StoreSettings: arithmetic_version; grouping: grouping);
+    on.query("settings: read", sql, []).optional(settings).await
 }
 
 /// Refuses a database that is filled with other settings, as the transaction sees it.

@@ -16,8 +16,8 @@ use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::refit::RefitState;
-use crate::row::{BlockToPublish, CellDiagnostics, EstimateRow, PassDiagnostics, PublishedFit};
-use crate::store::{DuePass, Pass, Store, StoreError};
+use crate::row::{BlockToPublish, CellDiagnostics, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 

@@ -7,10 +7,10 @@ mod priors;
 mod settings;
 pub mod tables;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::database::Database;
+use crate::common::program::portfolio;
 use crate::common::promises;
 use crate::site::{Keys, Site, TIMEOUT};
 
@@ -18,11 +18,7 @@ const BY_TEAM: Keys<'_> = &[("POPULATIONS__LABELS", r#"["team"]"#)];
 
 /// The events of a platform: revisions, repetitions, retractions, tombstones, parts and results to refuse, in two halves.
 fn events() -> (String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .args(["simulate", "--scenario", "portfolio", "--seed", "11", "--experiments", "90"])
-        .output()
-        .expect("shrinkd runs");
-    let text = String::from_utf8(output.stdout).expect("text");
+    let text = portfolio(11, 90);
     let lines: Vec<&str> = text.lines().collect();
     let (first, rest) = lines.split_at(lines.len() / 2);
     (first.join("\n") + "\n", rest.join("\n") + "\n")

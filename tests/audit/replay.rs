@@ -1,9 +1,11 @@
 //! `shrinkd replay-rejected` as operators use it, on a database that a worker has filled.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use crate::common::database::{Database, SqliteDatabase};
+use crate::common::program::{printed, shrinkd};
+use crate::common::worker::from_file;
 
 /// A database, and the events that a worker has read into it: the third is of a version that no build knows, the last is
 /// not JSON.
@@ -29,17 +31,14 @@ impl Filled {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
-        command.args(arguments).env_remove("COLUMNS");
-        command.env("SHRINKD__SOURCE__FILE__PATH", &self.events).env("SHRINKD__STORE__URL", self.database.url());
-        command.env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0").output().expect("it runs")
+        let mut environment = from_file(&self.events, &self.database.url());
+        environment.push(("SHRINKD__HTTP__LISTEN", "127.0.0.1:0".to_owned()));
+        shrinkd(&environment, arguments)
     }
 
     /// Replays, which goes well; returns what was printed.
     fn replay(&self, arguments: &[&str]) -> String {
-        let Output { status, stdout, stderr } = self.run(&[&["replay-rejected"], arguments].concat());
-        assert_eq!(status.code(), Some(0), "{}", String::from_utf8_lossy(&stderr));
-        String::from_utf8(stdout).expect("text")
+        printed(&self.run(&[&["replay-rejected"], arguments].concat()))
     }
 
     /// As if this build knew the version of the third event.

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::promises;
@@ -16,6 +16,7 @@ promises! {
     a_migrated_database_holds_what_this_build_stores_of_the_same_events,
     events_that_an_earlier_release_took_are_duplicates_and_change_nothing,
     a_rebuild_of_a_migrated_database_changes_no_figure,
+    every_file_of_the_folder_of_migrations_is_applied,
 }
 
 /// What each release was fed.
@@ -199,6 +200,17 @@ async fn migrations_that_were_released_never_change() {
         let found: Vec<String> = migrator.iter().map(|migration| hex(&migration.checksum)).collect();
         assert_eq!(found[..checksums.len()], checksums, "{folder}: add a migration instead");
     }
+}
+
+async fn every_file_of_the_folder_of_migrations_is_applied<D: Database>(database: &D) {
+    let folder = if database.url().starts_with("sqlite") { "migrations/sqlite" } else { "migrations/postgres" };
+    let migrator = Migrator::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).await.expect("migrations");
+    let name = |migration: &Migration| Some(format!("{} {}", migration.version, migration.description));
+    let applied = database.texts("select version || ' ' || description from _sqlx_migrations order by version").await;
+    assert_eq!(applied, migrator.iter().map(name).collect::<Vec<_>>());
+    let checksums = database.bytes("select checksum from _sqlx_migrations order by version").await;
+    let of_files = migrator.iter().map(|migration| Some(migration.checksum.to_vec()));
+    assert_eq!(checksums, of_files.collect::<Vec<_>>());
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -7,12 +7,13 @@ mod live;
 mod refusals;
 mod rights;
 
-use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output};
+use std::process::Output;
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::folder::Folder;
+use crate::common::program::{portfolio, printed, shrinkd};
+use crate::common::worker::{Environment, from_file};
 
 /// A database of one test's own that processes can be told of.
 trait Audited: Database {
@@ -39,15 +40,11 @@ impl Audited for PostgresDatabase {
 
 /// How shrinkd is told of a source and a store.
 #[derive(Clone)]
-struct Settings(Vec<(&'static str, String)>);
+struct Settings(Environment);
 
 impl Settings {
     fn file(events: &std::path::Path, url: String) -> Settings {
-        Settings(vec![
-            ("SHRINKD__SOURCE__FILE__PATH", events.display().to_string()),
-            ("SHRINKD__STORE__URL", url),
-            ("SHRINKD__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
-        ])
+        Settings(from_file(events, &url)).with("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
     }
 
     fn with(mut self, name: &'static str, value: &str) -> Settings {
@@ -56,36 +53,13 @@ impl Settings {
         self
     }
 
-    fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
-        command.arg(name).envs(self.0.iter().map(|(name, value)| (*name, value)));
-        command
-    }
-
     /// Runs a worker until the file is through.
     fn run(&self) {
-        let ran = self.command("run").output().expect("shrinkd runs");
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        printed(&shrinkd(&self.0, &["run"]));
     }
 
     fn verify(&self) -> Audit {
-        Audit::of(self.command("verify").output().expect("shrinkd runs"))
-    }
-}
-
-/// A worker process, which a test that fails does not leave behind.
-struct Running(Child);
-
-impl Running {
-    fn start(settings: &Settings, log: File) -> Running {
-        Running(settings.command("run").stderr(log).spawn().expect("shrinkd runs"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        Audit::of(shrinkd(&self.0, &["verify"]))
     }
 }
 
@@ -126,14 +100,8 @@ impl Audit {
 /// A portfolio of experiments with revisions, retractions and results to refuse, and one sum of parts that waits for its
 /// control.
 fn events(folder: &Folder, experiments: u32) -> PathBuf {
-    let output = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .args(["simulate", "--scenario", "portfolio", "--seed", "3", "--experiments", &experiments.to_string()])
-        .output()
-        .expect("shrinkd runs");
-    assert!(output.status.success());
     let part = r#"{"schema_version":1,"experiment_id":"waits","event_id":"1","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[{"metric":"parts","accumulate":true,"treatments":[{"variant":"B","n":100,"mean":1.0,"variance":1.0}]}]}"#;
     let path = folder.path("events.ndjson");
-    let text = String::from_utf8(output.stdout).expect("text");
-    std::fs::write(&path, format!("{part}\n{text}")).expect("the events are written");
+    std::fs::write(&path, format!("{part}\n{}", portfolio(3, experiments))).expect("the events are written");
     path
 }

@@ -7,6 +7,7 @@ pub mod docs;
 pub mod folder;
 pub mod forward;
 pub mod pooler;
+pub mod program;
 mod promises;
 pub mod protocol;
 #[path = "../../crates/shrinkd-model/tests/model/reference.rs"]

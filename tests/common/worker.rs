@@ -12,6 +12,9 @@ use super::topic::Topic;
 /// How long anything may take that should be done in seconds.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
 
+/// Variables that configure shrinkd.
+pub type Environment = Vec<(&'static str, String)>;
+
 pub struct Worker {
     child: Child,
     log: PathBuf,
@@ -23,7 +26,7 @@ pub fn program() -> PathBuf {
 }
 
 /// The environment of a worker that reads a topic as a member of its own group.
-pub fn from_kafka(topic: &Topic, store: &str) -> Vec<(&'static str, String)> {
+pub fn from_kafka(topic: &Topic, store: &str) -> Environment {
     vec![
         ("SHRINKD__SOURCE__KAFKA__BROKERS", topic.brokers.clone()),
         ("SHRINKD__SOURCE__KAFKA__TOPIC", topic.name.clone()),
@@ -35,7 +38,7 @@ pub fn from_kafka(topic: &Topic, store: &str) -> Vec<(&'static str, String)> {
 }
 
 /// The environment of a worker that reads a file and ends with it.
-pub fn from_file(events: &Path, store: &str) -> Vec<(&'static str, String)> {
+pub fn from_file(events: &Path, store: &str) -> Environment {
     vec![("SHRINKD__SOURCE__FILE__PATH", events.display().to_string()), ("SHRINKD__STORE__URL", store.to_owned())]
 }
 

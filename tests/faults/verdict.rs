@@ -1,7 +1,6 @@
 //! What must hold when the load is over: the same as if nothing had happened.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
 use shrinkd_model::{BlockPosterior, Correlation, Fit, Method, Priors, SketchLikelihood};
 use sqlx::Row as _;
@@ -11,6 +10,7 @@ use shrinkd::refit::furthest_from_exact;
 
 use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;
+use super::common::program::{printed, shrinkd};
 use super::common::settling::settled;
 use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};
@@ -67,13 +67,7 @@ pub async fn check(folder: &Folder, topic: &Topic, faulty: &PostgresDatabase, re
 
 /// Demands that an audit finds nothing.
 fn verify(environment: &[(&'static str, String)]) {
-    let audit = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .arg("verify")
-        .envs(environment.iter().map(|(name, value)| (*name, value)))
-        .output()
-        .expect("shrinkd runs");
-    let (found, said) = (String::from_utf8_lossy(&audit.stdout), String::from_utf8_lossy(&audit.stderr));
-    assert!(audit.status.success(), "the audit found:\n{found}\n{said}");
+    printed(&shrinkd(environment, &["verify"]));
 }
 
 /// A worker of a group of its own.

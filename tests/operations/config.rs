@@ -97,6 +97,27 @@ fn values_of_every_kind_come_from_the_environment() {
 }
 
 #[test]
+fn what_a_key_takes_decides_whether_its_variable_is_text_and_not_what_stands_in_it() {
+    let config =
+        Config::load(None, environment(&[("SHRINKD__SOURCE__FILE__PATH", "1e3"), STORE])).expect("it is valid");
+    assert!(matches!(config.source, SourceConfig::File(file) if file.path == Path::new("1e3")));
+    let kafka = [
+        STORE,
+        ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092"),
+        ("SHRINKD__SOURCE__KAFKA__TOPIC", "2026"),
+        ("SHRINKD__SOURCE__KAFKA__GROUP", "true"),
+        ("SHRINKD__SOURCE__KAFKA__PROPERTIES__CLIENT_ID", "[1]"),
+    ];
+    let SourceConfig::Kafka(kafka) = Config::load(None, environment(&kafka)).expect("it is valid").source else {
+        panic!("Kafka")
+    };
+    assert_eq!((kafka.topic.as_str(), kafka.group.as_str()), ("2026", "true"));
+    assert_eq!(kafka.properties.get("client.id"), Some("[1]"));
+    // A number in quotes is text, which the key does not take.
+    assert!(error(&[("SHRINKD__INGEST__BATCH_RECORDS", "\"9\"")]).contains("is text: expected a whole number"));
+}
+
+#[test]
 fn properties_of_librdkafka_are_passed_through_and_have_dots_for_underscores_in_the_environment() {
     let file = TemporaryFile::new(
         "properties",

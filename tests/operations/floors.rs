@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom to the top, and what each of them may import.
-const ROOMS: [(&str, &[&str]); 13] = [
+const ROOMS: [(&str, &[&str]); 14] = [
+    ("sqlstate", &[]),
     ("stream", &[]),
     ("row", &["stream"]),
     ("config", &["row"]),
     ("estimate", &["row"]),
     ("refit", &["config", "row"]),
-    ("store", &["config", "refit", "row", "stream"]),
+    ("store", &["config", "refit", "row", "sqlstate", "stream"]),
     ("telemetry", &["config"]),
     ("http", &["telemetry"]),
     ("simulate", &[]),

@@ -1,8 +1,8 @@
 //! The passes that rewrite the estimates of a whole population.
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{BlockToPublish, EstimateRow, PassDiagnostics, PublishedFit};
-use shrinkd::store::{DuePass, Pass, Store};
+use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
+use shrinkd::store::Store;
 use shrinkd_model::{Calibration, Measure, Verdict};
 use time::{Duration, OffsetDateTime};
 

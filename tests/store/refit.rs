@@ -1,8 +1,8 @@
 //! Fits of the latest cells, and which of them are published.
 
 use shrinkd::refit::{Judged, Publication, RefitState};
-use shrinkd::row::{CellDiagnostics, FitRow, FitStatus};
-use shrinkd::store::{Pass, Store};
+use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
+use shrinkd::store::Store;
 use shrinkd_model::{Correlation, Distance, Node, Summary};
 use time::OffsetDateTime;
 

@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Folder, Running, Settings, events};
+use super::{Folder, Settings, events};
 use crate::common::database::{Database, SqliteDatabase};
 use crate::common::topic::Topic;
+use crate::common::worker::{Worker, from_kafka};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_offset_a_topic_or_a_partition_that_the_broker_does_not_have_is_found() {
@@ -14,22 +15,15 @@ async fn an_offset_a_topic_or_a_partition_that_the_broker_does_not_have_is_found
     let records = std::fs::read_to_string(&events).expect("events").lines().count() as i64;
     let topic = Topic::new(3).await;
     topic.produce(&events);
-    let settings = Settings(vec![
-        ("SHRINKD__SOURCE__KAFKA__BROKERS", topic.brokers.clone()),
-        ("SHRINKD__SOURCE__KAFKA__TOPIC", topic.name.clone()),
-        ("SHRINKD__SOURCE__KAFKA__GROUP", topic.name.clone()),
-        ("SHRINKD__STORE__URL", database.url()),
-        ("SHRINKD__HTTP__LISTEN", "127.0.0.1:0".to_owned()),
-    ]);
-    let log = std::fs::File::create(folder.path("worker.log")).expect("a log");
-    let worker = Running::start(&settings, log);
+    let settings = Settings(from_kafka(&topic, &database.url()));
+    let worker = Worker::start(&settings.0, folder.path("worker.log"));
     let deadline = Instant::now() + Duration::from_secs(120);
     let unsettled = "select cast(count(*) as text) from populations as p
          where p.publish_cursor is not null or p.refitted_changes <>
                (select sum(changes) from cell_counters as c where c.population_id = p.population_id)";
     let progress = "select cast(coalesce(sum(next_offset), 0) as text) from partition_progress";
     while database.count(progress).await < records || database.count(unsettled).await > 0 {
-        assert!(Instant::now() < deadline, "{:?}", std::fs::read_to_string(folder.path("worker.log")));
+        assert!(Instant::now() < deadline, "{}", worker.log());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     settings.verify().is_clean();

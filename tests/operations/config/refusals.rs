@@ -71,6 +71,56 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
 }
 
 #[test]
+fn what_would_fail_at_the_first_connection_is_refused_without_one() {
+    let refused = |variables: &[(&str, &str)], key: &str, allowed: &str| {
+        let message = Config::load(None, environment(variables)).expect_err("it is refused").to_string();
+        assert!(message.contains(&format!("`{key}`")) && message.contains(allowed), "{variables:?}: {message}");
+    };
+    for (url, allowed) in [
+        ("postgres://app@db:99999/shrinkd", "invalid port number"),
+        ("postgres://app@db:0/shrinkd", "from 1 to 65535"),
+        ("postgres://app@db/shrinkd?port=0", "from 1 to 65535"),
+        ("postgres://app@db/shrinkd?sslmode=bogus", "disable, allow, prefer, require, verify-ca, verify-full"),
+        ("postgres://app@db/shrinkd?hostaddr=db", "an IP address"),
+        ("postgres://app@db/shrinkd?statement-cache-capacity=-1", "a whole number"),
+        ("postgres://app@db/shrinkd?sslrootcert=/no/such.pem", "the path of a file"),
+        ("postgres://app@db/shrinkd?connect_timeout=3", "the known ones are sslmode, sslrootcert"),
+    ] {
+        refused(&[SOURCE, ("SHRINKD__STORE__URL", url)], "store.url", allowed);
+    }
+    for brokers in ["b", "b:0", "b:port", "b:9092,", ":9092", "http://b:9092", "b c:9092", "[::1:9092", "b:9092/"] {
+        let variables = [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", brokers), ("SHRINKD__SOURCE__KAFKA__TOPIC", "t")];
+        refused(&variables, "source.kafka.brokers", "expected host:port");
+    }
+    for topic in ["^experiments.*", "a b", "..", &"x".repeat(250)] {
+        let brokers = ("SHRINKD__SOURCE__KAFKA__BROKERS", "b:9092");
+        refused(
+            &[STORE, brokers, ("SHRINKD__SOURCE__KAFKA__TOPIC", topic)],
+            "source.kafka.topic",
+            "at most 249 letters",
+        );
+    }
+}
+
+#[test]
+fn every_form_of_a_url_and_of_brokers_that_can_be_connected_to_is_taken() {
+    for url in [
+        "postgres://db",
+        "postgresql://app:p%40ss%2Fword@db:6432/shrinkd",
+        "postgres:///shrinkd?host=/var/run/postgresql&user=app&application_name=a",
+        "postgres://app@[::1]/shrinkd?sslmode=disable&options=-c%20search_path%3Dx&options[a]=b",
+        "postgres://%2Fvar%2Frun%2Fpostgresql/shrinkd",
+    ] {
+        Config::load(None, environment(&[SOURCE, ("SHRINKD__STORE__URL", url)])).expect("it is valid");
+    }
+    for brokers in ["b:9092", "b-1.x_y:9092, 10.0.0.1:9093", "[::1]:9092", "SASL_SSL://b:9092,PLAINTEXT://c:9092"] {
+        let variables =
+            [STORE, ("SHRINKD__SOURCE__KAFKA__BROKERS", brokers), ("SHRINKD__SOURCE__KAFKA__TOPIC", "a.b_C-1")];
+        Config::load(None, environment(&variables)).expect("it is valid");
+    }
+}
+
+#[test]
 fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
     let message = from_file("value", "[refit]\nprior_mu = \"bell\"\n").expect_err("refused").to_string();
     assert!(

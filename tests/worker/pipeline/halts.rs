@@ -1,29 +1,17 @@
 //! Partitions that are taken over, halted, resumed and moved on, by real workers from Kafka to PostgreSQL.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use super::truth::{Truth, check};
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
+use crate::common::program::{printed, shrinkd};
 use crate::common::settling::{committed, settled, wait};
 use crate::common::topic::Topic;
-use crate::common::worker::{Worker, from_file, from_kafka, get};
-
-pub type Environment = Vec<(&'static str, String)>;
+use crate::common::worker::{Environment, Worker, from_file, from_kafka, get};
 
 pub fn partitions(environment: &Environment, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .arg("partitions")
-        .args(arguments)
-        .envs(environment.iter().map(|(name, value)| (*name, value)))
-        .output()
-        .expect("shrinkd runs")
-}
-
-/// What a command printed that must end well.
-pub fn printed(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    shrinkd(environment, &[&["partitions"], arguments].concat())
 }
 
 #[tokio::test]

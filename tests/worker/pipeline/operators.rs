@@ -3,14 +3,15 @@
 use std::io::{Read, Write};
 use std::process::{Child, Command, Output, Stdio};
 
-use super::halts::{Environment, partitions, printed};
+use super::halts::partitions;
 use super::truth::{Truth, check};
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+use crate::common::program::{printed, shrinkd};
 use crate::common::role::Role;
 use crate::common::settling::{settled, wait};
 use crate::common::topic::Topic;
-use crate::common::worker::{Worker, from_file, from_kafka};
+use crate::common::worker::{Environment, Worker, from_file, from_kafka};
 
 /// A line of 21 bytes.
 const UNREADABLE: &str = "this is not an event\n";
@@ -96,24 +97,24 @@ async fn a_forced_skip_shuts_out_the_owner_that_is_reading_and_loses_nothing_els
     let events = stream::portfolio(&folder, 50);
     let records = stream::count(&events);
     topic.produce(&events);
-    let environment = from_kafka(&topic, &database.url());
+    // By the newer group protocol, which the command's own consumer has to get along with too.
+    let mut environment = from_kafka(&topic, &database.url());
+    environment.retain(|(name, _)| !name.contains("PROPERTIES"));
+    environment.push(("SHRINKD__SOURCE__KAFKA__PROPERTIES__GROUP_PROTOCOL", "consumer".to_owned()));
     let worker = Worker::start(&environment, folder.path("worker.log"));
     settled(&database, records).await;
     // It has read these, or will, when the partition moves over the first ten.
     worker.signal("STOP");
     topic.produce(&events);
     let to = (records + 10).to_string();
-    printed(&partitions(&environment, &["skip", "0", "--to", &to, "--because", "a test", "--yes", "--force"]));
+    let skip = ["skip", "0", "--to", &to, "--because", "a test", "--yes", "--force"];
+    let done = unwrapped(&printed(&partitions(&environment, &skip)));
+    assert!(done.contains("with 10 records, produced from 20"), "{done}");
     worker.signal("CONT");
     settled(&database, 2 * records).await;
     worker.stop();
     assert_eq!(database.count("select sum(to_offset - from_offset)::text from skipped_offsets").await, 10);
-    let verified = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .arg("verify")
-        .envs(environment.iter().map(|(name, value)| (*name, value)))
-        .output()
-        .expect("shrinkd runs");
-    printed(&verified);
+    printed(&shrinkd(&environment, &["verify"]));
     topic.remove().await;
     database.remove().await;
 }
@@ -189,13 +190,9 @@ async fn a_file_is_skipped_by_whole_lines_and_the_user_of_the_process_is_recorde
         |to: &str| partitions(&file.environment, &["skip", "0", "--to", to, "--because", "of another file", "--yes"]);
     assert!(refused(&skip("423")).contains("no line begins at offset 423"));
     assert!(refused(&skip("2000")).contains("its source has offsets from 0 to 1050"));
-    let skip = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .args(["partitions", "skip", "0", "--to", "441", "--because", "of another file", "--yes"])
-        .envs(file.environment.iter().map(|(name, value)| (*name, value)))
-        .env("USER", "somebody_else")
-        .env("SUDO_USER", "alice\n")
-        .output()
-        .expect("shrinkd runs");
+    let forged = [("USER", "somebody_else".to_owned()), ("SUDO_USER", "alice\n".to_owned())];
+    let environment = [file.environment.as_slice(), &forged].concat();
+    let skip = partitions(&environment, &["skip", "0", "--to", "441", "--because", "of another file", "--yes"]);
     let done = printed(&skip);
     assert!(done.contains("the file has offsets 420 to 440 (21), with 1 line"), "{done}");
     let skipped = joined(file.skipped().await);

@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Folder;
+use crate::common::program;
 use crate::common::reference::shared;
 
 /// Revisions, retractions, tombstones and results to refuse, of some hundred experiments on six metrics.
 pub fn portfolio(folder: &Folder, experiments: u32) -> PathBuf {
     let path = folder.path("events.ndjson");
-    let status = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
-        .args(["simulate", "--scenario", "portfolio", "--seed", "7", "--experiments", &experiments.to_string()])
-        .stdout(std::fs::File::create(&path).expect("a file"))
-        .status();
-    assert!(status.expect("shrinkd runs").success());
+    std::fs::write(&path, program::portfolio(7, experiments)).expect("a file");
     path
 }
 

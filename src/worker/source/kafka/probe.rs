@@ -12,10 +12,12 @@ use super::native::{self, TopicDescription};
 use crate::config::KafkaConfig;
 use crate::worker::source::SourceError;
 
-/// How long an answer is waited for at a time.
-const STEP: Duration = Duration::from_millis(200);
+/// How long an answer is waited for at a time, before errors are looked at.
+const STEP: Duration = Duration::from_millis(300);
 /// How long after the start an error of a connection is believed: another broker may answer.
 const FIRST_ERROR: Duration = Duration::from_secs(1);
+/// How long after the start an answer is waited for at once: brokers may be far away.
+const LAST_ANSWER: Duration = Duration::from_secs(2);
 
 /// Whether this client has a right.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,7 +143,8 @@ impl Probe {
     fn metadata(&self) -> Result<Metadata, String> {
         let started = Instant::now();
         loop {
-            let error = match self.client.client().fetch_metadata(Some(&self.kafka.topic), STEP) {
+            let step = if started.elapsed() < LAST_ANSWER { STEP } else { self.time_left() };
+            let error = match self.client.client().fetch_metadata(Some(&self.kafka.topic), step) {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) => error,
             };
