@@ -8,7 +8,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations asos
+.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,10 +26,13 @@ chaos: ## Some 200 faults under load, then the tables against those of a run wit
 chaos-broken: ## Whether the faults find out a program without the fence, and one that commits offsets on their own
 	tests/faults/broken/check
 
+alerts: ## Outages of real servers, and whether a real Prometheus raises the alert for each in time (a quarter of an hour)
+	$(FAULTS) within_the_minutes
+
 soak: ## Ten minutes of load and rebalances: memory and file descriptors stay, and nothing is left to read
 	$(FAULTS) does_not_grow
 
-bench-pipeline: ## Measure the worker on real servers: throughput, freshness, write amplification, memory (PARTS=throughput for one)
+bench-pipeline: ## Measure the worker on real servers: throughput, freshness, write amplification, memory, cost of metrics and logs (PARTS=throughput for one)
 	scripts/services run -- $(CARGO) bench --locked --bench pipeline -- $(PARTS)
 
 bench-upgrade: BLOCKS ?= 1000000

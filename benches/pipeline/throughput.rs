@@ -205,7 +205,7 @@ fn print_times(run: &Run, replay: &Replay, recording: &Recording) {
 fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) -> Outcome<Run> {
     let group = report::unique("group");
     let before = server_cpu(database)?;
-    let mut worker = Setting { topic, group: &group, store_url, properties: &[] }.start()?;
+    let mut worker = Setting { topic, group: &group, store_url, properties: &[], log_level: "info" }.start()?;
     let started = worker.started;
     database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;

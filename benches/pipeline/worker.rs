@@ -21,6 +21,7 @@ pub struct Setting<'a> {
     pub store_url: &'a str,
     /// Properties of librdkafka, by their names in the environment.
     pub properties: &'a [(&'a str, &'a str)],
+    pub log_level: &'a str,
 }
 
 /// `shrinkd run`, which is killed with this value.
@@ -49,6 +50,7 @@ impl Setting<'_> {
             ("SOURCE__KAFKA__GROUP", self.group),
             ("STORE__URL", self.store_url),
             ("HTTP__LISTEN", &address),
+            ("LOG__LEVEL", self.log_level),
         ] {
             command.env(format!("SHRINKD__{name}"), value);
         }

@@ -144,7 +144,8 @@ impl Database for SqliteDatabase {
 
 /// A database on the server that SHRINKD_TEST_POSTGRES_URL names, as a user who may create databases.
 pub struct PostgresDatabase {
-    server: PgConnectOptions,
+    /// The URL of the server.
+    server: String,
     name: String,
 }
 
@@ -158,18 +159,27 @@ impl PostgresDatabase {
             let _ = writeln!(std::io::stderr(), "SKIPPED: SHRINKD_TEST_POSTGRES_URL names no PostgreSQL server");
             return None;
         };
-        let database = PostgresDatabase { server: url.parse().expect("a PostgreSQL URL"), name: name() };
+        Some(PostgresDatabase::empty_on(&url).await)
+    }
+
+    /// A database without a schema, on a server of the test's own.
+    pub async fn empty_on(server: &str) -> PostgresDatabase {
+        let database = PostgresDatabase { server: server.to_owned(), name: name() };
         database.on_server(format!("create database {}", database.name)).await;
-        Some(database)
+        database
     }
 
     /// How to connect to it.
     pub fn options(&self) -> PgConnectOptions {
-        self.server.clone().database(&self.name)
+        self.server_options().database(&self.name)
+    }
+
+    fn server_options(&self) -> PgConnectOptions {
+        self.server.parse().expect("a PostgreSQL URL")
     }
 
     async fn on_server(&self, statement: String) {
-        let mut connection = PgConnection::connect_with(&self.server).await.expect("the server answers");
+        let mut connection = PgConnection::connect_with(&self.server_options()).await.expect("the server answers");
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("the statement runs");
     }
 
@@ -186,8 +196,7 @@ impl Database for PostgresDatabase {
     }
 
     fn url(&self) -> String {
-        let server = std::env::var("SHRINKD_TEST_POSTGRES_URL").expect("it was there before");
-        let (server, _) = server.rsplit_once('/').expect("a URL with a database");
+        let (server, _) = self.server.rsplit_once('/').expect("a URL with a database");
         format!("{server}/{}", self.name)
     }
 

@@ -21,24 +21,31 @@ pub struct Topic {
 
 impl Topic {
     pub async fn new(partitions: i32) -> Topic {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_nanos();
-        let name = format!("test-{}-{}-{since}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         match std::env::var("SHRINKD_TEST_KAFKA") {
             Ok(brokers) => {
-                let topic = Topic { brokers, name, is_real: true };
-                let new = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1));
-                let made = topic.admin().create_topics([&new], &options()).await.expect("the broker answers");
-                made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
+                let topic = Topic::absent(&brokers);
+                topic.create(partitions).await;
                 topic
             }
             Err(_) => {
                 let _ = writeln!(std::io::stderr(), "ON THE MOCK BROKER: SHRINKD_TEST_KAFKA names no Apache Kafka");
-                let cluster = mock();
+                let (cluster, name) = (mock(), name());
                 cluster.create_topic(&name, partitions, 1).expect("a topic");
                 Topic { brokers: cluster.bootstrap_servers(), name, is_real: false }
             }
         }
+    }
+
+    /// The name of a topic that is yet to be made on Apache Kafka.
+    pub fn absent(brokers: &str) -> Topic {
+        Topic { brokers: brokers.to_owned(), name: name(), is_real: true }
+    }
+
+    /// Makes it.
+    pub async fn create(&self, partitions: i32) {
+        let new = NewTopic::new(&self.name, partitions, TopicReplication::Fixed(1));
+        let made = self.admin().create_topics([&new], &options()).await.expect("the broker answers");
+        made.into_iter().for_each(|result| drop(result.expect("the topic is made")));
     }
 
     /// Makes a topic of one partition with this name, in addition, and becomes it.
@@ -97,6 +104,13 @@ impl Topic {
 
 pub fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(Duration::from_secs(30)))
+}
+
+/// A name that no other test has.
+fn name() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is right").as_nanos();
+    format!("test-{}-{}-{since}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// One broker for all tests of this process.

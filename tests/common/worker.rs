@@ -51,9 +51,9 @@ impl Worker {
     pub fn start_at(environment: &[(&'static str, String)], log: PathBuf, level: &str) -> Worker {
         let child = Command::new(program())
             .arg("run")
-            .envs(environment.iter().map(|(name, value)| (*name, value)))
             .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
             .env("SHRINKD__LOG__LEVEL", level)
+            .envs(environment.iter().map(|(name, value)| (*name, value)))
             .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("shrinkd runs");

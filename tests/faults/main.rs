@@ -3,12 +3,14 @@
 //! database in the end must be what a run without any fault leaves, byte for byte.
 //!
 //! `scripts/services run -- cargo test --test faults` runs the short set, `make chaos` the long one, `make soak` looks for
-//! what grows. Servers are restarted, so that only those of scripts/services will do, and one test runs at a time.
+//! what grows, and `make alerts` tests the alert rules with their real durations. Servers are restarted, so that only those of
+//! scripts/services will do, and one test runs at a time.
 
 #[path = "../common/mod.rs"]
 mod common;
 
 mod fleet;
+mod outages;
 mod plan;
 mod points;
 mod producer;
@@ -61,4 +63,15 @@ async fn a_worker_under_load_does_not_grow_and_catches_up() {
     let Some(services) = Services::alone() else { return };
     let duration = Duration::from_secs(setting("SHRINKD_SOAK_SECONDS", 600));
     soak::soak(services, setting("SHRINKD_CHAOS_SEED", 1), duration).await;
+}
+
+#[tokio::test]
+async fn every_outage_raises_its_alert_in_time_and_no_other_page() {
+    outages::all("outages", 30).await;
+}
+
+#[tokio::test]
+#[ignore = "takes a quarter of an hour: make alerts"]
+async fn every_outage_raises_its_alert_within_the_minutes_that_are_stated() {
+    outages::all("alerts", 1).await;
 }

@@ -56,7 +56,7 @@ fn every_metric_that_the_page_or_an_alert_names_exists() {
 }
 
 #[test]
-fn every_alert_has_a_severity_a_summary_a_test_and_a_section_of_the_page_that_says_what_to_do() {
+fn every_alert_has_a_severity_a_summary_tests_that_fire_and_do_not_and_a_section_that_says_what_to_do() {
     let (alerts, page, tests) =
         (read("deploy/prometheus/alerts.yml"), read("docs/operations.md"), read("deploy/prometheus/alerts_test.yml"));
     let rules: Vec<&str> = alerts.split("- alert: ").skip(1).collect();
@@ -68,17 +68,22 @@ fn every_alert_has_a_severity_a_summary_a_test_and_a_section_of_the_page_that_sa
             assert!(rule.contains(needed), "{name} has no {needed}");
         }
         assert!(page.contains(&format!("\n### {name}\n")), "{name} has no section");
-        let fires = format!("alertname: {name}\n        exp_alerts:");
+        let severity = rule.split_once("severity: ").and_then(|(_, rest)| rest.lines().next()).unwrap_or_default();
+        let row = format!("\n| [{name}](#{}) | {severity} | ", name.to_lowercase());
+        assert!(page.contains(&row), "the table of alerts has no row {row}");
+        let fires = format!("alertname: {name}\n        exp_alerts:\n");
         assert!(tests.contains(&fires), "no test lets {name} fire");
+        assert!(tests.contains(&format!("alertname: {name}}}\n")), "no test has {name} stay silent");
     }
     for section in page.split("\n### Shrinkd").skip(1).filter_map(|section| section.lines().next()) {
         assert!(alerts.contains(&format!("- alert: Shrinkd{section}\n")), "Shrinkd{section} is no alert");
     }
 }
 
-/// What promtool says of its input, where it is installed.
+/// What promtool says of its input: that of scripts/services, else one that is installed.
 fn promtool(arguments: &[&str], input: &str) -> Option<Result<(), String>> {
-    let mut command = Command::new("promtool");
+    let programs = std::env::var_os("SHRINKD_TEST_PROMETHEUS").map(PathBuf::from).unwrap_or_default();
+    let mut command = Command::new(programs.join("promtool"));
     command.args(arguments).current_dir(path("deploy/prometheus"));
     let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
         // Written past the test harness, which would show the message of a passing test to nobody.
