@@ -105,7 +105,8 @@ pub enum CliError {
 #[derive(Debug, clap::Args)]
 pub struct ConfigArg {
     /// Configuration file (TOML); environment variables (SHRINKD__SECTION__KEY) override it
-    #[arg(long, short, env = "SHRINKD_CONFIG", value_name = "FILE")]
+    // Global: subcommands, which `shrinkd partitions` has, take it too.
+    #[arg(long, short, env = "SHRINKD_CONFIG", value_name = "FILE", global = true)]
     config: Option<PathBuf>,
 }
 

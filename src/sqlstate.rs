@@ -27,10 +27,9 @@ pub fn is_transient(code: &str) -> bool {
         )
 }
 
-/// The usual cause of an error with this code; empty for errors that have none: those of connections, and all of SQLite.
+/// The usual cause of an error with this code.
 pub fn cause(code: &str) -> &'static str {
     match (code.get(..2).unwrap_or_default(), code) {
-        ("", _) => "the connection or the file failed",
         ("08", _) => "the connection failed",
         ("23", _) => "a constraint was violated",
         ("25", "25006") => "the server is read-only",

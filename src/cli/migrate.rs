@@ -26,8 +26,8 @@ Examples:
 Exit codes:
   0  the schema is up to date
   1  the database cannot be reached, or a migration failed and was rolled back
-  2  the configuration is invalid, or the database cannot be opened or was
-     migrated by a newer build";
+  2  the configuration is invalid, the SQLite file cannot be opened, or the
+     database was migrated by a newer build";
 
 /// Migrates the database.
 ///

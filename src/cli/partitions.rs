@@ -3,6 +3,7 @@
 mod gap;
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Subcommand;
@@ -18,7 +19,7 @@ use crate::store::Store;
 use crate::stream::{NextOffset, REPLAY_CLUSTER, Topic};
 use gap::{Gap, gap};
 
-/// List partitions and their progress, and resume halted ones
+/// List partitions and their progress; resume halted ones, or skip records
 ///
 /// Without a subcommand, lists every partition with its next offset, its owner, and, if it is halted, the reason.
 ///
@@ -129,18 +130,21 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let store = Store::connect(&config.store, &config.store_settings()).await?;
-        let result = act(&store, &config, args.action.as_ref()).await;
+        let result = act(&store, &config, args).await;
         store.close().await;
         result
     })
 }
 
-async fn act(store: &Store, config: &Config, action: Option<&Action>) -> Result<ExitCode, CliError> {
+async fn act(store: &Store, config: &Config, args: &Args) -> Result<ExitCode, CliError> {
     let mut partitions = store.partitions().await?;
     // How far replays have come is no operator's business.
     partitions.retain(|partition| partition.cluster_id != REPLAY_CLUSTER);
-    match action {
-        None => list(&partitions, topic_of(&config.source).as_deref(), io::stdout().lock())?,
+    match &args.action {
+        None => {
+            let command = command(args.config.config.as_deref());
+            list(&partitions, topic_of(&config.source).as_deref(), &command, io::stdout().lock())?;
+        }
         Some(Action::Resume(ResumeArgs { which })) => resume(store, which.find(&partitions, config)?).await?,
         Some(Action::Skip(args)) => skip(store, config, args.which.find(&partitions, config)?, args).await?,
     }
@@ -159,7 +163,7 @@ async fn skip(store: &Store, config: &Config, seen: &PartitionStatus, args: &Ski
     let SkipArgs { to, because, yes, force, .. } = args;
     if seen.halted.is_none() && !force {
         return Err(CliError::Usage(format!(
-            "{} is not halted, so no record has to be skipped: --force skips all the same",
+            "{} is not halted, so no record has to be skipped: use --force to skip anyway",
             name(seen)
         )));
     }
@@ -211,9 +215,7 @@ fn show(seen: &PartitionStatus, gap: &Gap, out: impl Write) -> io::Result<()> {
 /// If the answer is not yes, or there is no terminal.
 fn confirm() -> Result<(), CliError> {
     if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return Err(CliError::Usage(
-            "not on a terminal, where this would be asked: --yes skips without asking".to_owned(),
-        ));
+        return Err(CliError::Usage("cannot ask for confirmation without a terminal: use --yes".to_owned()));
     }
     let mut stdout = io::stdout();
     write!(stdout, "Skip? [y/N] ")?;
@@ -234,7 +236,7 @@ impl Which {
     fn find<'p>(&self, partitions: &'p [PartitionStatus], config: &Config) -> Result<&'p PartitionStatus, CliError> {
         let Some(topic) = self.topic.clone().or_else(|| topic_of(&config.source)) else {
             return Err(CliError::Usage(format!(
-                "{} has no name that stays: choose a topic of the list with --topic",
+                "{} has a different name in each run: choose one from the list with --topic",
                 config.source
             )));
         };
@@ -287,8 +289,16 @@ fn reason(text: &str) -> Result<String, String> {
     if text.trim().is_empty() { Err("expected a reason".to_owned()) } else { Ok(text.to_owned()) }
 }
 
-/// `configured` is the topic that commands take where none is named.
-fn list(partitions: &[PartitionStatus], configured: Option<&str>, out: impl Write) -> io::Result<()> {
+/// This command as it is to be typed in a shell, with the same configuration.
+fn command(config: Option<&Path>) -> String {
+    config.map_or_else(
+        || "shrinkd partitions".to_owned(),
+        |path| format!("shrinkd partitions -c '{}'", path.display().to_string().replace('\'', r"'\''")),
+    )
+}
+
+/// `configured` is the topic that commands take where none is named; `command` is how to call this one.
+fn list(partitions: &[PartitionStatus], configured: Option<&str>, command: &str, out: impl Write) -> io::Result<()> {
     let mut clusters: Vec<&str> = partitions.iter().map(|partition| partition.cluster_id.as_str()).collect();
     clusters.dedup();
     let mut rows = Columns::new([text(""), number("  "), number("  "), text("  "), text("  "), text("  ")]);
@@ -316,8 +326,8 @@ fn list(partitions: &[PartitionStatus], configured: Option<&str>, out: impl Writ
         page.blank()?;
         halt(&mut page, partition)?;
         page.sentence("  ", "To continue:")?;
-        page.line(&format!("    shrinkd partitions resume {which}"))?;
-        page.line(&format!("    shrinkd partitions skip {which} --to OFFSET --because REASON"))?;
+        page.line(&format!("    {command} resume {which}"))?;
+        page.line(&format!("    {command} skip {which} --to OFFSET --because REASON"))?;
     }
     page.flush()
 }

@@ -39,8 +39,8 @@ Examples:
 Exit codes:
   0  everything is recomputed, fitted and published
   1  the rebuild did not complete: stderr gives the reason. Run it again
-  2  the configuration is invalid, or the database cannot be opened or has
-     another schema version";
+  2  the configuration is invalid, the SQLite file cannot be opened, or the
+     database has another schema version";
 
 /// Rebuilds and reports.
 ///

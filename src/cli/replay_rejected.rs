@@ -55,8 +55,8 @@ Exit codes:
   0  success, even if messages were refused again: the table shows how many
   1  the store failed, or another replay was started. Messages replayed so far
      are committed: run it again for the rest
-  2  the command line or the configuration is invalid, or the database cannot
-     be opened or does not fit this build";
+  2  the command line or the configuration is invalid, the SQLite file cannot
+     be opened, or the database does not fit this build and these settings";
 
 /// Replays the selected messages.
 ///

@@ -64,7 +64,7 @@ struct KafkaArgs {
     #[arg(long = "kafka", value_name = "BROKERS")]
     brokers: Option<String>,
     /// Topic to send to; it must exist
-    #[arg(long, requires = "brokers", default_value = "experiments")]
+    #[arg(long, requires = "brokers", default_value = "completed-experiments")]
     topic: String,
     /// Set a librdkafka producer property; repeat for more
     #[arg(long = "set", value_name = "PROPERTY=VALUE", requires = "brokers")]

@@ -43,8 +43,8 @@ Exit codes:
   0  no differences
   1  differences were found (listed on stdout), or the audit failed (stderr
      gives the reason)
-  2  the configuration is invalid, or the database cannot be opened or does not
-     fit this build and these settings";
+  2  the configuration is invalid, the SQLite file cannot be opened, or the
+     database does not fit this build and these settings";
 
 /// Audits the store.
 ///

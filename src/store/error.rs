@@ -69,12 +69,12 @@ impl StoreError {
     /// What failed and why, without the text of the database, which may quote values, hosts and users: for `/readyz` and the
     /// status page, which require no authentication. The log has the whole error.
     pub fn summary(&self) -> String {
-        let statement = match self {
+        let failed = match self {
             StoreError::Conflict { statement, .. }
             | StoreError::Transient { statement, .. }
-            | StoreError::Permanent { statement, .. } => statement,
-            StoreError::Connect { .. } => "connect to PostgreSQL",
-            StoreError::Open { .. } => "open the database",
+            | StoreError::Permanent { statement, .. } => format!("`{statement}` failed"),
+            StoreError::Connect { .. } => "cannot connect to PostgreSQL".to_owned(),
+            StoreError::Open { .. } => "cannot open the database".to_owned(),
             // Their text is shrinkd's own.
             StoreError::Fenced { .. }
             | StoreError::Schema { .. }
@@ -82,8 +82,9 @@ impl StoreError {
             | StoreError::Settings { .. }
             | StoreError::Damaged { .. } => return self.to_string(),
         };
-        let (cause, code) = (sqlstate::cause(self.code().unwrap_or_default()), self.code().map(str::to_owned));
-        format!("`{statement}` failed: {cause}{}; the log has the whole error", in_words(&code))
+        let cause =
+            self.code().map_or_else(String::new, |code| format!(": {} (SQLSTATE {code})", sqlstate::cause(code)));
+        format!("{failed}{cause}, see the log for details")
     }
 }
 

@@ -68,7 +68,7 @@ impl Health {
             failures: 0,
             obstacle: match operation {
                 Operation::Connect => Some("not connected yet".to_owned()),
-                Operation::Group => Some("no partitions assigned yet".to_owned()),
+                Operation::Group => Some("not joined yet".to_owned()),
                 _ => None,
             },
         });
@@ -127,9 +127,10 @@ impl Health {
         let obstacles: Vec<String> = Operation::ALL
             .into_iter()
             .zip(&state.operations)
-            // In one line, even if the reason has several.
+            // In one line, even if the reason has several, and with `;` only between operations.
             .filter_map(|(operation, status)| {
-                Some(format!("{operation}: {}", status.obstacle.as_ref()?.replace(['\r', '\n'], " ")))
+                let obstacle = status.obstacle.as_ref()?.replace(['\r', '\n'], " ").replace(';', ",");
+                Some(format!("{operation}: {obstacle}"))
             })
             .collect();
         if obstacles.is_empty() { Ok(()) } else { Err(obstacles.join("; ")) }

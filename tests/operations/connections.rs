@@ -52,7 +52,7 @@ async fn what_a_worker_can_run_with_is_ok_line_by_line() {
         "ok       brokers: answer over plaintext; the cluster has 1".to_owned(),
         format!("ok       topic {}: has 3 partitions, all with a leader", topic.name),
         "ok       store: connected to postgres://".to_owned(),
-        "ok       schema: is that of this build".to_owned(),
+        "ok       schema: matches this build".to_owned(),
         "ok       settings: the database is empty and takes them on".to_owned(),
         "warning  encryption: none (sslmode=prefer)".to_owned(),
         format!("ok       role {}: has the rights of a worker", role.name),

@@ -83,7 +83,7 @@ fn health_is_served_as_a_status_and_one_line() {
     assert_eq!(served.get("/livez").0, 200);
     let (status, answer) = served.get("/readyz");
     assert_eq!(status, 503);
-    assert!(answer.ends_with("\r\n\r\nconnect: not connected yet; group: no partitions assigned yet\n"), "{answer}");
+    assert!(answer.ends_with("\r\n\r\nconnect: not connected yet; group: not joined yet\n"), "{answer}");
     served.site.health.succeeded(Operation::Group);
     served.site.health.succeeded(Operation::Connect);
     let (status, answer) = served.get("/readyz");

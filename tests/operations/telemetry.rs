@@ -244,11 +244,11 @@ fn a_loop_without_a_heartbeat_is_named_and_one_that_has_finished_is_not_missed()
 #[test]
 fn it_is_ready_when_source_and_store_are_connected_and_says_in_one_line_what_fails() {
     let health = Health::new();
-    let reason = "connect: not connected yet; group: no partitions assigned yet";
+    let reason = "connect: not connected yet; group: not joined yet";
     assert_eq!(health.readiness(), Err(reason.to_owned()));
     health.succeeded(Operation::Connect);
-    health.failed(Operation::Group, "broker down:\nconnection refused");
-    assert_eq!(health.readiness(), Err("group: broker down: connection refused".to_owned()));
+    health.failed(Operation::Group, "broker down:\nconnection refused; check the host");
+    assert_eq!(health.readiness(), Err("group: broker down: connection refused, check the host".to_owned()));
     health.succeeded(Operation::Group);
     assert_eq!(health.readiness(), Ok(()));
 }

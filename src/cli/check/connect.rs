@@ -174,9 +174,9 @@ async fn ask_store(checks: &mut Checks<impl Write>, config: &Config, url: &str) 
         Err(error) => return checks.failed("store", error),
     };
     checks.ok("store", &format!("connected to {url}"))?;
-    checks.ok("schema", "is that of this build")?;
+    checks.ok("schema", "matches this build")?;
     match store.is_filled().await {
-        Ok(true) => checks.ok("settings", "are those with which the database was filled")?,
+        Ok(true) => checks.ok("settings", "match the database")?,
         Ok(false) => checks.ok("settings", "the database is empty and takes them on")?,
         Err(error) => checks.failed("settings", error)?,
     }

@@ -63,7 +63,7 @@ async fn skipping_moves_the_partition_that_has_this_number_on_the_broker_and_no_
     assert!(say("3", "100000").contains("its source has offsets from 0 to "));
     assert!(say("3", "20").contains("it can only be skipped forwards"));
     assert!(refused(&skip(&["3", "--to", "50", "--yes", "--because", " "])).contains("expected a reason"));
-    assert!(refused(&skip(&[&["3", "--to", "50"], &because[..]].concat())).contains("--yes skips without asking"));
+    assert!(refused(&skip(&[&["3", "--to", "50"], &because[..]].concat())).contains("use --yes"));
     assert!(refused(&partitions(&environment, &["resume", "2"])).contains("is not halted"));
     database
         .execute("insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner, halted_at, halt_reason, halt_detail)
@@ -162,7 +162,7 @@ fn joined(texts: Vec<Option<String>>) -> String {
 struct HaltedFile {
     database: SqliteDatabase,
     environment: Environment,
-    _folder: Folder,
+    folder: Folder,
 }
 
 impl HaltedFile {
@@ -175,7 +175,7 @@ impl HaltedFile {
         environment.push(("SHRINKD__DEAD_LETTERS__IN_A_ROW", "20".to_owned()));
         let log = Worker::start(&environment, folder.path("worker.log")).ends_with(1);
         assert!(log.contains("`shrinkd partitions resume 0`"), "{log}");
-        HaltedFile { database, environment, _folder: folder }
+        HaltedFile { database, environment, folder }
     }
 
     async fn skipped(&self) -> Vec<Option<String>> {
@@ -232,6 +232,23 @@ async fn the_right_to_read_is_not_enough_to_skip_or_to_resume() {
     );
     assert_eq!(database.count("select count(*)::text from skipped_offsets").await, 0);
     database.remove().await;
+}
+
+#[tokio::test]
+async fn the_commands_of_the_list_work_as_they_are_printed() {
+    let mut file = HaltedFile::new("printed");
+    let config = file.folder.path("it's a file.toml");
+    std::fs::write(&config, format!("store.url = \"{}\"\n", file.database.url())).expect("a file");
+    file.environment.retain(|(name, _)| *name != "SHRINKD__STORE__URL");
+    let config = config.to_str().expect("text");
+    let list = printed(&partitions(&file.environment, &["-c", config]));
+    let command = list.lines().find(|line| line.contains(" resume 0")).expect("a command");
+    let command = command.trim().replacen("shrinkd", env!("CARGO_BIN_EXE_shrinkd"), 1);
+    let environment = file.environment.iter().map(|(name, value)| (*name, value));
+    let resumed = Command::new("sh").args(["-c", &command]).envs(environment).output().expect("sh runs");
+    assert!(printed(&resumed).contains("resumes at 420"));
+    let again = partitions(&file.environment, &["resume", "0", "--config", config]);
+    assert!(refused(&again).contains("is not halted"));
 }
 
 /// A command on a terminal of its own, which util-linux's `script` gives it.

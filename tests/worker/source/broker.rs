@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{SMALL, TIMEOUT, claims, event, next_event};
 
-pub const TOPIC: &str = "experiments";
+pub const TOPIC: &str = "completed-experiments";
 
 /// A broker within this process.
 pub struct Broker {
