@@ -95,7 +95,8 @@ impl Metrics {
             lag_seconds: f.gauges(
                 "shrinkd_lag_seconds",
                 &["partition"],
-                "Age of the oldest record of an owned partition that is not committed yet; 0 if there is none",
+                "Age of the oldest record read but not committed; if none has been read, the time since the partition fell behind; \
+                 0 without lag",
             ),
             event_age: f.histogram(
                 "shrinkd_event_age_seconds",
@@ -148,7 +149,8 @@ impl Metrics {
             retries: f.counters(
                 "shrinkd_retries_total",
                 &["operation", "sqlstate_class"],
-                "Store operations retried, by the first two characters of the error's SQLSTATE",
+                "Retried operations on the store, and connections to the brokers at the start, by the first two characters of the \
+                 error's SQLSTATE",
             ),
             populations: PopulationGauges::new(&mut f),
             state: Mutex::default(),
