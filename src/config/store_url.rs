@@ -162,9 +162,7 @@ fn check_parameter(name: &str, value: &str) -> Result<(), String> {
         "host" | "dbname" | "user" | "password" | "application_name" | "options" => Ok(()),
         name if name.starts_with("options[") && name.ends_with(']') => Ok(()),
         // The name is not repeated: it may be the rest of a password with an unescaped `&`.
-        _ => Err(format!(
-            "has an unknown parameter: the known ones are {PARAMETERS}. In a password, write & as %26"
-        )),
+        _ => Err(format!("has an unknown parameter: the known ones are {PARAMETERS}. In a password, write & as %26")),
     }
 }
 

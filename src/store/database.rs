@@ -19,10 +19,7 @@ pub(super) enum Pools {
         url: StoreUrl,
     },
     /// One connection writes, the others only read: for passes, and for everything that is merely looked at.
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
-    },
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
 }
 
 /// Dropped without a commit, nothing of it has happened.
