@@ -86,7 +86,7 @@ impl Store {
         let store = Store::connect_to_rebuild(config, settings).await?;
         let checked = async { store.check_settings().await.map_err(|error| error.while_connecting(&config.url)) };
         match store.pools {
-            Pools::Postgres(_) => schema::in_time(&config.url, checked).await?,
+            Pools::Postgres { .. } => schema::in_time(&config.url, checked).await?,
             Pools::Sqlite { .. } => checked.await?,
         }
         Ok(store)
@@ -133,7 +133,7 @@ impl Store {
     /// and its write-ahead log is gone.
     pub async fn close(self) {
         match self.pools {
-            Pools::Postgres(pool) => pool.close().await,
+            Pools::Postgres { pool, .. } => pool.close().await,
             // A connection that only reads cannot put the log away: the one that writes goes last.
             Pools::Sqlite { writer, readers } => {
                 readers.close().await;
@@ -145,7 +145,7 @@ impl Store {
     /// The connections to PostgreSQL, for tests that look at their sessions.
     pub fn postgres_pool(&self) -> Option<&PgPool> {
         match &self.pools {
-            Pools::Postgres(pool) => Some(pool),
+            Pools::Postgres { pool, .. } => Some(pool),
             Pools::Sqlite { .. } => None,
         }
     }

@@ -77,6 +77,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 
 async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     let telemetry = Telemetry::default();
+    // From the start: alerts compare with it, also while this worker is not connected.
+    telemetry.metrics.set_max_populations(config.limits.max_populations);
     let stop = CancellationToken::new();
     let listener = http::bind(config.http.listen).await?;
     info!(source = %config.source, store = %config.store.url, http = %listener.local_addr()?, "starting");

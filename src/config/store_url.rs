@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use tracing::subscriber::NoSubscriber;
 
 use super::kafka::{HAS_TLS, REBUILD};
-use super::secret::{MASK, plain_name, redact};
+use super::secret::{MASK, redact};
 
 const EXPECTED: &str = "expected postgres://user:password@host:port/database or sqlite://path/of/shrinkd.db";
 
@@ -161,10 +161,8 @@ fn check_parameter(name: &str, value: &str) -> Result<(), String> {
         "host" | "dbname" | "user" if value.is_empty() => refused("a name"),
         "host" | "dbname" | "user" | "password" | "application_name" | "options" => Ok(()),
         name if name.starts_with("options[") && name.ends_with(']') => Ok(()),
-        name => {
-            let name = plain_name(name);
-            Err(format!("has an unknown parameter `{name}`: the known ones are {PARAMETERS}"))
-        }
+        // The name is not repeated: it may be the rest of a password with an unescaped `&`.
+        _ => Err(format!("has an unknown parameter: the known ones are {PARAMETERS}. In a password, write & as %26")),
     }
 }
 
@@ -220,7 +218,11 @@ pub(super) fn masked_url(url: &str) -> String {
     });
     let shown = parameters(tail).map(|(name, value)| {
         let is_shown = is_harmless(name) && !value.contains('#');
-        format!("{}={}", plain_name(name), if is_shown { value } else { MASK })
+        match is_shown {
+            true => format!("{name}={value}"),
+            false if PARAMETERS.split(", ").any(|known| known == name) => format!("{name}={MASK}"),
+            false => MASK.to_owned(),
+        }
     });
     let shown = shown.collect::<Vec<_>>().join("&");
     let parameters = if shown.is_empty() { Cow::default() } else { Cow::from(format!("?{shown}")) };

@@ -4,18 +4,22 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Postgres, Sqlite};
 
-use super::StoreError;
 use super::error::classify;
+use super::{StoreError, schema};
+use crate::config::StoreUrl;
+
+const OPEN: &str = "open the SQLite file";
 
 /// Connections to one database.
 #[derive(Debug, Clone)]
 pub(super) enum Pools {
-    Postgres(PgPool),
-    /// One connection writes, the others only read: for passes, and for everything that is merely looked at.
-    Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
+    Postgres {
+        pool: PgPool,
+        /// Where it connects to, for messages.
+        url: StoreUrl,
     },
+    /// One connection writes, the others only read: for passes, and for everything that is merely looked at.
+    Sqlite { writer: SqlitePool, readers: SqlitePool },
 }
 
 /// Dropped without a commit, nothing of it has happened.
@@ -28,9 +32,9 @@ impl Pools {
     /// A transaction that only reads, as of one moment, and takes no lock that a writer would wait for.
     pub async fn read(&self) -> Result<Transaction, StoreError> {
         match self {
-            Pools::Postgres(_) => self.begin_with("begin isolation level repeatable read, read only").await,
+            Pools::Postgres { .. } => self.begin_with("begin isolation level repeatable read, read only").await,
             Pools::Sqlite { readers, .. } => {
-                readers.begin().await.map(Transaction::Sqlite).map_err(|error| self.unreachable(error))
+                readers.begin().await.map(Transaction::Sqlite).map_err(|error| classify(OPEN, error))
             }
         }
     }
@@ -48,20 +52,17 @@ impl Pools {
     /// On SQLite, where every transaction sees one moment, it holds the write lock from the beginning, so that it cannot fail
     /// for it later on.
     async fn begin_with(&self, postgres: &'static str) -> Result<Transaction, StoreError> {
-        let begun = match self {
-            Pools::Postgres(pool) => pool.begin_with(postgres).await.map(Transaction::Postgres),
-            Pools::Sqlite { writer, .. } => writer.begin_with("begin immediate").await.map(Transaction::Sqlite),
-        };
-        begun.map_err(|error| self.unreachable(error))
-    }
-
-    /// There is no connection to be had.
-    fn unreachable(&self, error: sqlx::Error) -> StoreError {
-        let connecting = match self {
-            Pools::Postgres(_) => "connect to PostgreSQL",
-            Pools::Sqlite { .. } => "open the SQLite file",
-        };
-        classify(connecting, error)
+        match self {
+            Pools::Postgres { pool, url } => match pool.begin_with(postgres).await {
+                Ok(transaction) => Ok(Transaction::Postgres(transaction)),
+                Err(sqlx::Error::PoolTimedOut) => Err(schema::why_no_connection(url, pool).await),
+                Err(error) => Err(classify("connect to PostgreSQL", error)),
+            },
+            Pools::Sqlite { writer, .. } => {
+                let begun = writer.begin_with("begin immediate").await;
+                begun.map(Transaction::Sqlite).map_err(|error| classify(OPEN, error))
+            }
+        }
     }
 }
 

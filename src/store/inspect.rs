@@ -22,7 +22,7 @@ impl Store {
     /// Asks the server about the connection; `None` of SQLite.
     pub async fn inspect(&self) -> Result<Option<Inspection>, StoreError> {
         match &self.pools {
-            Pools::Postgres(pool) => inspect(pool).await.map(Some).map_err(|error| classify("inspect", error)),
+            Pools::Postgres { pool, .. } => inspect(pool).await.map(Some).map_err(|error| classify("inspect", error)),
             Pools::Sqlite { .. } => Ok(None),
         }
     }

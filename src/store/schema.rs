@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sqlx::SqlSafeStr as _;
 use sqlx::migrate::{AppliedMigration, Migrate, MigrateError, Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, Pool, Row as _, Sqlite};
 
@@ -39,7 +39,10 @@ const MIGRATIONS: &str = "_sqlx_migrations";
 /// How long connecting to PostgreSQL may take, with the check of its schema.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a call may wait for a connection of the pool, or for another process that has a SQLite file locked.
+/// How long a call may wait for a connection of PostgreSQL's pool. The pool tries again by itself meanwhile, and says nothing.
+const POOL_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a call may wait for SQLite's connection that writes, or for another process that has the file locked.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// PostgreSQL ends a transaction whose worker is silent for so long: one that was stopped, or whose machine is gone, would
@@ -68,18 +71,30 @@ pub(super) async fn connect_postgres(url: &StoreUrl, connections: u32) -> Result
     in_time(url, check).await?;
     let pool = PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .acquire_timeout(POOL_TIMEOUT)
         .after_connect(|connection, _| {
             Box::pin(async move { sqlx::raw_sql(SESSION).execute(connection).await.map(drop) })
         })
         .connect_lazy_with(options);
-    Ok(Pools::Postgres(pool))
+    Ok(Pools::Postgres { pool, url: url.clone() })
 }
 
 /// One connection of its own: the pool would try again by itself for as long as a statement may wait for a connection, and say
 /// nothing meanwhile.
 async fn connect(url: &StoreUrl, options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
     PgConnection::connect_with(options).await.map_err(|error| cannot_connect(url, error))
+}
+
+/// Why the pool gave no connection in time: it does not tell, so one is made without it. If that succeeds, all connections are in
+/// use.
+pub(super) async fn why_no_connection(url: &StoreUrl, pool: &PgPool) -> StoreError {
+    match in_time(url, connect(url, &pool.connect_options())).await {
+        Err(error) => error,
+        Ok(connection) => {
+            let _ = connection.close().await;
+            classify("connect to PostgreSQL", sqlx::Error::PoolTimedOut)
+        }
+    }
 }
 
 /// Refuses a pooler that gives one session of the server to several clients in turns, as PgBouncer does with `pool_mode =

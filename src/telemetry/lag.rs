@@ -2,7 +2,8 @@
 //!
 //! It is measured whenever the brokers tell where a partition ends, so that it also grows while the store is down and no batch
 //! can be committed. Not every offset is a record: those behind the last record of a transaction hold markers. So a partition
-//! that was read to its end, and of which everything is committed, has no lag, whatever its offsets are.
+//! of which everything that can be read was read and committed has no lag before that. What an open transaction holds back is
+//! lag.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,8 +25,10 @@ struct Position {
     committed: i64,
     /// The records that were read and are not committed: where each ends, and when it was produced.
     waiting: VecDeque<(i64, Option<OffsetDateTime>)>,
-    /// The end to which the partition was read; `None` if there may be records before it that were not read.
-    read_to_end: Option<i64>,
+    /// Whether everything that can be read was read.
+    is_at_end: bool,
+    /// Up to where the partition can be read: not beyond an open transaction.
+    readable_end: i64,
     /// Where the partition ends, as the brokers said last.
     end: Option<i64>,
 }
@@ -60,13 +63,20 @@ impl Lag {
     pub fn read(&self, partition: i32, next: i64, produced_at: Option<OffsetDateTime>) {
         if let Some(position) = self.positions().get_mut(&partition) {
             position.waiting.push_back((next, produced_at));
-            position.read_to_end = None;
+            position.is_at_end = false;
         }
     }
 
-    /// All records of the partition before this offset were read.
-    pub fn read_to_end(&self, partition: i32, end: i64) {
-        self.update(partition, |position| position.read_to_end = Some(end));
+    /// All records of the partition that can be read were read, or (false) that is not known.
+    pub fn at_end(&self, partition: i32, is_at_end: bool) {
+        self.update(partition, |position| position.is_at_end = is_at_end);
+    }
+
+    /// The brokers have said up to where partitions can be read.
+    pub fn readable_ends(&self, ends: &[(i32, i64)]) {
+        for &(partition, end) in ends {
+            self.update(partition, |position| position.readable_end = end);
+        }
     }
 
     /// Everything before these offsets is committed.
@@ -92,8 +102,9 @@ impl Lag {
         let Some(position) = positions.get_mut(&partition) else { return };
         change(position);
         if let Some(end) = position.end {
-            let read_to = position.read_to_end.filter(|_| position.waiting.is_empty());
-            let records = end.saturating_sub(position.committed.max(read_to.unwrap_or(0)));
+            let is_done = position.is_at_end && position.waiting.is_empty();
+            let done = if is_done { position.committed.max(position.readable_end) } else { position.committed };
+            let records = end.saturating_sub(done);
             let oldest = position.waiting.front().and_then(|(_, produced_at)| *produced_at);
             self.metrics.set_lag(partition, u64::try_from(records).unwrap_or(0), oldest);
         }

@@ -50,7 +50,6 @@ pub async fn run(
     telemetry: Telemetry,
     stop: CancellationToken,
 ) -> Result<(), WorkerError> {
-    telemetry.metrics.set_max_populations(config.limits.max_populations);
     let owner = owner();
     let (refit, publish) = loops(&store, &config, &owner, &telemetry);
     let retry = Retry::new(telemetry.clone(), stop.clone(), config.ingest.drain_budget);

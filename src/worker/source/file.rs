@@ -110,7 +110,8 @@ impl Reader<'_> {
                 Read::Bytes(bytes) => lines.split(bytes, &mut |line| self.take(&line)),
                 Read::NothingYet => {}
                 Read::End if may_grow => {
-                    self.telemetry.lag.read_to_end(PARTITION, offset(lines.position()));
+                    self.telemetry.lag.readable_ends(&[(PARTITION, offset(lines.position()))]);
+                    self.telemetry.lag.at_end(PARTITION, true);
                     std::thread::sleep(self.wait_limit());
                 }
                 Read::End => {

@@ -142,7 +142,7 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
         match consumer.poll(timeout) {
             None => {}
             Some(Ok(message)) => context.assignment().accept(record(&message)),
-            Some(Err(KafkaError::PartitionEOF(partition))) => context.assignment().reach_end(consumer, partition),
+            Some(Err(KafkaError::PartitionEOF(partition))) => context.assignment().reach_end(partition),
             Some(Err(error)) => {
                 let reason = context.reason();
                 match severity(&error, &reason) {

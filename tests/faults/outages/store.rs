@@ -142,15 +142,17 @@ pub async fn a_refit_is_not_answered(monitoring: Arc<Monitoring>) {
     deployment.end(&["ShrinkdRefitStuck"]).await;
 }
 
-/// Half of all attempts to commit a batch fail, as they would with conflicting writers.
+/// Every other attempt to commit a batch fails, as it would with conflicting writers. By turns and not by chance, so that none
+/// fails for long.
 pub async fn transactions_are_refused_time_and_again(monitoring: Arc<Monitoring>) {
     let deployment = Deployment::start(&monitoring, "shrinkd-retry-storm", &[]).await;
     let other = deployment.start_another(2).await;
     let load = Load::start(&deployment.topic, 50);
     let began = Instant::now();
-    let refuse = "create function refuse() returns trigger language plpgsql as $$
+    let refuse = "create sequence attempts;
+         create function refuse() returns trigger language plpgsql as $$
          begin
-             if random() < 0.5 then raise serialization_failure; end if;
+             if nextval('attempts') % 2 = 0 then raise serialization_failure; end if;
              return null;
          end $$;
          create trigger refuse before insert on blocks for each statement execute function refuse()";

@@ -10,7 +10,6 @@ use tokio::sync::oneshot::error::TryRecvError;
 
 use super::claimer::Claimer;
 use super::commands::Commands;
-use super::native;
 use super::outbox::Outbox;
 use super::partitions::Partitions;
 use crate::stream::{Claim, NextOffset};
@@ -234,6 +233,8 @@ impl Assignment {
             }
         }
         self.is_paused = is_paused;
+        // What is not fetched does not count as read. The end is reported again after the pause.
+        self.partitions.read().for_each(|partition| self.telemetry.lag.at_end(partition, false));
     }
 
     /// Hands the batch to the worker; false if it has to wait, because no broker confirms the identity of its topic.
@@ -382,12 +383,11 @@ impl Assignment {
         }
     }
 
-    /// Notes that a partition was read to its end, which is the high watermark of its last fetch.
-    pub(super) fn reach_end(&mut self, consumer: &BaseConsumer<impl ConsumerContext>, partition: i32) {
+    /// Notes that everything was read that can be read of a partition.
+    pub(super) fn reach_end(&mut self, partition: i32) {
         self.report_fetched();
-        let end = native::high_watermark(consumer.client().native_client(), self.partitions.topic(), partition);
-        if let Some(end) = end.filter(|_| self.partitions.is_read(partition)) {
-            self.telemetry.lag.read_to_end(partition, end);
+        if self.partitions.is_read(partition) {
+            self.telemetry.lag.at_end(partition, true);
         }
     }
 

@@ -28,6 +28,16 @@ pub(super) fn client(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceE
     config.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
 }
 
+/// The same, for which records of open transactions count as well.
+///
+/// # Errors
+/// As for [`consumer`].
+pub(super) fn client_of_all(kafka: &KafkaConfig) -> Result<BaseConsumer<Quiet>, SourceError> {
+    let mut config = kafka.consumer()?;
+    config.remove("group.id").set("isolation.level", "read_uncommitted");
+    config.create_with_context(Quiet::new(&kafka.properties)).map_err(|error| refused(kafka, &error))
+}
+
 /// A consumer that reads what it is told to, and joins no group.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
 use tokio_util::sync::CancellationToken;
 
-use super::client::{Quiet, client};
+use super::client::{Quiet, client, client_of_all};
 use crate::config::KafkaConfig;
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Operation;
@@ -29,12 +29,17 @@ const STOP_INTERVAL: Duration = Duration::from_millis(100);
 /// # Errors
 /// If a property is refused or the thread cannot be started.
 pub(super) fn spawn(kafka: &KafkaConfig, telemetry: Telemetry, stop: CancellationToken) -> Result<(), SourceError> {
-    let (client, topic) = (client(kafka)?, kafka.topic.clone());
+    let (readable, all, topic) = (client(kafka)?, client_of_all(kafka)?, kafka.topic.clone());
     let run = move || {
         while !stop.is_cancelled() {
             let asked = Instant::now();
-            match request(&client, &topic, &telemetry.lag.partitions()) {
-                Ok(ends) => {
+            let partitions = telemetry.lag.partitions();
+            // In this order, so that what is readable is never beyond the end.
+            let ends = request(&readable, &topic, &partitions)
+                .and_then(|readable| Ok((readable, request(&all, &topic, &partitions)?)));
+            match ends {
+                Ok((readable, ends)) => {
+                    telemetry.lag.readable_ends(&readable);
                     telemetry.lag.end_offsets(&ends);
                     telemetry.metrics.observe_end_offsets();
                     telemetry.health.succeeded(Operation::EndOffsets);
@@ -53,7 +58,7 @@ pub(super) fn spawn(kafka: &KafkaConfig, telemetry: Telemetry, stop: Cancellatio
     thread.map(drop).map_err(|error| SourceError::Kafka(format!("cannot start the thread kafka-end-offsets: {error}")))
 }
 
-/// The ends of partitions, as the isolation level of the consumer lets it read them.
+/// The ends of partitions, as the isolation level of the client lets it read them.
 fn request(client: &BaseConsumer<Quiet>, topic: &str, partitions: &[i32]) -> KafkaResult<Vec<(i32, i64)>> {
     // Connection errors of this client: what matters is whether it gets an answer.
     while client.poll(Duration::ZERO).is_some() {}

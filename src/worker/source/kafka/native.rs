@@ -1,4 +1,4 @@
-//! Functions of librdkafka that rdkafka does not wrap: descriptions of topics and groups, and the high watermarks of the last fetches.
+//! Functions of librdkafka that rdkafka does not wrap: descriptions of topics and groups.
 
 use std::ffi::{CStr, CString};
 use std::ptr;
@@ -197,18 +197,6 @@ unsafe fn may_read(first: *const sys::rd_kafka_AclOperation_t, count: usize) -> 
     let operations = unsafe { std::slice::from_raw_parts(first.cast::<u32>(), count) };
     let read = sys::rd_kafka_AclOperation_t::RD_KAFKA_ACL_OPERATION_READ as u32;
     Some(operations.contains(&read))
-}
-
-/// The high watermark that came with the last fetch of a partition, if there was one. Sends no request.
-pub(super) fn high_watermark(client: &NativeClient, topic: &str, partition: i32) -> Option<i64> {
-    let topic = CString::new(topic).ok()?;
-    let (mut low, mut high) = (-1, -1);
-    // SAFETY: the client outlives this call, and the topic's name and both numbers live until it returns.
-    let error = unsafe {
-        let (low, high) = (&raw mut low, &raw mut high);
-        sys::rd_kafka_get_watermark_offsets(client.ptr(), topic.as_ptr(), partition, low, high)
-    };
-    (error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }
 
 /// # Safety
