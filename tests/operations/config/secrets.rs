@@ -67,7 +67,9 @@ fn a_property_or_parameter_that_is_refused_is_named_without_its_value() {
         assert_keeps_secrets(variable, &text);
     }
     for (url, says) in [
-        ("postgres://app:pw@db/shrinkd?sslpassword=s3cr3t14", "`sslpassword`"),
+        ("postgres://app:pw@db/shrinkd?sslpassword=s3cr3t14", "unknown parameter"),
+        ("postgres://app@db/shrinkd?password=pw&s3cr3t14", "unknown parameter"),
+        ("postgres://app@db/shrinkd?password=pw&s3cr3t14=1", "unknown parameter"),
         ("postgres://app:pw@db/shrinkd?sslmode=s3cr3t15", "`sslmode`"),
         ("postgres://app:pw@db/shrinkd?port=s3cr3t16", "`port`"),
         ("postgres://app:pw@db/shrinkd?hostaddr=s3cr3t17", "`hostaddr`"),
