@@ -4,7 +4,7 @@ use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Postgres, Sqlite};
 
-use super::error::classify;
+use super::error::{cannot_connect, classify};
 use super::{StoreError, schema};
 use crate::config::StoreUrl;
 
@@ -56,7 +56,7 @@ impl Pools {
             Pools::Postgres { pool, url } => match pool.begin_with(postgres).await {
                 Ok(transaction) => Ok(Transaction::Postgres(transaction)),
                 Err(sqlx::Error::PoolTimedOut) => Err(schema::why_no_connection(url, pool).await),
-                Err(error) => Err(classify("connect to PostgreSQL", error)),
+                Err(error) => Err(cannot_connect(url, error)),
             },
             Pools::Sqlite { writer, .. } => {
                 let begun = writer.begin_with("begin immediate").await;

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use sqlx::ConnectOptions as _;
 
 use super::truth::{Truth, check};
@@ -13,7 +15,7 @@ use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::{committed, settled};
 use crate::common::topic::Topic;
-use crate::common::worker::{Worker, from_kafka, get};
+use crate::common::worker::{TIMEOUT, Worker, from_kafka, get};
 
 #[tokio::test]
 async fn a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing_and_double_nothing() {
@@ -103,6 +105,53 @@ async fn what_a_worker_shows_of_itself_agrees_with_the_tables() {
     database.remove().await;
 }
 
+/// A producer that hangs in a transaction holds up the whole partition. On the mock broker transactions are not isolated.
+#[tokio::test]
+async fn what_an_open_transaction_holds_back_is_lag_and_what_it_leaves_behind_is_none() {
+    if std::env::var("SHRINKD_TEST_KAFKA").is_err() {
+        let _ =
+            writeln!(io::stderr(), "SKIPPED: SHRINKD_TEST_KAFKA names no Apache Kafka, which isolates transactions");
+        return;
+    }
+    let folder = Folder::new("transaction");
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let topic = Topic::new(1).await;
+    let worker = Worker::start(&from_kafka(&topic, &database.url()), folder.path("worker.log"));
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &topic.brokers)
+        .set("transactional.id", &topic.name)
+        .create()
+        .expect("a producer");
+    producer.init_transactions(TIMEOUT).expect("a transactional producer");
+    let lag = |records: u64| {
+        let series = format!("shrinkd_lag_records{{partition=\"0\"}} {records}\n");
+        let deadline = Instant::now() + TIMEOUT;
+        while !get(&worker.http(), "/metrics").contains(&series) {
+            assert!(Instant::now() < deadline, "no lag of {records}:\n{}", get(&worker.http(), "/metrics"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let send = || {
+        let record: BaseRecord<'_, (), str> = BaseRecord::to(&topic.name).partition(0).payload("{}");
+        producer.send(record).expect("there is room");
+        producer.flush(TIMEOUT).expect("it is sent");
+    };
+    producer.begin_transaction().expect("a transaction");
+    send();
+    producer.commit_transaction(TIMEOUT).expect("it is committed");
+    committed(&database, 1).await;
+    lag(0);
+    producer.begin_transaction().expect("a transaction");
+    send();
+    topic.produce_to(0, "{}\n{}\n{}\n");
+    lag(4);
+    producer.abort_transaction(TIMEOUT).expect("it is aborted");
+    lag(0);
+    worker.stop();
+    topic.remove().await;
+    database.remove().await;
+}
+
 /// A way to the server that can be closed: then nothing gets through, and new connections are refused, or accepted and never
 /// answered.
 struct Gate {
@@ -187,6 +236,9 @@ async fn stops_within_the_budget(is_silent: bool) {
     let log = worker.ends_with(1);
     let took = stopped.elapsed();
     assert!(took < Duration::from_millis(3_500), "it took {took:?}:\n{log}");
+    // A silent server is found out by whatever is waited for; one that refuses says so at once.
+    let port = gate.address.port();
+    assert!(is_silent || log.contains(&format!("127.0.0.1:{port}")) && log.contains("cannot connect"), "{log}");
 
     environment.push(("SHRINKD__STORE__URL", database.url()));
     let next = Worker::start(&environment, folder.path("next.log"));
