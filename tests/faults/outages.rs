@@ -27,7 +27,7 @@ pub async fn all(name: &str, speedup: u32) {
     let Some(empty) = Monitoring::start(&format!("{name}-without-workers"), speedup) else { return };
     // First, because Kafka starts slowly on a busy machine.
     let servers = Arc::new(OwnServers::start(&monitoring.folder.path("servers")));
-    let (idle, _transaction) = source::nothing_to_do_after_transactions(Arc::clone(&monitoring)).await;
+    let idle = source::nothing_to_do_after_transactions(Arc::clone(&monitoring)).await;
     let (of_postgres, of_kafka) = (Arc::clone(&servers), servers);
     let mut outages = vec![
         start(&monitoring, |monitoring| store::postgres_is_down(monitoring, of_postgres)),
@@ -40,6 +40,7 @@ pub async fn all(name: &str, speedup: u32) {
         start(&monitoring, source::reading_is_not_allowed_any_more),
         start(&monitoring, source::the_topic_is_missing),
         start(&monitoring, source::a_partition_is_halted),
+        start(&monitoring, source::a_transaction_stays_open),
         start(&monitoring, source::producers_create_too_many_populations),
         start(&monitoring, group::another_program_takes_partitions),
         start(&monitoring, group::one_of_two_workers_is_down),

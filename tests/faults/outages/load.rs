@@ -81,9 +81,9 @@ pub fn produce_populations(topic: &Topic, count: u64) {
     producer.flush(TIMEOUT).expect("they arrive");
 }
 
-/// Sends messages in a transaction that is committed, in one that is aborted, and in one that stays open until the producer is
-/// dropped. So the last offsets of each partition are control records, and records that are not visible to consumers.
-pub fn produce_in_transactions(topic: &Topic, count: u64) -> BaseProducer {
+/// Sends messages in one transaction after another, which end like this, or stay open. Where the last ones are aborted, the last
+/// offsets of each partition are control records, and records that no consumer gets.
+pub fn produce_in_transactions(topic: &Topic, count: u64, ends: &[&str]) -> BaseProducer {
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &topic.brokers)
         .set("transactional.id", &topic.name)
@@ -91,7 +91,7 @@ pub fn produce_in_transactions(topic: &Topic, count: u64) -> BaseProducer {
         .create()
         .expect("a producer");
     producer.init_transactions(TIMEOUT).expect("transactions");
-    for end in ["committed", "aborted", "open"] {
+    for &end in ends {
         producer.begin_transaction().expect("a transaction");
         for number in 0..count {
             send(&producer, &topic.name, &event(end, number, false));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::producer::BaseProducer;
+use rdkafka::producer::Producer as _;
 
 use super::deployment::{Deployment, environment};
 use super::load::{Load, produce, produce_in_transactions, produce_populations};
@@ -11,6 +11,7 @@ use super::monitoring::Monitoring;
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::committed;
 use crate::common::topic::Topic;
+use crate::common::worker::TIMEOUT;
 use crate::services::OwnServers;
 
 pub async fn kafka_is_gone(monitoring: Arc<Monitoring>, servers: Arc<OwnServers>) {
@@ -111,11 +112,24 @@ pub async fn a_producer_sends_what_is_refused(monitoring: Arc<Monitoring>) {
     deployment.end(&[]).await;
 }
 
-/// The control: an idle worker on a topic that ends with control records, and with a transaction that stays open until the
-/// producer is dropped.
-pub async fn nothing_to_do_after_transactions(monitoring: Arc<Monitoring>) -> (Deployment, BaseProducer) {
+/// A producer hangs in the middle of a transaction: nothing behind its first record can be read.
+pub async fn a_transaction_stays_open(monitoring: Arc<Monitoring>) {
+    let deployment = Deployment::start(&monitoring, "shrinkd-open-transaction", &[]).await;
+    let began = Instant::now();
+    let producer = produce_in_transactions(&deployment.topic, 50, &["committed", "open"]);
+    deployment.fires(began, "ShrinkdIngestStuck").await;
+    deployment.fires(began, "ShrinkdLagHigh").await;
+    producer.abort_transaction(TIMEOUT).expect("it is aborted");
+    let ended = Instant::now();
+    deployment.clears(ended, "ShrinkdIngestStuck").await;
+    deployment.clears(ended, "ShrinkdLagHigh").await;
+    deployment.end(&["ShrinkdIngestStuck"]).await;
+}
+
+/// The control: an idle worker on a topic that ends with an aborted transaction.
+pub async fn nothing_to_do_after_transactions(monitoring: Arc<Monitoring>) -> Deployment {
     let deployment = Deployment::start(&monitoring, "shrinkd-idle", &[]).await;
-    let producer = produce_in_transactions(&deployment.topic, 50);
+    produce_in_transactions(&deployment.topic, 50, &["committed", "aborted"]);
     committed(&deployment.database, 50).await;
-    (deployment, producer)
+    deployment
 }
