@@ -86,48 +86,50 @@ pub async fn run(
         telemetry,
         retry,
     );
-    let ended = tokio::select! {
-        ended = process(ingest, events, refit, publish, &stop) => ended,
-        () = budget_spent(&stop, config.ingest.drain_budget) => Err(WorkerError::DrainBudget(config.ingest.drain_budget)),
-    };
+    // Cancelled once the drain budget is spent.
+    let spent = CancellationToken::new();
+    let mut timer = JoinSet::new();
+    timer.spawn(spend(stop.clone(), config.ingest.drain_budget, spent.clone()));
+    let ended = process(ingest, events, refit, publish, &stop, &spent).await;
     drop(source_ends_with_this);
     let leaving = Instant::now();
     while !thread.is_finished() && leaving.elapsed() < LEAVE_LIMIT {
         tokio::time::sleep(LEAVE_INTERVAL).await;
     }
-    ended
+    ended.unwrap_or(Err(WorkerError::DrainBudget(config.ingest.drain_budget)))
 }
 
-/// Runs the loops until the source has ended, and after the end of a file until everything is fitted and published. Dropping it
-/// drops them in the middle of what they do, as a crash would.
+/// Runs the loops until the source has ended, and after the end of a file until everything is fitted and published. What is under
+/// way when the drain budget is spent is dropped, as by a crash. `None` if that is a batch: a refit or a publish is made again
+/// anyway.
 async fn process(
     ingest: IngestLoop,
     events: mpsc::Receiver<SourceEvent>,
     refit: RefitLoop,
     publish: PublishLoop,
     stop: &CancellationToken,
-) -> Result<(), WorkerError> {
+    spent: &CancellationToken,
+) -> Option<Result<(), WorkerError>> {
     let background = CancellationToken::new();
     let mut loops = JoinSet::new();
     loops.spawn(or_stop(refit.clone().run(background.clone()), stop.clone()));
     loops.spawn(or_stop(publish.clone().run(background.clone()), stop.clone()));
-    let ingested = ingest.run(events).await;
+    let mut ended = spent.run_until_cancelled(ingest.run(events)).await?;
     background.cancel();
-    let mut ended = ingested;
-    while let Some(of_loop) = loops.join_next().await {
-        ended = ended.and(of_loop?);
+    while let Some(Some(of_loop)) = spent.run_until_cancelled(loops.join_next()).await {
+        ended = ended.and(of_loop.unwrap_or_else(|error| Err(error.into())));
     }
-    ended?;
-    if !stop.is_cancelled() {
-        finish(&refit, &publish, stop).await?;
+    if ended.is_ok() && !stop.is_cancelled() {
+        ended = spent.run_until_cancelled(finish(&refit, &publish, stop)).await.unwrap_or(Ok(()));
     }
-    Ok(())
+    Some(ended)
 }
 
-/// Waits for the stop, and then for as long as the drain budget.
-async fn budget_spent(stop: &CancellationToken, drain_budget: Duration) {
+/// Waits for the stop and then for as long as the drain budget, and says that it is spent.
+async fn spend(stop: CancellationToken, drain_budget: Duration, spent: CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(drain_budget).await;
+    spent.cancel();
 }
 
 /// The refit and publish loops. They share nothing but the store.

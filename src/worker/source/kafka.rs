@@ -110,9 +110,9 @@ fn run(consumer: BaseConsumer<Context>, topic: &str, stop: &CancellationToken) {
         Err(error) => Some(SourceError::Kafka(format!("cannot subscribe to {topic}: {error}"))),
     };
     let outbox = consumer.context().assignment().stop(&consumer);
-    // Leaves the group. Its last rebalance finds no partition to revoke.
-    drop(consumer);
     outbox.finish(failure.map_or(SourceEvent::Ended, SourceEvent::Failed));
+    // Leaves the group, which can take seconds; the worker has ended by then. Its last rebalance finds no partition to revoke.
+    drop(consumer);
 }
 
 /// Reads until it is stopped, the worker is gone, or the source cannot continue: then it returns why.
