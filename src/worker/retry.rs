@@ -112,7 +112,7 @@ impl Retry {
             retries += 1;
             self.telemetry.metrics.count_retry(operation.as_str(), error.store_error().and_then(StoreError::code));
             let failed = if error.store_error().is_some() { "the store" } else { "the source" };
-            warn!(%operation, retries, %error, pause_ms = pause.as_millis() as u64, "{failed} failed, retrying");
+            warn!(operation = operation.as_str(), retries, %error, pause_ms = pause.as_millis() as u64, "{failed} failed, retrying");
             self.sleep(pause).await;
         }
     }
