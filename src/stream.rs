@@ -61,6 +61,12 @@ pub struct Advance {
 }
 
 impl Topic {
+    /// Whether this is the topic that had this id when it was stored: one that was deleted and created again has another. An id
+    /// that is not known on one side decides nothing.
+    pub fn is_stored_as(&self, stored_id: &str) -> bool {
+        stored_id == self.id || stored_id.is_empty() || self.id.is_empty()
+    }
+
     /// The topic of a file, which has one partition. `-` is stdin, which is a new topic in every run.
     ///
     /// # Errors

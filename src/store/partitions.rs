@@ -36,7 +36,7 @@ impl Store {
         });
         let claimed = claimed.await?;
         // An id that is not known on one side decides nothing.
-        let is_other = |stored: &str| stored != topic.id && !stored.is_empty() && !topic.id.is_empty();
+        let is_other = |stored: &str| !topic.is_stored_as(stored);
         if let Some((_, stored)) = claimed.iter().find(|(_, stored)| is_other(stored)) {
             let (topic, stored, found) = (topic.name.clone(), stored.clone(), topic.id.clone());
             return Err(StoreError::TopicChanged { topic, stored, found });

@@ -106,7 +106,7 @@ impl Report {
             }
             return;
         }
-        if row.topic_id != topic.id && !row.topic_id.is_empty() && !topic.id.is_empty() {
+        if !topic.is_stored_as(&row.topic_id) {
             return self.differs(Check::Offsets, at, "topic_id", &row.topic_id, &topic.id);
         }
         let Some((_, high)) = after.get(&row.partition) else {

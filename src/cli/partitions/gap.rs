@@ -50,7 +50,7 @@ fn gap_in_topic(kafka: &KafkaConfig, seen: &PartitionStatus, to: Target) -> Resu
             topic.cluster_id
         )));
     }
-    if topic.id != seen.topic_id && !topic.id.is_empty() && !seen.topic_id.is_empty() {
+    if !topic.is_stored_as(&seen.topic_id) {
         return Err(CliError::Usage(format!(
             "{} was deleted and created again: the stored offsets mean nothing in the new topic",
             seen.topic
