@@ -1,9 +1,6 @@
 //! What an operator wants to know of a connection before workers use it: who it is, what it may do, whether it is encrypted.
 
-use sqlx::postgres::PgPool;
-
-use super::database::Pools;
-use super::error::classify;
+use super::query::{Row, values};
 use super::{Store, StoreError, settings};
 use crate::roles::{Kind, Right, rights_of};
 
@@ -21,10 +18,34 @@ pub struct Inspection {
 impl Store {
     /// Asks the server about the connection; `None` of SQLite.
     pub async fn inspect(&self) -> Result<Option<Inspection>, StoreError> {
-        match &self.pools {
-            Pools::Postgres { pool, .. } => inspect(pool).await.map(Some).map_err(|error| classify("inspect", error)),
-            Pools::Sqlite { .. } => Ok(None),
+        let mut on = self.pools.read().await?;
+        if !on.is_postgres() {
+            return Ok(None);
         }
+        let sql = "select cast(rolname as text) as rolname, rolsuper,
+                          (select version from pg_stat_ssl where pid = pg_backend_pid() and ssl) as encryption
+                   from pg_roles where rolname = current_user";
+        let role = |row: &Row| {
+            Ok(Inspection {
+                user: row.get("rolname")?,
+                is_superuser: row.get("rolsuper")?,
+                encryption: row.get("encryption")?,
+                missing_rights: Vec::new(),
+            })
+        };
+        let mut inspection = on.query("inspect: role", sql, []).one(role).await?;
+        for Right { right, kind, object } in rights_of("shrinkd_worker") {
+            let sql = match kind {
+                Kind::Table => "select has_table_privilege($1, $2) as is_granted",
+                Kind::Sequence => "select has_sequence_privilege($1, $2) as is_granted",
+                Kind::Schema => "select has_schema_privilege($1, $2) as is_granted",
+            };
+            let is_granted = on.query("inspect: right", sql, values![object, right]).one(|row| row.get("is_granted"));
+            if !is_granted.await? {
+                inspection.missing_rights.push(format!("{right} on {object}"));
+            }
+        }
+        Ok(Some(inspection))
     }
 
     /// Whether anybody has filled the database, which then has these settings. Unlike a worker, it does not make them its
@@ -39,28 +60,4 @@ impl Store {
             Some(stored) => Err(StoreError::Settings { stored: stored.to_string(), found: self.settings.to_string() }),
         }
     }
-}
-
-async fn inspect(pool: &PgPool) -> Result<Inspection, sqlx::Error> {
-    let (user, is_superuser): (String, bool) =
-        sqlx::query_as("select rolname::text, rolsuper from pg_roles where rolname = current_user")
-            .fetch_one(pool)
-            .await?;
-    let encryption: Option<Option<String>> =
-        sqlx::query_scalar("select version from pg_stat_ssl where pid = pg_backend_pid() and ssl")
-            .fetch_optional(pool)
-            .await?;
-    let mut missing_rights = Vec::new();
-    for Right { right, kind, object } in rights_of("shrinkd_worker") {
-        let sql = match kind {
-            Kind::Table => "select has_table_privilege($1, $2)",
-            Kind::Sequence => "select has_sequence_privilege($1, $2)",
-            Kind::Schema => "select has_schema_privilege($1, $2)",
-        };
-        let is_granted: bool = sqlx::query_scalar(sql).bind(object).bind(right).fetch_one(pool).await?;
-        if !is_granted {
-            missing_rights.push(format!("{right} on {object}"));
-        }
-    }
-    Ok(Inspection { user, is_superuser, encryption: encryption.flatten(), missing_rights })
 }
