@@ -142,23 +142,23 @@ pub async fn a_refit_is_not_answered(monitoring: Arc<Monitoring>) {
     deployment.end(&["ShrinkdRefitStuck"]).await;
 }
 
-/// Every other attempt to commit a batch fails, as it would with conflicting writers. By turns and not by chance, so that none
-/// fails for long.
+/// Every other attempt to commit a batch fails, as it would with conflicting writers. By turns, and each partition's for itself:
+/// by chance, or by turns of both workers, one of them could fail for so long that it is not ready.
 pub async fn transactions_are_refused_time_and_again(monitoring: Arc<Monitoring>) {
     let deployment = Deployment::start(&monitoring, "shrinkd-retry-storm", &[]).await;
     let other = deployment.start_another(2).await;
     let load = Load::start(&deployment.topic, 50);
     let began = Instant::now();
-    let refuse = "create sequence attempts;
+    let refuse = "create sequence attempts_0; create sequence attempts_1;
          create function refuse() returns trigger language plpgsql as $$
          begin
-             if nextval('attempts') % 2 = 0 then raise serialization_failure; end if;
+             if nextval('attempts_' || new.partition_number) % 2 = 0 then raise serialization_failure; end if;
              return null;
          end $$;
-         create trigger refuse before insert on blocks for each statement execute function refuse()";
+         create trigger refuse after update of next_offset on partition_progress for each row execute function refuse()";
     deployment.database.execute(refuse).await;
     deployment.fires(began, "ShrinkdRetryStorm").await;
-    deployment.database.execute("drop trigger refuse on blocks").await;
+    deployment.database.execute("drop trigger refuse on partition_progress").await;
     let ended = Instant::now();
     deployment.clears(ended, "ShrinkdRetryStorm").await;
     drop(load);
