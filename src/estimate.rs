@@ -43,9 +43,8 @@ impl BlockEstimates {
                 status: fit.status,
                 raw_estimate: block.effects()[i],
                 raw_se: block.sampling_variance(i).sqrt(),
-                treatment_variance: shared.map(|(d, _, _)| d),
-                control_variance: shared.map(|(_, c, _)| c),
-                control_loading: shared.map(|(_, _, w)| w),
+                treatment_variance: shared.map(|(d, _)| d),
+                control_variance: shared.map(|(_, c)| c),
                 shrunk: posterior.as_ref().map(|posterior| {
                     let estimate = modelled[i];
                     let intervals = posterior.intervals(i, &estimate);
@@ -57,6 +56,7 @@ impl BlockEstimates {
                         prob_positive: estimate.prob_positive,
                         lfsr: estimate.lfsr(),
                         shrinkage_factor: estimate.shrinkage_factor,
+                        weight_of_mu: estimate.weight_of_mu,
                         naive_posterior_mean: naive.get(i).map(|estimate| estimate.mean),
                         prob_best: best.as_ref().and_then(|best| best.get(i).copied()),
                         control_shift: posterior.control_shift.map(|shift| shift.mean),
@@ -76,11 +76,11 @@ fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
     if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
 }
 
-/// d, c and w of one effect; `None` if the covariance is dense.
-fn shared_control(block: &Block, i: usize) -> Option<(f64, f64, f64)> {
+/// d and c of one effect; `None` if the covariance is dense.
+fn shared_control(block: &Block, i: usize) -> Option<(f64, f64)> {
     match block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-            Some((treatment_variances[i], *control_variance, loadings[i]))
+        Covariance::SharedControl { treatment_variances, control_variance } => {
+            Some((treatment_variances[i], *control_variance))
         }
         Covariance::Dense { .. } => None,
     }

@@ -215,10 +215,9 @@ pub struct EstimateRow {
     pub status: FitStatus,
     pub raw_estimate: f64,
     pub raw_se: f64,
-    /// d, c and w of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
+    /// d and c of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
-    pub control_loading: Option<f64>,
     /// `None` unless fitted.
     pub shrunk: Option<ShrunkEstimate>,
     /// 0 before the first fit.
@@ -244,6 +243,7 @@ pub struct ShrunkEstimate {
     pub prob_positive: f64,
     pub lfsr: f64,
     pub shrinkage_factor: f64,
+    pub weight_of_mu: f64,
     pub naive_posterior_mean: Option<f64>,
     pub prob_best: Option<f64>,
     pub control_shift: Option<f64>,

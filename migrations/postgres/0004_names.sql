@@ -19,7 +19,17 @@ comment on column current_population_fits.correlation is
 comment on column population_fits.correlation is
     'modelled: the shared control''s error is modelled; ignored: the naive model; one_per_experiment: one variant of each';
 
-create or replace view plug_in_estimates as
+-- The control's error is in every effect alike: there are no loadings any more. A view keeps the columns that it was made with, so
+-- that it is made again.
+drop view plug_in_estimates;
+alter table effect_estimates drop column control_loading;
+alter table effect_estimates add column weight_of_mu double precision;
+comment on column effect_estimates.shrinkage_factor is 'How much of a change of the raw estimate is taken back: 0 none, 1 all';
+comment on column effect_estimates.weight_of_mu is 'How much of a change of mu the estimate follows';
+comment on column population_diagnostics.sign_flip_share is
+    'Share of effects whose sign is called (lfsr < 0.025, the 95% interval excludes 0) by one of the models only';
+
+create view plug_in_estimates as
 with at as (
     select e.*, f.fit_id as current_fit_id, f.mu_mean, f.mu_median, f.tau_median,
            coalesce(f.mu_mean, f.mu_median) as mu, f.tau_median * f.tau_median as tau_squared
@@ -28,15 +38,15 @@ with at as (
     where f.status = 'fitted'
 ), sums as (
     select at.*,
-           sum(control_loading * (raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
-           sum(control_loading * control_loading / (treatment_variance + tau_squared)) over block as weighted_loadings
+           sum((raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
+           sum(1 / (treatment_variance + tau_squared)) over block as weights
     from at
     window block as (partition by population_id, experiment_id)
 )
 select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, mu, tau_median as tau,
        mu + tau_squared / (treatment_variance + tau_squared)
            * (raw_estimate - mu
-              - control_loading * control_variance * weighted_residuals / (1 + control_variance * weighted_loadings))
+              - control_variance * weighted_residuals / (1 + control_variance * weights))
            as plug_in_estimate,
        fit_id, current_fit_id
 from sums;

@@ -15,6 +15,11 @@ where correlation in ('correlated', 'independent');
 update population_fits set correlation = case correlation when 'correlated' then 'modelled' else 'ignored' end
 where correlation in ('correlated', 'independent');
 
+-- The control's error is in every effect alike: there are no loadings any more.
+alter table effect_estimates drop column control_loading;
+-- How much of a change of mu the estimate follows.
+alter table effect_estimates add column weight_of_mu real;
+
 create view plug_in_estimates as
 -- The plug-in estimate at the latest mu and tau, computed when it is read: what the stored rows would say if the population
 -- were published right now, without the uncertainty of mu and tau. First the control's error is taken out of every variant,
@@ -27,15 +32,15 @@ with at as (
     where f.status = 'fitted'
 ), sums as (
     select at.*,
-           sum(control_loading * (raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
-           sum(control_loading * control_loading / (treatment_variance + tau_squared)) over block as weighted_loadings
+           sum((raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
+           sum(1 / (treatment_variance + tau_squared)) over block as weights
     from at
     window block as (partition by population_id, experiment_id)
 )
 select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, mu, tau_median as tau,
        mu + tau_squared / (treatment_variance + tau_squared)
            * (raw_estimate - mu
-              - control_loading * control_variance * weighted_residuals / (1 + control_variance * weighted_loadings))
+              - control_variance * weighted_residuals / (1 + control_variance * weights))
            as plug_in_estimate,
        fit_id, current_fit_id
 from sums;

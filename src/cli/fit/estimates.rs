@@ -23,6 +23,7 @@ pub(super) struct EstimateRow<'a> {
     pub(super) prob_positive: f64,
     pub(super) lfsr: f64,
     pub(super) shrinkage_factor: f64,
+    pub(super) weight_of_mu: f64,
     pub(super) naive_posterior_mean: Option<f64>,
     pub(super) predictive_z: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,7 @@ fn row<'a>(
         prob_positive: estimate.prob_positive,
         lfsr: estimate.lfsr(),
         shrinkage_factor: estimate.shrinkage_factor,
+        weight_of_mu: estimate.weight_of_mu,
         naive_posterior_mean: naive_mean,
         predictive_z: prediction.map(|prediction| prediction.z),
         prob_best,
