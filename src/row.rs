@@ -201,6 +201,9 @@ pub enum FitStatus {
     ColdStart,
     /// No posterior under the priors in use. Rows have raw estimates only.
     Improper,
+    /// The arithmetic failed. A population keeps its published fit, and is fitted again when its data or settings change or a
+    /// worker starts; rows that have no other fit, or whose own arithmetic failed, have raw estimates only.
+    Failed,
 }
 
 /// A row of `effect_estimates`: one effect, raw and shrunk, in the unit of the effect.
@@ -374,7 +377,8 @@ pub struct PublishedEffect {
 }
 
 impl FitStatus {
-    pub const ALL: [FitStatus; 3] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper];
+    pub const ALL: [FitStatus; 4] =
+        [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
 
     /// The name in tables.
     pub fn as_str(self) -> &'static str {
@@ -382,6 +386,7 @@ impl FitStatus {
             FitStatus::Fitted => "fitted",
             FitStatus::ColdStart => "cold_start",
             FitStatus::Improper => "improper",
+            FitStatus::Failed => "failed",
         }
     }
 }

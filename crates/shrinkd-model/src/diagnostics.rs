@@ -72,6 +72,17 @@ impl Diagnostics {
     }
 }
 
+impl Diagnostics {
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Diagnostics { information, information_independent, effective_effects, .. } = *self;
+        let Diagnostics { tau_squared_moment_bias, mu_shift, log_tau_shift, .. } = *self;
+        let always = [information, information_independent, effective_effects].map(Some);
+        let others = [tau_squared_moment_bias, mu_shift, log_tau_shift];
+        always.into_iter().chain(others).flatten().all(f64::is_finite)
+    }
+}
+
 /// `(naive - block model) / sd`, where there is such a number.
 fn shift(naive: Option<f64>, modelled: Option<f64>, sd: Option<f64>) -> Option<f64> {
     Some((naive? - modelled?) / sd?).filter(|shift| shift.is_finite())

@@ -28,6 +28,7 @@ mod parallel;
 mod population;
 mod posterior;
 mod prior;
+mod prior_scale;
 mod shrinkage;
 mod sketch;
 mod spectrum;
@@ -41,6 +42,7 @@ pub use posterior::{
     Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
 };
 pub use prior::{PriorError, PriorMu, PriorTau, Priors};
+pub use prior_scale::FarPrior;
 pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{Counts, History, Population, PopulationName, Refusal};
-use shrinkd_model::{Analysis, Correlation, PosteriorError, PriorMu, PriorTau, Request};
+use shrinkd_model::{Analysis, Correlation, FarPrior, PosteriorError, Request, SketchLikelihood};
 
 use crate::cli::CliError;
-use crate::cli::text::rounded;
 
 /// A fit of every population of a history.
 pub(super) struct Report {
@@ -27,9 +26,6 @@ pub(super) struct FittedPopulation {
 
 /// The share of shipped experiments above which losing experiments seem to be missing (selection bias).
 const SHIPPED_WARNING: f64 = 0.8;
-
-/// The factor by which a prior's scale may differ from the data's without a warning.
-const SCALE_WARNING: f64 = 1_000.0;
 
 impl Report {
     /// Fits every population of the history.
@@ -78,43 +74,9 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
             100.0 * share
         ));
     }
-    let scales = [
-        (
-            "mu",
-            match request.priors.mu {
-                PriorMu::Flat => None,
-                PriorMu::Normal { sd, .. } => Some(sd),
-            },
-        ),
-        (
-            "tau",
-            match request.priors.tau {
-                PriorTau::Flat => None,
-                PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => {
-                    Some(scale)
-                }
-            },
-        ),
-    ];
-    let data = data_scale(population);
-    for (parameter, scale) in scales {
-        if !request.method.is_point()
-            && let Some(scale) = scale.filter(|scale| (scale / data).ln().abs() > SCALE_WARNING.ln())
-        {
-            warnings.push(format!(
-                "the prior of {parameter} has scale {scale:e}, but the effects are of the order of {}: priors are in the unit \
-                 of the effects",
-                rounded(data, 1)
-            ));
-        }
+    if !request.method.is_point() {
+        let ignored = SketchLikelihood::new(population.sketches.of(Correlation::Ignored));
+        warnings.extend(FarPrior::all(&request.priors, &ignored).iter().map(FarPrior::to_string));
     }
     warnings
-}
-
-/// The order of magnitude of the effects: their root mean square.
-fn data_scale(population: &Population) -> f64 {
-    let blocks = || population.members.iter().map(|member| member.block());
-    let squares: f64 = blocks().flat_map(|block| block.effects()).map(|effect| effect * effect).sum();
-    let count: usize = blocks().map(|block| block.len()).sum();
-    (squares / count as f64).sqrt()
 }
