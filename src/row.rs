@@ -377,8 +377,7 @@ pub struct PublishedEffect {
 }
 
 impl FitStatus {
-    pub const ALL: [FitStatus; 4] =
-        [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
+    pub const ALL: [FitStatus; 4] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
 
     /// The name in tables.
     pub fn as_str(self) -> &'static str {
