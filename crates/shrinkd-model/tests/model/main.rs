@@ -6,6 +6,7 @@ mod diagnostics;
 mod hard_cases;
 mod point_estimates;
 mod posterior;
+mod priors;
 mod reference;
 mod shrinkage;
 mod sketch;
