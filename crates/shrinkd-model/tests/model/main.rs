@@ -8,6 +8,7 @@ mod mix_ups;
 mod point_estimates;
 mod posterior;
 mod prior_scale;
+mod priors;
 mod reference;
 mod shrinkage;
 mod sketch;
