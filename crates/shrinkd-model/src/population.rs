@@ -11,7 +11,7 @@ use super::diagnostics::{
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::parallel::map_chunks;
-use super::posterior::{Node, Posterior, PosteriorError, laplace, quadrature, variational};
+use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -182,6 +182,8 @@ pub struct Analysis {
     pub fit: Fit,
     /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
     pub posteriors: [Option<Posterior>; 3],
+    /// What is reported with a point estimate under each of them.
+    pub heterogeneity: [Option<Heterogeneity>; 3],
     /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
@@ -235,6 +237,7 @@ impl Analysis {
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
         let fit = fits.swap_remove(request.correlation as usize)?;
 
@@ -283,7 +286,8 @@ impl Analysis {
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
-        Ok(Analysis { fit, posteriors, distances, comparison, calibration: Calibration::new(&predictions), blocks })
+        let calibration = Calibration::new(&predictions);
+        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, blocks })
     }
 }
 
@@ -332,7 +336,7 @@ impl Context<'_> {
             Correlation::Ignored => (&naive, naive_estimates.clone()),
             Correlation::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
         };
-        let Some(posterior) = posterior.as_ref().filter(|_| !self.fit.nodes.is_empty()) else {
+        let Some(posterior) = posterior else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
         let predictions = match self.request.method.is_point() {
