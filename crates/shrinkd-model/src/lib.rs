@@ -20,6 +20,7 @@
 mod best;
 mod block;
 mod diagnostics;
+mod distributions;
 mod double_double;
 mod fit;
 mod likelihood;
@@ -40,7 +41,8 @@ pub use spectrum::Component;
 // A population: its data, its likelihood, its posterior.
 pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
 pub use posterior::{
-    Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+    Heterogeneity, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, dl, laplace,
+    ml, pm, quadrature, reml, variational,
 };
 pub use prior::{PriorError, PriorMu, PriorTau, Priors};
 pub use prior_scale::FarPrior;

@@ -64,7 +64,7 @@ impl TypicalError {
 
     /// Judges a population: whether next to nothing is shrunk, because its standard errors are far too small for its effects.
     pub fn judge_population(self, posterior: &Posterior) -> Option<MixUp> {
-        let spread = posterior.tau.median? / self.0;
+        let spread = posterior.tau.median.or(posterior.tau.mean)? / self.0;
         (spread > OFF).then_some(MixUp::NoShrinkage { spread })
     }
 }

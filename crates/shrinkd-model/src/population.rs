@@ -12,7 +12,7 @@ use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::mix_up::{MixUp, TypicalError};
 use super::parallel::map_chunks;
-use super::posterior::{Node, Posterior, PosteriorError, laplace, quadrature, variational};
+use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -183,6 +183,8 @@ pub struct Analysis {
     pub fit: Fit,
     /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
     pub posteriors: [Option<Posterior>; 3],
+    /// What is reported with a point estimate under each of them.
+    pub heterogeneity: [Option<Heterogeneity>; 3],
     /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
@@ -240,6 +242,7 @@ impl Analysis {
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
         let fit = fits.swap_remove(request.correlation as usize)?;
 
@@ -292,7 +295,7 @@ impl Analysis {
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
         let mix_up = typical_error.and_then(|typical_error| typical_error.judge_population(&fit.posterior));
         let calibration = Calibration::new(&predictions);
-        Ok(Analysis { fit, posteriors, distances, comparison, calibration, mix_up, blocks })
+        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
     }
 }
 
@@ -342,7 +345,7 @@ impl Context<'_> {
             Correlation::Ignored => (&naive, naive_estimates.clone()),
             Correlation::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
         };
-        let Some(posterior) = posterior.as_ref().filter(|_| !self.fit.nodes.is_empty()) else {
+        let Some(posterior) = posterior else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
         let predictions = match self.request.method.is_point() {

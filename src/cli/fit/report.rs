@@ -63,6 +63,15 @@ impl FittedPopulation {
         self.population.experiments.len()
     }
 
+    /// Whether there is a fit, and if not, why.
+    pub(super) fn status(&self) -> &'static str {
+        match self.analysis {
+            Ok(_) => "fitted",
+            Err(PosteriorError::OneEffect | PosteriorError::NotFinite { .. }) => "failed",
+            Err(PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate) => "improper",
+        }
+    }
+
     /// Number of effects that this model of correlation uses.
     pub(super) fn effects(&self, correlation: Correlation) -> u64 {
         self.population.sketches.of(correlation).effects()

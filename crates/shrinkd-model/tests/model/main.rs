@@ -4,6 +4,7 @@ mod approximations;
 mod best;
 mod diagnostics;
 mod hard_cases;
+mod heterogeneity;
 mod mix_ups;
 mod point_estimates;
 mod posterior;
