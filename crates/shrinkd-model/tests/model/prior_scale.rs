@@ -6,7 +6,7 @@ use shrinkd_model::{Block, FarPrior, PriorMu, PriorTau, Priors, Sketch, SketchLi
 fn population(effects: &[(f64, f64)]) -> SketchLikelihood {
     let mut sketch = Sketch::new();
     for &(effect, variance) in effects {
-        let block = Block::shared_control(vec![effect], vec![variance], 0.0, vec![1.0]).expect("a block");
+        let block = Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block");
         sketch.add(&block.components().expect("components")).expect("components that fit");
     }
     SketchLikelihood::new(&sketch)
