@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, SketchLikelihood,
-    Thresholds, available_threads, loo_nodes, map_chunks,
+    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, Sketch,
+    SketchLikelihood, Thresholds, available_threads, map_chunks,
 };
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -173,6 +173,8 @@ fn estimate(
 
 /// The diagnostics of a population, accumulated block by block.
 struct Diagnosis {
+    /// With the correlation modelled.
+    sketch: Sketch,
     likelihoods: [SketchLikelihood; 2],
     priors: Priors,
     /// With the correlation modelled.
@@ -198,6 +200,7 @@ impl Diagnosis {
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
         Some(Diagnosis {
             tau: fit.posterior.tau.median?,
+            sketch: modelled.clone(),
             likelihoods,
             priors,
             fit,
@@ -211,8 +214,7 @@ impl Diagnosis {
     }
 
     fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
-        let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
+        let leave_one_out = LeaveOneOut::new(&self.sketch, &self.priors, &self.fit);
         let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
             let predict = |to_publish: &BlockToPublish| {
                 let block = &to_publish.block.measured.block;
