@@ -96,7 +96,7 @@ fn the_verdict_says_what_it_rests_on() {
         "{told}"
     );
 
-    let pair = |i: usize| event(&format!("e{i}"), &[("a", 1.0, 2.0), ("b", 1.0, 2.0)], 1.0);
+    let pair = |i: usize| event(&format!("e{i}"), &[("a", 3.0, 2.0), ("b", 3.0, 2.0)], 1.0);
     let told = unwrapped(&table(&(0..8).map(pair).collect::<Vec<_>>(), 80, &[]));
     assert!(told.contains("material: the naive standard error of mu is 1.2"), "{told}");
     assert!(told.contains("16 effects carry as much information about mu as"), "{told}");

@@ -83,7 +83,8 @@ impl Fit {
     /// sampling variance `1 / A`, so that effects get the standard errors of best linear unbiased predictions.
     ///
     /// # Errors
-    /// [`PosteriorError`] where there is no posterior or no estimate.
+    /// [`PosteriorError`] where there is no posterior or no estimate. A fit has nodes, and finite figures only: otherwise it is
+    /// [`PosteriorError::NotFinite`].
     pub fn new(likelihood: &impl Likelihood, priors: &Priors, method: Method) -> Result<Fit, PosteriorError> {
         let posterior = match method {
             Method::Quadrature => quadrature(likelihood, priors)?,
@@ -100,7 +101,7 @@ impl Fit {
         };
         let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
         let predictive = predictive(&posterior.nodes, moments);
-        Ok(Fit { posterior, nodes, predictive, heterogeneity: None })
+        Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
     }
 
     fn point(likelihood: &impl Likelihood, estimate: Option<PointEstimate>) -> Result<Fit, PosteriorError> {
@@ -119,7 +120,24 @@ impl Fit {
         };
         let predictive = normal_summary(mu, (mu_variance + tau * tau).sqrt());
         let heterogeneity = Heterogeneity::new(likelihood, &estimate);
-        Ok(Fit { posterior, nodes, predictive, heterogeneity })
+        Fit { posterior, nodes, predictive, heterogeneity }.checked()
+    }
+
+    fn checked(self) -> Result<Fit, PosteriorError> {
+        let Fit { posterior, nodes, predictive, .. } = &self;
+        let scalars = [posterior.correlation, posterior.log_evidence];
+        let are_finite = |nodes: &[Node]| !nodes.is_empty() && nodes.iter().all(Node::is_finite);
+        let figures = [
+            ("a figure of mu", posterior.mu.is_finite()),
+            ("a figure of tau", posterior.tau.is_finite()),
+            ("the evidence or the correlation of mu and tau", scalars.into_iter().flatten().all(f64::is_finite)),
+            ("the posterior's mixture over tau", are_finite(&posterior.nodes) && are_finite(nodes)),
+            ("a figure of the predictive distribution", predictive.is_finite()),
+        ];
+        match figures.into_iter().find(|(_, is_finite)| !is_finite) {
+            Some((figure, _)) => Err(PosteriorError::NotFinite { figure }),
+            None => Ok(self),
+        }
     }
 }
 
@@ -177,8 +195,9 @@ pub struct Distance {
 impl Distance {
     /// From an approximate to the exact posterior.
     pub fn new(approximate: &Posterior, exact: &Posterior) -> Distance {
-        let shift = |x: Option<f64>, y: Option<f64>, unit: Option<f64>| Some((x? - y?) / unit?);
-        let ratio = |x: Option<f64>, y: Option<f64>| Some(x? / y? - 1.0);
+        let finite = |distance: f64| Some(distance).filter(|distance| distance.is_finite());
+        let shift = |x: Option<f64>, y: Option<f64>, unit: Option<f64>| finite((x? - y?) / unit?);
+        let ratio = |x: Option<f64>, y: Option<f64>| finite(x? / y? - 1.0);
         Distance {
             mu_mean: shift(approximate.mu.mean, exact.mu.mean, exact.mu.sd),
             mu_sd: ratio(approximate.mu.sd, exact.mu.sd),
@@ -186,5 +205,42 @@ impl Distance {
             tau_sd: ratio(approximate.tau.sd, exact.tau.sd),
             log_evidence: shift(approximate.log_evidence, exact.log_evidence, Some(1.0)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fit whose figures are all 1.
+    fn finite() -> Fit {
+        let one = Some(1.0);
+        let summary = Summary { mean: one, median: one, sd: one, q025: one, q25: one, q75: one, q975: one };
+        let nodes = vec![Node { weight: 1.0, tau: 1.0, mu_mean: 1.0, mu_variance: 1.0 }];
+        let (mu, tau, correlation, log_evidence) = (summary, summary, one, one);
+        let posterior = Posterior { mu, tau, correlation, log_evidence, modes: Vec::new(), nodes: nodes.clone() };
+        Fit { posterior, nodes, predictive: summary, heterogeneity: None }
+    }
+
+    #[test]
+    fn a_fit_has_finite_figures_and_a_posterior_nodes_or_it_is_an_error() {
+        assert_eq!(finite().checked(), Ok(finite()));
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let damages: [fn(&mut Fit, f64); 7] = [
+                |fit, bad| fit.posterior.mu.q975 = Some(bad),
+                |fit, bad| fit.posterior.tau.sd = Some(bad),
+                |fit, bad| fit.posterior.log_evidence = Some(bad),
+                |fit, bad| fit.posterior.correlation = Some(bad),
+                |fit, bad| fit.posterior.nodes[0].weight = bad,
+                |fit, bad| fit.nodes[0].mu_variance = bad,
+                |fit, bad| fit.predictive.q25 = Some(bad),
+            ];
+            for damage in damages {
+                let mut fit = finite();
+                damage(&mut fit, bad);
+                assert!(matches!(fit.checked(), Err(PosteriorError::NotFinite { .. })));
+            }
+        }
+        assert!(Fit { nodes: Vec::new(), ..finite() }.checked().is_err());
     }
 }

@@ -10,6 +10,7 @@ use super::diagnostics::{
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
+use super::mix_up::{MixUp, TypicalError};
 use super::parallel::map_chunks;
 use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::Priors;
@@ -188,6 +189,8 @@ pub struct Analysis {
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
     pub calibration: Option<Calibration>,
+    /// Whether the population as a whole looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
     /// One for each member, in their order.
     pub blocks: Vec<BlockAnalysis>,
 }
@@ -221,6 +224,8 @@ pub struct EffectAnalysis {
     /// The posterior mean that the naive model gives; `None` where that has no posterior.
     pub naive_mean: Option<f64>,
     pub prediction: Option<Prediction>,
+    /// What looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
 }
 
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
@@ -252,8 +257,10 @@ impl Analysis {
         });
         let [modelled, ignored, _] = exact;
 
+        let typical_error = TypicalError::new(sketches.of(Correlation::Ignored));
         let context = Context {
             request,
+            typical_error,
             fit: &fit,
             nodes: &nodes,
             leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &request.priors, &fit),
@@ -286,14 +293,16 @@ impl Analysis {
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
+        let mix_up = typical_error.and_then(|typical_error| typical_error.judge_population(&fit.posterior));
         let calibration = Calibration::new(&predictions);
-        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, blocks })
+        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
     }
 }
 
 /// What every block of a population is analysed against.
 struct Context<'a> {
     request: &'a Request,
+    typical_error: Option<TypicalError>,
     fit: &'a Fit,
     /// Of the block model and of the naive one; empty where there is no posterior.
     nodes: &'a [Vec<Node>; 2],
@@ -339,11 +348,18 @@ impl Context<'_> {
             false => self.leave_one_out.predict(&block, &member.components(correlation)),
         };
         let effects = own_estimates.iter().zip(member.variants(correlation)).enumerate();
-        let effects = effects.map(|(i, (&estimate, variant))| EffectAnalysis {
-            estimate,
-            intervals: posterior.intervals(i, &estimate),
-            naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
-            prediction: predictions.as_ref().and_then(|predictions| predictions.get(i).copied()),
+        let effects = effects.map(|(i, (&estimate, variant))| {
+            let prediction = predictions.as_ref().and_then(|predictions| predictions.get(i).copied());
+            EffectAnalysis {
+                estimate,
+                intervals: posterior.intervals(i, &estimate),
+                naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
+                prediction,
+                mix_up: self.typical_error.and_then(|typical_error| {
+                    let standard_error = member.block.sampling_variance(variant).sqrt();
+                    typical_error.judge(member.block.effects()[variant], standard_error, prediction)
+                }),
+            }
         });
         BlockAnalysis {
             effects: effects.collect(),

@@ -98,6 +98,26 @@ pub enum PosteriorError {
     OneEffect,
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
     Degenerate,
+    #[error(
+        "{figure} came out as no finite number. This is a bug of shrinkd: please report it with these priors and data"
+    )]
+    NotFinite { figure: &'static str },
+}
+
+impl Summary {
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Summary { mean, median, sd, q025, q25, q75, q975 } = *self;
+        [mean, median, sd, q025, q25, q75, q975].into_iter().flatten().all(f64::is_finite)
+    }
+}
+
+impl Node {
+    /// Whether every figure is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Node { weight, tau, mu_mean, mu_variance } = *self;
+        [weight, tau, mu_mean, mu_variance].into_iter().all(f64::is_finite)
+    }
 }
 
 /// Refuses a population without a posterior, before any method begins.

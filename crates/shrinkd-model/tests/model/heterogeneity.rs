@@ -18,9 +18,8 @@ fn heterogeneity(fit: &Fit) -> Heterogeneity {
 
 /// Independent effects and their variances.
 fn singles(effects: &[(f64, f64)]) -> Vec<Block> {
-    let single = |&(effect, variance): &(f64, f64)| {
-        Block::shared_control(vec![effect], vec![variance], 0.0, vec![1.0]).expect("a block")
-    };
+    let single =
+        |&(effect, variance): &(f64, f64)| Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block");
     effects.iter().map(single).collect()
 }
 
@@ -201,7 +200,7 @@ fn blocks() -> impl Strategy<Value = Vec<Block>> {
     let block = (prop::collection::vec(row, 1..5), 0.01..3.0_f64, any::<bool>()).prop_map(|(rows, c, is_dense)| {
         let (effects, d): (Vec<f64>, Vec<f64>) = rows.into_iter().unzip();
         let n = effects.len();
-        let shared = Block::shared_control(effects.clone(), d, c, vec![1.0; n]).expect("a block");
+        let shared = Block::shared_control(effects.clone(), d, c).expect("a block");
         let matrix = (0..n * n).map(|k| shared.sampling_covariance(k / n, k % n)).collect();
         if is_dense { Block::dense(effects, matrix).expect("a block") } else { shared }
     });
@@ -251,7 +250,7 @@ proptest! {
             rows.iter().map(|&(x, log_variance, log_size)| (x * (0.5 * log_variance + 0.25 * log_size).exp(), log_variance.exp())).collect();
         let mut blocks = singles(&effects);
         blocks.push(
-            Block::shared_control(vec![0.0, (0.5 * log_control).exp()], vec![1.0, log_control.exp()], log_control.exp(), vec![1.0; 2]).expect("a block"),
+            Block::shared_control(vec![0.0, (0.5 * log_control).exp()], vec![1.0, log_control.exp()], log_control.exp()).expect("a block"),
         );
         for method in POINT {
             let fit = fit(&blocks, method);
