@@ -76,7 +76,9 @@ impl<'a> LeaveOneOut<'a> {
             }));
             let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
             let variance: f64 = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum();
-            Prediction { z: (effect - mean) / variance.sqrt(), pit: 1.0 - normal::mixture_above(&parts, effect) }
+            // The weights may add up to a little more than 1.
+            let below = |p: &Part| p.weight * normal::cdf((effect - p.mean) / p.sd);
+            Prediction { z: (effect - mean) / variance.sqrt(), pit: parts.iter().map(below).sum::<f64>().min(1.0) }
         });
         Some(predictions.collect())
     }
@@ -165,5 +167,43 @@ impl Calibration {
             coverage80: within(0.8),
             coverage95: within(0.95),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::Method;
+
+    /// Ordinary experiments with this many treatments: effects about 0 with a spread of half their standard errors.
+    fn ordinary(experiments: usize, treatments: usize) -> Vec<Block> {
+        // Low-discrepancy points in place of random numbers.
+        let uniform = |i: usize, step: f64| ((i as f64 + 0.5) * step).fract();
+        let normal = |i: usize| {
+            let angle = std::f64::consts::TAU * uniform(i, 0.754_877_666_246_692_8);
+            (-2.0 * uniform(i, 0.569_840_290_998_053_3).ln()).sqrt() * angle.cos()
+        };
+        (0..experiments)
+            .map(|k| {
+                let effects = (0..treatments).map(|i| 1.4 * normal(treatments * k + i)).collect();
+                let d = (0..treatments).map(|i| 0.5 + uniform(treatments * k + i, 0.324_717_957_244_746)).collect();
+                Block::shared_control(effects, d, if treatments > 1 { 0.5 } else { 0.0 }).expect("a block")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_ordinary_population_is_predicted_from_one_fit_and_hardly_a_block_of_a_small_one_needs_its_own() {
+        for (experiments, treatments, most_refits) in [(20, 1, 0.1), (50, 3, 0.1), (400, 1, 0.01), (4_000, 3, 0.0)] {
+            let blocks = ordinary(experiments, treatments);
+            let components: Vec<Vec<Component>> = blocks.iter().map(|b| b.components().expect("components")).collect();
+            let mut sketch = Sketch::new();
+            components.iter().for_each(|components| sketch.add(components).expect("in range"));
+            let priors = Priors::default();
+            let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
+            let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
+            let refits = components.iter().filter(|components| leave_one_out.reweighted(components).is_none()).count();
+            assert!(refits as f64 <= most_refits * experiments as f64, "{refits} of {experiments}");
+        }
     }
 }
