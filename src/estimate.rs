@@ -1,6 +1,6 @@
 //! The estimates of the effects of one block under a published fit: rows of `effect_estimates`.
 
-use shrinkd_core::Measured;
+use shrinkd_core::{Measured, is_lift_too_large};
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
 
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
@@ -21,7 +21,9 @@ const DENSE_PROB_BEST: usize = 4;
 impl BlockEstimates {
     /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
-        let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
+        let BlockToEstimate { population, experiment_id, revision, measured } = block;
+        let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
+        let scale = population.key().scale;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
         let posterior = is_fitted.then(|| BlockPosterior::new(block, &fit.nodes));
         let naive_posterior = (is_fitted && !fit.naive_nodes.is_empty())
@@ -42,7 +44,9 @@ impl BlockEstimates {
                 commit_id,
                 status: fit.status,
                 raw_estimate: block.effects()[i],
-                raw_se: block.sampling_variance(i).sqrt(),
+                raw_se: raw_variances[i].sqrt(),
+                is_continuity_corrected: *is_continuity_corrected,
+                lift_too_large_for_relative: is_lift_too_large(scale, block.effects()[i]),
                 treatment_variance: shared.map(|(d, _)| d),
                 control_variance: shared.map(|(_, c)| c),
                 shrunk: posterior.as_ref().map(|posterior| {

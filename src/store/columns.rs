@@ -62,6 +62,7 @@ kinds! {
     json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
     integer: Integer, "bigint", Option<i64>, Integer, Integers;
     float: Float, "float8", Option<f64>, Float, Floats;
+    boolean: Boolean, "boolean", bool, Boolean, Booleans;
     bytes: Bytes, "bytea", Option<Cow<'_, [u8]>>, Bytes, Blobs;
     time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;
 }

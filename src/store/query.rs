@@ -42,6 +42,7 @@ pub(super) enum Value<'v> {
     Texts(Vec<Option<Cow<'v, str>>>),
     Integers(Vec<Option<i64>>),
     Floats(Vec<Option<f64>>),
+    Booleans(Vec<bool>),
     Blobs(Vec<Option<Cow<'v, [u8]>>>),
     Times(Vec<Option<OffsetDateTime>>),
 }
@@ -239,6 +240,7 @@ fn bind_postgres(arguments: &mut PgArguments, value: Value<'_>) -> Bound {
         Value::Texts(texts) => arguments.add(texts),
         Value::Integers(numbers) => arguments.add(numbers),
         Value::Floats(numbers) => arguments.add(numbers),
+        Value::Booleans(flags) => arguments.add(flags),
         Value::Blobs(blobs) => arguments.add(blobs.iter().map(|bytes| bytes.as_deref()).collect::<Vec<_>>()),
         Value::Times(times) => arguments.add(times),
     }
@@ -254,7 +256,9 @@ fn bind_sqlite(arguments: &mut SqliteArguments, value: Value<'_>) -> Bound {
         Value::Boolean(flag) => arguments.add(flag),
         Value::Texts(texts) => arguments.add(serde_json::to_string(&texts)?),
         Value::Integers(numbers) => arguments.add(serde_json::to_string(&numbers)?),
-        Value::Floats(_) | Value::Blobs(_) | Value::Times(_) => Err("SQLite has no such list".into()),
+        Value::Floats(_) | Value::Booleans(_) | Value::Blobs(_) | Value::Times(_) => {
+            Err("SQLite has no such list".into())
+        }
     }
 }
 

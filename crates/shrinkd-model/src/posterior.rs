@@ -90,7 +90,9 @@ pub enum PosteriorError {
     Improper { effects: u64 },
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
     Degenerate,
-    #[error("{figure} came out as no finite number. This is a bug of shrinkd: please report it with these priors and data")]
+    #[error(
+        "{figure} came out as no finite number. This is a bug of shrinkd: please report it with these priors and data"
+    )]
     NotFinite { figure: &'static str },
 }
 

@@ -58,7 +58,9 @@ fn the_sentence_names_the_prior_and_both_scales() {
     let far = FarPrior::all(&priors, &population(&[(189_053.0, 3.2e11)]));
     assert_eq!(
         far.iter().map(FarPrior::to_string).collect::<Vec<_>>(),
-        ["the prior of tau has scale 1e0, but effects and standard errors are of the order of 2e5: priors are in the unit of \
-          the effects"]
+        [
+            "the prior of tau has scale 1e0, but effects and standard errors are of the order of 2e5: priors are in the unit of \
+          the effects"
+        ]
     );
 }
