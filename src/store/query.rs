@@ -42,8 +42,8 @@ pub(super) enum Value<'v> {
     Texts(Vec<Option<Cow<'v, str>>>),
     Integers(Vec<Option<i64>>),
     Floats(Vec<Option<f64>>),
-    Booleans(Vec<bool>),
     Blobs(Vec<Option<Cow<'v, [u8]>>>),
+    Booleans(Vec<bool>),
     Times(Vec<Option<OffsetDateTime>>),
 }
 
@@ -240,9 +240,9 @@ fn bind_postgres(arguments: &mut PgArguments, value: Value<'_>) -> Bound {
         Value::Texts(texts) => arguments.add(texts),
         Value::Integers(numbers) => arguments.add(numbers),
         Value::Floats(numbers) => arguments.add(numbers),
-        Value::Booleans(flags) => arguments.add(flags),
         Value::Blobs(blobs) => arguments.add(blobs.iter().map(|bytes| bytes.as_deref()).collect::<Vec<_>>()),
         Value::Times(times) => arguments.add(times),
+        Value::Booleans(flags) => arguments.add(flags),
     }
 }
 
@@ -256,7 +256,7 @@ fn bind_sqlite(arguments: &mut SqliteArguments, value: Value<'_>) -> Bound {
         Value::Boolean(flag) => arguments.add(flag),
         Value::Texts(texts) => arguments.add(serde_json::to_string(&texts)?),
         Value::Integers(numbers) => arguments.add(serde_json::to_string(&numbers)?),
-        Value::Floats(_) | Value::Booleans(_) | Value::Blobs(_) | Value::Times(_) => {
+        Value::Floats(_) | Value::Blobs(_) | Value::Times(_) | Value::Booleans(_) => {
             Err("SQLite has no such list".into())
         }
     }

@@ -118,6 +118,14 @@ impl PriorTau {
         }
     }
 
+    /// Its scale, beyond a few times which the density falls; infinite for the flat prior.
+    pub(super) fn scale(&self) -> f64 {
+        match *self {
+            PriorTau::Flat => f64::INFINITY,
+            PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => scale,
+        }
+    }
+
     /// How near to the real axis the density is analytic: its poles are at `tau = +- i` times this.
     pub(super) fn pole(&self) -> f64 {
         match *self {

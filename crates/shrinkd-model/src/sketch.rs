@@ -121,6 +121,17 @@ impl Sketch {
         u64::try_from(total >> COUNT_BITS).unwrap_or(0)
     }
 
+    /// The octave of the median sampling variance; `None` without effects.
+    pub(crate) fn median_octave(&self) -> Option<i16> {
+        let counts = || self.cells().map(|(octave, cell)| (octave, cell[0][0]));
+        let total: i128 = counts().map(|(_, count)| count).sum();
+        let mut below = 0;
+        counts().find_map(|(octave, count)| {
+            below += count;
+            (2 * below >= total && total > 0).then_some(octave)
+        })
+    }
+
     /// Combines one component after the other; where one does not fit, those before it are undone.
     fn apply(
         &mut self,

@@ -25,6 +25,9 @@ pub(super) struct FittedPopulation {
     pub(super) warnings: Vec<String>,
 }
 
+/// Number of likely mix-ups of a population that are reported one by one.
+const MIX_UPS: usize = 5;
+
 /// The share of shipped experiments above which losing experiments seem to be missing (selection bias).
 const SHIPPED_WARNING: f64 = 0.8;
 
@@ -43,7 +46,8 @@ impl Report {
             history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
         let fit = |scale: Scale, population: Population| {
             let analysis = Analysis::new(&population.members, &population.sketches, request);
-            let warnings = warnings(&population, request);
+            let mut warnings = warnings(&population, request);
+            warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
             FittedPopulation { scale, population, analysis, warnings }
         };
         let populations = populations
@@ -61,6 +65,15 @@ impl Report {
 impl FittedPopulation {
     pub(super) fn experiments(&self) -> usize {
         self.population.experiments.len()
+    }
+
+    /// Whether there is a fit, and if not, why.
+    pub(super) fn status(&self) -> &'static str {
+        match self.analysis {
+            Ok(_) => "fitted",
+            Err(PosteriorError::OneEffect | PosteriorError::NotFinite { .. }) => "failed",
+            Err(PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate) => "improper",
+        }
     }
 
     /// Number of effects that this model of correlation uses.
@@ -83,4 +96,19 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
         warnings.extend(FarPrior::all(&request.priors, &ignored).iter().map(FarPrior::to_string));
     }
     warnings
+}
+
+/// What looks as if it had been sent in another unit: the population, then its effects.
+fn mix_ups(population: &Population, analysis: &Analysis, correlation: Correlation) -> Vec<String> {
+    let mut told: Vec<String> = analysis.mix_up.iter().map(ToString::to_string).collect();
+    for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
+        for (effect, variant) in block.effects.iter().zip(member.variants(correlation)) {
+            let name = |mix_up| format!("{} {}: {mix_up}", experiment.experiment_id, experiment.variants[variant]);
+            told.extend(effect.mix_up.as_ref().map(name));
+        }
+    }
+    let more = told.len().saturating_sub(MIX_UPS);
+    told.truncate(MIX_UPS);
+    told.extend((more > 0).then(|| format!("and {more} more likely mix-ups (mix_up in the JSON)")));
+    told
 }

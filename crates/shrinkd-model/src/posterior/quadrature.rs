@@ -44,6 +44,9 @@ pub(super) struct Axis<'a, L> {
     noise: f64,
 }
 
+/// The largest `a` in scales of the prior of tau: a narrower prior would hide between 0 and the first step of a scan.
+const WIDEST_SCALE: f64 = 100.0;
+
 /// Rounding error of a log density, per effect.
 const NOISE: f64 = 16.0 * f64::EPSILON;
 
@@ -81,6 +84,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let marginal = Marginal::new(likelihood, priors);
         let smallest = likelihood.smallest_lambda();
         let scale = smallest.sqrt().min(marginal.at(0.0).mu_variance.sqrt()).min(priors.tau.pole());
+        let scale = scale.min(WIDEST_SCALE * priors.tau.scale());
         // At t far above every lambda, t C / N is the mean square of the effects about the centre.
         let huge = 1e20 * likelihood.largest_lambda().max(smallest);
         let mean_square = huge * likelihood.at(huge).c / likelihood.effects() as f64;

@@ -163,7 +163,9 @@ fn every_method_answers_in_every_hard_case() {
     cases.push(("500 variants", vec![variants.expect("a block")]));
     for (name, blocks) in cases {
         let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
-        for method in [Method::Quadrature, Method::Laplace, Method::Variational, Method::Reml, Method::Ml] {
+        for method in
+            [Method::Quadrature, Method::Laplace, Method::Variational, Method::Reml, Method::Ml, Method::Dl, Method::Pm]
+        {
             let fit = Fit::new(&likelihood, &Priors::default(), method);
             let fit = fit.unwrap_or_else(|error| panic!("{name} {}: {error}", method.as_str()));
             let total: f64 = fit.nodes.iter().map(|node| node.weight).sum();

@@ -27,7 +27,7 @@ fn nodes() -> impl Strategy<Value = Vec<Node>> {
 }
 
 /// Solves `m x = y` by Gaussian elimination with partial pivoting.
-fn solve(mut m: Vec<Vec<f64>>, mut y: Vec<f64>) -> Vec<f64> {
+pub fn solve(mut m: Vec<Vec<f64>>, mut y: Vec<f64>) -> Vec<f64> {
     let n = y.len();
     for k in 0..n {
         let pivot = (k..n).max_by(|&i, &j| m[i][k].abs().total_cmp(&m[j][k].abs())).expect("rows");
