@@ -270,7 +270,7 @@ impl Analysis {
             typical_error,
             fit: &fit,
             nodes: &nodes,
-            leave_one_out: LeaveOneOut::new(likelihood, &request.priors, loo_nodes(&fit, likelihood)),
+            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &request.priors, &fit),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
@@ -307,11 +307,6 @@ impl Analysis {
         let calibration = Calibration::new(&predictions);
         Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
     }
-}
-
-/// The nodes at which blocks are left out: all of them for a small population, whose posterior changes without a block.
-pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
-    if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
 }
 
 /// What every block of a population is analysed against.

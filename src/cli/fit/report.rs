@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_core::{Counts, History, Population, PopulationName, Refusal};
+use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale};
 use shrinkd_model::{Analysis, Correlation, FarPrior, PosteriorError, Request, SketchLikelihood};
 
 use crate::cli::CliError;
@@ -19,6 +19,7 @@ pub(super) struct Report {
 
 /// One population and its analysis.
 pub(super) struct FittedPopulation {
+    pub(super) scale: Scale,
     pub(super) population: Population,
     pub(super) analysis: Result<Analysis, NoAnalysis>,
     /// Reasons for caution in using the numbers.
@@ -53,14 +54,17 @@ impl Report {
             .collect();
         let populations =
             history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
-        let fit = |population: Population| {
+        let fit = |scale: Scale, population: Population| {
             let analysis = caught(|| Analysis::new(&population.members, &population.sketches, request));
             let analysis = analysis.map_err(NoAnalysis::Panic).and_then(|analysis| Ok(analysis?));
             let mut warnings = warnings(&population, request);
             warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
-            FittedPopulation { population, analysis, warnings }
+            FittedPopulation { scale, population, analysis, warnings }
         };
-        let populations = populations.into_iter().map(|(name, population)| (name, fit(population))).collect();
+        let populations = populations
+            .into_iter()
+            .map(|(name, population)| (name.clone(), fit(name.key().scale, population)))
+            .collect();
         Ok(Report { request: *request, counts, pending, populations })
     }
 
