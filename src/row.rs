@@ -217,7 +217,12 @@ pub struct EstimateRow {
     pub commit_id: i64,
     pub status: FitStatus,
     pub raw_estimate: f64,
+    /// The delta method's, from the arms' own variances: see [`Measured::raw_variances`].
     pub raw_se: f64,
+    /// Whether half an event was added to every arm.
+    pub is_continuity_corrected: bool,
+    /// Whether the effect is a lift beyond +50% on `relative`.
+    pub lift_too_large_for_relative: bool,
     /// d and c of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,

@@ -7,6 +7,7 @@
 //! | [`admission`] | how many populations there may be, and which results may create one; pure |
 //! | [`fold`] | records and stored state -> changes; pure |
 //! | `batch` | the transaction of a batch: read, fold, write, estimate |
+//! | `occasional` | which of many alike log lines are written |
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
 //! | [`replay`] | ingests refused messages again |
 //! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
@@ -20,6 +21,7 @@ mod batch;
 pub mod dead_letters;
 pub mod fold;
 pub mod ingest;
+mod occasional;
 pub mod publish;
 pub mod rebuild;
 pub mod refit;

@@ -228,6 +228,13 @@ pub struct EffectAnalysis {
     pub mix_up: Option<MixUp>,
 }
 
+impl EffectAnalysis {
+    fn is_finite(&self) -> bool {
+        let EffectAnalysis { estimate, intervals: Intervals { ci80, ci95 }, .. } = *self;
+        [estimate.mean, estimate.sd, ci80.0, ci80.1, ci95.0, ci95.1].into_iter().all(f64::is_finite)
+    }
+}
+
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
 const CHUNK: usize = 256;
 
@@ -235,7 +242,7 @@ impl Analysis {
     /// Fits the population under every model of correlation, estimates every effect and diagnoses every block.
     ///
     /// # Errors
-    /// [`PosteriorError`] where the model of correlation asked for has no posterior.
+    /// [`PosteriorError`] where the model of correlation asked for has no posterior, or an estimate is not finite.
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
@@ -280,6 +287,9 @@ impl Analysis {
         for (chunk, chunk_pass) in chunks {
             blocks.extend(chunk);
             pass.merge(&chunk_pass);
+        }
+        if !blocks.iter().flat_map(|block| &block.effects).all(EffectAnalysis::is_finite) {
+            return Err(PosteriorError::NotFinite { figure: "an estimate" });
         }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 

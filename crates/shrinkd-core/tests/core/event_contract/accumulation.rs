@@ -62,6 +62,7 @@ fn the_estimate_is_judged_on_the_sum_alone() {
     let control = part(r#""control":{"variant":"c","n":9,"successes":4}"#);
     let one = part(r#""treatments":[{"variant":"t","n":1,"successes":1}]"#);
     let other = part(r#""treatments":[{"variant":"t","n":1,"successes":0}]"#);
+    let constant = part(r#""treatments":[{"variant":"t","n":2,"mean":1,"variance":0}]"#);
     let reason = |parts: &[&Arms]| {
         let merged = merge_parts(parts.iter().copied()).unwrap();
         measure(Scale::Absolute, &Measurement::Arms(merged)).err().map(|refusal| refusal.reason)
@@ -70,7 +71,8 @@ fn the_estimate_is_judged_on_the_sum_alone() {
     assert_eq!(reason(&[&one, &other]), Some(Reason::SchemaViolation));
     assert_eq!(reason(&[&control]), Some(Reason::NoTreatments));
     assert_eq!(reason(&[&control, &one]), Some(Reason::SampleTooSmall));
-    assert_eq!(reason(&[&control, &one, &one]), Some(Reason::NonPositiveVariance));
+    assert_eq!(reason(&[&control, &constant]), Some(Reason::NonPositiveVariance));
+    assert_eq!(reason(&[&control, &one, &one]), None);
     assert_eq!(reason(&[&control, &one, &other]), None);
 }
 
