@@ -114,8 +114,7 @@ alter table current_population_fits
     add check (abs(laplace_mu_distance) < 'Infinity'),
     add check (abs(laplace_tau_distance) < 'Infinity'),
     add check (abs(variational_mu_distance) < 'Infinity'),
-    add check (abs(variational_tau_distance) < 'Infinity')
-    or status = 'fitted' and tau_median is null;
+    add check (abs(variational_tau_distance) < 'Infinity');
 
 alter table population_fits
     add check (abs(mu_mean) < 'Infinity'),
@@ -143,8 +142,7 @@ alter table population_fits
     add check (abs(laplace_mu_distance) < 'Infinity'),
     add check (abs(laplace_tau_distance) < 'Infinity'),
     add check (abs(variational_mu_distance) < 'Infinity'),
-    add check (abs(variational_tau_distance) < 'Infinity')
-    or status = 'fitted' and tau_median is null;
+    add check (abs(variational_tau_distance) < 'Infinity');
 
 alter table population_diagnostics
     add check (abs(information) < 'Infinity'),

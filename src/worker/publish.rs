@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use shrinkd_core::PopulationName;
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, SketchLikelihood,
-    Thresholds, available_threads, loo_nodes, map_chunks,
+    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, Sketch,
+    SketchLikelihood, Thresholds, available_threads, map_chunks,
 };
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -223,6 +223,8 @@ pub(super) fn warn_of_failures<'r>(rows: impl Iterator<Item = &'r EstimateRow>) 
 
 /// The diagnostics of a population, accumulated block by block.
 struct Diagnosis {
+    /// With the correlation modelled.
+    sketch: Sketch,
     likelihoods: [SketchLikelihood; 2],
     priors: Priors,
     /// With the correlation modelled.
@@ -248,6 +250,7 @@ impl Diagnosis {
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
         Some(Diagnosis {
             tau: fit.posterior.tau.median?,
+            sketch: modelled.clone(),
             likelihoods,
             priors,
             fit,
@@ -261,8 +264,7 @@ impl Diagnosis {
     }
 
     fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
-        let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
+        let leave_one_out = LeaveOneOut::new(&self.sketch, &self.priors, &self.fit);
         let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
             let predict = |to_publish: &BlockToPublish| {
                 let block = &to_publish.block.measured.block;

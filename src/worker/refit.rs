@@ -13,7 +13,7 @@ use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::refit::{Publication, Refitted, fit_settings};
 use crate::row::{Counters, CurrentPopulation, FitStatus, PopulationTotals};
-use crate::store::{Store, StoreError};
+use crate::store::{Refit, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
@@ -126,10 +126,15 @@ impl RefitLoop {
     /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
+        let mut of_a_row = None;
         for population in &changed {
-            self.refit_or_fail(population, false).await?;
+            match self.refit_or_fail(population, false).await {
+                // Not even the failure could be noted.
+                Err(WorkerError::Store(error)) if error.is_of_a_row() => drop(of_a_row.get_or_insert(error)),
+                result => drop(result?),
+            }
         }
-        Ok(changed.len())
+        of_a_row.map_or(Ok(changed.len()), |error| Err(error.into()))
     }
 
     /// Refits a population whether it has changed or not, and makes a whole publish due if the population has estimates of
@@ -159,6 +164,24 @@ impl RefitLoop {
     async fn refit(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
         let started = Instant::now();
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
+        match self.refit_in(&mut transaction, population, is_republish).await {
+            Ok(()) => transaction.commit().await?,
+            Err(error) => {
+                // The first error says more.
+                let _ = transaction.rollback().await;
+                return Err(error);
+            }
+        }
+        self.telemetry.metrics.observe_refit(started.elapsed());
+        Ok(true)
+    }
+
+    async fn refit_in(
+        &self,
+        transaction: &mut Refit,
+        population: &PopulationName,
+        is_republish: bool,
+    ) -> Result<(), WorkerError> {
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
         let (state, refitted) = tokio::task::spawn_blocking(move || {
@@ -178,8 +201,6 @@ impl RefitLoop {
         };
         let latest = transaction.latest_message().await?;
         transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
-        transaction.commit().await?;
-        self.telemetry.metrics.observe_refit(started.elapsed());
         let fit = &refitted.fits[Correlation::Modelled as usize];
         // Once for each change of it.
         if let Some(message) = fit.message.as_ref().filter(|message| latest.as_ref() != Some(message)) {
@@ -189,7 +210,7 @@ impl RefitLoop {
                 warn!(%population, %message, "the prior does not fit the data of the population");
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Notes that a population cannot be refitted because of what a row of it holds.

@@ -162,7 +162,7 @@ async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
     assert_eq!(publish(&store, &newer, async || ()).await, Some(4));
 }
 
-fn pass_diagnostics() -> PassDiagnostics {
+pub fn pass_diagnostics() -> PassDiagnostics {
     PassDiagnostics {
         experiments: 2,
         design_effect: 1.5,

@@ -228,6 +228,13 @@ pub struct EffectAnalysis {
     pub mix_up: Option<MixUp>,
 }
 
+impl EffectAnalysis {
+    fn is_finite(&self) -> bool {
+        let EffectAnalysis { estimate, intervals: Intervals { ci80, ci95 }, .. } = *self;
+        [estimate.mean, estimate.sd, ci80.0, ci80.1, ci95.0, ci95.1].into_iter().all(f64::is_finite)
+    }
+}
+
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
 const CHUNK: usize = 256;
 
@@ -235,7 +242,7 @@ impl Analysis {
     /// Fits the population under every model of correlation, estimates every effect and diagnoses every block.
     ///
     /// # Errors
-    /// [`PosteriorError`] where the model of correlation asked for has no posterior.
+    /// [`PosteriorError`] where the model of correlation asked for has no posterior, or an estimate is not finite.
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
@@ -263,7 +270,7 @@ impl Analysis {
             typical_error,
             fit: &fit,
             nodes: &nodes,
-            leave_one_out: LeaveOneOut::new(likelihood, &request.priors, loo_nodes(&fit, likelihood)),
+            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &request.priors, &fit),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
@@ -281,6 +288,9 @@ impl Analysis {
             blocks.extend(chunk);
             pass.merge(&chunk_pass);
         }
+        if !blocks.iter().flat_map(|block| &block.effects).all(EffectAnalysis::is_finite) {
+            return Err(PosteriorError::NotFinite { figure: "an estimate" });
+        }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 
         let comparison = modelled.zip(ignored).zip(at_tau).map(|((modelled, ignored), tau)| {
@@ -297,11 +307,6 @@ impl Analysis {
         let calibration = Calibration::new(&predictions);
         Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
     }
-}
-
-/// The nodes at which blocks are left out: all of them for a small population, whose posterior changes without a block.
-pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
-    if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
 }
 
 /// What every block of a population is analysed against.
