@@ -40,6 +40,11 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
         }
     }
 
+    /// How far the prior of mu is from the effects; 0 for a flat one.
+    pub(super) fn prior_distance(&self) -> f64 {
+        self.mu_prior.distance()
+    }
+
     /// First and second derivative of the log density of tau in t = tau^2.
     pub(super) fn derivatives(&self, t: f64) -> (f64, f64) {
         let derivatives = self.likelihood.derivatives(t);

@@ -52,6 +52,12 @@ fn legendre(degree: usize, x: f64) -> (f64, f64) {
     (current, degree as f64 * (x * current - previous) / (x * x - 1.0))
 }
 
+/// The larger of the last two Legendre coefficients of the polynomial through values at the nodes.
+fn last_coefficient(values: &[f64; NODES]) -> f64 {
+    let coefficient = |row: &[f64; NODES]| row.iter().zip(values).map(|(w, x)| w * x).sum::<f64>().abs();
+    RULE.last_coefficients.iter().map(coefficient).fold(0.0, f64::max)
+}
+
 /// An interval with a log density at its Legendre nodes.
 pub(super) struct Panel {
     pub(super) low: f64,
@@ -79,13 +85,15 @@ impl Panel {
     /// to 1e-9 of the whole, and the integral, whose error is some square of the interpolation's, to 1e-10; or both to the
     /// noise of the log density, where that is more.
     pub(super) fn is_resolved(&self, mass: f64, total: f64, noise: f64) -> bool {
-        let last = |values: &[f64; NODES]| {
-            let coefficient = |row: &[f64; NODES]| row.iter().zip(values).map(|(w, x)| w * x).sum::<f64>().abs();
-            RULE.last_coefficients.iter().map(coefficient).fold(0.0, f64::max)
-        };
-        let density = self.log_density.map(f64::exp);
-        last(&self.log_density) * mass <= noise.max(1e-9) * total
-            && last(&density) * (self.high - self.low) <= noise.max(1e-5) * total
+        last_coefficient(&self.log_density) * mass <= noise.max(1e-9) * total
+            && self.missed([1.0; NODES]) <= noise.max(1e-5) * total
+    }
+
+    /// How much of the integral of the density times a function, of which these are the values at the nodes, their
+    /// polynomial may have missed. The error of the integral by the nodes is some square of that.
+    pub(super) fn missed(&self, values: [f64; NODES]) -> f64 {
+        let integrand = std::array::from_fn(|i| values[i] * self.log_density[i].exp());
+        last_coefficient(&integrand) * (self.high - self.low)
     }
 
     /// The mass below `x` within the panel.

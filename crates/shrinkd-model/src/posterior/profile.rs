@@ -22,6 +22,11 @@ impl MuPrior {
             PriorMu::Normal { mean, sd } => MuPrior { precision: (1.0 / sd).powi(2), mean: mean - centre },
         }
     }
+
+    /// How far the prior's mean is from the likelihood's centre; 0 for a flat one.
+    pub(super) fn distance(&self) -> f64 {
+        self.mean.abs()
+    }
 }
 
 /// The parabola in mu at one t.

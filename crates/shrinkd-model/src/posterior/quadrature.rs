@@ -77,6 +77,16 @@ struct Resolved {
     panel: Panel,
     points: [Point; NODES],
     masses: [f64; NODES],
+    /// The highest moment of tau that exists, in units of `a`: its integral over the panel.
+    moment: f64,
+    /// How much of it the panel's nodes may have missed.
+    missed_moment: f64,
+}
+
+impl Resolved {
+    fn mass(&self) -> f64 {
+        self.masses.iter().sum()
+    }
 }
 
 impl<'a, L: Likelihood> Axis<'a, L> {
@@ -89,11 +99,12 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let huge = 1e20 * likelihood.largest_lambda().max(smallest);
         let mean_square = huge * likelihood.at(huge).c / likelihood.effects() as f64;
         Axis {
-            marginal,
             effects: likelihood.effects(),
             scale,
-            far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square,
+            // The density may rise once more where tau explains how far mu's prior is from the effects.
+            far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square + 4.0 * marginal.prior_distance().powi(2),
             noise: NOISE * likelihood.effects() as f64,
+            marginal,
         }
     }
 
@@ -240,18 +251,22 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let mut pending: Vec<Resolved> =
             (0..count).rev().map(|i| self.panel(edge(i), edge(i + 1), scan.peak)).collect();
         let mut total: f64 = pending.iter().flat_map(|p| p.masses).sum();
+        let mut total_moment: f64 = pending.iter().map(|p| p.moment).sum();
         let mut resolved = Vec::with_capacity(count);
         while let Some(candidate) = pending.pop() {
             let Panel { low, high, .. } = candidate.panel;
-            let mass: f64 = candidate.masses.iter().sum();
+            let mass = candidate.mass();
             let is_narrow = high - low < 1e-6 * width;
-            if is_narrow || candidate.panel.is_resolved(mass, total, self.noise) {
+            let is_resolved = candidate.panel.is_resolved(mass, total, self.noise)
+                && candidate.missed_moment <= self.noise.max(1e-4) * total_moment;
+            if is_narrow || is_resolved {
                 resolved.push(candidate);
                 continue;
             }
             let middle = 0.5 * (low + high);
             let halves = [self.panel(middle, high, scan.peak), self.panel(low, middle, scan.peak)];
             total += halves.iter().flat_map(|p| p.masses).sum::<f64>() - mass;
+            total_moment += halves.iter().map(|p| p.moment).sum::<f64>() - candidate.moment;
             pending.extend(halves);
         }
         resolved
@@ -260,7 +275,11 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     fn panel(&self, low: f64, high: f64, peak: f64) -> Resolved {
         let evaluated = Panel::nodes(low, high).map(|x| self.at(x));
         let panel = Panel::new(low, high, evaluated.map(|(_, log_density)| log_density - peak));
-        Resolved { masses: panel.masses(), panel, points: evaluated.map(|(point, _)| point) }
+        let masses = panel.masses();
+        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.scale).powf(self.moment()));
+        let moment = masses.iter().zip(powers).map(|(mass, power)| mass * power).sum();
+        let missed_moment = panel.missed(powers);
+        Resolved { masses, moment, missed_moment, panel, points: evaluated.map(|(point, _)| point) }
     }
 
     fn summarise(&self, scan: &Scan, panels: &[Resolved]) -> Posterior {
