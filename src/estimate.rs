@@ -3,6 +3,7 @@
 use shrinkd_core::Measured;
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
 
+use crate::panics::caught;
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
 
 /// The estimates of one block.
@@ -19,19 +20,15 @@ pub struct BlockEstimates {
 const DENSE_PROB_BEST: usize = 4;
 
 impl BlockEstimates {
-    /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only.
+    /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only. So
+    /// they have, with the status `failed`, if the arithmetic panics or gives a figure that is no finite number: it concerns this
+    /// block alone.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
         let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
-        let posterior = is_fitted.then(|| BlockPosterior::new(block, &fit.nodes));
-        let naive_posterior = (is_fitted && !fit.naive_nodes.is_empty())
-            .then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
-        let all = |posterior: &Option<BlockPosterior>| -> Vec<Estimate> {
-            let estimates = |posterior: &BlockPosterior| (0..block.len()).map(|i| posterior.estimate(i)).collect();
-            posterior.as_ref().map(estimates).unwrap_or_default()
-        };
-        let (modelled, naive) = (all(&posterior), all(&naive_posterior));
-        let best = is_fitted.then(|| best_of(block, fit)).flatten();
+        let shrunken = is_fitted.then(|| caught(|| Shrunken::new(block, fit)).ok().filter(Shrunken::is_finite));
+        let status = if shrunken == Some(None) { FitStatus::Failed } else { fit.status };
+        let Shrunken { modelled, naive, figures } = shrunken.flatten().unwrap_or_default();
         let row = |(i, variant): (usize, &String)| {
             let shared = shared_control(block, i);
             EstimateRow {
@@ -40,29 +37,12 @@ impl BlockEstimates {
                 variant: variant.clone(),
                 block_revision: *revision,
                 commit_id,
-                status: fit.status,
+                status,
                 raw_estimate: block.effects()[i],
                 raw_se: block.sampling_variance(i).sqrt(),
-                treatment_variance: shared.map(|(d, _, _)| d),
-                control_variance: shared.map(|(_, c, _)| c),
-                control_loading: shared.map(|(_, _, w)| w),
-                shrunk: posterior.as_ref().map(|posterior| {
-                    let estimate = modelled[i];
-                    let intervals = posterior.intervals(i, &estimate);
-                    ShrunkEstimate {
-                        posterior_mean: estimate.mean,
-                        posterior_sd: estimate.sd,
-                        ci80: intervals.ci80,
-                        ci95: intervals.ci95,
-                        prob_positive: estimate.prob_positive,
-                        lfsr: estimate.lfsr(),
-                        shrinkage_factor: estimate.shrinkage_factor,
-                        naive_posterior_mean: naive.get(i).map(|estimate| estimate.mean),
-                        prob_best: best.as_ref().and_then(|best| best.get(i).copied()),
-                        control_shift: posterior.control_shift.map(|shift| shift.mean),
-                        control_shift_sd: posterior.control_shift.map(|shift| shift.sd),
-                    }
-                }),
+                treatment_variance: shared.map(|(d, _)| d),
+                control_variance: shared.map(|(_, c)| c),
+                shrunk: figures.get(i).copied(),
                 fit_id: fit.fit_id,
             }
         };
@@ -71,16 +51,59 @@ impl BlockEstimates {
     }
 }
 
+/// What follows for a block from a fit.
+#[derive(Default, PartialEq)]
+struct Shrunken {
+    modelled: Vec<Estimate>,
+    naive: Vec<Estimate>,
+    /// One for each effect.
+    figures: Vec<ShrunkEstimate>,
+}
+
+impl Shrunken {
+    fn new(block: &Block, fit: &PublishedFit) -> Shrunken {
+        let posterior = BlockPosterior::new(block, &fit.nodes);
+        let naive_posterior =
+            (!fit.naive_nodes.is_empty()).then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
+        let all =
+            |posterior: &BlockPosterior| -> Vec<Estimate> { (0..block.len()).map(|i| posterior.estimate(i)).collect() };
+        let (modelled, naive) = (all(&posterior), naive_posterior.as_ref().map(all).unwrap_or_default());
+        let best = best_of(block, fit);
+        let figures = modelled.iter().enumerate().map(|(i, estimate)| {
+            let intervals = posterior.intervals(i, estimate);
+            ShrunkEstimate {
+                posterior_mean: estimate.mean,
+                posterior_sd: estimate.sd,
+                ci80: intervals.ci80,
+                ci95: intervals.ci95,
+                prob_positive: estimate.prob_positive,
+                lfsr: estimate.lfsr(),
+                shrinkage_factor: estimate.shrinkage_factor,
+                weight_of_mu: estimate.weight_of_mu,
+                naive_posterior_mean: naive.get(i).map(|estimate| estimate.mean),
+                prob_best: best.as_ref().and_then(|best| best.get(i).copied()),
+                control_shift: posterior.control_shift.map(|shift| shift.mean),
+                control_shift_sd: posterior.control_shift.map(|shift| shift.sd),
+            }
+        });
+        Shrunken { figures: figures.collect(), modelled, naive }
+    }
+
+    fn is_finite(&self) -> bool {
+        self.figures.iter().all(ShrunkEstimate::is_finite)
+    }
+}
+
 fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
     let is_slow = matches!(block.covariance(), Covariance::Dense { .. }) && block.len() >= DENSE_PROB_BEST;
     if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
 }
 
-/// d, c and w of one effect; `None` if the covariance is dense.
-fn shared_control(block: &Block, i: usize) -> Option<(f64, f64, f64)> {
+/// d and c of one effect; `None` if the covariance is dense.
+fn shared_control(block: &Block, i: usize) -> Option<(f64, f64)> {
     match block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-            Some((treatment_variances[i], *control_variance, loadings[i]))
+        Covariance::SharedControl { treatment_variances, control_variance } => {
+            Some((treatment_variances[i], *control_variance))
         }
         Covariance::Dense { .. } => None,
     }

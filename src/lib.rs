@@ -29,9 +29,9 @@
 //! holds, and compares.
 //!
 //! The other modules: [`config`] has the settings, [`telemetry`] and [`http`] the logs, metrics and health of a worker,
-//! `sqlstate` what the error codes of PostgreSQL mean to it, `roles` the rights that its roles have there, [`simulate`] seeded
-//! events with known true effects, and [`study`] compares the models of correlation on them. Which module may import which is
-//! a table in `tests/operations/floors.rs`.
+//! `sqlstate` what the error codes of PostgreSQL mean to it, `roles` the rights that its roles have there, `panics` turns panics
+//! of the arithmetic into errors, [`simulate`] has seeded events with known true effects, and [`study`] compares the models of
+//! correlation on them. Which module may import which is a table in `tests/operations/floors.rs`.
 //!
 //! # The invariants
 //!
@@ -63,6 +63,7 @@ pub mod cli;
 pub mod config;
 pub mod estimate;
 pub mod http;
+mod panics;
 pub mod refit;
 mod roles;
 pub mod row;

@@ -2,11 +2,12 @@
 //! moved so far from the published fit that the estimates have to be rewritten.
 
 use shrinkd_model::{
-    Component, Correlation, Diagnostics, Distance, Fit, Method, Posterior, PosteriorError, PriorTau, SketchLikelihood,
-    Sketches, Summary, laplace, log_tau_sd, variational,
+    Component, Correlation, Diagnostics, Distance, FarPrior, Fit, Method, Posterior, PosteriorError, PriorTau,
+    SketchLikelihood, Sketches, laplace, log_tau_sd, variational,
 };
 
 use crate::config::PopulationSettings;
+use crate::panics::caught;
 use crate::row::{CellDiagnostics, Counters, FitRow, FitStatus};
 
 /// A snapshot of a population's cells and of everything else that a refit needs.
@@ -32,11 +33,29 @@ pub struct Refitted {
 }
 
 impl Refitted {
-    /// Fits the cells of a population, which hold that many experiments, under the three models of correlation.
+    /// Fits the cells of a population, which hold that many experiments, under the three models of correlation. A panic of the
+    /// arithmetic is caught: see [`Refitted::failed`].
     pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
+        caught(|| Refitted::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
+            Refitted::failed(why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
+        })
+    }
+
+    /// What stands for the fits of a population that cannot be fitted, with so many effects under each model of correlation: rows
+    /// that say why, and have no figures.
+    pub fn failed(why: String, effects: [u64; 3]) -> Refitted {
+        let row =
+            |(correlation, effects)| FitRow::without_posterior(correlation, FitStatus::Failed, why.clone(), effects);
+        let fits: Vec<FitRow> = Correlation::ALL.into_iter().zip(effects).map(row).collect();
+        Refitted { judged: Judged::of(&fits[Correlation::Modelled as usize]), fits, diagnostics: None }
+    }
+
+    fn compute(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
         let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let far = FarPrior::all(&settings.priors, &likelihoods[Correlation::Ignored as usize]);
+        let far: Vec<String> = far.iter().map(FarPrior::to_string).collect();
         let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
             let likelihood = &likelihoods[correlation as usize];
             let effects = sketches.of(correlation).effects();
@@ -44,33 +63,30 @@ impl Refitted {
                 Ok(fit) => FitRow {
                     correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
-                    message: is_cold.then(|| cold_start(experiments, settings.min_experiments)),
+                    message: match is_cold {
+                        true => Some(cold_start(experiments, settings.min_experiments)),
+                        false => (!far.is_empty()).then(|| far.join("; ")),
+                    },
+                    is_prior_far: !far.is_empty(),
                     effects,
                     mu: fit.posterior.mu,
                     tau: fit.posterior.tau,
                     mu_tau_correlation: fit.posterior.correlation,
                     log_evidence: fit.posterior.log_evidence,
                     predictive: fit.predictive,
-                    log_tau_sd: Some(log_tau_sd(&fit.posterior.nodes)),
+                    log_tau_sd: Some(log_tau_sd(&fit.posterior.nodes)).filter(|sd| sd.is_finite()),
                     laplace: distance(laplace(likelihood, &settings.priors), &fit.posterior),
                     variational: distance(variational(likelihood, &settings.priors), &fit.posterior),
                     nodes: fit.nodes.clone(),
                 },
-                Err(error) => FitRow {
-                    correlation,
-                    status: if is_cold { FitStatus::ColdStart } else { FitStatus::Improper },
-                    message: Some(error.to_string()),
-                    effects,
-                    mu: Summary::default(),
-                    tau: Summary::default(),
-                    mu_tau_correlation: None,
-                    log_evidence: None,
-                    predictive: Summary::default(),
-                    log_tau_sd: None,
-                    laplace: None,
-                    variational: None,
-                    nodes: Vec::new(),
-                },
+                Err(error) => {
+                    let status = match error {
+                        _ if is_cold => FitStatus::ColdStart,
+                        PosteriorError::Empty | PosteriorError::Improper { .. } => FitStatus::Improper,
+                        _ => FitStatus::Failed,
+                    };
+                    FitRow::without_posterior(correlation, status, error.to_string(), effects)
+                }
             }
         });
         let rows: Vec<FitRow> = rows.collect();
@@ -81,6 +97,7 @@ impl Refitted {
             )),
             _ => None,
         };
+        let diagnostics = diagnostics.filter(Diagnostics::is_finite);
         Refitted { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
     }
 }
@@ -133,12 +150,15 @@ impl Judged {
 
     /// Whether estimates under the `published` fit are too far from those under this one. They are if mu or its sd moved by
     /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, or if the status
-    /// changed.
+    /// changed. A fit that failed is never published: the estimates stay as they are.
     ///
     /// If mu moves by `x`, an effect moves by `h x`, where `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
     /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz). The move of mu therefore shifts no effect by more than
     /// `tolerance sqrt(n)` of its posterior sds. The move of tau shifts a plug-in mean by at most `tolerance sqrt(r'V^-1 r)`.
     pub fn has_moved(&self, published: Option<&Judged>, tolerance: f64) -> bool {
+        if self.status == FitStatus::Failed {
+            return false;
+        }
         let Some(published) = published else { return self.status != FitStatus::ColdStart };
         if self.status != published.status {
             return true;

@@ -201,6 +201,9 @@ pub enum FitStatus {
     ColdStart,
     /// No posterior under the priors in use. Rows have raw estimates only.
     Improper,
+    /// The arithmetic failed. A population keeps its published fit, and is fitted again when its data or settings change or a
+    /// worker starts; rows that have no other fit, or whose own arithmetic failed, have raw estimates only.
+    Failed,
 }
 
 /// A row of `effect_estimates`: one effect, raw and shrunk, in the unit of the effect.
@@ -215,10 +218,9 @@ pub struct EstimateRow {
     pub status: FitStatus,
     pub raw_estimate: f64,
     pub raw_se: f64,
-    /// d, c and w of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
+    /// d and c of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
-    pub control_loading: Option<f64>,
     /// `None` unless fitted.
     pub shrunk: Option<ShrunkEstimate>,
     /// 0 before the first fit.
@@ -244,10 +246,24 @@ pub struct ShrunkEstimate {
     pub prob_positive: f64,
     pub lfsr: f64,
     pub shrinkage_factor: f64,
+    pub weight_of_mu: f64,
     pub naive_posterior_mean: Option<f64>,
     pub prob_best: Option<f64>,
     pub control_shift: Option<f64>,
     pub control_shift_sd: Option<f64>,
+}
+
+impl ShrunkEstimate {
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let ShrunkEstimate { posterior_mean, posterior_sd, ci80, ci95, prob_positive, lfsr, .. } = *self;
+        let ShrunkEstimate { shrinkage_factor, weight_of_mu, naive_posterior_mean, prob_best, .. } = *self;
+        let ShrunkEstimate { control_shift, control_shift_sd, .. } = *self;
+        let intervals = [ci80.0, ci80.1, ci95.0, ci95.1];
+        let others = [posterior_mean, posterior_sd, prob_positive, lfsr, shrinkage_factor, weight_of_mu];
+        let optional = [naive_posterior_mean, prob_best, control_shift, control_shift_sd];
+        intervals.into_iter().chain(others).chain(optional.into_iter().flatten()).all(f64::is_finite)
+    }
 }
 
 /// One fit of a population under one model of correlation.
@@ -256,6 +272,8 @@ pub struct FitRow {
     pub correlation: shrinkd_model::Correlation,
     pub status: FitStatus,
     pub message: Option<String>,
+    /// Whether a prior is in another unit than the data, as it seems: see [`FarPrior`](shrinkd_model::FarPrior).
+    pub is_prior_far: bool,
     pub effects: u64,
     pub mu: Summary,
     pub tau: Summary,
@@ -267,6 +285,33 @@ pub struct FitRow {
     pub laplace: Option<shrinkd_model::Distance>,
     pub variational: Option<shrinkd_model::Distance>,
     pub nodes: Vec<Node>,
+}
+
+impl FitRow {
+    /// A fit that has no posterior, and why.
+    pub fn without_posterior(
+        correlation: shrinkd_model::Correlation,
+        status: FitStatus,
+        message: String,
+        effects: u64,
+    ) -> FitRow {
+        FitRow {
+            correlation,
+            status,
+            message: Some(message),
+            is_prior_far: false,
+            effects,
+            mu: Summary::default(),
+            tau: Summary::default(),
+            mu_tau_correlation: None,
+            log_evidence: None,
+            predictive: Summary::default(),
+            log_tau_sd: None,
+            laplace: None,
+            variational: None,
+            nodes: Vec::new(),
+        }
+    }
 }
 
 /// Diagnostics that follow from the cells of a population.
@@ -322,10 +367,14 @@ pub struct BlockToPublish {
     pub decision: Option<String>,
 }
 
-/// How many populations there are, and what they hold together.
+/// How many populations there are, how many of them need attention, and what all of them hold together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PopulationTotals {
     pub populations: u64,
+    /// Populations whose latest fit failed under some model of correlation.
+    pub failed: u64,
+    /// Populations with a prior that is far from their data.
+    pub prior_far: u64,
     pub experiments: u64,
     pub effects: u64,
 }
@@ -374,7 +423,7 @@ pub struct PublishedEffect {
 }
 
 impl FitStatus {
-    pub const ALL: [FitStatus; 3] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper];
+    pub const ALL: [FitStatus; 4] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
 
     /// The name in tables.
     pub fn as_str(self) -> &'static str {
@@ -382,6 +431,7 @@ impl FitStatus {
             FitStatus::Fitted => "fitted",
             FitStatus::ColdStart => "cold_start",
             FitStatus::Improper => "improper",
+            FitStatus::Failed => "failed",
         }
     }
 }

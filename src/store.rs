@@ -53,7 +53,6 @@ mod replay;
 mod schema;
 mod settings;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use sqlx::postgres::PgPool;
@@ -65,7 +64,7 @@ pub use inspect::Inspection;
 pub use rebuild::{RawEstimates, Rebuild};
 pub use refit::Refit;
 
-use crate::config::{StoreConfig, StoreUrl};
+use crate::config::StoreConfig;
 use crate::row::StoreSettings;
 use database::Pools;
 
@@ -97,9 +96,9 @@ impl Store {
     /// # Errors
     /// As for [`Store::connect`], but for the settings.
     pub async fn connect_to_rebuild(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
-        let pools = match &config.url {
-            url @ StoreUrl::Postgres(_) => schema::connect_postgres(url, config.connections).await?,
-            StoreUrl::Sqlite(url) => schema::open_sqlite(sqlite_path(url)).await?,
+        let pools = match config.url.file() {
+            None => schema::connect_postgres(&config.url, config.connections).await?,
+            Some(file) => schema::open_sqlite(file).await?,
         };
         Ok(Store { pools, settings: Arc::new(settings.clone()) })
     }
@@ -109,9 +108,9 @@ impl Store {
     /// # Errors
     /// As for [`Store::connect`], and where there is no database.
     pub async fn connect_existing(config: &StoreConfig, settings: &StoreSettings) -> Result<Store, StoreError> {
-        match &config.url {
-            StoreUrl::Sqlite(url) if !sqlite_path(url).exists() => Err(StoreError::Open {
-                database: sqlite_path(url).display().to_string(),
+        match config.url.file() {
+            Some(file) if !file.exists() => Err(StoreError::Open {
+                database: file.display().to_string(),
                 message: "there is no such file; check store.url".to_owned(),
             }),
             _ => Store::connect(config, settings).await,
@@ -123,9 +122,9 @@ impl Store {
     /// # Errors
     /// Where it cannot be reached, has a newer schema, or a migration fails.
     pub async fn migrate(config: &StoreConfig) -> Result<(), StoreError> {
-        match &config.url {
-            url @ StoreUrl::Postgres(_) => schema::migrate_postgres(url).await,
-            StoreUrl::Sqlite(url) => schema::migrate_sqlite(sqlite_path(url)).await,
+        match config.url.file() {
+            None => schema::migrate_postgres(&config.url).await,
+            Some(file) => schema::migrate_sqlite(file).await,
         }
     }
 
@@ -149,9 +148,4 @@ impl Store {
             Pools::Sqlite { .. } => None,
         }
     }
-}
-
-/// The file of `sqlite://path`.
-fn sqlite_path(url: &str) -> &Path {
-    Path::new(url.strip_prefix("sqlite://").unwrap_or(url))
 }

@@ -10,7 +10,8 @@
 //! | `offsets` | each partition continues at an offset that its source has |
 //!
 //! Fits and distances cannot be judged while a refit or a whole publish of the population is due. They are counted as
-//! postponed then, so the audit can run beside workers at any time.
+//! postponed then, so the audit can run beside workers at any time. So they are where the latest fit has failed, which is a
+//! remark.
 //!
 //! [`furthest_from_exact`]: crate::refit::furthest_from_exact
 
@@ -31,8 +32,8 @@ pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
 use crate::refit::{Refitted, fit_settings};
-use crate::row::PublishedFit;
-use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedPopulation, Registered};
+use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered};
+use crate::row::{FitStatus, PublishedFit};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
@@ -110,6 +111,13 @@ impl Walk<'_> {
         let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
         let is_fitted = population.counters.changes == registered.refitted_changes && has_these_settings;
         let fresh = self.refit(&name, &population, &blocks).await?;
+        // A fit that failed in one build, or for the store's sake, need not fail here.
+        let failed = population.fits.iter().find(|fit| fit.status == FitStatus::Failed.as_str());
+        let is_fitted = is_fitted && failed.is_none();
+        if let Some(AuditedFit { message, .. }) = failed {
+            let why = message.as_deref().unwrap_or("no reason is stored");
+            report.remarks.push(format!("{name} could not be fitted, and keeps its earlier estimates: {why}"));
+        }
         match is_fitted {
             true if population.counters.changes == 0 => {}
             true => fits::check_fits(id, &population, &fresh, registered.published_fit_id, &mut report),

@@ -141,7 +141,7 @@ fn block(variants: usize, se: f64, draws: &mut Draws) -> Outcome<Block> {
     let variance = se * se - control_variance;
     let control_error = draws.normal(0.0, control_variance.sqrt());
     let effects = (0..variants).map(|_| draws.normal(MU, (TAU * TAU + variance).sqrt()) - control_error).collect();
-    Ok(Block::shared_control(effects, vec![variance; variants], control_variance, vec![1.0; variants])?)
+    Ok(Block::shared_control(effects, vec![variance; variants], control_variance)?)
 }
 
 /// The published posterior means of a block.

@@ -29,7 +29,7 @@ pub fn blocks(count: usize, variants: usize) -> Vec<Block> {
         let control_error = draws.normal(0.0, control_variance.sqrt());
         let variances: Vec<f64> = (0..variants).map(|_| draws.between(0.2, 2.0)).collect();
         let effects = variances.iter().map(|d| draws.normal(1.0, (1.0 + d).sqrt()) - control_error).collect();
-        Block::shared_control(effects, variances, control_variance, vec![1.0; variants]).expect("a block")
+        Block::shared_control(effects, variances, control_variance).expect("a block")
     };
     (0..count).map(block).collect()
 }

@@ -19,7 +19,188 @@ comment on column current_population_fits.correlation is
 comment on column population_fits.correlation is
     'modelled: the shared control''s error is modelled; ignored: the naive model; one_per_experiment: one variant of each';
 
-create or replace view plug_in_estimates as
+-- A figure is a finite number or null: the database holds it to that. What earlier builds wrote otherwise (NaN, of a prior that was
+-- narrower than 1e-5 of the standard errors) is set to null with the status `failed`, and its populations are fitted again. NaN
+-- is greater than infinity to PostgreSQL.
+
+update effect_estimates
+set status = 'failed', posterior_mean = null, posterior_sd = null, ci80_low = null, ci80_high = null,
+    ci95_low = null, ci95_high = null, prob_positive = null, lfsr = null, shrinkage_factor = null, naive_posterior_mean = null,
+    prob_best = null, control_shift = null, control_shift_sd = null
+where not (
+    abs(posterior_mean) < 'Infinity' and abs(posterior_sd) < 'Infinity' and abs(ci80_low) < 'Infinity' and
+    abs(ci80_high) < 'Infinity' and abs(ci95_low) < 'Infinity' and abs(ci95_high) < 'Infinity' and
+    abs(prob_positive) < 'Infinity' and abs(lfsr) < 'Infinity' and abs(shrinkage_factor) < 'Infinity' and
+    abs(naive_posterior_mean) < 'Infinity' and abs(prob_best) < 'Infinity' and abs(control_shift) < 'Infinity' and
+    abs(control_shift_sd) < 'Infinity')
+    or status = 'fitted' and posterior_mean is null;
+
+update current_population_fits
+set status = 'failed', message = 'its figures were no finite numbers before an upgrade', nodes = '\x00', mu_mean = null,
+    mu_median = null, mu_sd = null, mu_q025 = null, mu_q25 = null, mu_q75 = null, mu_q975 = null, tau_mean = null,
+    tau_median = null, tau_sd = null, tau_q025 = null, tau_q25 = null, tau_q75 = null, tau_q975 = null, log_tau_sd = null,
+    mu_tau_correlation = null, log_evidence = null, predictive_mean = null, predictive_sd = null, predictive_median = null,
+    predictive_q025 = null, predictive_q975 = null, laplace_mu_distance = null, laplace_tau_distance = null,
+    variational_mu_distance = null, variational_tau_distance = null
+where not (
+    abs(mu_mean) < 'Infinity' and abs(mu_median) < 'Infinity' and abs(mu_sd) < 'Infinity' and
+    abs(mu_q025) < 'Infinity' and abs(mu_q25) < 'Infinity' and abs(mu_q75) < 'Infinity' and
+    abs(mu_q975) < 'Infinity' and abs(tau_mean) < 'Infinity' and abs(tau_median) < 'Infinity' and
+    abs(tau_sd) < 'Infinity' and abs(tau_q025) < 'Infinity' and abs(tau_q25) < 'Infinity' and
+    abs(tau_q75) < 'Infinity' and abs(tau_q975) < 'Infinity' and abs(log_tau_sd) < 'Infinity' and
+    abs(mu_tau_correlation) < 'Infinity' and abs(log_evidence) < 'Infinity' and abs(predictive_mean) < 'Infinity' and
+    abs(predictive_sd) < 'Infinity' and abs(predictive_median) < 'Infinity' and abs(predictive_q025) < 'Infinity' and
+    abs(predictive_q975) < 'Infinity' and abs(laplace_mu_distance) < 'Infinity' and
+    abs(laplace_tau_distance) < 'Infinity' and abs(variational_mu_distance) < 'Infinity' and
+    abs(variational_tau_distance) < 'Infinity')
+    or status = 'fitted' and tau_median is null;
+
+update population_fits
+set status = 'failed', message = 'its figures were no finite numbers before an upgrade', nodes = '\x00', mu_mean = null,
+    mu_median = null, mu_sd = null, mu_q025 = null, mu_q25 = null, mu_q75 = null, mu_q975 = null, tau_mean = null,
+    tau_median = null, tau_sd = null, tau_q025 = null, tau_q25 = null, tau_q75 = null, tau_q975 = null, log_tau_sd = null,
+    mu_tau_correlation = null, log_evidence = null, predictive_mean = null, predictive_sd = null, predictive_median = null,
+    predictive_q025 = null, predictive_q975 = null, laplace_mu_distance = null, laplace_tau_distance = null,
+    variational_mu_distance = null, variational_tau_distance = null
+where not (
+    abs(mu_mean) < 'Infinity' and abs(mu_median) < 'Infinity' and abs(mu_sd) < 'Infinity' and
+    abs(mu_q025) < 'Infinity' and abs(mu_q25) < 'Infinity' and abs(mu_q75) < 'Infinity' and
+    abs(mu_q975) < 'Infinity' and abs(tau_mean) < 'Infinity' and abs(tau_median) < 'Infinity' and
+    abs(tau_sd) < 'Infinity' and abs(tau_q025) < 'Infinity' and abs(tau_q25) < 'Infinity' and
+    abs(tau_q75) < 'Infinity' and abs(tau_q975) < 'Infinity' and abs(log_tau_sd) < 'Infinity' and
+    abs(mu_tau_correlation) < 'Infinity' and abs(log_evidence) < 'Infinity' and abs(predictive_mean) < 'Infinity' and
+    abs(predictive_sd) < 'Infinity' and abs(predictive_median) < 'Infinity' and abs(predictive_q025) < 'Infinity' and
+    abs(predictive_q975) < 'Infinity' and abs(laplace_mu_distance) < 'Infinity' and
+    abs(laplace_tau_distance) < 'Infinity' and abs(variational_mu_distance) < 'Infinity' and
+    abs(variational_tau_distance) < 'Infinity')
+    or status = 'fitted' and tau_median is null;
+
+delete from population_diagnostics
+where not (
+    abs(information) < 'Infinity' and abs(information_independent) < 'Infinity' and
+    abs(effective_effects) < 'Infinity' and abs(tau_squared_moment_bias) < 'Infinity' and abs(mu_shift) < 'Infinity' and
+    abs(log_tau_shift) < 'Infinity' and abs(design_effect) < 'Infinity' and abs(largest_correlation) < 'Infinity' and
+    abs(largest_estimate_shift) < 'Infinity' and abs(sign_flip_share) < 'Infinity' and abs(hausman_z) < 'Infinity' and
+    abs(calibration_rms_z) < 'Infinity' and abs(coverage50) < 'Infinity' and abs(coverage80) < 'Infinity' and
+    abs(coverage95) < 'Infinity' and abs(shipped_share) < 'Infinity' and abs(verdict_value) < 'Infinity');
+
+update populations set refitted_changes = -1
+where population_id in (select population_id from current_population_fits where status = 'failed')
+   or population_id in (select population_id from population_fits where status = 'failed');
+
+alter table current_population_fits
+    add check (abs(mu_mean) < 'Infinity'),
+    add check (abs(mu_median) < 'Infinity'),
+    add check (abs(mu_sd) < 'Infinity'),
+    add check (abs(mu_q025) < 'Infinity'),
+    add check (abs(mu_q25) < 'Infinity'),
+    add check (abs(mu_q75) < 'Infinity'),
+    add check (abs(mu_q975) < 'Infinity'),
+    add check (abs(tau_mean) < 'Infinity'),
+    add check (abs(tau_median) < 'Infinity'),
+    add check (abs(tau_sd) < 'Infinity'),
+    add check (abs(tau_q025) < 'Infinity'),
+    add check (abs(tau_q25) < 'Infinity'),
+    add check (abs(tau_q75) < 'Infinity'),
+    add check (abs(tau_q975) < 'Infinity'),
+    add check (abs(log_tau_sd) < 'Infinity'),
+    add check (abs(mu_tau_correlation) < 'Infinity'),
+    add check (abs(log_evidence) < 'Infinity'),
+    add check (abs(predictive_mean) < 'Infinity'),
+    add check (abs(predictive_sd) < 'Infinity'),
+    add check (abs(predictive_median) < 'Infinity'),
+    add check (abs(predictive_q025) < 'Infinity'),
+    add check (abs(predictive_q975) < 'Infinity'),
+    add check (abs(laplace_mu_distance) < 'Infinity'),
+    add check (abs(laplace_tau_distance) < 'Infinity'),
+    add check (abs(variational_mu_distance) < 'Infinity'),
+    add check (abs(variational_tau_distance) < 'Infinity')
+    or status = 'fitted' and tau_median is null;
+
+alter table population_fits
+    add check (abs(mu_mean) < 'Infinity'),
+    add check (abs(mu_median) < 'Infinity'),
+    add check (abs(mu_sd) < 'Infinity'),
+    add check (abs(mu_q025) < 'Infinity'),
+    add check (abs(mu_q25) < 'Infinity'),
+    add check (abs(mu_q75) < 'Infinity'),
+    add check (abs(mu_q975) < 'Infinity'),
+    add check (abs(tau_mean) < 'Infinity'),
+    add check (abs(tau_median) < 'Infinity'),
+    add check (abs(tau_sd) < 'Infinity'),
+    add check (abs(tau_q025) < 'Infinity'),
+    add check (abs(tau_q25) < 'Infinity'),
+    add check (abs(tau_q75) < 'Infinity'),
+    add check (abs(tau_q975) < 'Infinity'),
+    add check (abs(log_tau_sd) < 'Infinity'),
+    add check (abs(mu_tau_correlation) < 'Infinity'),
+    add check (abs(log_evidence) < 'Infinity'),
+    add check (abs(predictive_mean) < 'Infinity'),
+    add check (abs(predictive_sd) < 'Infinity'),
+    add check (abs(predictive_median) < 'Infinity'),
+    add check (abs(predictive_q025) < 'Infinity'),
+    add check (abs(predictive_q975) < 'Infinity'),
+    add check (abs(laplace_mu_distance) < 'Infinity'),
+    add check (abs(laplace_tau_distance) < 'Infinity'),
+    add check (abs(variational_mu_distance) < 'Infinity'),
+    add check (abs(variational_tau_distance) < 'Infinity')
+    or status = 'fitted' and tau_median is null;
+
+alter table population_diagnostics
+    add check (abs(information) < 'Infinity'),
+    add check (abs(information_independent) < 'Infinity'),
+    add check (abs(effective_effects) < 'Infinity'),
+    add check (abs(tau_squared_moment_bias) < 'Infinity'),
+    add check (abs(mu_shift) < 'Infinity'),
+    add check (abs(log_tau_shift) < 'Infinity'),
+    add check (abs(design_effect) < 'Infinity'),
+    add check (abs(largest_correlation) < 'Infinity'),
+    add check (abs(largest_estimate_shift) < 'Infinity'),
+    add check (abs(sign_flip_share) < 'Infinity'),
+    add check (abs(hausman_z) < 'Infinity'),
+    add check (abs(calibration_rms_z) < 'Infinity'),
+    add check (abs(coverage50) < 'Infinity'),
+    add check (abs(coverage80) < 'Infinity'),
+    add check (abs(coverage95) < 'Infinity'),
+    add check (abs(shipped_share) < 'Infinity'),
+    add check (abs(verdict_value) < 'Infinity');
+
+alter table effect_estimates
+    add check (abs(raw_estimate) < 'Infinity'),
+    add check (abs(raw_se) < 'Infinity'),
+    add check (abs(treatment_variance) < 'Infinity'),
+    add check (abs(control_variance) < 'Infinity'),
+    add check (abs(posterior_mean) < 'Infinity'),
+    add check (abs(posterior_sd) < 'Infinity'),
+    add check (abs(ci80_low) < 'Infinity'),
+    add check (abs(ci80_high) < 'Infinity'),
+    add check (abs(ci95_low) < 'Infinity'),
+    add check (abs(ci95_high) < 'Infinity'),
+    add check (abs(prob_positive) < 'Infinity'),
+    add check (abs(lfsr) < 'Infinity'),
+    add check (abs(shrinkage_factor) < 'Infinity'),
+    add check (abs(naive_posterior_mean) < 'Infinity'),
+    add check (abs(prob_best) < 'Infinity'),
+    add check (abs(control_shift) < 'Infinity'),
+    add check (abs(control_shift_sd) < 'Infinity');
+
+comment on column current_population_fits.status is
+    'fitted; cold_start: too few experiments; improper: no posterior under these priors; failed: see message';
+comment on column population_fits.status is
+    'fitted; cold_start: too few experiments; improper: no posterior under these priors; failed: see message';
+comment on column effect_estimates.status is 'fitted; cold_start, improper or failed: raw figures only';
+
+-- The control's error is in every effect alike: there are no loadings any more. A view keeps the columns that it was made with, so
+-- that it is made again.
+drop view plug_in_estimates;
+alter table effect_estimates drop column control_loading;
+alter table effect_estimates add column weight_of_mu double precision check (abs(weight_of_mu) < 'Infinity');
+comment on column effect_estimates.shrinkage_factor is 'How much of a change of the raw estimate is taken back: 0 none, 1 all';
+comment on column effect_estimates.weight_of_mu is 'How much of a change of mu the estimate follows';
+comment on column population_diagnostics.sign_flip_share is
+    'Share of effects whose sign is called (lfsr < 0.025, the 95% interval excludes 0) by one of the models only';
+
+create view plug_in_estimates as
 with at as (
     select e.*, f.fit_id as current_fit_id, f.mu_mean, f.mu_median, f.tau_median,
            coalesce(f.mu_mean, f.mu_median) as mu, f.tau_median * f.tau_median as tau_squared
@@ -28,15 +209,15 @@ with at as (
     where f.status = 'fitted'
 ), sums as (
     select at.*,
-           sum(control_loading * (raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
-           sum(control_loading * control_loading / (treatment_variance + tau_squared)) over block as weighted_loadings
+           sum((raw_estimate - mu) / (treatment_variance + tau_squared)) over block as weighted_residuals,
+           sum(1 / (treatment_variance + tau_squared)) over block as weights
     from at
     window block as (partition by population_id, experiment_id)
 )
 select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, mu, tau_median as tau,
        mu + tau_squared / (treatment_variance + tau_squared)
            * (raw_estimate - mu
-              - control_loading * control_variance * weighted_residuals / (1 + control_variance * weighted_loadings))
+              - control_variance * weighted_residuals / (1 + control_variance * weights))
            as plug_in_estimate,
        fit_id, current_fit_id
 from sums;
@@ -47,3 +228,12 @@ alter table partition_progress
     add column resumed_by text;
 comment on column partition_progress.resumed_at is 'When an operator last resumed the partition where it had halted';
 comment on column partition_progress.resumed_by is 'Who that was';
+
+alter table current_population_fits add column is_prior_far boolean not null default false;
+alter table population_fits add column is_prior_far boolean not null default false;
+comment on column current_population_fits.is_prior_far is
+    'Whether a prior is in another unit than the data, as it seems; message says which';
+
+-- What is counted for the metrics of all populations, and is rare.
+create index current_population_fits_failed on current_population_fits (population_id) where status = 'failed';
+create index current_population_fits_prior_far on current_population_fits (population_id) where is_prior_far;

@@ -39,7 +39,7 @@ pub struct Args {
     /// How to handle the correlation between variants that share a control
     #[arg(long, alias = "treatment", value_enum, default_value_t = CorrelationArg::Modelled)]
     correlation: CorrelationArg,
-    /// How to fit mu and tau; reml and ml are point estimates without priors, as in meta-analysis software
+    /// How to fit mu and tau; reml, ml, dl and pm are point estimates without priors, as in meta-analysis software
     #[arg(long, value_enum, default_value_t = MethodArg::Quadrature)]
     method: MethodArg,
     /// Prior of mu: flat or normal:MEAN,SD, in the unit of the effects
@@ -61,7 +61,9 @@ Examples:
   shrinkd simulate --scenario portfolio | shrinkd fit
   shrinkd fit events.ndjson --format json | jq '.populations[].mu'
   shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
-  shrinkd fit events.ndjson --method reml --format csv > estimates.csv
+  shrinkd fit events.ndjson --method reml
+  shrinkd fit events.ndjson --method reml --format json > fit.json
+  shrinkd fit events.ndjson --method dl --format csv > estimates.csv
 
 Exit codes:
   0  at least one population was fitted
@@ -92,6 +94,10 @@ enum MethodArg {
     Reml,
     /// Maximum likelihood
     Ml,
+    /// Moment estimator of DerSimonian and Laird
+    Dl,
+    /// Moment estimator of Paule and Mandel
+    Pm,
 }
 
 impl Args {
@@ -108,6 +114,8 @@ impl Args {
                 MethodArg::Variational => Method::Variational,
                 MethodArg::Reml => Method::Reml,
                 MethodArg::Ml => Method::Ml,
+                MethodArg::Dl => Method::Dl,
+                MethodArg::Pm => Method::Pm,
             },
             priors: Priors { mu: self.prior_mu, tau: self.prior_tau },
             is_best_wanted: self.best,

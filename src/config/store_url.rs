@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::fs;
 use std::net::IpAddr;
+use std::path::Path;
 
 use sqlx::postgres::PgConnectOptions;
 use tracing::subscriber::NoSubscriber;
@@ -55,6 +56,14 @@ impl StoreUrl {
     pub fn expose(&self) -> &str {
         let (StoreUrl::Postgres(url) | StoreUrl::Sqlite(url)) = self;
         url
+    }
+
+    /// The file of a SQLite database; `None` for PostgreSQL.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            StoreUrl::Postgres(_) => None,
+            StoreUrl::Sqlite(url) => Some(Path::new(url.strip_prefix("sqlite://").unwrap_or(url))),
+        }
     }
 
     /// A text of the store in a form that may be printed.

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::Site;
+use crate::telemetry::metrics::PopulationCounts;
 
 /// How many populations are listed; the rest is counted. The tables have all of them.
 const POPULATIONS_SHOWN: usize = 500;
@@ -77,19 +78,20 @@ fn write_populations(page: &mut String, site: &Site) {
         page.push_str("<h2>Populations</h2>\n<p>See the worker that owns partition 0.</p>\n");
         return;
     }
-    let count = site.metrics.population_count();
-    let _ = writeln!(page, "<h2>Populations <small>{count}</small></h2>");
+    let PopulationCounts { all: count, failed, .. } = site.metrics.population_counts();
+    let note = if failed > 0 { format!(", <span class=\"bad\">{failed} failed</span>") } else { String::new() };
+    let _ = writeln!(page, "<h2>Populations <small>{count}{note}</small></h2>");
     if populations.is_empty() {
         return;
     }
     page.push_str(
         "<table>\n<tr><th>population</th><th>experiments</th><th>effects</th><th>mu</th><th>tau</th>\
-         <th>design effect</th><th>correlation</th></tr>\n",
+         <th>design effect</th><th>correlation</th><th></th></tr>\n",
     );
     for (name, summary) in populations.iter().take(POPULATIONS_SHOWN) {
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             isolated_parts(&name.to_string()),
             summary.experiments,
             summary.effects,
@@ -97,6 +99,7 @@ fn write_populations(page: &mut String, site: &Site) {
             number(summary.tau),
             number(summary.design_effect),
             summary.verdict.map_or("–", |verdict| verdict.as_str()),
+            if summary.has_failed { "<strong class=\"bad\">failed</strong>" } else { "" },
         );
     }
     page.push_str("</table>\n");

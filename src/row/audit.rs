@@ -41,6 +41,7 @@ pub struct Registered {
 pub struct AuditedFit {
     pub correlation: String,
     pub status: String,
+    pub message: Option<String>,
     pub experiments: i64,
     pub effects: i64,
     /// In the order of [`fit_figures`](crate::store::audit::fit_figures).

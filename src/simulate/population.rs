@@ -152,12 +152,7 @@ impl Experiment {
     /// Where the population's variances are not positive, or its mu or tau is not finite.
     pub fn block(&self) -> Result<Block, BlockError> {
         let n = self.effects.len();
-        Block::shared_control(
-            self.effects.clone(),
-            vec![self.treatment_variance; n],
-            self.control_variance,
-            vec![1.0; n],
-        )
+        Block::shared_control(self.effects.clone(), vec![self.treatment_variance; n], self.control_variance)
     }
 
     fn report(&self) -> Report {

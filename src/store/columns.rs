@@ -9,6 +9,9 @@
 //! | `{columns of n}` | `n.a, n.b, n.c` |
 //! | `{set from n}` | `b = n.b, c = n.c`: all but the key |
 //! | `{set from excluded}` | `b = excluded.b, c = excluded.c` |
+//!
+//! A figure that is no finite number is refused before the statement is executed: every floating-point column is written from
+//! here.
 
 use std::borrow::Cow;
 
@@ -61,6 +64,7 @@ kinds! {
     text: Text, "text", Option<Cow<'_, str>>, Text, Texts;
     json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
     integer: Integer, "bigint", Option<i64>, Integer, Integers;
+    boolean: Boolean, "boolean", bool, Boolean, Booleans;
     float: Float, "float8", Option<f64>, Float, Floats;
     bytes: Bytes, "bytea", Option<Cow<'_, [u8]>>, Bytes, Blobs;
     time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;
@@ -130,6 +134,7 @@ impl<R> Columns<R> {
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
+        self.check_finite(name, rows)?;
         let mut written = 0;
         for part in rows.chunks(self.part(on, rows)) {
             written += self.query(on, name, part, sql, values).await?;
@@ -147,11 +152,32 @@ impl<R> Columns<R> {
         values: &[Value<'_>],
         read: impl Fn(&Row) -> Result<T, StoreError>,
     ) -> Result<Vec<T>, StoreError> {
+        self.check_finite(name, rows)?;
         let mut found = Vec::new();
         for part in rows.chunks(self.part(on, rows)) {
             found.extend(self.query(on, name, part, sql, values).all(&read).await?);
         }
         Ok(found)
+    }
+
+    fn check_finite(&self, statement: &'static str, rows: &[R]) -> Result<(), StoreError> {
+        for row in rows {
+            let is_not_finite = |column: &&Column<R>| matches!(column.get, Get::Float(get) if get(row).is_some_and(|figure| !figure.is_finite()));
+            if let Some(column) = self.all().find(is_not_finite) {
+                return Err(StoreError::NotFinite { statement, column: column.name, row: self.key(row) });
+            }
+        }
+        Ok(())
+    }
+
+    /// The texts by which a row is found.
+    fn key(&self, row: &R) -> String {
+        let text = |column: &Column<R>| match column.get {
+            Get::Text(get) => get(row).map(Cow::into_owned),
+            _ => None,
+        };
+        let key: Vec<String> = self.0.iter().copied().flatten().filter_map(text).collect();
+        key.join(" ")
     }
 
     fn part(&self, on: &mut Transaction, rows: &[R]) -> usize {

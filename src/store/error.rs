@@ -2,7 +2,7 @@
 
 use std::io;
 
-use sqlx::error::DatabaseError;
+use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::StoreUrl;
@@ -23,6 +23,12 @@ pub enum StoreError {
     /// Trying again cannot help.
     #[error("`{statement}` failed: {message}{}", in_words(.code))]
     Permanent { statement: &'static str, code: Option<String>, message: String },
+    /// A row was not written, because a figure in it is NaN or infinite. Nothing was executed.
+    #[error("`{statement}`: {column} of {row} is not a finite number (a bug)")]
+    NotFinite { statement: &'static str, column: &'static str, row: String },
+    /// A row was not written, because the database does not allow its values (a constraint, or a trigger that raises one).
+    #[error("`{statement}` failed: {message}{}", in_words(.code))]
+    Constraint { statement: &'static str, code: Option<String>, message: String },
     /// A new connection was not made, or may not read what every worker reads. Trying again helps once the cause is removed,
     /// which takes no restart.
     #[error("cannot connect to {database}: {message}{}; {advice}", in_words(.code))]
@@ -55,11 +61,17 @@ impl StoreError {
         matches!(self, StoreError::Conflict { .. } | StoreError::Transient { .. } | StoreError::Connect { .. })
     }
 
+    /// Whether the cause is what one row says, or said: statements about other rows succeed.
+    pub fn is_of_a_row(&self) -> bool {
+        matches!(self, StoreError::NotFinite { .. } | StoreError::Constraint { .. } | StoreError::Damaged { .. })
+    }
+
     /// The SQLSTATE, where PostgreSQL gave one.
     pub fn code(&self) -> Option<&str> {
         match self {
             StoreError::Conflict { .. } => Some(SERIALIZATION_FAILURE),
             StoreError::Transient { code, .. }
+            | StoreError::Constraint { code, .. }
             | StoreError::Permanent { code, .. }
             | StoreError::Connect { code, .. } => code.as_deref(),
             _ => None,
@@ -72,11 +84,13 @@ impl StoreError {
         let failed = match self {
             StoreError::Conflict { statement, .. }
             | StoreError::Transient { statement, .. }
+            | StoreError::Constraint { statement, .. }
             | StoreError::Permanent { statement, .. } => format!("`{statement}` failed"),
             StoreError::Connect { .. } => "cannot connect to PostgreSQL".to_owned(),
             StoreError::Open { .. } => "cannot open the database".to_owned(),
             // Their text is shrinkd's own.
             StoreError::Fenced { .. }
+            | StoreError::NotFinite { .. }
             | StoreError::Schema { .. }
             | StoreError::TopicChanged { .. }
             | StoreError::Settings { .. }
@@ -132,6 +146,9 @@ impl StoreError {
 /// Sorts an error of a statement into what passes and what does not.
 pub(super) fn classify(statement: &'static str, error: sqlx::Error) -> StoreError {
     let (code, message) = code_and_message(&error);
+    if error.as_database_error().is_some_and(is_of_constraint) {
+        return StoreError::Constraint { statement, code, message };
+    }
     let is_transient = match (code.as_deref(), error.as_database_error()) {
         (Some(SERIALIZATION_FAILURE), _) => return StoreError::Conflict { statement, message },
         (Some(code), _) => sqlstate::is_transient(code),
@@ -166,6 +183,12 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
             | sqlx::Error::Tls(_)
             | sqlx::Error::Protocol(_)
     )
+}
+
+/// A check, a column that must not be null, or a trigger of SQLite that raises an error (SQLITE_CONSTRAINT_TRIGGER).
+fn is_of_constraint(error: &dyn DatabaseError) -> bool {
+    matches!(error.kind(), ErrorKind::CheckViolation | ErrorKind::NotNullViolation)
+        || error.code().is_some_and(|code| code == "1811")
 }
 
 const SERIALIZATION_FAILURE: &str = "40001";

@@ -21,7 +21,6 @@ pub(super) const RAW: &[Column<EstimateRow>] = &[
     float("raw_se", |row| Some(row.raw_se)),
     float("treatment_variance", |row| row.treatment_variance),
     float("control_variance", |row| row.control_variance),
-    float("control_loading", |row| row.control_loading),
 ];
 
 /// What follows from the fit.
@@ -37,6 +36,7 @@ pub(super) const FITTED: &[Column<EstimateRow>] = &[
     float("prob_positive", |row| shrunk(row, |shrunk| Some(shrunk.prob_positive))),
     float("lfsr", |row| shrunk(row, |shrunk| Some(shrunk.lfsr))),
     float("shrinkage_factor", |row| shrunk(row, |shrunk| Some(shrunk.shrinkage_factor))),
+    float("weight_of_mu", |row| shrunk(row, |shrunk| Some(shrunk.weight_of_mu))),
     float("naive_posterior_mean", |row| shrunk(row, |shrunk| shrunk.naive_posterior_mean)),
     float("prob_best", |row| shrunk(row, |shrunk| shrunk.prob_best)),
     float("control_shift", |row| shrunk(row, |shrunk| shrunk.control_shift)),

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{PopulationName, pack};
-use shrinkd_model::Summary;
+use shrinkd_model::{Node, Summary};
 
 use super::StoreError;
-use super::columns::{Column, Columns, bytes, float, integer, text};
+use super::columns::{Column, Columns, boolean, bytes, float, integer, text};
 use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use crate::refit::{Judged, RefitState};
@@ -17,6 +17,7 @@ const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.
 pub(super) const FIT: &[Column<FitRow>] = &[
     text("status", |row| Some(row.status.as_str().into())),
     text("message", |row| row.message.as_deref().map(Into::into)),
+    boolean("is_prior_far", |row| row.is_prior_far),
     integer("effects", |row| Some(row.effects as i64)),
     float("mu_mean", |row| row.mu.mean),
     float("mu_median", |row| row.mu.median),
@@ -48,6 +49,9 @@ pub(super) const FIT: &[Column<FitRow>] = &[
 ];
 
 /// Replaces the current fits of a population.
+///
+/// # Errors
+/// Where the store fails. [`StoreError::NotFinite`] where a figure is not finite, also of a node.
 pub(super) async fn write(
     on: &mut Transaction,
     population_id: &str,
@@ -55,6 +59,10 @@ pub(super) async fn write(
     state: &RefitState,
     rows: &[FitRow],
 ) -> Result<(), StoreError> {
+    if let Some(row) = rows.iter().find(|row| !row.nodes.iter().all(Node::is_finite)) {
+        let row = format!("{population_id} {}", row.correlation.as_str());
+        return Err(StoreError::NotFinite { statement: "refit: fits", column: "nodes", row });
+    }
     let correlations: Vec<String> = rows.iter().map(|row| row.correlation.as_str().to_owned()).collect();
     let sql = "delete from current_population_fits where population_id = $1 and not correlation {any $2}";
     on.query("refit: delete other fits", sql, values![population_id, correlations]).await?;
@@ -88,6 +96,13 @@ pub(super) async fn judged(on: &mut Transaction, population_id: &str) -> Result<
                where p.population_id = $1 and f.correlation = 'modelled'";
     let read = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd);
     on.query("refit: published fit", sql, values![population_id]).optional(read).await
+}
+
+/// The message of a population's latest fit with the correlation modelled.
+pub(super) async fn latest_message(on: &mut Transaction, population_id: &str) -> Result<Option<String>, StoreError> {
+    let sql = "select message from current_population_fits where population_id = $1 and correlation = 'modelled'";
+    let message = on.query("refit: latest message", sql, values![population_id]).optional(|row| row.get("message"));
+    Ok(message.await?.flatten())
 }
 
 /// The published fits of some populations: what their rows are computed with.

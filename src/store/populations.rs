@@ -23,10 +23,14 @@ impl Store {
     ) -> Result<(Vec<CurrentPopulation>, PopulationTotals), StoreError> {
         let mut reader = self.pools.read().await?;
         let sql = "select (select count(*) from populations) as populations,
+                          (select count(distinct population_id) from current_population_fits where status = 'failed')
+                              as failed,
+                          (select count(distinct population_id) from current_population_fits where is_prior_far)
+                              as prior_far,
                           cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                           cast(coalesce(sum(effects), 0) as bigint) as effects
                    from cell_counters";
-        let totals = record!(PopulationTotals: populations, experiments, effects);
+        let totals = record!(PopulationTotals: populations, failed, prior_far, experiments, effects);
         let totals = reader.query("populations: totals", sql, []).one(totals).await?;
         Ok((current(&mut reader, most).await?, totals))
     }

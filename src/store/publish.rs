@@ -108,10 +108,11 @@ impl Store {
         Ok(Some(written))
     }
 
-    /// Ends a pass, with what it found where it saw every block.
+    /// Ends a pass: one that saw every block and was to diagnose them, with what it found, if that can be said.
     pub async fn end_pass(
         &self,
         pass: &Pass,
+        is_diagnosis: bool,
         diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pools.begin().await?;
@@ -121,7 +122,7 @@ impl Store {
                        diagnosed_at = case when $4 then {now} else diagnosed_at end,
                        diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
                    where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
-        let values = values![&name, &pass.owner, pass.fit.fit_id, diagnostics.is_some()];
+        let values = values![&name, &pass.owner, pass.fit.fit_id, is_diagnosis];
         let ended = transaction.query("publish: end a pass", sql, values).await?;
         if let (Some((cells, found)), 1..) = (diagnostics, ended) {
             fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;

@@ -43,6 +43,7 @@ pub(super) enum Value<'v> {
     Integers(Vec<Option<i64>>),
     Floats(Vec<Option<f64>>),
     Blobs(Vec<Option<Cow<'v, [u8]>>>),
+    Booleans(Vec<bool>),
     Times(Vec<Option<OffsetDateTime>>),
 }
 
@@ -241,6 +242,7 @@ fn bind_postgres(arguments: &mut PgArguments, value: Value<'_>) -> Bound {
         Value::Floats(numbers) => arguments.add(numbers),
         Value::Blobs(blobs) => arguments.add(blobs.iter().map(|bytes| bytes.as_deref()).collect::<Vec<_>>()),
         Value::Times(times) => arguments.add(times),
+        Value::Booleans(flags) => arguments.add(flags),
     }
 }
 
@@ -254,7 +256,9 @@ fn bind_sqlite(arguments: &mut SqliteArguments, value: Value<'_>) -> Bound {
         Value::Boolean(flag) => arguments.add(flag),
         Value::Texts(texts) => arguments.add(serde_json::to_string(&texts)?),
         Value::Integers(numbers) => arguments.add(serde_json::to_string(&numbers)?),
-        Value::Floats(_) | Value::Blobs(_) | Value::Times(_) => Err("SQLite has no such list".into()),
+        Value::Floats(_) | Value::Blobs(_) | Value::Times(_) | Value::Booleans(_) => {
+            Err("SQLite has no such list".into())
+        }
     }
 }
 

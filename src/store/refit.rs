@@ -61,27 +61,42 @@ impl Store {
 /// Everything that a fit of a population follows from.
 async fn read_state(on: &mut Transaction, population: &PopulationName) -> Result<RefitState, StoreError> {
     let name = population.to_string();
-    let counters = cells::read_counters(on, &name).await?;
     let sql = "select correlation, octave, moments from sketch_cells where population_id = $1";
     let read = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
     let mut sketches = Sketches::default();
     for (correlation, octave, cell) in on.query("refit: read cells", sql, values![&name]).all(read).await? {
         sketches.add_cell(correlation, octave, &cell);
     }
+    Ok(RefitState { sketches, ..read_state_without_cells(on, &name).await? })
+}
+
+async fn read_state_without_cells(on: &mut Transaction, name: &str) -> Result<RefitState, StoreError> {
+    let counters = cells::read_counters(on, name).await?;
     let sql = "select topic, partition_number, next_offset from partition_progress where next_offset is not null
                order by topic, partition_number";
     let read = |row: &Row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?));
     let input_offsets = on.query("refit: read offsets", sql, []).all(read).await?;
     let sql = "select publish_cursor is not null as is_publishing from populations where population_id = $1";
     let is_publishing =
-        on.query("refit: is a publish under way", sql, values![&name]).optional(|row| row.get("is_publishing")).await?;
-    let published = fits::judged(on, &name).await?;
-    Ok(RefitState { sketches, counters, published, is_publishing: is_publishing.unwrap_or(false), input_offsets })
+        on.query("refit: is a publish under way", sql, values![name]).optional(|row| row.get("is_publishing")).await?;
+    let published = fits::judged(on, name).await?;
+    let (sketches, is_publishing) = (Sketches::default(), is_publishing.unwrap_or(false));
+    Ok(RefitState { sketches, counters, published, is_publishing, input_offsets })
 }
 
 impl Refit {
     pub async fn state(&mut self) -> Result<RefitState, StoreError> {
         read_state(&mut self.transaction, &self.population).await
+    }
+
+    /// The same without the cells, which may be what cannot be read.
+    pub async fn state_without_cells(&mut self) -> Result<RefitState, StoreError> {
+        read_state_without_cells(&mut self.transaction, &self.population.to_string()).await
+    }
+
+    /// What the latest fit says of itself.
+    pub async fn latest_message(&mut self) -> Result<Option<String>, StoreError> {
+        fits::latest_message(&mut self.transaction, &self.population.to_string()).await
     }
 
     /// Writes the fits under all models of correlation, the settings that they were made with, and what follows for the

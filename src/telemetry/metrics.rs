@@ -18,7 +18,7 @@ use super::health::Health;
 use family::Families;
 pub use family::Family;
 use populations::PopulationGauges;
-pub use state::{Lag, PopulationSummary};
+pub use state::{Lag, PopulationCounts, PopulationSummary};
 use state::{State, seconds_since};
 
 /// The duration of a transaction: from a millisecond to ten seconds.

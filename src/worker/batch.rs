@@ -10,6 +10,7 @@ use shrinkd_model::{available_threads, map_chunks};
 use super::WorkerError;
 use super::admission::{Admission, named_populations};
 use super::fold::{Folded, fold, named_experiments};
+use super::publish::warn_of_failures;
 use super::source::Record;
 use crate::estimate::BlockEstimates;
 use crate::row::{Changes, EstimateRow, PublishedFit};
@@ -56,6 +57,7 @@ pub(super) async fn write(
     let mut written = transaction.write_changes(&changes).await?;
     steps.record("write");
     let estimates = estimates.await?;
+    warn_of_failures(estimates.iter());
     steps.record("estimate");
     written.extend(transaction.write_estimates(&changes, &estimates).await?);
     steps.record("write estimates");

@@ -3,20 +3,24 @@
 
 use std::time::{Duration, Instant};
 
+use shrinkd_core::PopulationName;
 use shrinkd_model::{
     BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, SketchLikelihood,
     Thresholds, available_threads, loo_nodes, map_chunks,
 };
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::WorkerError;
 use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
+use crate::panics::caught;
 use crate::refit::RefitState;
-use crate::row::{BlockToPublish, CellDiagnostics, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
+use crate::row::{
+    BlockToPublish, CellDiagnostics, DuePass, EstimateRow, FitStatus, Pass, PassDiagnostics, PublishedFit,
+};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
@@ -69,28 +73,47 @@ impl PublishLoop {
 
     /// Publishes every population that is due, and recomputes diagnostics from before `diagnosed_before`. Returns the number
     /// of passes.
+    ///
+    /// # Errors
+    /// If the store fails. A pass that cannot go on because of what a row holds does not stop the others: its error comes last.
     pub async fn publish_due(
         &self,
         diagnosed_before: OffsetDateTime,
         stop: &CancellationToken,
     ) -> Result<usize, WorkerError> {
         let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
+        let mut of_a_row = None;
         for due in &due {
             if stop.is_cancelled() {
                 break;
             }
-            if let Some(pass) = self.store.begin_pass(&due.population, &self.owner).await? {
-                self.publish(pass, due, stop).await?;
+            match self.pass(due, stop).await {
+                Err(WorkerError::Store(error)) if error.is_of_a_row() => {
+                    error!(population = %due.population, %error, "the estimates of the population cannot be published");
+                    of_a_row.get_or_insert(error);
+                }
+                result => result?,
             }
         }
-        Ok(due.len())
+        of_a_row.map_or(Ok(due.len()), |error| Err(error.into()))
+    }
+
+    async fn pass(&self, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
+        match self.store.begin_pass(&due.population, &self.owner).await? {
+            Some(pass) => self.publish(pass, due, stop).await,
+            None => Ok(()),
+        }
     }
 
     async fn publish(&self, mut pass: Pass, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
         let priors = (self.settings)(&pass.population).priors;
         // Diagnostics need every block, so a pass that resumes from a cursor computes none.
-        let diagnosis = match due.is_diagnosis_due && pass.cursor.is_empty() {
-            true => Diagnosis::new(self.store.population_state(&pass.population).await?, priors),
+        let is_diagnosis = due.is_diagnosis_due && pass.cursor.is_empty();
+        let diagnosis = match is_diagnosis {
+            true => {
+                let state = self.store.population_state(&pass.population).await?;
+                diagnosed(&pass.population, || Diagnosis::new(state, priors))
+            }
             false => None,
         };
         let (mut next, mut diagnosis) = self.page(&pass, pass.cursor.clone(), diagnosis).await?;
@@ -112,9 +135,15 @@ impl PublishLoop {
                 return Ok(());
             }
         }
-        let diagnostics = diagnosis.and_then(|diagnosis| diagnosis.finish(&self.thresholds));
-        self.store.end_pass(&pass, diagnostics.as_ref()).await?;
-        Ok(())
+        let diagnostics =
+            diagnosis.and_then(|diagnosis| diagnosed(&pass.population, || diagnosis.finish(&self.thresholds)));
+        match self.store.end_pass(&pass, is_diagnosis, diagnostics.as_ref()).await {
+            Err(error @ StoreError::NotFinite { .. }) => {
+                warn!(population = %pass.population, %error, "there are no diagnostics");
+                Ok(self.store.end_pass(&pass, is_diagnosis, None).await?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Reads and estimates the blocks after an experiment. `None` if there are no more.
@@ -164,11 +193,32 @@ fn estimate(
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });
     let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
-    let diagnosis = diagnosis.map(|mut diagnosis| {
-        diagnosis.add(blocks, &estimates);
-        diagnosis
+    let diagnosis = diagnosis.and_then(|mut diagnosis| {
+        let added = || {
+            diagnosis.add(blocks, &estimates);
+            Some(diagnosis)
+        };
+        diagnosed(&pass.population, added)
     });
+    warn_of_failures(estimates.iter().flat_map(|block| &block.rows));
     (estimates.into_iter().flat_map(|block| block.rows).collect(), diagnosis)
+}
+
+/// A step of the diagnostics. There are none if it panics, and the estimates are published without.
+fn diagnosed<T>(population: &PopulationName, step: impl FnOnce() -> Option<T>) -> Option<T> {
+    caught(step).unwrap_or_else(|error| {
+        warn!(%population, error, "there are no diagnostics");
+        None
+    })
+}
+
+/// Logs the first of the estimates that have failed, and how many there are.
+pub(super) fn warn_of_failures<'r>(rows: impl Iterator<Item = &'r EstimateRow>) {
+    let failed: Vec<&EstimateRow> = rows.filter(|row| row.status == FitStatus::Failed).collect();
+    if let Some(EstimateRow { population, experiment_id, .. }) = failed.first() {
+        let effects = failed.len();
+        error!(%population, experiment_id, effects, "estimates came out as no finite numbers (a bug): raw figures only");
+    }
 }
 
 /// The diagnostics of a population, accumulated block by block.

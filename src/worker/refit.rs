@@ -4,18 +4,19 @@
 use std::time::{Duration, Instant};
 
 use shrinkd_core::PopulationName;
+use shrinkd_model::Correlation;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::WorkerError;
 use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::refit::{Publication, Refitted, fit_settings};
-use crate::row::CurrentPopulation;
+use crate::row::{Counters, CurrentPopulation, FitStatus, PopulationTotals};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
-use crate::telemetry::metrics::PopulationSummary;
+use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
 
 /// How often the metrics of all populations are updated if none was refitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
@@ -64,13 +65,16 @@ impl RefitLoop {
         Ok(())
     }
 
-    /// Requests refits of the populations whose latest fit was made with other settings than they have now.
+    /// Requests refits of the populations whose latest fit was made with other settings than they have now, or failed: a new
+    /// build may fit them.
     ///
     /// A worker does this at its start only. Otherwise two workers with different configurations, as in a rolling deployment,
     /// would keep undoing each other's refits.
     pub async fn request_refits_for_changed_settings(&self) -> Result<(), WorkerError> {
-        let has_changed =
-            |current: &CurrentPopulation| current.fit_settings != Some(self.fit_settings(&current.population));
+        let has_changed = |current: &CurrentPopulation| {
+            current.status == Some(FitStatus::Failed)
+                || current.fit_settings != Some(self.fit_settings(&current.population))
+        };
         let populations = self.store.current_populations().await?.into_iter();
         let changed: Vec<PopulationName> = populations.filter(has_changed).map(|current| current.population).collect();
         self.store.request_refits(&changed).await?;
@@ -89,6 +93,8 @@ impl RefitLoop {
             return Ok(());
         }
         let (largest, all) = self.store.largest_populations(self.reported).await?;
+        let PopulationTotals { populations, failed, prior_far, .. } = all;
+        let counts = PopulationCounts { all: populations, failed, prior_far };
         // They may move while they are read.
         let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
         let others = PopulationSummary {
@@ -99,6 +105,7 @@ impl RefitLoop {
         let others = (all.populations > largest.len() as u64).then_some(others);
         let summary = |current: CurrentPopulation| {
             let summary = PopulationSummary {
+                has_failed: current.status == Some(FitStatus::Failed),
                 mu: current.mu,
                 tau: current.tau,
                 design_effect: current.design_effect,
@@ -108,24 +115,19 @@ impl RefitLoop {
             };
             (current.population, summary)
         };
-        metrics.set_populations(all.populations, largest.into_iter().map(summary).collect(), others);
+        metrics.set_populations(counts, largest.into_iter().map(summary).collect(), others);
         Ok(())
     }
 
-    /// Refits every changed population, and returns how many there were.
+    /// Refits every changed population, and returns how many there were. One that cannot be fitted, or whose fit the store does
+    /// not take, is noted as failed, and the others go on.
     ///
     /// # Errors
     /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
         for population in &changed {
-            match self.refit(population, false).await {
-                // The refit of another worker does just as well.
-                Err(WorkerError::Store(StoreError::Conflict { .. })) => {
-                    debug!(%population, "another worker has refitted this population");
-                }
-                result => drop(result?),
-            }
+            self.refit_or_fail(population, false).await?;
         }
         Ok(changed.len())
     }
@@ -136,8 +138,20 @@ impl RefitLoop {
     /// # Errors
     /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_and_republish(&self, population: &PopulationName) -> Result<bool, WorkerError> {
-        match self.refit(population, true).await {
-            Err(WorkerError::Store(StoreError::Conflict { .. })) => Ok(false),
+        self.refit_or_fail(population, true).await
+    }
+
+    /// Refits a population. Returns false if another worker is refitting or has refitted it: that does just as well.
+    async fn refit_or_fail(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
+        let refitted = match self.refit(population, is_republish).await {
+            Err(WorkerError::Store(error)) if error.is_of_a_row() => self.note_failure(population, &error).await,
+            result => result,
+        };
+        match refitted {
+            Err(WorkerError::Store(StoreError::Conflict { .. })) => {
+                debug!(%population, "another worker has refitted this population");
+                Ok(false)
+            }
             result => result,
         }
     }
@@ -152,18 +166,42 @@ impl RefitLoop {
             (state, refitted)
         })
         .await?;
+        let has_failed = refitted.judged.status == FitStatus::Failed;
         let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
             // A pass that is under way is replaced.
-            has_moved if is_republish && (has_moved || state.published.is_some()) => {
+            has_moved if is_republish && !has_failed && (has_moved || state.published.is_some()) => {
                 Publication::Due(refitted.diagnostics)
             }
             false => Publication::NotDue,
             true if state.is_publishing => Publication::Postponed,
             true => Publication::Due(refitted.diagnostics),
         };
+        let latest = transaction.latest_message().await?;
         transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
         transaction.commit().await?;
         self.telemetry.metrics.observe_refit(started.elapsed());
+        let fit = &refitted.fits[Correlation::Modelled as usize];
+        // Once for each change of it.
+        if let Some(message) = fit.message.as_ref().filter(|message| latest.as_ref() != Some(message)) {
+            if has_failed {
+                error!(%population, %message, "the population cannot be fitted: its estimates stay as they are");
+            } else if fit.is_prior_far {
+                warn!(%population, %message, "the prior does not fit the data of the population");
+            }
+        }
+        Ok(true)
+    }
+
+    /// Notes that a population cannot be refitted because of what a row of it holds.
+    async fn note_failure(&self, population: &PopulationName, why: &StoreError) -> Result<bool, WorkerError> {
+        error!(%population, error = %why, "the population cannot be refitted: its estimates stay as they are");
+        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
+        let state = transaction.state_without_cells().await?;
+        let Counters { experiments, effects, .. } = state.counters;
+        let effects = [effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
+        let failed = Refitted::failed(why.summary(), effects);
+        transaction.write(&state, &failed.fits, &self.fit_settings(population), &Publication::NotDue).await?;
+        transaction.commit().await?;
         Ok(true)
     }
 }

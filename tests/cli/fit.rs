@@ -75,8 +75,8 @@ fn its_json_meets_every_reference_posterior_to_1e_6() {
                         reference["sd"].as_f64().unwrap_or(number(&reference["q975"]) - number(&reference["q025"]));
                     let error = (number(&population[parameter]["mean"]) - number(&want[parameter])).abs() / sd;
                     assert!(error < 1e-6, "{label}: {parameter} is off by {error:e}");
-                    assert!(population[parameter]["sd"].is_null());
                 }
+                assert!(number(&population["mu"]["sd"]) > 0.0 && population["tau"]["sd"].is_null());
                 continue;
             }
             if want["proper"] == false {
@@ -148,9 +148,9 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
             assert!(refused[1].starts_with("line 19: non_positive_variance: "), "{refused:?}");
             let population = &json(&output)["populations"][0];
             assert_eq!((&population["experiments"], &population["effects"]), (&22.into(), &24.into()));
-            for parameter in ["mu", "tau"] {
+            for (parameter, figure) in [("mu", "mean"), ("se_mu", "sd"), ("tau", "mean")] {
                 let want = number(&reference["metafor"][name][model][parameter]);
-                let got = number(&population[parameter]["mean"]);
+                let got = number(&population[parameter.trim_start_matches("se_")][figure]);
                 assert!((got - want).abs() < 1e-6, "{name} {correlation} {parameter}: {got} instead of {want}");
             }
         }
@@ -235,18 +235,69 @@ fn exit_codes_tell_fitted_from_nothing_to_fit_from_broken_input() {
 }
 
 #[test]
-fn point_methods_need_no_prior_and_are_never_improper() {
+fn a_point_estimate_that_does_not_exist_is_failed_and_says_why() {
     let one: String = THREE.lines().take(1).map(|line| format!("{line}\n")).collect();
-    let reml = fit(&one, &["--format", "json", "--method", "reml"]);
-    let population = &json(&reml)["populations"][0];
-    assert_eq!(population["status"], "fitted");
-    assert!(population["mu"]["mean"].is_null() && population["tau"]["mean"].is_null());
+    for method in ["reml", "dl", "pm"] {
+        let output = fit(&one, &["--format", "json", "--method", method]);
+        assert_eq!(output.status.code(), Some(2), "{method}");
+        let population = &json(&output)["populations"][0];
+        assert_eq!(population["status"], "failed");
+        assert!(text(&population["message"]).contains("need at least two"), "{population}");
+        assert!(population["mu"]["mean"].is_null() && population["estimates"].as_array().is_some_and(Vec::is_empty));
+    }
     let ml = fit(&one, &["--format", "json", "--method", "ml"]);
     let population = &json(&ml)["populations"][0];
     assert!((number(&population["mu"]["mean"]) - 0.1).abs() < 1e-9);
     assert_eq!(number(&population["tau"]["mean"]), 0.0);
     let row = &json(&fit(THREE, &["--format", "json", "--method", "reml"]))["populations"][0]["estimates"][0];
     assert!(number(&row["posterior_mean"]).is_finite());
+}
+
+/// The eight schools of Rubin (J. Educational Statistics 6, 1981), the example of most meta-analysis software.
+fn eight_schools() -> String {
+    let schools = [
+        (28.39, 14.9),
+        (7.94, 10.2),
+        (-2.75, 16.3),
+        (6.82, 11.0),
+        (-0.64, 9.4),
+        (0.63, 11.4),
+        (18.01, 10.4),
+        (12.16, 17.6),
+    ];
+    let event = |(i, (effect, se)): (usize, (f64, f64))| {
+        let variance = se * se;
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"{i}","revision":1,"completed_at":"1981-01-01T00:00:00Z","results":[{{"metric":"coaching","effects":[{{"variant":"t","estimate":{effect},"variance":{variance}}}]}}]}}"#
+        ) + "\n"
+    };
+    schools.into_iter().enumerate().map(event).collect()
+}
+
+#[test]
+fn a_point_estimate_carries_the_standard_error_of_mu_into_every_effect() {
+    let document = json(&fit(&eight_schools(), &["--format", "json", "--method", "reml"]));
+    let population = &document["populations"][0];
+    assert_eq!(number(&population["tau"]["mean"]), 0.0);
+    // metafor's rma and blup.
+    let near = |value: &Value, want: f64| assert!((number(value) - want).abs() < 1e-4, "{value} instead of {want}");
+    for row in population["estimates"].as_array().expect("estimates") {
+        near(&row["posterior_mean"], 7.8705);
+        near(&row["posterior_sd"], 4.1656);
+        near(&row["ci95_low"], -0.2938);
+        near(&row["ci95_high"], 16.0349);
+    }
+    for fit in population["fits"].as_array().expect("fits").iter().chain([population]) {
+        let heterogeneity = &fit["heterogeneity"];
+        near(&heterogeneity["mu_se"], 4.1656);
+        near(&heterogeneity["mu_ci95"][1], 16.0349);
+        near(&heterogeneity["q"], 4.5632);
+        assert_eq!((&heterogeneity["q_df"], &heterogeneity["i_squared"]), (&7.into(), &0.0.into()));
+        let [low, high] = [0, 1].map(|i| number(&heterogeneity["knapp_hartung"]["ci95"][i]));
+        assert!(low < 0.0 && high < 16.0 && heterogeneity["tau_ci95"][0] == 0.0);
+    }
+    let quadrature = json(&fit(&eight_schools(), &["--format", "json"]));
+    assert!(quadrature["populations"][0]["heterogeneity"].is_null());
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn the_verdict_says_what_it_rests_on() {
         "{told}"
     );
 
-    let pair = |i: usize| event(&format!("e{i}"), &[("a", 1.0, 2.0), ("b", 1.0, 2.0)], 1.0);
+    let pair = |i: usize| event(&format!("e{i}"), &[("a", 3.0, 2.0), ("b", 3.0, 2.0)], 1.0);
     let told = unwrapped(&table(&(0..8).map(pair).collect::<Vec<_>>(), 80, &[]));
     assert!(told.contains("material: the naive standard error of mu is 1.2"), "{told}");
     assert!(told.contains("16 effects carry as much information about mu as"), "{told}");
@@ -158,7 +158,7 @@ fn more_than_one_mode_of_tau_is_told() {
 }
 
 #[test]
-fn an_approximation_says_how_far_from_exact_it_is_and_a_point_shows_no_intervals() {
+fn an_approximation_says_how_far_from_exact_it_is_and_a_point_estimate_what_meta_analysis_reports_with_it() {
     let events = simulated(Scenario::BadControl);
     assert!(
         unwrapped(&table(&events, 80, &["--method", "laplace"]))
@@ -166,6 +166,11 @@ fn an_approximation_says_how_far_from_exact_it_is_and_a_point_shows_no_intervals
     );
     let point = table(&events, 80, &["--method", "reml"]);
     assert!(point.contains("estimate") && !point.contains("median") && !point.contains("prior"), "{point}");
+    for told in ["Knapp-Hartung", "heterogeneity Q ", "I² ", "H² ", "next experiment"] {
+        assert!(point.contains(told), "{told}: {point}");
+    }
+    let none = table(&singles(&[1.0], 1.0), 80, &["--method", "reml"]);
+    assert!(none.contains("no reml estimate") && unwrapped(&none).contains("need at least two"), "{none}");
 }
 
 #[test]
@@ -216,7 +221,7 @@ fn no_number_is_shown_that_is_none() {
         singles(&[5.0], 1.0),
     ];
     for events in &cases {
-        for method in ["quadrature", "laplace", "variational", "reml", "ml"] {
+        for method in ["quadrature", "laplace", "variational", "reml", "ml", "dl", "pm"] {
             let table = table(events, 80, &["--method", method]);
             for none in ["NaN", "inf", "-0.00 ", "Some", "None"] {
                 assert!(!table.contains(none), "{none} by {method}: {table}");

@@ -6,21 +6,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom to the top, and what each of them may import.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
+    ("panics", &[]),
     ("roles", &[]),
     ("sqlstate", &[]),
     ("stream", &[]),
     ("row", &["stream"]),
     ("config", &["row"]),
-    ("estimate", &["row"]),
-    ("refit", &["config", "row"]),
+    ("estimate", &["panics", "row"]),
+    ("refit", &["config", "panics", "row"]),
     ("store", &["config", "refit", "roles", "row", "sqlstate", "stream"]),
     ("telemetry", &["config"]),
     ("http", &["telemetry"]),
     ("simulate", &[]),
     ("study", &["simulate"]),
     ("verify", &["config", "estimate", "refit", "row", "store", "stream"]),
-    ("worker", &["config", "estimate", "refit", "row", "store", "stream", "telemetry"]),
+    ("worker", &["config", "estimate", "panics", "refit", "row", "store", "stream", "telemetry"]),
     ("cli", &["config", "http", "row", "simulate", "store", "stream", "study", "telemetry", "verify", "worker"]),
 ];
 

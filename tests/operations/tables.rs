@@ -82,6 +82,9 @@ fn created(migration: &str) -> Columns {
         let added = rest.split("add column ").skip(1).filter_map(|column| column.split_whitespace().next());
         let columns = columns.get_mut(table).expect("a table that was made");
         columns.extend(added.map(str::to_owned));
+        for dropped in rest.split("drop column ").skip(1).filter_map(|column| column.split_whitespace().next()) {
+            assert!(columns.remove(dropped), "{table} has no {dropped} to drop");
+        }
         for renamed in rest.split("rename column ").skip(1) {
             let words: Vec<&str> = renamed.split_whitespace().collect();
             assert!(columns.remove(words[0]), "{table} has no {} to rename", words[0]);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use shrinkd::config::{LogConfig, LogFormat};
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop, Operation};
-use shrinkd::telemetry::metrics::{Metrics, PopulationSummary};
+use shrinkd::telemetry::metrics::{Metrics, PopulationCounts, PopulationSummary};
 use shrinkd::telemetry::{self, Telemetry};
 use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
 use shrinkd_model::Verdict;
@@ -19,6 +19,7 @@ pub(super) fn population(metric: &str) -> PopulationName {
 
 pub(super) fn summary() -> PopulationSummary {
     PopulationSummary {
+        has_failed: false,
         mu: Some(0.25),
         tau: Some(0.5),
         design_effect: Some(1.5),
@@ -28,11 +29,16 @@ pub(super) fn summary() -> PopulationSummary {
     }
 }
 
+/// So many populations, all of them sound.
+fn counts(all: u64) -> PopulationCounts {
+    PopulationCounts { all, ..PopulationCounts::default() }
+}
+
 /// Has the worker of partition 0 report these populations, and no others.
 pub(super) fn report(metrics: &Metrics, populations: impl IntoIterator<Item = (PopulationName, PopulationSummary)>) {
     metrics.own_partitions(&[0]);
     let populations: BTreeMap<PopulationName, PopulationSummary> = populations.into_iter().collect();
-    metrics.set_populations(populations.len() as u64, populations, None);
+    metrics.set_populations(counts(populations.len() as u64), populations, None);
 }
 
 /// The value of a series, by its name with labels as it is rendered.
@@ -166,7 +172,7 @@ fn populations_without_series_of_their_own_are_summed_and_those_that_are_gone_ha
     assert_eq!((effects("b/all/relative"), effects("(other)")), (Some(34.0), None));
 
     let others = PopulationSummary { experiments: 70, effects: 80, ..PopulationSummary::default() };
-    metrics.set_populations(9, BTreeMap::from([(population("a"), summary())]), Some(others));
+    metrics.set_populations(counts(9), BTreeMap::from([(population("a"), summary())]), Some(others));
     assert_eq!(value(&metrics, "shrinkd_populations"), Some(9.0));
     assert_eq!((effects("a/all/relative"), effects("(other)")), (Some(34.0), Some(80.0)));
     assert_eq!(value(&metrics, "shrinkd_population_experiments{population=\"(other)\"}"), Some(70.0));
@@ -183,16 +189,16 @@ fn a_worker_reports_the_populations_as_long_as_it_owns_partition_0() {
     let is_reported = || metrics.render(&Health::new()).lines().any(|line| line.starts_with("shrinkd_population"));
     let populations = || BTreeMap::from([(population("a"), summary())]);
     metrics.own_partitions(&[1]);
-    metrics.set_populations(2, populations(), Some(summary()));
+    metrics.set_populations(counts(2), populations(), Some(summary()));
     assert!(!metrics.reports_populations() && !is_reported(), "another worker reports them");
     metrics.own_partitions(&[0]);
-    metrics.set_populations(2, populations(), Some(summary()));
+    metrics.set_populations(counts(2), populations(), Some(summary()));
     assert!(metrics.reports_populations() && is_reported());
     metrics.release_partitions(&[0]);
     assert!(!is_reported(), "the next owner reports them");
-    metrics.set_populations(2, populations(), Some(summary()));
+    metrics.set_populations(counts(2), populations(), Some(summary()));
     assert!(!is_reported(), "a late report brings nothing back");
-    assert_eq!((metrics.population_count(), metrics.populations()), (0, Vec::new()));
+    assert_eq!((metrics.population_counts(), metrics.populations()), (counts(0), Vec::new()));
 }
 
 #[test]

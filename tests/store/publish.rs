@@ -47,7 +47,7 @@ async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
     assert_eq!(pass.fit.naive_nodes, [node(2.0, 0.5)]);
     assert_eq!(publish(&store, &pass, async || ()).await, Some(6));
     assert!(written(database).await.iter().all(|(fit, mean)| *fit == pass.fit.fit_id && mean.is_some()));
-    store.end_pass(&pass, None).await.unwrap();
+    store.end_pass(&pass, false, None).await.unwrap();
     let pass = begin(&store, "a").await.unwrap();
     assert!(!pass.is_publish, "what is published is not published again");
 }
@@ -111,7 +111,7 @@ async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database
     assert_eq!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap(), [due("m", true)]);
     let second = begin(&store, "b").await.expect("an abandoned pass can be taken");
     assert_eq!(publish(&store, &first, async || ()).await, None);
-    store.end_pass(&first, None).await.unwrap();
+    store.end_pass(&first, false, None).await.unwrap();
     assert_eq!(publish(&store, &second, async || ()).await, Some(4));
 }
 
@@ -156,7 +156,7 @@ async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
     let older = begin(&store, "a").await.unwrap();
     refit(&store, "m", 2.0, 0.5, true).await;
     assert_eq!(publish(&store, &older, async || ()).await, None);
-    store.end_pass(&older, None).await.unwrap();
+    store.end_pass(&older, false, None).await.unwrap();
     let newer = begin(&store, "b").await.expect("the newer fit is free");
     assert!(newer.is_publish && newer.fit.fit_id > older.fit.fit_id);
     assert_eq!(publish(&store, &newer, async || ()).await, Some(4));
@@ -190,7 +190,7 @@ async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(databas
     assert_eq!(store.due_passes(past, "another").await.unwrap(), [due("m", true)]);
 
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
     assert!(store.due_passes(future, "another").await.unwrap().is_empty(), "nothing changed since");
 
     worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
@@ -206,7 +206,7 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     refit(&store, "m", 1.0, 0.5, true).await;
     assert_eq!(store.current_populations().await.unwrap()[0].verdict, None);
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
     let before = OffsetDateTime::now_utc();
     refit(&store, "m", 3.0, 0.5, true).await;
     let current = store.current_populations().await.unwrap().remove(0);

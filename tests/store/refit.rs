@@ -37,6 +37,7 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
         correlation,
         status: FitStatus::Fitted,
         message: None,
+        is_prior_far: false,
         effects: 7,
         mu: summary(mu),
         tau: summary(tau),

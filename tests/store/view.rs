@@ -25,7 +25,7 @@ async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau<D: Da
         let n = estimates.len();
         let id = format!("exp-{i:02}");
         records.push(record(0, i as i64, &event(&id, 1, "m", &estimates)));
-        let block = Block::shared_control(estimates, vec![0.5 - 0.2; n], 0.2, vec![1.0; n]).unwrap();
+        let block = Block::shared_control(estimates, vec![0.5 - 0.2; n], 0.2).unwrap();
         blocks.insert(id, block);
     }
     worker.ingest(records).await;

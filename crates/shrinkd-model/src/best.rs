@@ -1,15 +1,15 @@
 //! P(best in experiment): the posterior probability that each variant has the largest effect of its experiment. The control,
 //! whose effect is exactly 0, takes part in the comparison.
 //!
-//! Given tau the effects of a block are jointly normal: with `t = tau^2`, `v_i = d_i + t`, `r = delta - mu`,
-//! `R = sum w_i^2 / v_i`, `U = sum w_i / v_i` and `e = c sum(w_i r_i / v_i) / (1 + cR)`,
-//! - the means are `mu + (t / v_i) (r_i - w_i e)`,
-//! - the covariance is `diag(t d_i / v_i) + t^2 c / (1 + cR) (w/v)(w/v)' + Var(mu) h h'`, where
-//!   `h_i = d_i / v_i + (t / v_i) w_i c U / (1 + cR)` is what a unit of mu adds to the mean of effect i.
+//! Given tau the effects of a block are jointly normal: with `t = tau^2`, `v_i = d_i + t`, `r = delta - mu`, `S = sum 1 / v_i`
+//! and `e = c sum(r_i / v_i) / (1 + cS)`,
+//! - the means are `mu + (t / v_i) (r_i - e)`,
+//! - the covariance is `diag(t d_i / v_i) + t^2 c / (1 + cS) (1/v)(1/v)' + Var(mu) h h'`, where
+//!   `h_i = d_i / v_i + (t / v_i) c S / (1 + cS)` is what a unit of mu adds to the mean of effect i.
 //!
 //! So the variants are independent but for two common factors, the control's error and mu. Which is the largest does not
 //! change if all of them move together, the control included. Relative to the most precise variant the factors are weak:
-//! less than one of a variant's own standard deviations each, where w = 1 and the block is part of the population. A few
+//! less than one of a variant's own standard deviations each, where the block is part of the population. A few
 //! Gauss-Hermite points in each, and one integral over the value of the maximum, then give the probabilities of all
 //! variants at once, without random numbers.
 //!
@@ -100,7 +100,7 @@ fn prob_positive(mean: f64, sd: f64) -> Option<f64> {
 
 /// A block's effects, prepared for one tau after the other.
 enum Effects<'a> {
-    SharedControl { effects: &'a [f64], d: &'a [f64], c: f64, w: &'a [f64] },
+    SharedControl { effects: &'a [f64], d: &'a [f64], c: f64 },
     Dense { effects: &'a [f64], lambda: Vec<f64>, directions: Mat<f64> },
 }
 
@@ -108,8 +108,8 @@ impl Effects<'_> {
     fn new(block: &Block) -> Result<Effects<'_>, BlockError> {
         let effects = block.effects();
         match block.covariance() {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance, w: loadings })
+            Covariance::SharedControl { treatment_variances, control_variance } => {
+                Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance })
             }
             Covariance::Dense { matrix } => {
                 let Axes { lambda, directions } = Axes::new(matrix, block.len())?;
@@ -120,48 +120,43 @@ impl Effects<'_> {
 
     fn given(&self, node: &Node) -> Result<FactorModel, BlockError> {
         match self {
-            Effects::SharedControl { effects, d, c, w } => Ok(shared_control(effects, d, *c, w, node)),
+            Effects::SharedControl { effects, d, c } => Ok(shared_control(effects, d, *c, node)),
             Effects::Dense { effects, lambda, directions } => dense(effects, lambda, directions, node),
         }
     }
 }
 
-/// The effects given tau, about mu and about what the common factors do to the most precise variant. Differences of
-/// loadings are formed from differences of d and of w, so that nothing cancels.
-fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64], node: &Node) -> FactorModel {
+/// The effects given tau, about mu and about what the common factors do to the most precise variant. What they do to the others
+/// beyond that is formed from differences of d, so that nothing cancels.
+fn shared_control(effects: &[f64], d: &[f64], c: f64, node: &Node) -> FactorModel {
     let t = node.tau * node.tau;
-    let (mut precision, mut u, mut wr, mut narrowest) = (1.0 / c, 0.0, 0.0, 0);
-    for (i, ((effect, d_i), w_i)) in effects.iter().zip(d).zip(w).enumerate() {
-        let w_v = w_i / (d_i + t);
-        precision += w_i * w_v;
-        u += w_v;
-        wr += w_v * (effect - node.mu_mean);
-        if *d_i < d[narrowest] {
-            narrowest = i;
-        }
+    let (mut sum, mut sum_r, mut d_0) = (0.0, 0.0, f64::INFINITY);
+    for (effect, d_i) in effects.iter().zip(d) {
+        let weight = 1.0 / (d_i + t);
+        sum += weight;
+        sum_r += weight * (effect - node.mu_mean);
+        d_0 = d_0.min(*d_i);
     }
-    // c / (1 + cR) = 1 / (1/c + R) also where c is 0
-    let (e, control_sd, per_mu) = (wr / precision, 1.0 / precision.sqrt(), u / precision);
+    // c / (1 + cS) = 1 / (1/c + S) also where c is 0
+    let precision = 1.0 / c + sum;
+    let (e, control_sd, per_mu) = (sum_r / precision, 1.0 / precision.sqrt(), sum / precision);
     let mu_sd = node.mu_variance.sqrt();
-    let (d_0, w_0) = (d[narrowest], w[narrowest]);
     let kept_0 = t / (d_0 + t);
 
     let n = effects.len();
     let (mut centres, mut sds) = (Vec::with_capacity(n), Vec::with_capacity(n));
     let (mut control_error, mut mu) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    for ((effect, d_i), w_i) in effects.iter().zip(d).zip(w) {
+    for (effect, d_i) in effects.iter().zip(d) {
         let v_i = d_i + t;
-        let kept = t / v_i;
-        let (by_d, by_w) = (kept_0 * ((d_i - d_0) / v_i), kept * (w_i - w_0));
-        centres.push(kept * (effect - node.mu_mean - w_i * e));
+        let by_d = kept_0 * ((d_i - d_0) / v_i);
+        centres.push(t / v_i * (effect - node.mu_mean - e));
         sds.push(node.tau * (d_i / v_i).sqrt());
-        control_error.push(control_sd * (by_w - w_0 * by_d));
-        mu.push(mu_sd * ((1.0 - w_0 * per_mu) * by_d + per_mu * by_w));
+        control_error.push(-control_sd * by_d);
+        mu.push(mu_sd * (1.0 - per_mu) * by_d);
     }
-    let shift = kept_0 * w_0;
     let factors = vec![
-        Factor { variants: control_error, control: -control_sd * shift },
-        Factor { variants: mu, control: -mu_sd * (d_0 / (d_0 + t) + shift * per_mu) },
+        Factor { variants: control_error, control: -control_sd * kept_0 },
+        Factor { variants: mu, control: -mu_sd * (d_0 / (d_0 + t) + kept_0 * per_mu) },
     ];
     FactorModel { centres, sds, control: -node.mu_mean, factors }
 }

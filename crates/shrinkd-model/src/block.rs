@@ -1,8 +1,7 @@
 //! A block: the effects of one experiment on one metric, with their joint sampling covariance.
 //!
 //! The variants of an experiment are compared with one control, so its error is in every effect: the sampling
-//! covariance is `Sigma = diag(d) + c w w'` with `d_i` the treatment's own variance, `c` the control's and `w` the
-//! loadings (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
+//! covariance is `Sigma = diag(d) + c 11'` with `d_i` the treatment's own variance and `c` the control's (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
 //! Where more is known, the covariance is any dense positive-definite matrix.
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +29,8 @@ impl TryFrom<Unchecked> for Block {
 
     fn try_from(Unchecked { effects, covariance }: Unchecked) -> Result<Block, BlockError> {
         match covariance {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                Block::shared_control(effects, treatment_variances, control_variance, loadings)
+            Covariance::SharedControl { treatment_variances, control_variance } => {
+                Block::shared_control(effects, treatment_variances, control_variance)
             }
             Covariance::Dense { matrix } => Block::dense(effects, matrix),
         }
@@ -41,14 +40,12 @@ impl TryFrom<Unchecked> for Block {
 /// Sampling covariance of a block's effects.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Covariance {
-    /// `diag(d) + c w w'`: every variant against one shared control.
+    /// `diag(d) + c 11'`: every variant against one shared control, whose error is in every effect alike.
     SharedControl {
         /// `d`, the treatments' own sampling variances, each > 0.
         treatment_variances: Vec<f64>,
         /// `c`, the control's sampling variance, >= 0.
         control_variance: f64,
-        /// `w`, how much of the control's error enters each effect: 1 on the absolute and log-ratio scales.
-        loadings: Vec<f64>,
     },
     /// Any symmetric positive-definite matrix, n x n, row by row.
     Dense { matrix: Vec<f64> },
@@ -74,7 +71,7 @@ pub enum BlockError {
 }
 
 impl Block {
-    /// A block of effects against one shared control, `Sigma = diag(d) + c w w'`.
+    /// A block of effects against one shared control, `Sigma = diag(d) + c 11'`.
     ///
     /// # Errors
     /// Where lengths differ, a number is not finite, a treatment's variance is not above 0 or the control's is below 0.
@@ -82,11 +79,9 @@ impl Block {
         effects: Vec<f64>,
         treatment_variances: Vec<f64>,
         control_variance: f64,
-        loadings: Vec<f64>,
     ) -> Result<Block, BlockError> {
         let n = check_effects(&effects)?;
         check_numbers("treatment_variances", &treatment_variances, n, n)?;
-        check_numbers("loadings", &loadings, n, n)?;
         if let Some(index) = treatment_variances.iter().position(|&d| d <= 0.0) {
             return Err(BlockError::NonPositiveVariance { index, value: treatment_variances[index] });
         }
@@ -94,7 +89,7 @@ impl Block {
         if control_variance < 0.0 {
             return Err(BlockError::NegativeControlVariance(control_variance));
         }
-        Ok(Block { effects, covariance: Covariance::SharedControl { treatment_variances, control_variance, loadings } })
+        Ok(Block { effects, covariance: Covariance::SharedControl { treatment_variances, control_variance } })
     }
 
     /// A block with a dense sampling covariance, `n x n`, row by row. The mean of the matrix and its transpose is kept.
@@ -144,8 +139,8 @@ impl Block {
     /// `Sigma_ii`: the total sampling variance of effect `i`, the control's part included.
     pub fn sampling_variance(&self, i: usize) -> f64 {
         match &self.covariance {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                treatment_variances[i] + control_variance * loadings[i] * loadings[i]
+            Covariance::SharedControl { treatment_variances, control_variance } => {
+                treatment_variances[i] + control_variance
             }
             Covariance::Dense { matrix } => matrix[i * self.len() + i],
         }
@@ -157,9 +152,7 @@ impl Block {
             return self.sampling_variance(i);
         }
         match &self.covariance {
-            Covariance::SharedControl { control_variance, loadings, .. } => {
-                control_variance * loadings[i] * loadings[j]
-            }
+            Covariance::SharedControl { control_variance, .. } => *control_variance,
             Covariance::Dense { matrix } => matrix[i * self.len() + j],
         }
     }
@@ -180,7 +173,6 @@ impl Block {
             covariance: Covariance::SharedControl {
                 treatment_variances: (0..n).map(|i| self.sampling_variance(i)).collect(),
                 control_variance: 0.0,
-                loadings: vec![1.0; n],
             },
         }
     }
@@ -192,7 +184,6 @@ impl Block {
             covariance: Covariance::SharedControl {
                 treatment_variances: vec![self.sampling_variance(i)],
                 control_variance: 0.0,
-                loadings: vec![1.0],
             },
         }
     }

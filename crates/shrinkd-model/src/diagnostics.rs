@@ -72,6 +72,17 @@ impl Diagnostics {
     }
 }
 
+impl Diagnostics {
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Diagnostics { information, information_independent, effective_effects, .. } = *self;
+        let Diagnostics { tau_squared_moment_bias, mu_shift, log_tau_shift, .. } = *self;
+        let always = [information, information_independent, effective_effects].map(Some);
+        let others = [tau_squared_moment_bias, mu_shift, log_tau_shift];
+        always.into_iter().chain(others).flatten().all(f64::is_finite)
+    }
+}
+
 /// `(naive - block model) / sd`, where there is such a number.
 fn shift(naive: Option<f64>, modelled: Option<f64>, sd: Option<f64>) -> Option<f64> {
     Some((naive? - modelled?) / sd?).filter(|shift| shift.is_finite())
@@ -113,8 +124,8 @@ pub struct BlockPass {
     sign_flips: u64,
 }
 
-/// A sign is called where the local false sign rate is below this.
-const SIGN_CALL: f64 = 0.05;
+/// A sign is called where the local false sign rate is below this: where the equal-tailed 95% interval excludes 0.
+const SIGN_CALL: f64 = 0.025;
 
 impl BlockPass {
     /// Adds one block: its covariance at t = tau^2, and its estimates under the two models.
@@ -162,7 +173,7 @@ impl BlockPass {
         self.largest_estimate_shift
     }
 
-    /// Effects whose sign is called (lfsr < 0.05) under the block model.
+    /// Effects whose sign is called (lfsr < 0.025) under the block model.
     pub fn sign_calls(&self) -> u64 {
         self.sign_calls
     }
@@ -201,19 +212,18 @@ fn sign_call(estimate: &Estimate) -> i8 {
 /// `sum_{i != j} g_i Sigma_ij g_j`, and the largest `|Sigma_ij| sqrt(g_i g_j)`.
 fn off_diagonals(block: &Block, weights: &[f64]) -> (f64, f64) {
     match block.covariance() {
-        Covariance::SharedControl { control_variance, loadings, .. } => {
-            let (mut sum, mut squares, mut largest) = (0.0, 0.0, [0.0_f64; 2]);
-            for (weight, loading) in weights.iter().zip(loadings) {
-                sum += weight * loading;
-                squares += (weight * loading).powi(2);
-                let standardised = weight.sqrt() * loading.abs();
-                if standardised > largest[0] {
-                    largest = [standardised, largest[0]];
-                } else if standardised > largest[1] {
-                    largest[1] = standardised;
+        Covariance::SharedControl { control_variance, .. } => {
+            let (mut pairs, mut sum, mut largest) = (0.0, 0.0, [0.0_f64; 2]);
+            for weight in weights {
+                pairs += 2.0 * weight * sum;
+                sum += weight;
+                if *weight > largest[0] {
+                    largest = [*weight, largest[0]];
+                } else if *weight > largest[1] {
+                    largest[1] = *weight;
                 }
             }
-            (control_variance * (sum * sum - squares).max(0.0), control_variance * largest[0] * largest[1])
+            (control_variance * pairs, control_variance * (largest[0] * largest[1]).sqrt())
         }
         Covariance::Dense { .. } => {
             let (mut quadratic, mut largest) = (0.0, 0.0_f64);

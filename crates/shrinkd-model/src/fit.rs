@@ -3,7 +3,8 @@
 use super::likelihood::Likelihood;
 use super::normal::{self, Part, Z_75, Z_975};
 use super::posterior::{
-    Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+    Heterogeneity, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, dl, laplace, ml, pm, quadrature,
+    reml, variational,
 };
 use super::prior::Priors;
 
@@ -26,6 +27,10 @@ pub enum Method {
     Variational,
     Reml,
     Ml,
+    /// DerSimonian and Laird.
+    Dl,
+    /// Paule and Mandel.
+    Pm,
 }
 
 /// A population's posterior by one method.
@@ -34,8 +39,10 @@ pub struct Fit {
     pub posterior: Posterior,
     /// The nodes to average effects over: the posterior's own, condensed to as few as the effects need.
     pub nodes: Vec<Node>,
-    /// The predictive distribution of a new true effect; all `None` for a point estimate that does not exist.
+    /// The predictive distribution of a new true effect.
     pub predictive: Summary,
+    /// What is reported with a point estimate; `None` for a posterior, and below two effects.
+    pub heterogeneity: Option<Heterogeneity>,
 }
 
 impl Correlation {
@@ -60,28 +67,33 @@ impl Method {
             Method::Variational => "variational",
             Method::Reml => "reml",
             Method::Ml => "ml",
+            Method::Dl => "dl",
+            Method::Pm => "pm",
         }
     }
 
     /// Whether the method gives a point estimate instead of a posterior, and takes no priors.
     pub fn is_point(self) -> bool {
-        matches!(self, Method::Reml | Method::Ml)
+        matches!(self, Method::Reml | Method::Ml | Method::Dl | Method::Pm)
     }
 }
 
 impl Fit {
-    /// Fits a population by `method`. Point methods take no priors, and are never improper: where the estimate does not
-    /// exist (REML of one effect), its summaries and nodes are empty.
+    /// Fits a population by `method`. Point methods take no priors. Under them tau is taken as known and mu as normal with its
+    /// sampling variance `1 / A`, so that effects get the standard errors of best linear unbiased predictions.
     ///
     /// # Errors
-    /// [`PosteriorError`] where there is no posterior.
+    /// [`PosteriorError`] where there is no posterior or no estimate. A fit has nodes, and finite figures only: otherwise it is
+    /// [`PosteriorError::NotFinite`].
     pub fn new(likelihood: &impl Likelihood, priors: &Priors, method: Method) -> Result<Fit, PosteriorError> {
         let posterior = match method {
             Method::Quadrature => quadrature(likelihood, priors)?,
             Method::Laplace => laplace(likelihood, priors)?,
             Method::Variational => variational(likelihood, priors)?,
-            Method::Reml => point(reml(likelihood)),
-            Method::Ml => point(ml(likelihood)),
+            Method::Reml => return Fit::point(likelihood, reml(likelihood)),
+            Method::Ml => return Fit::point(likelihood, ml(likelihood)),
+            Method::Dl => return Fit::point(likelihood, dl(likelihood)),
+            Method::Pm => return Fit::point(likelihood, pm(likelihood)),
         };
         let nodes = match method {
             Method::Quadrature => condense(likelihood, priors, &posterior.nodes),
@@ -89,19 +101,56 @@ impl Fit {
         };
         let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
         let predictive = predictive(&posterior.nodes, moments);
-        Ok(Fit { posterior, nodes, predictive })
+        Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
+    }
+
+    fn point(likelihood: &impl Likelihood, estimate: Option<PointEstimate>) -> Result<Fit, PosteriorError> {
+        let Some(estimate) = estimate else {
+            return Err(if likelihood.effects() == 0 { PosteriorError::Empty } else { PosteriorError::OneEffect });
+        };
+        let PointEstimate { mu, tau, mu_variance } = estimate;
+        let nodes = vec![Node { weight: 1.0, tau, mu_mean: mu, mu_variance }];
+        let posterior = Posterior {
+            mu: normal_summary(mu, mu_variance.sqrt()),
+            tau: Summary { mean: Some(tau), ..Summary::default() },
+            correlation: None,
+            log_evidence: None,
+            modes: Vec::new(),
+            nodes: nodes.clone(),
+        };
+        let predictive = normal_summary(mu, (mu_variance + tau * tau).sqrt());
+        let heterogeneity = Heterogeneity::new(likelihood, &estimate);
+        Fit { posterior, nodes, predictive, heterogeneity }.checked()
+    }
+
+    fn checked(self) -> Result<Fit, PosteriorError> {
+        let Fit { posterior, nodes, predictive, .. } = &self;
+        let scalars = [posterior.correlation, posterior.log_evidence];
+        let are_finite = |nodes: &[Node]| !nodes.is_empty() && nodes.iter().all(Node::is_finite);
+        let figures = [
+            ("a figure of mu", posterior.mu.is_finite()),
+            ("a figure of tau", posterior.tau.is_finite()),
+            ("the evidence or the correlation of mu and tau", scalars.into_iter().flatten().all(f64::is_finite)),
+            ("the posterior's mixture over tau", are_finite(&posterior.nodes) && are_finite(nodes)),
+            ("a figure of the predictive distribution", predictive.is_finite()),
+        ];
+        match figures.into_iter().find(|(_, is_finite)| !is_finite) {
+            Some((figure, _)) => Err(PosteriorError::NotFinite { figure }),
+            None => Ok(self),
+        }
     }
 }
 
-fn point(estimate: Option<PointEstimate>) -> Posterior {
-    let mean = |value: Option<f64>| Summary { mean: value, ..Summary::default() };
-    Posterior {
-        mu: mean(estimate.map(|e| e.mu)),
-        tau: mean(estimate.map(|e| e.tau)),
-        correlation: None,
-        log_evidence: None,
-        modes: Vec::new(),
-        nodes: estimate.iter().map(|e| Node { weight: 1.0, tau: e.tau, mu_mean: e.mu, mu_variance: 0.0 }).collect(),
+fn normal_summary(mean: f64, sd: f64) -> Summary {
+    let at = |z: f64| Some(mean + z * sd);
+    Summary {
+        mean: Some(mean),
+        median: Some(mean),
+        sd: Some(sd),
+        q025: at(-Z_975),
+        q25: at(-Z_75),
+        q75: at(Z_75),
+        q975: at(Z_975),
     }
 }
 
@@ -146,8 +195,9 @@ pub struct Distance {
 impl Distance {
     /// From an approximate to the exact posterior.
     pub fn new(approximate: &Posterior, exact: &Posterior) -> Distance {
-        let shift = |x: Option<f64>, y: Option<f64>, unit: Option<f64>| Some((x? - y?) / unit?);
-        let ratio = |x: Option<f64>, y: Option<f64>| Some(x? / y? - 1.0);
+        let finite = |distance: f64| Some(distance).filter(|distance| distance.is_finite());
+        let shift = |x: Option<f64>, y: Option<f64>, unit: Option<f64>| finite((x? - y?) / unit?);
+        let ratio = |x: Option<f64>, y: Option<f64>| finite(x? / y? - 1.0);
         Distance {
             mu_mean: shift(approximate.mu.mean, exact.mu.mean, exact.mu.sd),
             mu_sd: ratio(approximate.mu.sd, exact.mu.sd),
@@ -155,5 +205,42 @@ impl Distance {
             tau_sd: ratio(approximate.tau.sd, exact.tau.sd),
             log_evidence: shift(approximate.log_evidence, exact.log_evidence, Some(1.0)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A fit whose figures are all 1.
+    fn finite() -> Fit {
+        let one = Some(1.0);
+        let summary = Summary { mean: one, median: one, sd: one, q025: one, q25: one, q75: one, q975: one };
+        let nodes = vec![Node { weight: 1.0, tau: 1.0, mu_mean: 1.0, mu_variance: 1.0 }];
+        let (mu, tau, correlation, log_evidence) = (summary, summary, one, one);
+        let posterior = Posterior { mu, tau, correlation, log_evidence, modes: Vec::new(), nodes: nodes.clone() };
+        Fit { posterior, nodes, predictive: summary, heterogeneity: None }
+    }
+
+    #[test]
+    fn a_fit_has_finite_figures_and_a_posterior_nodes_or_it_is_an_error() {
+        assert_eq!(finite().checked(), Ok(finite()));
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            let damages: [fn(&mut Fit, f64); 7] = [
+                |fit, bad| fit.posterior.mu.q975 = Some(bad),
+                |fit, bad| fit.posterior.tau.sd = Some(bad),
+                |fit, bad| fit.posterior.log_evidence = Some(bad),
+                |fit, bad| fit.posterior.correlation = Some(bad),
+                |fit, bad| fit.posterior.nodes[0].weight = bad,
+                |fit, bad| fit.nodes[0].mu_variance = bad,
+                |fit, bad| fit.predictive.q25 = Some(bad),
+            ];
+            for damage in damages {
+                let mut fit = finite();
+                damage(&mut fit, bad);
+                assert!(matches!(fit.checked(), Err(PosteriorError::NotFinite { .. })));
+            }
+        }
+        assert!(Fit { nodes: Vec::new(), ..finite() }.checked().is_err());
     }
 }

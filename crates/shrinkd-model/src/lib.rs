@@ -12,7 +12,7 @@
 //! | sketch -> likelihood: four sums, as functions of tau | [`Likelihood`], [`SketchLikelihood`] |
 //! | likelihood and priors -> posterior of mu and tau | [`Priors`], [`Posterior`], [`quadrature()`], [`Fit`] |
 //! | block and posterior -> every effect, shrunk; P(best) | [`BlockPosterior`], [`prob_best`] |
-//! | blocks and posterior -> diagnostics of correlation, controls and calibration | [`Diagnostics`], [`BlockDiagnostics`], [`Calibration`] |
+//! | blocks and posterior -> diagnostics of correlation, controls and calibration | [`Diagnostics`], [`BlockDiagnostics`], [`Calibration`], [`MixUp`] |
 //! | all of these for a population at once | [`Member`], [`Sketches`], [`Analysis`] |
 
 #![forbid(unsafe_code)]
@@ -20,14 +20,17 @@
 mod best;
 mod block;
 mod diagnostics;
+mod distributions;
 mod double_double;
 mod fit;
 mod likelihood;
+mod mix_up;
 mod normal;
 mod parallel;
 mod population;
 mod posterior;
 mod prior;
+mod prior_scale;
 mod shrinkage;
 mod sketch;
 mod spectrum;
@@ -38,9 +41,11 @@ pub use spectrum::Component;
 // A population: its data, its likelihood, its posterior.
 pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
 pub use posterior::{
-    Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, laplace, ml, quadrature, reml, variational,
+    Heterogeneity, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, dl, laplace,
+    ml, pm, quadrature, reml, variational,
 };
 pub use prior::{PriorError, PriorMu, PriorTau, Priors};
+pub use prior_scale::FarPrior;
 pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
@@ -48,6 +53,7 @@ pub use diagnostics::{
     BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
     Verdict, log_tau_sd, set_q_values,
 };
+pub use mix_up::{MixUp, TypicalError};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // All at once, under each model of correlation.
 pub use fit::{Correlation, Distance, Fit, Method};

@@ -10,8 +10,9 @@ use super::diagnostics::{
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
+use super::mix_up::{MixUp, TypicalError};
 use super::parallel::map_chunks;
-use super::posterior::{Node, Posterior, PosteriorError, laplace, quadrature, variational};
+use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::Priors;
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -182,10 +183,14 @@ pub struct Analysis {
     pub fit: Fit,
     /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
     pub posteriors: [Option<Posterior>; 3],
+    /// What is reported with a point estimate under each of them.
+    pub heterogeneity: [Option<Heterogeneity>; 3],
     /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
     pub calibration: Option<Calibration>,
+    /// Whether the population as a whole looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
     /// One for each member, in their order.
     pub blocks: Vec<BlockAnalysis>,
 }
@@ -219,6 +224,8 @@ pub struct EffectAnalysis {
     /// The posterior mean that the naive model gives; `None` where that has no posterior.
     pub naive_mean: Option<f64>,
     pub prediction: Option<Prediction>,
+    /// What looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
 }
 
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
@@ -235,6 +242,7 @@ impl Analysis {
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
         let fit = fits.swap_remove(request.correlation as usize)?;
 
@@ -249,8 +257,10 @@ impl Analysis {
         });
         let [modelled, ignored, _] = exact;
 
+        let typical_error = TypicalError::new(sketches.of(Correlation::Ignored));
         let context = Context {
             request,
+            typical_error,
             fit: &fit,
             nodes: &nodes,
             leave_one_out: LeaveOneOut::new(likelihood, &request.priors, loo_nodes(&fit, likelihood)),
@@ -283,7 +293,9 @@ impl Analysis {
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
-        Ok(Analysis { fit, posteriors, distances, comparison, calibration: Calibration::new(&predictions), blocks })
+        let mix_up = typical_error.and_then(|typical_error| typical_error.judge_population(&fit.posterior));
+        let calibration = Calibration::new(&predictions);
+        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
     }
 }
 
@@ -295,6 +307,7 @@ pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
 /// What every block of a population is analysed against.
 struct Context<'a> {
     request: &'a Request,
+    typical_error: Option<TypicalError>,
     fit: &'a Fit,
     /// Of the block model and of the naive one; empty where there is no posterior.
     nodes: &'a [Vec<Node>; 2],
@@ -332,7 +345,7 @@ impl Context<'_> {
             Correlation::Ignored => (&naive, naive_estimates.clone()),
             Correlation::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
         };
-        let Some(posterior) = posterior.as_ref().filter(|_| !self.fit.nodes.is_empty()) else {
+        let Some(posterior) = posterior else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
         let predictions = match self.request.method.is_point() {
@@ -340,11 +353,18 @@ impl Context<'_> {
             false => self.leave_one_out.predict(&block, &member.components(correlation)),
         };
         let effects = own_estimates.iter().zip(member.variants(correlation)).enumerate();
-        let effects = effects.map(|(i, (&estimate, variant))| EffectAnalysis {
-            estimate,
-            intervals: posterior.intervals(i, &estimate),
-            naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
-            prediction: predictions.as_ref().and_then(|predictions| predictions.get(i).copied()),
+        let effects = effects.map(|(i, (&estimate, variant))| {
+            let prediction = predictions.as_ref().and_then(|predictions| predictions.get(i).copied());
+            EffectAnalysis {
+                estimate,
+                intervals: posterior.intervals(i, &estimate),
+                naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
+                prediction,
+                mix_up: self.typical_error.and_then(|typical_error| {
+                    let standard_error = member.block.sampling_variance(variant).sqrt();
+                    typical_error.judge(member.block.effects()[variant], standard_error, prediction)
+                }),
+            }
         });
         BlockAnalysis {
             effects: effects.collect(),

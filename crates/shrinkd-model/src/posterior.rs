@@ -5,13 +5,15 @@
 //! | `quadrature` | the exact answer: mu in closed form, tau by adaptive Gauss-Legendre panels |
 //! | `laplace` | a Gaussian at the joint mode of (mu, log tau) |
 //! | `variational` | the Gaussian on (mu, log tau) that maximises the evidence lower bound |
-//! | `point` | REML and ML, for comparison with meta-analysis software |
+//! | `point` | REML, ML and the moment estimators of meta-analysis software |
+//! | `heterogeneity` | what that software reports with them: Q, I^2, the intervals of tau and mu |
 //!
 //! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
 //! given tau, over which the effects' posteriors are averaged.
 
 mod condense;
 mod gaussian;
+mod heterogeneity;
 mod joint;
 mod laplace;
 mod marginal;
@@ -26,8 +28,9 @@ use serde::{Deserialize, Serialize};
 
 use super::prior::Priors;
 pub use condense::condense;
+pub use heterogeneity::{Heterogeneity, KnappHartung};
 pub use laplace::laplace;
-pub use point::{PointEstimate, ml, reml};
+pub use point::{PointEstimate, dl, ml, pm, reml};
 pub use quadrature::quadrature;
 pub use variational::variational;
 
@@ -51,7 +54,7 @@ pub struct Node {
     pub tau: f64,
     /// Mean of mu given tau, in the effects' unit.
     pub mu_mean: f64,
-    /// Variance of mu given tau; 0 for a point estimate.
+    /// Variance of mu given tau.
     pub mu_variance: f64,
 }
 
@@ -88,8 +91,33 @@ pub enum PosteriorError {
          half-normal, half-cauchy or half-t with a scale in the effects' unit"
     )]
     Improper { effects: u64 },
+    #[error(
+        "one effect says nothing about the spread of the true effects: reml, dl and pm need at least two; quadrature with a \
+         proper prior of tau needs one"
+    )]
+    OneEffect,
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
     Degenerate,
+    #[error(
+        "{figure} came out as no finite number. This is a bug of shrinkd: please report it with these priors and data"
+    )]
+    NotFinite { figure: &'static str },
+}
+
+impl Summary {
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Summary { mean, median, sd, q025, q25, q75, q975 } = *self;
+        [mean, median, sd, q025, q25, q75, q975].into_iter().flatten().all(f64::is_finite)
+    }
+}
+
+impl Node {
+    /// Whether every figure is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let Node { weight, tau, mu_mean, mu_variance } = *self;
+        [weight, tau, mu_mean, mu_variance].into_iter().all(f64::is_finite)
+    }
 }
 
 /// Refuses a population without a posterior, before any method begins.

@@ -1,13 +1,13 @@
 //! Shrunken estimates: each effect given its whole block and the posterior of (mu, tau). Shrinkage is what corrects for the
 //! winner's curse.
 //!
-//! Given (mu, tau), with `v_i = d_i + tau^2`, `r = delta - mu` and `R = sum w_i^2 / v_i`, the control's error shifted the
-//! effects by about `e = c sum(w_i r_i / v_i) / (1 + c R)`, and
+//! Given (mu, tau), with `v_i = d_i + tau^2`, `r = delta - mu` and `S = sum 1 / v_i`, the control's error shifted the
+//! effects by about `e = c sum(r_i / v_i) / (1 + c S)`, and
 //!
-//! `theta_i = mu + (tau^2 / v_i) (r_i - w_i e)`: **first take the control's error out of every variant, then shrink by
+//! `theta_i = mu + (tau^2 / v_i) (r_i - e)`: **first take the control's error out of every variant, then shrink by
 //! the treatment's own noise** (Sherman & Morrison, Ann. Math. Stat. 21, 1950, applied to the normal-normal model of
-//! Lindley & Smith, JRSS B 34, 1972). Its variance is `tau^2 d_i / v_i + tau^4 c w_i^2 / (v_i^2 (1 + c R))`; mu's own
-//! variance adds that times `h_i^2`, `h = 1 - tau^2 V^-1 1`. Averaging over the posterior of tau gives a mixture of
+//! Lindley & Smith, JRSS B 34, 1972). Its variance is `tau^2 d_i / v_i + tau^4 c / (v_i^2 (1 + c S))`; mu's own
+//! variance adds that times `h_i^2`, `h = Sigma V^-1 1`. Averaging over the posterior of tau gives a mixture of
 //! normals for every effect, from which its mean, sd, intervals and probabilities are read.
 
 use faer::Mat;
@@ -24,8 +24,12 @@ pub struct Estimate {
     pub sd: f64,
     /// P(theta > 0 | data).
     pub prob_positive: f64,
-    /// `E[d_i / v_i]` (with the total variance for `d_i` in a dense block): 0 leaves the effect as it is, 1 moves it to mu.
+    /// `E[(Sigma V^-1)_ii]`, averaged over tau: how much of a change of the effect's own raw estimate is taken back. 0 leaves the
+    /// effect as it is, 1 ignores it. For one variant `Sigma / (Sigma + tau^2)`.
     pub shrinkage_factor: f64,
+    /// `E[(Sigma V^-1 1)_i]`, averaged over tau: how much of a change of mu the estimate follows. Equal to the shrinkage factor for
+    /// one variant.
+    pub weight_of_mu: f64,
 }
 
 impl Estimate {
@@ -55,7 +59,8 @@ pub struct BlockPosterior {
     /// Effect by effect, one part for each node.
     parts: Vec<Part>,
     nodes: usize,
-    shrinkage_factors: Vec<f64>,
+    /// Effect by effect: the shrinkage factor and the weight of mu.
+    weights: Vec<[f64; 2]>,
     /// `None` where the block is dense or has no shared control.
     pub control_shift: Option<ControlShift>,
 }
@@ -67,12 +72,12 @@ impl BlockPosterior {
         let mut posterior = BlockPosterior {
             parts: vec![Part { weight: 0.0, mean: 0.0, sd: 0.0 }; n * nodes.len()],
             nodes: nodes.len(),
-            shrinkage_factors: vec![0.0; n],
+            weights: vec![[0.0; 2]; n],
             control_shift: None,
         };
         match block.covariance() {
-            Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-                posterior.shared_control(block.effects(), treatment_variances, *control_variance, loadings, nodes);
+            Covariance::SharedControl { treatment_variances, control_variance } => {
+                posterior.shared_control(block.effects(), treatment_variances, *control_variance, nodes);
             }
             Covariance::Dense { matrix } => posterior.dense(block.effects(), matrix, nodes),
         }
@@ -85,12 +90,9 @@ impl BlockPosterior {
         let mean: f64 = parts.iter().map(|part| part.weight * part.mean).sum();
         let variance: f64 =
             parts.iter().map(|part| part.weight * (part.sd * part.sd + (part.mean - mean).powi(2))).sum();
-        Estimate {
-            mean,
-            sd: variance.sqrt(),
-            prob_positive: normal::mixture_above(parts, 0.0),
-            shrinkage_factor: self.shrinkage_factors[i],
-        }
+        let [shrinkage_factor, weight_of_mu] = self.weights[i];
+        let prob_positive = normal::mixture_above(parts, 0.0);
+        Estimate { mean, sd: variance.sqrt(), prob_positive, shrinkage_factor, weight_of_mu }
     }
 
     /// The 80% and 95% intervals of effect `i`, given its estimate.
@@ -104,36 +106,34 @@ impl BlockPosterior {
         &self.parts[i * self.nodes..(i + 1) * self.nodes]
     }
 
-    fn shared_control(&mut self, effects: &[f64], d: &[f64], c: f64, w: &[f64], nodes: &[Node]) {
+    fn shared_control(&mut self, effects: &[f64], d: &[f64], c: f64, nodes: &[Node]) {
         let (mut shift_mean, mut shift_square) = (0.0, 0.0);
         for (j, node) in nodes.iter().enumerate() {
             let t = node.tau * node.tau;
-            let (mut r_sum, mut u_sum, mut e_sum) = (0.0, 0.0, 0.0);
+            let (mut sum, mut sum_r) = (0.0, 0.0);
             if c > 0.0 {
-                for ((effect, d), w) in effects.iter().zip(d).zip(w) {
-                    let weight = w / (d + t);
-                    r_sum += weight * w;
-                    u_sum += weight;
-                    e_sum += weight * (effect - node.mu_mean);
+                for (effect, d) in effects.iter().zip(d) {
+                    let weight = 1.0 / (d + t);
+                    sum += weight;
+                    sum_r += weight * (effect - node.mu_mean);
                 }
             }
-            // gain = c / (1 + c R) is the variance of the control's shift given mu and tau.
-            let gain = c / (1.0 + c * r_sum);
-            let (shift, shift_slope) = (gain * e_sum, gain * u_sum);
+            // gain = c / (1 + c S) is the variance of the control's shift given mu and tau.
+            let gain = c / (1.0 + c * sum);
+            let (shift, shift_slope) = (gain * sum_r, gain * sum);
             shift_mean += node.weight * shift;
             shift_square += node.weight * (shift * shift + gain + shift_slope * shift_slope * node.mu_variance);
-            for (i, ((effect, d), w)) in effects.iter().zip(d).zip(w).enumerate() {
+            for (i, (effect, d)) in effects.iter().zip(d).enumerate() {
                 let inverse = 1.0 / (d + t);
                 let (kept, pulled) = (t * inverse, d * inverse);
-                let h = pulled + kept * w * shift_slope;
-                let loading = kept * w;
-                let variance = kept * d + loading * loading * gain + h * h * node.mu_variance;
+                let h = pulled + kept * shift_slope;
+                let variance = kept * d + kept * kept * gain + h * h * node.mu_variance;
                 self.parts[i * self.nodes + j] = Part {
                     weight: node.weight,
-                    mean: node.mu_mean + kept * (effect - node.mu_mean - w * shift),
+                    mean: node.mu_mean + kept * (effect - node.mu_mean - shift),
                     sd: variance.sqrt(),
                 };
-                self.shrinkage_factors[i] += node.weight * pulled;
+                self.add_weights(i, node, pulled + kept * (gain * inverse), h);
             }
         }
         if c > 0.0 {
@@ -154,26 +154,43 @@ impl BlockPosterior {
         for (j, node) in nodes.iter().enumerate() {
             let t = node.tau * node.tau;
             let along = |k: usize, x: &dyn Fn(usize) -> f64| (0..n).map(|i| directions[(i, k)] * x(i)).sum::<f64>();
-            let rotated: Vec<(f64, f64, f64)> = (0..n)
+            let rotated: Vec<Along> = (0..n)
                 .map(|k| {
                     let (kept, pulled) = (t / (lambda[k] + t), lambda[k] / (lambda[k] + t));
-                    let residual = along(k, &|i| effects[i] - node.mu_mean);
-                    (kept * residual, kept * lambda[k], pulled * along(k, &|_| 1.0))
+                    let residual = kept * along(k, &|i| effects[i] - node.mu_mean);
+                    Along { residual, spread: kept * lambda[k], unit: pulled * along(k, &|_| 1.0), pulled }
                 })
                 .collect();
             for i in 0..n {
-                let (mut mean, mut variance, mut h) = (node.mu_mean, 0.0, 0.0);
-                for (k, (residual, spread, unit)) in rotated.iter().enumerate() {
+                let (mut mean, mut variance, mut h, mut own) = (node.mu_mean, 0.0, 0.0, 0.0);
+                for (k, Along { residual, spread, unit, pulled }) in rotated.iter().enumerate() {
                     let q = directions[(i, k)];
                     mean += q * residual;
                     variance += q * q * spread;
                     h += q * unit;
+                    own += q * q * pulled;
                 }
                 let sd = (variance + h * h * node.mu_variance).sqrt();
                 self.parts[i * self.nodes + j] = Part { weight: node.weight, mean, sd };
-                let own = matrix[i * n + i];
-                self.shrinkage_factors[i] += node.weight * own / (own + t);
+                self.add_weights(i, node, own, h);
             }
         }
     }
+
+    fn add_weights(&mut self, i: usize, node: &Node, shrinkage_factor: f64, weight_of_mu: f64) {
+        self.weights[i][0] += node.weight * shrinkage_factor;
+        self.weights[i][1] += node.weight * weight_of_mu;
+    }
+}
+
+/// What a node makes of a dense block along one eigenvector of its covariance.
+struct Along {
+    /// Of the effects about mu, shrunk.
+    residual: f64,
+    /// Variance given mu and tau.
+    spread: f64,
+    /// Of 1: what follows mu.
+    unit: f64,
+    /// `lambda / (lambda + t)`.
+    pulled: f64,
 }

@@ -30,7 +30,7 @@ use super::spectrum::Component;
 pub(crate) const MOMENTS: usize = 20;
 
 /// Version of the arithmetic and of a cell's bytes: cells of different versions must not be added.
-pub const ARITHMETIC_VERSION: u8 = 1;
+pub const ARITHMETIC_VERSION: u8 = 2;
 
 /// Fixed-point units: a moment of series x counts `2^-BITS`.
 pub(super) const COUNT_BITS: i32 = 62;
@@ -119,6 +119,17 @@ impl Sketch {
     pub fn effects(&self) -> u64 {
         let total: i128 = self.cells.values().map(|cell| cell[0][0]).sum();
         u64::try_from(total >> COUNT_BITS).unwrap_or(0)
+    }
+
+    /// The octave of the median sampling variance; `None` without effects.
+    pub(crate) fn median_octave(&self) -> Option<i16> {
+        let counts = || self.cells().map(|(octave, cell)| (octave, cell[0][0]));
+        let total: i128 = counts().map(|(_, count)| count).sum();
+        let mut below = 0;
+        counts().find_map(|(octave, count)| {
+            below += count;
+            (2 * below >= total && total > 0).then_some(octave)
+        })
     }
 
     /// Combines one component after the other; where one does not fit, those before it are undone.

@@ -5,10 +5,12 @@
 //! `a = Q'1` and `b = Q'delta` are all that the likelihood needs from a block.
 //!
 //! A shared control gives a diagonal plus a rank-one matrix. Its eigenvalues are the roots of the secular equation
-//! `1 + c sum_i w_i^2 / (d_i - lambda) = 0` (Golub, SIAM Review 15, 1973), found by the rational iteration of Bunch,
+//! `1 + c sum_i 1 / (d_i - lambda) = 0` (Golub, SIAM Review 15, 1973), found by the rational iteration of Bunch,
 //! Nielsen and Sorensen (Numerische Mathematik 31, 1978) as distances from the nearest pole, so that the small ones
-//! keep their relative accuracy however large the control's variance is; the eigenvectors follow from the loadings
-//! that fit the computed eigenvalues exactly (Gu & Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995). Work: O(n^2).
+//! keep their relative accuracy however large the control's variance is; the eigenvectors follow from the weights
+//! that fit the computed eigenvalues exactly (Gu & Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995). By the same equation a
+//! component's loading on mu is `-1 / sqrt(c)` over the norm of its vector, which is small without any cancellation
+//! where the control's variance is large. Work: O(n^2).
 //! A dense matrix takes the singular value decomposition of its Cholesky factor, whose small singular values carry
 //! half the condition number that an eigendecomposition would lose.
 
@@ -31,8 +33,8 @@ pub struct Component {
 /// The components of a block: see [`Block::components`](super::Block::components).
 pub(crate) fn components(effects: &[f64], covariance: &Covariance) -> Result<Vec<Component>, BlockError> {
     match covariance {
-        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-            Ok(shared_control(effects, treatment_variances, *control_variance, loadings))
+        Covariance::SharedControl { treatment_variances, control_variance } => {
+            Ok(shared_control(effects, treatment_variances, *control_variance))
         }
         Covariance::Dense { matrix } => dense(effects, matrix),
     }
@@ -75,34 +77,32 @@ impl Axes {
     }
 }
 
-fn shared_control(effects: &[f64], d: &[f64], c: f64, w: &[f64]) -> Vec<Component> {
-    if let ([effect], [d], [w]) = (effects, d, w) {
-        return vec![Component { lambda: d + c * w * w, a: 1.0, b: *effect }];
+fn shared_control(effects: &[f64], d: &[f64], c: f64) -> Vec<Component> {
+    if let ([effect], [d]) = (effects, d) {
+        return vec![Component { lambda: d + c, a: 1.0, b: *effect }];
     }
     let mut components = Vec::with_capacity(effects.len());
-    let poles = poles(effects, d, c, w, &mut components);
+    let poles = poles(effects, d, c, &mut components);
     let roots: Vec<Root> = (0..poles.len()).map(|j| root(&poles, j)).collect();
     let refined: Vec<f64> = (0..poles.len()).map(|i| refined_weight(&poles, &roots, i)).collect();
     for root in &roots {
-        let (mut norm, mut a, mut b) = (0.0, 0.0, 0.0);
+        let (mut square, mut b) = (0.0, 0.0);
         for (pole, weight) in poles.iter().zip(&refined) {
             let entry = weight / root.distance_to(&poles, pole.d);
-            norm += entry * entry;
-            a += entry * pole.a;
+            square += entry * entry;
             b += entry * pole.b;
         }
-        let norm = norm.sqrt();
-        components.push(Component { lambda: root.value(&poles), a: a / norm, b: b / norm });
+        let norm = square.sqrt();
+        components.push(Component { lambda: root.value(&poles), a: -1.0 / (c.sqrt() * norm), b: b / norm });
     }
     components
 }
 
-/// A direction with its own variance `d` that the control's error reaches with weight `z = sqrt(c) |w|`, and the
-/// coordinates of 1 and of the effects in it.
+/// A direction with its own variance `d`: the sum of the `m` effects that have this variance, which the control's error
+/// reaches with weight `z = sqrt(c m)`, and the coordinate of the effects in it.
 struct Pole {
     d: f64,
     z: f64,
-    a: f64,
     b: f64,
 }
 
@@ -111,36 +111,25 @@ struct Pole {
 const NEGLIGIBLE: f64 = 1e-40;
 
 /// The poles of the secular equation, by ascending `d`, all distinct. Directions that the control's error does not
-/// reach are components already: variants without loading to speak of, and within a group of `m` variants of equal variance the
-/// `m - 1` directions orthogonal to its loadings, split off by one Householder reflection.
-fn poles(effects: &[f64], d: &[f64], c: f64, w: &[f64], components: &mut Vec<Component>) -> Vec<Pole> {
-    let scale = c.sqrt();
+/// reach are components already: variants with an error beside which the control's is nothing, and within a group of `m`
+/// variants of equal variance the `m - 1` contrasts, split off by one Householder reflection, which say nothing about mu.
+fn poles(effects: &[f64], d: &[f64], c: f64, components: &mut Vec<Component>) -> Vec<Pole> {
     let mut order: Vec<usize> = (0..d.len()).collect();
     order.sort_by(|&i, &j| d[i].total_cmp(&d[j]));
     let mut poles: Vec<Pole> = Vec::with_capacity(d.len());
     for group in order.chunk_by(|&i, &j| d[i] == d[j]) {
         let d = d[group[0]];
-        let norm = group.iter().map(|&i| w[i] * w[i]).sum::<f64>().sqrt();
-        let z = scale * norm;
+        let norm = (group.len() as f64).sqrt();
+        let z = c.sqrt() * norm;
         if z <= NEGLIGIBLE * d.sqrt() {
             components.extend(group.iter().map(|&i| Component { lambda: d, a: 1.0, b: effects[i] }));
             continue;
         }
-        // The reflection I - v v' / (norm |v_1|) with v = w + sign(w_1) norm e_1 takes w to -sign(w_1) norm e_1.
-        let first = w[group[0]];
-        let v_first = first + norm.copysign(first);
-        let half_square = norm * v_first.abs();
-        let along = |x: &dyn Fn(usize) -> f64| {
-            let rest: f64 = group[1..].iter().map(|&i| w[i] * x(i)).sum();
-            (v_first * x(group[0]) + rest) / half_square
-        };
-        let (a_along, b_along) = (along(&|_| 1.0), along(&|i| effects[i]));
-        poles.push(Pole { d, z, a: 1.0 - v_first * a_along, b: effects[group[0]] - v_first * b_along });
-        components.extend(group[1..].iter().map(|&i| Component {
-            lambda: d,
-            a: 1.0 - w[i] * a_along,
-            b: effects[i] - w[i] * b_along,
-        }));
+        let sum: f64 = group.iter().map(|&i| effects[i]).sum();
+        poles.push(Pole { d, z, b: sum / norm });
+        // The reflection that takes (1, .., 1) to -norm e_1 takes the effects to their contrasts, less the first coordinate.
+        let along = (effects[group[0]] + sum / norm) / (1.0 + norm);
+        components.extend(group[1..].iter().map(|&i| Component { lambda: d, a: 0.0, b: effects[i] - along }));
     }
     poles
 }
@@ -162,11 +151,17 @@ impl Root {
     }
 }
 
+/// Steps of the rational iteration, which needs three or four; after these the bracket is halved.
+const RATIONAL_STEPS: u32 = 20;
+/// Enough to halve the exponents of any bracket, and then its mantissas.
+const STEPS: u32 = 200;
+
 /// Root `j` of the secular equation: between pole `j` and the next, or above the last.
 fn root(poles: &[Pole], j: usize) -> Root {
+    let square = |pole: &Pole| pole.z * pole.z;
     let gap = match poles.get(j + 1) {
         Some(next) => next.d - poles[j].d,
-        None => poles.iter().map(|p| p.z * p.z).sum(),
+        None => poles.iter().map(square).sum(),
     };
     let is_last = j + 1 == poles.len();
     if is_last && j == 0 {
@@ -174,13 +169,17 @@ fn root(poles: &[Pole], j: usize) -> Root {
     }
     let is_lower_half = is_last || Secular::at(poles, j, j, 0.5 * gap).value >= 0.0;
     let origin = if is_lower_half { j } else { j + 1 };
-    let (mut low, mut high) = match (is_last, is_lower_half) {
-        (true, _) => (0.0, gap),
-        (false, true) => (0.0, 0.5 * gap),
-        (false, false) => (-0.5 * gap, 0.0),
+    // How near to its pole the root can be: the other poles, at least half as far away as they are from this one, balance it.
+    let (nearby, one, others) = match is_lower_half {
+        true => (&poles[j], 1.0, &poles[j + 1..]),
+        false => (&poles[j + 1], 0.0, &poles[..=j]),
     };
+    let balance: f64 = one + others.iter().map(|pole| 2.0 * square(pole) / (pole.d - nearby.d).abs()).sum::<f64>();
+    let nearest = (square(nearby) / balance).min(0.5 * gap);
+    let farthest = if is_last { gap } else { 0.5 * gap };
+    let (mut low, mut high) = if is_lower_half { (nearest, farthest) } else { (-farthest, -nearest) };
     let mut offset = 0.5 * (low + high);
-    for _ in 0..100 {
+    for step in 0..STEPS {
         let secular = Secular::at(poles, origin, j, offset);
         if secular.value.abs() <= 4.0 * f64::EPSILON * secular.magnitude {
             break;
@@ -190,9 +189,11 @@ fn root(poles: &[Pole], j: usize) -> Root {
         } else {
             high = offset;
         }
+        // The geometric mean, because the ends can be many powers of ten apart.
+        let middle = (low.abs().sqrt() * high.abs().sqrt()).copysign(high);
         let proposal = offset + secular.step(poles, origin, j, offset);
-        let next = if proposal > low && proposal < high { proposal } else { 0.5 * (low + high) };
-        if next == offset || next == low || next == high {
+        let next = if step < RATIONAL_STEPS && proposal > low && proposal < high { proposal } else { middle };
+        if next == offset || next <= low || next >= high {
             break;
         }
         offset = next;

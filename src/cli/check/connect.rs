@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time::timeout;
 
-use crate::config::{Config, KafkaConfig, SourceConfig, StoreUrl, postgres_options};
+use crate::config::{Config, KafkaConfig, SourceConfig, postgres_options};
 use crate::store::{Inspection, Store, StoreError};
 use crate::worker::source::kafka::{Probe, Right};
 
@@ -149,10 +149,7 @@ fn ask(kafka: &KafkaConfig, answers: &UnboundedSender<Answer>) {
 
 async fn check_store(checks: &mut Checks<impl Write>, config: &Config) -> io::Result<()> {
     let url = config.store.url.to_string();
-    if let StoreUrl::Sqlite(path) = &config.store.url
-        && let path = Path::new(path.trim_start_matches("sqlite://"))
-        && !path.exists()
-    {
+    if let Some(path) = config.store.url.file().filter(|path| !path.exists()) {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         return match folder.is_dir() {
             true => checks.ok("store", &format!("{url} is not there yet: `shrinkd run` creates it")),

@@ -11,7 +11,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(
         out,
         "population,experiment_id,variant,revision,raw_estimate,raw_se,posterior_mean,posterior_sd,ci80_low,ci80_high,\
-         ci95_low,ci95_high,prob_positive,lfsr,shrinkage_factor,naive_posterior_mean,predictive_z,prob_best"
+         ci95_low,ci95_high,prob_positive,lfsr,shrinkage_factor,weight_of_mu,naive_posterior_mean,predictive_z,prob_best"
     )?;
     for (name, fitted) in &report.populations {
         let Ok(analysis) = &fitted.analysis else { continue };
@@ -35,6 +35,7 @@ fn write_row(out: &mut impl Write, population: &str, row: &EstimateRow<'_>) -> i
         Some(row.prob_positive),
         Some(row.lfsr),
         Some(row.shrinkage_factor),
+        Some(row.weight_of_mu),
         row.naive_posterior_mean,
         row.predictive_z,
         row.prob_best,

@@ -23,8 +23,10 @@ pub(super) struct EstimateRow<'a> {
     pub(super) prob_positive: f64,
     pub(super) lfsr: f64,
     pub(super) shrinkage_factor: f64,
+    pub(super) weight_of_mu: f64,
     pub(super) naive_posterior_mean: Option<f64>,
     pub(super) predictive_z: Option<f64>,
+    pub(super) mix_up: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prob_best: Option<f64>,
 }
@@ -52,7 +54,7 @@ fn row<'a>(
     variant: usize,
     prob_best: Option<f64>,
 ) -> EstimateRow<'a> {
-    let EffectAnalysis { estimate, intervals, naive_mean, prediction } = *effect;
+    let EffectAnalysis { estimate, intervals, naive_mean, prediction, mix_up } = *effect;
     EstimateRow {
         experiment_id: &experiment.experiment_id,
         variant: &experiment.variants[variant],
@@ -68,8 +70,10 @@ fn row<'a>(
         prob_positive: estimate.prob_positive,
         lfsr: estimate.lfsr(),
         shrinkage_factor: estimate.shrinkage_factor,
+        weight_of_mu: estimate.weight_of_mu,
         naive_posterior_mean: naive_mean,
         predictive_z: prediction.map(|prediction| prediction.z),
+        mix_up: mix_up.map(|mix_up| mix_up.as_str()),
         prob_best,
     }
 }

@@ -2,11 +2,11 @@
 
 use shrinkd_core::Experiment;
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Method, Posterior, Request,
+    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Method, Posterior, Request,
 };
 
 use super::report::FittedPopulation;
-use crate::cli::text::{Digits, counted, percent, rounded};
+use crate::cli::text::{Digits, counted, grouped, percent, rounded};
 use crate::cli::verdict;
 
 /// A label and its sentence.
@@ -19,12 +19,12 @@ const ANOMALIES: usize = 3;
 pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &fitted.analysis {
-        Err(why) => findings.push(("no posterior", why.to_string())),
+        Err(why) => {
+            let label = if request.method.is_point() { "no estimate" } else { "no posterior" };
+            findings.push((label, why.to_string()));
+        }
         Ok(analysis) => {
-            if analysis.fit.nodes.is_empty() {
-                let told = format!("there are too few effects for a {} estimate", request.method.as_str());
-                findings.push(("no estimate", told));
-            }
+            findings.extend(analysis.fit.heterogeneity.as_ref().map(heterogeneity));
             findings.extend(approximation(analysis, request.method));
             findings.extend(modes(&analysis.fit.posterior, request.method));
             findings.extend(analysis.comparison.as_ref().map(|comparison| correlation(comparison, fitted)));
@@ -42,7 +42,7 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
     let Distance { mu_mean, mu_sd, tau_median, tau_sd, .. } = match method {
         Method::Laplace => laplace?,
         Method::Variational => variational?,
-        Method::Quadrature | Method::Reml | Method::Ml => return None,
+        Method::Quadrature | Method::Reml | Method::Ml | Method::Dl | Method::Pm => return None,
     };
     // Adding 0 turns -0 into 0.
     let hundredths = |number: f64| (100.0 * number).round() + 0.0;
@@ -56,6 +56,20 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
     ];
     let told: Vec<String> = parts.into_iter().filter_map(|(name, off)| Some(format!("{name} {}", off?))).collect();
     (!told.is_empty()).then(|| (method.as_str(), format!("difference from the exact posterior: {}", told.join(", "))))
+}
+
+/// The test that tau is 0, and how large tau is beside the sampling errors.
+fn heterogeneity(heterogeneity: &Heterogeneity) -> Finding {
+    let Heterogeneity { q, q_df, q_p, i_squared, h_squared, .. } = *heterogeneity;
+    let told = format!(
+        "Q {} (df {}, p {}), I² {}, H² {}",
+        rounded(q, 4),
+        grouped(q_df),
+        if q_p < 0.0001 { "< 0.0001".to_owned() } else { Digits::Decimals(4).value(q_p) },
+        percent(i_squared),
+        rounded(h_squared, 3)
+    );
+    ("heterogeneity", told)
 }
 
 fn modes(posterior: &Posterior, method: Method) -> Option<Finding> {

@@ -5,7 +5,10 @@ use std::io::{self, Write};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
-use shrinkd_model::{Analysis, BlockAnalysis, Comparison, Correlation, Distance, Posterior, Request, Summary};
+use shrinkd_model::{
+    Analysis, BlockAnalysis, Comparison, Correlation, Distance, Heterogeneity, KnappHartung, Posterior, Request,
+    Summary,
+};
 
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
@@ -64,6 +67,7 @@ struct PopulationDocument<'a> {
     log_evidence: Option<f64>,
     mu: SummaryDocument,
     tau: SummaryDocument,
+    heterogeneity: Option<HeterogeneityDocument>,
     correlation_mu_tau: Option<f64>,
     tau_modes: Vec<ModeDocument>,
     predictive: SummaryDocument,
@@ -82,7 +86,7 @@ impl<'a> PopulationDocument<'a> {
         let prior = |text: String| (!request.method.is_point()).then_some(text);
         PopulationDocument {
             population: name.to_string(),
-            status: if analysis.is_some() { "fitted" } else { "improper" },
+            status: fitted.status(),
             message: fitted.analysis.as_ref().err().map(ToString::to_string),
             warnings: &fitted.warnings,
             correlation: request.correlation.as_str(),
@@ -94,6 +98,7 @@ impl<'a> PopulationDocument<'a> {
             log_evidence: posterior.and_then(|posterior| posterior.log_evidence),
             mu: summary(|posterior| &posterior.mu),
             tau: summary(|posterior| &posterior.tau),
+            heterogeneity: analysis.and_then(|analysis| heterogeneity(analysis, request.correlation)),
             correlation_mu_tau: posterior.and_then(|posterior| posterior.correlation),
             tau_modes: posterior.map(modes).unwrap_or_default(),
             predictive: analysis.map(|analysis| SummaryDocument::from(&analysis.fit.predictive)).unwrap_or_default(),
@@ -123,6 +128,44 @@ impl From<&Summary> for SummaryDocument {
     }
 }
 
+/// What is reported with a point estimate.
+#[derive(Serialize)]
+struct HeterogeneityDocument {
+    mu_se: Option<f64>,
+    mu_ci95: [Option<f64>; 2],
+    knapp_hartung: KnappHartungDocument,
+    q: f64,
+    q_df: u64,
+    q_p: f64,
+    tau_ci95: (f64, f64),
+    i_squared: f64,
+    h_squared: f64,
+}
+
+#[derive(Serialize)]
+struct KnappHartungDocument {
+    se: f64,
+    ci95: (f64, f64),
+}
+
+fn heterogeneity(analysis: &Analysis, correlation: Correlation) -> Option<HeterogeneityDocument> {
+    let mu = analysis.posteriors[correlation as usize].as_ref()?.mu;
+    let Heterogeneity { q, q_df, q_p, tau_ci95, i_squared, h_squared, knapp_hartung } =
+        analysis.heterogeneity[correlation as usize]?;
+    let KnappHartung { se, ci95 } = knapp_hartung;
+    Some(HeterogeneityDocument {
+        mu_se: mu.sd,
+        mu_ci95: [mu.q025, mu.q975],
+        knapp_hartung: KnappHartungDocument { se, ci95 },
+        q,
+        q_df,
+        q_p,
+        tau_ci95,
+        i_squared,
+        h_squared,
+    })
+}
+
 #[derive(Serialize)]
 struct ModeDocument {
     tau: f64,
@@ -142,6 +185,7 @@ struct FitDocument {
     effects: u64,
     mu: SummaryDocument,
     tau: SummaryDocument,
+    heterogeneity: Option<HeterogeneityDocument>,
 }
 
 fn fits(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<FitDocument> {
@@ -150,6 +194,7 @@ fn fits(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<FitDocument> {
         effects: fitted.effects(correlation),
         mu: posterior.as_ref().map(|p| SummaryDocument::from(&p.mu)).unwrap_or_default(),
         tau: posterior.as_ref().map(|p| SummaryDocument::from(&p.tau)).unwrap_or_default(),
+        heterogeneity: heterogeneity(analysis, correlation),
     };
     Correlation::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
 }

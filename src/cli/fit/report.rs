@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{Counts, History, Population, PopulationName, Refusal};
-use shrinkd_model::{Analysis, Correlation, PosteriorError, PriorMu, PriorTau, Request};
+use shrinkd_model::{Analysis, Correlation, FarPrior, PosteriorError, Request, SketchLikelihood};
 
 use crate::cli::CliError;
-use crate::cli::text::rounded;
 
 /// A fit of every population of a history.
 pub(super) struct Report {
@@ -25,11 +24,11 @@ pub(super) struct FittedPopulation {
     pub(super) warnings: Vec<String>,
 }
 
+/// Number of likely mix-ups of a population that are reported one by one.
+const MIX_UPS: usize = 5;
+
 /// The share of shipped experiments above which losing experiments seem to be missing (selection bias).
 const SHIPPED_WARNING: f64 = 0.8;
-
-/// The factor by which a prior's scale may differ from the data's without a warning.
-const SCALE_WARNING: f64 = 1_000.0;
 
 impl Report {
     /// Fits every population of the history.
@@ -46,7 +45,8 @@ impl Report {
             history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
         let fit = |population: Population| {
             let analysis = Analysis::new(&population.members, &population.sketches, request);
-            let warnings = warnings(&population, request);
+            let mut warnings = warnings(&population, request);
+            warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
             FittedPopulation { population, analysis, warnings }
         };
         let populations = populations.into_iter().map(|(name, population)| (name, fit(population))).collect();
@@ -61,6 +61,15 @@ impl Report {
 impl FittedPopulation {
     pub(super) fn experiments(&self) -> usize {
         self.population.experiments.len()
+    }
+
+    /// Whether there is a fit, and if not, why.
+    pub(super) fn status(&self) -> &'static str {
+        match self.analysis {
+            Ok(_) => "fitted",
+            Err(PosteriorError::OneEffect | PosteriorError::NotFinite { .. }) => "failed",
+            Err(PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate) => "improper",
+        }
     }
 
     /// Number of effects that this model of correlation uses.
@@ -78,43 +87,24 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
             100.0 * share
         ));
     }
-    let scales = [
-        (
-            "mu",
-            match request.priors.mu {
-                PriorMu::Flat => None,
-                PriorMu::Normal { sd, .. } => Some(sd),
-            },
-        ),
-        (
-            "tau",
-            match request.priors.tau {
-                PriorTau::Flat => None,
-                PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => {
-                    Some(scale)
-                }
-            },
-        ),
-    ];
-    let data = data_scale(population);
-    for (parameter, scale) in scales {
-        if !request.method.is_point()
-            && let Some(scale) = scale.filter(|scale| (scale / data).ln().abs() > SCALE_WARNING.ln())
-        {
-            warnings.push(format!(
-                "the prior of {parameter} has scale {scale:e}, but the effects are of the order of {}: priors are in the unit \
-                 of the effects",
-                rounded(data, 1)
-            ));
-        }
+    if !request.method.is_point() {
+        let ignored = SketchLikelihood::new(population.sketches.of(Correlation::Ignored));
+        warnings.extend(FarPrior::all(&request.priors, &ignored).iter().map(FarPrior::to_string));
     }
     warnings
 }
 
-/// The order of magnitude of the effects: their root mean square.
-fn data_scale(population: &Population) -> f64 {
-    let blocks = || population.members.iter().map(|member| member.block());
-    let squares: f64 = blocks().flat_map(|block| block.effects()).map(|effect| effect * effect).sum();
-    let count: usize = blocks().map(|block| block.len()).sum();
-    (squares / count as f64).sqrt()
+/// What looks as if it had been sent in another unit: the population, then its effects.
+fn mix_ups(population: &Population, analysis: &Analysis, correlation: Correlation) -> Vec<String> {
+    let mut told: Vec<String> = analysis.mix_up.iter().map(ToString::to_string).collect();
+    for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
+        for (effect, variant) in block.effects.iter().zip(member.variants(correlation)) {
+            let name = |mix_up| format!("{} {}: {mix_up}", experiment.experiment_id, experiment.variants[variant]);
+            told.extend(effect.mix_up.as_ref().map(name));
+        }
+    }
+    let more = told.len().saturating_sub(MIX_UPS);
+    told.truncate(MIX_UPS);
+    told.extend((more > 0).then(|| format!("and {more} more likely mix-ups (mix_up in the JSON)")));
+    told
 }

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write};
 
-use shrinkd_model::{Analysis, Correlation, Posterior, PriorMu, PriorTau, Priors, Request, Summary};
+use shrinkd_model::{
+    Analysis, Correlation, Heterogeneity, Posterior, PosteriorError, PriorMu, PriorTau, Priors, Request, Summary,
+};
 
 use super::estimates::{EstimateRow, for_each_effect};
 use super::findings::findings;
@@ -84,6 +86,7 @@ fn effect<'a>(row: &EstimateRow<'a>) -> Effect<'a> {
 fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let status = match &fitted.analysis {
         Ok(_) => format!("{}, {}", request.method.as_str(), model(request.correlation)),
+        Err(PosteriorError::OneEffect) => format!("no {} estimate", request.method.as_str()),
         Err(_) => "improper posterior".to_owned(),
     };
     let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.correlation), "effect")];
@@ -122,14 +125,43 @@ fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     table
 }
 
-/// The same for a method that gives a point estimate only.
+/// The same for a point estimate: mu with the intervals of Wald and of Knapp and Hartung, tau with its Q-profile interval.
 fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
-    let mut table = Columns::new([text("  "), text("  "), number("  "), number("  ")]);
-    table.row(["", "correlation", "estimate", "effects"]);
-    for (correlation, name, summary, digits) in by_correlation(analysis) {
-        let [name, correlation_name] = [name, label(correlation)].map(str::to_owned);
-        table.row([name, correlation_name, digits.value(summary.mean), grouped(fitted.effects(correlation))]);
+    let columns = [text("  "), text("  "), number("  "), number("  "), number("  "), number(" to "), number("  ")];
+    let mut table = Columns::new(columns);
+    table.row(["", "correlation", "estimate", "se", "2.5%", "97.5%", "effects"]);
+    type Row = fn(&Posterior, Option<&Heterogeneity>) -> Summary;
+    fn interval(mean: Option<f64>, sd: Option<f64>, ci95: Option<(f64, f64)>) -> Summary {
+        let (q025, q975) = ci95.unzip();
+        Summary { mean, sd, q025, q975, ..Summary::default() }
     }
+    let rows: [(&str, Row); 3] = [
+        ("mu", |posterior, _| posterior.mu),
+        ("Knapp-Hartung", |posterior, heterogeneity| {
+            let mu = heterogeneity.map(|heterogeneity| heterogeneity.knapp_hartung);
+            interval(posterior.mu.mean, mu.map(|mu| mu.se), mu.map(|mu| mu.ci95))
+        }),
+        ("tau", |posterior, heterogeneity| {
+            interval(posterior.tau.mean, None, heterogeneity.map(|heterogeneity| heterogeneity.tau_ci95))
+        }),
+    ];
+    for (name, row) in rows {
+        let models = analysis.posteriors.iter().zip(&analysis.heterogeneity);
+        let summaries: Vec<Summary> = models
+            .map(|(posterior, heterogeneity)| {
+                posterior.as_ref().map(|posterior| row(posterior, heterogeneity.as_ref())).unwrap_or_default()
+            })
+            .collect();
+        let digits = digits(summaries.iter());
+        for ((correlation, summary), name) in Correlation::ALL.into_iter().zip(&summaries).zip([name, "", ""]) {
+            let names = [name, label(correlation)].map(str::to_owned).into_iter();
+            table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(correlation))]));
+        }
+    }
+    let next = &analysis.fit.predictive;
+    table.row(
+        ["theta", "next experiment"].map(str::to_owned).into_iter().chain(numbers(next, digits([next].into_iter()))),
+    );
     table
 }
 
@@ -151,9 +183,9 @@ fn by_correlation(analysis: &Analysis) -> impl Iterator<Item = (Correlation, &'s
     })
 }
 
-/// Median, sd, 2.5% and 97.5%.
+/// Median or estimate, sd, 2.5% and 97.5%.
 fn numbers(summary: &Summary, digits: Digits) -> [String; 4] {
-    [digits.value(summary.median), digits.spread(summary.sd), digits.value(summary.q025), digits.value(summary.q975)]
+    [digits.value(centre(summary)), digits.spread(summary.sd), digits.value(summary.q025), digits.value(summary.q975)]
 }
 
 fn effects<'a>(

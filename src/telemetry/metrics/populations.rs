@@ -7,7 +7,7 @@ use shrinkd_core::PopulationName;
 use shrinkd_model::Verdict;
 
 use super::family::Families;
-use super::{Metrics, PopulationSummary};
+use super::{Metrics, PopulationCounts, PopulationSummary};
 
 /// The worker that owns this partition of its topic reports the populations: every topic has it, one worker of a group owns
 /// it, and when that worker is gone another is given it.
@@ -25,13 +25,15 @@ pub(super) struct PopulationGauges {
     verdict: IntGaugeVec,
     /// Without labels: a vector, because a worker that does not report has no series.
     populations: IntGaugeVec,
+    failed: IntGaugeVec,
+    prior_far: IntGaugeVec,
     max_populations: IntGauge,
 }
 
 /// The populations that were reported last.
 #[derive(Default)]
 pub(super) struct Reported {
-    count: u64,
+    counts: PopulationCounts,
     largest: BTreeMap<PopulationName, PopulationSummary>,
 }
 
@@ -61,6 +63,16 @@ impl PopulationGauges {
                 "1 for the current verdict on correlation, 0 for the others",
             ),
             populations: f.int_gauges("shrinkd_populations", &[], "Populations in the store"),
+            failed: f.int_gauges(
+                "shrinkd_populations_failed",
+                &[],
+                "Populations whose latest fit failed: their estimates are those of an earlier fit",
+            ),
+            prior_far: f.int_gauges(
+                "shrinkd_populations_prior_far",
+                &[],
+                "Populations with a prior whose scale is more than 1,000 times off that of their data",
+            ),
             max_populations: f.int_gauge(
                 "shrinkd_max_populations",
                 "Populations beyond which results that would create another are refused",
@@ -105,7 +117,9 @@ impl PopulationGauges {
             self.remove(&name.to_string());
         }
         self.remove(OTHER);
-        let _ = self.populations.remove_label_values::<&str>(&[]);
+        for counts in [&self.populations, &self.failed, &self.prior_far] {
+            let _ = counts.remove_label_values::<&str>(&[]);
+        }
     }
 }
 
@@ -120,11 +134,11 @@ impl Metrics {
         self.state().partitions.contains_key(&REPORTING_PARTITION)
     }
 
-    /// Sets how many populations there are, the summaries of those that have series of their own, and the experiments and
+    /// Sets the counts of populations, the summaries of those that have series of their own, and the experiments and
     /// effects of the others (`None` if there are none). Does nothing unless this worker reports the populations.
     pub fn set_populations(
         &self,
-        count: u64,
+        counts: PopulationCounts,
         largest: BTreeMap<PopulationName, PopulationSummary>,
         others: Option<PopulationSummary>,
     ) {
@@ -144,8 +158,12 @@ impl Metrics {
             Some(others) => gauges.set(OTHER, others),
             None => gauges.remove(OTHER),
         }
-        gauges.populations.with_label_values::<&str>(&[]).set(count as i64);
-        state.populations = Reported { count, largest };
+        for (gauge, count) in
+            [(&gauges.populations, counts.all), (&gauges.failed, counts.failed), (&gauges.prior_far, counts.prior_far)]
+        {
+            gauge.with_label_values::<&str>(&[]).set(count as i64);
+        }
+        state.populations = Reported { counts, largest };
     }
 
     /// The populations that have series of their own, with their summaries; none unless this worker reports them.
@@ -153,8 +171,8 @@ impl Metrics {
         self.state().populations.largest.iter().map(|(name, &summary)| (name.clone(), summary)).collect()
     }
 
-    /// How many populations there are; 0 unless this worker reports them.
-    pub fn population_count(&self) -> u64 {
-        self.state().populations.count
+    /// How many populations there are; none unless this worker reports them.
+    pub fn population_counts(&self) -> PopulationCounts {
+        self.state().populations.counts
     }
 }

@@ -31,6 +31,8 @@ pub struct Lag {
 /// The summary of a population. A figure that does not exist, or was not computed yet, is `None` and has no series.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct PopulationSummary {
+    /// Whether the latest fit failed: estimates are those of an earlier one.
+    pub has_failed: bool,
     /// Posterior mean of mu under the published fit; its median if it has no mean.
     pub mu: Option<f64>,
     /// Posterior median of tau under the published fit.
@@ -39,6 +41,16 @@ pub struct PopulationSummary {
     pub verdict: Option<Verdict>,
     pub experiments: u64,
     pub effects: u64,
+}
+
+/// How many populations there are in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PopulationCounts {
+    pub all: u64,
+    /// Those whose latest fit failed.
+    pub failed: u64,
+    /// Those with a prior that is far from their data.
+    pub prior_far: u64,
 }
 
 impl Lag {

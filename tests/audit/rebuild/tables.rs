@@ -74,8 +74,8 @@ pub async fn estimates<D: Database>(database: &D) -> Figures {
          from effect_estimates order by population_id, experiment_id, variant",
     );
     let numbers = database.numbers(
-        "select raw_estimate, raw_se, treatment_variance, control_variance, control_loading, posterior_mean, posterior_sd,
-                ci80_low, ci80_high, ci95_low, ci95_high, prob_positive, lfsr, shrinkage_factor, naive_posterior_mean,
+        "select raw_estimate, raw_se, treatment_variance, control_variance, posterior_mean, posterior_sd,
+                ci80_low, ci80_high, ci95_low, ci95_high, prob_positive, lfsr, shrinkage_factor, weight_of_mu, naive_posterior_mean,
                 prob_best, control_shift, control_shift_sd
          from effect_estimates order by population_id, experiment_id, variant",
     );

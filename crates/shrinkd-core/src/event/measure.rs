@@ -1,10 +1,10 @@
-//! Measurements to blocks: effects on their scale with their joint sampling covariance `diag(d) + c w w'`.
+//! Measurements to blocks: effects on their scale with their joint sampling covariance `diag(d) + c 11'`.
 //!
-//! | scale | effect | `d_i` | `c` | `w_i` |
-//! | --- | --- | --- | --- | --- |
-//! | absolute | `m_i - m_c` | `s_i^2` | `s_c^2` | 1 |
-//! | relative | `m_i / m_c - 1` | `s_i^2 / m_c^2` | `s_c^2 / m_c^2` | `m_i / m_c` |
-//! | log_ratio | `ln(m_i / m_c)` | `s_i^2 / m_i^2` | `s_c^2 / m_c^2` | 1 |
+//! | scale | effect | `d_i` | `c` |
+//! | --- | --- | --- | --- |
+//! | absolute | `m_i - m_c` | `s_i^2` | `s_c^2` |
+//! | relative | `m_i / m_c - 1` | `s_i^2 / m_c^2` | `s_c^2 / m_c^2` |
+//! | log_ratio | `ln(m_i / m_c)` | `s_i^2 / m_i^2` | `s_c^2 / m_c^2` |
 //!
 //! `s^2` is the variance of an arm's mean. On the ratio scales this is the delta method: Hedges, Gurevitch & Curtis,
 //! "The meta-analysis of response ratios", Ecology 80 (1999), for the log ratio; Lajeunesse, "On the meta-analysis of
@@ -17,6 +17,10 @@ use super::{Arm, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
 
 /// Variances, in the unit of the scale squared, whose products and squares fit a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
+
+/// The largest ratio of a control's variance to a treatment's. No experiment has a control that small, and the model keeps its accuracy
+/// far beyond it.
+const PLAUSIBLE_RATIO: f64 = 1e20;
 
 /// No experiment measures an effect to a millionth of itself: a number beyond this is in another unit.
 const PLAUSIBLE_Z: f64 = 1e6;
@@ -45,8 +49,8 @@ const CONTROL_Z_TOLERANCE: f64 = 1e-9;
 /// What prevents an estimate, in this order: `schema_violation` (no control), `no_treatments`,
 /// `sample_too_small`, `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`,
 /// `control_mean_near_zero` (`relative`: below 5 standard errors; `log_ratio`: below 1), `non_positive_mean`
-/// (`log_ratio`), `implausible_scale` (a variance outside 1e-100..1e100, an effect beyond 1e6 of its standard errors,
-/// overflow).
+/// (`log_ratio`), `implausible_scale` (a variance outside 1e-100..1e100, a control's variance beyond 1e20 of a treatment's, an effect
+/// beyond 1e6 of its standard errors, overflow).
 pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refusal> {
     let measured = match measurement {
         Measurement::Arms(arms) => measure_arms(scale, arms)?,
@@ -74,22 +78,20 @@ fn measure_arms(scale: Scale, arms: &Arms) -> Result<Measured, Refusal> {
     check_arms(scale, control, &arms.treatments)?;
     let (control_mean, control_variance) = control.statistics.mean_and_variance();
     let n = arms.treatments.len();
-    let (mut effects, mut variances, mut loadings) =
-        (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut effects, mut variances) = (Vec::with_capacity(n), Vec::with_capacity(n));
     for treatment in &arms.treatments {
         let (mean, variance) = treatment.statistics.mean_and_variance();
         let difference = mean - control_mean;
-        let (effect, unit, loading) = match scale {
-            Scale::Absolute => (difference, 1.0, 1.0),
-            Scale::Relative => (difference / control_mean, control_mean, mean / control_mean),
-            Scale::LogRatio => (log_ratio(mean, control_mean), mean, 1.0),
+        let (effect, unit) = match scale {
+            Scale::Absolute => (difference, 1.0),
+            Scale::Relative => (difference / control_mean, control_mean),
+            Scale::LogRatio => (log_ratio(mean, control_mean), mean),
         };
         effects.push(effect);
         variances.push(variance / unit / unit);
-        loadings.push(loading);
     }
     let unit = if scale == Scale::Absolute { 1.0 } else { control_mean };
-    let block = Block::shared_control(effects, variances, control_variance / unit / unit, loadings).map_err(beyond)?;
+    let block = Block::shared_control(effects, variances, control_variance / unit / unit).map_err(beyond)?;
     Ok(Measured { variants: arms.treatments.iter().map(|arm| arm.variant.clone()).collect(), block })
 }
 
@@ -162,8 +164,7 @@ fn shared_control(scale: Scale, effects: &Effects, variances: &[f64], control_va
         );
         return Err(Refusal::new(Reason::ControlVarianceTooLarge, detail));
     }
-    let loadings = effects.estimates.iter().map(|estimate| 1.0 + offset(estimate)).collect();
-    Block::shared_control(effects.estimates.clone(), own, control_variance, loadings).map_err(beyond)
+    Block::shared_control(effects.estimates.clone(), own, control_variance).map_err(beyond)
 }
 
 /// `variance - c (1 + offset)^2`, what the treatment's own error leaves of an effect's variance.
@@ -206,6 +207,10 @@ fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<
             let found = if PLAUSIBLE_VARIANCES.contains(&variance) { narrowest } else { variance };
             let name = quote(variant);
             return implausible(format!("the variance of {name} is {found:e} on this scale, outside 1e-100..1e100"));
+        }
+        if control > PLAUSIBLE_RATIO * narrowest {
+            let name = quote(variant);
+            return implausible(format!("the control's variance is more than 1e20 times that of {name}"));
         }
         if effect.abs() > PLAUSIBLE_Z * variance.sqrt() {
             let name = quote(variant);

@@ -41,7 +41,7 @@ fn whole(key: ResultKey, estimate: f64) -> Reported {
     let variants = vec!["B".to_owned()];
     let uncertainty = Uncertainty::SharedControl { variances: vec![1.0], control_variance: 0.25 };
     let effects = Effects { variants: variants.clone(), estimates: vec![estimate], uncertainty };
-    let block = Block::shared_control(vec![estimate], vec![0.75], 0.25, vec![1.0]).unwrap();
+    let block = Block::shared_control(vec![estimate], vec![0.75], 0.25).unwrap();
     Ok(ReportedResult::Whole {
         key,
         measurement: Measurement::Effects(effects),

@@ -11,7 +11,8 @@ use crate::spectrum::Component;
 pub struct BlockDiagnostics {
     /// `I_k = 1'V_k^-1 1`, in the effects' unit^-2.
     pub information: f64,
-    /// `1 / s_c^2`, which `I_k` cannot exceed however many variants there are; only where every loading is 1.
+    /// `1 / c`, which `I_k` cannot exceed however many variants there are; `None` where no control is shared, and where the
+    /// covariance is dense.
     pub information_bound: Option<f64>,
     /// `I_k / I`.
     pub information_share: f64,
@@ -72,9 +73,7 @@ pub(super) fn block_terms(components: &[Component], t: f64, centre: f64) -> Term
 
 fn information_bound(block: &Block) -> Option<f64> {
     match block.covariance() {
-        Covariance::SharedControl { control_variance, loadings, .. } => {
-            (*control_variance > 0.0 && loadings.iter().all(|&w| w == 1.0)).then(|| 1.0 / control_variance)
-        }
+        Covariance::SharedControl { control_variance, .. } => (*control_variance > 0.0).then(|| 1.0 / control_variance),
         Covariance::Dense { .. } => None,
     }
 }

@@ -1,13 +1,16 @@
-//! Point estimates of (mu, tau) without priors, for comparison with meta-analysis software: maximum likelihood and
-//! restricted maximum likelihood (Viechtbauer, J. Educational and Behavioral Statistics 30, 2005).
+//! Point estimates of (mu, tau) without priors, as in meta-analysis software: maximum likelihood, restricted maximum
+//! likelihood (Viechtbauer, J. Educational and Behavioral Statistics 30, 2005), and the two moment estimators, of
+//! DerSimonian & Laird (Controlled Clinical Trials 7, 1986) and of Paule & Mandel (J. Research of the National Bureau of
+//! Standards 87, 1982), for whole blocks.
 
 use std::iter;
 
+use super::heterogeneity::{q, q_falls_to, typical_variance};
 use super::maxima::{Sample, maxima};
 use super::profile::{MuPrior, Profile};
 use crate::likelihood::{Derivatives, Likelihood};
 
-/// The global maximum of a likelihood over mu and tau >= 0, in the effects' unit.
+/// An estimate of mu and tau >= 0, in the effects' unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PointEstimate {
     pub mu: f64,
@@ -52,6 +55,26 @@ pub fn reml(likelihood: &impl Likelihood) -> Option<PointEstimate> {
     })
 }
 
+/// DerSimonian and Laird's estimator: the tau^2 under which the expectation of Q, `N - 1 + tau^2 tr P`, is its value.
+/// `None` below two effects.
+pub fn dl(likelihood: &impl Likelihood) -> Option<PointEstimate> {
+    let df = likelihood.effects().checked_sub(1).filter(|&df| df > 0)? as f64;
+    let t = typical_variance(likelihood) * (q(likelihood, 0.0) / df - 1.0).max(0.0);
+    Some(estimate(likelihood, t))
+}
+
+/// Paule and Mandel's estimator: the tau^2 at which Q is its expectation there, N - 1. `None` below two effects.
+pub fn pm(likelihood: &impl Likelihood) -> Option<PointEstimate> {
+    let df = likelihood.effects().checked_sub(1).filter(|&df| df > 0)? as f64;
+    Some(estimate(likelihood, q_falls_to(likelihood, df)))
+}
+
+/// mu by generalised least squares at t = tau^2.
+fn estimate(likelihood: &impl Likelihood, t: f64) -> PointEstimate {
+    let profile = Profile::new(&likelihood.at(t), MuPrior::FLAT);
+    PointEstimate { mu: likelihood.centre() + profile.mean, tau: t.sqrt(), mu_variance: 1.0 / profile.precision }
+}
+
 /// The maximum over t = tau^2 >= 0 of a criterion with at least `effects_needed` effects: 0 against every local maximum.
 fn maximum(
     likelihood: &impl Likelihood,
@@ -69,6 +92,5 @@ fn maximum(
         .into_iter()
         .fold(at(0.0), |best, sample| if sample.value > best.value { sample } else { best })
         .x;
-    let profile = Profile::new(&likelihood.at(t), MuPrior::FLAT);
-    Some(PointEstimate { mu: likelihood.centre() + profile.mean, tau: t.sqrt(), mu_variance: 1.0 / profile.precision })
+    Some(estimate(likelihood, t))
 }

@@ -68,10 +68,15 @@ impl Profile {
         self.log_density() - 0.5 * self.precision.ln()
     }
 
+    /// Derivative of the misfit at a fixed mu, from those of the sums; of any order.
+    pub(in super::super) fn misfit_slope(&self, derivative: &Terms) -> f64 {
+        derivative.c - self.mean * (2.0 * derivative.b - self.mean * derivative.a)
+    }
+
     /// At the best mu these are also the derivatives along the ridge (envelope theorem), but for the curvature, which
     /// is there `curvature + cross^2 / precision`.
     pub(in super::super) fn partials(&self, derivatives: &Derivatives) -> Partials {
-        let along = |d: &Terms| -0.5 * (d.log_det + d.c - self.mean * (2.0 * d.b - self.mean * d.a));
+        let along = |d: &Terms| -0.5 * (d.log_det + self.misfit_slope(d));
         Partials {
             slope: along(&derivatives.first),
             curvature: along(&derivatives.second),

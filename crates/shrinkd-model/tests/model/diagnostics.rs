@@ -15,7 +15,7 @@ fn population() -> Vec<Block> {
             let n = 1 + (k as usize) % 4;
             let effects = (0..n).map(|i| (1.7 * x + 0.9 * i as f64).sin() + 0.3).collect();
             let d = (0..n).map(|i| 0.2 + 0.1 * ((x + i as f64) % 3.0)).collect();
-            Block::shared_control(effects, d, 0.15 + 0.02 * x, vec![1.0; n]).expect("a block")
+            Block::shared_control(effects, d, 0.15 + 0.02 * x).expect("a block")
         })
         .collect();
     let matrix = vec![0.5, 0.1, -0.05, 0.1, 0.4, 0.2, -0.05, 0.2, 0.6];
@@ -54,6 +54,16 @@ fn the_design_effect_is_the_ratio_of_true_to_naive_variance_of_the_weighted_mean
     }
     assert!((pass.design_effect() - numerator / denominator).abs() < 1e-12);
     assert!((pass.largest_correlation() - largest).abs() < 1e-12);
+}
+
+#[test]
+fn effects_whose_errors_cancel_make_the_naive_error_too_large() {
+    let matrix = vec![1.0, -0.4, -0.4, 1.0];
+    let block = Block::dense(vec![0.3, -0.1], matrix).expect("a block");
+    let mut pass = BlockPass::default();
+    pass.add(&block, 0.25, &[], &[]);
+    // 1 + 2 (-0.4 / 1.25^2) / (2 / 1.25)
+    assert!((pass.design_effect() - 0.68).abs() < 1e-12, "{}", pass.design_effect());
 }
 
 #[test]

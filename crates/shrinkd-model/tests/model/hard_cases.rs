@@ -8,7 +8,7 @@ use shrinkd_model::{
 use crate::reference::sketch_of;
 
 fn single(effect: f64, variance: f64) -> Block {
-    Block::shared_control(vec![effect], vec![variance], 0.0, vec![1.0]).expect("a block")
+    Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block")
 }
 
 fn exact(blocks: &[Block], priors: &Priors) -> Result<Posterior, PosteriorError> {
@@ -26,7 +26,7 @@ fn spread(shift: f64, unit: f64) -> Vec<Block> {
             let x = f64::from(k);
             let effects = [(2.1 * x).sin(), (1.3 * x + 1.0).cos()].map(|e| (e + shift) * unit).to_vec();
             let d = [0.5 + 0.3 * x.sin(), 0.6].map(|d| d * unit * unit).to_vec();
-            Block::shared_control(effects, d, 0.4 * unit * unit, vec![1.0; 2]).expect("a block")
+            Block::shared_control(effects, d, 0.4 * unit * unit).expect("a block")
         })
         .collect()
 }
@@ -77,7 +77,7 @@ fn moments_exist_from_the_effects_on_that_theory_says() {
 fn one_experiment_with_500_variants_agrees_with_the_direct_sum() {
     let effects: Vec<f64> = (0..500).map(|i| (f64::from(i) * 0.77).sin()).collect();
     let d: Vec<f64> = (0..500).map(|i| 0.1 + f64::from(i % 7) * 0.05 + f64::from(i) * 1e-6).collect();
-    let block = Block::shared_control(effects, d, 25.0, vec![1.0; 500]).expect("a block");
+    let block = Block::shared_control(effects, d, 25.0).expect("a block");
     let components = block.components().expect("components");
     let sketch = exact(&[block], &Priors::default()).expect("proper");
     let direct = quadrature(&DirectLikelihood::new(components), &Priors::default()).expect("proper");
@@ -159,12 +159,13 @@ fn every_method_answers_in_every_hard_case() {
         ("micro", spread(0.2, 1e-6)),
         ("mega", spread(0.2, 1e6)),
     ];
-    let variants =
-        Block::shared_control((0..500).map(|i| f64::from(i % 9)).collect(), vec![1.0; 500], 4.0, vec![1.0; 500]);
+    let variants = Block::shared_control((0..500).map(|i| f64::from(i % 9)).collect(), vec![1.0; 500], 4.0);
     cases.push(("500 variants", vec![variants.expect("a block")]));
     for (name, blocks) in cases {
         let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
-        for method in [Method::Quadrature, Method::Laplace, Method::Variational, Method::Reml, Method::Ml] {
+        for method in
+            [Method::Quadrature, Method::Laplace, Method::Variational, Method::Reml, Method::Ml, Method::Dl, Method::Pm]
+        {
             let fit = Fit::new(&likelihood, &Priors::default(), method);
             let fit = fit.unwrap_or_else(|error| panic!("{name} {}: {error}", method.as_str()));
             let total: f64 = fit.nodes.iter().map(|node| node.weight).sum();
@@ -180,8 +181,7 @@ fn results_are_the_same_whatever_the_number_of_threads() {
     let members: Vec<Member> = (0..1500)
         .map(|k| {
             let x = f64::from(k);
-            let block =
-                Block::shared_control(vec![x.sin(), x.cos()], vec![0.3, 0.5], 0.2, vec![1.0; 2]).expect("a block");
+            let block = Block::shared_control(vec![x.sin(), x.cos()], vec![0.3, 0.5], 0.2).expect("a block");
             let member = Member::new(block, k as usize % 2).expect("a member");
             sketches.add(&member).expect("in range");
             member

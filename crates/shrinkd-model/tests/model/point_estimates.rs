@@ -63,7 +63,7 @@ fn smoking_blocks(table: &str) -> Vec<Block> {
             let (control, treatments) = arms.split_first().expect("arms");
             let effects = treatments.iter().map(|arm| log_risk(arm) - log_risk(control)).collect();
             let own = treatments.iter().map(variance).collect();
-            Block::shared_control(effects, own, variance(control), vec![1.0; treatments.len()]).expect("a block")
+            Block::shared_control(effects, own, variance(control)).expect("a block")
         })
         .collect()
 }

@@ -103,6 +103,5 @@ fn block(event: &Value) -> Block {
     }
     let control = result["control_variance"].as_f64().unwrap_or(0.0);
     let own = effects.iter().map(|e| number(&e["variance"]) - control).collect();
-    let loadings = vec![1.0; estimates.len()];
-    Block::shared_control(estimates, own, control, loadings).expect("a block")
+    Block::shared_control(estimates, own, control).expect("a block")
 }

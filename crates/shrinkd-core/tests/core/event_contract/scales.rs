@@ -6,12 +6,12 @@ use shrinkd_model::Covariance;
 
 use super::{measured, reason, result};
 
-/// Effects, d, c and w of a result.
-fn block(text: &str) -> (Vec<f64>, Vec<f64>, f64, Vec<f64>) {
+/// Effects, d and c of a result.
+fn block(text: &str) -> (Vec<f64>, Vec<f64>, f64) {
     let block = measured(text).block;
     match block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance, loadings } => {
-            (block.effects().to_vec(), treatment_variances.clone(), *control_variance, loadings.clone())
+        Covariance::SharedControl { treatment_variances, control_variance } => {
+            (block.effects().to_vec(), treatment_variances.clone(), *control_variance)
         }
         Covariance::Dense { .. } => panic!("{text} is dense"),
     }
@@ -35,29 +35,26 @@ fn three_arms(scale: &str) -> String {
 
 #[test]
 fn absolute_effects_are_differences_of_means() {
-    let (effects, d, c, w) = block(&three_arms("absolute"));
+    let (effects, d, c) = block(&three_arms("absolute"));
     assert_close(&effects, &[2.0, -1.0]);
     assert_close(&d, &[0.9, 0.5]);
     assert_close(&[c], &[0.4]);
-    assert_close(&w, &[1.0, 1.0]);
 }
 
 #[test]
-fn relative_effects_are_loaded_with_the_ratio_of_means() {
-    let (effects, d, c, w) = block(&three_arms("relative"));
+fn relative_variances_are_relative_to_the_controls_mean() {
+    let (effects, d, c) = block(&three_arms("relative"));
     assert_close(&effects, &[0.2, -0.1]);
     assert_close(&d, &[0.009, 0.005]);
     assert_close(&[c], &[0.004]);
-    assert_close(&w, &[1.2, 0.9]);
 }
 
 #[test]
 fn log_ratio_variances_are_relative_to_each_arms_own_mean() {
-    let (effects, d, c, w) = block(&three_arms("log_ratio"));
+    let (effects, d, c) = block(&three_arms("log_ratio"));
     assert_close(&effects, &[1.2_f64.ln(), 0.9_f64.ln()]);
     assert_close(&d, &[0.9 / 144.0, 0.5 / 81.0]);
     assert_close(&[c], &[0.004]);
-    assert_close(&w, &[1.0, 1.0]);
 }
 
 #[test]
@@ -79,7 +76,7 @@ fn every_form_of_an_arm_says_the_same() {
             let text = format!(
                 r#"{{"metric":"m","control":{{"variant":"c",{control}}},"treatments":[{{"variant":"t",{treatment}}}]}}"#
             );
-            let (_, d, c, _) = block(&text);
+            let (_, d, c) = block(&text);
             assert_close(&[d[0], c], &[0.06, 0.06]);
         }
     }
@@ -91,7 +88,7 @@ fn sums_keep_the_spread_of_units_far_from_zero() {
     let arm = r#""n":4,"sum":400000010,"sum_squares":40000002000000030"#;
     let text = format!(r#"{{"metric":"m","control":{{"variant":"c",{arm}}},"treatments":[{{"variant":"t",{arm}}}]}}"#);
     // 40000002000000030 is no f64: the nearest, 40000002000000032, is 2 more, and that is what M2 must show.
-    let (_, d, _, _) = block(&text);
+    let (_, d, _) = block(&text);
     assert_close(&d, &[7.0 / 3.0 / 4.0]);
 }
 
@@ -106,10 +103,10 @@ fn a_close_log_ratio_keeps_its_digits() {
 #[test]
 fn reported_effects_split_their_variance_between_treatment_and_control() {
     let effects = r#""effects":[{"variant":"B","estimate":-0.25,"variance":0.75},{"variant":"A","estimate":0.5,"variance":1.0}],"control_variance":0.25"#;
-    let (estimates, d, c, w) = block(&format!(r#"{{"metric":"m","scale":"log_ratio",{effects}}}"#));
-    assert_eq!((estimates, d, c, w), (vec![0.5, -0.25], vec![0.75, 0.5], 0.25, vec![1.0, 1.0]));
-    let (_, d, _, w) = block(&format!(r#"{{"metric":"m","scale":"relative",{effects}}}"#));
-    assert_eq!((d, w), (vec![1.0 - 0.25 * 2.25, 0.75 - 0.25 * 0.5625], vec![1.5, 0.75]));
+    let (estimates, d, c) = block(&format!(r#"{{"metric":"m","scale":"log_ratio",{effects}}}"#));
+    assert_eq!((estimates, d, c), (vec![0.5, -0.25], vec![0.75, 0.5], 0.25));
+    let (_, d, c) = block(&format!(r#"{{"metric":"m","scale":"relative",{effects}}}"#));
+    assert_eq!((d, c), (vec![1.0 - 0.25 * 2.25, 0.75 - 0.25 * 0.5625], 0.25));
 }
 
 #[test]

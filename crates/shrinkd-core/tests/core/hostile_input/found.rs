@@ -24,24 +24,10 @@ fn a_covariance_with_a_subnormal_entry_comes_back_from_its_bytes_as_it_was() {
     assert_eq!(unpack::<Block>("block", &pack(&block)), Ok(block));
 }
 
-/// A treatment's mean of 6e-156 of the control's is a loading whose square is no float any more: its effect was lost.
-#[test]
-fn an_effect_that_the_controls_error_hardly_reaches_is_a_component_like_any_other() {
-    let (effects, loadings) = (vec![815.0, -1.0, -0.99], vec![816.0, 5.968033916345632e-156, 0.01]);
-    let block = Block::shared_control(effects, vec![8.75e-6, 7.96875e-8, 3.3e-5], 5e-5, loadings).unwrap();
-    let components = block.components().unwrap();
-    let length: f64 = components.iter().map(|component| component.a * component.a).sum();
-    assert!((length - 3.0).abs() < 1e-9, "{components:?}");
-    assert!(
-        components.iter().any(|component| component.lambda == 7.96875e-8 && component.b.abs() == 1.0),
-        "{components:?}"
-    );
-}
-
 /// One name too many was an index beyond the block's end when its estimates were written.
 #[test]
 fn a_stored_block_whose_names_are_not_as_many_as_its_effects_is_damaged() {
-    let block = Block::shared_control(vec![1.0], vec![1.0], 0.0, vec![1.0]).unwrap();
+    let block = Block::shared_control(vec![1.0], vec![1.0], 0.0).unwrap();
     for names in [0, 2] {
         let measured = Measured { variants: vec!["a".to_owned(); names], block: block.clone() };
         assert!(unpack::<Measured>("block", &pack(&measured)).is_err(), "{names} names");

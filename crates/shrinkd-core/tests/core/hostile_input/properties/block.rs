@@ -182,7 +182,15 @@ fn check_fit(members: &[Member], choices: &mut Choices<'_>) {
         1 => Priors { mu: PriorMu::Normal { mean: 0.0, sd: scale }, tau: PriorTau::HalfNormal { scale } },
         _ => Priors { mu: PriorMu::Flat, tau: PriorTau::HalfCauchy { scale } },
     };
-    let method = choices.pick(&[Method::Quadrature, Method::Laplace, Method::Variational, Method::Reml, Method::Ml]);
+    let method = choices.pick(&[
+        Method::Quadrature,
+        Method::Laplace,
+        Method::Variational,
+        Method::Reml,
+        Method::Ml,
+        Method::Dl,
+        Method::Pm,
+    ]);
     let Ok(fit) = Fit::new(&likelihood, &priors, method) else { return };
     for summary in [fit.posterior.mu, fit.posterior.tau] {
         let figures = [summary.mean, summary.sd, summary.q025, summary.q25, summary.median, summary.q75, summary.q975];

@@ -78,7 +78,7 @@ fn packed(bytes: &[u8]) {
         }
         1 => {
             if let Ok(components) = unpack::<Vec<Component>>("components", bytes) {
-                let block = Block::shared_control(vec![1.0], vec![1.0], 0.5, vec![1.0]).expect("a block");
+                let block = Block::shared_control(vec![1.0], vec![1.0], 0.5).expect("a block");
                 // Sketches refuse what could not have been added.
                 let _ = Sketches::default().subtract(&Member::restore(block, components, 7));
             }
@@ -87,7 +87,7 @@ fn packed(bytes: &[u8]) {
             if let Ok(nodes) = unpack::<Vec<Node>>("nodes", bytes)
                 && nodes.len() < 64
             {
-                let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 1.5], 0.5, vec![1.0; 2]).expect("a block");
+                let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 1.5], 0.5).expect("a block");
                 use_measured(&Measured { variants: vec!["a".to_owned(), "b".to_owned()], block }, &nodes);
             }
         }

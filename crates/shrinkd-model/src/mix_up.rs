@@ -1,0 +1,124 @@
+//! Likely mix-ups: effects that differ from the others of their population as they would in another unit. They are named, not left
+//! out: what is wrong with them, if anything, only whoever sent them can tell.
+
+use std::fmt;
+
+use super::diagnostics::Prediction;
+use super::posterior::Posterior;
+use super::sketch::Sketch;
+
+/// How many predictive sds an effect may be from what the other experiments predict.
+const FAR: f64 = 6.0;
+
+/// How many times larger or smaller than the typical one a standard error may be.
+const OFF: f64 = 30.0;
+
+/// What is taken as a factor of 100.
+const HUNDREDFOLD: std::ops::RangeInclusive<f64> = 50.0..=200.0;
+
+/// A sign that a population's effects, or one of them, were sent in another unit than they should have been.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum MixUp {
+    /// The effect and its standard error are this many times those of the others, some 100 or 1/100.
+    Percent { ratio: f64 },
+    /// The standard error is this many times the typical one, the effect is not.
+    StandardError { ratio: f64 },
+    /// The effect is this many predictive sds from what the other experiments predict.
+    FarEffect { z: f64 },
+    /// The effects of the whole population are spread over this many typical standard errors.
+    NoShrinkage { spread: f64 },
+}
+
+/// The typical standard error of a population, beside which those of its effects are judged.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TypicalError(f64);
+
+impl TypicalError {
+    /// The median standard error, to a fifth of itself, from the counts of the population's effects as independent ones
+    /// ([`Correlation::Ignored`]) by octave. So it does not depend on the effects that are mixed up, if these are fewer than half.
+    /// `None` without effects.
+    ///
+    /// [`Correlation::Ignored`]: crate::Correlation::Ignored
+    pub fn new(ignored: &Sketch) -> Option<TypicalError> {
+        ignored.median_octave().map(|octave| TypicalError((0.5 * (f64::from(octave) + 0.5)).exp2()))
+    }
+
+    /// Its value, in the effects' unit.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
+    /// Judges one effect, with its standard error and what the others predict for it.
+    pub fn judge(self, effect: f64, standard_error: f64, prediction: Option<Prediction>) -> Option<MixUp> {
+        let ratio = standard_error / self.0;
+        let is_hundredfold = HUNDREDFOLD.contains(&ratio) && effect.abs() > 10.0 * self.0;
+        let is_hundredth = HUNDREDFOLD.contains(&(1.0 / ratio)) && effect.abs() < OFF * standard_error;
+        if is_hundredfold || is_hundredth {
+            return Some(MixUp::Percent { ratio });
+        }
+        if ratio > OFF || ratio < 1.0 / OFF {
+            return Some(MixUp::StandardError { ratio });
+        }
+        prediction.map(|prediction| prediction.z).filter(|z| z.abs() > FAR).map(|z| MixUp::FarEffect { z })
+    }
+
+    /// Judges a population: whether next to nothing is shrunk, because its standard errors are far too small for its effects.
+    pub fn judge_population(self, posterior: &Posterior) -> Option<MixUp> {
+        let spread = posterior.tau.median.or(posterior.tau.mean)? / self.0;
+        (spread > OFF).then_some(MixUp::NoShrinkage { spread })
+    }
+}
+
+impl MixUp {
+    /// The name in JSON and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            MixUp::Percent { .. } => "percent",
+            MixUp::StandardError { .. } => "standard_error",
+            MixUp::FarEffect { .. } => "far_effect",
+            MixUp::NoShrinkage { .. } => "no_shrinkage",
+        }
+    }
+}
+
+impl fmt::Display for MixUp {
+    /// What is odd, and the likely cause.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            MixUp::Percent { ratio } if ratio > 1.0 => write!(
+                f,
+                "effect and standard error are both some {ratio:.0} times those of the other effects: percent sent for a \
+                 fraction?"
+            ),
+            MixUp::Percent { ratio } => write!(
+                f,
+                "effect and standard error are both some {:.0} times smaller than those of the other effects: a fraction sent \
+                 for percent?",
+                1.0 / ratio
+            ),
+            MixUp::StandardError { ratio } if ratio > 1.0 => write!(
+                f,
+                "the standard error is {ratio:.0} times the typical one: another unit, the variance per unit sent as that of \
+                 the mean, or a very small experiment?"
+            ),
+            MixUp::StandardError { ratio } => write!(
+                f,
+                "the standard error is {:.0} times smaller than the typical one: another unit, or the variance of the mean \
+                 sent as the variance per unit?",
+                1.0 / ratio
+            ),
+            MixUp::FarEffect { z } => write!(
+                f,
+                "the effect is {:.1} predictive sds {} what the other experiments predict: another unit, or a broken \
+                 experiment?",
+                z.abs(),
+                if z > 0.0 { "above" } else { "below" }
+            ),
+            MixUp::NoShrinkage { spread } => write!(
+                f,
+                "effects are spread over {spread:.0} standard errors, so that nothing is shrunk: was the variance of the mean \
+                 sent as the variance per unit?"
+            ),
+        }
+    }
+}

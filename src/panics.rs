@@ -1,0 +1,15 @@
+//! Panics in the arithmetic, which are bugs, as errors: a bug that the data of one population meets does not stop the others.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// What pure arithmetic gives, or the message of the panic that it ended with. It must own what it changes, because nobody sees
+/// that after a panic.
+pub fn caught<T>(arithmetic: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(arithmetic)).map_err(|payload| format!("a computation panicked: {}", text(&*payload)))
+}
+
+fn text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
