@@ -274,3 +274,16 @@ alter table population_fits add column is_prior_far integer not null default 0 c
 -- What is counted for the metrics of all populations, and is rare.
 create index current_population_fits_failed on current_population_fits (population_id) where status = 'failed';
 create index current_population_fits_prior_far on current_population_fits (population_id) where is_prior_far;
+
+-- The shortest interval that holds 95% of the posterior of tau, the probability that tau is below a tenth of the typical standard
+-- error, and the priors of the fit in the unit of the effects.
+alter table current_population_fits add column tau_shortest95_low real check (abs(tau_shortest95_low) < 9e999);
+alter table current_population_fits add column tau_shortest95_high real check (abs(tau_shortest95_high) < 9e999);
+alter table current_population_fits add column prob_tau_negligible real check (prob_tau_negligible between 0 and 1);
+alter table current_population_fits add column prior_mu text;
+alter table current_population_fits add column prior_tau text;
+alter table population_fits add column tau_shortest95_low real check (abs(tau_shortest95_low) < 9e999);
+alter table population_fits add column tau_shortest95_high real check (abs(tau_shortest95_high) < 9e999);
+alter table population_fits add column prob_tau_negligible real check (prob_tau_negligible between 0 and 1);
+alter table population_fits add column prior_mu text;
+alter table population_fits add column prior_tau text;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use shrinkd_core::PopulationName;
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, SketchLikelihood,
-    Thresholds, available_threads, loo_nodes, map_chunks,
+    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, Quantity,
+    SketchLikelihood, Thresholds, available_threads, loo_nodes, map_chunks,
 };
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -239,10 +239,11 @@ struct Diagnosis {
 
 impl Diagnosis {
     /// `None` if one of the two models has no posterior, because there is nothing to compare then.
-    fn new(state: RefitState, priors: Priors) -> Option<Diagnosis> {
+    fn new(state: RefitState, priors: Priors<Quantity>) -> Option<Diagnosis> {
         let [modelled, ignored] =
             [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
         let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
+        let priors = priors.resolve(ignored).ok()?;
         let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
         let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));

@@ -67,8 +67,8 @@ impl FittedPopulation {
     pub(super) fn status(&self) -> &'static str {
         match self.analysis {
             Ok(_) => "fitted",
-            Err(PosteriorError::OneEffect | PosteriorError::NotFinite { .. }) => "failed",
             Err(PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate) => "improper",
+            Err(_) => "failed",
         }
     }
 
@@ -88,8 +88,9 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
         ));
     }
     if !request.method.is_point() {
-        let ignored = SketchLikelihood::new(population.sketches.of(Correlation::Ignored));
-        warnings.extend(FarPrior::all(&request.priors, &ignored).iter().map(FarPrior::to_string));
+        let sketch = population.sketches.of(Correlation::Ignored);
+        let priors = request.priors.resolve(sketch).unwrap_or_default();
+        warnings.extend(FarPrior::all(&priors, &SketchLikelihood::new(sketch)).iter().map(FarPrior::to_string));
     }
     warnings
 }

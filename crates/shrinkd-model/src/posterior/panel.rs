@@ -59,6 +59,7 @@ fn last_coefficient(values: &[f64; NODES]) -> f64 {
 }
 
 /// An interval with a log density at its Legendre nodes.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Panel {
     pub(super) low: f64,
     pub(super) high: f64,
@@ -107,18 +108,32 @@ impl Panel {
         half * masses.sum::<f64>()
     }
 
+    /// The nodes of a part of the panel, and the masses there.
+    pub(super) fn part(&self, low: f64, high: f64) -> [(f64, f64); NODES] {
+        let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
+        std::array::from_fn(|i| {
+            let x = middle + half * RULE.nodes[i];
+            (x, half * RULE.weights[i] * self.density(x))
+        })
+    }
+
     /// The density at `x`, from the polynomial through the logs.
     pub(super) fn density(&self, x: f64) -> f64 {
+        self.log_density(x).exp()
+    }
+
+    /// The log density at `x`, by the polynomial.
+    pub(super) fn log_density(&self, x: f64) -> f64 {
         let u = (2.0 * x - self.low - self.high) / (self.high - self.low);
         let (mut above, mut below) = (0.0, 0.0);
         for ((node, weight), value) in RULE.nodes.iter().zip(&RULE.barycentric).zip(&self.log_density) {
             if u == *node {
-                return value.exp();
+                return *value;
             }
             let ratio = weight / (u - node);
             above += ratio * value;
             below += ratio;
         }
-        (above / below).exp()
+        above / below
     }
 }

@@ -5,6 +5,7 @@ mod best;
 mod diagnostics;
 mod hard_cases;
 mod heterogeneity;
+mod known_priors;
 mod mix_ups;
 mod point_estimates;
 mod posterior;
