@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::{ARITHMETIC_VERSION, Priors};
+use shrinkd_model::{ARITHMETIC_VERSION, Priors, Quantity};
 
 pub use kafka::KafkaConfig;
 pub use properties::{Properties, PropertyError};
@@ -84,7 +84,8 @@ pub struct StoreConfig {
 /// The settings of one population.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PopulationSettings {
-    pub priors: Priors,
+    /// In the effects' unit, or in units that the data set.
+    pub priors: Priors<Quantity>,
     /// Fewest experiments for which shrunken estimates are published under improper priors.
     pub min_experiments: u64,
 }

@@ -2,8 +2,8 @@
 //! moved so far from the published fit that the estimates have to be rewritten.
 
 use shrinkd_model::{
-    Component, Correlation, Diagnostics, Distance, FarPrior, Fit, Method, Posterior, PosteriorError, PriorTau,
-    SketchLikelihood, Sketches, laplace, log_tau_sd, variational,
+    Component, Correlation, DataScale, Diagnostics, Distance, FarPrior, Fit, Method, Posterior, PosteriorError,
+    PriorTau, SketchLikelihood, Sketches, laplace, variational,
 };
 
 use crate::config::PopulationSettings;
@@ -51,10 +51,16 @@ impl Refitted {
     }
 
     fn compute(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
+        let effects = Correlation::ALL.map(|correlation| sketches.of(correlation).effects());
+        let priors = match settings.priors.resolve(sketches.of(Correlation::Ignored)) {
+            Ok(priors) => priors,
+            Err(error) => return Refitted::failed(error.to_string(), effects),
+        };
+        let scale = DataScale::new(sketches.of(Correlation::Ignored));
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
-        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &settings.priors, Method::Quadrature));
-        let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
-        let far = FarPrior::all(&settings.priors, &likelihoods[Correlation::Ignored as usize]);
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature));
+        let is_cold = (experiments as u64) < settings.min_experiments && priors.tau == PriorTau::Flat;
+        let far = FarPrior::all(&priors, &likelihoods[Correlation::Ignored as usize]);
         let far: Vec<String> = far.iter().map(FarPrior::to_string).collect();
         let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
             let likelihood = &likelihoods[correlation as usize];
@@ -74,9 +80,14 @@ impl Refitted {
                     mu_tau_correlation: fit.posterior.correlation,
                     log_evidence: fit.posterior.log_evidence,
                     predictive: fit.predictive,
-                    log_tau_sd: Some(log_tau_sd(&fit.posterior.nodes)).filter(|sd| sd.is_finite()),
-                    laplace: distance(laplace(likelihood, &settings.priors), &fit.posterior),
-                    variational: distance(variational(likelihood, &settings.priors), &fit.posterior),
+                    log_tau_sd: Some(fit.posterior.tau_distribution.log_sd()).filter(|sd| sd.is_finite()),
+                    tau_shortest95: Some(fit.posterior.tau_distribution.shortest95())
+                        .filter(|(low, high)| low.is_finite() && high.is_finite()),
+                    prob_tau_negligible: scale.map(|scale| fit.posterior.tau_distribution.negligible(scale.se)),
+                    prior_mu: Some(priors.mu.to_string()),
+                    prior_tau: Some(priors.tau.to_string()),
+                    laplace: distance(laplace(likelihood, &priors), &fit.posterior),
+                    variational: distance(variational(likelihood, &priors), &fit.posterior),
                     nodes: fit.nodes.clone(),
                 },
                 Err(error) => {
@@ -167,7 +178,8 @@ impl Judged {
             return false;
         }
         let apart = |x: Option<f64>, y: Option<f64>, unit: f64| match (x, y) {
-            (Some(x), Some(y)) => (x - y).abs() > tolerance * unit,
+            // Logs of a tau that is fixed at 0 have no difference.
+            (Some(x), Some(y)) => x != y && (x - y).abs() > tolerance * unit,
             (None, None) => false,
             _ => true,
         };

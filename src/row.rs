@@ -286,6 +286,13 @@ pub struct FitRow {
     pub log_evidence: Option<f64>,
     pub predictive: Summary,
     pub log_tau_sd: Option<f64>,
+    /// See [`TauDistribution::shortest95`](shrinkd_model::TauDistribution::shortest95).
+    pub tau_shortest95: Option<(f64, f64)>,
+    /// See [`TauDistribution::negligible`](shrinkd_model::TauDistribution::negligible).
+    pub prob_tau_negligible: Option<f64>,
+    /// The priors of the fit, in the unit of the effects.
+    pub prior_mu: Option<String>,
+    pub prior_tau: Option<String>,
     /// Distance of the approximations from exact, in exact posterior sds.
     pub laplace: Option<shrinkd_model::Distance>,
     pub variational: Option<shrinkd_model::Distance>,
@@ -312,6 +319,10 @@ impl FitRow {
             log_evidence: None,
             predictive: Summary::default(),
             log_tau_sd: None,
+            tau_shortest95: None,
+            prob_tau_negligible: None,
+            prior_mu: None,
+            prior_tau: None,
             laplace: None,
             variational: None,
             nodes: Vec::new(),

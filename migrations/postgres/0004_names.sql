@@ -258,3 +258,22 @@ comment on column rejected_events.variant is
 
 alter table population_diagnostics add column mix_ups bigint;
 comment on column population_diagnostics.mix_ups is 'Effects that look as if they had been sent in another unit';
+
+alter table current_population_fits
+    add column tau_shortest95_low double precision check (abs(tau_shortest95_low) < 'Infinity'),
+    add column tau_shortest95_high double precision check (abs(tau_shortest95_high) < 'Infinity'),
+    add column prob_tau_negligible double precision check (prob_tau_negligible between 0 and 1),
+    add column prior_mu text,
+    add column prior_tau text;
+alter table population_fits
+    add column tau_shortest95_low double precision check (abs(tau_shortest95_low) < 'Infinity'),
+    add column tau_shortest95_high double precision check (abs(tau_shortest95_high) < 'Infinity'),
+    add column prob_tau_negligible double precision check (prob_tau_negligible between 0 and 1),
+    add column prior_mu text,
+    add column prior_tau text;
+comment on column current_population_fits.tau_shortest95_low is
+    'The shortest interval that holds 95% of the posterior of tau; it can begin at 0';
+comment on column current_population_fits.prob_tau_negligible is
+    'The probability that tau is below a tenth of the typical standard error';
+comment on column current_population_fits.prior_tau is
+    'The priors of the fit, in the unit of the effects, also where the configuration states them in units that the data set';

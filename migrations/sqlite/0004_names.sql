@@ -289,3 +289,16 @@ create unique index rejected_events_by_record
 
 -- Effects that look as if they had been sent in another unit.
 alter table population_diagnostics add column mix_ups integer;
+
+-- The shortest interval that holds 95% of the posterior of tau, the probability that tau is below a tenth of the typical standard
+-- error, and the priors of the fit in the unit of the effects.
+alter table current_population_fits add column tau_shortest95_low real check (abs(tau_shortest95_low) < 9e999);
+alter table current_population_fits add column tau_shortest95_high real check (abs(tau_shortest95_high) < 9e999);
+alter table current_population_fits add column prob_tau_negligible real check (prob_tau_negligible between 0 and 1);
+alter table current_population_fits add column prior_mu text;
+alter table current_population_fits add column prior_tau text;
+alter table population_fits add column tau_shortest95_low real check (abs(tau_shortest95_low) < 9e999);
+alter table population_fits add column tau_shortest95_high real check (abs(tau_shortest95_high) < 9e999);
+alter table population_fits add column prob_tau_negligible real check (prob_tau_negligible between 0 and 1);
+alter table population_fits add column prior_mu text;
+alter table population_fits add column prior_tau text;

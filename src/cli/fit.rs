@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Request, Thresholds, available_threads};
+use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads};
 
 use super::text;
 use super::{CliError, Format};
@@ -44,10 +44,10 @@ pub struct Args {
     method: MethodArg,
     /// Prior of mu: flat or normal:MEAN,SD, in the unit of the effects
     #[arg(long, default_value = "flat", value_name = "PRIOR", allow_hyphen_values = true)]
-    prior_mu: PriorMu,
+    prior_mu: PriorMu<Quantity>,
     /// Prior of tau: flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, in the unit of the effects
     #[arg(long, default_value = "flat", value_name = "PRIOR")]
-    prior_tau: PriorTau,
+    prior_tau: PriorTau<Quantity>,
     /// Also compute each variant's probability of being the best of its experiment, counting the control
     #[arg(long)]
     best: bool,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::{PriorMu, PriorTau, Threshold, Thresholds};
+use shrinkd_model::{PriorMu, PriorTau, Quantity, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::properties::Properties;
@@ -170,13 +170,15 @@ pub struct RefitConfig {
     pub interval: Duration,
     /// Fewest experiments for which shrunken estimates are published under improper priors. Default 5.
     pub min_experiments: u64,
-    /// `flat` or `normal:MEAN,SD`, in the unit of the effects. Default `flat`.
+    /// `flat`, `fixed:VALUE` or `normal:MEAN,SD`, in the unit of the effects or in units that the data set (`normal:0,2se`,
+    /// `normal:mean,1sd`). Default `flat`.
     #[serde(with = "text")]
-    pub prior_mu: PriorMu,
-    /// `flat`, `half-normal:SCALE`, `half-cauchy:SCALE` or `half-t:DF,SCALE`, in the unit of the effects. Default
-    /// `flat`.
+    pub prior_mu: PriorMu<Quantity>,
+    /// `flat`, `fixed:VALUE`, `half-normal:SCALE`, `half-cauchy:SCALE`, `half-t:DF,SCALE`, `dumouchel:SCALE`,
+    /// `uniform-shrinkage:SCALE`, `inverse-gamma:SHAPE,SCALE` or `log-normal:MEAN,SD`, in the unit of the effects, or with a
+    /// scale in typical standard errors (`half-normal:0.5se`). Default `flat`.
     #[serde(with = "text")]
-    pub prior_tau: PriorTau,
+    pub prior_tau: PriorTau<Quantity>,
     /// Seed of the choice of one variant per experiment. Default 0.
     pub one_per_experiment_seed: u64,
 }
@@ -264,9 +266,9 @@ pub struct PopulationsConfig {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct PopulationOverride {
     #[serde(with = "text::optional")]
-    pub prior_mu: Option<PriorMu>,
+    pub prior_mu: Option<PriorMu<Quantity>>,
     #[serde(with = "text::optional")]
-    pub prior_tau: Option<PriorTau>,
+    pub prior_tau: Option<PriorTau<Quantity>>,
     pub min_experiments: Option<u64>,
 }
 

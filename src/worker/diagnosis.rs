@@ -2,8 +2,8 @@
 
 use shrinkd_core::{Measured, PopulationName};
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, MixUp, Prediction, Priors, Sketch,
-    SketchLikelihood, Thresholds, TypicalError, available_threads, map_chunks,
+    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, MixUp, Prediction, Priors, Quantity,
+    Sketch, SketchLikelihood, Thresholds, TypicalError, available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -41,10 +41,11 @@ pub(super) struct Diagnosis {
 
 impl Diagnosis {
     /// `None` if one of the two models has no posterior, because there is nothing to compare then.
-    pub fn new(state: RefitState, priors: Priors) -> Option<Diagnosis> {
+    pub fn new(state: RefitState, priors: Priors<Quantity>) -> Option<Diagnosis> {
         let [modelled, ignored] =
             [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
         let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
+        let priors = priors.resolve(ignored).ok()?;
         let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
         let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));

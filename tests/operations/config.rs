@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shrinkd::config::{Config, ConfigError, LogFormat, SourceConfig};
-use shrinkd_model::{PriorMu, PriorTau};
+use shrinkd_model::{PriorMu, PriorTau, Quantity};
 
 /// What the production sample leaves to the environment.
 const STORE: (&str, &str) = ("SHRINKD__STORE__URL", "postgres://shrinkd:hunter2@db:5432/shrinkd");
@@ -86,7 +86,7 @@ fn values_of_every_kind_come_from_the_environment() {
         ("SHRINKD__DIAGNOSTICS__THRESHOLDS__SE_RATIO__NOTICEABLE", "1.05"),
     ])
     .expect("it can be run");
-    assert_eq!(config.refit.prior_tau, PriorTau::HalfT { df: 4.0, scale: 0.5 });
+    assert_eq!(config.refit.prior_tau, PriorTau::HalfT { df: 4.0, scale: Quantity::Absolute(0.5) });
     assert_eq!(config.publish.tolerance, 0.02);
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(config.http.listen.port(), 0);
@@ -156,13 +156,13 @@ fn a_secret_comes_from_a_file_without_its_line_end_and_stays_text() {
 fn a_population_has_its_own_settings_and_the_general_ones_for_the_rest() {
     let config = from_file(
         "settings",
-        "[refit]\nprior_mu = \"normal:0,1\"\nmin_experiments = 9\n\
-         [populations.settings.\"conversion/all/relative\"]\nprior_tau = \"half-cauchy:0.1\"\n",
+        "[refit]\nprior_mu = \"normal:0,1sd\"\nmin_experiments = 9\n\
+         [populations.settings.\"conversion/all/relative\"]\nprior_tau = \"half-cauchy:0.1se\"\n",
     )
     .expect("it can be run");
     let own = config.settings(&"conversion/all/relative".parse().expect("a name"));
-    assert_eq!(own.priors.mu, PriorMu::Normal { mean: 0.0, sd: 1.0 });
-    assert_eq!((own.priors.tau, own.min_experiments), (PriorTau::HalfCauchy { scale: 0.1 }, 9));
+    assert_eq!(own.priors.mu, PriorMu::Normal { mean: Quantity::Absolute(0.0), sd: Quantity::Sd(1.0) });
+    assert_eq!((own.priors.tau, own.min_experiments), (PriorTau::HalfCauchy { scale: Quantity::Se(0.1) }, 9));
     let other = config.settings(&"revenue/all/absolute".parse().expect("a name"));
     assert_eq!(other.priors.tau, PriorTau::Flat);
 }

@@ -167,7 +167,7 @@ async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D:
 
 /// The loops of a worker with these priors.
 fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
-    let settings = Arc::new(move |_: &PopulationName| PopulationSettings { priors, min_experiments: 1 });
+    let settings = Arc::new(move |_: &PopulationName| PopulationSettings { priors: priors.into(), min_experiments: 1 });
     let telemetry = Telemetry::default();
     let refit = RefitLoop {
         store: store.clone(),

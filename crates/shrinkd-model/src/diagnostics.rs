@@ -16,7 +16,7 @@ mod calibration;
 
 use super::block::{Block, Covariance};
 use super::likelihood::Likelihood;
-use super::posterior::{Node, Posterior};
+use super::posterior::Posterior;
 use super::shrinkage::Estimate;
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
@@ -66,7 +66,7 @@ impl Diagnostics {
             log_tau_shift: shift(
                 naive.tau.median.map(f64::ln),
                 posterior.tau.median.map(f64::ln),
-                Some(log_tau_sd(&posterior.nodes)),
+                Some(posterior.tau_distribution.log_sd()),
             ),
         }
     }
@@ -86,12 +86,6 @@ impl Diagnostics {
 /// `(naive - block model) / sd`, where there is such a number.
 fn shift(naive: Option<f64>, modelled: Option<f64>, sd: Option<f64>) -> Option<f64> {
     Some((naive? - modelled?) / sd?).filter(|shift| shift.is_finite())
-}
-
-/// Posterior sd of log tau; 0 for a point estimate.
-pub fn log_tau_sd(nodes: &[Node]) -> f64 {
-    let mean: f64 = nodes.iter().map(|n| n.weight * n.tau.ln()).sum();
-    nodes.iter().map(|n| n.weight * (n.tau.ln() - mean).powi(2)).sum::<f64>().sqrt()
 }
 
 /// The sum of all off-diagonal sampling covariances, `sum lambda (a^2 - 1)` over the components, from the first two

@@ -3,8 +3,8 @@
 use super::likelihood::Likelihood;
 use super::normal::{self, Part, Z_75, Z_975};
 use super::posterior::{
-    Heterogeneity, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, dl, laplace, ml, pm, quadrature,
-    reml, variational,
+    Heterogeneity, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution, condense, dl, laplace, ml,
+    pm, quadrature, reml, variational,
 };
 use super::prior::Priors;
 
@@ -111,14 +111,15 @@ impl Fit {
         let PointEstimate { mu, tau, mu_variance } = estimate;
         let nodes = vec![Node { weight: 1.0, tau, mu_mean: mu, mu_variance }];
         let posterior = Posterior {
-            mu: normal_summary(mu, mu_variance.sqrt()),
+            mu: Summary::of_normal(mu, mu_variance.sqrt()),
             tau: Summary { mean: Some(tau), ..Summary::default() },
             correlation: None,
             log_evidence: None,
+            tau_distribution: TauDistribution::known(tau),
             modes: Vec::new(),
             nodes: nodes.clone(),
         };
-        let predictive = normal_summary(mu, (mu_variance + tau * tau).sqrt());
+        let predictive = Summary::of_normal(mu, (mu_variance + tau * tau).sqrt());
         let heterogeneity = Heterogeneity::new(likelihood, &estimate);
         Fit { posterior, nodes, predictive, heterogeneity }.checked()
     }
@@ -138,19 +139,6 @@ impl Fit {
             Some((figure, _)) => Err(PosteriorError::NotFinite { figure }),
             None => Ok(self),
         }
-    }
-}
-
-fn normal_summary(mean: f64, sd: f64) -> Summary {
-    let at = |z: f64| Some(mean + z * sd);
-    Summary {
-        mean: Some(mean),
-        median: Some(mean),
-        sd: Some(sd),
-        q025: at(-Z_975),
-        q25: at(-Z_75),
-        q75: at(Z_75),
-        q975: at(Z_975),
     }
 }
 
@@ -218,7 +206,9 @@ mod tests {
         let summary = Summary { mean: one, median: one, sd: one, q025: one, q25: one, q75: one, q975: one };
         let nodes = vec![Node { weight: 1.0, tau: 1.0, mu_mean: 1.0, mu_variance: 1.0 }];
         let (mu, tau, correlation, log_evidence) = (summary, summary, one, one);
-        let posterior = Posterior { mu, tau, correlation, log_evidence, modes: Vec::new(), nodes: nodes.clone() };
+        let tau_distribution = TauDistribution::known(1.0);
+        let modes = Vec::new();
+        let posterior = Posterior { mu, tau, correlation, log_evidence, tau_distribution, modes, nodes: nodes.clone() };
         Fit { posterior, nodes, predictive: summary, heterogeneity: None }
     }
 

@@ -41,17 +41,17 @@ pub use spectrum::Component;
 // A population: its data, its likelihood, its posterior.
 pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
 pub use posterior::{
-    Heterogeneity, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, condense, dl, laplace,
-    ml, pm, quadrature, reml, variational,
+    Heterogeneity, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution,
+    condense, dl, laplace, ml, pm, quadrature, reml, variational,
 };
-pub use prior::{PriorError, PriorMu, PriorTau, Priors};
+pub use prior::{DataScale, PriorError, PriorMu, PriorTau, Priors, Quantity, ScaleError};
 pub use prior_scale::FarPrior;
 pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
     BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
-    Verdict, log_tau_sd, set_q_values,
+    Verdict, set_q_values,
 };
 pub use mix_up::{MixUp, TypicalError};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};

@@ -81,6 +81,23 @@ impl SketchLikelihood {
         if centre == 0.0 || !centre.is_finite() { about_zero } else { SketchLikelihood::about(sketch, centre) }
     }
 
+    /// Mean of the raw effects b, and their standard deviation with N - 1, where every a is 1. There is no sd of a single
+    /// effect, nor where it is 0 to the rounding of the sketch.
+    pub(crate) fn raw_moments(&self, sketch: &Sketch) -> (f64, Option<f64>) {
+        let effects = self.effects as f64;
+        let sum = |likelihood: &SketchLikelihood, series: usize| -> f64 {
+            likelihood.octaves.iter().map(|octave| octave.coefficients[0][series]).sum()
+        };
+        let mean = self.centre + sum(self, 2) / effects;
+        let about_mean = SketchLikelihood::about(sketch, mean);
+        // b is rounded to some 2^-40 of its standard error.
+        let rounding: f64 =
+            self.octaves.iter().map(|octave| octave.coefficients[0][0] * octave.s).sum::<f64>() * 2_f64.powi(-38);
+        let squares = sum(&about_mean, 3);
+        let has_spread = self.effects > 1 && squares > rounding;
+        (mean, has_spread.then(|| (squares / (effects - 1.0)).sqrt()))
+    }
+
     fn about(sketch: &Sketch, centre: f64) -> SketchLikelihood {
         SketchLikelihood {
             octaves: sketch.cells().map(|(octave, cell)| Octave::new(octave, cell, centre)).collect(),

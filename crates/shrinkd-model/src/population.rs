@@ -13,7 +13,7 @@ use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::mix_up::{MixUp, TypicalError};
 use super::parallel::map_chunks;
 use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
-use super::prior::Priors;
+use super::prior::{DataScale, Priors, Quantity};
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
 use super::spectrum::Component;
@@ -169,7 +169,8 @@ impl Sketches {
 pub struct Request {
     pub correlation: Correlation,
     pub method: Method,
-    pub priors: Priors,
+    /// In the effects' unit, or in units that the data set: see [`Priors::resolve`].
+    pub priors: Priors<Quantity>,
     /// Whether to compute P(best in experiment).
     pub is_best_wanted: bool,
     pub thresholds: Thresholds,
@@ -179,6 +180,10 @@ pub struct Request {
 /// The analysis of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
+    /// The priors of all fits, in the effects' unit.
+    pub priors: Priors,
+    /// The units that the raw effects set.
+    pub scale: Option<DataScale>,
     /// The fit under the model of correlation asked for.
     pub fit: Fit,
     /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
@@ -246,8 +251,9 @@ impl Analysis {
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
+        let priors = request.priors.resolve(sketches.of(Correlation::Ignored))?;
         let mut fits: Vec<Result<Fit, PosteriorError>> =
-            likelihoods.iter().map(|likelihood| Fit::new(likelihood, &request.priors, request.method)).collect();
+            likelihoods.iter().map(|likelihood| Fit::new(likelihood, &priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
         let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
         let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
@@ -255,11 +261,11 @@ impl Analysis {
 
         let exact = match request.method {
             Method::Quadrature => posteriors.clone(),
-            _ => likelihoods.each_ref().map(|likelihood| quadrature(likelihood, &request.priors).ok()),
+            _ => likelihoods.each_ref().map(|likelihood| quadrature(likelihood, &priors).ok()),
         };
         let at_tau = exact[Correlation::Modelled as usize].as_ref().and_then(|posterior| posterior.tau.median);
         let distances = exact[request.correlation as usize].as_ref().map(|exact| {
-            [laplace(likelihood, &request.priors), variational(likelihood, &request.priors)]
+            [laplace(likelihood, &priors), variational(likelihood, &priors)]
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, exact)))
         });
         let [modelled, ignored, _] = exact;
@@ -270,7 +276,7 @@ impl Analysis {
             typical_error,
             fit: &fit,
             nodes: &nodes,
-            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &request.priors, &fit),
+            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &priors, &fit),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
@@ -305,7 +311,18 @@ impl Analysis {
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
         let mix_up = typical_error.and_then(|typical_error| typical_error.judge_population(&fit.posterior));
         let calibration = Calibration::new(&predictions);
-        Ok(Analysis { fit, posteriors, heterogeneity, distances, comparison, calibration, mix_up, blocks })
+        Ok(Analysis {
+            priors,
+            scale: DataScale::new(sketches.of(Correlation::Ignored)),
+            fit,
+            posteriors,
+            heterogeneity,
+            distances,
+            comparison,
+            calibration,
+            mix_up,
+            blocks,
+        })
     }
 }
 

@@ -12,6 +12,7 @@
 //! given tau, over which the effects' posteriors are averaged.
 
 mod condense;
+mod distribution;
 mod gaussian;
 mod heterogeneity;
 mod joint;
@@ -26,8 +27,10 @@ mod variational;
 
 use serde::{Deserialize, Serialize};
 
-use super::prior::Priors;
+use super::normal::{Z_75, Z_975};
+use super::prior::{Priors, ScaleError};
 pub use condense::condense;
+pub use distribution::TauDistribution;
 pub use heterogeneity::{Heterogeneity, KnappHartung};
 pub use laplace::laplace;
 pub use point::{PointEstimate, dl, ml, pm, reml};
@@ -75,6 +78,8 @@ pub struct Posterior {
     pub correlation: Option<f64>,
     /// Log of the marginal likelihood (for `variational` its lower bound); `None` under an improper prior.
     pub log_evidence: Option<f64>,
+    /// All of tau's distribution.
+    pub tau_distribution: TauDistribution,
     /// Local modes of tau, highest first; more than one is worth a look.
     pub modes: Vec<Mode>,
     /// The mixture over tau.
@@ -96,6 +101,13 @@ pub enum PosteriorError {
          proper prior of tau needs one"
     )]
     OneEffect,
+    #[error(
+        "the posterior cannot be computed in double precision, because tau may be larger or smaller than any effect and \
+         standard error by too many orders of magnitude: check the units of effects and priors"
+    )]
+    OutOfRange,
+    #[error(transparent)]
+    Scale(#[from] ScaleError),
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
     Degenerate,
     #[error(
@@ -105,6 +117,20 @@ pub enum PosteriorError {
 }
 
 impl Summary {
+    /// A normal distribution's; with sd 0 a known value's.
+    pub(super) fn of_normal(mean: f64, sd: f64) -> Summary {
+        let at = |z: f64| Some(mean + z * sd);
+        Summary {
+            mean: Some(mean),
+            median: Some(mean),
+            sd: Some(sd),
+            q025: at(-Z_975),
+            q25: at(-Z_75),
+            q75: at(Z_75),
+            q975: at(Z_975),
+        }
+    }
+
     /// Whether every figure that exists is a finite number.
     pub fn is_finite(&self) -> bool {
         let Summary { mean, median, sd, q025, q25, q75, q975 } = *self;

@@ -1,56 +1,121 @@
 //! Priors of mu and tau, and what follows from them for the posterior's existence.
 //!
 //! As tau grows the likelihood with mu integrated out falls like `tau^-p`, `p = N - 1` under a flat prior of mu and N
-//! under a normal one, and the prior of tau adds 0 (flat), 2 (half-Cauchy), nu + 1 (half-t) or infinity (half-normal).
-//! The posterior is proper iff `p > 1`, and the k-th moment of tau exists iff `p > k + 1`; that of mu likewise under a
-//! flat prior of mu, always under a normal one (compare Gelman, Bayesian Analysis 1, 2006, section 3).
+//! under a normal or fixed one, and the prior of tau adds its own exponent (the table below). The posterior is proper iff
+//! `p > 1`, and the k-th moment of tau exists iff `p > k + 1`; that of mu likewise under a flat prior of mu, always under
+//! another one (compare Gelman, Bayesian Analysis 1, 2006, section 3).
+//!
+//! | prior of tau | density | adds to p |
+//! | --- | --- | --- |
+//! | flat | 1 | 0 |
+//! | fixed | all mass at one value | infinity |
+//! | half-normal | `exp(-tau^2 / 2 s^2)` | infinity |
+//! | half-Cauchy | `1 / (s^2 + tau^2)` | 2 |
+//! | half-t | `(nu s^2 + tau^2)^(-(nu + 1) / 2)` | nu + 1 |
+//! | DuMouchel | `s / (s + tau)^2` (DuMouchel & Normand, in: Meta-Analysis in Medicine and Health Policy, 2000) | 2 |
+//! | uniform shrinkage | `2 s^2 tau / (s^2 + tau^2)^2` (Daniels, Canad. J. Statistics 27, 1999) | 3 |
+//! | inverse gamma, of tau^2 | `tau^-(2 a + 1) exp(-b / tau^2)` | 2 a + 1 |
+//! | log-normal | `exp(-(log tau - m)^2 / 2 s^2) / tau` | infinity |
+
+mod quantity;
+mod text;
 
 use std::f64::consts::{LN_2, PI};
-use std::fmt;
-use std::str::FromStr;
 
-/// Prior of mu, in the effects' unit.
+pub use quantity::{DataScale, Quantity, ScaleError};
+pub use text::PriorError;
+
+/// Prior of mu. `Q` is a number in the effects' unit, or a [`Quantity`], which may be in units that the data set.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum PriorMu {
+pub enum PriorMu<Q = f64> {
     Flat,
-    Normal { mean: f64, sd: f64 },
+    /// mu is known.
+    Fixed {
+        mu: Q,
+    },
+    Normal {
+        mean: Q,
+        sd: Q,
+    },
 }
 
-/// Prior of tau >= 0, in the effects' unit.
+/// Prior of tau >= 0. `Q` is as in [`PriorMu`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum PriorTau {
+pub enum PriorTau<Q = f64> {
     Flat,
-    HalfNormal { scale: f64 },
-    HalfCauchy { scale: f64 },
-    HalfT { df: f64, scale: f64 },
+    /// tau is known; 0 is the common-effect model.
+    Fixed {
+        tau: Q,
+    },
+    HalfNormal {
+        scale: Q,
+    },
+    HalfCauchy {
+        scale: Q,
+    },
+    HalfT {
+        df: f64,
+        scale: Q,
+    },
+    /// Its median is the scale.
+    DuMouchel {
+        scale: Q,
+    },
+    /// `s^2 / (s^2 + tau^2)` is uniform: the shrinkage of an effect whose standard error is the scale.
+    UniformShrinkage {
+        scale: Q,
+    },
+    /// tau^2 is inverse-gamma with density proportional to `t^-(shape + 1) exp(-scale / t)`; the scale is in the square of
+    /// the effects' unit.
+    InverseGamma {
+        shape: f64,
+        scale: f64,
+    },
+    /// log tau, tau in the effects' unit, is normal.
+    LogNormal {
+        mean: f64,
+        sd: f64,
+    },
 }
 
-/// The priors of a fit.
+/// The priors of a fit. `Q` is as in [`PriorMu`].
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Priors {
-    pub mu: PriorMu,
-    pub tau: PriorTau,
+pub struct Priors<Q = f64> {
+    pub mu: PriorMu<Q>,
+    pub tau: PriorTau<Q>,
 }
 
-/// Text that names no prior.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is not a prior of {parameter}: expected {expected}")]
-pub struct PriorError {
-    text: String,
-    parameter: &'static str,
-    expected: &'static str,
-}
-
-impl PriorError {
-    /// What is a prior of this parameter, for a message that must not repeat the text.
-    pub fn expected(&self) -> &'static str {
-        self.expected
+impl<Q> Default for Priors<Q> {
+    fn default() -> Priors<Q> {
+        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat }
     }
 }
 
-impl Default for Priors {
-    fn default() -> Priors {
-        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat }
+impl<Q> PriorMu<Q> {
+    /// The same prior with other quantities.
+    pub(crate) fn try_map<T, E>(&self, f: impl Fn(&Q) -> Result<T, E>) -> Result<PriorMu<T>, E> {
+        Ok(match self {
+            PriorMu::Flat => PriorMu::Flat,
+            PriorMu::Fixed { mu } => PriorMu::Fixed { mu: f(mu)? },
+            PriorMu::Normal { mean, sd } => PriorMu::Normal { mean: f(mean)?, sd: f(sd)? },
+        })
+    }
+}
+
+impl<Q> PriorTau<Q> {
+    /// The same prior with other quantities.
+    pub(crate) fn try_map<T, E>(&self, f: impl Fn(&Q) -> Result<T, E>) -> Result<PriorTau<T>, E> {
+        Ok(match self {
+            PriorTau::Flat => PriorTau::Flat,
+            PriorTau::Fixed { tau } => PriorTau::Fixed { tau: f(tau)? },
+            PriorTau::HalfNormal { scale } => PriorTau::HalfNormal { scale: f(scale)? },
+            PriorTau::HalfCauchy { scale } => PriorTau::HalfCauchy { scale: f(scale)? },
+            PriorTau::HalfT { df, scale } => PriorTau::HalfT { df: *df, scale: f(scale)? },
+            PriorTau::DuMouchel { scale } => PriorTau::DuMouchel { scale: f(scale)? },
+            PriorTau::UniformShrinkage { scale } => PriorTau::UniformShrinkage { scale: f(scale)? },
+            PriorTau::InverseGamma { shape, scale } => PriorTau::InverseGamma { shape: *shape, scale: *scale },
+            PriorTau::LogNormal { mean, sd } => PriorTau::LogNormal { mean: *mean, sd: *sd },
+        })
     }
 }
 
@@ -64,14 +129,16 @@ impl Priors {
     pub(crate) fn tail_exponent(&self, effects: u64) -> f64 {
         let likelihood = match self.mu {
             PriorMu::Flat => effects as f64 - 1.0,
-            PriorMu::Normal { .. } => effects as f64,
+            PriorMu::Fixed { .. } | PriorMu::Normal { .. } => effects as f64,
         };
         likelihood
             + match self.tau {
                 PriorTau::Flat => 0.0,
-                PriorTau::HalfNormal { .. } => f64::INFINITY,
-                PriorTau::HalfCauchy { .. } => 2.0,
+                PriorTau::Fixed { .. } | PriorTau::HalfNormal { .. } | PriorTau::LogNormal { .. } => f64::INFINITY,
+                PriorTau::HalfCauchy { .. } | PriorTau::DuMouchel { .. } => 2.0,
                 PriorTau::HalfT { df, .. } => df + 1.0,
+                PriorTau::UniformShrinkage { .. } => 3.0,
+                PriorTau::InverseGamma { shape, .. } => 2.0 * shape + 1.0,
             }
     }
 
@@ -92,10 +159,10 @@ impl Priors {
 }
 
 impl PriorTau {
-    /// Log density at tau >= 0; 0 for the flat prior, which has none.
+    /// Log density at tau >= 0; 0 for the flat prior and for the fixed one, which have none.
     pub fn log_density(&self, tau: f64) -> f64 {
         match *self {
-            PriorTau::Flat => 0.0,
+            PriorTau::Flat | PriorTau::Fixed { .. } => 0.0,
             PriorTau::HalfNormal { scale } => 0.5 * (2.0 / PI).ln() - scale.ln() - 0.5 * (tau / scale).powi(2),
             PriorTau::HalfCauchy { scale } => (2.0 / PI).ln() - scale.ln() - (tau / scale).powi(2).ln_1p(),
             PriorTau::HalfT { df, scale } => {
@@ -105,34 +172,77 @@ impl PriorTau {
                     - scale.ln()
                     - 0.5 * (df + 1.0) * ((tau / scale).powi(2) / df).ln_1p()
             }
+            PriorTau::DuMouchel { scale } => -scale.ln() - 2.0 * (tau / scale).ln_1p(),
+            PriorTau::UniformShrinkage { scale } => {
+                LN_2 - scale.ln() + (tau / scale).ln() - 2.0 * (tau / scale).powi(2).ln_1p()
+            }
+            // Both are 0 at 0, where the terms of their logs would be infinities of either sign.
+            PriorTau::InverseGamma { .. } | PriorTau::LogNormal { .. } if tau == 0.0 => f64::NEG_INFINITY,
+            PriorTau::InverseGamma { shape, scale } => {
+                let root = scale.sqrt();
+                LN_2 - root.ln() - libm::lgamma(shape) - (2.0 * shape + 1.0) * (tau / root).ln() - (root / tau).powi(2)
+            }
+            PriorTau::LogNormal { mean, sd } => {
+                -0.5 * (2.0 * PI).ln() - sd.ln() - 0.5 * ((tau.ln() - mean) / sd).powi(2) - tau.ln()
+            }
         }
     }
 
     /// First and second derivative of the log density in t = tau^2.
     pub fn derivatives(&self, t: f64) -> (f64, f64) {
         match *self {
-            PriorTau::Flat => (0.0, 0.0),
+            PriorTau::Flat | PriorTau::Fixed { .. } => (0.0, 0.0),
             PriorTau::HalfNormal { scale } => (-0.5 / (scale * scale), 0.0),
             PriorTau::HalfCauchy { scale } => student(t, 1.0, scale),
             PriorTau::HalfT { df, scale } => student(t, df, scale),
+            PriorTau::DuMouchel { scale } => {
+                let tau = t.sqrt();
+                let weight = 1.0 / (tau * (scale + tau));
+                (-weight, 0.5 * weight * weight * (2.0 + scale / tau))
+            }
+            PriorTau::UniformShrinkage { scale } => {
+                let weight = 1.0 / (scale * scale + t);
+                (0.5 / t - 2.0 * weight, 2.0 * weight * weight - 0.5 / t / t)
+            }
+            PriorTau::InverseGamma { shape, scale } => {
+                let (power, ratio) = (shape + 0.5, scale / t);
+                ((ratio - power) / t, (power - 2.0 * ratio) / t / t)
+            }
+            PriorTau::LogNormal { mean, sd } => {
+                let precision = 1.0 / (sd * sd);
+                let slope = -(0.5 * t.ln() - mean) * precision - 1.0;
+                (0.5 * slope / t, (-0.25 * precision - 0.5 * slope) / t / t)
+            }
         }
     }
 
-    /// Its scale, beyond a few times which the density falls; infinite for the flat prior.
+    /// The tau at which the density of log tau is highest; infinite for the flat prior.
     pub(super) fn scale(&self) -> f64 {
         match *self {
             PriorTau::Flat => f64::INFINITY,
-            PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => scale,
+            PriorTau::Fixed { tau } => tau,
+            PriorTau::HalfNormal { scale }
+            | PriorTau::HalfCauchy { scale }
+            | PriorTau::HalfT { scale, .. }
+            | PriorTau::DuMouchel { scale }
+            | PriorTau::UniformShrinkage { scale } => scale,
+            PriorTau::InverseGamma { shape, scale } => (scale / shape).sqrt(),
+            PriorTau::LogNormal { mean, .. } => mean.exp(),
         }
     }
 
-    /// How near to the real axis the density is analytic: its poles are at `tau = +- i` times this.
+    /// How near to the real axis the density is singular: at `tau = +- i` times this, DuMouchel's at minus this.
     pub(super) fn pole(&self) -> f64 {
         match *self {
-            PriorTau::Flat | PriorTau::HalfNormal { .. } => f64::INFINITY,
-            PriorTau::HalfCauchy { scale } => scale,
+            PriorTau::HalfCauchy { scale } | PriorTau::DuMouchel { scale } => scale,
             PriorTau::HalfT { df, scale } => scale * df.sqrt(),
+            _ => f64::INFINITY,
         }
+    }
+
+    /// Whether the density is 0 at 0, in a way that is smooth in log tau alone.
+    pub(super) fn vanishes_at_zero(&self) -> bool {
+        matches!(self, PriorTau::UniformShrinkage { .. } | PriorTau::InverseGamma { .. } | PriorTau::LogNormal { .. })
     }
 }
 
@@ -140,77 +250,4 @@ impl PriorTau {
 fn student(t: f64, df: f64, scale: f64) -> (f64, f64) {
     let weight = 1.0 / (df * scale * scale + t);
     (-0.5 * (df + 1.0) * weight, 0.5 * (df + 1.0) * weight * weight)
-}
-
-impl fmt::Display for PriorMu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PriorMu::Flat => write!(f, "flat"),
-            PriorMu::Normal { mean, sd } => write!(f, "normal:{mean},{sd}"),
-        }
-    }
-}
-
-impl fmt::Display for PriorTau {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            PriorTau::Flat => write!(f, "flat"),
-            PriorTau::HalfNormal { scale } => write!(f, "half-normal:{scale}"),
-            PriorTau::HalfCauchy { scale } => write!(f, "half-cauchy:{scale}"),
-            PriorTau::HalfT { df, scale } => write!(f, "half-t:{df},{scale}"),
-        }
-    }
-}
-
-impl FromStr for PriorMu {
-    type Err = PriorError;
-
-    fn from_str(text: &str) -> Result<PriorMu, PriorError> {
-        let prior = match split(text) {
-            ("flat", None) => Some(PriorMu::Flat),
-            ("normal", Some(parameters)) => match numbers(parameters).as_deref() {
-                Some(&[mean, sd]) if sd > 0.0 => Some(PriorMu::Normal { mean, sd }),
-                _ => None,
-            },
-            _ => None,
-        };
-        prior.ok_or_else(|| PriorError {
-            text: text.to_owned(),
-            parameter: "mu",
-            expected: "flat or normal:MEAN,SD with SD > 0",
-        })
-    }
-}
-
-impl FromStr for PriorTau {
-    type Err = PriorError;
-
-    fn from_str(text: &str) -> Result<PriorTau, PriorError> {
-        let prior = match split(text) {
-            ("flat", None) => Some(PriorTau::Flat),
-            (name, Some(parameters)) => match (name, numbers(parameters).as_deref()) {
-                ("half-normal", Some(&[scale])) if scale > 0.0 => Some(PriorTau::HalfNormal { scale }),
-                ("half-cauchy", Some(&[scale])) if scale > 0.0 => Some(PriorTau::HalfCauchy { scale }),
-                ("half-t", Some(&[df, scale])) if df > 0.0 && scale > 0.0 => Some(PriorTau::HalfT { df, scale }),
-                _ => None,
-            },
-            _ => None,
-        };
-        prior.ok_or_else(|| PriorError {
-            text: text.to_owned(),
-            parameter: "tau",
-            expected: "flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, all above 0",
-        })
-    }
-}
-
-fn split(text: &str) -> (&str, Option<&str>) {
-    match text.split_once(':') {
-        Some((name, parameters)) => (name, Some(parameters)),
-        None => (text, None),
-    }
-}
-
-fn numbers(text: &str) -> Option<Vec<f64>> {
-    text.split(',').map(|part| part.trim().parse().ok().filter(|x: &f64| x.is_finite())).collect()
 }

@@ -68,7 +68,7 @@ impl PriorMu {
     /// Its standard deviation; `None` for a prior that has no scale.
     fn declared_scale(&self) -> Option<f64> {
         match *self {
-            PriorMu::Flat => None,
+            PriorMu::Flat | PriorMu::Fixed { .. } => None,
             PriorMu::Normal { sd, .. } => Some(sd),
         }
     }
@@ -79,9 +79,8 @@ impl PriorTau {
     fn declared_scale(&self) -> Option<f64> {
         match *self {
             PriorTau::Flat => None,
-            PriorTau::HalfNormal { scale } | PriorTau::HalfCauchy { scale } | PriorTau::HalfT { scale, .. } => {
-                Some(scale)
-            }
+            PriorTau::Fixed { tau } => (tau > 0.0).then_some(tau),
+            _ => Some(self.scale()),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
 use shrinkd_model::{
     Analysis, BlockAnalysis, Comparison, Correlation, Distance, Heterogeneity, KnappHartung, Posterior, Request,
-    Summary,
+    Summary, TauDistribution,
 };
 
 use super::estimates::for_each_effect;
@@ -69,6 +69,9 @@ struct PopulationDocument<'a> {
     tau: SummaryDocument,
     heterogeneity: Option<HeterogeneityDocument>,
     correlation_mu_tau: Option<f64>,
+    tau_shortest95_low: Option<f64>,
+    tau_shortest95_high: Option<f64>,
+    prob_tau_negligible: Option<f64>,
     tau_modes: Vec<ModeDocument>,
     predictive: SummaryDocument,
     fits: Vec<FitDocument>,
@@ -84,6 +87,9 @@ impl<'a> PopulationDocument<'a> {
         let summary =
             |pick: fn(&Posterior) -> &Summary| posterior.map(pick).map(SummaryDocument::from).unwrap_or_default();
         let prior = |text: String| (!request.method.is_point()).then_some(text);
+        let distribution =
+            posterior.map(|posterior| &posterior.tau_distribution).filter(|_| !request.method.is_point());
+        let shortest = distribution.map(TauDistribution::shortest95);
         PopulationDocument {
             population: name.to_string(),
             status: fitted.status(),
@@ -91,8 +97,10 @@ impl<'a> PopulationDocument<'a> {
             warnings: &fitted.warnings,
             correlation: request.correlation.as_str(),
             method: request.method.as_str(),
-            prior_mu: prior(request.priors.mu.to_string()),
-            prior_tau: prior(request.priors.tau.to_string()),
+            prior_mu: prior(analysis.map_or(request.priors.mu.to_string(), |analysis| analysis.priors.mu.to_string())),
+            prior_tau: prior(
+                analysis.map_or(request.priors.tau.to_string(), |analysis| analysis.priors.tau.to_string()),
+            ),
             experiments: fitted.experiments(),
             effects: fitted.effects(request.correlation),
             log_evidence: posterior.and_then(|posterior| posterior.log_evidence),
@@ -100,6 +108,9 @@ impl<'a> PopulationDocument<'a> {
             tau: summary(|posterior| &posterior.tau),
             heterogeneity: analysis.and_then(|analysis| heterogeneity(analysis, request.correlation)),
             correlation_mu_tau: posterior.and_then(|posterior| posterior.correlation),
+            tau_shortest95_low: shortest.map(|ends| ends.0),
+            tau_shortest95_high: shortest.map(|ends| ends.1),
+            prob_tau_negligible: analysis.and_then(|analysis| Some(distribution?.negligible(analysis.scale?.se))),
             tau_modes: posterior.map(modes).unwrap_or_default(),
             predictive: analysis.map(|analysis| SummaryDocument::from(&analysis.fit.predictive)).unwrap_or_default(),
             fits: analysis.map(|analysis| fits(fitted, analysis)).unwrap_or_default(),

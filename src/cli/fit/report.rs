@@ -105,8 +105,9 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
         ));
     }
     if !request.method.is_point() {
-        let ignored = SketchLikelihood::new(population.sketches.of(Correlation::Ignored));
-        warnings.extend(FarPrior::all(&request.priors, &ignored).iter().map(FarPrior::to_string));
+        let sketch = population.sketches.of(Correlation::Ignored);
+        let priors = request.priors.resolve(sketch).unwrap_or_default();
+        warnings.extend(FarPrior::all(&priors, &SketchLikelihood::new(sketch)).iter().map(FarPrior::to_string));
     }
     warnings
 }

@@ -53,6 +53,9 @@ fn population<W: Write>(
         page.blank()?;
         let table = if request.method.is_point() { points } else { parameters };
         page.columns(&table(fitted, analysis))?;
+        if let Some(sentence) = small_tau(analysis, request) {
+            page.sentence("  ", &sentence)?;
+        }
     }
     let findings = findings(fitted, request);
     if !findings.is_empty() {
@@ -98,6 +101,22 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
         Priors { mu, tau } => format!("; priors: mu {mu}, tau {tau}"),
     };
     format!("{status}; {experiments}, {effects}{priors}")
+}
+
+/// Whether tau may be 0, in a sentence; `None` for a point estimate and where tau is known.
+fn small_tau(analysis: &Analysis, request: &Request) -> Option<String> {
+    let posterior = &analysis.fit.posterior;
+    if request.method.is_point() || posterior.tau.sd == Some(0.0) {
+        return None;
+    }
+    let (low, high) = posterior.tau_distribution.shortest95();
+    let shown = Summary { q025: Some(low), q975: Some(high), ..posterior.tau };
+    let digits = digits([&shown].into_iter());
+    let [low, high] = [low, high].map(|end| digits.value(end));
+    let negligible = probability(posterior.tau_distribution.negligible(analysis.scale?.se));
+    Some(format!(
+        "tau: shortest 95% interval {low} to {high}; P(below a tenth of the typical standard error) {negligible}"
+    ))
 }
 
 /// The model of correlation, in a sentence.

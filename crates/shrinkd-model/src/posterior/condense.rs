@@ -24,6 +24,9 @@ const MOST: usize = 32;
 /// effect for every two octaves of sampling variance between the smallest and the largest, at 0, 1 and 3 standard
 /// deviations of the predictive distribution, the probability that it is above its median and above its 98th centile.
 pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -> Vec<Node> {
+    if nodes.len() == 1 {
+        return nodes.to_vec();
+    }
     let axis = Axis::new(likelihood, priors);
     let probes = Probe::set(likelihood, nodes);
     let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(nodes)).collect();
@@ -31,7 +34,8 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
     let mut degree = 6;
     while degree < nodes.len().min(MOST) && lanczos.extend(degree) {
         if let Some(condensed) = lanczos.gauss(degree) {
-            let condensed: Vec<Node> = condensed.into_iter().map(|(x, weight)| axis.node(x, weight)).collect();
+            let condensed: Vec<Node> =
+                condensed.into_iter().map(|(x, weight)| axis.node(x.max(axis.origin()), weight)).collect();
             let is_near = probes.iter().zip(&full).all(|(probe, full)| {
                 let summary = probe.summary(&condensed);
                 summary.iter().zip(full).all(|(x, y)| (x - y).abs() <= TOLERANCE)
@@ -74,8 +78,9 @@ impl Lanczos {
                 }
             }
             let norm = dot(&next, &next).sqrt();
-            let is_distinguishable = self.x.last().is_some_and(|last| norm > 1e-14 * last.abs());
-            if !is_distinguishable {
+            let largest =
+                self.x.first().into_iter().chain(self.x.last()).fold(0.0, |largest: f64, x| largest.max(x.abs()));
+            if norm <= 1e-14 * largest || norm.is_nan() {
                 return false;
             }
             next.iter_mut().for_each(|y| *y /= norm);
@@ -86,7 +91,7 @@ impl Lanczos {
         true
     }
 
-    /// The Gauss rule of a degree that has been reached: points, at least 0, and weights.
+    /// The Gauss rule of a degree that has been reached: points and weights.
     fn gauss(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
         let jacobi = Mat::from_fn(degree, degree, |i, j| match i.abs_diff(j) {
             0 => self.diagonal[i],
@@ -95,7 +100,7 @@ impl Lanczos {
         });
         let eigen = jacobi.self_adjoint_eigen(Side::Lower).ok()?;
         let (x, directions) = (eigen.S().column_vector(), eigen.U());
-        Some((0..degree).map(|j| (x[j].max(0.0), directions[(0, j)] * directions[(0, j)])).collect())
+        Some((0..degree).map(|j| (x[j], directions[(0, j)] * directions[(0, j)])).collect())
     }
 }
 

@@ -1,5 +1,6 @@
 //! A Gaussian on (mu, log tau), under which mu is normal and tau log-normal, with everything else in closed form.
 
+use super::distribution::TauDistribution;
 use super::{Mode, Node, Posterior, Summary};
 use crate::normal::{Z_75, Z_975};
 
@@ -33,6 +34,7 @@ impl Gaussian {
             tau: summary(tau_mean, tau_mean * spread, |z| (self.log_tau + z * s).exp()),
             correlation: finite(self.mu_slope / mu_sd * (s / spread)),
             log_evidence,
+            tau_distribution: TauDistribution::log_normal(self.log_tau, s),
             modes,
             nodes: self.nodes(),
         }

@@ -4,7 +4,7 @@ use super::Mode;
 use super::maxima::{Sample, maxima};
 use super::profile::{MuPrior, Profile};
 use crate::likelihood::Likelihood;
-use crate::prior::{PriorMu, Priors};
+use crate::prior::{PriorMu, PriorTau, Priors};
 
 /// `ln(2 pi)`.
 pub(super) const LN_2_PI: f64 = 1.837_877_066_409_345_3;
@@ -28,7 +28,7 @@ pub(super) struct Joint<'a, L> {
 pub(super) struct RidgePoint {
     /// Mean of mu given tau, about [`Joint::centre`].
     pub mean: f64,
-    /// Precision of mu given tau.
+    /// Precision of mu given tau; 1 where mu is fixed, for which see [`Joint::mu_variance`].
     pub precision: f64,
     /// Log density at the mean.
     pub log_density: f64,
@@ -45,6 +45,8 @@ impl<'a, L: Likelihood> Joint<'a, L> {
     pub(super) fn new(likelihood: &'a L, priors: &'a Priors) -> Joint<'a, L> {
         let mu_constant = match priors.mu {
             PriorMu::Flat => 0.0,
+            // As if mu had, apart from all else, a normal density of variance 1.
+            PriorMu::Fixed { .. } => -0.5 * LN_2_PI,
             PriorMu::Normal { sd, .. } => -0.5 * LN_2_PI - sd.ln(),
         };
         Joint {
@@ -60,6 +62,20 @@ impl<'a, L: Likelihood> Joint<'a, L> {
         self.likelihood.centre()
     }
 
+    fn is_mu_fixed(&self) -> bool {
+        matches!(self.priors.mu, PriorMu::Fixed { .. })
+    }
+
+    /// The variance of mu given tau that a precision of the ridge stands for.
+    pub(super) fn mu_variance(&self, variance: f64) -> f64 {
+        if self.is_mu_fixed() { 0.0 } else { variance }
+    }
+
+    /// Whether the density of log tau falls as steeply to the left as a half-normal prior's to the right.
+    pub(super) fn is_steep_to_the_left(&self) -> bool {
+        matches!(self.priors.tau, PriorTau::InverseGamma { .. })
+    }
+
     pub(super) fn at(&self, log_tau: f64) -> RidgePoint {
         let tau = log_tau.min(LARGEST_LOG_TAU).exp();
         let profile = Profile::new(&self.likelihood.at(tau * tau), self.mu_prior);
@@ -70,7 +86,7 @@ impl<'a, L: Likelihood> Joint<'a, L> {
         let log_prior = self.priors.tau.log_density(tau) + log_tau;
         RidgePoint {
             mean: profile.mean,
-            precision: profile.precision,
+            precision: if self.is_mu_fixed() { 1.0 } else { profile.precision },
             log_density: profile.log_density() + log_prior + self.constant,
         }
     }
@@ -106,9 +122,16 @@ impl<'a, L: Likelihood> Joint<'a, L> {
 
     /// The local modes in log tau, highest first.
     pub(super) fn modes(&self) -> Vec<Sample> {
-        // Left of t = 1 / (L' - 2 prior') at t = 0 the Jacobian outweighs all that falls.
-        let steepest = self.likelihood.derivatives(0.0).first.log_det - 2.0 * self.priors.tau.derivatives(0.0).0;
-        let start = (-0.5 * steepest.ln() - 0.5 * STEP).max(-LARGEST_LOG_TAU);
+        let log_det_slope = self.likelihood.derivatives(0.0).first.log_det;
+        let prior_slope = self.priors.tau.derivatives(0.0).0;
+        let start = if prior_slope.is_finite() {
+            // Left of t = 1 / (L' - 2 prior') at t = 0 the Jacobian outweighs all that falls.
+            -0.5 * (log_det_slope - 2.0 * prior_slope).ln() - 0.5 * STEP
+        } else {
+            // The prior of log tau rises here, and outweighs what falls of a likelihood that is all but flat.
+            self.priors.tau.scale().ln().min(-0.5 * log_det_slope.ln()) - 5.0
+        };
+        let start = start.max(-LARGEST_LOG_TAU);
         let grid = (0..).map(|k| start + STEP * f64::from(k)).take_while(|&x| x < LARGEST_LOG_TAU);
         let mut modes = maxima(grid, |log_tau| self.expand(log_tau).0);
         modes.sort_by(|x, y| y.value.total_cmp(&x.value));

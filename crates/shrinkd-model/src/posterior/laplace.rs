@@ -5,9 +5,10 @@ use faer::{Side, mat};
 
 use super::gaussian::Gaussian;
 use super::joint::{self, Joint, LN_2_PI};
+use super::quadrature::given_tau;
 use super::{Posterior, PosteriorError, check};
 use crate::likelihood::Likelihood;
-use crate::prior::Priors;
+use crate::prior::{PriorTau, Priors};
 
 /// The Gaussian at the highest joint mode of (mu, log tau), Jacobian included, whose precision is the negative Hessian
 /// there. `log_evidence` is Laplace's formula; `modes` are those of the joint density, each with mu at its best.
@@ -17,6 +18,9 @@ use crate::prior::Priors;
 /// mode has no curvature ([`PosteriorError::Degenerate`]).
 pub fn laplace(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterior, PosteriorError> {
     check(likelihood.effects(), priors)?;
+    if let PriorTau::Fixed { tau } = priors.tau {
+        return Ok(given_tau(likelihood, priors, tau));
+    }
     let joint = Joint::new(likelihood, priors);
     let modes = joint.modes();
     let mode = modes.first().ok_or(PosteriorError::Degenerate)?;
@@ -29,7 +33,7 @@ pub fn laplace(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterio
     let gaussian = Gaussian {
         mu: joint.centre() + at_mode.mean,
         mu_slope: -mixed / log_tau / at_mode.precision.sqrt(),
-        mu_variance: 1.0 / at_mode.precision,
+        mu_variance: joint.mu_variance(1.0 / at_mode.precision),
         log_tau: mode.x,
         log_tau_sd: 1.0 / log_tau,
     };

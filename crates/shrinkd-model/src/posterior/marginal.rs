@@ -35,9 +35,17 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
         let profile = Profile::new(&self.likelihood.at(tau * tau), self.mu_prior);
         Point {
             log_density: self.priors.tau.log_density(tau) + profile.log_mass(),
-            mu_mean: self.likelihood.centre() + profile.mean,
+            mu_mean: match self.priors.mu {
+                PriorMu::Fixed { mu } => mu,
+                _ => self.likelihood.centre() + profile.mean,
+            },
             mu_variance: 1.0 / profile.precision,
         }
+    }
+
+    /// How far the prior of mu is from the effects; 0 for a flat one.
+    pub(super) fn prior_distance(&self) -> f64 {
+        self.mu_prior.distance()
     }
 
     /// First and second derivative of the log density of tau in t = tau^2.
@@ -56,8 +64,12 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
 
     /// Log evidence from the log of the integral of `exp(log_density)`, where the priors are proper.
     pub(super) fn log_evidence(&self, log_integral: f64) -> Option<f64> {
-        let PriorMu::Normal { sd, .. } = self.priors.mu else { return None };
-        let normalisation = -0.5 * self.likelihood.effects() as f64 * (2.0 * std::f64::consts::PI).ln() - sd.ln();
+        let log_mu = match self.priors.mu {
+            PriorMu::Flat => return None,
+            PriorMu::Fixed { .. } => 0.0,
+            PriorMu::Normal { sd, .. } => sd.ln(),
+        };
+        let normalisation = -0.5 * self.likelihood.effects() as f64 * (2.0 * std::f64::consts::PI).ln() - log_mu;
         self.priors.are_proper().then_some(log_integral + normalisation)
     }
 }

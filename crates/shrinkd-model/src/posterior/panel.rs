@@ -52,7 +52,14 @@ fn legendre(degree: usize, x: f64) -> (f64, f64) {
     (current, degree as f64 * (x * current - previous) / (x * x - 1.0))
 }
 
+/// The larger of the last two Legendre coefficients of the polynomial through values at the nodes.
+fn last_coefficient(values: &[f64; NODES]) -> f64 {
+    let coefficient = |row: &[f64; NODES]| row.iter().zip(values).map(|(w, x)| w * x).sum::<f64>().abs();
+    RULE.last_coefficients.iter().map(coefficient).fold(0.0, f64::max)
+}
+
 /// An interval with a log density at its Legendre nodes.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Panel {
     pub(super) low: f64,
     pub(super) high: f64,
@@ -79,13 +86,15 @@ impl Panel {
     /// to 1e-9 of the whole, and the integral, whose error is some square of the interpolation's, to 1e-10; or both to the
     /// noise of the log density, where that is more.
     pub(super) fn is_resolved(&self, mass: f64, total: f64, noise: f64) -> bool {
-        let last = |values: &[f64; NODES]| {
-            let coefficient = |row: &[f64; NODES]| row.iter().zip(values).map(|(w, x)| w * x).sum::<f64>().abs();
-            RULE.last_coefficients.iter().map(coefficient).fold(0.0, f64::max)
-        };
-        let density = self.log_density.map(f64::exp);
-        last(&self.log_density) * mass <= noise.max(1e-9) * total
-            && last(&density) * (self.high - self.low) <= noise.max(1e-5) * total
+        last_coefficient(&self.log_density) * mass <= noise.max(1e-9) * total
+            && self.missed([1.0; NODES]) <= noise.max(1e-5) * total
+    }
+
+    /// How much of the integral of the density times a function, of which these are the values at the nodes, their
+    /// polynomial may have missed. The error of the integral by the nodes is some square of that.
+    pub(super) fn missed(&self, values: [f64; NODES]) -> f64 {
+        let integrand = std::array::from_fn(|i| values[i] * self.log_density[i].exp());
+        last_coefficient(&integrand) * (self.high - self.low)
     }
 
     /// The mass below `x` within the panel.
@@ -99,18 +108,32 @@ impl Panel {
         half * masses.sum::<f64>()
     }
 
+    /// The nodes of a part of the panel, and the masses there.
+    pub(super) fn part(&self, low: f64, high: f64) -> [(f64, f64); NODES] {
+        let (middle, half) = (0.5 * (low + high), 0.5 * (high - low));
+        std::array::from_fn(|i| {
+            let x = middle + half * RULE.nodes[i];
+            (x, half * RULE.weights[i] * self.density(x))
+        })
+    }
+
     /// The density at `x`, from the polynomial through the logs.
     pub(super) fn density(&self, x: f64) -> f64 {
+        self.log_density(x).exp()
+    }
+
+    /// The log density at `x`, by the polynomial.
+    pub(super) fn log_density(&self, x: f64) -> f64 {
         let u = (2.0 * x - self.low - self.high) / (self.high - self.low);
         let (mut above, mut below) = (0.0, 0.0);
         for ((node, weight), value) in RULE.nodes.iter().zip(&RULE.barycentric).zip(&self.log_density) {
             if u == *node {
-                return value.exp();
+                return *value;
             }
             let ratio = weight / (u - node);
             above += ratio * value;
             below += ratio;
         }
-        (above / below).exp()
+        above / below
     }
 }

@@ -6,7 +6,7 @@
 use crate::likelihood::{Derivatives, Terms};
 use crate::prior::PriorMu;
 
-/// The prior of mu, about the likelihood's centre.
+/// The prior of mu, about the likelihood's centre: precision 0 is flat, an infinite one fixes mu.
 #[derive(Debug, Clone, Copy)]
 pub(in super::super) struct MuPrior {
     precision: f64,
@@ -19,8 +19,14 @@ impl MuPrior {
     pub(in super::super) fn new(prior: PriorMu, centre: f64) -> MuPrior {
         match prior {
             PriorMu::Flat => MuPrior::FLAT,
+            PriorMu::Fixed { mu } => MuPrior { precision: f64::INFINITY, mean: mu - centre },
             PriorMu::Normal { mean, sd } => MuPrior { precision: (1.0 / sd).powi(2), mean: mean - centre },
         }
+    }
+
+    /// How far the prior's mean is from the likelihood's centre; 0 for a flat one.
+    pub(super) fn distance(&self) -> f64 {
+        self.mean.abs()
     }
 }
 
@@ -29,7 +35,7 @@ impl MuPrior {
 pub(in super::super) struct Profile {
     /// Best value of mu, about the likelihood's centre: its mean given tau.
     pub mean: f64,
-    /// Precision of mu given tau, u^-2 in the effects' unit u.
+    /// Precision of mu given tau, u^-2 in the effects' unit u; infinite where mu is fixed.
     pub precision: f64,
     /// Squared standardised residuals that the best mu leaves, its own from the prior among them.
     pub misfit: f64,
@@ -47,8 +53,12 @@ pub(in super::super) struct Partials {
 impl Profile {
     pub(in super::super) fn new(terms: &Terms, prior: MuPrior) -> Profile {
         let precision = terms.a + prior.precision;
-        let mean = (terms.b + prior.precision * prior.mean) / precision;
-        let from_prior = prior.precision * (mean - prior.mean).powi(2);
+        let (mean, from_prior) = if precision.is_finite() {
+            let mean = (terms.b + prior.precision * prior.mean) / precision;
+            (mean, prior.precision * (mean - prior.mean).powi(2))
+        } else {
+            (prior.mean, 0.0)
+        };
         let misfit = terms.c - mean * (2.0 * terms.b - mean * terms.a) + from_prior;
         Profile { mean, precision, misfit, log_det: terms.log_det }
     }
@@ -58,9 +68,10 @@ impl Profile {
         -0.5 * (self.log_det + self.misfit)
     }
 
-    /// Log density of the effects with mu integrated out, without its constants.
+    /// Log density of the effects with mu integrated out, without its constants. Nothing is to be integrated where mu is
+    /// fixed.
     pub(in super::super) fn log_mass(&self) -> f64 {
-        self.log_density() - 0.5 * self.precision.ln()
+        if self.precision.is_finite() { self.log_density() - 0.5 * self.precision.ln() } else { self.log_density() }
     }
 
     /// Derivative of the misfit at a fixed mu, from those of the sums; of any order.

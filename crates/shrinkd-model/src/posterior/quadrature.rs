@@ -10,12 +10,13 @@
 //! exist, from one effect to 10 million, up to 1e4 standard errors from 0. Beyond that the rounding of a log likelihood
 //! that large is added, some 1e-15 for each effect.
 
+use super::distribution::{Map, Panels, TauDistribution};
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
 use super::{Mode, Node, Posterior, PosteriorError, Summary, check};
 use crate::likelihood::Likelihood;
 use crate::normal::{self, Part, Z_75, Z_975};
-use crate::prior::Priors;
+use crate::prior::{PriorMu, PriorTau, Priors};
 
 /// Densities this far below the highest, in logs, are left out: e^-38 of the mass.
 const CUT: f64 = 38.0;
@@ -26,18 +27,36 @@ const CUT: f64 = 38.0;
 /// [`PosteriorError::Empty`] without effects, [`PosteriorError::Improper`] where the posterior does not integrate.
 pub fn quadrature(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterior, PosteriorError> {
     check(likelihood.effects(), priors)?;
-    let axis = Axis::new(likelihood, priors);
-    let scan = axis.scan();
-    let panels = axis.panels(&scan);
-    Ok(axis.summarise(&scan, &panels))
+    Ok(match priors.tau {
+        PriorTau::Fixed { tau } => given_tau(likelihood, priors, tau),
+        _ => {
+            let axis = Axis::new(likelihood, priors);
+            let scan = axis.scan()?;
+            axis.summarise(&scan, &axis.panels(&scan))
+        }
+    })
+}
+
+/// The posterior where tau is known: mu's, in closed form.
+pub(super) fn given_tau(likelihood: &impl Likelihood, priors: &Priors, tau: f64) -> Posterior {
+    let marginal = Marginal::new(likelihood, priors);
+    let Point { log_density, mu_mean, mu_variance } = marginal.at(tau);
+    Posterior {
+        mu: Summary::of_normal(mu_mean, mu_variance.sqrt()),
+        tau: Summary::of_normal(tau, 0.0),
+        correlation: None,
+        log_evidence: marginal.log_evidence(log_density),
+        tau_distribution: TauDistribution::known(tau),
+        modes: vec![Mode { tau, relative_log_density: 0.0 }],
+        nodes: vec![Node { weight: 1.0, tau, mu_mean, mu_variance }],
+    }
 }
 
 /// The axis of x on which the marginal posterior of tau is integrated.
 pub(super) struct Axis<'a, L> {
     marginal: Marginal<'a, L>,
     effects: u64,
-    /// `a` of `tau = a sinh(x)`.
-    scale: f64,
+    map: Map,
     /// Beyond this t the density only falls: above every lambda and the mean square of the effects.
     far: f64,
     /// What rounding may do to the log density: no panel is halved in search of more.
@@ -50,6 +69,13 @@ const WIDEST_SCALE: f64 = 100.0;
 /// Rounding error of a log density, per effect.
 const NOISE: f64 = 16.0 * f64::EPSILON;
 
+/// Steps of a walk along the axis, and where it ends at the latest: e^300 times `a`.
+const STEP: f64 = 0.5;
+const FARTHEST: f64 = 300.0;
+
+/// Larger tau has a square beyond f64.
+const LARGEST_TAU: f64 = 1e150;
+
 /// The result of one walk along the axis.
 struct Scan {
     low: f64,
@@ -58,6 +84,14 @@ struct Scan {
     peak: f64,
     /// Local modes of the density of tau: tau and its log density, highest first.
     modes: Vec<(f64, f64)>,
+}
+
+/// Integrals of moments beyond the support.
+#[derive(Default)]
+struct Tail {
+    tau: f64,
+    tau_squared: f64,
+    mu_squared: f64,
 }
 
 /// The marginal at one x.
@@ -77,32 +111,51 @@ struct Resolved {
     panel: Panel,
     points: [Point; NODES],
     masses: [f64; NODES],
+    /// The highest moment of tau that exists, in units of `a`: its integral over the panel.
+    moment: f64,
+    /// How much of it the panel's nodes may have missed.
+    missed_moment: f64,
+}
+
+impl Resolved {
+    fn mass(&self) -> f64 {
+        self.masses.iter().sum()
+    }
 }
 
 impl<'a, L: Likelihood> Axis<'a, L> {
     pub(super) fn new(likelihood: &'a L, priors: &'a Priors) -> Axis<'a, L> {
         let marginal = Marginal::new(likelihood, priors);
         let smallest = likelihood.smallest_lambda();
-        let scale = smallest.sqrt().min(marginal.at(0.0).mu_variance.sqrt()).min(priors.tau.pole());
-        let scale = scale.min(WIDEST_SCALE * priors.tau.scale());
+        let scale = match priors.mu {
+            PriorMu::Fixed { .. } => smallest.sqrt(),
+            _ => smallest.sqrt().min(marginal.at(0.0).mu_variance.sqrt()),
+        };
+        let scale = scale.min(priors.tau.pole()).min(WIDEST_SCALE * priors.tau.scale());
         // At t far above every lambda, t C / N is the mean square of the effects about the centre.
         let huge = 1e20 * likelihood.largest_lambda().max(smallest);
         let mean_square = huge * likelihood.at(huge).c / likelihood.effects() as f64;
         Axis {
-            marginal,
             effects: likelihood.effects(),
-            scale,
-            far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square,
+            map: Map { scale, is_log: priors.tau.vanishes_at_zero() },
+            // The density may rise once more where tau explains how far mu's prior is from the effects.
+            far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square + 4.0 * marginal.prior_distance().powi(2),
             noise: NOISE * likelihood.effects() as f64,
+            marginal,
         }
     }
 
     fn tau(&self, x: f64) -> f64 {
-        self.scale * x.sinh()
+        self.map.tau(x)
     }
 
     pub(super) fn x(&self, tau: f64) -> f64 {
-        (tau / self.scale).asinh()
+        self.map.x(tau)
+    }
+
+    /// The least x that has a tau.
+    pub(super) fn origin(&self) -> f64 {
+        self.map.origin()
     }
 
     /// The posterior of mu at x, with this weight.
@@ -115,7 +168,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     /// The marginal at x and its log density in x.
     fn at(&self, x: f64) -> (Point, f64) {
         let point = self.marginal.at(self.tau(x));
-        (point, point.log_density + x.cosh().ln())
+        (point, point.log_density + self.map.log_slope(x))
     }
 
     /// The highest power of tau whose moment exists, up to the second: the tail is cut by that moment's integrand.
@@ -124,21 +177,38 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         f64::from((1..=2).filter(|&k| exists(k)).count() as u8)
     }
 
-    /// Walks along x from 0 in half units, refines the modes that it passes, and cuts the support.
-    fn scan(&self) -> Scan {
-        const STEP: f64 = 0.5;
-        let moment = self.moment();
+    /// Where a walk along x begins: at tau = 0, or where nothing is left of the posterior to the left.
+    fn start(&self) -> f64 {
+        if !self.map.is_log {
+            return 0.0;
+        }
+        // Left of here the prior of log tau rises, and the likelihood is all but flat.
+        let flat = -0.5 * (self.effects as f64).ln() - 1.0;
+        let mut x = self.x(self.marginal.priors.tau.scale()).min(flat);
+        let here = self.at(x).1;
+        while self.at(x).1 > here - CUT - 2.0 {
+            x -= STEP;
+        }
+        x
+    }
+
+    /// Walks along x in half units, refines the modes that it passes, and cuts the support.
+    fn scan(&self) -> Result<Scan, PosteriorError> {
+        let (start, moment) = (self.start(), self.moment());
         let mut seen: Vec<Sample> = Vec::with_capacity(100);
         let mut moment_peak = f64::NEG_INFINITY;
         let mut peak = f64::NEG_INFINITY;
         loop {
-            let sample = self.sample(STEP * seen.len() as f64, moment);
+            let sample = self.sample(start + STEP * seen.len() as f64, moment);
             peak = peak.max(sample.log_density);
             moment_peak = moment_peak.max(sample.log_moment);
             let is_negligible = sample.log_density < peak - CUT && sample.log_moment < moment_peak - CUT;
             let tau = self.tau(sample.x);
             seen.push(sample);
-            if tau * tau > self.far && (is_negligible || sample.x > 300.0) {
+            if tau * tau > self.far && (is_negligible || sample.x > FARTHEST || tau > LARGEST_TAU) {
+                if sample.log_density > peak - 0.5 * CUT || !peak.is_finite() {
+                    return Err(PosteriorError::OutOfRange);
+                }
                 break;
             }
         }
@@ -154,7 +224,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let highest = seen.iter().max_by(|left, right| left.log_density.total_cmp(&right.log_density));
         let peak_x = highest.map_or(0.0, |sample| sample.x);
         let low = match first {
-            0 => 0.0,
+            0 => start,
             _ => self.crossing((seen[first - 1].x, seen[first].x), peak_x, moment, is_low),
         };
         let high = match seen.get(last + 1) {
@@ -163,7 +233,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         };
         let mut modes: Vec<(f64, f64)> = modes.iter().map(|mode| (self.tau(mode.x), mode.log_density_tau)).collect();
         modes.sort_by(|left, right| right.1.total_cmp(&left.1));
-        Scan { low, high, peak, modes }
+        Ok(Scan { low, high, peak, modes })
     }
 
     fn sample(&self, x: f64, moment: f64) -> Sample {
@@ -175,7 +245,9 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     /// The local modes of the density of tau, from samples along x: 0 is one where the density falls from there.
     fn modes(&self, seen: &[Sample], moment: f64) -> Vec<Sample> {
         let mut modes = Vec::new();
-        if self.marginal.derivatives(0.0).0 <= 0.0 {
+        if self.map.is_log {
+            // The density rises from tau = 0.
+        } else if self.marginal.derivatives(0.0).0 <= 0.0 {
             modes.extend(seen.first());
         } else if let [first, second, ..] = seen
             && first.log_density_tau >= second.log_density_tau
@@ -204,9 +276,9 @@ impl<'a, L: Likelihood> Axis<'a, L> {
                 high = x;
             }
             let t = tau * tau - slope / curvature;
-            let proposal = (t.max(0.0).sqrt() / self.scale).asinh();
+            let proposal = self.x(t.max(0.0).sqrt());
             let next = if proposal > low && proposal < high { proposal } else { 0.5 * (low + high) };
-            if (next - x).abs() <= 1e-9 * x {
+            if (next - x).abs() <= 1e-9 * x.abs() {
                 return next;
             }
             x = next;
@@ -240,18 +312,22 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let mut pending: Vec<Resolved> =
             (0..count).rev().map(|i| self.panel(edge(i), edge(i + 1), scan.peak)).collect();
         let mut total: f64 = pending.iter().flat_map(|p| p.masses).sum();
+        let mut total_moment: f64 = pending.iter().map(|p| p.moment).sum();
         let mut resolved = Vec::with_capacity(count);
         while let Some(candidate) = pending.pop() {
             let Panel { low, high, .. } = candidate.panel;
-            let mass: f64 = candidate.masses.iter().sum();
+            let mass = candidate.mass();
             let is_narrow = high - low < 1e-6 * width;
-            if is_narrow || candidate.panel.is_resolved(mass, total, self.noise) {
+            let is_resolved = candidate.panel.is_resolved(mass, total, self.noise)
+                && candidate.missed_moment <= self.noise.max(1e-4) * total_moment;
+            if is_narrow || is_resolved {
                 resolved.push(candidate);
                 continue;
             }
             let middle = 0.5 * (low + high);
             let halves = [self.panel(middle, high, scan.peak), self.panel(low, middle, scan.peak)];
             total += halves.iter().flat_map(|p| p.masses).sum::<f64>() - mass;
+            total_moment += halves.iter().map(|p| p.moment).sum::<f64>() - candidate.moment;
             pending.extend(halves);
         }
         resolved
@@ -260,7 +336,11 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     fn panel(&self, low: f64, high: f64, peak: f64) -> Resolved {
         let evaluated = Panel::nodes(low, high).map(|x| self.at(x));
         let panel = Panel::new(low, high, evaluated.map(|(_, log_density)| log_density - peak));
-        Resolved { masses: panel.masses(), panel, points: evaluated.map(|(point, _)| point) }
+        let masses = panel.masses();
+        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powf(self.moment()));
+        let moment = masses.iter().zip(powers).map(|(mass, power)| mass * power).sum();
+        let missed_moment = panel.missed(powers);
+        Resolved { masses, moment, missed_moment, panel, points: evaluated.map(|(point, _)| point) }
     }
 
     fn summarise(&self, scan: &Scan, panels: &[Resolved]) -> Posterior {
@@ -278,9 +358,13 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             })
             .collect();
         let priors = self.marginal.priors;
-        let tau_mean = nodes.iter().map(|n| n.weight * n.tau).sum::<f64>();
-        let tau_variance = nodes.iter().map(|n| n.weight * (n.tau - tau_mean).powi(2)).sum::<f64>();
-        let tau_at = |level| Some(self.tau(quantile(panels, level * total)));
+        let tail = self.tail(scan);
+        let tau_mean = nodes.iter().map(|n| n.weight * n.tau).sum::<f64>() + tail.tau / total;
+        let tau_variance =
+            nodes.iter().map(|n| n.weight * (n.tau - tau_mean).powi(2)).sum::<f64>() + tail.tau_squared / total;
+        let with_masses = panels.iter().map(|resolved| (resolved.panel.clone(), resolved.mass())).collect();
+        let distribution = Panels::new(with_masses, total);
+        let tau_at = |level| Some(self.tau(distribution.quantile(level)));
         let tau = Summary {
             mean: priors.tau_moment_exists(self.effects, 1).then_some(tau_mean),
             sd: priors.tau_moment_exists(self.effects, 2).then(|| tau_variance.sqrt()),
@@ -290,26 +374,44 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             q75: tau_at(0.75),
             q975: tau_at(0.975),
         };
-        let (mu, mu_mean) = self.mu_summary(&nodes);
+        let (mu, mu_mean) = self.mu_summary(&nodes, tail.mu_squared / total);
         let covariance = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum::<f64>();
-        let correlation = mu.sd.zip(tau.sd).map(|(mu_sd, tau_sd)| covariance / (mu_sd * tau_sd));
+        let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
+        let correlation = mu.sd.zip(tau.sd).filter(has_spread).map(|(mu_sd, tau_sd)| covariance / (mu_sd * tau_sd));
         let highest = scan.modes.first().map_or(0.0, |mode| mode.1);
         let mode = |&(tau, log_density): &(f64, f64)| Mode { tau, relative_log_density: log_density - highest };
         Posterior {
             mu,
             tau,
             correlation,
-            log_evidence: self.marginal.log_evidence(total.ln() + scan.peak + self.scale.ln()),
+            log_evidence: self.marginal.log_evidence(total.ln() + scan.peak + self.map.scale.ln()),
+            tau_distribution: TauDistribution::integrated(self.map, distribution, scan.modes.len() < 2),
             modes: scan.modes.iter().map(mode).collect(),
             nodes,
         }
     }
 
+    /// What moments have beyond a support that ends at the last x: there all that is left is a power of tau.
+    fn tail(&self, scan: &Scan) -> Tail {
+        if scan.high < FARTHEST - STEP {
+            return Tail::default();
+        }
+        let p = self.marginal.priors.tail_exponent(self.effects);
+        let (point, log_density) = self.at(scan.high);
+        let (mass, tau) = ((log_density - scan.peak).exp(), self.tau(scan.high));
+        let moment = |k: f64| if p > k + 1.0 { mass * tau.powf(k) / (p - k - 1.0) } else { 0.0 };
+        Tail { tau: moment(1.0), tau_squared: moment(2.0), mu_squared: point.mu_variance / tau / tau * moment(2.0) }
+    }
+
     /// Summary of the mixture over tau that mu is, and its mean whether or not that exists.
-    fn mu_summary(&self, nodes: &[Node]) -> (Summary, f64) {
+    fn mu_summary(&self, nodes: &[Node], tail: f64) -> (Summary, f64) {
         let priors = self.marginal.priors;
+        if let PriorMu::Fixed { mu } = priors.mu {
+            return (Summary::of_normal(mu, 0.0), mu);
+        }
         let mean = nodes.iter().map(|n| n.weight * n.mu_mean).sum::<f64>();
-        let variance = nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>();
+        let variance =
+            nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>() + tail;
         let parts: Vec<Part> = nodes
             .iter()
             .filter(|n| n.weight > 1e-18)
@@ -330,36 +432,4 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         };
         (summary, mean)
     }
-}
-
-/// The x below which the panels hold this mass.
-fn quantile(panels: &[Resolved], mass: f64) -> f64 {
-    let mut below = 0.0;
-    for (i, Resolved { panel, masses, .. }) in panels.iter().enumerate() {
-        let inside: f64 = masses.iter().sum();
-        if below + inside < mass && i + 1 < panels.len() {
-            below += inside;
-            continue;
-        }
-        let (mut low, mut high) = (panel.low, panel.high);
-        let mut x = low + (high - low) * ((mass - below) / inside).clamp(0.0, 1.0);
-        for _ in 0..100 {
-            let excess = below + panel.mass_below(x) - mass;
-            if excess > 0.0 {
-                high = x;
-            } else {
-                low = x;
-            }
-            let proposal = x - excess / panel.density(x);
-            let is_within = proposal > low && proposal < high;
-            let next = if is_within { proposal } else { 0.5 * (low + high) };
-            // Newton squares the error: what a step of 1e-7 leaves is below rounding.
-            if (is_within && excess.abs() <= 1e-7 * mass) || next == x {
-                return next;
-            }
-            x = next;
-        }
-        return x;
-    }
-    0.0
 }

@@ -13,9 +13,10 @@
 
 use super::gaussian::Gaussian;
 use super::joint::{self, Joint, LN_2_PI, RidgePoint};
+use super::quadrature::given_tau;
 use super::{Posterior, PosteriorError, check};
 use crate::likelihood::Likelihood;
-use crate::prior::Priors;
+use crate::prior::{PriorTau, Priors};
 
 /// How many sds of x a table must hold to either side, and holds when it is new.
 const REACH: f64 = 7.5;
@@ -38,6 +39,9 @@ const LARGEST_FIRST_SD: f64 = 1.5;
 /// As [`super::laplace()`].
 pub fn variational(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterior, PosteriorError> {
     check(likelihood.effects(), priors)?;
+    if let PriorTau::Fixed { tau } = priors.tau {
+        return Ok(given_tau(likelihood, priors, tau));
+    }
     let joint = Joint::new(likelihood, priors);
     let modes = joint.modes();
     let best = modes
@@ -51,7 +55,7 @@ pub fn variational(likelihood: &impl Likelihood, priors: &Priors) -> Result<Post
     let gaussian = Gaussian {
         mu: joint.centre() + best.mu,
         mu_slope: best.mu_slope,
-        mu_variance: best.mu_variance,
+        mu_variance: joint.mu_variance(best.mu_variance),
         log_tau: best.x,
         log_tau_sd: best.sd,
     };
@@ -82,16 +86,18 @@ struct Table {
 impl Table {
     fn new(joint: &Joint<'_, impl Likelihood>, x: f64, sd: f64) -> Table {
         let step = (NEW_STEP_IN_SDS * sd).min(WIDEST_STEP);
-        let start = x - NEW_REACH * sd;
+        let start = x - left_reach(joint, NEW_REACH, 1.25 * sd) * sd;
         let end = x + right_reach(NEW_REACH, 1.25 * sd) * sd;
         let count = ((end - start) / step).ceil() as usize + 1;
         let points = (0..count).map(|k| joint.at(start + step * k as f64)).collect();
         Table { start, step, points }
     }
 
-    fn holds(&self, x: f64, sd: f64) -> bool {
+    fn holds(&self, joint: &Joint<'_, impl Likelihood>, x: f64, sd: f64) -> bool {
         let end = self.start + self.step * (self.points.len() - 1) as f64;
-        self.step <= WIDEST_STEP_IN_SDS * sd && self.start <= x - REACH * sd && end >= x + right_reach(REACH, sd) * sd
+        self.step <= WIDEST_STEP_IN_SDS * sd
+            && self.start <= x - left_reach(joint, REACH, sd) * sd
+            && end >= x + right_reach(REACH, sd) * sd
     }
 
     /// Weights of N(x, sd^2) on the table with the standardised values and points they belong to.
@@ -107,6 +113,11 @@ impl Table {
 /// A half-normal prior's `tau^2` moves the weight of the integrand `2 s` sds to the right.
 fn right_reach(reach: f64, sd: f64) -> f64 {
     reach + 2.0 * sd
+}
+
+/// The same of an inverse-gamma prior's `tau^-2`, to the left.
+fn left_reach(joint: &Joint<'_, impl Likelihood>, reach: f64, sd: f64) -> f64 {
+    if joint.is_steep_to_the_left() { reach + 2.0 * sd } else { reach }
 }
 
 /// Newton's method on the ELBO, from one mode on.
@@ -151,7 +162,7 @@ impl<'a, L: Likelihood> Search<'a, L> {
 
     /// The ELBO about the reference at (x, sd).
     fn expand(&mut self, x: f64, sd: f64) -> Expansion {
-        if !self.table.holds(x, sd) {
+        if !self.table.holds(self.joint, x, sd) {
             self.table = Table::new(self.joint, x, sd);
         }
         let weighted = self.table.weighted(x, sd);

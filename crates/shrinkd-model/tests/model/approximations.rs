@@ -19,6 +19,7 @@ fn log_joint(likelihood: &impl Likelihood, priors: &Priors, mu: f64, log_tau: f6
     let m = mu - likelihood.centre();
     let log_mu = match priors.mu {
         PriorMu::Flat => 0.0,
+        PriorMu::Fixed { .. } => unreachable!("not among these priors"),
         PriorMu::Normal { mean, sd } => -0.5 * ((mu - mean) / sd).powi(2) - 0.5 * (2.0 * PI).ln() - sd.ln(),
     };
     let sums = terms.log_det + terms.c - 2.0 * m * terms.b + m * m * terms.a;
@@ -29,6 +30,7 @@ fn log_joint(likelihood: &impl Likelihood, priors: &Priors, mu: f64, log_tau: f6
 fn precision(likelihood: &impl Likelihood, priors: &Priors, log_tau: f64) -> f64 {
     let from_prior = match priors.mu {
         PriorMu::Flat => 0.0,
+        PriorMu::Fixed { .. } => f64::INFINITY,
         PriorMu::Normal { sd, .. } => sd.powi(-2),
     };
     likelihood.at((2.0 * log_tau).exp()).a + from_prior
@@ -105,6 +107,10 @@ fn all_priors() -> impl Strategy<Value = Priors> {
         (0.3..10.0_f64).prop_map(|scale| PriorTau::HalfNormal { scale }),
         (0.3..10.0_f64).prop_map(|scale| PriorTau::HalfCauchy { scale }),
         (0.3..10.0_f64).prop_map(|scale| PriorTau::HalfT { df: 4.0, scale }),
+        (0.3..10.0_f64).prop_map(|scale| PriorTau::DuMouchel { scale }),
+        (0.3..10.0_f64).prop_map(|scale| PriorTau::UniformShrinkage { scale }),
+        (0.1..3.0_f64, 0.01..10.0_f64).prop_map(|(shape, scale)| PriorTau::InverseGamma { shape, scale }),
+        (-1.0..1.0_f64, 0.2..2.0_f64).prop_map(|(mean, sd)| PriorTau::LogNormal { mean, sd }),
     ];
     (mu, tau).prop_map(|(mu, tau)| Priors { mu, tau })
 }
@@ -207,13 +213,21 @@ proptest! {
         let moved_priors = Priors {
             mu: match priors.mu {
                 PriorMu::Flat => PriorMu::Flat,
+                PriorMu::Fixed { mu } => PriorMu::Fixed { mu: (mu + shift) * scale },
                 PriorMu::Normal { mean, sd } => PriorMu::Normal { mean: (mean + shift) * scale, sd: sd * scale },
             },
             tau: match priors.tau {
                 PriorTau::Flat => PriorTau::Flat,
+                PriorTau::Fixed { tau } => PriorTau::Fixed { tau: tau * scale },
                 PriorTau::HalfNormal { scale: s } => PriorTau::HalfNormal { scale: s * scale },
                 PriorTau::HalfCauchy { scale: s } => PriorTau::HalfCauchy { scale: s * scale },
                 PriorTau::HalfT { df, scale: s } => PriorTau::HalfT { df, scale: s * scale },
+                PriorTau::DuMouchel { scale: s } => PriorTau::DuMouchel { scale: s * scale },
+                PriorTau::UniformShrinkage { scale: s } => PriorTau::UniformShrinkage { scale: s * scale },
+                PriorTau::InverseGamma { shape, scale: s } => {
+                    PriorTau::InverseGamma { shape, scale: s * scale * scale }
+                }
+                PriorTau::LogNormal { mean, sd } => PriorTau::LogNormal { mean: mean + log_scale, sd },
             },
         };
         let (here, there) = (DirectLikelihood::new(components), DirectLikelihood::new(moved));

@@ -6,6 +6,7 @@ mod calibration;
 mod diagnostics;
 mod hard_cases;
 mod heterogeneity;
+mod known_priors;
 mod mix_ups;
 mod point_estimates;
 mod posterior;

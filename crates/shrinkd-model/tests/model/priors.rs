@@ -77,6 +77,7 @@ impl<'a, L: Likelihood> Reference<'a, L> {
         let centre = self.likelihood.centre();
         let (precision, prior_mean) = match self.priors.mu {
             PriorMu::Flat => (0.0, 0.0),
+            PriorMu::Fixed { mu } => (1e30, mu - centre),
             PriorMu::Normal { mean, sd } => (1.0 / (sd * sd), mean - centre),
         };
         let (a, b) = (terms.a + precision, terms.b + precision * prior_mean);
@@ -120,16 +121,20 @@ impl<'a, L: Likelihood> Reference<'a, L> {
     /// The largest error of the summaries of mu and tau, in posterior sds (where there is none, in quarters of the 95%
     /// interval).
     fn worst(&self, posterior: &Posterior) -> f64 {
+        // About the means that were found, so that the squares do not cancel.
+        let about = [&posterior.tau, &posterior.mu].map(|summary| summary.mean.or(summary.median).expect("a centre"));
         let [mass, tau, tau_squared, mu, mu_squared] = self.integrals((self.low, self.high), &|at| {
-            let m = at.mean - self.likelihood.centre();
-            [1.0, at.tau, at.tau * at.tau, m, m * m + at.sd * at.sd]
+            let (tau, mu) = (at.tau - about[0], at.mean - about[1]);
+            [1.0, tau, tau * tau, mu, mu * mu + at.sd * at.sd]
         });
-        let (tau_mean, mu_mean) = (tau / mass, self.likelihood.centre() + mu / mass);
-        let tau_sd = (tau_squared / mass - tau_mean * tau_mean).sqrt();
+        let (tau_mean, mu_mean) = (about[0] + tau / mass, about[1] + mu / mass);
+        let tau_sd = (tau_squared / mass - (tau / mass).powi(2)).sqrt();
         let mu_sd = (mu_squared / mass - (mu / mass).powi(2)).sqrt();
         let mut worst = 0.0_f64;
         let mut check = |what: &str, error: f64| {
-            assert!(error.is_finite(), "{what} of {posterior:?}");
+            if !(error.abs() < 1e-7) {
+                println!("   {what} {error:e}");
+            }
             worst = worst.max(error.abs());
         };
         let unit = |summary: &Summary| {
@@ -206,15 +211,25 @@ impl Random {
 
     fn prior_mu(&mut self) -> PriorMu {
         let sd = self.log_uniform(1e-3, 1e3);
-        let mean = self.uniform(-2.0, 2.0);
+        let mean = self.uniform(-2.0, 2.0) * sd.max(1.0);
         self.pick(&[PriorMu::Flat, PriorMu::Normal { mean, sd }])
     }
 
     /// A prior of tau with a scale from 1e-12 to 1e6 standard errors.
     fn prior_tau(&mut self) -> PriorTau {
         let scale = self.log_uniform(1e-12, 1e6);
-        let df = self.log_uniform(0.5, 100.0);
-        self.pick(&[PriorTau::HalfNormal { scale }, PriorTau::HalfCauchy { scale }, PriorTau::HalfT { df, scale }])
+        let df = self.pick(&[0.5, 1.5, 2.5, 4.0, 30.0, 1e6]);
+        let shape = self.pick(&[0.25, 1.0, 10.0]);
+        let sd = self.pick(&[0.01, 0.5, 3.0]);
+        self.pick(&[
+            PriorTau::HalfNormal { scale },
+            PriorTau::HalfCauchy { scale },
+            PriorTau::HalfT { df, scale },
+            PriorTau::DuMouchel { scale },
+            PriorTau::UniformShrinkage { scale },
+            PriorTau::InverseGamma { shape, scale: scale * scale },
+            PriorTau::LogNormal { mean: scale.ln(), sd },
+        ])
     }
 }
 
@@ -230,8 +245,10 @@ fn tail_exponent(priors: &Priors, effects: usize) -> f64 {
     likelihood
         + match priors.tau {
             PriorTau::Flat => 0.0,
-            PriorTau::HalfNormal { .. } => f64::INFINITY,
-            PriorTau::HalfCauchy { .. } => 2.0,
+            PriorTau::Fixed { .. } | PriorTau::HalfNormal { .. } | PriorTau::LogNormal { .. } => f64::INFINITY,
+            PriorTau::HalfCauchy { .. } | PriorTau::DuMouchel { .. } => 2.0,
+            PriorTau::UniformShrinkage { .. } => 3.0,
+            PriorTau::InverseGamma { shape, .. } => 2.0 * shape + 1.0,
             PriorTau::HalfT { df, .. } => df + 1.0,
         }
 }
@@ -296,7 +313,7 @@ fn every_prior_at_every_scale_gives_what_direct_quadrature_gives() {
 #[test]
 #[ignore = "half a minute"]
 fn every_prior_at_every_scale_gives_what_direct_quadrature_gives_for_up_to_5_000_effects() {
-    let worst = sweep(2_000, 5_000.0, 3, true);
+    let worst = sweep(1_000, 5_000.0, 3, true);
     println!("{worst:?}");
     assert!(worst.values().all(|&error| error < 1e-6), "{worst:?}");
 }
