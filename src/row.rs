@@ -334,6 +334,8 @@ pub struct PassDiagnostics {
     pub sign_flip_share: f64,
     pub hausman_z: Option<f64>,
     pub calibration: Option<shrinkd_model::Calibration>,
+    /// Effects that were likely sent in another unit.
+    pub mix_ups: u64,
     /// The share of experiments whose decision is `shipped`; `None` if no experiment has a decision.
     pub shipped_share: Option<f64>,
     pub verdict: shrinkd_model::Verdict,

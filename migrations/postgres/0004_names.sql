@@ -255,3 +255,6 @@ alter table rejected_events
     add unique nulls not distinct (partition_id, record_offset, result_index, variant);
 comment on column rejected_events.variant is
     'The variant that the refusal is about; null where it is about no single one';
+
+alter table population_diagnostics add column mix_ups bigint;
+comment on column population_diagnostics.mix_ups is 'Effects that look as if they had been sent in another unit';

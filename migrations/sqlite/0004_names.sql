@@ -286,3 +286,6 @@ alter table rejected_events add column variant text;
 drop index rejected_events_by_record;
 create unique index rejected_events_by_record
     on rejected_events (partition_id, record_offset, ifnull(result_index, -1), ifnull(variant, ''));
+
+-- Effects that look as if they had been sent in another unit.
+alter table population_diagnostics add column mix_ups integer;

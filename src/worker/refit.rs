@@ -207,7 +207,7 @@ impl RefitLoop {
             if has_failed {
                 error!(%population, %message, "the population cannot be fitted: its estimates stay as they are");
             } else if fit.is_prior_far {
-                warn!(%population, %message, "the prior does not fit the data of the population");
+                warn!(%population, %message, "a prior of the population is far from its data");
             }
         }
         Ok(())
@@ -215,6 +215,7 @@ impl RefitLoop {
 
     /// Notes that a population cannot be refitted because of what a row of it holds.
     async fn note_failure(&self, population: &PopulationName, why: &StoreError) -> Result<bool, WorkerError> {
+        let started = Instant::now();
         error!(%population, error = %why, "the population cannot be refitted: its estimates stay as they are");
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
         let state = transaction.state_without_cells().await?;
@@ -223,6 +224,8 @@ impl RefitLoop {
         let failed = Refitted::failed(why.summary(), effects);
         transaction.write(&state, &failed.fits, &self.fit_settings(population), &Publication::NotDue).await?;
         transaction.commit().await?;
+        // The loop is not stuck: what has failed has its own alert.
+        self.telemetry.metrics.observe_refit(started.elapsed());
         Ok(true)
     }
 }

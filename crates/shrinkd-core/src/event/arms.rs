@@ -50,7 +50,7 @@ impl PartialEq for ArmStatistics {
             }
             (Successes { n, successes }, Moments { n: other, mean, m2 })
             | (Moments { n: other, mean, m2 }, Successes { n, successes }) => {
-                n == other && moments(n, successes) == (mean, m2)
+                n == other && were_moments(n, successes, mean, m2)
             }
             (Summary { .. }, _) | (_, Summary { .. }) => false,
         }
@@ -92,9 +92,9 @@ impl ArmStatistics {
     /// The successes that version 0.1 kept as these moments, bit for bit; what was sent otherwise stays as it is.
     pub(crate) fn as_successes(self) -> ArmStatistics {
         let ArmStatistics::Moments { n, mean, m2 } = self else { return self };
-        // A float saturates where it is cast.
+        // A float saturates where it is cast. A constant may be of any metric.
         let successes = (mean * n as f64).round() as u64;
-        let is_counted = successes <= n && moments(n, successes) == (mean, m2);
+        let is_counted = (1..n).contains(&successes) && were_moments(n, successes, mean, m2);
         if is_counted { ArmStatistics::Successes { n, successes } } else { self }
     }
 
@@ -223,16 +223,33 @@ pub(super) fn moments(n: u64, successes: u64) -> (f64, f64) {
     (mean, mean * n.saturating_sub(successes) as f64)
 }
 
+/// Whether version 0.1 kept so many successes as these moments: sent as such, or as sums.
+fn were_moments(n: u64, successes: u64, mean: f64, m2: f64) -> bool {
+    let sum = successes as f64;
+    (mean, m2) == moments(n, successes) || moments_of_sums(n, sum, sum).is_ok_and(|moments| moments == (mean, m2))
+}
+
 /// How far below `sum^2 / n` the sum of squares may lie, relative to itself, before it is more than the rounding of
 /// a long sum.
 const SUMS_TOLERANCE: f64 = 1e-9;
 
-/// `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
-/// fma), because the two cancel where the mean is large beside the spread.
+/// Whole units of which all have their own square are ones and zeros: successes.
 fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String> {
+    let (mean, m2) = moments_of_sums(n, sum, sum_squares)?;
+    let is_count = sum == sum_squares && sum.fract() == 0.0 && sum > 0.0 && sum < n as f64;
+    Ok(if is_count {
+        ArmStatistics::Successes { n, successes: sum as u64 }
+    } else {
+        ArmStatistics::Moments { n, mean, m2 }
+    })
+}
+
+/// Mean and `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
+/// fma), because the two cancel where the mean is large beside the spread.
+fn moments_of_sums(n: u64, sum: f64, sum_squares: f64) -> Result<(f64, f64), String> {
     if n == 0 {
         return if sum == 0.0 && sum_squares == 0.0 {
-            Ok(ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 })
+            Ok((0.0, 0.0))
         } else {
             Err("n is 0, so sum and sum_squares must be 0".to_owned())
         };
@@ -250,5 +267,5 @@ fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String
         let relation = if n == 1 { "must equal sum^2 where n is 1" } else { "must be at least sum^2 / n" };
         return Err(format!("sum_squares {relation}; sum is {sum:e}, sum_squares is {sum_squares:e}"));
     }
-    Ok(ArmStatistics::Moments { n, mean, m2: if n == 1 { 0.0 } else { m2.max(0.0) } })
+    Ok((mean, if n == 1 { 0.0 } else { m2.max(0.0) }))
 }

@@ -14,78 +14,94 @@ use super::{Arm, ArmStatistics, Arms};
 /// `M2 = M2_a + M2_b + (mean_b - mean_a)^2 n_a n_b / n`: Chan, Golub & LeVeque, "Updating formulae and a pairwise
 /// algorithm for computing sample variances", Stanford STAN-CS-79-773 (1979). The last bits depend on the order.
 ///
-/// Successes add up to successes; beside parts in another form they are moments.
+/// Successes add up to successes, also with parts of which every unit is 0 or every one is 1; beside parts in another form
+/// they are moments.
 ///
 /// # Errors
 /// `duplicate_variant` where a treatment has the control's name, `not_accumulable` where parts name different controls
 /// or an arm has no count to merge by, `implausible_scale` where the sum overflows.
 pub fn merge_parts<'a>(parts: impl Iterator<Item = &'a Arms>) -> Result<Arms, Refusal> {
-    let mut control: Option<Arm> = None;
-    let mut treatments: BTreeMap<&str, Arm> = BTreeMap::new();
+    let mut control: Option<(&str, Vec<ArmStatistics>)> = None;
+    let mut treatments: BTreeMap<&str, Vec<ArmStatistics>> = BTreeMap::new();
     for part in parts {
         if let Some(arm) = &part.control {
-            match &mut control {
-                Some(sum) if sum.variant != arm.variant => return Err(other_control(&sum.variant, &arm.variant)),
-                Some(sum) => add(sum, arm)?,
-                None => control = Some(arm.clone()),
+            let (variant, statistics) = control.get_or_insert((&arm.variant, Vec::new()));
+            if *variant != arm.variant {
+                return Err(other_control(variant, &arm.variant));
             }
+            statistics.push(arm.statistics);
         }
         for arm in &part.treatments {
-            match treatments.get_mut(arm.variant.as_str()) {
-                Some(sum) => add(sum, arm)?,
-                None => _ = treatments.insert(&arm.variant, arm.clone()),
-            }
+            treatments.entry(&arm.variant).or_default().push(arm.statistics);
         }
     }
-    let merged = Arms { control, treatments: treatments.into_values().collect() };
+    let merged = Arms {
+        control: control.map(|(variant, parts)| merge_arm(variant, &parts)).transpose()?,
+        treatments: treatments
+            .into_iter()
+            .map(|(variant, parts)| merge_arm(variant, &parts))
+            .collect::<Result<_, _>>()?,
+    };
     merged.check_names()?;
     Ok(merged)
 }
 
-fn add(sum: &mut Arm, part: &Arm) -> Result<(), Refusal> {
-    let not_counted =
-        || Refusal::of_variant(Reason::NotAccumulable, &part.variant, "has a part without n, which cannot be merged");
-    let overflow = || {
-        Refusal::of_variant(Reason::ImplausibleScale, &part.variant, "has parts that overflow when they are added up")
+fn merge_arm(variant: &str, parts: &[ArmStatistics]) -> Result<Arm, Refusal> {
+    let refuse = |reason, what| Refusal::of_variant(reason, variant, what);
+    let overflow = || refuse(Reason::ImplausibleScale, "has parts that overflow when they are added up");
+    let mut total = 0_u64;
+    for part in parts {
+        let n = match *part {
+            ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => n,
+            ArmStatistics::Summary { .. } => {
+                return Err(refuse(Reason::NotAccumulable, "has a part without n, which cannot be merged"));
+            }
+        };
+        total = total.checked_add(n).filter(|&total| total <= MAX_INTEGER).ok_or_else(overflow)?;
+    }
+    let statistics = match (parts, add_successes(parts)) {
+        ([alone], _) => *alone,
+        (_, Some(successes)) => ArmStatistics::Successes { n: total, successes },
+        (_, None) => add_moments(parts).ok_or_else(overflow)?,
     };
-    let (n_a, n_b) =
-        (counted(&sum.statistics).ok_or_else(not_counted)?, counted(&part.statistics).ok_or_else(not_counted)?);
-    if n_b == 0 {
-        return Ok(());
-    }
-    if n_a == 0 {
-        sum.statistics = part.statistics;
-        return Ok(());
-    }
-    let n = n_a.checked_add(n_b).filter(|&total| total <= MAX_INTEGER).ok_or_else(overflow)?;
-    if let (ArmStatistics::Successes { successes, .. }, ArmStatistics::Successes { successes: more, .. }) =
-        (sum.statistics, part.statistics)
-    {
-        sum.statistics = ArmStatistics::Successes { n, successes: successes + more };
-        return Ok(());
-    }
-    let ((mean, m2), (mean_b, m2_b)) = (mean_and_m2(&sum.statistics), mean_and_m2(&part.statistics));
-    let (weight, difference) = (n_b as f64 / n as f64, mean_b - mean);
-    let m2 = m2 + m2_b + difference * difference * weight * n_a as f64;
-    let mean = mean + difference * weight;
-    sum.statistics = ArmStatistics::Moments { n, mean, m2 };
-    if m2.is_finite() && mean.is_finite() { Ok(()) } else { Err(overflow()) }
+    Ok(Arm { variant: variant.to_owned(), statistics })
 }
 
-/// The units of an arm that can be merged.
-fn counted(statistics: &ArmStatistics) -> Option<u64> {
-    match *statistics {
-        ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => Some(n),
-        ArmStatistics::Summary { .. } => None,
-    }
+/// The successes of parts of which at least one was sent as such, and none holds anything but ones and zeros.
+fn add_successes(parts: &[ArmStatistics]) -> Option<u64> {
+    let successes = |part: &ArmStatistics| match *part {
+        ArmStatistics::Successes { successes, .. } => Some(successes),
+        ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
+        ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
+        ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
+    };
+    let is_any = parts.iter().any(|part| matches!(part, ArmStatistics::Successes { .. }));
+    if is_any { parts.iter().map(successes).sum() } else { None }
 }
 
-fn mean_and_m2(statistics: &ArmStatistics) -> (f64, f64) {
-    match *statistics {
-        ArmStatistics::Moments { mean, m2, .. } => (mean, m2),
-        ArmStatistics::Successes { n, successes } => moments(n, successes),
-        ArmStatistics::Summary { mean, standard_error, .. } => (mean, standard_error * standard_error),
+/// `None` where the sum overflows.
+fn add_moments(parts: &[ArmStatistics]) -> Option<ArmStatistics> {
+    let (mut n, mut mean, mut m2) = (0, 0.0, 0.0);
+    for part in parts {
+        let (n_b, (mean_b, m2_b)) = match *part {
+            ArmStatistics::Moments { n, mean, m2 } => (n, (mean, m2)),
+            ArmStatistics::Successes { n, successes } => (n, moments(n, successes)),
+            ArmStatistics::Summary { .. } => continue,
+        };
+        if n_b == 0 {
+            continue;
+        }
+        if n == 0 {
+            (n, mean, m2) = (n_b, mean_b, m2_b);
+            continue;
+        }
+        let total = n + n_b;
+        let (weight, difference) = (n_b as f64 / total as f64, mean_b - mean);
+        m2 += m2_b + difference * difference * weight * n as f64;
+        mean += difference * weight;
+        n = total;
     }
+    (m2.is_finite() && mean.is_finite()).then_some(ArmStatistics::Moments { n, mean, m2 })
 }
 
 fn other_control(first: &str, other: &str) -> Refusal {

@@ -1,5 +1,6 @@
 //! Whole results and their revisions.
 
+use proptest::prelude::*;
 use shrinkd_core::{Message, decode};
 
 use super::*;
@@ -164,7 +165,7 @@ fn as_moments(n: u64, successes: u64) -> ArmStatistics {
 
 fn counted(statistics: fn(u64, u64) -> ArmStatistics) -> Arms {
     let arm = |variant: &str, n, successes| Arm { variant: variant.to_owned(), statistics: statistics(n, successes) };
-    arms(Some(arm("A", 300, 41)), [arm("B", 299, 53), arm("C", 7, 0), arm("D", 1_000_003, 999_999)])
+    arms(Some(arm("A", 300, 41)), [arm("B", 299, 53), arm("C", 7, 3), arm("D", 1_000_003, 999_999)])
 }
 
 fn measured_whole(arms: Arms) -> Event {
@@ -190,6 +191,31 @@ fn successes_that_an_earlier_version_kept_as_moments_are_duplicates_and_become_c
         assert_ne!(kept, expected);
         assert_eq!(shrinkd_core::with_successes(&kept).unwrap().as_ref(), Some(&expected));
         assert_eq!(shrinkd_core::with_successes(&expected), Ok(None), "there is nothing left to find");
+    }
+}
+
+proptest! {
+    /// The sums of ones and zeros went through other arithmetic, with other last bits.
+    #[test]
+    fn counts_are_found_again_in_the_moments_that_version_0_1_made_of_successes_and_of_sums(
+        n in 2_u64..2_000_000_000, share in 0.0..1.0_f64
+    ) {
+        let successes = ((n as f64 * share) as u64).clamp(1, n - 1);
+        let (count, sum) = (n as f64, successes as f64);
+        let mean = sum / count;
+        let mean_error = (-mean).mul_add(count, sum) / count;
+        let square = sum * mean;
+        let of_sums = (sum - square) - (sum.mul_add(mean, -square) + sum * mean_error);
+        for m2 in [mean * (n - successes) as f64, of_sums] {
+            let kept = ArmStatistics::Moments { n, mean, m2 };
+            let arms = |statistics| arms(None, [Arm { variant: "B".to_owned(), statistics }]);
+            let mut ledger = folded([part(1, "a", conversion(), arms(kept))]);
+            let counted = part(1, "a", conversion(), arms(ArmStatistics::Successes { n, successes }));
+            prop_assert_eq!(apply(&mut ledger, counted.clone()), Outcome::Duplicate);
+            let (_, kept) = ledger.statistics(&conversion()).unwrap();
+            let (_, expected) = folded([counted]).statistics(&conversion()).unwrap();
+            prop_assert_eq!(shrinkd_core::with_successes(&kept).unwrap(), Some(expected));
+        }
     }
 }
 
