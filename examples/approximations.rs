@@ -48,7 +48,7 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, Population)>, Box<dyn Error
     for file in files {
         let mut history = History::default();
         for line in fs::read_to_string(&file)?.lines() {
-            for refusal in history.take(decode(line.as_bytes())) {
+            for refusal in history.take(decode(line.as_bytes())).0 {
                 eprintln!("{}: {refusal}", file.display());
             }
         }

@@ -1,6 +1,6 @@
 //! The estimates of the effects of one block under a published fit: rows of `effect_estimates`.
 
-use shrinkd_core::Measured;
+use shrinkd_core::{Measured, is_lift_too_large};
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
 
 use crate::panics::caught;
@@ -24,7 +24,9 @@ impl BlockEstimates {
     /// they have, with the status `failed`, if the arithmetic panics or gives a figure that is no finite number: it concerns this
     /// block alone.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
-        let BlockToEstimate { population, experiment_id, revision, measured: Measured { variants, block } } = block;
+        let BlockToEstimate { population, experiment_id, revision, measured } = block;
+        let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
+        let scale = population.key().scale;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
         let shrunken = is_fitted.then(|| caught(|| Shrunken::new(block, fit)).ok().filter(Shrunken::is_finite));
         let status = if shrunken == Some(None) { FitStatus::Failed } else { fit.status };
@@ -39,7 +41,9 @@ impl BlockEstimates {
                 commit_id,
                 status,
                 raw_estimate: block.effects()[i],
-                raw_se: block.sampling_variance(i).sqrt(),
+                raw_se: raw_variances[i].sqrt(),
+                is_continuity_corrected: *is_continuity_corrected,
+                lift_too_large_for_relative: is_lift_too_large(scale, block.effects()[i]),
                 treatment_variance: shared.map(|(d, _)| d),
                 control_variance: shared.map(|(_, c)| c),
                 shrunk: figures.get(i).copied(),

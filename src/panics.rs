@@ -13,3 +13,21 @@ fn text(payload: &(dyn Any + Send)) -> &str {
     let text = payload.downcast_ref::<&str>().copied();
     text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message_and_anything_else_is_returned() {
+        assert_eq!(caught(|| 7), Ok(7));
+        let number = 3;
+        assert_eq!(
+            caught(|| -> u8 { panic!("planted {number}") }),
+            Err("a computation panicked: planted 3".to_owned())
+        );
+        assert_eq!(caught(|| -> u8 { panic!("planted") }), Err("a computation panicked: planted".to_owned()));
+        let other = caught(|| -> u8 { std::panic::panic_any(7_u8) });
+        assert_eq!(other, Err("a computation panicked: without a message".to_owned()));
+    }
+}

@@ -217,7 +217,12 @@ pub struct EstimateRow {
     pub commit_id: i64,
     pub status: FitStatus,
     pub raw_estimate: f64,
+    /// The delta method's, from the arms' own variances: see [`Measured::raw_variances`].
     pub raw_se: f64,
+    /// Whether half an event was added to every arm.
+    pub is_continuity_corrected: bool,
+    /// Whether the effect is a lift beyond +50% on `relative`.
+    pub lift_too_large_for_relative: bool,
     /// d and c of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
@@ -340,6 +345,8 @@ pub struct PassDiagnostics {
     pub sign_flip_share: f64,
     pub hausman_z: Option<f64>,
     pub calibration: Option<shrinkd_model::Calibration>,
+    /// Effects that were likely sent in another unit.
+    pub mix_ups: u64,
     /// The share of experiments whose decision is `shipped`; `None` if no experiment has a decision.
     pub shipped_share: Option<f64>,
     pub verdict: shrinkd_model::Verdict,

@@ -7,10 +7,12 @@
 //! | [`admission`] | how many populations there may be, and which results may create one; pure |
 //! | [`fold`] | records and stored state -> changes; pure |
 //! | `batch` | the transaction of a batch: read, fold, write, estimate |
+//! | `occasional` | which of many alike log lines are written |
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
 //! | [`replay`] | ingests refused messages again |
 //! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
-//! | [`publish`] | the publish loop: passes that rewrite all estimates of a population and compute its diagnostics |
+//! | [`publish`] | the publish loop: passes that rewrite all estimates of a population |
+//! | `diagnosis` | the diagnostics of a population that need every block, accumulated in a pass |
 //! | [`rebuild`] | recomputes everything from the reported statistics, under other settings |
 //! | [`retry`] | retries of store operations, with backoff and jitter |
 //! | [`supervise`] | starts all of these, and shuts them down |
@@ -18,8 +20,10 @@
 pub mod admission;
 mod batch;
 pub mod dead_letters;
+mod diagnosis;
 pub mod fold;
 pub mod ingest;
+mod occasional;
 pub mod publish;
 pub mod rebuild;
 pub mod refit;

@@ -98,7 +98,8 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
         let block = block(variants, se, &mut draws)?;
         let names = (0..variants).map(|variant| format!("v{variant}")).collect();
         sketches.add(&Member::new(block.clone(), 0)?)?;
-        let measured = Measured { variants: names, block };
+        let raw_variances = (0..block.len()).map(|i| block.sampling_variance(i)).collect();
+        let measured = Measured { variants: names, block, raw_variances, is_continuity_corrected: false };
         let block = BlockToEstimate {
             population: population.clone(),
             experiment_id: format!("exp-{:06}", rows.len()),

@@ -70,7 +70,7 @@ grant select on plug_in_estimates to shrinkd_reader;
 grant select on current_population_fits to shrinkd_reader;
 grant select on population_fits to shrinkd_reader;
 grant select on population_diagnostics to shrinkd_reader;
-grant select (rejected_event_id, reason, detail, experiment_id, result_index, cluster_id, topic, partition_number, record_offset,
+grant select (rejected_event_id, reason, detail, experiment_id, variant, result_index, cluster_id, topic, partition_number, record_offset,
               partition_id, payload_bytes, produced_at, rejected_at, replayed_at, replay_outcome) on rejected_events to shrinkd_reader;
 grant select on skipped_offsets to shrinkd_reader;
 grant select (experiment_id, revision, decision, labels, completed_at) on experiments to shrinkd_reader;

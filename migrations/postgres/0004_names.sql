@@ -114,8 +114,7 @@ alter table current_population_fits
     add check (abs(laplace_mu_distance) < 'Infinity'),
     add check (abs(laplace_tau_distance) < 'Infinity'),
     add check (abs(variational_mu_distance) < 'Infinity'),
-    add check (abs(variational_tau_distance) < 'Infinity')
-    or status = 'fitted' and tau_median is null;
+    add check (abs(variational_tau_distance) < 'Infinity');
 
 alter table population_fits
     add check (abs(mu_mean) < 'Infinity'),
@@ -143,8 +142,7 @@ alter table population_fits
     add check (abs(laplace_mu_distance) < 'Infinity'),
     add check (abs(laplace_tau_distance) < 'Infinity'),
     add check (abs(variational_mu_distance) < 'Infinity'),
-    add check (abs(variational_tau_distance) < 'Infinity')
-    or status = 'fitted' and tau_median is null;
+    add check (abs(variational_tau_distance) < 'Infinity');
 
 alter table population_diagnostics
     add check (abs(information) < 'Infinity'),
@@ -237,6 +235,29 @@ comment on column current_population_fits.is_prior_far is
 -- What is counted for the metrics of all populations, and is rare.
 create index current_population_fits_failed on current_population_fits (population_id) where status = 'failed';
 create index current_population_fits_prior_far on current_population_fits (population_id) where is_prior_far;
+
+-- What the row of an effect says of its scale.
+alter table effect_estimates
+    add column is_continuity_corrected boolean not null default false,
+    add column lift_too_large_for_relative boolean not null default false;
+comment on column effect_estimates.raw_se is
+    'Its standard error as platforms show it (delta method), from the arms'' own variances, the control''s part included';
+comment on column effect_estimates.is_continuity_corrected is
+    'Whether the effect is a log ratio of (events + 1/2) / (units + 1/2), because the experiment has few events';
+comment on column effect_estimates.lift_too_large_for_relative is
+    'Whether the effect is a lift beyond +50% on relative, where intervals are too narrow';
+
+-- Of a result several treatments can be refused, each with a row of its own.
+alter table rejected_events
+    add column variant text;
+alter table rejected_events
+    drop constraint rejected_events_partition_id_record_offset_result_index_key,
+    add unique nulls not distinct (partition_id, record_offset, result_index, variant);
+comment on column rejected_events.variant is
+    'The variant that the refusal is about; null where it is about no single one';
+
+alter table population_diagnostics add column mix_ups bigint;
+comment on column population_diagnostics.mix_ups is 'Effects that look as if they had been sent in another unit';
 
 alter table current_population_fits
     add column tau_shortest95_low double precision check (abs(tau_shortest95_low) < 'Infinity'),

@@ -275,6 +275,21 @@ alter table population_fits add column is_prior_far integer not null default 0 c
 create index current_population_fits_failed on current_population_fits (population_id) where status = 'failed';
 create index current_population_fits_prior_far on current_population_fits (population_id) where is_prior_far;
 
+-- Whether the effect is a log ratio of (events + 1/2) / (units + 1/2), because the experiment has few events.
+alter table effect_estimates add column is_continuity_corrected integer not null default 0;
+-- Whether the effect is a lift beyond +50% on relative, where intervals are too narrow.
+alter table effect_estimates add column lift_too_large_for_relative integer not null default 0;
+
+-- The variant that the refusal is about; null where it is about no single one. Of a result several treatments can be refused,
+-- each with a row of its own.
+alter table rejected_events add column variant text;
+drop index rejected_events_by_record;
+create unique index rejected_events_by_record
+    on rejected_events (partition_id, record_offset, ifnull(result_index, -1), ifnull(variant, ''));
+
+-- Effects that look as if they had been sent in another unit.
+alter table population_diagnostics add column mix_ups integer;
+
 -- The shortest interval that holds 95% of the posterior of tau, the probability that tau is below a tenth of the typical standard
 -- error, and the priors of the fit in the unit of the effects.
 alter table current_population_fits add column tau_shortest95_low real check (abs(tau_shortest95_low) < 9e999);

@@ -43,6 +43,8 @@ pub struct RejectedResult {
     pub rejected_event_id: i64,
     /// `None` for the whole message.
     pub result_index: Option<i32>,
+    /// The variant that was refused, where it was one.
+    pub variant: Option<String>,
     /// A reason code, which another build may have written.
     pub reason: String,
 }

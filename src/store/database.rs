@@ -78,4 +78,13 @@ impl Transaction {
         }
         .map_err(|error| classify(name, error))
     }
+
+    /// Ends it at once, with the locks that it holds. One that is dropped ends only when its connection is used again.
+    pub async fn rollback(self, name: &'static str) -> Result<(), StoreError> {
+        match self {
+            Transaction::Postgres(transaction) => transaction.rollback().await,
+            Transaction::Sqlite(transaction) => transaction.rollback().await,
+        }
+        .map_err(|error| classify(name, error))
+    }
 }

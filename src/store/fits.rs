@@ -191,6 +191,7 @@ const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
     float("coverage50", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage50)),
     float("coverage80", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage80)),
     float("coverage95", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage95)),
+    integer("mix_ups", |(_, pass)| Some(pass.as_ref()?.mix_ups as i64)),
     float("shipped_share", |(_, pass)| pass.as_ref()?.shipped_share),
     text("verdict", |(_, pass)| Some(pass.as_ref()?.verdict.as_str().into())),
     text("verdict_rests_on", |(_, pass)| Some(pass.as_ref()?.verdict_rests_on.as_str().into())),

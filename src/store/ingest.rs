@@ -181,6 +181,7 @@ const REJECTED: Columns<RejectedRow> = Columns::of(&[&[
     integer("record_offset", |row| Some(row.offset)),
     integer("result_index", |row| row.result_index.map(i64::from)),
     text("experiment_id", |row| row.experiment_id.as_deref().map(Cow::from)),
+    text("variant", |row| row.refusal.variant.as_deref().map(Cow::from)),
     text("reason", |row| Some(row.refusal.reason.as_str().into())),
     text("detail", |row| Some(row.refusal.detail.as_str().into())),
     bytes("message_key", |row| row.key.as_deref().map(Cow::from)),

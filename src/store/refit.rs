@@ -131,4 +131,9 @@ impl Refit {
     pub async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit("refit: commit").await
     }
+
+    /// Gives the population free, as it was.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        self.transaction.rollback("refit: roll back").await
+    }
 }

@@ -40,14 +40,14 @@ impl Store {
     pub async fn rejected_messages(&self, rows: &[RejectedRef]) -> Result<Vec<RejectedMessage>, StoreError> {
         let mut reader = self.pools.read().await?;
         let sql = "select s.rejected_event_id as selected_id, s.cluster_id, s.message_key, s.payload_bytes,
-                          r.payload, r.rejected_event_id, r.result_index, r.reason
+                          r.payload, r.rejected_event_id, r.result_index, r.variant, r.reason
                    from n join rejected_events as s on s.rejected_event_id = n.rejected_event_id
                    join rejected_events as r on r.partition_id = s.partition_id and r.record_offset = s.record_offset
                    order by r.rejected_event_id";
         let message = record!(RejectedMessage:
             rejected_event_id = "selected_id", cluster_id, key = "message_key", payload, payload_bytes;
             rows: |_| Ok(Vec::new()));
-        let result = record!(RejectedResult: rejected_event_id, result_index, reason);
+        let result = record!(RejectedResult: rejected_event_id, result_index, variant, reason);
         let read = |row: &Row| Ok((message(row)?, result(row)?));
         let found = SELECTED.fetch(&mut reader, "replay: read messages", rows, sql, NONE, read);
         let mut messages: BTreeMap<i64, RejectedMessage> = BTreeMap::new();

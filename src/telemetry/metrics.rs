@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use shrinkd_core::{Counts, Reason};
+use shrinkd_core::{Counts, Reason, WarningCode};
 use time::OffsetDateTime;
 
 use super::health::Health;
@@ -37,6 +37,7 @@ struct Inner {
     results: IntCounterVec,
     tombstones: IntCounter,
     rejected_events: IntCounterVec,
+    result_warnings: IntCounterVec,
     topic_partitions: IntGauge,
     owned_partitions: IntGauge,
     halted: IntGaugeVec,
@@ -77,7 +78,12 @@ impl Metrics {
             rejected_events: f.counters(
                 "shrinkd_rejected_events_total",
                 &["reason"],
-                "Refused messages and results: rows written to rejected_events",
+                "Refused messages, results and treatments: rows written to rejected_events",
+            ),
+            result_warnings: f.counters(
+                "shrinkd_result_warnings_total",
+                &["warning"],
+                "Results that were taken although their figures need caution; the log says which",
             ),
             topic_partitions: f
                 .int_gauge("shrinkd_topic_partitions", "Partitions of the topic, from the broker; 0 while unknown"),
@@ -159,6 +165,9 @@ impl Metrics {
         for reason in Reason::ALL {
             inner.rejected_events.with_label_values(&[reason.as_str()]);
         }
+        for warning in WarningCode::ALL {
+            inner.result_warnings.with_label_values(&[warning.as_str()]);
+        }
         let metrics = Metrics(Arc::new(inner));
         metrics.count_batch(&Counts::default(), &[]);
         metrics
@@ -199,6 +208,13 @@ impl Metrics {
         }
         for reason in rejected {
             self.0.rejected_events.with_label_values(&[reason.as_str()]).inc();
+        }
+    }
+
+    /// Counts the warnings of a committed batch.
+    pub fn count_warnings(&self, warnings: &[WarningCode]) {
+        for warning in warnings {
+            self.0.result_warnings.with_label_values(&[warning.as_str()]).inc();
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
     Applied, Change, Counts, DamagedBytes, Event, ExperimentLedger, Grouping, Measured, Message, Outcome,
-    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, pack, unpack,
+    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, Warning, pack, unpack,
 };
 use shrinkd_model::{Component, Member, MemberError};
 
@@ -23,6 +23,8 @@ pub struct Folded {
     pub counts: Counts,
     /// The outcomes of each record's results. Empty if the record was skipped, was refused as a whole, or is a tombstone.
     pub outcomes: Vec<Vec<Outcome>>,
+    /// What the results that were taken warn of.
+    pub warnings: Vec<Warning>,
 }
 
 /// Damaged stored data, or a block that does not fit its population. Input cannot cause either.
@@ -70,6 +72,7 @@ pub fn fold(
     let mut changes = Changes::default();
     let mut counts = Counts::default();
     let mut outcomes = vec![Vec::new(); records.len()];
+    let mut warnings = Vec::new();
     for (record, outcomes) in records.iter().zip(&mut outcomes) {
         let Some(partition_id) = is_ours(record) else { continue };
         counts.messages += 1;
@@ -87,7 +90,7 @@ pub fn fold(
                 let experiment_id = event.experiment_id.clone();
                 let new = || Working::new(experiment_id.clone(), grouping);
                 let working = experiments.entry(experiment_id.clone()).or_insert_with(new);
-                let (own, refusals) = working.apply(event, &mut admission, &mut counts);
+                let (own, refusals) = working.apply(event, &mut admission, &mut counts, &mut warnings);
                 *outcomes = own;
                 (Some(experiment_id), refusals)
             }
@@ -110,7 +113,7 @@ pub fn fold(
         working.finish(&mut changes)?;
     }
     changes.new_populations = admission.into_admitted();
-    Ok(Folded { changes, counts, outcomes })
+    Ok(Folded { changes, counts, outcomes, warnings })
 }
 
 /// One experiment while a batch is folded.
@@ -169,12 +172,14 @@ impl<'a> Working<'a> {
         Ok(working)
     }
 
-    /// Applies an event. Returns the outcomes of its results and its refusals, each with the result's index.
+    /// Applies an event. Returns the outcomes of its results and its refusals, those of single treatments included, each with
+    /// the result's index.
     fn apply(
         &mut self,
         event: Event,
         admission: &mut Admission,
         counts: &mut Counts,
+        warnings: &mut Vec<Warning>,
     ) -> (Vec<Outcome>, Vec<(Option<i32>, Refusal)>) {
         let event = match admission.admit(&self.ledger, self.grouping, event) {
             Ok(event) => event,
@@ -182,7 +187,8 @@ impl<'a> Working<'a> {
         };
         let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
         let latest = self.ledger.latest().cloned();
-        let Applied { outcomes, changes } = self.ledger.apply(event);
+        let Applied { outcomes, changes, refused_treatments, warnings: own } = self.ledger.apply(event);
+        warnings.extend(own);
         self.has_changed |= self.ledger.latest() != latest.as_ref() || !changes.is_empty();
         for Change { key, before, .. } in changes {
             self.touch(key, before.map(|block| block.measured));
@@ -204,6 +210,7 @@ impl<'a> Working<'a> {
                 Outcome::Duplicate | Outcome::Stale => {}
             }
         }
+        refusals.extend(refused_treatments.into_iter().map(|(index, refusal)| (i32::try_from(index).ok(), refusal)));
         (outcomes, refusals)
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Counts, Grouping, Reason};
+use shrinkd_core::{Counts, Grouping, Reason, Refusal, Warning, WarningCode};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -16,6 +16,7 @@ use super::WorkerError;
 use super::batch::{StepTimes, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
+use super::occasional::Occasional;
 use super::retry::Retry;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
@@ -39,12 +40,15 @@ pub struct IngestLoop {
     commands: Option<Commands>,
     telemetry: Telemetry,
     retry: Retry,
+    refusals_logged: Occasional<Reason>,
+    warnings_logged: Occasional<WarningCode>,
 }
 
 /// The result of a commit.
 struct Committed {
     counts: Counts,
-    rejected: Vec<Reason>,
+    rejected: Vec<Refusal>,
+    warnings: Vec<Warning>,
     written: Written,
     steps: StepTimes,
     elapsed: Duration,
@@ -63,7 +67,18 @@ impl IngestLoop {
     ) -> IngestLoop {
         let (grouping, retry) = (Arc::new(grouping), retry.for_loops(&[Loop::Ingest]));
         let claims = BTreeMap::new();
-        IngestLoop { store, grouping, max_populations, claims, dead_letters, commands, telemetry, retry }
+        IngestLoop {
+            store,
+            grouping,
+            max_populations,
+            claims,
+            dead_letters,
+            commands,
+            telemetry,
+            retry,
+            refusals_logged: Occasional::new(),
+            warnings_logged: Occasional::new(),
+        }
     }
 
     /// Processes the events of the source until it ends.
@@ -236,9 +251,21 @@ impl IngestLoop {
     }
 
     fn report(&mut self, committed: &Committed, records: &[Record]) {
-        let Committed { counts, rejected, written, steps, elapsed } = committed;
+        let Committed { counts, rejected, warnings, written, steps, elapsed } = committed;
+        let now = Instant::now();
+        for Refusal { reason, detail, .. } in rejected {
+            if let Some(left_out) = self.refusals_logged.take(*reason, now) {
+                info!(reason = reason.as_str(), left_out, "refused: {detail}");
+            }
+        }
+        for Warning { code, detail } in warnings {
+            if let Some(left_out) = self.warnings_logged.take(*code, now) {
+                info!(warning = code.as_str(), left_out, "taken with a warning: {detail}");
+            }
+        }
         let metrics = &self.telemetry.metrics;
-        metrics.count_batch(counts, rejected);
+        metrics.count_batch(counts, &rejected.iter().map(|refusal| refusal.reason).collect::<Vec<_>>());
+        metrics.count_warnings(&warnings.iter().map(|warning| warning.code).collect::<Vec<_>>());
         metrics.observe_commit(*elapsed);
         for (table, rows) in written {
             metrics.count_rows_written(table, *rows);
@@ -273,12 +300,12 @@ impl IngestLoop {
         };
         let mut steps = StepTimes::new(started);
         steps.record("begin");
-        let Folded { changes, counts, .. } =
+        let Folded { changes, counts, warnings, .. } =
             read_and_fold(&mut transaction, records, &self.grouping, self.max_populations, is_ours, &mut steps).await?;
-        let rejected = changes.rejected.iter().map(|row| row.refusal.reason).collect();
+        let rejected = changes.rejected.iter().map(|row| row.refusal.clone()).collect();
         let written = write(&mut transaction, changes, &mut steps).await?;
         transaction.commit().await?;
         steps.record("commit");
-        Ok(Committed { counts, rejected, written, steps, elapsed: started.elapsed() })
+        Ok(Committed { counts, rejected, warnings, written, steps, elapsed: started.elapsed() })
     }
 }

@@ -4,32 +4,24 @@
 use std::time::{Duration, Instant};
 
 use shrinkd_core::PopulationName;
-use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, Prediction, Priors, Quantity,
-    SketchLikelihood, Thresholds, available_threads, loo_nodes, map_chunks,
-};
+use shrinkd_model::{Thresholds, available_threads, map_chunks};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::WorkerError;
+use super::diagnosis::{CHUNK, Diagnosis};
 use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::panics::caught;
-use crate::refit::RefitState;
-use crate::row::{
-    BlockToPublish, CellDiagnostics, DuePass, EstimateRow, FitStatus, Pass, PassDiagnostics, PublishedFit,
-};
+use crate::row::{BlockToPublish, DuePass, EstimateRow, FitStatus, Pass, PublishedFit};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 
 /// Blocks of a page, which is held in memory and written in one transaction.
 const PAGE: usize = 1_000;
-
-/// How many blocks a thread estimates at a time.
-const CHUNK: usize = 64;
 
 /// How often the loop looks for due passes.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -135,8 +127,8 @@ impl PublishLoop {
                 return Ok(());
             }
         }
-        let diagnostics =
-            diagnosis.and_then(|diagnosis| diagnosed(&pass.population, || diagnosis.finish(&self.thresholds)));
+        let diagnostics = diagnosis
+            .and_then(|diagnosis| diagnosed(&pass.population, || diagnosis.finish(&pass.population, &self.thresholds)));
         match self.store.end_pass(&pass, is_diagnosis, diagnostics.as_ref()).await {
             Err(error @ StoreError::NotFinite { .. }) => {
                 warn!(population = %pass.population, %error, "there are no diagnostics");
@@ -218,88 +210,5 @@ pub(super) fn warn_of_failures<'r>(rows: impl Iterator<Item = &'r EstimateRow>) 
     if let Some(EstimateRow { population, experiment_id, .. }) = failed.first() {
         let effects = failed.len();
         error!(%population, experiment_id, effects, "estimates came out as no finite numbers (a bug): raw figures only");
-    }
-}
-
-/// The diagnostics of a population, accumulated block by block.
-struct Diagnosis {
-    likelihoods: [SketchLikelihood; 2],
-    priors: Priors,
-    /// With the correlation modelled.
-    fit: Fit,
-    cells: CellDiagnostics,
-    /// The posterior median of tau, at which blocks are evaluated.
-    tau: f64,
-    pass: BlockPass,
-    predictions: Vec<Prediction>,
-    experiments: u64,
-    decided: u64,
-    shipped: u64,
-}
-
-impl Diagnosis {
-    /// `None` if one of the two models has no posterior, because there is nothing to compare then.
-    fn new(state: RefitState, priors: Priors<Quantity>) -> Option<Diagnosis> {
-        let [modelled, ignored] =
-            [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
-        let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
-        let priors = priors.resolve(ignored).ok()?;
-        let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
-        let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
-        let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
-        Some(Diagnosis {
-            tau: fit.posterior.tau.median?,
-            likelihoods,
-            priors,
-            fit,
-            cells,
-            pass: BlockPass::default(),
-            predictions: Vec::new(),
-            experiments: 0,
-            decided: 0,
-            shipped: 0,
-        })
-    }
-
-    fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let nodes = loo_nodes(&self.fit, &self.likelihoods[0]);
-        let leave_one_out = LeaveOneOut::new(&self.likelihoods[0], &self.priors, nodes);
-        let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let predict = |to_publish: &BlockToPublish| {
-                let block = &to_publish.block.measured.block;
-                leave_one_out.predict(block, &block.components().ok()?)
-            };
-            blocks.iter().filter_map(predict).flatten().collect::<Vec<_>>()
-        });
-        self.predictions.extend(predicted.into_iter().flatten());
-        for (BlockToPublish { block, decision, .. }, estimates) in blocks.iter().zip(estimates) {
-            self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.modelled, &estimates.naive);
-            self.experiments += 1;
-            self.decided += u64::from(decision.is_some());
-            self.shipped += u64::from(decision.as_deref() == Some("shipped"));
-        }
-    }
-
-    fn finish(self, thresholds: &Thresholds) -> Option<(CellDiagnostics, PassDiagnostics)> {
-        if self.experiments == 0 {
-            return None;
-        }
-        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(&self.cells, &self.pass);
-        let pass = PassDiagnostics {
-            experiments: self.experiments,
-            design_effect: self.pass.design_effect(),
-            largest_correlation: self.pass.largest_correlation(),
-            largest_estimate_shift: self.pass.largest_estimate_shift(),
-            sign_calls: self.pass.sign_calls(),
-            sign_flips: self.pass.sign_flips(),
-            sign_flip_share: self.pass.sign_flip_share(),
-            hausman_z: self.pass.hausman_z(&self.likelihoods[0], &self.likelihoods[1], self.tau * self.tau),
-            calibration: Calibration::new(&self.predictions),
-            shipped_share: (self.decided > 0).then(|| self.shipped as f64 / self.experiments as f64),
-            verdict,
-            verdict_rests_on,
-            verdict_value,
-        };
-        Some((self.cells, pass))
     }
 }

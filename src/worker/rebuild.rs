@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Grouping, PopulationName, Reason, Refusal, pack, remeasure};
+use shrinkd_core::{Grouping, PopulationName, Reason, Refusal, pack, remeasure, with_successes};
 use shrinkd_model::Member;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +30,9 @@ const PAGE: usize = 1_000;
 
 /// How many populations' cells are held in memory before they are written. Each takes about 100 kB.
 const HELD_POPULATIONS: usize = 1_000;
+
+/// The first arithmetic version that keeps successes as counts.
+const FIRST_WITH_SUCCESSES: u8 = 2;
 
 /// How often the progress of other workers is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
@@ -81,6 +84,7 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
     let (grouping, limit) = (Arc::new(config.grouping()), config.limits.max_populations);
     let (mut transaction, replaced) = store.begin_rebuild().await?;
     let before = transaction.count_populations().await?;
+    let lacks_successes = replaced.as_ref().is_some_and(|replaced| replaced.arithmetic_version < FIRST_WITH_SUCCESSES);
     let of = transaction.count_experiments().await?;
     let mut blocks = BlockCounts::default();
     let (mut done, mut after, mut cells) = (0, String::new(), BTreeMap::new());
@@ -95,7 +99,7 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
         let computed = tokio::task::spawn_blocking(move || {
             let mut changes = Changes { cells, ..Changes::default() };
             for (experiment_id, stored) in page {
-                recompute(&experiment_id, stored, &estimates, &own, &mut changes, &mut blocks)?;
+                recompute(&experiment_id, stored, lacks_successes, &estimates, &own, &mut changes, &mut blocks)?;
             }
             Ok::<_, FoldError>((changes, blocks))
         });
@@ -121,18 +125,22 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
 
 /// Recomputes the blocks of an experiment. All of them are added to the cells, but only those that differ from the stored
 /// ones, or whose estimates do, are written. Pending sums are always written, because the text of their reason may differ.
+/// Where the store `lacks_successes`, the moments as which it kept them become counts again.
 fn recompute(
     experiment_id: &str,
     stored: StoredExperiment,
+    lacks_successes: bool,
     estimates: &RawEstimates,
     grouping: &Grouping,
     changes: &mut Changes,
     counts: &mut BlockCounts,
 ) -> Result<(), FoldError> {
+    let damaged = |source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source };
     for held in stored.blocks {
         let StoredBlock { key, statistics, revision, .. } = &held;
-        let measured = remeasure(key.scale, statistics)
-            .map_err(|source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source })?;
+        let counted = if lacks_successes { with_successes(statistics).map_err(damaged)? } else { None };
+        let statistics = counted.unwrap_or_else(|| statistics.clone());
+        let measured = remeasure(key.scale, &statistics).map_err(damaged)?;
         let member = measured.and_then(|measured| {
             let chosen = grouping.chosen_variant(experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen);
@@ -145,7 +153,7 @@ fn recompute(
             key: key.clone(),
             population: population.clone(),
             revision: *revision,
-            statistics: statistics.clone(),
+            statistics,
             block: member.as_ref().ok().map(|(measured, _)| pack(measured)),
             components: member.as_ref().ok().map(|(_, member)| pack(member.own_components())),
         };

@@ -13,7 +13,7 @@ use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::refit::{Publication, Refitted, fit_settings};
 use crate::row::{Counters, CurrentPopulation, FitStatus, PopulationTotals};
-use crate::store::{Store, StoreError};
+use crate::store::{Refit, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
@@ -126,10 +126,15 @@ impl RefitLoop {
     /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
+        let mut of_a_row = None;
         for population in &changed {
-            self.refit_or_fail(population, false).await?;
+            match self.refit_or_fail(population, false).await {
+                // Not even the failure could be noted.
+                Err(WorkerError::Store(error)) if error.is_of_a_row() => drop(of_a_row.get_or_insert(error)),
+                result => drop(result?),
+            }
         }
-        Ok(changed.len())
+        of_a_row.map_or(Ok(changed.len()), |error| Err(error.into()))
     }
 
     /// Refits a population whether it has changed or not, and makes a whole publish due if the population has estimates of
@@ -159,6 +164,24 @@ impl RefitLoop {
     async fn refit(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
         let started = Instant::now();
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
+        match self.refit_in(&mut transaction, population, is_republish).await {
+            Ok(()) => transaction.commit().await?,
+            Err(error) => {
+                // The first error says more.
+                let _ = transaction.rollback().await;
+                return Err(error);
+            }
+        }
+        self.telemetry.metrics.observe_refit(started.elapsed());
+        Ok(true)
+    }
+
+    async fn refit_in(
+        &self,
+        transaction: &mut Refit,
+        population: &PopulationName,
+        is_republish: bool,
+    ) -> Result<(), WorkerError> {
         let state = transaction.state().await?;
         let (settings, tolerance) = ((self.settings)(population), self.tolerance);
         let (state, refitted) = tokio::task::spawn_blocking(move || {
@@ -178,22 +201,21 @@ impl RefitLoop {
         };
         let latest = transaction.latest_message().await?;
         transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
-        transaction.commit().await?;
-        self.telemetry.metrics.observe_refit(started.elapsed());
         let fit = &refitted.fits[Correlation::Modelled as usize];
         // Once for each change of it.
         if let Some(message) = fit.message.as_ref().filter(|message| latest.as_ref() != Some(message)) {
             if has_failed {
                 error!(%population, %message, "the population cannot be fitted: its estimates stay as they are");
             } else if fit.is_prior_far {
-                warn!(%population, %message, "the prior does not fit the data of the population");
+                warn!(%population, %message, "a prior of the population is far from its data");
             }
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Notes that a population cannot be refitted because of what a row of it holds.
     async fn note_failure(&self, population: &PopulationName, why: &StoreError) -> Result<bool, WorkerError> {
+        let started = Instant::now();
         error!(%population, error = %why, "the population cannot be refitted: its estimates stay as they are");
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
         let state = transaction.state_without_cells().await?;
@@ -202,6 +224,8 @@ impl RefitLoop {
         let failed = Refitted::failed(why.summary(), effects);
         transaction.write(&state, &failed.fits, &self.fit_settings(population), &Publication::NotDue).await?;
         transaction.commit().await?;
+        // The loop is not stuck: what has failed has its own alert.
+        self.telemetry.metrics.observe_refit(started.elapsed());
         Ok(true)
     }
 }

@@ -22,7 +22,7 @@ use super::batch::{StepTimes, read_and_fold, write};
 use super::fold::Folded;
 use super::source::Record;
 use super::supervise::owner;
-use crate::row::replay::{RejectedMessage, RejectedRef, RejectedSelection, ReplayOutcome, ReplayedRow};
+use crate::row::replay::{RejectedMessage, RejectedRef, RejectedResult, RejectedSelection, ReplayOutcome, ReplayedRow};
 use crate::store::{Store, StoreError};
 use crate::stream::{Advance, Claim, FILE_CLUSTER, NextOffset, REPLAY_CLUSTER, Topic};
 
@@ -149,19 +149,24 @@ impl Replay {
                 .await?;
         let Folded { mut changes, outcomes, .. } = folded;
         // What is refused again already has its row.
-        let refused = changes.rejected.drain(..).filter(|row| row.result_index.is_none());
-        let refused: BTreeMap<i64, Refusal> = refused.map(|row| (row.offset, row.refusal)).collect();
+        let mut refused: BTreeMap<i64, Vec<(Option<i32>, Refusal)>> = BTreeMap::new();
+        for row in changes.rejected.drain(..) {
+            refused.entry(row.offset).or_default().push((row.result_index, row.refusal));
+        }
         let mut replayed = Vec::new();
         let mut rows = Vec::new();
         for ((message, record), outcomes) in messages.into_iter().zip(records.iter()).zip(&outcomes) {
             let is_retracted = retracted.contains(&message.rejected_event_id);
-            for row in message.rows {
-                let outcome = match refused.get(&record.offset) {
+            let mut refusals = refused.remove(&record.offset).unwrap_or_default();
+            // Those of whole results are the outcomes of these.
+            refusals.retain(|(index, _)| !matches!(of_result(*index, outcomes), Some(Outcome::Refused(_))));
+            for row in &message.rows {
+                let outcome = match refusal_of(row, &message.rows, &refusals) {
                     Some(refusal) => ReplayOutcome::Refused(refusal.clone()),
                     None => outcome(&record.message, is_retracted, row.result_index, outcomes),
                 };
                 rows.push(ReplayedRow { rejected_event_id: row.rejected_event_id, outcome: outcome.clone() });
-                replayed.push(Replayed { reason: row.reason, outcome });
+                replayed.push(Replayed { reason: row.reason.clone(), outcome });
             }
         }
         if let Some(claim) = &mut self.claim {
@@ -234,6 +239,26 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
     }
 }
 
+/// Why a row stays refused although its result may be taken: the refusal of the whole message, of the treatment that the row is
+/// about, or of one that has no row of its own.
+fn refusal_of<'a>(
+    row: &RejectedResult,
+    rows: &[RejectedResult],
+    refusals: &'a [(Option<i32>, Refusal)],
+) -> Option<&'a Refusal> {
+    let is_about = |row: &RejectedResult, index: Option<i32>, refusal: &Refusal| {
+        row.result_index == index && row.variant.is_some() && row.variant == refusal.variant
+    };
+    let found = refusals.iter().find(|(index, refusal)| index.is_none() || is_about(row, *index, refusal));
+    let without_row = || {
+        refusals.iter().find(|(index, refusal)| {
+            (row.result_index.is_none() || row.result_index == *index)
+                && !rows.iter().any(|row| is_about(row, *index, refusal))
+        })
+    };
+    found.or_else(without_row).map(|(_, refusal)| refusal)
+}
+
 /// The outcome of a result, or of the whole message if that was refused as a whole.
 fn outcome(
     message: &Result<Message, Refusal>,
@@ -246,10 +271,13 @@ fn outcome(
         Ok(Message::Tombstone { .. }) => ReplayOutcome::Tombstone,
         Ok(Message::Event(_)) if is_retracted => ReplayOutcome::Retracted,
         Ok(Message::Event(_)) => {
-            let result = result_index.and_then(|index| outcomes.get(usize::try_from(index).ok()?));
-            result.map_or_else(|| message_outcome(outcomes), result_outcome)
+            of_result(result_index, outcomes).map_or_else(|| message_outcome(outcomes), result_outcome)
         }
     }
+}
+
+fn of_result(index: Option<i32>, outcomes: &[Outcome]) -> Option<&Outcome> {
+    outcomes.get(usize::try_from(index?).ok()?)
 }
 
 fn result_outcome(outcome: &Outcome) -> ReplayOutcome {
@@ -269,12 +297,12 @@ fn message_outcome(outcomes: &[Outcome]) -> ReplayOutcome {
         Outcome::Refused(refusal) => Some(refusal),
         _ => None,
     });
-    if let Some(Refusal { reason, detail }) = refusals.next() {
+    if let Some(refusal) = refusals.next() {
         let detail = match refusals.count() {
-            0 => detail.clone(),
-            more => format!("{detail} ({more} more of its results are refused)"),
+            0 => refusal.detail.clone(),
+            more => format!("{} ({more} more of its results are refused)", refusal.detail),
         };
-        return ReplayOutcome::Refused(Refusal { reason: *reason, detail });
+        return ReplayOutcome::Refused(Refusal { detail, ..refusal.clone() });
     }
     let is_any = |wanted: fn(&Outcome) -> bool| outcomes.iter().any(wanted);
     match outcomes {

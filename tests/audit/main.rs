@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod failed;
 mod rebuild;
 mod replay;
 mod site;

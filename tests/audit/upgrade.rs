@@ -16,6 +16,7 @@ promises! {
     a_database_of_another_arithmetic_is_refused_and_left_as_it_is_until_it_is_rebuilt,
     a_rebuilt_database_holds_what_this_build_stores_of_the_same_events,
     events_that_an_earlier_release_took_are_duplicates_and_change_nothing,
+    figures_of_an_earlier_release_that_are_not_finite_are_set_to_null_and_made_again,
     every_file_of_the_folder_of_migrations_is_applied,
 }
 
@@ -118,6 +119,44 @@ async fn events_that_an_earlier_release_took_are_duplicates_and_change_nothing<D
         assert_eq!((database.texts(commits).await, database.texts(rows).await), written, "no row was written again");
         assert_eq!(database.texts(refused).await, fresh.texts(refused).await);
         site.start("verify", &[]).ends_with(0);
+        database.remove().await;
+    }
+}
+
+/// As 0.1 left a population whose prior of tau was narrower than it could take: NaN on PostgreSQL, null on SQLite.
+async fn figures_of_an_earlier_release_that_are_not_finite_are_set_to_null_and_made_again<D: Released>(fresh: &D) {
+    fill(fresh).rebuild(&[]);
+    for (release, sqlite, postgres) in RELEASES {
+        println!("release {release}");
+        let database = D::of_release(sqlite, postgres).await;
+        let plant = match database.url().starts_with("sqlite") {
+            true => {
+                "update effect_estimates set posterior_mean = null, ci95_high = 9e999 where status = 'fitted';
+                 update current_population_fits set mu_mean = null, tau_median = null, tau_sd = 9e999 where status = 'fitted';
+                 update population_fits set mu_mean = null, tau_median = null, tau_sd = -9e999 where status = 'fitted';
+                 update population_diagnostics set information = 9e999"
+            }
+            false => {
+                "update effect_estimates set posterior_mean = 'NaN', ci95_high = 'Infinity' where status = 'fitted';
+                 update current_population_fits set mu_mean = 'NaN', tau_sd = 'Infinity' where status = 'fitted';
+                 update population_fits set mu_mean = 'NaN', tau_sd = '-Infinity' where status = 'fitted';
+                 update population_diagnostics set information = 'NaN'"
+            }
+        };
+        let fitted = "select cast(count(*) as text) from effect_estimates where status = 'fitted'";
+        let planted = database.count(fitted).await;
+        database.execute(plant).await;
+        let site = Site::new(&database);
+        site.append(EVENTS);
+        site.start("migrate", &[]).ends_with(0);
+        let failed = "select cast(count(*) as text) from effect_estimates
+                      where status = 'failed' and posterior_mean is null and ci95_high is null and prob_positive is null";
+        assert_eq!((database.count(failed).await, database.count(fitted).await), (planted, 0));
+        let fits = "select cast(count(*) as text) from population_fits where status = 'failed' and mu_sd is null";
+        assert!(planted > 0 && database.count(fits).await > 0);
+        site.rebuild(&[]);
+        assert_eq!(Stored::of(&database).await, Stored::of(fresh).await);
+        assert_eq!(estimates(&database).await, estimates(fresh).await);
         database.remove().await;
     }
 }

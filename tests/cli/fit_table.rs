@@ -186,7 +186,7 @@ fn no_line_is_wider_than_the_terminal() {
         [portfolio(), simulated(Scenario::ManyVariants), hostile, unit(1e-50), unit(1e-4), unit(1e5), unit(1e50)];
     for (case, events) in cases.iter().enumerate() {
         for columns in [80, 91, 100] {
-            for arguments in [&[][..], &["--best"], &["--correlation", "one-per-experiment"]] {
+            for arguments in [&[][..], &["--best"], &["--correlation", "one-per-experiment"], &["--method", "reml"]] {
                 for line in table(events, columns, arguments).lines() {
                     assert!(line.width() <= columns, "case {case}: {} of {columns}: {line}", line.width());
                 }

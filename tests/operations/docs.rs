@@ -1,18 +1,28 @@
 //! The documentation's promises: what it shows is what the code does.
 
-use shrinkd_core::{Message, Reason, decode};
+use shrinkd_core::{Message, Reason, WarningCode, decode};
 
 use crate::common::docs::Page;
 
 #[test]
 fn every_reason_code_is_documented_in_the_order_of_checking_and_no_other_is() {
-    let pages = Page::all();
-    let tables: Vec<&str> = pages.iter().filter_map(|page| Some(page.text.split_once("## Reason codes")?.1)).collect();
-    let [table] = tables[..] else { panic!("one page has a section on reason codes, not {}", tables.len()) };
-    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    let documented: Vec<&str> = rows.map(|(code, _)| code).collect();
     let codes: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-    assert_eq!(documented, codes);
+    assert_eq!(documented_codes("## Reason codes"), codes);
+}
+
+#[test]
+fn every_warning_is_documented_and_no_other_is() {
+    assert_eq!(documented_codes("## Warnings"), WarningCode::ALL.map(WarningCode::as_str));
+}
+
+/// The codes in the table of the only section with this heading.
+fn documented_codes(heading: &str) -> Vec<String> {
+    let pages = Page::all();
+    let sections: Vec<&str> = pages.iter().filter_map(|page| Some(page.text.split_once(heading)?.1)).collect();
+    let [section] = sections[..] else { panic!("one page has a section {heading}, not {}", sections.len()) };
+    let section = section.split_once("\n## ").map_or(section, |(section, _)| section);
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    rows.map(|(code, _)| code.to_owned()).collect()
 }
 
 #[test]

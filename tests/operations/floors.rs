@@ -22,7 +22,10 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("study", &["simulate"]),
     ("verify", &["config", "estimate", "refit", "row", "store", "stream"]),
     ("worker", &["config", "estimate", "panics", "refit", "row", "store", "stream", "telemetry"]),
-    ("cli", &["config", "http", "row", "simulate", "store", "stream", "study", "telemetry", "verify", "worker"]),
+    (
+        "cli",
+        &["config", "http", "panics", "row", "simulate", "store", "stream", "study", "telemetry", "verify", "worker"],
+    ),
 ];
 
 #[test]

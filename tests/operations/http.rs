@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use shrinkd::http::{self, Site};
 use shrinkd::telemetry::health::{Health, Operation};
+use shrinkd::telemetry::metrics::{PopulationCounts, PopulationSummary};
 use tokio::sync::oneshot;
 
 use super::telemetry::{busy, population, report, summary};
@@ -107,6 +108,20 @@ fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
     for elsewhere in ["http://", "https://", "<script", "src=", "@import", "url("] {
         assert!(!answer.contains(elsewhere), "{elsewhere}");
     }
+}
+
+#[test]
+fn the_status_page_names_populations_that_failed() {
+    let served = Served::new("stdin");
+    assert!(!served.get("/").1.contains("failed"));
+    let failed = PopulationSummary { has_failed: true, mu: None, tau: None, ..summary() };
+    let populations = [(population("sound"), summary()), (population("unsound"), failed)].into();
+    let counts = PopulationCounts { all: 2, failed: 1, prior_far: 0 };
+    served.site.metrics.set_populations(counts, populations, None);
+    let (_, answer) = served.get("/");
+    assert!(answer.contains("<small>2, <span class=\"bad\">1 failed</span></small>"), "{answer}");
+    let rows: Vec<&str> = answer.lines().filter(|line| line.contains(">failed<")).collect();
+    assert!(matches!(rows[..], [row] if row.contains("<bdi>unsound</bdi>")), "{rows:?}");
 }
 
 #[test]

@@ -184,6 +184,20 @@ fn populations_without_series_of_their_own_are_summed_and_those_that_are_gone_ha
 }
 
 #[test]
+fn populations_that_failed_or_have_a_prior_far_from_their_data_are_counted_with_or_without_series_of_their_own() {
+    let metrics = Metrics::new();
+    metrics.own_partitions(&[0]);
+    let of_all = PopulationCounts { all: 9, failed: 3, prior_far: 2 };
+    metrics.set_populations(of_all, BTreeMap::from([(population("a"), summary())]), Some(summary()));
+    assert_eq!(metrics.population_counts(), of_all);
+    for (series, count) in [("failed", 3.0), ("prior_far", 2.0)] {
+        assert_eq!(value(&metrics, &format!("shrinkd_populations_{series}")), Some(count));
+    }
+    metrics.set_populations(counts(9), BTreeMap::new(), Some(summary()));
+    assert_eq!(value(&metrics, "shrinkd_populations_failed"), Some(0.0), "an alert ends");
+}
+
+#[test]
 fn a_worker_reports_the_populations_as_long_as_it_owns_partition_0() {
     let metrics = Metrics::new();
     let is_reported = || metrics.render(&Health::new()).lines().any(|line| line.starts_with("shrinkd_population"));

@@ -4,6 +4,7 @@
 mod common;
 
 mod cells;
+mod finite;
 mod ingest;
 mod limits;
 mod opening;

@@ -162,7 +162,7 @@ async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
     assert_eq!(publish(&store, &newer, async || ()).await, Some(4));
 }
 
-fn pass_diagnostics() -> PassDiagnostics {
+pub fn pass_diagnostics() -> PassDiagnostics {
     PassDiagnostics {
         experiments: 2,
         design_effect: 1.5,
@@ -173,6 +173,7 @@ fn pass_diagnostics() -> PassDiagnostics {
         sign_flip_share: 0.25,
         hausman_z: None,
         calibration: Some(Calibration { effects: 4, rms_z: 1.1, coverage50: 0.5, coverage80: 0.75, coverage95: 1.0 }),
+        mix_ups: 3,
         shipped_share: Some(1.0),
         verdict: Verdict::Material,
         verdict_rests_on: Measure::SeRatio,

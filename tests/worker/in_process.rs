@@ -138,9 +138,20 @@ async fn what_does_not_change_is_not_written_again() {
 
 #[tokio::test]
 async fn the_verdict_is_the_one_that_a_fit_of_the_same_history_gives() {
+    check_diagnostics(&events(40)).await;
+}
+
+#[tokio::test]
+async fn an_outlier_is_left_out_as_a_fit_leaves_it_out() {
+    let outlier = event(40, 1, "search").replace(r#""estimate":"#, r#""estimate":6"#);
+    assert!(outlier.contains(r#""estimate":60."#), "{outlier}");
+    check_diagnostics(&(events(40) + &outlier + "\n")).await;
+}
+
+/// Compares the diagnostics that a worker stores for these events with those of a fit.
+async fn check_diagnostics(lines: &str) {
     let database = SqliteDatabase::absent();
-    let lines = events(40);
-    let tables = run(&database, &lines, &[]).await;
+    let tables = run(&database, lines, &[]).await;
     let mut history = History::default();
     lines.lines().for_each(|line| drop(history.take(decode(line.as_bytes()))));
     let populations = history.into_populations(1).expect("blocks fit");

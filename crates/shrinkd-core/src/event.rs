@@ -12,6 +12,7 @@
 //! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
 //! | `arms`, `effects` | what one result reports |
 //! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
+//! | `warning` | what is taken although its figures need caution |
 //! | `merge` | the parts of a result that accumulates -> the arms of the whole |
 //! | `results` | the results of a message, read and validated |
 //! | `decode` | bytes -> [`Message`] |
@@ -27,6 +28,7 @@ mod refusal;
 mod results;
 mod schema;
 mod schema_rules;
+mod warning;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -38,10 +40,12 @@ pub use arms::{Arm, ArmStatistics, Arms};
 pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, message_too_large};
 pub use effects::{Effects, Uncertainty};
 pub use leaf::SCHEMA_VERSION;
-pub use measure::measure;
+pub(crate) use measure::examine;
+pub use measure::{Findings, is_lift_too_large, measure};
 pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
+pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
 
 /// One message, decoded.
@@ -75,7 +79,7 @@ pub struct Event {
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReportedResult {
     /// Replaces the results of earlier revisions for this key.
-    Whole { key: ResultKey, measurement: Measurement, measured: Measured },
+    Whole { key: ResultKey, measurement: Measurement, measured: Measured, findings: Findings },
     /// One part of a result that accumulates (`"accumulate": true`).
     Part { key: ResultKey, arms: Arms },
     /// Withdraws the results that match: `None` means every segment, every scale.
@@ -95,7 +99,7 @@ pub struct ResultKey {
 pub enum Scale {
     /// `m_i - m_c`
     Absolute,
-    /// `m_i / m_c - 1`
+    /// `(m_i - m_c) / |m_c|`
     Relative,
     /// `ln(m_i / m_c)`
     LogRatio,
@@ -116,6 +120,11 @@ pub enum Measurement {
 pub struct Measured {
     pub variants: Vec<String>,
     pub block: Block,
+    /// The variance of each effect as platforms show it (delta method). On `relative`, and of arms sent as successes, it
+    /// is not that of the block.
+    pub raw_variances: Vec<f64>,
+    /// Whether half an event was added to every arm.
+    pub is_continuity_corrected: bool,
 }
 
 /// A measurement as it was stored, which is validated again because stored bytes can be damaged.
@@ -123,16 +132,22 @@ pub struct Measured {
 struct UncheckedMeasured {
     variants: Vec<String>,
     block: Block,
+    raw_variances: Vec<f64>,
+    is_continuity_corrected: bool,
 }
 
 impl TryFrom<UncheckedMeasured> for Measured {
     type Error = String;
 
-    fn try_from(UncheckedMeasured { variants, block }: UncheckedMeasured) -> Result<Measured, String> {
+    fn try_from(unchecked: UncheckedMeasured) -> Result<Measured, String> {
+        let UncheckedMeasured { variants, block, raw_variances, is_continuity_corrected } = unchecked;
         if variants.len() != block.len() {
             return Err(format!("{} effects have {} names", block.len(), variants.len()));
         }
-        Ok(Measured { variants, block })
+        if raw_variances.len() != block.len() || !raw_variances.iter().all(|variance| *variance > 0.0) {
+            return Err(format!("{} effects have the variances {raw_variances:?}", block.len()));
+        }
+        Ok(Measured { variants, block, raw_variances, is_continuity_corrected })
     }
 }
 

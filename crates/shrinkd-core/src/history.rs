@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
-use crate::event::{Event, Measured, Message, Refusal, ResultKey};
-use crate::ledger::{Counts, CurrentBlock, ExperimentLedger, Outcome};
+use crate::event::{Event, Measured, Message, Refusal, ResultKey, Warning};
+use crate::ledger::{Applied, Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName};
 
 /// The experiments of a history, and counts of the outcomes of its events.
@@ -26,12 +26,15 @@ pub struct Population {
 }
 
 /// One experiment of a population.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Experiment {
     pub experiment_id: String,
     pub revision: u64,
     /// One for each effect of the block.
     pub variants: Vec<String>,
+    /// Likewise: see [`Measured::raw_variances`].
+    pub raw_variances: Vec<f64>,
+    pub is_continuity_corrected: bool,
     /// What the platform decided at the largest revision.
     pub decision: Option<String>,
 }
@@ -46,33 +49,35 @@ pub enum UnfitBlock {
 }
 
 impl History {
-    /// Applies one message, decoded or refused, and returns its refusals.
-    pub fn take(&mut self, message: Result<Message, Refusal>) -> Vec<Refusal> {
+    /// Applies one message, decoded or refused, and returns what it was refused for, and what it warns of.
+    pub fn take(&mut self, message: Result<Message, Refusal>) -> (Vec<Refusal>, Vec<Warning>) {
         self.counts.messages += 1;
         match message {
             Ok(Message::Event(event)) => self.apply(event),
             Ok(Message::Tombstone { experiment_id }) => {
                 self.counts.tombstones += 1;
                 self.experiments.remove(&experiment_id);
-                Vec::new()
+                (Vec::new(), Vec::new())
             }
             Err(refusal) => {
                 self.counts.refused += 1;
-                vec![refusal]
+                (vec![refusal], Vec::new())
             }
         }
     }
 
-    fn apply(&mut self, event: Event) -> Vec<Refusal> {
+    fn apply(&mut self, event: Event) -> (Vec<Refusal>, Vec<Warning>) {
         let ledger = self.experiments.entry(event.experiment_id.clone()).or_default();
+        let Applied { outcomes, refused_treatments, warnings, .. } = ledger.apply(event);
         let mut refusals = Vec::new();
-        for outcome in ledger.apply(event).outcomes {
+        for outcome in outcomes {
             self.counts.add(&outcome);
             if let Outcome::Refused(refusal) = outcome {
                 refusals.push(refusal);
             }
         }
-        refusals
+        refusals.extend(refused_treatments.into_iter().map(|(_, refusal)| refusal));
+        (refusals, warnings)
     }
 
     /// The sums of parts that cannot be estimated yet: experiment, key, and why.
@@ -93,14 +98,22 @@ impl History {
         let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
         for (experiment_id, ledger) in self.experiments {
             let decision = ledger.decision().map(str::to_owned);
-            for (key, CurrentBlock { revision, measured: Measured { variants, block } }) in ledger.into_blocks() {
+            for (key, CurrentBlock { revision, measured }) in ledger.into_blocks() {
+                let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
                 let chosen = grouping.chosen_variant(&experiment_id, &variants);
                 let member = Member::new(block, chosen)
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
                 let population = populations.entry(PopulationName::from(key)).or_default();
                 population.members.push(member);
                 let (experiment_id, decision) = (experiment_id.clone(), decision.clone());
-                population.experiments.push(Experiment { experiment_id, revision, variants, decision });
+                population.experiments.push(Experiment {
+                    experiment_id,
+                    revision,
+                    variants,
+                    raw_variances,
+                    is_continuity_corrected,
+                    decision,
+                });
             }
         }
         for (name, population) in &mut populations {

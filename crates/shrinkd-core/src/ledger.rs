@@ -26,12 +26,13 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::event::{
-    Arms, Event, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey, measure, merge_parts,
+    Arms, Event, Findings, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey, Warning, examine,
+    merge_parts,
 };
 use results::Results;
 use retraction::{Retractions, Scope};
 use statistics::Statistics;
-pub use statistics::remeasure;
+pub use statistics::{remeasure, with_successes};
 pub use stored::{DamagedBytes, StoredResult, pack, unpack};
 
 /// The current state of one experiment: plain data, empty until its first event.
@@ -63,12 +64,16 @@ struct Entry {
 }
 
 /// The effect of one event.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Applied {
     /// One for each result of the event, in its order.
     pub outcomes: Vec<Outcome>,
     /// The blocks that changed, in the order of the changes.
     pub changes: Vec<Change>,
+    /// The treatments that are refused although their result is not, each with the result's place in the event.
+    pub refused_treatments: Vec<(usize, Refusal)>,
+    /// What the blocks that were taken warn of.
+    pub warnings: Vec<Warning>,
 }
 
 /// The outcome of one result.
@@ -151,27 +156,50 @@ impl ExperimentLedger {
 
     /// Applies an event of this experiment.
     pub fn apply(&mut self, event: Event) -> Applied {
-        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id: _ } = event;
+        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id } = event;
         // The precision that every store keeps, so that a timestamp that is read back compares equal.
         let completed_at = completed_at.truncate_to_microsecond();
         self.latest = self.latest.take().max(Some(Latest { revision, decision, labels, completed_at }));
-        let mut changes = Vec::with_capacity(results.len());
-        let outcomes = results
-            .into_iter()
-            .map(|result| match result {
-                Ok(ReportedResult::Whole { key, measurement, measured }) => {
-                    self.replace(revision, key, measurement, measured, &mut changes)
+        let mut applied = Applied { outcomes: Vec::with_capacity(results.len()), ..Applied::default() };
+        for (index, result) in results.into_iter().enumerate() {
+            let mut findings = Findings::default();
+            let changes = &mut applied.changes;
+            let (outcome, metric) = match result {
+                Ok(ReportedResult::Whole { key, measurement, measured, findings: found }) => {
+                    findings = found;
+                    let metric = key.metric.clone();
+                    (self.replace(revision, key, measurement, measured, changes), metric)
                 }
                 Ok(ReportedResult::Part { key, arms }) => {
-                    self.accumulate(revision, event_id.as_deref(), key, arms, &mut changes)
+                    let metric = key.metric.clone();
+                    let (outcome, warnings) = self.accumulate(revision, event_id.as_deref(), key, arms, changes);
+                    findings.warnings =
+                        warnings.into_iter().map(|warning| warning.named(&experiment_id, &metric)).collect();
+                    (outcome, metric)
                 }
                 Ok(ReportedResult::Retraction { metric, segment, scale }) => {
-                    self.retract(revision, Scope { metric, segment, scale }, &mut changes)
+                    let scope = Scope { metric: metric.clone(), segment, scale };
+                    (self.retract(revision, scope, changes), metric)
                 }
-                Err(refusal) => Outcome::Refused(refusal),
-            })
-            .collect();
-        Applied { outcomes, changes }
+                Err(refusal) => {
+                    applied.outcomes.push(Outcome::Refused(refusal));
+                    continue;
+                }
+            };
+            let outcome = match outcome {
+                Outcome::Refused(refusal) => Outcome::Refused(refusal.named(&experiment_id, &metric)),
+                outcome => {
+                    let refused = std::mem::take(&mut findings.refused);
+                    applied.refused_treatments.extend(refused.into_iter().map(|refusal| (index, refusal)));
+                    outcome
+                }
+            };
+            if matches!(outcome, Outcome::Accepted) {
+                applied.warnings.extend(findings.warnings);
+            }
+            applied.outcomes.push(outcome);
+        }
+        applied
     }
 
     /// Withdraws every block and forgets everything, revisions included: the next event is treated as the first.
@@ -243,6 +271,7 @@ impl ExperimentLedger {
         }
     }
 
+    /// The warnings are those of the sum.
     fn accumulate(
         &mut self,
         revision: u64,
@@ -250,36 +279,38 @@ impl ExperimentLedger {
         key: ResultKey,
         arms: Arms,
         changes: &mut Vec<Change>,
-    ) -> Outcome {
+    ) -> (Outcome, Vec<Warning>) {
+        let without_warning = |outcome: Outcome| (outcome, Vec::new());
         let Some(event_id) = event_id else {
-            return Outcome::Refused(Refusal::new(
+            return without_warning(Outcome::Refused(Refusal::new(
                 Reason::NotAccumulable,
-                format!("a part of {} came without an event_id: send one that names this message", name(&key)),
-            ));
+                format!("a part for {} came without an event_id: send one that names this message", name(&key)),
+            )));
         };
         let mut parts = match Some(revision).cmp(&self.revision(&key)) {
-            Ordering::Less => return Outcome::Stale,
+            Ordering::Less => return without_warning(Outcome::Stale),
             Ordering::Equal => match self.results.get(&key).map(|held| &held.statistics) {
                 Some(Statistics::Parts(parts)) => parts.clone(),
-                _ => return revision_conflict(revision, &key),
+                _ => return without_warning(revision_conflict(revision, &key)),
             },
             Ordering::Greater => BTreeMap::new(),
         };
         match parts.get(event_id) {
-            Some(held) if *held == arms => return Outcome::Duplicate,
-            Some(_) => return event_id_conflict(event_id, &key),
+            Some(held) if *held == arms => return without_warning(Outcome::Duplicate),
+            Some(_) => return without_warning(event_id_conflict(event_id, &key)),
             None => parts.insert(event_id.to_owned(), arms),
         };
-        let estimate = match merge_parts(parts.values()) {
-            Ok(sum) => measure(key.scale, &Measurement::Arms(sum)),
-            Err(refusal) => return Outcome::Refused(refusal),
+        let examined = match merge_parts(parts.values()) {
+            Ok(sum) => examine(key.scale, &Measurement::Arms(sum)),
+            Err(refusal) => return without_warning(Outcome::Refused(refusal)),
         };
-        let outcome = match &estimate {
-            Ok(_) => Outcome::Accepted,
-            Err(refusal) => Outcome::Pending(refusal.clone()),
+        let (outcome, estimate, warnings) = match examined {
+            // A treatment that cannot be used yet is not refused: further parts may bring what it lacks.
+            Ok((measured, Findings { warnings, .. })) => (Outcome::Accepted, Ok(measured), warnings),
+            Err(refusal) => (Outcome::Pending(refusal.clone()), Err(refusal), Vec::new()),
         };
         changes.extend(self.put(key, Entry { revision, statistics: Statistics::Parts(parts), estimate }));
-        outcome
+        (outcome, warnings)
     }
 
     fn retract(&mut self, revision: u64, scope: Scope, changes: &mut Vec<Change>) -> Outcome {
@@ -356,12 +387,13 @@ fn event_id_conflict(event_id: &str, key: &ResultKey) -> Outcome {
     Outcome::Refused(Refusal::new(
         Reason::RevisionConflict,
         format!(
-            "event_id `{event_id}` already has another part of {}, which is kept: give every part its own event_id",
+            "event_id `{event_id}` already has another part for {}, which is kept: give every part its own event_id",
             name(key)
         ),
     ))
 }
 
+/// What the names that a refusal gets do not say.
 fn name(key: &ResultKey) -> String {
-    format!("metric `{}`, segment `{}`, scale {}", key.metric, key.segment, key.scale)
+    format!("segment `{}`, scale {}", key.segment, key.scale)
 }

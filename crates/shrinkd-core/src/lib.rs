@@ -6,7 +6,7 @@
 //!
 //! | step | items |
 //! | --- | --- |
-//! | bytes -> message: the event contract, with one [`Reason`] for each [`Refusal`] | [`decode()`], [`Message`], [`Event`] |
+//! | bytes -> message: the event contract, with one [`Reason`] for each [`Refusal`] and a [`Warning`] where figures need caution | [`decode()`], [`Message`], [`Event`] |
 //! | arms or reported effects -> block: effects with their joint sampling covariance | [`measure()`], [`Measured`] |
 //! | events -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`ExperimentLedger`] |
 //! | ledger -> stored bytes, and back | [`StoredResult`], [`pack`], [`unpack`] |
@@ -22,14 +22,14 @@ mod population;
 
 // The event contract.
 pub use event::{
-    Arm, ArmStatistics, Arms, Effects, Event, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message, Reason,
-    Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, check_key, decode, decode_keyed,
-    decode_tombstone, event_schema, measure, merge_parts, message_too_large,
+    Arm, ArmStatistics, Arms, Effects, Event, Findings, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message,
+    Reason, Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, Warning, WarningCode, check_key,
+    decode, decode_keyed, decode_tombstone, event_schema, is_lift_too_large, measure, merge_parts, message_too_large,
 };
 // The state of one experiment, and its stored form.
 pub use ledger::{
     Applied, Change, Counts, CurrentBlock, DamagedBytes, ExperimentLedger, Latest, Outcome, StoredResult, pack,
-    remeasure, unpack,
+    remeasure, unpack, with_successes,
 };
 // Populations.
 pub use history::{Experiment, History, Population, UnfitBlock};

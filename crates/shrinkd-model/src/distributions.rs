@@ -50,12 +50,16 @@ fn incomplete_gamma(a: f64, x: f64) -> (f64, f64) {
         let below = (factor * sum).min(1.0);
         return (below, 1.0 - below);
     }
-    // Lentz's evaluation of Legendre's fraction; beyond some 700 the factor is 0 and the fraction need not end.
+    if factor == 0.0 {
+        return (1.0, 0.0);
+    }
+    // Lentz's evaluation of Legendre's fraction.
     let mut b = x + 1.0 - a;
     let (mut c, mut d) = (f64::INFINITY, 1.0 / b);
     let mut fraction = d;
     let mut i = 0.0;
-    while factor > 0.0 {
+    let mut is_moving = true;
+    while is_moving {
         i += 1.0;
         let numerator = i * (a - i);
         b += 2.0;
@@ -63,9 +67,7 @@ fn incomplete_gamma(a: f64, x: f64) -> (f64, f64) {
         c = b + numerator / c;
         let change = c * d;
         fraction *= change;
-        if (change - 1.0).abs() <= 4.0 * f64::EPSILON {
-            break;
-        }
+        is_moving = (change - 1.0).abs() > 4.0 * f64::EPSILON;
     }
     let above = (factor * a * fraction).min(1.0);
     (1.0 - above, above)

@@ -58,6 +58,4 @@ pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // All at once, under each model of correlation.
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{
-    Analysis, BlockAnalysis, Comparison, EffectAnalysis, Member, MemberError, Request, Sketches, loo_nodes,
-};
+pub use population::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Member, MemberError, Request, Sketches};

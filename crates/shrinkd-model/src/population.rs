@@ -233,6 +233,13 @@ pub struct EffectAnalysis {
     pub mix_up: Option<MixUp>,
 }
 
+impl EffectAnalysis {
+    fn is_finite(&self) -> bool {
+        let EffectAnalysis { estimate, intervals: Intervals { ci80, ci95 }, .. } = *self;
+        [estimate.mean, estimate.sd, ci80.0, ci80.1, ci95.0, ci95.1].into_iter().all(f64::is_finite)
+    }
+}
+
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
 const CHUNK: usize = 256;
 
@@ -240,7 +247,7 @@ impl Analysis {
     /// Fits the population under every model of correlation, estimates every effect and diagnoses every block.
     ///
     /// # Errors
-    /// [`PosteriorError`] where the model of correlation asked for has no posterior.
+    /// [`PosteriorError`] where the model of correlation asked for has no posterior, or an estimate is not finite.
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
@@ -269,7 +276,7 @@ impl Analysis {
             typical_error,
             fit: &fit,
             nodes: &nodes,
-            leave_one_out: LeaveOneOut::new(likelihood, &priors, loo_nodes(&fit, likelihood)),
+            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &priors, &fit),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
@@ -286,6 +293,9 @@ impl Analysis {
         for (chunk, chunk_pass) in chunks {
             blocks.extend(chunk);
             pass.merge(&chunk_pass);
+        }
+        if !blocks.iter().flat_map(|block| &block.effects).all(EffectAnalysis::is_finite) {
+            return Err(PosteriorError::NotFinite { figure: "an estimate" });
         }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 
@@ -314,11 +324,6 @@ impl Analysis {
             blocks,
         })
     }
-}
-
-/// The nodes at which blocks are left out: all of them for a small population, whose posterior changes without a block.
-pub fn loo_nodes<'a>(fit: &'a Fit, likelihood: &impl Likelihood) -> &'a [Node] {
-    if likelihood.effects() < 1_000 { &fit.posterior.nodes } else { &fit.nodes }
 }
 
 /// What every block of a population is analysed against.

@@ -86,6 +86,24 @@ impl Sketch {
         self.apply(components, i128::wrapping_sub, i128::wrapping_add)
     }
 
+    /// The sketch without the components of one of its blocks; `None` where it cannot have held them, because what is left in a
+    /// cell is no sum over components.
+    pub(crate) fn without(&self, components: &[Component]) -> Option<Sketch> {
+        let mut rest = self.clone();
+        rest.subtract(components).ok()?;
+        // No Chebyshev polynomial leaves [-1, 1], so that no moment of what is not negative is above the zeroth. Roundings add
+        // up to less than the margin.
+        let is_sum = |cell: &Cell| {
+            let effects = cell[0][0] >> COUNT_BITS;
+            effects > 0
+                && [0, 1, 3].into_iter().all(|x| {
+                    let margin = (cell[0][x] >> 40) + 64 * effects;
+                    cell.iter().all(|moment| moment[x].abs() <= cell[0][x] + margin)
+                })
+        };
+        rest.cells.values().all(is_sum).then_some(rest)
+    }
+
     /// Adds another sketch, cell by cell.
     pub fn merge(&mut self, other: &Sketch) {
         for (&octave, cell) in &other.cells {

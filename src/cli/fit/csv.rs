@@ -11,7 +11,8 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
     writeln!(
         out,
         "population,experiment_id,variant,revision,raw_estimate,raw_se,posterior_mean,posterior_sd,ci80_low,ci80_high,\
-         ci95_low,ci95_high,prob_positive,lfsr,shrinkage_factor,weight_of_mu,naive_posterior_mean,predictive_z,prob_best"
+         ci95_low,ci95_high,prob_positive,lfsr,shrinkage_factor,weight_of_mu,naive_posterior_mean,predictive_z,prob_best,\
+         is_continuity_corrected,lift_too_large_for_relative"
     )?;
     for (name, fitted) in &report.populations {
         let Ok(analysis) = &fitted.analysis else { continue };
@@ -45,7 +46,7 @@ fn write_row(out: &mut impl Write, population: &str, row: &EstimateRow<'_>) -> i
             None => write!(out, ",")?,
         }
     }
-    writeln!(out)
+    writeln!(out, ",{},{}", row.is_continuity_corrected, row.lift_too_large_for_relative)
 }
 
 /// A field as RFC 4180 wants it; identifiers hold no line ends.

@@ -1,7 +1,7 @@
 //! The estimates of a population as rows, the same in every output format.
 
 use serde::Serialize;
-use shrinkd_core::Experiment;
+use shrinkd_core::{Experiment, Scale, is_lift_too_large};
 use shrinkd_model::{Analysis, Correlation, EffectAnalysis, Member};
 
 use super::report::FittedPopulation;
@@ -14,6 +14,8 @@ pub(super) struct EstimateRow<'a> {
     pub(super) revision: u64,
     pub(super) raw_estimate: f64,
     pub(super) raw_se: f64,
+    pub(super) is_continuity_corrected: bool,
+    pub(super) lift_too_large_for_relative: bool,
     pub(super) posterior_mean: f64,
     pub(super) posterior_sd: f64,
     pub(super) ci80_low: f64,
@@ -41,13 +43,15 @@ pub(super) fn for_each_effect<'a, E>(
     let population = &fitted.population;
     for ((experiment, member), block) in population.experiments.iter().zip(&population.members).zip(&analysis.blocks) {
         for (i, (effect, variant)) in block.effects.iter().zip(member.variants(correlation)).enumerate() {
-            each(row(experiment, member, effect, variant, block.best.as_ref().map(|best| best.variants[i])))?;
+            let best = block.best.as_ref().map(|best| best.variants[i]);
+            each(row(fitted.scale, experiment, member, effect, variant, best))?;
         }
     }
     Ok(())
 }
 
 fn row<'a>(
+    scale: Scale,
     experiment: &'a Experiment,
     member: &Member,
     effect: &EffectAnalysis,
@@ -60,7 +64,9 @@ fn row<'a>(
         variant: &experiment.variants[variant],
         revision: experiment.revision,
         raw_estimate: member.block().effects()[variant],
-        raw_se: member.block().sampling_variance(variant).sqrt(),
+        raw_se: experiment.raw_variances[variant].sqrt(),
+        is_continuity_corrected: experiment.is_continuity_corrected,
+        lift_too_large_for_relative: is_lift_too_large(scale, member.block().effects()[variant]),
         posterior_mean: estimate.mean,
         posterior_sd: estimate.sd,
         ci80_low: intervals.ci80.0,

@@ -14,11 +14,12 @@ use crate::cli::CliError;
 /// Bytes that are read and decoded at a time.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Reads all events of a file (`-` for stdin), and writes a line to `refusals` for each refusal. Empty lines are ignored.
+/// Reads all events of a file (`-` for stdin), and writes a line to `messages` for each refusal and each warning. Empty lines
+/// are ignored.
 ///
 /// # Errors
 /// Where the file cannot be opened or read.
-pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Result<History, CliError> {
+pub(super) fn read(path: &Path, threads: usize, messages: &mut impl Write) -> Result<History, CliError> {
     let with_path = |error: io::Error| CliError::File { path: path.to_owned(), source: error };
     let (mut reader, length): (Box<dyn BufRead>, u64) = if path == Path::new("-") {
         (Box::new(io::stdin().lock()), 0)
@@ -43,8 +44,12 @@ pub(super) fn read(path: &Path, threads: usize, refusals: &mut impl Write) -> Re
         for message in decoded.into_iter().flatten() {
             number += 1;
             let Some(message) = message else { continue };
-            for refusal in history.take(message) {
-                progress.suspend(|| writeln!(refusals, "line {number}: {refusal}"))?;
+            let (refused, warnings) = history.take(message);
+            for refusal in refused {
+                progress.suspend(|| writeln!(messages, "line {number}: {refusal}"))?;
+            }
+            for warning in warnings {
+                progress.suspend(|| writeln!(messages, "line {number}: warning: {warning}"))?;
             }
         }
         progress.inc(bytes);

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_core::{Counts, History, Population, PopulationName, Refusal};
+use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale};
 use shrinkd_model::{Analysis, Correlation, FarPrior, PosteriorError, Request, SketchLikelihood};
 
 use crate::cli::CliError;
+use crate::panics::caught;
 
 /// A fit of every population of a history.
 pub(super) struct Report {
@@ -18,14 +19,24 @@ pub(super) struct Report {
 
 /// One population and its analysis.
 pub(super) struct FittedPopulation {
+    pub(super) scale: Scale,
     pub(super) population: Population,
-    pub(super) analysis: Result<Analysis, PosteriorError>,
+    pub(super) analysis: Result<Analysis, NoAnalysis>,
     /// Reasons for caution in using the numbers.
     pub(super) warnings: Vec<String>,
 }
 
 /// Number of likely mix-ups of a population that are reported one by one.
 const MIX_UPS: usize = 5;
+
+/// Why a population has no analysis. The others have theirs.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoAnalysis {
+    #[error(transparent)]
+    Posterior(#[from] PosteriorError),
+    #[error("{0}. This is a bug of shrinkd: please report it with these priors and data")]
+    Panic(String),
+}
 
 /// The share of shipped experiments above which losing experiments seem to be missing (selection bias).
 const SHIPPED_WARNING: f64 = 0.8;
@@ -43,13 +54,17 @@ impl Report {
             .collect();
         let populations =
             history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
-        let fit = |population: Population| {
-            let analysis = Analysis::new(&population.members, &population.sketches, request);
+        let fit = |scale: Scale, population: Population| {
+            let analysis = caught(|| Analysis::new(&population.members, &population.sketches, request));
+            let analysis = analysis.map_err(NoAnalysis::Panic).and_then(|analysis| Ok(analysis?));
             let mut warnings = warnings(&population, request);
             warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
-            FittedPopulation { population, analysis, warnings }
+            FittedPopulation { scale, population, analysis, warnings }
         };
-        let populations = populations.into_iter().map(|(name, population)| (name, fit(population))).collect();
+        let populations = populations
+            .into_iter()
+            .map(|(name, population)| (name.clone(), fit(name.key().scale, population)))
+            .collect();
         Ok(Report { request: *request, counts, pending, populations })
     }
 
@@ -67,7 +82,9 @@ impl FittedPopulation {
     pub(super) fn status(&self) -> &'static str {
         match self.analysis {
             Ok(_) => "fitted",
-            Err(PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate) => "improper",
+            Err(NoAnalysis::Posterior(
+                PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate,
+            )) => "improper",
             Err(_) => "failed",
         }
     }

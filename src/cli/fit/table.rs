@@ -8,7 +8,7 @@ use shrinkd_model::{
 
 use super::estimates::{EstimateRow, for_each_effect};
 use super::findings::findings;
-use super::report::{FittedPopulation, Report};
+use super::report::{FittedPopulation, NoAnalysis, Report};
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
@@ -89,7 +89,8 @@ fn effect<'a>(row: &EstimateRow<'a>) -> Effect<'a> {
 fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let status = match &fitted.analysis {
         Ok(_) => format!("{}, {}", request.method.as_str(), model(request.correlation)),
-        Err(PosteriorError::OneEffect) => format!("no {} estimate", request.method.as_str()),
+        Err(NoAnalysis::Posterior(PosteriorError::OneEffect)) => format!("no {} estimate", request.method.as_str()),
+        Err(_) if fitted.status() == "failed" => "no fit".to_owned(),
         Err(_) => "improper posterior".to_owned(),
     };
     let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.correlation), "effect")];

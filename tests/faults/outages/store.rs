@@ -81,6 +81,23 @@ pub async fn a_table_is_locked(monitoring: Arc<Monitoring>) {
     deployment.end(&[page]).await;
 }
 
+/// The database takes no fit any more, as if every figure of one were NaN. The worker goes on, and is ready.
+pub async fn a_population_cannot_be_fitted(monitoring: Arc<Monitoring>) {
+    let deployment = Deployment::start(&monitoring, "shrinkd-population-failed", &[]).await;
+    produce(&deployment.topic, "before", 20, false);
+    settled(&deployment.database, 20).await;
+    let refuse = "alter table current_population_fits add constraint planted check (status <> 'fitted') not valid";
+    deployment.database.execute(refuse).await;
+    let began = Instant::now();
+    produce(&deployment.topic, "after", 20, false);
+    deployment.fires(began, "ShrinkdPopulationsFailed").await;
+    deployment.database.execute("alter table current_population_fits drop constraint planted").await;
+    let ended = Instant::now();
+    produce(&deployment.topic, "then", 20, false);
+    deployment.clears(ended, "ShrinkdPopulationsFailed").await;
+    deployment.end(&[]).await;
+}
+
 /// The server does not answer a statement of a batch, and does not fail either.
 pub async fn a_batch_is_not_answered(monitoring: Arc<Monitoring>) {
     let deployment = Deployment::start(&monitoring, "shrinkd-batch-stuck", &[]).await;

@@ -55,3 +55,28 @@ async fn the_real_stream_through_a_file_leaves_what_it_leaves_through_kafka() {
     Worker::start(&from_file(&events, &database.url()), folder.path("worker.log")).ends_well();
     check(&database, &truth).await;
 }
+
+#[tokio::test]
+async fn an_effect_in_percent_among_fractions_is_counted_and_named_in_the_log_with_its_likely_cause() {
+    let folder = Folder::new("mix-up");
+    let event = |number: usize| {
+        let unit = if number == 17 { 100.0 } else { 1.0 };
+        let (estimate, variance) = (unit * 0.01 * (2.3 * number as f64).sin(), (unit * 0.005_f64).powi(2));
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"exp-{number}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"lift","effects":[{{"variant":"B","estimate":{estimate},"variance":{variance}}}]}}]}}"#
+        ) + "\n"
+    };
+    let events = folder.path("events.ndjson");
+    std::fs::write(&events, (0..30).map(event).collect::<String>()).expect("a file");
+    let database = SqliteDatabase::absent();
+    let log = folder.path("worker.log");
+    Worker::start(&from_file(&events, &database.url()), log.clone()).ends_well();
+    let counted = "select cast(mix_ups as text) from population_diagnostics order by fit_id desc limit 1";
+    assert_eq!(database.texts(counted).await, [Some("1".to_owned())]);
+    let log = std::fs::read_to_string(log).expect("the log");
+    let named: Vec<&str> = log.lines().filter(|line| line.contains("a likely mix-up")).collect();
+    let [named] = named[..] else { panic!("{named:?}") };
+    for what in ["population=lift/all/absolute", "exp-17", "\"B\"", "percent sent for a fraction"] {
+        assert!(named.contains(what), "{named}");
+    }
+}

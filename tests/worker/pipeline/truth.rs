@@ -39,7 +39,7 @@ impl Truth {
         let mut history = History::default();
         let mut refused = BTreeMap::new();
         for line in std::fs::read_to_string(events).expect("the events are there").lines() {
-            for refusal in history.take(decode(line.as_bytes())) {
+            for refusal in history.take(decode(line.as_bytes())).0 {
                 *refused.entry(refusal.reason.as_str().to_owned()).or_default() += 1;
             }
         }

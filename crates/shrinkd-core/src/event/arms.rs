@@ -1,4 +1,5 @@
-//! The arms of a result, and how they are read: what is sent with a count is kept as n, mean and M2.
+//! The arms of a result, and how they are read: successes are kept as counts, what else is sent with a count as n, mean and
+//! M2.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,12 +23,38 @@ pub struct Arm {
 }
 
 /// What an arm reports of its units, in the metric's own unit.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum ArmStatistics {
-    /// `n` units with mean and `m2 = (n - 1) variance`: whatever was sent with a count is turned into this.
+    /// `n` units with mean and `m2 = (n - 1) variance`: means with variances, and sums, are turned into this.
     Moments { n: u64, mean: f64, m2: f64 },
     /// A mean and its standard error; the count is only informative.
     Summary { n: Option<u64>, mean: f64, standard_error: f64 },
+    /// `successes` of `n` units, at most as many. Version 0.1 kept them as `Moments`.
+    Successes { n: u64, successes: u64 },
+}
+
+/// Successes equal the moments that version 0.1 kept of them, so that sending them again is a duplicate there, too.
+impl PartialEq for ArmStatistics {
+    fn eq(&self, other: &ArmStatistics) -> bool {
+        use ArmStatistics::{Moments, Successes, Summary};
+        match (*self, *other) {
+            (Moments { n, mean, m2 }, Moments { n: other, mean: other_mean, m2: other_m2 }) => {
+                (n, mean, m2) == (other, other_mean, other_m2)
+            }
+            (
+                Summary { n, mean, standard_error },
+                Summary { n: other, mean: other_mean, standard_error: other_error },
+            ) => (n, mean, standard_error) == (other, other_mean, other_error),
+            (Successes { n, successes }, Successes { n: other, successes: other_successes }) => {
+                (n, successes) == (other, other_successes)
+            }
+            (Successes { n, successes }, Moments { n: other, mean, m2 })
+            | (Moments { n: other, mean, m2 }, Successes { n, successes }) => {
+                n == other && were_moments(n, successes, mean, m2)
+            }
+            (Summary { .. }, _) | (_, Summary { .. }) => false,
+        }
+    }
 }
 
 impl Arms {
@@ -57,24 +84,41 @@ impl ArmStatistics {
     /// The number of units, where it is known.
     pub fn n(&self) -> Option<u64> {
         match self {
-            ArmStatistics::Moments { n, .. } => Some(*n),
+            ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => Some(*n),
             ArmStatistics::Summary { n, .. } => *n,
         }
     }
 
-    /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared.
+    /// The successes that version 0.1 kept as these moments, bit for bit; what was sent otherwise stays as it is.
+    pub(crate) fn as_successes(self) -> ArmStatistics {
+        let ArmStatistics::Moments { n, mean, m2 } = self else { return self };
+        // A float saturates where it is cast. A constant may be of any metric.
+        let successes = (mean * n as f64).round() as u64;
+        let is_counted = (1..n).contains(&successes) && were_moments(n, successes, mean, m2);
+        if is_counted { ArmStatistics::Successes { n, successes } } else { self }
+    }
+
+    /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared. Where no unit
+    /// or every one succeeded, the variance is that of the rate `(s + 1/2) / (n + 1)`.
     pub(super) fn mean_and_variance(&self) -> (f64, f64) {
+        let of_moments = |n: u64, (mean, m2): (f64, f64)| (mean, m2 / n.saturating_sub(1) as f64 / n as f64);
         match *self {
-            ArmStatistics::Moments { n, mean, m2 } => (mean, m2 / n.saturating_sub(1) as f64 / n as f64),
+            ArmStatistics::Moments { n, mean, m2 } => of_moments(n, (mean, m2)),
             ArmStatistics::Summary { mean, standard_error, .. } => (mean, standard_error * standard_error),
+            ArmStatistics::Successes { n, successes } if successes == 0 || successes == n => {
+                let rate = (successes as f64 + 0.5) / (n as f64 + 1.0);
+                (moments(n, successes).0, rate * (1.0 - rate) / n as f64)
+            }
+            ArmStatistics::Successes { n, successes } => of_moments(n, moments(n, successes)),
         }
     }
 
-    /// Zero or less where the mean has no standard error: M2, or the standard error itself.
-    pub(super) fn spread(&self) -> f64 {
+    /// Whether the error of the mean is known.
+    pub(super) fn has_spread(&self) -> bool {
         match *self {
-            ArmStatistics::Moments { m2, .. } => m2,
-            ArmStatistics::Summary { standard_error, .. } => standard_error,
+            ArmStatistics::Moments { m2, .. } => m2 > 0.0,
+            ArmStatistics::Summary { standard_error, .. } => standard_error > 0.0,
+            ArmStatistics::Successes { .. } => true,
         }
     }
 }
@@ -123,9 +167,11 @@ pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Op
 }
 
 fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> Arm {
+    let noted = refusals.reason();
     refusals.note_repeated_key(at, arm.repeated.as_deref());
     let variant = refusals.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
     let statistics = read_statistics(&arm, at, refusals);
+    refusals.name_variant(noted, &variant);
     Arm { variant, statistics }
 }
 
@@ -146,7 +192,7 @@ fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -
         return ArmStatistics::Summary { n, mean, standard_error };
     }
     let n = refusals.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
-    let moments = if arm.successes.is_some() {
+    let statistics = if arm.successes.is_some() {
         let successes = refusals.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
         from_successes(n, successes)
     } else if has_sums {
@@ -158,31 +204,52 @@ fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -
         let variance = refusals.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
         Ok(ArmStatistics::Moments { n, mean, m2: n.saturating_sub(1) as f64 * variance })
     };
-    moments.unwrap_or_else(|detail| {
+    statistics.unwrap_or_else(|detail| {
         refusals.note(at, Refusal::new(Reason::InconsistentSums, detail));
         ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 }
     })
 }
 
-/// `x` ones and `n - x` zeros: mean `x / n`, `M2 = x (n - x) / n`.
 fn from_successes(n: u64, successes: u64) -> Result<ArmStatistics, String> {
-    let Some(failures) = n.checked_sub(successes) else {
+    if successes > n {
         return Err(format!("successes is {successes}, more than n = {n}"));
-    };
+    }
+    Ok(ArmStatistics::Successes { n, successes })
+}
+
+/// Mean and M2 of `x` ones and `n - x` zeros: `x / n` and `x (n - x) / n`.
+pub(super) fn moments(n: u64, successes: u64) -> (f64, f64) {
     let mean = if n == 0 { 0.0 } else { successes as f64 / n as f64 };
-    Ok(ArmStatistics::Moments { n, mean, m2: mean * failures as f64 })
+    (mean, mean * n.saturating_sub(successes) as f64)
+}
+
+/// Whether version 0.1 kept so many successes as these moments: sent as such, or as sums.
+fn were_moments(n: u64, successes: u64, mean: f64, m2: f64) -> bool {
+    let sum = successes as f64;
+    (mean, m2) == moments(n, successes) || moments_of_sums(n, sum, sum).is_ok_and(|moments| moments == (mean, m2))
 }
 
 /// How far below `sum^2 / n` the sum of squares may lie, relative to itself, before it is more than the rounding of
 /// a long sum.
 const SUMS_TOLERANCE: f64 = 1e-9;
 
-/// `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
-/// fma), because the two cancel where the mean is large beside the spread.
+/// Whole units of which all have their own square are ones and zeros: successes.
 fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String> {
+    let (mean, m2) = moments_of_sums(n, sum, sum_squares)?;
+    let is_count = sum == sum_squares && sum.fract() == 0.0 && sum > 0.0 && sum < n as f64;
+    Ok(if is_count {
+        ArmStatistics::Successes { n, successes: sum as u64 }
+    } else {
+        ArmStatistics::Moments { n, mean, m2 }
+    })
+}
+
+/// Mean and `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
+/// fma), because the two cancel where the mean is large beside the spread.
+fn moments_of_sums(n: u64, sum: f64, sum_squares: f64) -> Result<(f64, f64), String> {
     if n == 0 {
         return if sum == 0.0 && sum_squares == 0.0 {
-            Ok(ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 })
+            Ok((0.0, 0.0))
         } else {
             Err("n is 0, so sum and sum_squares must be 0".to_owned())
         };
@@ -200,5 +267,5 @@ fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String
         let relation = if n == 1 { "must equal sum^2 where n is 1" } else { "must be at least sum^2 / n" };
         return Err(format!("sum_squares {relation}; sum is {sum:e}, sum_squares is {sum_squares:e}"));
     }
-    Ok(ArmStatistics::Moments { n, mean, m2: if n == 1 { 0.0 } else { m2.max(0.0) } })
+    Ok((mean, if n == 1 { 0.0 } else { m2.max(0.0) }))
 }

@@ -116,10 +116,10 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
     // A missing required field has been noted, so that no default below gets past this line.
     refusals.into_result()?;
     Ok(Message::Event(Event {
-        experiment_id: experiment_id.into_owned(),
         revision,
         completed_at: completed_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-        results: read_results(&results, event_id.is_some()),
+        results: read_results(&results, &experiment_id, event_id.is_some()),
+        experiment_id: experiment_id.into_owned(),
         event_id: event_id.map(Cow::into_owned),
         labels: labels.unwrap_or_default(),
         decision,

@@ -24,6 +24,10 @@ pub enum Uncertainty {
     SharedControl { variances: Vec<f64>, control_variance: f64 },
     /// The full sampling covariance, row by row, symmetric.
     Covariance { matrix: Vec<f64> },
+    /// The same on `relative` with the control's part alike in every effect: `variance_i = d_i + c`.
+    ScaledVariances { variances: Vec<f64>, control_variance: f64 },
+    /// What each treatment brings, `d_i`, and the control's part.
+    TreatmentVariances { variances: Vec<f64>, control_variance: f64 },
 }
 
 /// How far a covariance may be from symmetric, and its diagonal from the variances, in units of `sqrt(S_ii S_jj)`.
@@ -35,20 +39,18 @@ struct Effect {
     variant: String,
     estimate: f64,
     variance: Option<f64>,
+    /// Whether `variance` is what the treatment alone brings.
+    is_treatments_own: bool,
     /// Where it stood in the message, which is its row and column in the covariance.
     row: usize,
 }
 
-pub(super) fn read_effects<'a>(
-    effects: Option<Lenient<AtMost<Lenient<wire::Effect<'a>>, MAX_VARIANTS>>>,
-    control_variance: Option<Number<'a>>,
-    covariance: Option<Lenient<Matrix<'a>>>,
-    at: Path<'_>,
-    refusals: &mut Refusals,
-) -> Effects {
+pub(super) fn read_effects(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> Effects {
+    let wire::Reported { effects, control_variance, covariance, variance_form, .. } = result;
     let at_effects = at.field("effects");
     if effects.is_none() {
-        refusals.note(at_effects, Refusal::violation("is required with control_variance and covariance"));
+        let detail = "is required with control_variance, covariance and variance_form";
+        refusals.note(at_effects, Refusal::violation(detail));
     }
     if covariance.is_some() && control_variance.is_some() {
         refusals.note(at, Refusal::violation("must hold control_variance or covariance, not both"));
@@ -59,13 +61,14 @@ pub(super) fn read_effects<'a>(
         .unwrap_or_default();
     let n = sent.len();
     check_count(n, at_effects, refusals);
-    let needs_variance = covariance.is_none();
+    let is_scaled = refusals.optional(at.field("variance_form"), variance_form.as_ref());
+    let is_dense = covariance.is_some();
     let mut effects: Vec<Effect> = sent
         .into_iter()
         .enumerate()
         .filter_map(|(row, effect)| {
             let at = at_effects.item(row);
-            Some(read_effect(refusals.accept(at, effect.shape())?, row, needs_variance, at, refusals))
+            Some(read_effect(refusals.accept(at, effect.shape())?, row, is_dense, at, refusals))
         })
         .collect();
     effects.sort_by(|a, b| a.variant.cmp(&b.variant));
@@ -73,20 +76,32 @@ pub(super) fn read_effects<'a>(
         let detail = format!("names variant {} twice, keep one", quote(name));
         refusals.note(at_effects, Refusal::new(Reason::DuplicateVariant, detail));
     }
+    let are_treatments_own = effects.iter().any(|effect| effect.is_treatments_own);
+    if are_treatments_own && effects.iter().any(|effect| !effect.is_treatments_own) {
+        refusals.note(at_effects, Refusal::violation("must all have variance, or all treatment_variance"));
+    }
+    if is_scaled.is_some() && (is_dense || are_treatments_own) {
+        let detail = "says what variance contains, leave it out with covariance and treatment_variance";
+        refusals.note(at.field("variance_form"), Refusal::violation(detail));
+    }
     let control_variance = refusals.optional(at.field("control_variance"), control_variance.as_ref());
     let uncertainty = match covariance {
         Some(covariance) => Uncertainty::Covariance {
             matrix: read_covariance(covariance, &effects, n, at.field("covariance"), refusals),
         },
         None => {
-            if control_variance.is_none() && n > 1 {
-                let detail = "effects of one experiment share its control: send control_variance (0 where nothing is \
-                              shared) or covariance";
+            if control_variance.is_none() && (n > 1 || are_treatments_own) {
+                let detail = "effects of one experiment share its control: send control_variance (the variance of the \
+                              control's mean on this scale, from its own n: the variance per unit over n; 0 where nothing \
+                              is shared) or covariance";
                 refusals.note(at, Refusal::new(Reason::CovarianceRequired, detail));
             }
-            Uncertainty::SharedControl {
-                variances: effects.iter().map(|effect| effect.variance.unwrap_or_default()).collect(),
-                control_variance: control_variance.unwrap_or_default(),
+            let variances = effects.iter().map(|effect| effect.variance.unwrap_or_default()).collect();
+            let control_variance = control_variance.unwrap_or_default();
+            match is_scaled {
+                _ if are_treatments_own => Uncertainty::TreatmentVariances { variances, control_variance },
+                Some(true) => Uncertainty::ScaledVariances { variances, control_variance },
+                Some(false) | None => Uncertainty::SharedControl { variances, control_variance },
             }
         }
     };
@@ -97,25 +112,23 @@ pub(super) fn read_effects<'a>(
     }
 }
 
-fn read_effect(
-    effect: wire::Effect<'_>,
-    row: usize,
-    needs_variance: bool,
-    at: Path<'_>,
-    refusals: &mut Refusals,
-) -> Effect {
+fn read_effect(effect: wire::Effect<'_>, row: usize, is_dense: bool, at: Path<'_>, refusals: &mut Refusals) -> Effect {
+    let noted = refusals.reason();
     refusals.note_repeated_key(at, effect.repeated.as_deref());
-    let at_variance = at.field("variance");
-    let variance = effect.variance.as_ref();
-    Effect {
-        variant: refusals.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned(),
-        estimate: refusals.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default(),
-        variance: match needs_variance {
-            true => refusals.required(at_variance, variance),
-            false => refusals.optional(at_variance, variance),
-        },
-        row,
+    let variant = refusals.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned();
+    let estimate = refusals.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default();
+    let is_treatments_own = effect.treatment_variance.is_some();
+    let at_own = at.field("treatment_variance");
+    if is_treatments_own && (is_dense || effect.variance.is_some()) {
+        refusals.note(at_own, Refusal::violation("stands instead of variance and covariance, keep one"));
     }
+    let variance = match effect.treatment_variance {
+        Some(own) => refusals.optional(at_own, Some(&own)),
+        None if is_dense => refusals.optional(at.field("variance"), effect.variance.as_ref()),
+        None => refusals.required(at.field("variance"), effect.variance.as_ref()),
+    };
+    refusals.name_variant(noted, &variant);
+    Effect { variant, estimate, variance, is_treatments_own, row }
 }
 
 /// The matrix in the order of `effects`, which stood in its rows as their `row` says.

@@ -64,6 +64,7 @@ leaf! {
     }
     ScaleName { "type": "string", "enum": ["absolute", "relative", "log_ratio"] }
     Status { "type": "string", "enum": ["reported", "retracted"] }
+    VarianceForm { "type": "string", "enum": ["delta", "scaled"] }
     /// Never refused: what is not a short plain string counts as no decision.
     Decision {}
 }
@@ -166,6 +167,19 @@ impl Leaf for Status<'_> {
             "reported" => Ok(false),
             "retracted" => Ok(true),
             other => Err(Refusal::violation(format!("must be reported or retracted, found {}", quote(other)))),
+        }
+    }
+}
+
+impl Leaf for VarianceForm<'_> {
+    /// Whether variances are scaled: the treatment's own and the control's, added up.
+    type Value = bool;
+
+    fn read(&self) -> Result<bool, Refusal> {
+        match &*string(self.0)? {
+            "delta" => Ok(false),
+            "scaled" => Ok(true),
+            other => Err(Refusal::violation(format!("must be delta or scaled, found {}", quote(other)))),
         }
     }
 }

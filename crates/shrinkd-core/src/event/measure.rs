@@ -3,65 +3,195 @@
 //! | scale | effect | `d_i` | `c` |
 //! | --- | --- | --- | --- |
 //! | absolute | `m_i - m_c` | `s_i^2` | `s_c^2` |
-//! | relative | `m_i / m_c - 1` | `s_i^2 / m_c^2` | `s_c^2 / m_c^2` |
+//! | relative | `(m_i - m_c) / abs(m_c)` | `s_i^2 / m_c^2` | `s_c^2 / m_c^2` |
 //! | log_ratio | `ln(m_i / m_c)` | `s_i^2 / m_i^2` | `s_c^2 / m_c^2` |
 //!
-//! `s^2` is the variance of an arm's mean. On the ratio scales this is the delta method: Hedges, Gurevitch & Curtis,
-//! "The meta-analysis of response ratios", Ecology 80 (1999), for the log ratio; Lajeunesse, "On the meta-analysis of
-//! response ratios for studies with correlated and multi-group designs", Ecology 92 (2011), for the shared control.
+//! `s^2` is the variance of an arm's mean. On `log_ratio` this is the delta method (Hedges, Gurevitch & Curtis, "The
+//! meta-analysis of response ratios", Ecology 80, 1999). On `relative` the delta method would have the control's error enter
+//! effect i in proportion to its own ratio `m_i / m_c` (Lajeunesse, Ecology 92, 2011). Platforms show the standard error
+//! that follows, and so does a row (`raw_variances`). As a weight it would be biased, because it grows with the estimate
+//! itself: low estimates would count for more. In the block every effect therefore carries the control's error alike.
+//!
+//! Arms that were sent as successes get variances that do not follow their own noise either: see `pool`.
 
-use shrinkd_model::{Block, BlockError, Covariance, Member};
+mod arms;
+mod effects;
+mod pool;
+
+use shrinkd_model::{Block, BlockError, Member};
 
 use super::refusal::{Reason, Refusal, quote};
-use super::{Arm, Arms, Effects, Measured, Measurement, Scale, Uncertainty};
+use super::warning::{Warning, WarningCode};
+use super::{Measured, Measurement, Scale};
 
 /// Variances, in the unit of the scale squared, whose products and squares fit a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
 
-/// The largest ratio of a control's variance to a treatment's. No experiment has a control that small, and the model keeps its accuracy
-/// far beyond it.
+/// The largest ratio of a control's variance to a treatment's. No experiment has a control that small, and the model keeps
+/// its accuracy far beyond it.
 const PLAUSIBLE_RATIO: f64 = 1e20;
 
 /// No experiment measures an effect to a millionth of itself: a number beyond this is in another unit.
 const PLAUSIBLE_Z: f64 = 1e6;
 
-/// How many of its standard errors the control's mean must be from 0 on `relative`. Below that the ratio of two means
-/// is far from normal (Fieller, "Some problems in interval estimation", JRSS B 16, 1954).
-const RELATIVE_CONTROL_Z: f64 = 5.0;
+/// The coefficient of variation of the control's mean above which `relative` is refused: the ratio of two means is then far
+/// from normal (Fieller, "Some problems in interval estimation", JRSS B 16, 1954).
+const MOST_CONTROL_VARIATION: f64 = 0.2;
 
-/// The same on `log_ratio`, where means are positive and the logarithm is closer to normal than the ratio. It admits every
-/// binomial arm with an event: one with a single event is 1 standard error from 0.
-const LOG_RATIO_CONTROL_Z: f64 = 1.0;
+/// The coefficient of variation of the control's mean above which `relative` is warned of.
+const IMPRECISE_CONTROL_VARIATION: f64 = 0.05;
 
-/// Room for rounding in the two limits above.
-const CONTROL_Z_TOLERANCE: f64 = 1e-9;
+/// Room for rounding in the limits above.
+const LIMIT_TOLERANCE: f64 = 1e-9;
+
+/// The lift above which an interval on `relative` holds less than it should.
+const LARGEST_LIFT: f64 = 0.5;
+
+/// What measuring found besides the block.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// The treatments that cannot be used, each with why. The others are in the block.
+    pub refused: Vec<Refusal>,
+    pub warnings: Vec<Warning>,
+}
+
+/// The numbers of a block before they are checked against each other.
+struct Draft {
+    variants: Vec<String>,
+    effects: Vec<f64>,
+    covariance: DraftCovariance,
+    /// What platforms show as the effects' variances.
+    raw_variances: Vec<f64>,
+    is_continuity_corrected: bool,
+}
+
+enum DraftCovariance {
+    SharedControl { treatment_variances: Vec<f64>, control_variance: f64 },
+    Dense { matrix: Vec<f64> },
+}
 
 /// Converts a measurement to its scale: effects in the unit of the scale, variances in its square.
 ///
-/// Effects that the producer computed are used as they are; their `d_i` is `variance_i - c w_i^2` with `w = 1`, or
-/// `w = 1 + estimate` on `relative`.
-///
-/// How far from 0 the control's mean must be depends on the scale: 5 of its standard errors on `relative`, where a ratio is taken,
-/// and 1 on `log_ratio`, where means are positive anyway. Log ratios of rare events are usual in meta-analysis, and an
-/// arm with a single event in n has a mean of exactly one standard error.
-///
 /// # Errors
-/// What prevents an estimate, in this order: `schema_violation` (no control), `no_treatments`,
-/// `sample_too_small`, `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`,
-/// `control_mean_near_zero` (`relative`: below 5 standard errors; `log_ratio`: below 1), `non_positive_mean`
-/// (`log_ratio`), `implausible_scale` (a variance outside 1e-100..1e100, a control's variance beyond 1e20 of a treatment's, an effect
-/// beyond 1e6 of its standard errors, overflow).
+/// What prevents an estimate of any effect: a fault of the control, of the covariance, or of every treatment. Of several the
+/// first in the order of [`Reason`]: `schema_violation` (no control), `no_treatments`, `sample_too_small`,
+/// `non_positive_variance`, `control_variance_too_large`, `covariance_not_positive_definite`, `control_mean_near_zero`,
+/// `non_positive_mean`, `implausible_scale`.
 pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refusal> {
-    let measured = match measurement {
-        Measurement::Arms(arms) => measure_arms(scale, arms)?,
-        Measurement::Effects(effects) => measure_effects(scale, effects)?,
+    examine(scale, measurement).map(|(measured, _)| measured)
+}
+
+/// The same, with what was found on the way.
+pub(crate) fn examine(scale: Scale, measurement: &Measurement) -> Result<(Measured, Findings), Refusal> {
+    let mut findings = Findings::default();
+    let mut draft = match measurement {
+        Measurement::Arms(arms) => arms::draft(scale, arms, &mut findings)?,
+        Measurement::Effects(effects) => effects::draft(scale, effects, &mut findings)?,
     };
     // An arm always has an error; only effects that the producer computed may have a control without one.
     let may_lack_control_error = matches!(measurement, Measurement::Effects(_));
-    check_plausible(&measured, may_lack_control_error)?;
+    refuse_implausible(&mut draft, may_lack_control_error, &mut findings.refused)?;
+    let measured = draft.measured()?;
     check_components(&measured.block)?;
-    Ok(measured)
+    if scale == Scale::Relative {
+        findings.warnings.extend(large_lift(&measured));
+    }
+    Ok((measured, findings))
 }
+
+impl Draft {
+    /// Keeps the effects for which `is_kept` says so, by their place.
+    fn retain(&mut self, is_kept: &[bool]) {
+        let n = self.effects.len();
+        retain(&mut self.variants, is_kept);
+        retain(&mut self.effects, is_kept);
+        retain(&mut self.raw_variances, is_kept);
+        match &mut self.covariance {
+            DraftCovariance::SharedControl { treatment_variances, .. } => retain(treatment_variances, is_kept),
+            DraftCovariance::Dense { matrix } => {
+                let is_kept: Vec<bool> =
+                    is_kept.iter().flat_map(|&row| is_kept.iter().map(move |&column| row && column)).collect();
+                debug_assert_eq!(is_kept.len(), n * n);
+                retain(matrix, &is_kept);
+            }
+        }
+    }
+
+    fn measured(self) -> Result<Measured, Refusal> {
+        let Draft { variants, effects, covariance, raw_variances, is_continuity_corrected } = self;
+        let block = match covariance {
+            DraftCovariance::SharedControl { treatment_variances, control_variance } => {
+                Block::shared_control(effects, treatment_variances, control_variance).map_err(beyond)?
+            }
+            DraftCovariance::Dense { matrix } => Block::dense(effects, matrix).map_err(effects::refuse_dense)?,
+        };
+        Ok(Measured { variants, block, raw_variances, is_continuity_corrected })
+    }
+}
+
+fn retain<T>(list: &mut Vec<T>, is_kept: &[bool]) {
+    let mut kept = is_kept.iter();
+    list.retain(|_| kept.next() == Some(&true));
+}
+
+/// Refuses the treatments whose numbers no experiment has.
+///
+/// # Errors
+/// The refusal of the whole, where none is left or the control's variance is such a number.
+fn refuse_implausible(
+    draft: &mut Draft,
+    may_lack_control_error: bool,
+    refused: &mut Vec<Refusal>,
+) -> Result<(), Refusal> {
+    let n = draft.effects.len();
+    let (own, control): (&[f64], f64) = match &draft.covariance {
+        DraftCovariance::SharedControl { treatment_variances, control_variance } => {
+            (treatment_variances, *control_variance)
+        }
+        DraftCovariance::Dense { .. } => (&[], 0.0),
+    };
+    if !(PLAUSIBLE_VARIANCES.contains(&control) || control == 0.0 && may_lack_control_error) {
+        let detail = if control.is_finite() {
+            format!("the control's variance is {control:e} on this scale, outside 1e-100..1e100")
+        } else {
+            "the numbers of the control overflow on this scale".to_owned()
+        };
+        return Err(Refusal::new(Reason::ImplausibleScale, detail));
+    }
+    let mut is_kept = vec![true; n];
+    for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
+        let narrowest = own.get(i).copied();
+        let whole = match &draft.covariance {
+            DraftCovariance::SharedControl { .. } => narrowest.unwrap_or_default() + control,
+            DraftCovariance::Dense { matrix } => matrix.get(i * n + i).copied().unwrap_or_default(),
+        };
+        let effect = draft.effects.get(i).copied().unwrap_or_default();
+        let variances = [Some(whole), narrowest, draft.raw_variances.get(i).copied()];
+        let what = if !effect.is_finite() {
+            "has numbers that overflow on this scale".to_owned()
+        } else if let Some(found) = variances.into_iter().flatten().find(|v| !PLAUSIBLE_VARIANCES.contains(v)) {
+            format!("has the variance {found:e} on this scale, outside 1e-100..1e100")
+        } else if narrowest.is_some_and(|narrowest| control > PLAUSIBLE_RATIO * narrowest) {
+            "has a variance that is less than 1e-20 times the control's".to_owned()
+        } else if effect.abs() > PLAUSIBLE_Z * whole.sqrt() {
+            "has an effect more than 1e6 of its standard errors from 0".to_owned()
+        } else {
+            continue;
+        };
+        *is_kept = false;
+        refused.push(Refusal::of_variant(Reason::ImplausibleScale, variant, &what));
+    }
+    draft.retain(&is_kept);
+    if draft.effects.is_empty() { Err(first_of(std::mem::take(refused))) } else { Ok(()) }
+}
+
+/// The refusal to report where a whole result is refused: the one whose reason is checked first, and of those the first.
+fn first_of(refusals: Vec<Refusal>) -> Refusal {
+    let first = refusals.into_iter().min_by_key(|refusal| refusal.reason);
+    first.unwrap_or_else(|| Refusal::new(Reason::NoTreatments, NO_TREATMENTS))
+}
+
+const NO_TREATMENTS: &str = "has no treatments and no effects, send at least one";
 
 /// Checks that a sketch can hold the components of the block, of the joint effects and of each alone.
 fn check_components(block: &Block) -> Result<(), Refusal> {
@@ -70,175 +200,55 @@ fn check_components(block: &Block) -> Result<(), Refusal> {
     })
 }
 
-fn measure_arms(scale: Scale, arms: &Arms) -> Result<Measured, Refusal> {
-    let Some(control) = &arms.control else {
-        return Err(Refusal::new(Reason::SchemaViolation, "needs a control beside its treatments"));
-    };
-    check_any(arms.treatments.len())?;
-    check_arms(scale, control, &arms.treatments)?;
-    let (control_mean, control_variance) = control.statistics.mean_and_variance();
-    let n = arms.treatments.len();
-    let (mut effects, mut variances) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    for treatment in &arms.treatments {
-        let (mean, variance) = treatment.statistics.mean_and_variance();
-        let difference = mean - control_mean;
-        let (effect, unit) = match scale {
-            Scale::Absolute => (difference, 1.0),
-            Scale::Relative => (difference / control_mean, control_mean),
-            Scale::LogRatio => (log_ratio(mean, control_mean), mean),
-        };
-        effects.push(effect);
-        variances.push(variance / unit / unit);
-    }
-    let unit = if scale == Scale::Absolute { 1.0 } else { control_mean };
-    let block = Block::shared_control(effects, variances, control_variance / unit / unit).map_err(beyond)?;
-    Ok(Measured { variants: arms.treatments.iter().map(|arm| arm.variant.clone()).collect(), block })
-}
-
-/// `ln(mean / control)`, accurate also where the two are close.
-fn log_ratio(mean: f64, control: f64) -> f64 {
-    let relative = (mean - control) / control;
-    if relative.abs() < 0.5 { relative.ln_1p() } else { (mean / control).ln() }
-}
-
-fn check_arms(scale: Scale, control: &Arm, treatments: &[Arm]) -> Result<(), Refusal> {
-    let arms = || std::iter::once(control).chain(treatments);
-    let refuse =
-        |reason, arm: &Arm, what: &str| Err(Refusal::new(reason, format!("variant {} {what}", quote(&arm.variant))));
-    if let Some(arm) = arms().find(|arm| arm.statistics.n().is_some_and(|n| n < 2)) {
-        return refuse(Reason::SampleTooSmall, arm, "has fewer than 2 units, a variance needs 2");
-    }
-    if let Some(arm) = arms().find(|arm| arm.statistics.spread() <= 0.0) {
-        return refuse(Reason::NonPositiveVariance, arm, "has no variance above 0, so that its error is unknown");
-    }
-    let nearest = match scale {
-        Scale::Absolute => return Ok(()),
-        Scale::Relative => RELATIVE_CONTROL_Z,
-        Scale::LogRatio => LOG_RATIO_CONTROL_Z,
-    };
-    let (mean, variance) = control.statistics.mean_and_variance();
-    if mean.abs() * (1.0 + CONTROL_Z_TOLERANCE) < nearest * variance.sqrt() {
-        let what = format!("is the control and its mean is within {nearest} standard errors of 0, use scale absolute");
-        return refuse(Reason::ControlMeanNearZero, control, &what);
-    }
-    let lacks_logarithm = |arm: &&Arm| scale == Scale::LogRatio && arm.statistics.mean_and_variance().0 <= 0.0;
-    match arms().find(lacks_logarithm) {
-        Some(arm) => refuse(Reason::NonPositiveMean, arm, "has a mean of 0 or below, which has no logarithm"),
-        None => Ok(()),
-    }
-}
-
-fn measure_effects(scale: Scale, effects: &Effects) -> Result<Measured, Refusal> {
-    check_any(effects.variants.len())?;
-    let block = match &effects.uncertainty {
-        Uncertainty::SharedControl { variances, control_variance } => {
-            shared_control(scale, effects, variances, *control_variance)?
-        }
-        Uncertainty::Covariance { matrix } => {
-            Block::dense(effects.estimates.clone(), matrix.clone()).map_err(|error| refuse_dense(error, effects))?
-        }
-    };
-    Ok(Measured { variants: effects.variants.clone(), block })
-}
-
-fn shared_control(scale: Scale, effects: &Effects, variances: &[f64], control_variance: f64) -> Result<Block, Refusal> {
-    if let Some((variant, _)) = effects.variants.iter().zip(variances).find(|(_, variance)| **variance <= 0.0) {
-        return Err(no_variance(variant));
-    }
-    if control_variance < 0.0 {
-        return Err(Refusal::new(Reason::NonPositiveVariance, "control_variance is below 0"));
-    }
-    // Only `relative` has the control's error enter in proportion to the treatment's mean.
-    let offset = |estimate: &f64| if scale == Scale::Relative { *estimate } else { 0.0 };
-    let own: Vec<f64> = effects
-        .estimates
-        .iter()
-        .zip(variances)
-        .map(|(estimate, variance)| own_variance(*variance, control_variance, offset(estimate)))
-        .collect();
-    if let Some((variant, _)) = effects.variants.iter().zip(&own).find(|(_, own)| **own <= 0.0) {
-        let detail = format!(
-            "the control's part leaves nothing of the variance of {}: variance is the effect's whole sampling \
-             variance and must be above control_variance w^2 (w = 1, on relative 1 + estimate)",
-            quote(variant)
-        );
-        return Err(Refusal::new(Reason::ControlVarianceTooLarge, detail));
-    }
-    Block::shared_control(effects.estimates.clone(), own, control_variance).map_err(beyond)
-}
-
-/// `variance - c (1 + offset)^2`, what the treatment's own error leaves of an effect's variance.
-///
-/// The two cancel where the control's error dominates, so the rounding errors of the sum and of both products are carried
-/// along (Knuth's two-sum; Dekker's two-product by fma): the difference is as accurate as its inputs.
-fn own_variance(variance: f64, c: f64, offset: f64) -> f64 {
-    let w = 1.0 + offset;
-    let one = w - offset;
-    let w_error = (1.0 - one) + (offset - (w - one));
-    let square = w * w;
-    let square_error = w.mul_add(w, -square) + 2.0 * w * w_error;
-    let part = c * square;
-    let part_error = c.mul_add(square, -part) + c * square_error;
-    (variance - part) - part_error
-}
-
-fn check_any(effects: usize) -> Result<(), Refusal> {
-    if effects == 0 {
-        return Err(Refusal::new(Reason::NoTreatments, "has no treatments and no effects, send at least one"));
-    }
-    Ok(())
-}
-
-fn check_plausible(measured: &Measured, may_lack_control_error: bool) -> Result<(), Refusal> {
-    let implausible = |detail| Err(Refusal::new(Reason::ImplausibleScale, detail));
-    let (own, control): (&[f64], f64) = match measured.block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance, .. } => {
-            (treatment_variances, *control_variance)
-        }
-        Covariance::Dense { .. } => (&[], 0.0),
-    };
-    if !(PLAUSIBLE_VARIANCES.contains(&control) || control == 0.0 && may_lack_control_error) {
-        return implausible(format!("the control's variance is {control:e} on this scale, outside 1e-100..1e100"));
-    }
-    for (i, (variant, effect)) in measured.variants.iter().zip(measured.block.effects()).enumerate() {
-        let variance = measured.block.sampling_variance(i);
-        let narrowest = own.get(i).copied().unwrap_or(variance);
-        if !PLAUSIBLE_VARIANCES.contains(&variance) || !PLAUSIBLE_VARIANCES.contains(&narrowest) {
-            let found = if PLAUSIBLE_VARIANCES.contains(&variance) { narrowest } else { variance };
-            let name = quote(variant);
-            return implausible(format!("the variance of {name} is {found:e} on this scale, outside 1e-100..1e100"));
-        }
-        if control > PLAUSIBLE_RATIO * narrowest {
-            let name = quote(variant);
-            return implausible(format!("the control's variance is more than 1e20 times that of {name}"));
-        }
-        if effect.abs() > PLAUSIBLE_Z * variance.sqrt() {
-            let name = quote(variant);
-            return implausible(format!("the effect of {name} is more than 1e6 of its standard errors from 0"));
-        }
-    }
-    Ok(())
-}
-
-fn no_variance(variant: &str) -> Refusal {
-    let detail = format!("variant {} has no variance above 0, so that its error is unknown", quote(variant));
-    Refusal::new(Reason::NonPositiveVariance, detail)
-}
-
-/// Checked arms and effects make a block unless their numbers overflow or underflow on the scale.
+/// Checked numbers make a block unless they overflow or underflow on the scale.
 fn beyond(error: BlockError) -> Refusal {
     Refusal::new(Reason::ImplausibleScale, format!("the numbers overflow or underflow on this scale: {error}"))
 }
 
-fn refuse_dense(error: BlockError, effects: &Effects) -> Refusal {
-    match error {
-        BlockError::NonPositiveVariance { index, .. } => {
-            no_variance(effects.variants.get(index).map_or("", String::as_str))
-        }
-        BlockError::NotPositiveDefinite => {
-            Refusal::new(Reason::CovarianceNotPositiveDefinite, "covariance is not positive definite")
-        }
-        BlockError::NonFinite { .. } => beyond(error),
-        shape => Refusal::new(Reason::SchemaViolation, format!("covariance does not fit: {shape}")),
+/// Judges how precisely the control's mean is known on `relative`, by its coefficient of variation.
+///
+/// # Errors
+/// `control_mean_near_zero` above 20%. `instead` is the scale to advise.
+fn check_control_variation(variation: f64, instead: Scale) -> Result<Option<Warning>, Refusal> {
+    let percent = 100.0 * variation;
+    // Not a number where mean and error are both 0.
+    if variation.is_nan() || variation > MOST_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE) {
+        let detail = format!(
+            "the standard error of the control's mean is {percent:.0}% of it, and a ratio needs at most 20%: use scale \
+             {instead}"
+        );
+        return Err(Refusal::new(Reason::ControlMeanNearZero, detail));
     }
+    Ok((variation > IMPRECISE_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE)).then(|| {
+        let detail = format!(
+            "the standard error of the control's mean is {percent:.1}% of it, above 5%: effects on relative are skewed, \
+             use scale {instead}"
+        );
+        Warning::new(WarningCode::ControlMeanImprecise, detail)
+    }))
+}
+
+/// Whether an effect on `relative` is beyond what its interval can be relied on for.
+pub fn is_lift_too_large(scale: Scale, effect: f64) -> bool {
+    scale == Scale::Relative && effect > LARGEST_LIFT
+}
+
+fn large_lift(measured: &Measured) -> Option<Warning> {
+    let lifts = || measured.variants.iter().zip(measured.block.effects());
+    let (variant, lift) = lifts().max_by(|(_, a), (_, b)| a.total_cmp(b))?;
+    if !is_lift_too_large(Scale::Relative, *lift) {
+        return None;
+    }
+    let others = lifts().filter(|(_, lift)| is_lift_too_large(Scale::Relative, **lift)).count() - 1;
+    let others = match others {
+        0 => String::new(),
+        1 => ", and 1 other variant one beyond +50%".to_owned(),
+        count => format!(", and {count} other variants one beyond +50%"),
+    };
+    let detail = format!(
+        "variant {} has a lift of {:+.0}%{others}: intervals on relative are too narrow there, use scale log_ratio",
+        quote(variant),
+        100.0 * lift
+    );
+    Some(Warning::new(WarningCode::LiftTooLargeForRelative, detail))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::arms::moments;
 use super::leaf::MAX_INTEGER;
 use super::refusal::{Reason, Refusal, quote};
 use super::{Arm, ArmStatistics, Arms};
@@ -13,56 +14,94 @@ use super::{Arm, ArmStatistics, Arms};
 /// `M2 = M2_a + M2_b + (mean_b - mean_a)^2 n_a n_b / n`: Chan, Golub & LeVeque, "Updating formulae and a pairwise
 /// algorithm for computing sample variances", Stanford STAN-CS-79-773 (1979). The last bits depend on the order.
 ///
+/// Successes add up to successes, also with parts of which every unit is 0 or every one is 1; beside parts in another form
+/// they are moments.
+///
 /// # Errors
 /// `duplicate_variant` where a treatment has the control's name, `not_accumulable` where parts name different controls
 /// or an arm has no count to merge by, `implausible_scale` where the sum overflows.
 pub fn merge_parts<'a>(parts: impl Iterator<Item = &'a Arms>) -> Result<Arms, Refusal> {
-    let mut control: Option<Arm> = None;
-    let mut treatments: BTreeMap<&str, Arm> = BTreeMap::new();
+    let mut control: Option<(&str, Vec<ArmStatistics>)> = None;
+    let mut treatments: BTreeMap<&str, Vec<ArmStatistics>> = BTreeMap::new();
     for part in parts {
         if let Some(arm) = &part.control {
-            match &mut control {
-                Some(sum) if sum.variant != arm.variant => return Err(other_control(&sum.variant, &arm.variant)),
-                Some(sum) => add(sum, arm)?,
-                None => control = Some(arm.clone()),
+            let (variant, statistics) = control.get_or_insert((&arm.variant, Vec::new()));
+            if *variant != arm.variant {
+                return Err(other_control(variant, &arm.variant));
             }
+            statistics.push(arm.statistics);
         }
         for arm in &part.treatments {
-            match treatments.get_mut(arm.variant.as_str()) {
-                Some(sum) => add(sum, arm)?,
-                None => _ = treatments.insert(&arm.variant, arm.clone()),
-            }
+            treatments.entry(&arm.variant).or_default().push(arm.statistics);
         }
     }
-    let merged = Arms { control, treatments: treatments.into_values().collect() };
+    let merged = Arms {
+        control: control.map(|(variant, parts)| merge_arm(variant, &parts)).transpose()?,
+        treatments: treatments
+            .into_iter()
+            .map(|(variant, parts)| merge_arm(variant, &parts))
+            .collect::<Result<_, _>>()?,
+    };
     merged.check_names()?;
     Ok(merged)
 }
 
-fn add(sum: &mut Arm, part: &Arm) -> Result<(), Refusal> {
-    let (ArmStatistics::Moments { n, mean, m2 }, &ArmStatistics::Moments { n: n_b, mean: mean_b, m2: m2_b }) =
-        (&mut sum.statistics, &part.statistics)
-    else {
-        let detail = format!("variant {} has a part without n, which cannot be merged", quote(&part.variant));
-        return Err(Refusal::new(Reason::NotAccumulable, detail));
-    };
-    if n_b == 0 {
-        return Ok(());
+fn merge_arm(variant: &str, parts: &[ArmStatistics]) -> Result<Arm, Refusal> {
+    let refuse = |reason, what| Refusal::of_variant(reason, variant, what);
+    let overflow = || refuse(Reason::ImplausibleScale, "has parts that overflow when they are added up");
+    let mut total = 0_u64;
+    for part in parts {
+        let n = match *part {
+            ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => n,
+            ArmStatistics::Summary { .. } => {
+                return Err(refuse(Reason::NotAccumulable, "has a part without n, which cannot be merged"));
+            }
+        };
+        total = total.checked_add(n).filter(|&total| total <= MAX_INTEGER).ok_or_else(overflow)?;
     }
-    if *n == 0 {
-        sum.statistics = part.statistics;
-        return Ok(());
-    }
-    let overflow = || {
-        let detail = format!("the parts of variant {} overflow when they are added up", quote(&part.variant));
-        Refusal::new(Reason::ImplausibleScale, detail)
+    let statistics = match (parts, add_successes(parts)) {
+        ([alone], _) => *alone,
+        (_, Some(successes)) => ArmStatistics::Successes { n: total, successes },
+        (_, None) => add_moments(parts).ok_or_else(overflow)?,
     };
-    let total = n.checked_add(n_b).filter(|&total| total <= MAX_INTEGER).ok_or_else(overflow)?;
-    let (weight, difference) = (n_b as f64 / total as f64, mean_b - *mean);
-    *m2 += m2_b + difference * difference * weight * *n as f64;
-    *mean += difference * weight;
-    *n = total;
-    if m2.is_finite() && mean.is_finite() { Ok(()) } else { Err(overflow()) }
+    Ok(Arm { variant: variant.to_owned(), statistics })
+}
+
+/// The successes of parts of which at least one was sent as such, and none holds anything but ones and zeros.
+fn add_successes(parts: &[ArmStatistics]) -> Option<u64> {
+    let successes = |part: &ArmStatistics| match *part {
+        ArmStatistics::Successes { successes, .. } => Some(successes),
+        ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
+        ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
+        ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
+    };
+    let is_any = parts.iter().any(|part| matches!(part, ArmStatistics::Successes { .. }));
+    if is_any { parts.iter().map(successes).sum() } else { None }
+}
+
+/// `None` where the sum overflows.
+fn add_moments(parts: &[ArmStatistics]) -> Option<ArmStatistics> {
+    let (mut n, mut mean, mut m2) = (0, 0.0, 0.0);
+    for part in parts {
+        let (n_b, (mean_b, m2_b)) = match *part {
+            ArmStatistics::Moments { n, mean, m2 } => (n, (mean, m2)),
+            ArmStatistics::Successes { n, successes } => (n, moments(n, successes)),
+            ArmStatistics::Summary { .. } => continue,
+        };
+        if n_b == 0 {
+            continue;
+        }
+        if n == 0 {
+            (n, mean, m2) = (n_b, mean_b, m2_b);
+            continue;
+        }
+        let total = n + n_b;
+        let (weight, difference) = (n_b as f64 / total as f64, mean_b - mean);
+        m2 += m2_b + difference * difference * weight * n as f64;
+        mean += difference * weight;
+        n = total;
+    }
+    (m2.is_finite() && mean.is_finite()).then_some(ArmStatistics::Moments { n, mean, m2 })
 }
 
 fn other_control(first: &str, other: &str) -> Refusal {

@@ -57,11 +57,19 @@ pub struct Refusal {
     pub reason: Reason,
     /// One sentence that says what is wrong and how to fix it.
     pub detail: String,
+    /// The variant that it is about, where it is about one.
+    pub variant: Option<String>,
 }
 
 impl Refusal {
     pub fn new(reason: Reason, detail: impl Into<String>) -> Refusal {
-        Refusal { reason, detail: detail.into() }
+        Refusal { reason, detail: detail.into(), variant: None }
+    }
+
+    /// The refusal of one variant; `what` says what is wrong with it.
+    pub(super) fn of_variant(reason: Reason, variant: &str, what: &str) -> Refusal {
+        let detail = format!("variant {} {what}", quote(variant));
+        Refusal { variant: Some(variant.to_owned()), ..Refusal::new(reason, detail) }
     }
 
     /// A `schema_violation`.
@@ -79,6 +87,20 @@ impl Refusal {
         let separator = if self.reason <= Reason::NonFinite { " " } else { ": " };
         Refusal { detail: format!("{path}{separator}{}", self.detail), ..self }
     }
+
+    /// The same refusal, its detail followed by the experiment and metric that it is about, and by the variant where the
+    /// sentence does not name it.
+    pub(crate) fn named(self, experiment_id: &str, metric: &str) -> Refusal {
+        let mut names = format!("experiment {}", quote(experiment_id));
+        if !metric.is_empty() {
+            names += &format!(", metric {}", quote(metric));
+        }
+        let variant = self.variant.as_deref().map(quote);
+        if let Some(variant) = variant.filter(|variant| !self.detail.contains(variant)) {
+            names += &format!(", variant {variant}");
+        }
+        Refusal { detail: format!("{} ({names})", self.detail), ..self }
+    }
 }
 
 /// The refusals found while a message or a result is read, of which one is reported: the one whose reason is checked
@@ -93,6 +115,18 @@ impl Refusals {
     pub(super) fn note(&mut self, path: Path<'_>, refusal: Refusal) {
         if self.0.as_ref().is_none_or(|first| refusal.reason < first.reason) {
             self.0 = Some(refusal.at(path));
+        }
+    }
+
+    /// The reason that would be reported now.
+    pub(super) fn reason(&self) -> Option<Reason> {
+        self.0.as_ref().map(|first| first.reason)
+    }
+
+    /// Says of what was noted since the reason was `before` that it is about this variant.
+    pub(super) fn name_variant(&mut self, before: Option<Reason>, variant: &str) {
+        if let Some(first) = self.0.as_mut().filter(|first| Some(first.reason) != before && !variant.is_empty()) {
+            first.variant = Some(variant.to_owned());
         }
     }
 

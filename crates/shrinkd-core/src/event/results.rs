@@ -8,16 +8,23 @@ use serde_json::value::RawValue;
 use super::arms::read_arms;
 use super::effects::read_effects;
 use super::lenient::Lenient;
-use super::measure::measure;
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::measure::{Findings, examine};
+use super::refusal::{Path, Reason, Refusal, Refusals};
 use super::wire;
 use super::{ArmStatistics, Arms, Measurement, ReportedResult, ResultKey, Scale};
 
-pub(super) fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Result<ReportedResult, Refusal>> {
+pub(super) fn read_results(
+    results: &[&RawValue],
+    experiment_id: &str,
+    has_event_id: bool,
+) -> Vec<Result<ReportedResult, Refusal>> {
     let at = Path::Root.field("results");
-    let mut read: Vec<_> =
-        results.iter().enumerate().map(|(i, raw)| read_result(raw.get(), at.item(i), has_event_id)).collect();
-    refuse_overlaps(&mut read, at);
+    let mut read: Vec<_> = results
+        .iter()
+        .enumerate()
+        .map(|(i, raw)| read_result(raw.get(), experiment_id, at.item(i), has_event_id))
+        .collect();
+    refuse_overlaps(&mut read, experiment_id, at);
     read
 }
 
@@ -25,39 +32,50 @@ pub(super) fn read_results(results: &[&RawValue], has_event_id: bool) -> Vec<Res
 ///
 /// # Errors
 /// The first reason that applies, in the order of [`Reason`].
-fn read_result(text: &str, at: Path<'_>, has_event_id: bool) -> Result<ReportedResult, Refusal> {
+fn read_result(text: &str, experiment_id: &str, at: Path<'_>, has_event_id: bool) -> Result<ReportedResult, Refusal> {
+    let unnamed = |refusal: Refusal| refusal.at(at).named(experiment_id, "");
     let parsed: Lenient<wire::Reported<'_>> =
-        serde_json::from_str(text).map_err(|error| Refusal::violation(format!("cannot be read: {error}")).at(at))?;
-    let result = parsed.shape().map_err(|refusal| refusal.at(at))?;
+        serde_json::from_str(text).map_err(|error| unnamed(Refusal::violation(format!("cannot be read: {error}"))))?;
+    let result = parsed.shape().map_err(unnamed)?;
     let mut refusals = Refusals::default();
     refusals.note_repeated_key(at, result.repeated.as_deref());
     let metric = refusals.required(at.field("metric"), result.metric.as_ref()).unwrap_or_default().into_owned();
+    let named = |refusal: Refusal| refusal.named(experiment_id, &metric);
     let segment = refusals.optional(at.field("segment"), result.segment.as_ref()).map(Cow::into_owned);
     let scale = refusals.optional(at.field("scale"), result.scale.as_ref());
     if refusals.optional(at.field("status"), result.status.as_ref()) == Some(true) {
-        refusals.into_result()?;
+        refusals.into_result().map_err(named)?;
         return Ok(ReportedResult::Retraction { metric, segment, scale });
     }
-    let key = ResultKey {
-        metric,
-        segment: segment.unwrap_or_else(|| "all".to_owned()),
-        scale: scale.unwrap_or(Scale::Absolute),
-    };
+    let segment = segment.unwrap_or_else(|| "all".to_owned());
+    let scale = scale.unwrap_or(Scale::Absolute);
     let accumulate = refusals.optional(at.field("accumulate"), result.accumulate.as_ref()) == Some(true);
     let measurement = read_measurement(result, at, &mut refusals);
     if accumulate {
-        let arms = check_part(measurement, has_event_id).map_err(|refusal| refusals.first_of(at, refusal))?;
-        refusals.into_result()?;
-        return Ok(ReportedResult::Part { key, arms });
+        let arms = check_part(measurement, has_event_id).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
+        refusals.into_result().map_err(named)?;
+        return Ok(ReportedResult::Part { key: ResultKey { metric, segment, scale }, arms });
     }
-    let measured = measure(key.scale, &measurement).map_err(|refusal| refusals.first_of(at, refusal))?;
-    refusals.into_result()?;
-    Ok(ReportedResult::Whole { key, measurement, measured })
+    let (measured, Findings { refused, warnings }) =
+        examine(scale, &measurement).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
+    if refusals.reason().is_some() {
+        refused.iter().for_each(|refusal| refusals.note(at, refusal.clone()));
+    }
+    refusals.into_result().map_err(named)?;
+    let findings = Findings {
+        refused: refused.into_iter().map(|refusal| named(refusal.at(at))).collect(),
+        warnings: warnings.into_iter().map(|warning| warning.named(experiment_id, &metric)).collect(),
+    };
+    Ok(ReportedResult::Whole { key: ResultKey { metric, segment, scale }, measurement, measured, findings })
 }
 
 fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> Measurement {
     let is_arm_form = result.control.is_some() || result.treatments.is_some();
-    if result.effects.is_none() && result.covariance.is_none() && result.control_variance.is_none() {
+    let is_effect_form = result.effects.is_some()
+        || result.covariance.is_some()
+        || result.control_variance.is_some()
+        || result.variance_form.is_some();
+    if !is_effect_form {
         if !is_arm_form {
             refusals.note(at, Refusal::violation("must hold control and treatments, or effects, or status retracted"));
         }
@@ -66,7 +84,7 @@ fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Ref
     if is_arm_form {
         refusals.note(at, Refusal::violation("must hold control and treatments or effects, not both"));
     }
-    Measurement::Effects(read_effects(result.effects, result.control_variance, result.covariance, at, refusals))
+    Measurement::Effects(read_effects(result, at, refusals))
 }
 
 /// Checks one part of an accumulating result; whether an estimate is possible is checked for the sum of the parts.
@@ -87,17 +105,16 @@ fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refu
                 return not_accumulable("arms with standard_error cannot be added up, send n with mean and variance");
             }
             ArmStatistics::Moments { m2, .. } if m2 < 0.0 => {
-                let detail = format!("the variance of {} is below 0", quote(&arm.variant));
-                return Err(Refusal::new(Reason::NonPositiveVariance, detail));
+                return Err(Refusal::of_variant(Reason::NonPositiveVariance, &arm.variant, "has a variance below 0"));
             }
-            ArmStatistics::Moments { .. } => {}
+            ArmStatistics::Moments { .. } | ArmStatistics::Successes { .. } => {}
         }
     }
     Ok(arms)
 }
 
 /// Of two results for the same block the second is refused; a refused result claims no block.
-fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], at: Path<'_>) {
+fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], experiment_id: &str, at: Path<'_>) {
     if results.len() < 2 {
         return;
     }
@@ -106,7 +123,12 @@ fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], at: Path<'_>
         results.iter().map(|result| result.as_ref().is_ok_and(|result| !claims.take(result))).collect();
     for (index, result) in results.iter_mut().enumerate().filter(|(index, _)| overlaps.get(*index) == Some(&true)) {
         let detail = "an earlier result of this message has the same metric, segment and scale, keep one";
-        *result = Err(Refusal::new(Reason::RevisionConflict, detail).at(at.item(index)));
+        let metric = match result {
+            Ok(ReportedResult::Whole { key, .. } | ReportedResult::Part { key, .. }) => &key.metric,
+            Ok(ReportedResult::Retraction { metric, .. }) => metric,
+            Err(_) => continue,
+        };
+        *result = Err(Refusal::new(Reason::RevisionConflict, detail).at(at.item(index)).named(experiment_id, metric));
     }
 }
 

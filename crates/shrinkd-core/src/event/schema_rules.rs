@@ -18,7 +18,7 @@ pub(super) fn result(schema: &mut Schema) {
     schema.insert("if".to_owned(), is("status", json!("retracted")));
     schema.insert("then".to_owned(), json!(true));
     let arms = json!({
-        "allOf": [absent(&["effects", "control_variance", "covariance"])],
+        "allOf": [absent(&["effects", "control_variance", "covariance", "variance_form"])],
         "if": is("accumulate", json!(true)),
         "then": { "anyOf": [given(&["control"]), given(&["treatments"])] },
         "else": given(&["control"])
@@ -26,8 +26,22 @@ pub(super) fn result(schema: &mut Schema) {
     let effects = json!({
         "allOf": [given(&["effects"]), absent(&["control", "treatments"])],
         "anyOf": [
-            { "allOf": [given(&["covariance"]), absent(&["control_variance"])] },
-            { "properties": { "covariance": { "type": "null" }, "effects": { "items": given(&["variance"]) } } }
+            {
+                "allOf": [given(&["covariance"]), absent(&["control_variance", "variance_form"])],
+                "properties": { "effects": { "items": absent(&["treatment_variance"]) } }
+            },
+            {
+                "properties": {
+                    "covariance": { "type": "null" },
+                    "effects": { "items": { "allOf": [given(&["variance"]), absent(&["treatment_variance"])] } }
+                }
+            },
+            {
+                "allOf": [given(&["control_variance"]), absent(&["covariance", "variance_form"])],
+                "properties": {
+                    "effects": { "items": { "allOf": [given(&["treatment_variance"]), absent(&["variance"])] } }
+                }
+            }
         ]
     });
     schema.insert("else".to_owned(), json!({ "properties": properties, "oneOf": [arms, effects] }));

@@ -10,7 +10,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
-use super::leaf::{Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, Version};
+use super::leaf::{
+    Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, VarianceForm, Version,
+};
 use super::lenient::{Key, Lenient, Shape};
 use super::schema_rules;
 
@@ -102,7 +104,7 @@ object! {
         metric: Identifier<'a>,
         /// Names the segment of users; `all` where absent. A retraction without it covers all segments.
         segment: Identifier<'a>,
-        /// How an effect compares treatment i with control c: `absolute` m_i - m_c, `relative` m_i / m_c - 1,
+        /// How an effect compares treatment i with control c: `absolute` m_i - m_c, `relative` (m_i - m_c) / |m_c|,
         /// `log_ratio` ln(m_i / m_c); `absolute` where absent. A retraction without it covers all scales.
         scale: ScaleName<'a>,
         /// `reported`, or `retracted` to withdraw; `reported` where absent.
@@ -116,6 +118,9 @@ object! {
         /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's
         /// mean. Needed for two or more effects without `covariance`; 0 where nothing is shared.
         control_variance: Number<'a>,
+        /// What `variance` contains on `relative`: `delta` d_i + (1 + estimate_i)^2 c, as the delta method has it, or `scaled`
+        /// d_i + c; `delta` where absent. On the other scales both are the same.
+        variance_form: VarianceForm<'a>,
         /// The full sampling covariance of the effects, one row for each effect, symmetric.
         covariance: Lenient<AtMost<Lenient<AtMost<Number<'a>, MAX_VARIANTS>>, MAX_VARIANTS>>,
         /// true adds this as one part (a shard, a region) to the parts of the same revision: arms with n and an
@@ -160,6 +165,9 @@ object! {
         estimate: Number<'a>,
         /// Its whole sampling variance, the control's part included; may be left out beside `covariance`.
         variance: Number<'a>,
+        /// What the treatment alone brings to it, without the control's part, instead of `variance`. Needed on `relative`
+        /// where the control's mean is below 0.
+        treatment_variance: Number<'a>,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::stored::{DamagedBytes, unpack};
+use super::stored::{DamagedBytes, pack, unpack};
 use crate::event::{Arms, Measured, Measurement, Reason, Refusal, Scale, measure, merge_parts};
 
 /// What was sent for a key.
@@ -40,4 +40,24 @@ impl Statistics {
 pub fn remeasure(scale: Scale, statistics: &[u8]) -> Result<Result<Measured, Refusal>, DamagedBytes> {
     let statistics: Statistics = unpack("statistics", statistics)?;
     Ok(statistics.measure(scale))
+}
+
+/// The statistics of a key with successes in place of the moments as which version 0.1 kept them; `None` where nothing changes.
+///
+/// # Errors
+/// [`DamagedBytes`] where the bytes cannot be read.
+pub fn with_successes(statistics: &[u8]) -> Result<Option<Vec<u8>>, DamagedBytes> {
+    let counted = |arms: &mut Arms| {
+        for arm in arms.control.iter_mut().chain(&mut arms.treatments) {
+            arm.statistics = arm.statistics.as_successes();
+        }
+    };
+    let mut unpacked: Statistics = unpack("statistics", statistics)?;
+    match &mut unpacked {
+        Statistics::Whole(Measurement::Arms(arms)) => counted(arms),
+        Statistics::Whole(Measurement::Effects(_)) => {}
+        Statistics::Parts(parts) => parts.values_mut().for_each(counted),
+    }
+    let packed = pack(&unpacked);
+    Ok((packed != statistics).then_some(packed))
 }

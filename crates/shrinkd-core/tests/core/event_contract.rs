@@ -1,9 +1,12 @@
 //! What the event contract promises to those who send events and to those who read them.
 
 mod accumulation;
+mod advice;
 mod corpus;
 mod hostile;
 mod order;
+mod rare_events;
+mod ratios;
 mod real_data;
 mod refusals;
 mod scales;

@@ -8,8 +8,8 @@ mod revisions;
 use std::collections::BTreeMap;
 
 use shrinkd_core::{
-    Applied, Arm, ArmStatistics, Arms, Effects, Event, ExperimentLedger, Measured, Measurement, Outcome, Reason,
-    Refusal, ReportedResult, ResultKey, Scale, Uncertainty,
+    Applied, Arm, ArmStatistics, Arms, Effects, Event, ExperimentLedger, Findings, Measured, Measurement, Outcome,
+    Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty,
 };
 use shrinkd_model::Block;
 
@@ -45,7 +45,8 @@ fn whole(key: ResultKey, estimate: f64) -> Reported {
     Ok(ReportedResult::Whole {
         key,
         measurement: Measurement::Effects(effects),
-        measured: Measured { variants, block },
+        measured: Measured { variants, block, raw_variances: vec![1.0], is_continuity_corrected: false },
+        findings: Findings::default(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPass, BlockPosterior, Diagnostics, Estimate, LeaveOneOut, Likelihood, Priors,
-    SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
+    Block, BlockDiagnostics, BlockPass, BlockPosterior, Diagnostics, Estimate, Likelihood, Priors, SketchLikelihood,
+    Thresholds, Verdict, quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -193,34 +193,5 @@ fn q_values_are_those_of_benjamini_and_hochberg() {
     let q: Vec<f64> = diagnosed.iter().map(|block| block.control_shift_q.expect("a q")).collect();
     for (got, want) in q.iter().zip([0.04, 0.04 * 4.0 / 3.0, 0.04 * 4.0 / 3.0, 0.5]) {
         assert!((got - want).abs() < 1e-9, "{q:?}");
-    }
-}
-
-#[test]
-fn leaving_a_block_out_by_subtraction_is_the_same_as_fitting_without_it() {
-    let blocks = population();
-    for priors in [
-        Priors::default(),
-        Priors { mu: "normal:0,10".parse().expect("a prior"), tau: "half-cauchy:1".parse().expect("a prior") },
-    ] {
-        let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
-        let posterior = quadrature(&likelihood, &priors).expect("proper");
-        let leave_one_out = LeaveOneOut::new(&likelihood, &priors, &posterior.nodes);
-        for (k, block) in blocks.iter().enumerate() {
-            let components = block.components().expect("components");
-            let got = leave_one_out.predict(block, &components).expect("a predictive sd");
-            let rest: Vec<Block> = blocks.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, b)| b.clone()).collect();
-            let refit = quadrature(&SketchLikelihood::new(&sketch_of(&rest)), &priors).expect("proper");
-            for (i, prediction) in got.iter().enumerate() {
-                let spread =
-                    |node: &shrinkd_model::Node| node.mu_variance + node.tau * node.tau + block.sampling_variance(i);
-                let mean: f64 = refit.nodes.iter().map(|n| n.weight * n.mu_mean).sum();
-                let variance: f64 =
-                    refit.nodes.iter().map(|n| n.weight * (spread(n) + (n.mu_mean - mean).powi(2))).sum();
-                let z = (block.effects()[i] - mean) / variance.sqrt();
-                assert!((prediction.z - z).abs() < 1e-6, "block {k}: {} {z}", prediction.z);
-                assert!((0.0..=1.0).contains(&prediction.pit));
-            }
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod approximations;
 mod best;
+mod calibration;
 mod diagnostics;
 mod hard_cases;
 mod heterogeneity;

@@ -62,6 +62,7 @@ fn the_estimate_is_judged_on_the_sum_alone() {
     let control = part(r#""control":{"variant":"c","n":9,"successes":4}"#);
     let one = part(r#""treatments":[{"variant":"t","n":1,"successes":1}]"#);
     let other = part(r#""treatments":[{"variant":"t","n":1,"successes":0}]"#);
+    let constant = part(r#""treatments":[{"variant":"t","n":2,"mean":1,"variance":0}]"#);
     let reason = |parts: &[&Arms]| {
         let merged = merge_parts(parts.iter().copied()).unwrap();
         measure(Scale::Absolute, &Measurement::Arms(merged)).err().map(|refusal| refusal.reason)
@@ -70,7 +71,8 @@ fn the_estimate_is_judged_on_the_sum_alone() {
     assert_eq!(reason(&[&one, &other]), Some(Reason::SchemaViolation));
     assert_eq!(reason(&[&control]), Some(Reason::NoTreatments));
     assert_eq!(reason(&[&control, &one]), Some(Reason::SampleTooSmall));
-    assert_eq!(reason(&[&control, &one, &one]), Some(Reason::NonPositiveVariance));
+    assert_eq!(reason(&[&control, &constant]), Some(Reason::NonPositiveVariance));
+    assert_eq!(reason(&[&control, &one, &one]), None);
     assert_eq!(reason(&[&control, &one, &other]), None);
 }
 
@@ -122,4 +124,23 @@ proptest! {
         }
         prop_assert_eq!(merged.control.unwrap().statistics, merged.treatments[0].statistics);
     }
+}
+
+#[test]
+fn successes_add_up_to_successes_whatever_form_their_parts_have() {
+    let sent = [
+        part(r#""control":{"variant":"c","n":100,"successes":4}"#),
+        part(r#""control":{"variant":"c","n":50,"sum":3,"sum_squares":3}"#),
+        part(r#""control":{"variant":"c","n":7,"sum":0,"sum_squares":0}"#),
+        part(r#""control":{"variant":"c","n":1,"mean":1,"variance":0}"#),
+    ];
+    let expected = ArmStatistics::Successes { n: 158, successes: 8 };
+    for order in [[0, 1, 2, 3], [3, 2, 1, 0]] {
+        let merged = merge_parts(order.iter().map(|&i: &usize| &sent[i])).unwrap().control.unwrap();
+        assert!(matches!(merged.statistics, ArmStatistics::Successes { .. }));
+        assert_eq!(merged.statistics, expected);
+    }
+    let other = part(r#""control":{"variant":"c","n":2,"mean":0.5,"variance":0.1}"#);
+    let merged = merge_parts(sent.iter().chain([&other])).unwrap().control.unwrap();
+    assert!(matches!(merged.statistics, ArmStatistics::Moments { n: 160, .. }), "units of another kind: {merged:?}");
 }

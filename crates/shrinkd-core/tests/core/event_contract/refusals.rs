@@ -1,10 +1,10 @@
 //! What is refused, with which reason, and that a refused result does not affect the others.
 
 use proptest::prelude::*;
-use shrinkd_core::{Message, Reason, check_key, decode};
+use shrinkd_core::{Message, Reason, ReportedResult, check_key, decode};
 
 use super::corpus::{GOOD, GOOD_RESULTS, bad_messages, bad_results, good_messages};
-use super::{event, event_text, reason, refusal};
+use super::{event, event_text, reason, refusal, result};
 use crate::hostile_input::properties::choices::SPLINTERS;
 
 #[test]
@@ -65,15 +65,19 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
     };
     assert_eq!(
         refusal(&arm("null")).to_string(),
-        "schema_violation: $.results[0].treatments[1].variance is required and is missing or null"
+        "schema_violation: $.results[0].treatments[1].variance is required and is missing or null \
+         (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
     assert_eq!(
         refusal(&arm("\"1\"")).to_string(),
-        "schema_violation: $.results[0].treatments[1].variance must be a number, found a string"
+        "schema_violation: $.results[0].treatments[1].variance must be a number, found a string \
+         (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
+    let Ok(ReportedResult::Whole { findings, .. }) = result(&arm("0")) else { panic!("t is taken") };
     assert_eq!(
-        refusal(&arm("0")).to_string(),
-        "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, so that its error is unknown"
+        findings.refused[0].to_string(),
+        "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, so that its error is unknown \
+         (experiment \"exp-1\", metric \"m\")"
     );
     let version = GOOD.replace("\"schema_version\": 1", "\"schema_version\": 3");
     assert_eq!(

@@ -105,8 +105,10 @@ fn reported_effects_split_their_variance_between_treatment_and_control() {
     let effects = r#""effects":[{"variant":"B","estimate":-0.25,"variance":0.75},{"variant":"A","estimate":0.5,"variance":1.0}],"control_variance":0.25"#;
     let (estimates, d, c) = block(&format!(r#"{{"metric":"m","scale":"log_ratio",{effects}}}"#));
     assert_eq!((estimates, d, c), (vec![0.5, -0.25], vec![0.75, 0.5], 0.25));
+    // With a control that is known to an eighth of its mean.
+    let effects = effects.replace("0.75", "0.046875").replace("1.0", "0.0625").replace(":0.25", ":0.015625");
     let (_, d, c) = block(&format!(r#"{{"metric":"m","scale":"relative",{effects}}}"#));
-    assert_eq!((d, c), (vec![1.0 - 0.25 * 2.25, 0.75 - 0.25 * 0.5625], 0.25));
+    assert_eq!((d, c), (vec![(1.0 - 0.25 * 2.25) / 16.0, (0.75 - 0.25 * 0.5625) / 16.0], 0.015625));
 }
 
 #[test]
@@ -133,11 +135,11 @@ fn equal_content_is_equal_whatever_order_it_was_sent_in() {
 }
 
 #[test]
-fn a_control_is_near_zero_below_five_standard_errors_on_relative_and_below_one_on_log_ratio() {
+fn a_control_is_near_zero_above_a_fifth_of_itself_on_relative_and_within_one_standard_error_on_log_ratio() {
     let text = |scale: &str, mean: f64| {
         format!(
             r#"{{"metric":"m","scale":"{scale}","control":{{"variant":"c","mean":{mean},"standard_error":1}},
-                "treatments":[{{"variant":"t","mean":3,"standard_error":1}}]}}"#
+                "treatments":[{{"variant":"t","mean":{mean},"standard_error":1}}]}}"#
         )
     };
     for (scale, limit) in [("relative", 5.0), ("relative", -5.0), ("log_ratio", 1.0)] {
@@ -165,7 +167,7 @@ proptest! {
     fn the_treatments_own_variance_keeps_its_digits_where_the_control_dominates(
         a in -(1_i64 << 29)..(1_i64 << 30), c in 1_i64..1_000_000, surplus in 1_i64..1_000_000
     ) {
-        let unit = 2.0_f64.powi(60);
+        let (unit, square) = (2.0_f64.powi(60), 2.0_f64.powi(40));
         let w = i128::from((1_i64 << 30) + a);
         let part = i128::from(c) * w * w;
         // The nearest f64 above the control's part by the surplus: whatever it rounds to is the input.
@@ -175,11 +177,15 @@ proptest! {
         let effects = Effects {
             variants: vec!["t".to_owned()],
             estimates: vec![a as f64 / 2.0_f64.powi(30)],
-            uncertainty: Uncertainty::SharedControl { variances: vec![variance / unit], control_variance: c as f64 },
+            // In a unit of 2^-20, in which the control's error is small enough for a ratio.
+            uncertainty: Uncertainty::SharedControl {
+                variances: vec![variance / unit / square],
+                control_variance: c as f64 / square,
+            },
         };
         let measured = measure(Scale::Relative, &Measurement::Effects(effects)).unwrap();
         let Covariance::SharedControl { treatment_variances, .. } = measured.block.covariance() else { unreachable!() };
-        let found = treatment_variances[0] * unit;
+        let found = treatment_variances[0] * square * unit;
         prop_assert!((found - exact as f64).abs() <= 4.0 * f64::EPSILON * exact as f64, "{found} is not {exact}");
     }
 }

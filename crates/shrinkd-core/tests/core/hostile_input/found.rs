@@ -29,7 +29,12 @@ fn a_covariance_with_a_subnormal_entry_comes_back_from_its_bytes_as_it_was() {
 fn a_stored_block_whose_names_are_not_as_many_as_its_effects_is_damaged() {
     let block = Block::shared_control(vec![1.0], vec![1.0], 0.0).unwrap();
     for names in [0, 2] {
-        let measured = Measured { variants: vec!["a".to_owned(); names], block: block.clone() };
+        let measured = Measured {
+            variants: vec!["a".to_owned(); names],
+            block: block.clone(),
+            raw_variances: vec![1.0; block.len()],
+            is_continuity_corrected: false,
+        };
         assert!(unpack::<Measured>("block", &pack(&measured)).is_err(), "{names} names");
     }
 }

@@ -57,10 +57,22 @@ fn a_sum_is_pending_until_it_can_be_estimated() {
 
 #[test]
 fn a_part_that_makes_the_sum_impossible_to_estimate_withdraws_the_block_until_more_arrive() {
+    let key = key("conversion", "all", Scale::LogRatio);
+    let mut ledger = folded([part(1, "a", key.clone(), arms(control(&[1.0, 2.0]), [arm("B", &[3.0, 5.0])]))]);
+    let applied = ledger.apply(part(1, "b", key.clone(), arms(control(&[-4.0]), [])));
+    assert!(matches!(&applied.outcomes[..], [Outcome::Pending(why)] if why.reason == Reason::ControlMeanNearZero));
+    assert!(applied.changes[0].before.is_some() && applied.changes[0].after.is_none());
+
+    assert_eq!(apply(&mut ledger, part(1, "c", key, arms(control(&[4.0; 6]), []))), Outcome::Accepted);
+    assert_eq!(blocks(&ledger).len(), 1);
+}
+
+#[test]
+fn a_variant_of_a_sum_that_cannot_be_estimated_yet_leaves_the_others_and_is_not_refused() {
     let mut ledger = folded([part(1, "a", conversion(), arms(control(&[1.0, 2.0]), [arm("B", &[3.0, 5.0])]))]);
     let applied = ledger.apply(part(1, "b", conversion(), arms(None, [arm("C", &[4.0])])));
-    assert!(matches!(&applied.outcomes[..], [Outcome::Pending(why)] if why.reason == Reason::SampleTooSmall));
-    assert!(applied.changes[0].before.is_some() && applied.changes[0].after.is_none());
+    assert_eq!((&applied.outcomes[..], &applied.refused_treatments[..]), (&[Outcome::Accepted][..], &[][..]));
+    assert_eq!(blocks(&ledger), [(conversion(), 1, vec![2.5])]);
 
     assert_eq!(apply(&mut ledger, part(1, "c", conversion(), arms(None, [arm("C", &[6.0])]))), Outcome::Accepted);
     assert_eq!(blocks(&ledger), [(conversion(), 1, vec![2.5, 3.5])]);
@@ -105,7 +117,10 @@ fn an_event_id_brings_one_part_of_a_result() {
     let first = part(1, "a", conversion(), arms(control(&[1.0, 2.0]), [arm("B", &[3.0, 5.0])]));
     let mut ledger = folded([first.clone()]);
     let before = ledger.clone();
-    assert_eq!(ledger.apply(first), Applied { outcomes: vec![Outcome::Duplicate], changes: vec![] });
+    assert_eq!(
+        ledger.apply(first),
+        Applied { outcomes: vec![Outcome::Duplicate], changes: vec![], ..Applied::default() }
+    );
 
     let reused = part(1, "a", conversion(), arms(control(&[1.0, 2.0]), [arm("B", &[3.0, 6.0])]));
     let applied = ledger.apply(reused);

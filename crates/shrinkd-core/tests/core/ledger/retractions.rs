@@ -55,7 +55,7 @@ fn a_retraction_of_something_never_seen_is_accepted_and_makes_older_results_stal
         let mut ledger = ExperimentLedger::default();
         assert_eq!(
             ledger.apply(event(5, [retraction.clone()])),
-            Applied { outcomes: vec![Outcome::Accepted], changes: vec![] }
+            Applied { outcomes: vec![Outcome::Accepted], changes: vec![], ..Applied::default() }
         );
         assert_eq!(apply(&mut ledger, event(3, [whole(conversion(), 0.1)])), Outcome::Stale);
         assert_eq!(apply(&mut ledger, event(5, [retraction.clone()])), Outcome::Duplicate);

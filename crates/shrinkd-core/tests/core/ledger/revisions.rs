@@ -1,5 +1,8 @@
 //! Whole results and their revisions.
 
+use proptest::prelude::*;
+use shrinkd_core::{Message, decode};
+
 use super::*;
 
 #[test]
@@ -37,7 +40,7 @@ fn a_smaller_revision_is_stale_and_changes_nothing() {
     let mut ledger = folded([event(2, [whole(conversion(), 0.2)])]);
     let before = ledger.clone();
     let applied = ledger.apply(event(1, [whole(conversion(), 0.1)]));
-    assert_eq!(applied, Applied { outcomes: vec![Outcome::Stale], changes: vec![] });
+    assert_eq!(applied, Applied { outcomes: vec![Outcome::Stale], changes: vec![], ..Applied::default() });
     assert_eq!(ledger, before);
 }
 
@@ -52,7 +55,10 @@ fn equal_content_under_the_same_revision_is_a_duplicate_whatever_the_rest_of_the
         decision: Some("shipped".to_owned()),
         ..first
     };
-    assert_eq!(ledger.apply(again), Applied { outcomes: vec![Outcome::Duplicate], changes: vec![] });
+    assert_eq!(
+        ledger.apply(again),
+        Applied { outcomes: vec![Outcome::Duplicate], changes: vec![], ..Applied::default() }
+    );
 }
 
 #[test]
@@ -149,4 +155,98 @@ fn the_decision_is_that_of_the_largest_revision_seen() {
     ledger.tombstone();
     ledger.apply(decided(0, Some("stopped")));
     assert_eq!(ledger.decision(), Some("stopped"));
+}
+
+/// The moments as which version 0.1 kept successes.
+fn as_moments(n: u64, successes: u64) -> ArmStatistics {
+    let mean = successes as f64 / n as f64;
+    ArmStatistics::Moments { n, mean, m2: mean * (n - successes) as f64 }
+}
+
+fn counted(statistics: fn(u64, u64) -> ArmStatistics) -> Arms {
+    let arm = |variant: &str, n, successes| Arm { variant: variant.to_owned(), statistics: statistics(n, successes) };
+    arms(Some(arm("A", 300, 41)), [arm("B", 299, 53), arm("C", 7, 3), arm("D", 1_000_003, 999_999)])
+}
+
+fn measured_whole(arms: Arms) -> Event {
+    let measurement = Measurement::Arms(arms);
+    let measured = shrinkd_core::measure(Scale::Relative, &measurement).unwrap();
+    let key = key("conversion", "all", Scale::Relative);
+    event(1, [Ok(ReportedResult::Whole { key, measurement, measured, findings: Findings::default() })])
+}
+
+#[test]
+fn successes_that_an_earlier_version_kept_as_moments_are_duplicates_and_become_counts_again() {
+    let key = key("conversion", "all", Scale::Relative);
+    let successes = |n, successes| ArmStatistics::Successes { n, successes };
+    let pairs = [
+        (measured_whole(counted(as_moments)), measured_whole(counted(successes))),
+        (part(1, "a", key.clone(), counted(as_moments)), part(1, "a", key.clone(), counted(successes))),
+    ];
+    for (earlier, now) in pairs {
+        let mut ledger = folded([earlier]);
+        assert_eq!(apply(&mut ledger, now.clone()), Outcome::Duplicate);
+        let (_, kept) = ledger.statistics(&key).unwrap();
+        let (_, expected) = folded([now]).statistics(&key).unwrap();
+        assert_ne!(kept, expected);
+        assert_eq!(shrinkd_core::with_successes(&kept).unwrap().as_ref(), Some(&expected));
+        assert_eq!(shrinkd_core::with_successes(&expected), Ok(None), "there is nothing left to find");
+    }
+}
+
+proptest! {
+    /// The sums of ones and zeros went through other arithmetic, with other last bits.
+    #[test]
+    fn counts_are_found_again_in_the_moments_that_version_0_1_made_of_successes_and_of_sums(
+        n in 2_u64..2_000_000_000, share in 0.0..1.0_f64
+    ) {
+        let successes = ((n as f64 * share) as u64).clamp(1, n - 1);
+        let (count, sum) = (n as f64, successes as f64);
+        let mean = sum / count;
+        let mean_error = (-mean).mul_add(count, sum) / count;
+        let square = sum * mean;
+        let of_sums = (sum - square) - (sum.mul_add(mean, -square) + sum * mean_error);
+        for m2 in [mean * (n - successes) as f64, of_sums] {
+            let kept = ArmStatistics::Moments { n, mean, m2 };
+            let arms = |statistics| arms(None, [Arm { variant: "B".to_owned(), statistics }]);
+            let mut ledger = folded([part(1, "a", conversion(), arms(kept))]);
+            let counted = part(1, "a", conversion(), arms(ArmStatistics::Successes { n, successes }));
+            prop_assert_eq!(apply(&mut ledger, counted.clone()), Outcome::Duplicate);
+            let (_, kept) = ledger.statistics(&conversion()).unwrap();
+            let (_, expected) = folded([counted]).statistics(&conversion()).unwrap();
+            prop_assert_eq!(shrinkd_core::with_successes(&kept).unwrap(), Some(expected));
+        }
+    }
+}
+
+#[test]
+fn what_was_not_sent_as_successes_stays_as_it_is() {
+    let ledger = folded([
+        part(1, "a", conversion(), arms(Some(arm("A", &[0.5, 0.25])), [arm("B", &[2.0, 1.0])])),
+        event(1, [whole(key("revenue", "all", Scale::Absolute), 0.1)]),
+    ]);
+    for (key, ..) in ledger.blocks() {
+        let (_, kept) = ledger.statistics(key).unwrap();
+        assert_eq!(shrinkd_core::with_successes(&kept), Ok(None), "{key:?}");
+    }
+}
+
+#[test]
+fn treatments_that_are_refused_alone_are_named_also_of_duplicates_and_warnings_only_of_what_is_taken() {
+    let text = r#"{"schema_version":1,"experiment_id":"exp-1","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[
+        {"metric":"other","status":"retracted"},
+        {"metric":"conversion","scale":"log_ratio","control":{"variant":"A","n":1000,"successes":200},
+         "treatments":[{"variant":"B","n":1000,"successes":150},{"variant":"C","n":12,"successes":0},
+                       {"variant":"D","n":12,"successes":1}]}]}"#;
+    let Ok(Message::Event(event)) = decode(text.as_bytes()) else { panic!("an event") };
+    let mut ledger = ExperimentLedger::default();
+    for (outcome, warnings) in [(Outcome::Accepted, 1), (Outcome::Duplicate, 0)] {
+        let applied = ledger.apply(event.clone());
+        assert_eq!(applied.outcomes[1], outcome);
+        let [(1, refusal)] = applied.refused_treatments.as_slice() else { panic!("{applied:?}") };
+        assert_eq!((refusal.reason, refusal.variant.as_deref()), (Reason::NonPositiveMean, Some("C")));
+        assert_eq!(applied.warnings.len(), warnings);
+    }
+    let (_, _, measured) = ledger.blocks().next().unwrap();
+    assert_eq!(measured.variants, ["B", "D"]);
 }

@@ -66,7 +66,11 @@ fn measurement(choices: &mut Choices<'_>) -> Measurement {
             let control_variance = if choices.one_in(4) { 0.0 } else { variance(choices) };
             let share = choices.pick(&[1.0, 0.0, 1e-12, 1e6]);
             let variances = (0..n).map(|_| control_variance * share + variance(choices)).collect();
-            Uncertainty::SharedControl { variances, control_variance }
+            match choices.byte() % 4 {
+                0 => Uncertainty::ScaledVariances { variances, control_variance },
+                1 => Uncertainty::TreatmentVariances { variances, control_variance },
+                _ => Uncertainty::SharedControl { variances, control_variance },
+            }
         }
     };
     let mut effects = Effects { variants, estimates, uncertainty };
@@ -79,6 +83,9 @@ fn measurement(choices: &mut Choices<'_>) -> Measurement {
 
 fn statistics(choices: &mut Choices<'_>) -> ArmStatistics {
     let n = choices.pick(&[2, 3, 10, 1_000, 1_000_000, 1 << 53, (1 << 53) + 1, i64::MAX as u64, 0, 1]);
+    if choices.one_in(3) {
+        return ArmStatistics::Successes { n, successes: choices.pick(&[0, 1, 2, 40, n / 3, n - n / 4, n]).min(n) };
+    }
     let mean = if choices.one_in(4) { choices.number() } else { 100.0 * choices.modest() };
     if choices.one_in(4) {
         ArmStatistics::Summary { n: Some(n), mean, standard_error: choices.number() }

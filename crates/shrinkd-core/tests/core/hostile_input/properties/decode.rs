@@ -73,7 +73,8 @@ fn check_results(event: &Event) {
                 assert!(refusal.detail.starts_with(&format!("$.results[{index}]")), "{refusal}");
                 assert!(refusal.reason >= Reason::SchemaViolation, "{refusal}");
             }
-            Ok(ReportedResult::Whole { measurement, measured, .. }) => {
+            Ok(ReportedResult::Whole { measurement, measured, findings, .. }) => {
+                findings.refused.iter().for_each(check_refusal);
                 assert_eq!(unpack("measurement", &pack(measurement)).as_ref(), Ok(measurement));
                 check_measured(measured);
             }
@@ -85,8 +86,9 @@ fn check_results(event: &Event) {
 
 /// A measured block has a name for each effect, comes back from its bytes and fits a population.
 fn check_measured(measured: &Measured) {
-    let Measured { variants, block } = measured;
-    assert_eq!(variants.len(), block.len());
+    let Measured { variants, block, raw_variances, .. } = measured;
+    assert_eq!((variants.len(), raw_variances.len()), (block.len(), block.len()));
+    assert!(raw_variances.iter().all(|variance| *variance > 0.0 && variance.is_finite()), "{raw_variances:?}");
     assert!(variants.windows(2).all(|pair| pair[0] < pair[1]), "{variants:?}");
     assert_eq!(unpack::<Measured>("measured", &pack(measured)).as_ref(), Ok(measured));
     Member::new(block.clone(), 0).expect("what is measured fits a population");

@@ -88,14 +88,16 @@ fn packed(bytes: &[u8]) {
                 && nodes.len() < 64
             {
                 let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 1.5], 0.5).expect("a block");
-                use_measured(&Measured { variants: vec!["a".to_owned(), "b".to_owned()], block }, &nodes);
+                let variants = vec!["a".to_owned(), "b".to_owned()];
+                let raw_variances = vec![1.0; 2];
+                use_measured(&Measured { variants, block, raw_variances, is_continuity_corrected: false }, &nodes);
             }
         }
     }
 }
 
 /// What a publish does with a block and the nodes of a fit; figures of damaged nodes may be anything.
-fn use_measured(Measured { variants, block }: &Measured, nodes: &[Node]) {
+fn use_measured(Measured { variants, block, .. }: &Measured, nodes: &[Node]) {
     assert_eq!(variants.len(), block.len(), "a name for each effect");
     if !nodes.is_empty() {
         let posterior = BlockPosterior::new(block, nodes);

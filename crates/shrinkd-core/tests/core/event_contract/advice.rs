@@ -1,0 +1,48 @@
+//! Refusals of inputs that public reports led to name the way out.
+
+use super::refusal;
+
+/// netmeta#17: the variances of a study's two contrasts, and an implied covariance above the smaller of them.
+#[test]
+fn a_control_variance_above_an_effects_own_names_covariance_and_the_controls_n() {
+    let netmeta = r#"{"metric":"smd","effects":[{"variant":"b","estimate":-0.6531304,"variance":0.02892411102681},
+        {"variant":"c","estimate":-1.9118454,"variance":0.07504657528369}],"control_variance":0.02925340457987}"#;
+    // gemtc#55: the standard error of the control's mean is larger than that of a contrast with it.
+    let gemtc = r#"{"metric":"smd","effects":[{"variant":"a","estimate":-0.3,"variance":0.04},
+        {"variant":"b","estimate":-0.5,"variance":0.0625}],"control_variance":0.050625}"#;
+    for (text, variant) in [(netmeta, "b"), (gemtc, "a")] {
+        let refusal = refusal(text);
+        assert_eq!(
+            (refusal.reason.as_str(), refusal.variant.as_deref()),
+            ("control_variance_too_large", Some(variant))
+        );
+        for advice in ["send covariance", "the control's own n", "experiment \"exp-1\", metric \"smd\""] {
+            assert!(refusal.detail.contains(advice), "{refusal}");
+        }
+        assert!(!refusal.detail.contains("treatment_variance"), "of no use on absolute: {refusal}");
+    }
+}
+
+/// r-sig-meta-analysis: three contrasts of a study with three arms, of which one is the difference of the others.
+#[test]
+fn all_pairwise_contrasts_name_those_against_the_control() {
+    let text = r#"{"metric":"md","effects":[{"variant":"1vC","estimate":9.23},{"variant":"2vC","estimate":5.71},
+        {"variant":"2v1","estimate":-3.5200000000000005}],"covariance":[[0.32,0.16,-0.16],
+        [0.16,0.3418181818181818,0.18181818181818182],[-0.16,0.18181818181818182,0.3418181818181818]]}"#;
+    let refusal = refusal(text);
+    assert_eq!(refusal.reason.as_str(), "covariance_not_positive_definite");
+    assert!(
+        refusal.detail.contains("pairwise contrasts") && refusal.detail.contains("against its control"),
+        "{refusal}"
+    );
+}
+
+/// multinma#38: contrasts of a study with three arms, without the variance of the control's mean.
+#[test]
+fn effects_without_the_controls_part_name_how_to_impute_it() {
+    let text = r#"{"metric":"y","effects":[{"variant":"TrtA","estimate":-1,"variance":0.09},
+        {"variant":"TrtB","estimate":-0.5,"variance":0.04}]}"#;
+    let refusal = refusal(text);
+    assert_eq!(refusal.reason.as_str(), "covariance_required");
+    assert!(refusal.detail.contains("from its own n") && refusal.detail.contains("covariance"), "{refusal}");
+}

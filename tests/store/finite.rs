@@ -1,0 +1,361 @@
+//! What is not finite becomes no row, and a population that cannot be fitted concerns no other.
+
+use std::sync::Arc;
+
+use shrinkd::config::PopulationSettings;
+use shrinkd::estimate::BlockEstimates;
+use shrinkd::refit::Publication;
+use shrinkd::row::{EstimateRow, FitRow, PublishedFit};
+use shrinkd::store::{Refit, Store, StoreError};
+use shrinkd::telemetry::Telemetry;
+use shrinkd::worker::publish::PublishLoop;
+use shrinkd::worker::refit::RefitLoop;
+use shrinkd_core::PopulationName;
+use shrinkd_model::{Correlation, Priors, Thresholds};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use super::publish::pass_diagnostics;
+use super::refit::{begin, diagnostics, filled, fit_row, node, refit};
+use super::{Worker, event, population, promises, record};
+use crate::common::database::Database;
+
+promises! {
+    a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes,
+    the_database_itself_refuses_what_is_not_finite_in_every_column,
+    an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone,
+    a_population_that_cannot_be_fitted_keeps_its_estimates_stops_no_other_and_recovers,
+    a_population_that_was_never_fitted_has_raw_estimates_while_it_fails,
+    cells_that_cannot_be_read_fail_one_population_alone,
+    a_worker_that_starts_fits_failed_populations_again,
+    a_prior_far_from_the_data_is_a_message_and_a_count,
+}
+
+const NOT_FINITE: [f64; 3] = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
+
+/// Everything that is published.
+async fn published(database: &impl Database) -> (Vec<Option<String>>, Vec<Vec<Option<f64>>>) {
+    let texts = "select population_id || ' ' || experiment_id || ' ' || variant || ' ' || status || ' ' || fit_id
+                 from effect_estimates order by 1";
+    let figures = "select posterior_mean, posterior_sd, ci95_low, ci95_high from effect_estimates
+                   order by population_id, experiment_id, variant";
+    (database.texts(texts).await, database.numbers(figures).await)
+}
+
+async fn statuses(database: &impl Database) -> Vec<String> {
+    let statuses = "select distinct population_id || ' ' || status from current_population_fits order by 1";
+    database.texts(statuses).await.into_iter().flatten().collect()
+}
+
+/// A transaction that was dropped holds its locks until its connection is back in the pool.
+async fn begin_refit(store: &Store) -> Refit {
+    for _ in 0..1_000 {
+        if let Some(refit) = store.begin_refit(&population("m")).await.unwrap() {
+            return refit;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the population is not free");
+}
+
+async fn a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let before = published(database).await;
+    for bad in NOT_FINITE {
+        let sound = fit_row(Correlation::Modelled, 1.0, 0.5);
+        let mut of_mu = sound.clone();
+        of_mu.mu.q975 = Some(bad);
+        let of_nodes = FitRow { nodes: vec![node(1.0, bad)], ..sound };
+        for (row, column) in [(of_mu, "mu_q975"), (of_nodes, "nodes")] {
+            let mut refit = begin_refit(&store).await;
+            let state = refit.state().await.unwrap();
+            let refused = refit.write(&state, &[row], "as configured", &Publication::NotDue).await.unwrap_err();
+            assert!(matches!(refused, StoreError::NotFinite { column: found, .. } if found == column), "{refused}");
+            assert!(refused.is_of_a_row() && !refused.is_transient());
+            refit.rollback().await.unwrap();
+        }
+        let pass = begin(&store, "a").await.unwrap();
+        let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+        let sound = blocks.iter().flat_map(|it| BlockEstimates::new(&it.block, it.commit_id, &pass.fit).rows);
+        let mut rows: Vec<EstimateRow> = sound.collect();
+        rows[3].shrunk.as_mut().expect("an estimate").ci95.0 = bad;
+        let refused = store.write_estimates(&pass, &rows, "exp-1").await.unwrap_err();
+        assert!(matches!(refused, StoreError::NotFinite { column: "ci95_low", .. }), "{refused}");
+        assert!(refused.to_string().contains("m/all/absolute exp-1 v1"), "{refused}");
+        let mut cells = diagnostics();
+        cells.information = bad;
+        let refused = store.end_pass(&pass, true, Some(&(cells, pass_diagnostics()))).await.unwrap_err();
+        assert!(matches!(refused, StoreError::NotFinite { column: "information", .. }), "{refused}");
+    }
+    assert_eq!(published(database).await, before);
+}
+
+async fn the_database_itself_refuses_what_is_not_finite_in_every_column<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let is_sqlite = database.url().starts_with("sqlite");
+    let columns = match is_sqlite {
+        true => {
+            "select m.name || ' ' || p.name from sqlite_master m join pragma_table_info(m.name) p
+                 where m.type = 'table' and p.type = 'REAL'"
+        }
+        false => {
+            "select table_name || ' ' || column_name from information_schema.columns
+                  join information_schema.tables using (table_schema, table_name)
+                  where table_type = 'BASE TABLE' and data_type in ('double precision', 'real')
+                    and table_schema not in ('pg_catalog', 'information_schema')"
+        }
+    };
+    let columns: Vec<String> = database.texts(columns).await.into_iter().flatten().collect();
+    assert!(columns.len() > 80, "the columns are found: {columns:?}");
+    for column in &columns {
+        let (table, column) = column.split_once(' ').expect("two names");
+        // SQLite has no NaN: it makes it null. A row that its constraint refuses is left out.
+        let statement = match is_sqlite {
+            true => ["9e999", "-9e999"]
+                .map(|bad| {
+                    format!(
+                        "update or ignore {table} set {column} = {bad} where abs({column}) < 9e999 or {column} is null"
+                    )
+                })
+                .join(";"),
+            false => {
+                let try_it = |bad: &str| {
+                    format!(
+                        "begin update {table} set {column} = '{bad}'; raise exception '{table}.{column} takes {bad}';
+                         exception when check_violation then null; end;"
+                    )
+                };
+                let all = ["NaN", "Infinity", "-Infinity"].map(try_it).join("\n");
+                format!("do $$ begin {all} end $$")
+            }
+        };
+        database.execute(statement.leak()).await;
+        let taken = match is_sqlite {
+            true => format!("select cast(count(*) as text) from {table} where abs({column}) >= 9e999"),
+            false => format!("select cast(count(*) as text) from {table} where not abs({column}) < 'Infinity'"),
+        };
+        assert_eq!(database.count(taken.leak()).await, 0, "{table}.{column}");
+    }
+}
+
+async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+    // As a fit that cannot come from the table.
+    let bad = PublishedFit { nodes: vec![node(f64::NAN, 0.5)], ..pass.fit.clone() };
+    let [of_bad, of_sound] = [&bad, &pass.fit].map(|fit| BlockEstimates::new(&blocks[0].block, 1, fit).rows);
+    assert!(of_sound.iter().all(|row| row.status.as_str() == "fitted" && row.shrunk.is_some()));
+    for (bad, sound) in of_bad.iter().zip(&of_sound) {
+        assert_eq!((bad.status.as_str(), bad.shrunk), ("failed", None));
+        assert_eq!((bad.raw_estimate, bad.raw_se), (sound.raw_estimate, sound.raw_se));
+    }
+    let mut rows = of_bad;
+    rows.iter_mut().for_each(|row| row.commit_id = blocks[0].commit_id);
+    rows.extend(BlockEstimates::new(&blocks[1].block, blocks[1].commit_id, &pass.fit).rows);
+    assert_eq!(store.write_estimates(&pass, &rows, "exp-1").await.unwrap(), Some(4));
+    let found = database.texts("select experiment_id || ' ' || status from effect_estimates order by 1").await;
+    let found: Vec<String> = found.into_iter().flatten().collect();
+    assert_eq!(found, ["exp-0 failed", "exp-0 failed", "exp-1 fitted", "exp-1 fitted"]);
+}
+
+/// The loops of a worker with these priors.
+fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
+    let settings = Arc::new(move |_: &PopulationName| PopulationSettings { priors: priors.into(), min_experiments: 1 });
+    let telemetry = Telemetry::default();
+    let refit = RefitLoop {
+        store: store.clone(),
+        settings: settings.clone(),
+        tolerance: 0.01,
+        interval: std::time::Duration::from_secs(1),
+        reported: 10,
+        telemetry: telemetry.clone(),
+    };
+    let publish = PublishLoop {
+        store: store.clone(),
+        settings,
+        thresholds: Thresholds::default(),
+        diagnostics_interval: std::time::Duration::from_secs(600),
+        owner: "worker".to_owned(),
+        telemetry,
+    };
+    (refit, publish)
+}
+
+fn priors(mu: &str, tau: &str) -> Priors {
+    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") }
+}
+
+/// Refits and publishes until nothing is due, as a worker does at the end of its file.
+async fn settle((refit, publish): &(RefitLoop, PublishLoop)) {
+    for _ in 0..10 {
+        let refitted = refit.refit_all().await.expect("no population stops the others");
+        let published = publish.publish_due(OffsetDateTime::UNIX_EPOCH, &CancellationToken::new()).await;
+        if refitted + published.expect("no population stops the others") == 0 {
+            return;
+        }
+    }
+    panic!("there is always something due");
+}
+
+/// Takes in an experiment of two populations, `a` and `b`.
+async fn take(worker: &mut Worker, offset: i64, shift: f64) {
+    let id = format!("exp-{offset}");
+    let estimates = [(offset as f64 * 0.7).sin() + shift, 0.5 + shift];
+    let records = [("a", 0), ("b", 1)]
+        .map(|(metric, i)| record(0, 2 * offset + i, &event(&format!("{id}{metric}"), 1, metric, &estimates)));
+    worker.ingest(records.into()).await;
+}
+
+/// The database takes no fit of population `a` from now on, as with an arithmetic that gives what a constraint forbids.
+async fn refuse_fits<D: Database>(database: &D) {
+    let statements = match database.url().starts_with("sqlite") {
+        true => {
+            "create trigger planted before insert on current_population_fits
+             when new.population_id like 'a/%' and new.status = 'fitted' begin select raise(abort, 'planted'); end"
+        }
+        false => {
+            "alter table current_population_fits add constraint planted
+             check (not (population_id like 'a/%' and status = 'fitted')) not valid"
+        }
+    };
+    database.execute(statements).await;
+}
+
+async fn take_fits<D: Database>(database: &D) {
+    let statements = match database.url().starts_with("sqlite") {
+        true => "drop trigger planted",
+        false => "alter table current_population_fits drop constraint planted",
+    };
+    database.execute(statements).await;
+}
+
+async fn a_population_that_cannot_be_fitted_keeps_its_estimates_stops_no_other_and_recovers<D: Database>(database: &D) {
+    let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    for i in 0..4 {
+        take(&mut worker, i, 0.0).await;
+    }
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute fitted", "b/all/absolute fitted"]);
+    let (rows, figures) = published(database).await;
+    let of_a = |(rows, figures): (Vec<Option<String>>, Vec<Vec<Option<f64>>>)| {
+        let own = rows.into_iter().zip(figures);
+        own.filter(|(row, _)| row.as_ref().is_some_and(|row| row.starts_with("a/"))).collect::<Vec<_>>()
+    };
+    let before = of_a((rows, figures));
+
+    refuse_fits(database).await;
+    for i in 4..6 {
+        take(&mut worker, i, 5.0).await;
+    }
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
+    let message = "select distinct message from current_population_fits where status = 'failed'";
+    let message = database.texts(message).await.remove(0).expect("a message");
+    assert!(message.starts_with("`refit: fits` failed"), "{message}");
+    let (largest, totals) = store.largest_populations(10).await.unwrap();
+    assert_eq!((totals.populations, totals.failed, totals.prior_far), (2, 1, 0));
+    assert_eq!(largest.iter().filter(|current| current.mu.is_none()).count(), 1);
+
+    let after = of_a(published(database).await);
+    assert_eq!(after[..before.len()], before[..], "the estimates stay");
+    assert_eq!(after.len(), before.len() + 4);
+    let fit_of = |row: &(Option<String>, _)| row.0.as_ref().and_then(|row| row.rsplit(' ').next().map(str::to_owned));
+    for new in &after[before.len()..] {
+        assert_eq!(fit_of(new), fit_of(&before[0]), "new effects have the last fit that there is");
+        assert!(new.0.as_ref().is_some_and(|row| row.contains(" fitted ")) && new.1.iter().all(Option::is_some));
+    }
+    let others = "select cast(count(distinct fit_id) as text) from population_fits where population_id like 'b/%'";
+    assert_eq!(database.count(others).await, 2, "the other population is published with its news");
+    settle(&loops).await;
+    assert_eq!(of_a(published(database).await), after, "nothing is tried over and over");
+
+    take_fits(database).await;
+    take(&mut worker, 6, 5.0).await;
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute fitted", "b/all/absolute fitted"]);
+    let both =
+        "select posterior_mean from effect_estimates where population_id like 'a/%' order by experiment_id, variant";
+    let of_b =
+        "select posterior_mean from effect_estimates where population_id like 'b/%' order by experiment_id, variant";
+    assert_eq!(database.numbers(both).await, database.numbers(of_b).await, "the same data, the same estimates");
+    assert_eq!(store.largest_populations(10).await.unwrap().1.failed, 0);
+}
+
+async fn a_population_that_was_never_fitted_has_raw_estimates_while_it_fails<D: Database>(database: &D) {
+    let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    refuse_fits(database).await;
+    take(&mut worker, 0, 0.0).await;
+    settle(&loops).await;
+    take(&mut worker, 1, 0.0).await;
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
+    let raw = "select cast(count(*) as text) from effect_estimates
+               where population_id like 'a/%' and fit_id = 0 and posterior_mean is null";
+    assert_eq!(database.count(raw).await, 4);
+    take_fits(database).await;
+    loops.0.request_refits_for_changed_settings().await.unwrap();
+    settle(&loops).await;
+    let fitted = "select cast(count(*) as text) from effect_estimates where posterior_mean is not null";
+    assert_eq!(database.count(fitted).await, 8);
+}
+
+async fn cells_that_cannot_be_read_fail_one_population_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    take(&mut worker, 0, 0.0).await;
+    database.execute("update sketch_cells set moments = substr(moments, 1, 100) where population_id like 'a/%'").await;
+    loops.0.refit_all().await.expect("the other population is fitted");
+    assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
+    let message = "select distinct message from current_population_fits where status = 'failed'";
+    let message = database.texts(message).await.remove(0).expect("a message");
+    assert!(message.contains("moments in the database is damaged"), "{message}");
+}
+
+async fn a_worker_that_starts_fits_failed_populations_again<D: Database>(database: &D) {
+    let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    take(&mut worker, 0, 0.0).await;
+    refuse_fits(database).await;
+    settle(&loops).await;
+    take_fits(database).await;
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
+    loops.0.request_refits_for_changed_settings().await.unwrap();
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("a")]);
+    settle(&loops).await;
+    assert_eq!(statuses(database).await, ["a/all/absolute fitted", "b/all/absolute fitted"]);
+}
+
+async fn a_prior_far_from_the_data_is_a_message_and_a_count<D: Database>(database: &D) {
+    let store = database.store().await;
+    let far = loops(&store, priors("normal:0,1", "half-normal:1e-9"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    take(&mut worker, 0, 0.0).await;
+    settle(&far).await;
+    let messages = "select distinct population_id || ' ' || status || ' ' || message from current_population_fits
+                    order by 1";
+    let said = database.texts(messages).await;
+    assert_eq!(said.len(), 2, "{said:?}");
+    let said = said.into_iter().flatten().next().expect("a message");
+    assert!(said.starts_with("a/all/absolute fitted the prior of tau has scale 1e-9, but "), "{said}");
+    assert_eq!(store.largest_populations(10).await.unwrap().1.prior_far, 2);
+
+    let near = loops(&store, priors("normal:0,1", "half-normal:1"));
+    near.0.request_refits_for_changed_settings().await.unwrap();
+    settle(&near).await;
+    assert_eq!(store.largest_populations(10).await.unwrap().1.prior_far, 0);
+    assert!(database.texts(messages).await.into_iter().all(|message| message.is_none()));
+}
