@@ -42,10 +42,17 @@ pub struct Args {
     /// How to fit mu and tau; reml, ml, dl and pm are point estimates without priors, as in meta-analysis software
     #[arg(long, value_enum, default_value_t = MethodArg::Quadrature)]
     method: MethodArg,
-    /// Prior of mu: flat or normal:MEAN,SD, in the unit of the effects
+    /// Prior of mu: flat, fixed:VALUE or normal:MEAN,SD
+    ///
+    /// In the unit of the effects, or in units that the data set: 2se is two typical standard errors, 1sd one standard deviation of the
+    /// raw effects, mean their mean (normal:0,2se, normal:mean,1sd).
     #[arg(long, default_value = "flat", value_name = "PRIOR", allow_hyphen_values = true)]
     prior_mu: PriorMu<Quantity>,
-    /// Prior of tau: flat, half-normal:SCALE, half-cauchy:SCALE or half-t:DF,SCALE, in the unit of the effects
+    /// Prior of tau: flat, fixed:VALUE, half-normal:SCALE, half-cauchy:SCALE, half-t:DF,SCALE, dumouchel:SCALE,
+    /// uniform-shrinkage:SCALE, inverse-gamma:SHAPE,SCALE (of tau^2) or log-normal:MEAN,SD (of log tau)
+    ///
+    /// In the unit of the effects, or with a value or scale in typical standard errors: half-normal:0.5se. fixed:0 is the common-effect
+    /// model. sd, the standard deviation of the raw effects, is a unit too, but contains their noise.
     #[arg(long, default_value = "flat", value_name = "PRIOR")]
     prior_tau: PriorTau<Quantity>,
     /// Also compute each variant's probability of being the best of its experiment, counting the control
@@ -61,6 +68,7 @@ Examples:
   shrinkd simulate --scenario portfolio | shrinkd fit
   shrinkd fit events.ndjson --format json | jq '.populations[].mu'
   shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
+  shrinkd fit events.ndjson --prior-tau half-normal:0.5se
   shrinkd fit events.ndjson --method reml
   shrinkd fit events.ndjson --method reml --format json > fit.json
   shrinkd fit events.ndjson --method dl --format csv > estimates.csv

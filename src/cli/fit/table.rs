@@ -114,9 +114,7 @@ fn small_tau(analysis: &Analysis, request: &Request) -> Option<String> {
     let digits = digits([&shown].into_iter());
     let [low, high] = [low, high].map(|end| digits.value(end));
     let negligible = probability(posterior.tau_distribution.negligible(analysis.scale?.se));
-    Some(format!(
-        "tau: shortest 95% interval {low} to {high}; P(below a tenth of the typical standard error) {negligible}"
-    ))
+    Some(format!("tau: shortest 95% interval {low} to {high}; P(tau < 0.1 typical se) {negligible}"))
 }
 
 /// The model of correlation, in a sentence.

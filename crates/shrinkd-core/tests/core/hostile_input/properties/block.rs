@@ -184,11 +184,19 @@ fn check_fit(members: &[Member], choices: &mut Choices<'_>) {
     let sketches = Sketches::of_members(members, 1).expect("members fit");
     let likelihood = SketchLikelihood::new(sketches.of(Correlation::Modelled));
     let scale = choices.plausible();
-    let priors = match choices.byte() % 3 {
-        0 => Priors::default(),
-        1 => Priors { mu: PriorMu::Normal { mean: 0.0, sd: scale }, tau: PriorTau::HalfNormal { scale } },
-        _ => Priors { mu: PriorMu::Flat, tau: PriorTau::HalfCauchy { scale } },
+    let normal = PriorMu::Normal { mean: 0.0, sd: scale };
+    let (mu, tau) = match choices.byte() % 9 {
+        0 => (PriorMu::Flat, PriorTau::Flat),
+        1 => (normal, PriorTau::HalfNormal { scale }),
+        2 => (PriorMu::Flat, PriorTau::HalfCauchy { scale }),
+        3 => (PriorMu::Flat, PriorTau::DuMouchel { scale }),
+        4 => (normal, PriorTau::UniformShrinkage { scale }),
+        5 => (PriorMu::Flat, PriorTau::InverseGamma { shape: 0.5, scale }),
+        6 => (normal, PriorTau::LogNormal { mean: scale.ln(), sd: 1.0 }),
+        7 => (PriorMu::Fixed { mu: scale }, PriorTau::HalfT { df: 4.0, scale }),
+        _ => (PriorMu::Fixed { mu: scale }, PriorTau::Fixed { tau: 0.0 }),
     };
+    let priors = Priors { mu, tau };
     let method = choices.pick(&[
         Method::Quadrature,
         Method::Laplace,
