@@ -69,7 +69,7 @@ fn a_line_of_stderr_names_experiment_metric_and_variant_of_what_is_refused_and_o
             "line 1: non_positive_mean: $.results[0]: variant \"t\" has no events, so that there is no log ratio: use scale \
              absolute (experiment \"signup\", metric \"orders\")",
             "line 2: warning: lift_too_large_for_relative: experiment \"pricing\", metric \"orders\": variant \"t\" has a lift \
-             of +70%: intervals on relative are too narrow there, use scale log_ratio",
+             of +70%: intervals on relative are too narrow there, use scale log_ratio where every mean is above 0",
         ]
     );
 }
@@ -103,4 +103,21 @@ fn a_row_says_whether_it_was_corrected_and_whether_its_lift_is_too_large() {
             assert_eq!(flags, (&Value::from(is_corrected), &Value::from(is_too_large)), "{population}");
         }
     }
+}
+
+#[test]
+fn of_many_warnings_the_first_of_each_code_are_written_and_the_others_counted() {
+    let event = |i: usize| {
+        let arm =
+            |variant: &str, successes: usize| format!(r#"{{"variant":"{variant}","n":1000,"successes":{successes}}}"#);
+        let (control, treatment) = (arm("c", 100), arm("t", 100 + i));
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"e{i}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m","scale":"relative","control":{control},"treatments":[{treatment}]}}]}}"#
+        ) + "\n"
+    };
+    let events: String = (0..40).map(event).collect();
+    let lines = stderr_lines(&fit(&events, &[]));
+    assert_eq!(lines.len(), 6, "{lines:?}");
+    assert!(lines[..5].iter().all(|line| line.contains("warning: control_mean_imprecise")), "{lines:?}");
+    assert_eq!(lines[5], "and 35 more warnings control_mean_imprecise");
 }

@@ -7,8 +7,10 @@ use shrinkd_model::{
     SketchLikelihood, Summary, quadrature,
 };
 
+type Quantile = fn(&Summary) -> Option<f64>;
+
 /// The levels of a summary's quantiles, and where it has them.
-const LEVELS: [(f64, fn(&Summary) -> Option<f64>); 5] =
+const LEVELS: [(f64, Quantile); 5] =
     [(0.025, |s| s.q025), (0.25, |s| s.q25), (0.5, |s| s.median), (0.75, |s| s.q75), (0.975, |s| s.q975)];
 
 /// Gauss-Legendre nodes on [-1, 1] and their weights.
