@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::common::reference::{Oracle, shared};
 
 /// Runs `shrinkd fit` on some events.
-fn fit(events: &str, arguments: &[&str]) -> Output {
+pub fn fit(events: &str, arguments: &[&str]) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_shrinkd"))
         .arg("fit")
         .args(arguments)
@@ -27,11 +27,11 @@ fn fit(events: &str, arguments: &[&str]) -> Output {
     output
 }
 
-fn json(output: &Output) -> Value {
+pub fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("stdout is JSON")
 }
 
-fn stderr_lines(output: &Output) -> Vec<String> {
+pub fn stderr_lines(output: &Output) -> Vec<String> {
     String::from_utf8(output.stderr.clone()).expect("UTF-8").lines().map(str::to_owned).collect()
 }
 
@@ -39,7 +39,7 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("text")
 }
 
-fn number(value: &Value) -> f64 {
+pub fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 

@@ -15,6 +15,7 @@ mod reading;
 mod refit;
 mod replay;
 mod tombstones;
+mod treatments;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -56,7 +56,7 @@ impl TypicalError {
         if is_hundredfold || is_hundredth {
             return Some(MixUp::Percent { ratio });
         }
-        if ratio > OFF || ratio < 1.0 / OFF {
+        if !(1.0 / OFF..=OFF).contains(&ratio) {
             return Some(MixUp::StandardError { ratio });
         }
         prediction.map(|prediction| prediction.z).filter(|z| z.abs() > FAR).map(|z| MixUp::FarEffect { z })

@@ -28,7 +28,8 @@ pub(crate) struct Part {
 
 /// The probability that a mixture (weights adding up to 1) puts above `x`; a point mass at `x` counts half.
 pub(crate) fn mixture_above(parts: &[Part], x: f64) -> f64 {
-    parts.iter().map(|part| part.weight * above(part, x)).sum()
+    // Rounded, the weights may add up to a little more.
+    parts.iter().map(|part| part.weight * above(part, x)).sum::<f64>().min(1.0)
 }
 
 fn above(part: &Part, x: f64) -> f64 {

@@ -1,5 +1,6 @@
 //! Reads a file of events: decodes on all cores, and applies the events in order.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
 use std::ops::Range;
@@ -11,10 +12,14 @@ use shrinkd_model::map_chunks;
 
 use crate::cli::CliError;
 
+/// Warnings of one code that are written line by line.
+const WARNINGS: u64 = 5;
+
 /// Bytes that are read and decoded at a time.
 const BATCH_BYTES: usize = 1 << 20;
 
-/// Reads all events of a file (`-` for stdin), and writes a line to `messages` for each refusal and each warning. Empty lines
+/// Reads all events of a file (`-` for stdin), and writes a line to `messages` for each refusal, and for the first warnings of
+/// each code. Empty lines
 /// are ignored.
 ///
 /// # Errors
@@ -30,7 +35,7 @@ pub(super) fn read(path: &Path, threads: usize, messages: &mut impl Write) -> Re
     };
     let progress = progress(length);
     let mut history = History::default();
-    let mut number = 0;
+    let (mut number, mut warned) = (0, BTreeMap::new());
     let mut text = Vec::with_capacity(BATCH_BYTES + MAX_MESSAGE_BYTES);
     loop {
         let (lines, bytes) = batch(&mut reader, &mut text).map_err(with_path)?;
@@ -49,12 +54,19 @@ pub(super) fn read(path: &Path, threads: usize, messages: &mut impl Write) -> Re
                 progress.suspend(|| writeln!(messages, "line {number}: {refusal}"))?;
             }
             for warning in warnings {
-                progress.suspend(|| writeln!(messages, "line {number}: warning: {warning}"))?;
+                let count = warned.entry(warning.code).or_insert(0_u64);
+                *count += 1;
+                if *count <= WARNINGS {
+                    progress.suspend(|| writeln!(messages, "line {number}: warning: {warning}"))?;
+                }
             }
         }
         progress.inc(bytes);
     }
     progress.finish_and_clear();
+    for (code, count) in warned.into_iter().filter(|(_, count)| *count > WARNINGS) {
+        writeln!(messages, "and {} more warnings {}", count - WARNINGS, code.as_str())?;
+    }
     Ok(history)
 }
 

@@ -246,7 +246,8 @@ fn large_lift(measured: &Measured) -> Option<Warning> {
         count => format!(", and {count} other variants one beyond +50%"),
     };
     let detail = format!(
-        "variant {} has a lift of {:+.0}%{others}: intervals on relative are too narrow there, use scale log_ratio",
+        "variant {} has a lift of {:+.0}%{others}: intervals on relative are too narrow there, use scale log_ratio \
+         where every mean is above 0",
         quote(variant),
         100.0 * lift
     );

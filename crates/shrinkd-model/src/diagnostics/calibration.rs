@@ -117,7 +117,8 @@ impl<'a> LeaveOneOut<'a> {
     /// The posterior of the rest by a fit of its own, from the cells without the block.
     fn refitted(&self, components: &[Component]) -> Option<Vec<Node>> {
         let rest = SketchLikelihood::new(&self.sketch.without(components)?);
-        Some(quadrature(&rest, self.priors).ok()?.nodes)
+        let nodes = quadrature(&rest, self.priors).ok()?.nodes;
+        nodes.iter().all(Node::is_finite).then_some(nodes)
     }
 }
 

@@ -7,6 +7,9 @@ use super::{PriorMu, PriorTau, Priors};
 use crate::likelihood::{Likelihood, SketchLikelihood};
 use crate::sketch::Sketch;
 
+/// What a number of a prior may be, or 0: its square and its ratio to whatever can be an effect fit a 64-bit float.
+const RANGE: std::ops::RangeInclusive<f64> = 1e-75..=1e75;
+
 /// A number with its unit, as in `0.5se`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Quantity {
@@ -135,7 +138,8 @@ impl FromStr for Quantity {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Quantity, ()> {
-        let number = |text: &str| text.trim().parse().ok().filter(|x: &f64| x.is_finite()).ok_or(());
+        let is_in_range = |x: &f64| *x == 0.0 || RANGE.contains(&x.abs());
+        let number = |text: &str| text.trim().parse().ok().filter(is_in_range).ok_or(());
         match text.trim() {
             "mean" => Ok(Quantity::Mean),
             text => match (text.strip_suffix("se"), text.strip_suffix("sd")) {

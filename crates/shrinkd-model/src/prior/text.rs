@@ -108,8 +108,8 @@ impl FromStr for PriorTau<Quantity> {
             parameter: "tau",
             expected: "flat, fixed:VALUE (0 or more), half-normal:SCALE, half-cauchy:SCALE, half-t:DF,SCALE, dumouchel:SCALE, \
                        uniform-shrinkage:SCALE, inverse-gamma:SHAPE,SCALE (of tau^2) or log-normal:MEAN,SD (of log tau, \
-                       SD up to 10), all above 0 but for that MEAN; values and scales may be in units that the data set, \
-                       as in half-normal:0.5se",
+                       SD up to 10), all from 1e-75 to 1e75 but for that MEAN; values and scales may be in units that the \
+                       data set, as in half-normal:0.5se",
         })
     }
 }

@@ -7,8 +7,10 @@ use shrinkd_model::{
     SketchLikelihood, Summary, quadrature,
 };
 
+type Quantile = fn(&Summary) -> Option<f64>;
+
 /// The levels of a summary's quantiles, and where it has them.
-const LEVELS: [(f64, fn(&Summary) -> Option<f64>); 5] =
+const LEVELS: [(f64, Quantile); 5] =
     [(0.025, |s| s.q025), (0.25, |s| s.q25), (0.5, |s| s.median), (0.75, |s| s.q75), (0.975, |s| s.q975)];
 
 /// Gauss-Legendre nodes on [-1, 1] and their weights.
@@ -132,10 +134,11 @@ impl<'a, L: Likelihood> Reference<'a, L> {
         let mu_sd = (mu_squared / mass - (mu / mass).powi(2)).sqrt();
         let mut worst = 0.0_f64;
         let mut check = |what: &str, error: f64| {
-            if !(error.abs() < 1e-7) {
+            let error = if error.is_nan() { f64::INFINITY } else { error.abs() };
+            if error >= 1e-7 {
                 println!("   {what} {error:e}");
             }
-            worst = worst.max(error.abs());
+            worst = worst.max(error);
         };
         let unit = |summary: &Summary| {
             summary.sd.unwrap_or_else(|| 0.25 * (summary.q975.expect("a quantile") - summary.q025.expect("a quantile")))

@@ -213,7 +213,7 @@ fn a_lift_beyond_half_is_warned_of_and_names_the_largest() {
     assert_eq!(
         warning.to_string(),
         "lift_too_large_for_relative: experiment \"exp-1\", metric \"m\": variant \"v2\" has a lift of +80%, and 1 other \
-         variant one beyond +50%: intervals on relative are too narrow there, use scale log_ratio"
+         variant one beyond +50%: intervals on relative are too narrow there, use scale log_ratio where every mean is above 0"
     );
     assert!(codes(&text.replace("relative", "log_ratio")).is_empty());
 }
