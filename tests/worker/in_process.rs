@@ -228,8 +228,7 @@ fn a_fixed_tau_of_0_has_not_moved() {
 #[tokio::test]
 async fn a_prior_in_units_of_the_data_stands_with_the_fit_as_a_number_and_in_the_settings_as_stated() {
     let database = SqliteDatabase::absent();
-    let settings =
-        [("SHRINKD__REFIT__PRIOR_TAU", "half-normal:0.5se"), ("SHRINKD__REFIT__PRIOR_MU", "normal:mean,1sd")];
+    let settings = [("REFIT__PRIOR_TAU", "half-normal:0.5se"), ("REFIT__PRIOR_MU", "normal:mean,1sd")];
     let tables = run(&database, &events(3), &settings).await;
     let row = sqlx::query(
         "select f.prior_tau, f.status, p.fit_settings, f.tau_shortest95_low, f.prob_tau_negligible
@@ -252,7 +251,7 @@ async fn a_prior_in_units_of_the_data_stands_with_the_fit_as_a_number_and_in_the
 async fn a_unit_that_the_data_do_not_set_fails_the_fit_with_what_to_do() {
     let database = SqliteDatabase::absent();
     let one = r#"{"schema_version":1,"experiment_id":"one","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","effects":[{"variant":"b","estimate":1,"variance":0.5}]}]}"#;
-    let tables = run(&database, &format!("{one}\n"), &[("SHRINKD__REFIT__PRIOR_TAU", "half-normal:1sd")]).await;
+    let tables = run(&database, &format!("{one}\n"), &[("REFIT__PRIOR_TAU", "half-normal:1sd")]).await;
     let row = sqlx::query("select status, message from current_population_fits where correlation = 'modelled'");
     let row = row.fetch_one(&tables).await.expect("a row");
     assert_eq!(row.get::<String, _>(0), "failed");

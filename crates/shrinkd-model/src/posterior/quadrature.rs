@@ -180,7 +180,8 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let evaluated = Panel::nodes(low, high).map(|x| self.at(x));
         let panel = Panel::new(low, high, evaluated.map(|(_, log_density)| log_density - peak));
         let masses = panel.masses();
-        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powf(self.moment()));
+        let power = self.moment() as i32;
+        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powi(power));
         let moment = masses.iter().zip(powers).map(|(mass, power)| mass * power).sum();
         let missed_moment = panel.missed(powers);
         Resolved { masses, moment, missed_moment, panel, points: evaluated.map(|(point, _)| point) }
