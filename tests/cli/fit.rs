@@ -347,3 +347,38 @@ fn csv_has_one_row_for_each_effect() {
     assert!(rows.iter().all(|row| row.split(',').count() == columns), "{rows:?}");
     assert!(rows[1].starts_with("m/all/absolute,a,v,1,0.1,1.0,"), "{}", rows[1]);
 }
+
+#[test]
+fn a_prior_in_units_of_the_data_is_printed_as_the_number_that_it_was() {
+    let fitted =
+        json(&fit(THREE, &["--format", "json", "--prior-mu", "normal:mean,1sd", "--prior-tau", "dumouchel:2se"]));
+    let population = &fitted["populations"][0];
+    assert_eq!(text(&population["prior_tau"]), "dumouchel:2");
+    let mean = -1.9 / 3.0_f64;
+    let sd = ([0.1, 0.5, -2.5].iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 2.0).sqrt();
+    let prior = text(&population["prior_mu"]).strip_prefix("normal:").expect("a normal").to_owned();
+    let numbers: Vec<f64> = prior.split(',').map(|number| number.parse().expect("a number")).collect();
+    assert!((numbers[0] - mean).abs() < 1e-11 && (numbers[1] - sd).abs() < 1e-11, "{prior}");
+    let figures =
+        ["tau_shortest95_low", "tau_shortest95_high", "prob_tau_negligible"].map(|key| number(&population[key]));
+    assert!(figures[0] == 0.0 && figures[1] > 0.0 && figures[2] > 0.0, "{figures:?}");
+
+    let first = THREE.lines().next().expect("a line");
+    let failed = fit(first, &["--format", "json", "--prior-tau", "half-normal:1sd"]);
+    let population = &json(&failed)["populations"][0];
+    assert_eq!((failed.status.code(), text(&population["status"])), (Some(2), "failed"));
+    assert!(text(&population["message"]).contains("state it in se or in the effects' unit"));
+    assert_eq!(text(&population["prior_tau"]), "half-normal:1sd");
+}
+
+#[test]
+fn a_known_prior_gives_its_conjugate_posterior() {
+    let event = r#"{"schema_version":1,"experiment_id":"one","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"lift","effects":[{"variant":"t","estimate":0.04,"variance":0.0009}]}]}"#;
+    let fitted = json(&fit(event, &["--format", "json", "--prior-mu", "fixed:0", "--prior-tau", "fixed:0.05"]));
+    let population = &fitted["populations"][0];
+    assert_eq!(text(&population["status"]), "fitted");
+    let estimate = &population["estimates"][0];
+    assert!((number(&estimate["posterior_mean"]) - 0.029_411_764_7).abs() < 1e-9, "{estimate}");
+    assert!((number(&estimate["posterior_sd"]) - 0.025_724_787_8).abs() < 1e-9, "{estimate}");
+    assert_eq!((number(&population["mu"]["sd"]), number(&population["tau"]["sd"])), (0.0, 0.0));
+}

@@ -211,3 +211,49 @@ fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_toleran
     assert!(!cold.has_moved(None, 0.01), "nothing was published, and nothing is to be");
     assert!(published.has_moved(None, 0.01), "the first fit");
 }
+
+#[test]
+fn a_fixed_tau_of_0_has_not_moved() {
+    let known = |tau: f64| Judged {
+        status: FitStatus::Fitted,
+        mu: Some(1.0),
+        mu_sd: Some(0.1),
+        tau: Some(tau),
+        log_tau_sd: Some(0.0),
+    };
+    assert!(!known(0.0).has_moved(Some(&known(0.0)), 0.01));
+    assert!(known(0.0).has_moved(Some(&known(0.1)), 0.01) && known(0.1).has_moved(Some(&known(0.0)), 0.01));
+}
+
+#[tokio::test]
+async fn a_prior_in_units_of_the_data_stands_with_the_fit_as_a_number_and_in_the_settings_as_stated() {
+    let database = SqliteDatabase::absent();
+    let settings = [("REFIT__PRIOR_TAU", "half-normal:0.5se"), ("REFIT__PRIOR_MU", "normal:mean,1sd")];
+    let tables = run(&database, &events(3), &settings).await;
+    let row = sqlx::query(
+        "select f.prior_tau, f.status, p.fit_settings, f.tau_shortest95_low, f.prob_tau_negligible
+         from current_population_fits f join populations p using (population_id) where f.correlation = 'modelled'",
+    )
+    .fetch_one(&tables)
+    .await
+    .expect("a row");
+    // Every effect has variance 0.5.
+    let prior: String = row.get(0);
+    let scale: f64 = prior.strip_prefix("half-normal:").expect("a half-normal").parse().expect("a number");
+    assert!((scale - 0.5 * 0.5_f64.sqrt()).abs() < 1e-12, "{prior}");
+    assert_eq!(row.get::<String, _>(1), "fitted");
+    assert!(row.get::<String, _>(2).contains("mu normal:mean,1sd, tau half-normal:0.5se"));
+    assert_eq!(row.get::<Option<f64>, _>(3), Some(0.0));
+    assert!(row.get::<Option<f64>, _>(4).is_some_and(|probability| probability > 0.0 && probability < 1.0));
+}
+
+#[tokio::test]
+async fn a_unit_that_the_data_do_not_set_fails_the_fit_with_what_to_do() {
+    let database = SqliteDatabase::absent();
+    let one = r#"{"schema_version":1,"experiment_id":"one","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{"metric":"m","effects":[{"variant":"b","estimate":1,"variance":0.5}]}]}"#;
+    let tables = run(&database, &format!("{one}\n"), &[("REFIT__PRIOR_TAU", "half-normal:1sd")]).await;
+    let row = sqlx::query("select status, message from current_population_fits where correlation = 'modelled'");
+    let row = row.fetch_one(&tables).await.expect("a row");
+    assert_eq!(row.get::<String, _>(0), "failed");
+    assert!(row.get::<String, _>(1).contains("state it in se or in the effects' unit"));
+}

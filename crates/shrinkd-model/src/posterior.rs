@@ -3,6 +3,8 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `quadrature` | the exact answer: mu in closed form, tau by adaptive Gauss-Legendre panels |
+//! | `scan` | where these panels lie: support and modes of tau |
+//! | `distribution` | what follows from tau's distribution beside its summary |
 //! | `laplace` | a Gaussian at the joint mode of (mu, log tau) |
 //! | `variational` | the Gaussian on (mu, log tau) that maximises the evidence lower bound |
 //! | `point` | REML, ML and the moment estimators of meta-analysis software |
@@ -23,6 +25,7 @@ mod panel;
 mod point;
 pub(crate) mod profile;
 mod quadrature;
+mod scan;
 mod variational;
 
 use serde::{Deserialize, Serialize};

@@ -59,7 +59,8 @@ pub async fn fits<D: Database>(database: &D) -> Figures {
     );
     let numbers = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_median, tau_sd, tau_q025,
-                tau_q25, tau_q75, tau_q975, log_tau_sd, mu_tau_correlation, log_evidence, predictive_mean, predictive_sd,
+                tau_q25, tau_q75, tau_q975, log_tau_sd, tau_shortest95_low,
+                tau_shortest95_high, prob_tau_negligible, mu_tau_correlation, log_evidence, predictive_mean, predictive_sd,
                 predictive_median, predictive_q025, predictive_q975, laplace_mu_distance, laplace_tau_distance,
                 variational_mu_distance, variational_tau_distance
          from current_population_fits where experiments > 0 order by population_id, correlation",

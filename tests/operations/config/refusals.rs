@@ -125,8 +125,7 @@ fn a_fault_of_the_file_names_the_file_and_the_key_or_the_line() {
     let message = from_file("value", "[refit]\nprior_mu = \"bell\"\n").expect_err("refused").to_string();
     assert!(
         message.starts_with("`refit.prior_mu` (")
-            && message
-                .contains("-value): is not a prior: expected flat, fixed:VALUE or normal:MEAN,SD with SD > 0, such as"),
+            && message.contains("-value): is not a prior: expected flat, fixed:VALUE or normal:MEAN,SD with SD > 0"),
         "{message}"
     );
     let message = from_file("syntax", "[refit]\nprior_mu = flat secret\n").expect_err("refused").to_string();

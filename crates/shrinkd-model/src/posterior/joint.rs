@@ -28,7 +28,7 @@ pub(super) struct Joint<'a, L> {
 pub(super) struct RidgePoint {
     /// Mean of mu given tau, about [`Joint::centre`].
     pub mean: f64,
-    /// Precision of mu given tau; 1 where mu is fixed, for which see [`Joint::mu_variance`].
+    /// Precision of mu given tau; 1 where mu is fixed, for which see [`Joint::spread_of_mu`].
     pub precision: f64,
     /// Log density at the mean.
     pub log_density: f64,
@@ -66,9 +66,9 @@ impl<'a, L: Likelihood> Joint<'a, L> {
         matches!(self.priors.mu, PriorMu::Fixed { .. })
     }
 
-    /// The variance of mu given tau that a precision of the ridge stands for.
-    pub(super) fn mu_variance(&self, variance: f64) -> f64 {
-        if self.is_mu_fixed() { 0.0 } else { variance }
+    /// A measure of the spread of mu, which is 0 where mu is fixed.
+    pub(super) fn spread_of_mu(&self, spread: f64) -> f64 {
+        if self.is_mu_fixed() { 0.0 } else { spread }
     }
 
     /// Whether the density of log tau falls as steeply to the left as a half-normal prior's to the right.

@@ -32,8 +32,8 @@ pub fn laplace(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterio
     let (mixed, log_tau) = (factor.L()[(1, 0)], factor.L()[(1, 1)]);
     let gaussian = Gaussian {
         mu: joint.centre() + at_mode.mean,
-        mu_slope: -mixed / log_tau / at_mode.precision.sqrt(),
-        mu_variance: joint.mu_variance(1.0 / at_mode.precision),
+        mu_slope: joint.spread_of_mu(-mixed / log_tau / at_mode.precision.sqrt()),
+        mu_variance: joint.spread_of_mu(1.0 / at_mode.precision),
         log_tau: mode.x,
         log_tau_sd: 1.0 / log_tau,
     };

@@ -67,6 +67,8 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
         let log_mu = match self.priors.mu {
             PriorMu::Flat => return None,
             PriorMu::Fixed { .. } => 0.0,
+            // So narrow that it fixes mu: see `Profile`.
+            PriorMu::Normal { sd, .. } if (1.0 / sd).powi(2).is_infinite() => 0.0,
             PriorMu::Normal { sd, .. } => sd.ln(),
         };
         let normalisation = -0.5 * self.likelihood.effects() as f64 * (2.0 * std::f64::consts::PI).ln() - log_mu;

@@ -13,18 +13,17 @@
 use super::distribution::{Map, Panels, TauDistribution};
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
+use super::scan::{FARTHEST, STEP, Scan};
 use super::{Mode, Node, Posterior, PosteriorError, Summary, check};
 use crate::likelihood::Likelihood;
 use crate::normal::{self, Part, Z_75, Z_975};
 use crate::prior::{PriorMu, PriorTau, Priors};
 
-/// Densities this far below the highest, in logs, are left out: e^-38 of the mass.
-const CUT: f64 = 38.0;
-
 /// The exact posterior of (mu, tau).
 ///
 /// # Errors
-/// [`PosteriorError::Empty`] without effects, [`PosteriorError::Improper`] where the posterior does not integrate.
+/// [`PosteriorError::Empty`] without effects, [`PosteriorError::Improper`] where the posterior does not integrate,
+/// [`PosteriorError::OutOfRange`] where a part of it lies beyond f64.
 pub fn quadrature(likelihood: &impl Likelihood, priors: &Priors) -> Result<Posterior, PosteriorError> {
     check(likelihood.effects(), priors)?;
     Ok(match priors.tau {
@@ -54,11 +53,11 @@ pub(super) fn given_tau(likelihood: &impl Likelihood, priors: &Priors, tau: f64)
 
 /// The axis of x on which the marginal posterior of tau is integrated.
 pub(super) struct Axis<'a, L> {
-    marginal: Marginal<'a, L>,
-    effects: u64,
-    map: Map,
+    pub(super) marginal: Marginal<'a, L>,
+    pub(super) effects: u64,
+    pub(super) map: Map,
     /// Beyond this t the density only falls: above every lambda and the mean square of the effects.
-    far: f64,
+    pub(super) far: f64,
     /// What rounding may do to the log density: no panel is halved in search of more.
     noise: f64,
 }
@@ -69,41 +68,12 @@ const WIDEST_SCALE: f64 = 100.0;
 /// Rounding error of a log density, per effect.
 const NOISE: f64 = 16.0 * f64::EPSILON;
 
-/// Steps of a walk along the axis, and where it ends at the latest: e^300 times `a`.
-const STEP: f64 = 0.5;
-const FARTHEST: f64 = 300.0;
-
-/// Larger tau has a square beyond f64.
-const LARGEST_TAU: f64 = 1e150;
-
-/// The result of one walk along the axis.
-struct Scan {
-    low: f64,
-    high: f64,
-    /// The highest log density in x that was seen.
-    peak: f64,
-    /// Local modes of the density of tau: tau and its log density, highest first.
-    modes: Vec<(f64, f64)>,
-}
-
 /// Integrals of moments beyond the support.
 #[derive(Default)]
 struct Tail {
     tau: f64,
     tau_squared: f64,
     mu_squared: f64,
-}
-
-/// The marginal at one x.
-#[derive(Debug, Clone, Copy)]
-struct Sample {
-    x: f64,
-    /// Log density of tau.
-    log_density_tau: f64,
-    /// Log density of x.
-    log_density: f64,
-    /// The same of the highest moment's integrand.
-    log_moment: f64,
 }
 
 /// A resolved panel with the posterior of mu at each of its nodes.
@@ -145,7 +115,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         }
     }
 
-    fn tau(&self, x: f64) -> f64 {
+    pub(super) fn tau(&self, x: f64) -> f64 {
         self.map.tau(x)
     }
 
@@ -166,142 +136,15 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     }
 
     /// The marginal at x and its log density in x.
-    fn at(&self, x: f64) -> (Point, f64) {
+    pub(super) fn at(&self, x: f64) -> (Point, f64) {
         let point = self.marginal.at(self.tau(x));
         (point, point.log_density + self.map.log_slope(x))
     }
 
     /// The highest power of tau whose moment exists, up to the second: the tail is cut by that moment's integrand.
-    fn moment(&self) -> f64 {
+    pub(super) fn moment(&self) -> f64 {
         let exists = |k| self.marginal.priors.tau_moment_exists(self.effects, k);
         f64::from((1..=2).filter(|&k| exists(k)).count() as u8)
-    }
-
-    /// Where a walk along x begins: at tau = 0, or where nothing is left of the posterior to the left.
-    fn start(&self) -> f64 {
-        if !self.map.is_log {
-            return 0.0;
-        }
-        // Left of here the prior of log tau rises, and the likelihood is all but flat.
-        let flat = -0.5 * (self.effects as f64).ln() - 1.0;
-        let mut x = self.x(self.marginal.priors.tau.scale()).min(flat);
-        let here = self.at(x).1;
-        while self.at(x).1 > here - CUT - 2.0 {
-            x -= STEP;
-        }
-        x
-    }
-
-    /// Walks along x in half units, refines the modes that it passes, and cuts the support.
-    fn scan(&self) -> Result<Scan, PosteriorError> {
-        let (start, moment) = (self.start(), self.moment());
-        let mut seen: Vec<Sample> = Vec::with_capacity(100);
-        let mut moment_peak = f64::NEG_INFINITY;
-        let mut peak = f64::NEG_INFINITY;
-        loop {
-            let sample = self.sample(start + STEP * seen.len() as f64, moment);
-            peak = peak.max(sample.log_density);
-            moment_peak = moment_peak.max(sample.log_moment);
-            let is_negligible = sample.log_density < peak - CUT && sample.log_moment < moment_peak - CUT;
-            let tau = self.tau(sample.x);
-            seen.push(sample);
-            if tau * tau > self.far && (is_negligible || sample.x > FARTHEST || tau > LARGEST_TAU) {
-                if sample.log_density > peak - 0.5 * CUT || !peak.is_finite() {
-                    return Err(PosteriorError::OutOfRange);
-                }
-                break;
-            }
-        }
-        let modes = self.modes(&seen, moment);
-        seen.extend(&modes);
-        seen.sort_by(|left, right| left.x.total_cmp(&right.x));
-        peak = modes.iter().map(|mode| mode.log_density).fold(peak, f64::max);
-        moment_peak = modes.iter().map(|mode| mode.log_moment).fold(moment_peak, f64::max);
-        let is_low = |sample: &Sample| sample.log_density < peak - CUT;
-        let is_high = |sample: &Sample| is_low(sample) && sample.log_moment < moment_peak - CUT;
-        let first = seen.iter().position(|sample| !is_low(sample)).unwrap_or(0);
-        let last = seen.iter().rposition(|sample| !is_high(sample)).unwrap_or(0);
-        let highest = seen.iter().max_by(|left, right| left.log_density.total_cmp(&right.log_density));
-        let peak_x = highest.map_or(0.0, |sample| sample.x);
-        let low = match first {
-            0 => start,
-            _ => self.crossing((seen[first - 1].x, seen[first].x), peak_x, moment, is_low),
-        };
-        let high = match seen.get(last + 1) {
-            Some(beyond) => self.crossing((beyond.x, seen[last].x), peak_x, moment, is_high),
-            None => seen[last].x,
-        };
-        let mut modes: Vec<(f64, f64)> = modes.iter().map(|mode| (self.tau(mode.x), mode.log_density_tau)).collect();
-        modes.sort_by(|left, right| right.1.total_cmp(&left.1));
-        Ok(Scan { low, high, peak, modes })
-    }
-
-    fn sample(&self, x: f64, moment: f64) -> Sample {
-        let (point, log_density) = self.at(x);
-        let log_moment = if moment > 0.0 { log_density + moment * self.tau(x).ln() } else { log_density };
-        Sample { x, log_density_tau: point.log_density, log_density, log_moment }
-    }
-
-    /// The local modes of the density of tau, from samples along x: 0 is one where the density falls from there.
-    fn modes(&self, seen: &[Sample], moment: f64) -> Vec<Sample> {
-        let mut modes = Vec::new();
-        if self.map.is_log {
-            // The density rises from tau = 0.
-        } else if self.marginal.derivatives(0.0).0 <= 0.0 {
-            modes.extend(seen.first());
-        } else if let [first, second, ..] = seen
-            && first.log_density_tau >= second.log_density_tau
-        {
-            modes.push(self.sample(self.mode(first.x, second.x), moment));
-        }
-        for neighbours in seen.windows(3) {
-            let [left, middle, right] = [0, 1, 2].map(|i| neighbours[i].log_density_tau);
-            if left < middle && middle >= right {
-                modes.push(self.sample(self.mode(neighbours[0].x, neighbours[2].x), moment));
-            }
-        }
-        modes
-    }
-
-    /// The mode of the density of tau between two x with slopes of opposite sign: Newton in t within the bracket.
-    fn mode(&self, low: f64, high: f64) -> f64 {
-        let (mut low, mut high) = (low, high);
-        let mut x = 0.5 * (low + high);
-        for _ in 0..60 {
-            let tau = self.tau(x);
-            let (slope, curvature) = self.marginal.derivatives(tau * tau);
-            if slope > 0.0 {
-                low = x;
-            } else {
-                high = x;
-            }
-            let t = tau * tau - slope / curvature;
-            let proposal = self.x(t.max(0.0).sqrt());
-            let next = if proposal > low && proposal < high { proposal } else { 0.5 * (low + high) };
-            if (next - x).abs() <= 1e-9 * x.abs() {
-                return next;
-            }
-            x = next;
-        }
-        x
-    }
-
-    /// Between an x that may be left out and one that may not, one that may: the edge of the support, to a tenth of its
-    /// distance from the peak.
-    fn crossing(&self, edge: (f64, f64), peak: f64, moment: f64, is_outside: impl Fn(&Sample) -> bool) -> f64 {
-        let (mut outside, mut inside) = edge;
-        while (outside - inside).abs() > 0.1 * (outside - peak).abs() {
-            let x = 0.5 * (outside + inside);
-            if x == outside || x == inside {
-                break;
-            }
-            if is_outside(&self.sample(x, moment)) {
-                outside = x;
-            } else {
-                inside = x;
-            }
-        }
-        outside
     }
 
     /// Panels over the support, halved until each is resolved.
@@ -320,7 +163,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             let is_narrow = high - low < 1e-6 * width;
             let is_resolved = candidate.panel.is_resolved(mass, total, self.noise)
                 && candidate.missed_moment <= self.noise.max(1e-4) * total_moment;
-            if is_narrow || is_resolved {
+            if is_narrow || is_resolved || !total.is_finite() {
                 resolved.push(candidate);
                 continue;
             }
@@ -337,7 +180,8 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let evaluated = Panel::nodes(low, high).map(|x| self.at(x));
         let panel = Panel::new(low, high, evaluated.map(|(_, log_density)| log_density - peak));
         let masses = panel.masses();
-        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powf(self.moment()));
+        let power = self.moment() as i32;
+        let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powi(power));
         let moment = masses.iter().zip(powers).map(|(mass, power)| mass * power).sum();
         let missed_moment = panel.missed(powers);
         Resolved { masses, moment, missed_moment, panel, points: evaluated.map(|(point, _)| point) }

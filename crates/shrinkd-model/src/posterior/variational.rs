@@ -54,8 +54,8 @@ pub fn variational(likelihood: &impl Likelihood, priors: &Priors) -> Result<Post
         .ok_or(PosteriorError::Degenerate)?;
     let gaussian = Gaussian {
         mu: joint.centre() + best.mu,
-        mu_slope: best.mu_slope,
-        mu_variance: joint.mu_variance(best.mu_variance),
+        mu_slope: joint.spread_of_mu(best.mu_slope),
+        mu_variance: joint.spread_of_mu(best.mu_variance),
         log_tau: best.x,
         log_tau_sd: best.sd,
     };
