@@ -134,10 +134,11 @@ impl<'a, L: Likelihood> Reference<'a, L> {
         let mu_sd = (mu_squared / mass - (mu / mass).powi(2)).sqrt();
         let mut worst = 0.0_f64;
         let mut check = |what: &str, error: f64| {
-            if !(error.abs() < 1e-7) {
+            let error = if error.is_nan() { f64::INFINITY } else { error.abs() };
+            if error >= 1e-7 {
                 println!("   {what} {error:e}");
             }
-            worst = worst.max(error.abs());
+            worst = worst.max(error);
         };
         let unit = |summary: &Summary| {
             summary.sd.unwrap_or_else(|| 0.25 * (summary.q975.expect("a quantile") - summary.q025.expect("a quantile")))
