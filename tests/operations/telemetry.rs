@@ -9,7 +9,7 @@ use shrinkd::config::{LogConfig, LogFormat};
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop, Operation};
 use shrinkd::telemetry::metrics::{Metrics, PopulationCounts, PopulationSummary};
 use shrinkd::telemetry::{self, Telemetry};
-use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale};
+use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale, WarningCode};
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 
@@ -85,6 +85,12 @@ fn every_reason_and_outcome_has_a_series_from_the_start() {
     }
     for outcome in ["accepted", "pending", "duplicate", "stale", "refused"] {
         assert_eq!(value(&metrics, &format!("shrinkd_results_total{{outcome=\"{outcome}\"}}")), Some(0.0));
+    }
+    for warning in WarningCode::ALL {
+        let series = format!("shrinkd_result_warnings_total{{warning=\"{}\"}}", warning.as_str());
+        assert_eq!(value(&metrics, &series), Some(0.0), "{series}");
+        metrics.count_warnings(&[warning, warning]);
+        assert_eq!(value(&metrics, &series), Some(2.0), "{series}");
     }
 }
 

@@ -186,6 +186,9 @@ fn effects_are_judged_by_their_control_variance() {
     assert_eq!(codes(&text(0.002_51)), [WarningCode::ControlMeanImprecise]);
     assert_eq!(codes(&text(0.04)), [WarningCode::ControlMeanImprecise]);
     assert_eq!(reason(&text(0.0401)).as_str(), "control_mean_near_zero");
+    assert!(refusal(&text(0.0401)).detail.contains("use scale log_ratio"));
+    let below = text(0.0401).replace("0.01,", "-1.01,");
+    assert!(refusal(&below).detail.contains("use scale absolute"), "a mean of another sign has no logarithm");
 }
 
 #[test]
