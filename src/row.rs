@@ -2,15 +2,17 @@
 //! `docs/tables.md`.
 
 pub mod audit;
+mod fit;
 mod partition;
 pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
-use shrinkd_model::{Member, Node, OutOfRange, Sketches, Summary};
+use shrinkd_model::{Member, OutOfRange, Sketches};
 use time::OffsetDateTime;
 
+pub use fit::{CellDiagnostics, CurrentFit, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
 
 /// The settings that the cells and blocks of a store were computed with. They do not mix with those of other settings.
@@ -175,37 +177,6 @@ pub struct Changes {
     pub retired: Vec<RetiredEstimate>,
 }
 
-/// The published fit of a population, with which its estimates are computed until the next fit is published.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PublishedFit {
-    pub fit_id: i64,
-    pub status: FitStatus,
-    /// With the correlation modelled; empty unless fitted.
-    pub nodes: Vec<Node>,
-    /// With the correlation ignored; empty if that model has no posterior.
-    pub naive_nodes: Vec<Node>,
-}
-
-impl PublishedFit {
-    /// Stands in for a fit before the first one is published.
-    pub fn none() -> PublishedFit {
-        PublishedFit { fit_id: 0, status: FitStatus::ColdStart, nodes: Vec::new(), naive_nodes: Vec::new() }
-    }
-}
-
-/// Whether a population has shrunken estimates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FitStatus {
-    Fitted,
-    /// Too few experiments for the priors in use. Rows have raw estimates only.
-    ColdStart,
-    /// No posterior under the priors in use. Rows have raw estimates only.
-    Improper,
-    /// The arithmetic failed. A population keeps its published fit, and is fitted again when its data or settings change or a
-    /// worker starts; rows that have no other fit, or whose own arithmetic failed, have raw estimates only.
-    Failed,
-}
-
 /// A row of `effect_estimates`: one effect, raw and shrunk, in the unit of the effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EstimateRow {
@@ -269,89 +240,6 @@ impl ShrunkEstimate {
         let optional = [naive_posterior_mean, prob_best, control_shift, control_shift_sd];
         intervals.into_iter().chain(others).chain(optional.into_iter().flatten()).all(f64::is_finite)
     }
-}
-
-/// One fit of a population under one model of correlation.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FitRow {
-    pub correlation: shrinkd_model::Correlation,
-    pub status: FitStatus,
-    pub message: Option<String>,
-    /// Whether a prior is in another unit than the data, as it seems: see [`FarPrior`](shrinkd_model::FarPrior).
-    pub is_prior_far: bool,
-    pub effects: u64,
-    pub mu: Summary,
-    pub tau: Summary,
-    pub mu_tau_correlation: Option<f64>,
-    pub log_evidence: Option<f64>,
-    pub predictive: Summary,
-    pub log_tau_sd: Option<f64>,
-    /// See [`TauDistribution::shortest95`](shrinkd_model::TauDistribution::shortest95).
-    pub tau_shortest95: Option<(f64, f64)>,
-    /// See [`TauDistribution::negligible`](shrinkd_model::TauDistribution::negligible).
-    pub prob_tau_negligible: Option<f64>,
-    /// The priors of the fit, in the unit of the effects.
-    pub prior_mu: Option<String>,
-    pub prior_tau: Option<String>,
-    /// Distance of the approximations from exact, in exact posterior sds.
-    pub laplace: Option<shrinkd_model::Distance>,
-    pub variational: Option<shrinkd_model::Distance>,
-    pub nodes: Vec<Node>,
-}
-
-impl FitRow {
-    /// A fit that has no posterior, and why.
-    pub fn without_posterior(
-        correlation: shrinkd_model::Correlation,
-        status: FitStatus,
-        message: String,
-        effects: u64,
-    ) -> FitRow {
-        FitRow {
-            correlation,
-            status,
-            message: Some(message),
-            is_prior_far: false,
-            effects,
-            mu: Summary::default(),
-            tau: Summary::default(),
-            mu_tau_correlation: None,
-            log_evidence: None,
-            predictive: Summary::default(),
-            log_tau_sd: None,
-            tau_shortest95: None,
-            prob_tau_negligible: None,
-            prior_mu: None,
-            prior_tau: None,
-            laplace: None,
-            variational: None,
-            nodes: Vec::new(),
-        }
-    }
-}
-
-/// Diagnostics that follow from the cells of a population.
-pub type CellDiagnostics = shrinkd_model::Diagnostics;
-
-/// Diagnostics from a pass through all blocks of a population.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PassDiagnostics {
-    pub experiments: u64,
-    pub design_effect: f64,
-    pub largest_correlation: f64,
-    pub largest_estimate_shift: f64,
-    pub sign_calls: u64,
-    pub sign_flips: u64,
-    pub sign_flip_share: f64,
-    pub hausman_z: Option<f64>,
-    pub calibration: Option<shrinkd_model::Calibration>,
-    /// Effects that were likely sent in another unit.
-    pub mix_ups: u64,
-    /// The share of experiments whose decision is `shipped`; `None` if no experiment has a decision.
-    pub shipped_share: Option<f64>,
-    pub verdict: shrinkd_model::Verdict,
-    pub verdict_rests_on: shrinkd_model::Measure,
-    pub verdict_value: f64,
 }
 
 /// A population that waits for a pass.
@@ -418,15 +306,6 @@ pub struct CurrentPopulation {
     pub diagnosed_at: Option<OffsetDateTime>,
 }
 
-/// The latest fit of a population under one model of correlation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CurrentFit {
-    pub correlation: shrinkd_model::Correlation,
-    pub effects: i64,
-    pub mu: Summary,
-    pub tau: Summary,
-}
-
 /// A published effect that has a shrunken estimate, in the unit of the effect.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedEffect {
@@ -438,18 +317,4 @@ pub struct PublishedEffect {
     pub posterior_sd: f64,
     pub ci95_low: f64,
     pub ci95_high: f64,
-}
-
-impl FitStatus {
-    pub const ALL: [FitStatus; 4] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
-
-    /// The name in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FitStatus::Fitted => "fitted",
-            FitStatus::ColdStart => "cold_start",
-            FitStatus::Improper => "improper",
-            FitStatus::Failed => "failed",
-        }
-    }
 }
