@@ -42,8 +42,12 @@ pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Resul
     }
     let mut sample = Sample { control, treatments: arms.treatments.iter().collect(), refused: Vec::new() };
     sample.keep(check_units)?;
-    let is_continuity_corrected = scale == Scale::LogRatio
-        && sample.pool().is_some_and(|pool| pool.has_events() && pool.events_per_arm() < FEW_EVENTS);
+    if scale != Scale::Absolute && sample.pool().is_some_and(|pool| !pool.has_events()) {
+        let reason = if scale == Scale::Relative { Reason::ControlMeanNearZero } else { Reason::NonPositiveMean };
+        return Err(Refusal::new(reason, "has no events in any arm, so that there is no ratio: use scale absolute"));
+    }
+    let is_continuity_corrected =
+        scale == Scale::LogRatio && sample.pool().is_some_and(|pool| pool.events_per_arm() < FEW_EVENTS);
     if scale == Scale::LogRatio && !is_continuity_corrected {
         check_control_of_logarithm(control)?;
         sample.keep(check_logarithm)?;
@@ -179,10 +183,6 @@ fn counted_points(
     findings: &mut Findings,
 ) -> Result<Vec<Point>, Refusal> {
     let control = count(&sample.control.statistics).unwrap_or(Count { n: 0, successes: 0 });
-    if scale != Scale::Absolute && !pool.has_events() {
-        let reason = if scale == Scale::Relative { Reason::ControlMeanNearZero } else { Reason::NonPositiveMean };
-        return Err(Refusal::new(reason, "has no events in any arm, so that there is no ratio: use scale absolute"));
-    }
     if scale == Scale::Relative {
         if control.successes == 0 {
             let what = format!("is the control and has no events: use scale {}", sample.instead_of_relative());

@@ -66,6 +66,7 @@ fn arms_without_events_are_taken_on_absolute_and_on_log_ratio_where_any_arm_has_
         let log_ratio = counted("log_ratio", trial);
         if trial.iter().all(|(_, events)| *events == 0) {
             assert_eq!(reason(&log_ratio).as_str(), "non_positive_mean");
+            assert!(refusal(&log_ratio).detail.contains("has no events in any arm"));
             assert_eq!(reason(&log_ratio.replace("log_ratio", "relative")).as_str(), "control_mean_near_zero");
         } else {
             assert!(measured(&log_ratio).is_continuity_corrected);
