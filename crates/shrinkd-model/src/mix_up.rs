@@ -109,8 +109,8 @@ impl fmt::Display for MixUp {
             ),
             MixUp::FarEffect { z } => write!(
                 f,
-                "the effect is {:.1} predictive sds {} what the other experiments predict: another unit, or a broken \
-                 experiment?",
+                "the effect is {:.1} predictive sds {} what the other experiments predict: another unit, a broken \
+                 experiment, or a true outlier?",
                 z.abs(),
                 if z > 0.0 { "above" } else { "below" }
             ),
