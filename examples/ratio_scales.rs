@@ -1,8 +1,9 @@
-//! Prints bias, coverage and error on the three scales, where conversions are few and many, as the table of `docs/method.md`:
+//! Prints bias, coverage and error on the three scales, where conversions are few and many, as the table of
+//! `docs/ratio-scales.md`:
 //! `make ratio-scales` (500 replicates of each row, some ten minutes on two cores; `REPLICATES=100` for fewer).
 //!
-//! Each replicate is a population of experiments with a control and three treatments, sent as successes. True effects are
-//! normal about mu with a standard deviation of 0.05: lifts on `relative` and, in units of the control's rate, on `absolute`, their
+//! Each replicate is a population of experiments with a control and three treatments, sent as successes or, on `relative`, also as
+//! the effects and variances that a platform would compute of them (delta method). True effects are normal about mu with a standard deviation of 0.05: lifts on `relative` and, in units of the control's rate, on `absolute`, their
 //! logarithms on `log_ratio`.
 
 use std::env;
@@ -10,7 +11,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write};
 
 use shrinkd::simulate::Draws;
-use shrinkd_core::{Arm, ArmStatistics, Arms, Measurement, Scale, measure};
+use shrinkd_core::{Arm, ArmStatistics, Arms, Effects, Measurement, Scale, Uncertainty, measure};
 use shrinkd_model::{
     BlockPosterior, Correlation, Fit, Member, Method, Priors, SketchLikelihood, Sketches, available_threads, map_chunks,
 };
@@ -31,17 +32,22 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "| scale | conversions | experiments | traffic | mu | bias of mu | coverage of mu | coverage of theta | RMSE of theta | refused |"
+        "| sent | conversions | experiments | traffic | mu | bias of mu | coverage of mu | coverage of theta | RMSE of theta | refused |"
     )?;
     writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
-    for scale in Scale::ALL {
+    for form in [
+        Form::Successes(Scale::Absolute),
+        Form::Successes(Scale::Relative),
+        Form::Effects,
+        Form::Successes(Scale::LogRatio),
+    ] {
         for conversions in CONVERSIONS {
             for experiments in EXPERIMENTS {
                 for traffic in TRAFFIC {
                     for mu in MU {
-                        let design = Design { scale, conversions, experiments, traffic, mu };
+                        let design = Design { form, conversions, experiments, traffic, mu };
                         if io::stderr().is_terminal() {
-                            eprint!("\r{scale}, {conversions} conversions, {experiments} experiments, mu {mu}    ");
+                            eprint!("\r{form}, {conversions} conversions, {experiments} experiments, mu {mu}    ");
                         }
                         writeln!(out, "{}", design.row(replicates))?;
                     }
@@ -52,10 +58,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// How results are sent, and on which scale.
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Successes(Scale),
+    /// On `relative`.
+    Effects,
+}
+
 /// What one row of the table is about.
 #[derive(Debug, Clone, Copy)]
 struct Design {
-    scale: Scale,
+    form: Form,
     /// Expected in the control of each experiment.
     conversions: f64,
     experiments: usize,
@@ -84,9 +98,9 @@ impl Design {
         });
         let Score { replicates, error, covered, effects, squared_error, effects_covered, results, refused } =
             scores.into_iter().fold(Score::default(), Score::add);
-        let Design { scale, conversions, experiments, traffic, mu } = self;
+        let Design { form, conversions, experiments, traffic, mu } = self;
         format!(
-            "| {scale} | {conversions} | {experiments} | {traffic} | {mu} | {:+.4} | {:.3} | {:.3} | {:.4} | {:.1}% |",
+            "| {form} | {conversions} | {experiments} | {traffic} | {mu} | {:+.4} | {:.3} | {:.3} | {:.4} | {:.1}% |",
             error / replicates,
             covered / replicates,
             effects_covered / effects,
@@ -98,13 +112,18 @@ impl Design {
     /// One population, fitted under flat priors. Effects on `absolute` are in units of the control's rate.
     fn replicate(&self, stream: u64) -> Score {
         let mut draws = Draws::new(SEED, stream);
-        let unit = if self.scale == Scale::Absolute { RATE } else { 1.0 };
+        let scale = self.form.scale();
+        let unit = if scale == Scale::Absolute { RATE } else { 1.0 };
         let (mut sketches, mut blocks) = (Sketches::default(), Vec::new());
         let mut score = Score { results: self.experiments as f64, ..Score::default() };
         for _ in 0..self.experiments {
             let truths: Vec<f64> = (0..TREATMENTS).map(|_| draws.normal(self.mu, TAU)).collect();
             let arms = self.arms(&truths, &mut draws);
-            let measured = measure(self.scale, &Measurement::Arms(arms)).ok();
+            let measurement = match self.form {
+                Form::Successes(_) => Measurement::Arms(arms),
+                Form::Effects => Measurement::Effects(effects(&arms)),
+            };
+            let measured = measure(scale, &measurement).ok();
             let member = measured.filter(|measured| measured.variants.len() == TREATMENTS);
             let Some(member) = member.and_then(|measured| Member::new(measured.block, 0).ok()) else {
                 score.refused += 1.0;
@@ -143,9 +162,49 @@ impl Design {
             Arm { variant, statistics: ArmStatistics::Successes { n, successes: binomial(n, rate, draws) } }
         };
         let control = arm("control".to_owned(), units, RATE);
-        let ratio = |truth: f64| if self.scale == Scale::LogRatio { truth.exp() } else { 1.0 + truth };
+        let ratio = |truth: f64| if self.form.scale() == Scale::LogRatio { truth.exp() } else { 1.0 + truth };
         let treatment = |(i, truth): (usize, &f64)| arm(format!("t{i}"), units * self.traffic, RATE * ratio(*truth));
         Arms { treatments: truths.iter().enumerate().map(treatment).collect(), control: Some(control) }
+    }
+}
+
+impl Form {
+    fn scale(self) -> Scale {
+        match self {
+            Form::Successes(scale) => scale,
+            Form::Effects => Scale::Relative,
+        }
+    }
+}
+
+impl std::fmt::Display for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Form::Successes(scale) => write!(f, "successes, {scale}"),
+            Form::Effects => write!(f, "effects, relative"),
+        }
+    }
+}
+
+/// The lifts of arms that were sent as successes, with the variances of the delta method.
+fn effects(arms: &Arms) -> Effects {
+    let rate_and_variance = |arm: &Arm| match arm.statistics {
+        ArmStatistics::Successes { n, successes } => {
+            let rate = successes as f64 / n as f64;
+            (rate, rate * (1.0 - rate) / (n as f64 - 1.0))
+        }
+        _ => (f64::NAN, f64::NAN),
+    };
+    let (control, control_variance) = arms.control.as_ref().map_or((f64::NAN, f64::NAN), rate_and_variance);
+    let c = control_variance / control.powi(2);
+    let lifts = || arms.treatments.iter().map(|arm| (arm, rate_and_variance(arm)));
+    Effects {
+        variants: lifts().map(|(arm, _)| arm.variant.clone()).collect(),
+        estimates: lifts().map(|(_, (rate, _))| rate / control - 1.0).collect(),
+        uncertainty: Uncertainty::SharedControl {
+            variances: lifts().map(|(_, (rate, own))| own / control.powi(2) + (rate / control).powi(2) * c).collect(),
+            control_variance: c,
+        },
     }
 }
 
