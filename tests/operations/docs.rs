@@ -94,3 +94,13 @@ fn every_test_file_that_the_documentation_names_is_there() {
         }
     }
 }
+
+/// `make fuzz` builds with `--locked`.
+#[test]
+fn the_fuzz_targets_lock_the_crates_at_the_version_that_they_have() {
+    let lock = include_str!("../../fuzz/Cargo.lock");
+    for name in ["shrinkd-core", "shrinkd-model"] {
+        let locked = format!("name = \"{name}\"\nversion = \"{}\"\n", env!("CARGO_PKG_VERSION"));
+        assert!(lock.contains(&locked), "{name}: run `cargo update --workspace` in fuzz");
+    }
+}
