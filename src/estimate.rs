@@ -28,9 +28,12 @@ impl BlockEstimates {
         let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
         let scale = population.key().scale;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
-        let shrunken = is_fitted.then(|| caught(|| Shrunken::new(block, fit)).ok().filter(Shrunken::is_finite));
-        let status = if shrunken == Some(None) { FitStatus::Failed } else { fit.status };
-        let Shrunken { modelled, naive, figures } = shrunken.flatten().unwrap_or_default();
+        let (status, shrunken) = match is_fitted.then(|| caught(|| Shrunken::new(block, fit))) {
+            None => (fit.status, Shrunken::default()),
+            Some(Ok(shrunken)) if shrunken.is_finite() => (fit.status, shrunken),
+            Some(_) => (FitStatus::Failed, Shrunken::default()),
+        };
+        let Shrunken { modelled, naive, figures } = shrunken;
         let row = |(i, variant): (usize, &String)| {
             let shared = shared_control(block, i);
             EstimateRow {
@@ -56,7 +59,7 @@ impl BlockEstimates {
 }
 
 /// What follows for a block from a fit.
-#[derive(Default, PartialEq)]
+#[derive(Default)]
 struct Shrunken {
     modelled: Vec<Estimate>,
     naive: Vec<Estimate>,

@@ -37,31 +37,42 @@ impl Refitted {
     /// arithmetic is caught: see [`Refitted::failed`].
     pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
         caught(|| Refitted::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
-            Refitted::failed(why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
+            Refitted::failed(&why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
         })
     }
 
     /// What stands for the fits of a population that cannot be fitted, with so many effects under each model of correlation: rows
     /// that say why, and have no figures.
-    pub fn failed(why: String, effects: [u64; 3]) -> Refitted {
-        let row =
-            |(correlation, effects)| FitRow::without_posterior(correlation, FitStatus::Failed, why.clone(), effects);
+    pub fn failed(why: &str, effects: [u64; 3]) -> Refitted {
+        Refitted::without_posterior(FitStatus::Failed, why, effects)
+    }
+
+    fn without_posterior(status: FitStatus, why: &str, effects: [u64; 3]) -> Refitted {
+        let row = |(correlation, effects)| FitRow::without_posterior(correlation, status, why.to_owned(), effects);
         let fits: Vec<FitRow> = Correlation::ALL.into_iter().zip(effects).map(row).collect();
         Refitted { judged: Judged::of(&fits[Correlation::Modelled as usize]), fits, diagnostics: None }
     }
 
     fn compute(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
         let effects = Correlation::ALL.map(|correlation| sketches.of(correlation).effects());
-        let priors = match settings.priors.resolve(sketches.of(Correlation::Ignored)) {
-            Ok(priors) => priors,
-            Err(error) => return Refitted::failed(error.to_string(), effects),
+        let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
+        let cold_start = is_cold.then(|| cold_start(experiments, settings.min_experiments));
+        let without = |error: &PosteriorError| match FitStatus::without(error) {
+            FitStatus::Improper if is_cold => FitStatus::ColdStart,
+            status => status,
         };
         let scale = DataScale::new(sketches.of(Correlation::Ignored));
+        let priors = match settings.priors.resolve(scale.as_ref()) {
+            Ok(priors) => priors,
+            Err(error) => {
+                let error = PosteriorError::from(error);
+                return Refitted::without_posterior(without(&error), &error.to_string(), effects);
+            }
+        };
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature));
-        let is_cold = (experiments as u64) < settings.min_experiments && priors.tau == PriorTau::Flat;
-        let far = FarPrior::all(&priors, &likelihoods[Correlation::Ignored as usize]);
-        let far: Vec<String> = far.iter().map(FarPrior::to_string).collect();
+        let far: Vec<FarPrior> = scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).collect();
+        let told: Vec<String> = cold_start.into_iter().chain(far.iter().map(FarPrior::to_string)).collect();
         let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
             let likelihood = &likelihoods[correlation as usize];
             let effects = sketches.of(correlation).effects();
@@ -69,10 +80,7 @@ impl Refitted {
                 Ok(fit) => FitRow {
                     correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
-                    message: match is_cold {
-                        true => Some(cold_start(experiments, settings.min_experiments)),
-                        false => (!far.is_empty()).then(|| far.join("; ")),
-                    },
+                    message: (!told.is_empty()).then(|| told.join("; ")),
                     is_prior_far: !far.is_empty(),
                     effects,
                     mu: fit.posterior.mu,
@@ -90,14 +98,7 @@ impl Refitted {
                     variational: distance(variational(likelihood, &priors), &fit.posterior),
                     nodes: fit.nodes.clone(),
                 },
-                Err(error) => {
-                    let status = match error {
-                        _ if is_cold => FitStatus::ColdStart,
-                        PosteriorError::Empty | PosteriorError::Improper { .. } => FitStatus::Improper,
-                        _ => FitStatus::Failed,
-                    };
-                    FitRow::without_posterior(correlation, status, error.to_string(), effects)
-                }
+                Err(error) => FitRow::without_posterior(correlation, without(error), error.to_string(), effects),
             }
         });
         let rows: Vec<FitRow> = rows.collect();

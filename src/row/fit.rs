@@ -1,6 +1,6 @@
 //! Rows of fits and of what a pass diagnoses.
 
-use shrinkd_model::{Node, Summary};
+use shrinkd_model::{Node, PosteriorError, ScaleError, Summary};
 
 /// The published fit of a population, with which its estimates are computed until the next fit is published.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,20 @@ pub enum FitStatus {
 
 impl FitStatus {
     pub const ALL: [FitStatus; 4] = [FitStatus::Fitted, FitStatus::ColdStart, FitStatus::Improper, FitStatus::Failed];
+
+    /// The status of a population without a posterior.
+    pub fn without(error: &PosteriorError) -> FitStatus {
+        match error {
+            PosteriorError::Empty
+            | PosteriorError::Improper { .. }
+            | PosteriorError::Scale(ScaleError::Empty)
+            | PosteriorError::Degenerate => FitStatus::Improper,
+            PosteriorError::OneEffect
+            | PosteriorError::Scale(ScaleError::OneEffect | ScaleError::NoSpread)
+            | PosteriorError::OutOfRange
+            | PosteriorError::NotFinite { .. } => FitStatus::Failed,
+        }
+    }
 
     /// The name in tables.
     pub fn as_str(self) -> &'static str {

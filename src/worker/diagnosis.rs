@@ -2,8 +2,8 @@
 
 use shrinkd_core::{Measured, PopulationName};
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, Diagnostics, Fit, LeaveOneOut, Method, MixUp, Prediction, Priors, Quantity,
-    Sketch, SketchLikelihood, Thresholds, TypicalError, available_threads, map_chunks,
+    BlockPass, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOut, Method, MixUp, Prediction, Priors,
+    Quantity, Sketch, SketchLikelihood, Thresholds, TypicalError, available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -45,7 +45,7 @@ impl Diagnosis {
         let [modelled, ignored] =
             [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
         let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
-        let priors = priors.resolve(ignored).ok()?;
+        let priors = priors.resolve(DataScale::new(ignored).as_ref()).ok()?;
         let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
         let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
@@ -94,8 +94,7 @@ impl Diagnosis {
         let Measured { variants, block: effects, .. } = &block.measured;
         for (i, variant) in variants.iter().enumerate() {
             let prediction = predictions.and_then(|predictions| predictions.get(i).copied());
-            let standard_error = effects.sampling_variance(i).sqrt();
-            let Some(mix_up) = typical_error.judge(effects.effects()[i], standard_error, prediction) else { continue };
+            let Some(mix_up) = typical_error.judge(effects, i, prediction) else { continue };
             self.mix_ups += 1;
             if self.named_mix_ups.len() < NAMED_MIX_UPS {
                 self.named_mix_ups.push((block.experiment_id.clone(), variant.clone(), mix_up));

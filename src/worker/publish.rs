@@ -209,6 +209,6 @@ pub(super) fn warn_of_failures<'r>(rows: impl Iterator<Item = &'r EstimateRow>) 
     let failed: Vec<&EstimateRow> = rows.filter(|row| row.status == FitStatus::Failed).collect();
     if let Some(EstimateRow { population, experiment_id, .. }) = failed.first() {
         let effects = failed.len();
-        error!(%population, experiment_id, effects, "estimates came out as no finite numbers (a bug): raw figures only");
+        error!(%population, experiment_id, effects, "the arithmetic of these estimates failed (a bug): raw figures only");
     }
 }

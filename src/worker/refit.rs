@@ -199,11 +199,14 @@ impl RefitLoop {
             true if state.is_publishing => Publication::Postponed,
             true => Publication::Due(refitted.diagnostics),
         };
-        let latest = transaction.latest_message().await?;
-        transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
         let fit = &refitted.fits[Correlation::Modelled as usize];
-        // Once for each change of it.
-        if let Some(message) = fit.message.as_ref().filter(|message| latest.as_ref() != Some(message)) {
+        // Told once for each change of it.
+        let news = match &fit.message {
+            Some(message) if transaction.latest_message().await?.as_ref() != Some(message) => Some(message),
+            _ => None,
+        };
+        transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
+        if let Some(message) = news {
             if has_failed {
                 error!(%population, %message, "the population cannot be fitted: its estimates stay as they are");
             } else if fit.is_prior_far {
@@ -221,7 +224,7 @@ impl RefitLoop {
         let state = transaction.state_without_cells().await?;
         let Counters { experiments, effects, .. } = state.counters;
         let effects = [effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
-        let failed = Refitted::failed(why.summary(), effects);
+        let failed = Refitted::failed(&why.summary(), effects);
         transaction.write(&state, &failed.fits, &self.fit_settings(population), &Publication::NotDue).await?;
         transaction.commit().await?;
         // The loop is not stuck: what has failed has its own alert.

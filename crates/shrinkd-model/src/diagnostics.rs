@@ -75,8 +75,14 @@ impl Diagnostics {
 impl Diagnostics {
     /// Whether every figure that exists is a finite number.
     pub fn is_finite(&self) -> bool {
-        let Diagnostics { information, information_independent, effective_effects, .. } = *self;
-        let Diagnostics { tau_squared_moment_bias, mu_shift, log_tau_shift, .. } = *self;
+        let Diagnostics {
+            information,
+            information_independent,
+            effective_effects,
+            tau_squared_moment_bias,
+            mu_shift,
+            log_tau_shift,
+        } = *self;
         let always = [information, information_independent, effective_effects].map(Some);
         let others = [tau_squared_moment_bias, mu_shift, log_tau_shift];
         always.into_iter().chain(others).flatten().all(f64::is_finite)

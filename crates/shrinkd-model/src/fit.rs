@@ -125,7 +125,7 @@ impl Fit {
     }
 
     fn checked(self) -> Result<Fit, PosteriorError> {
-        let Fit { posterior, nodes, predictive, .. } = &self;
+        let Fit { posterior, nodes, predictive, heterogeneity } = &self;
         let scalars = [posterior.correlation, posterior.log_evidence];
         let are_finite = |nodes: &[Node]| !nodes.is_empty() && nodes.iter().all(Node::is_finite);
         let figures = [
@@ -134,6 +134,7 @@ impl Fit {
             ("the evidence or the correlation of mu and tau", scalars.into_iter().flatten().all(f64::is_finite)),
             ("the posterior's mixture over tau", are_finite(&posterior.nodes) && are_finite(nodes)),
             ("a figure of the predictive distribution", predictive.is_finite()),
+            ("a figure of the heterogeneity", heterogeneity.as_ref().is_none_or(Heterogeneity::is_finite)),
         ];
         match figures.into_iter().find(|(_, is_finite)| !is_finite) {
             Some((figure, _)) => Err(PosteriorError::NotFinite { figure }),

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::block::Block;
 use super::diagnostics::Prediction;
 use super::posterior::Posterior;
 use super::sketch::Sketch;
@@ -43,13 +44,9 @@ impl TypicalError {
         ignored.median_octave().map(|octave| TypicalError((0.5 * (f64::from(octave) + 0.5)).exp2()))
     }
 
-    /// Its value, in the effects' unit.
-    pub fn value(self) -> f64 {
-        self.0
-    }
-
-    /// Judges one effect, with its standard error and what the others predict for it.
-    pub fn judge(self, effect: f64, standard_error: f64, prediction: Option<Prediction>) -> Option<MixUp> {
+    /// Judges effect `i` of a block, with what the other experiments predict for it.
+    pub fn judge(self, block: &Block, i: usize, prediction: Option<Prediction>) -> Option<MixUp> {
+        let (effect, standard_error) = (block.effects()[i], block.sampling_variance(i).sqrt());
         let ratio = standard_error / self.0;
         let is_hundredfold = HUNDREDFOLD.contains(&ratio) && effect.abs() > 10.0 * self.0;
         let is_hundredth = HUNDREDFOLD.contains(&(1.0 / ratio)) && effect.abs() < OFF * standard_error;

@@ -251,7 +251,7 @@ impl Analysis {
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
-        let priors = request.priors.resolve(sketches.of(Correlation::Ignored))?;
+        let priors = request.priors.resolve(DataScale::new(sketches.of(Correlation::Ignored)).as_ref())?;
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
@@ -382,10 +382,7 @@ impl Context<'_> {
                 intervals: posterior.intervals(i, &estimate),
                 naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
                 prediction,
-                mix_up: self.typical_error.and_then(|typical_error| {
-                    let standard_error = member.block.sampling_variance(variant).sqrt();
-                    typical_error.judge(member.block.effects()[variant], standard_error, prediction)
-                }),
+                mix_up: self.typical_error.and_then(|typical| typical.judge(&member.block, variant, prediction)),
             }
         });
         BlockAnalysis {

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::likelihood::Likelihood;
-use super::prior::{PriorMu, PriorTau, Priors};
+use super::prior::{DataScale, PriorMu, PriorTau, Priors};
 
 /// The factor by which the scale of a prior may differ from the data's.
 const FAR: f64 = 1_000.0;
@@ -22,11 +21,9 @@ pub struct FarPrior {
 }
 
 impl FarPrior {
-    /// The priors that are far from the data: of the effects as independent ones ([`Correlation::Ignored`]), from their sums.
-    ///
-    /// [`Correlation::Ignored`]: crate::Correlation::Ignored
-    pub fn all(priors: &Priors, ignored: &impl Likelihood) -> Vec<FarPrior> {
-        let Some([smallest, largest]) = scales(ignored) else { return Vec::new() };
+    /// The priors that are far from the data.
+    pub fn all(priors: &Priors, data: &DataScale) -> Vec<FarPrior> {
+        let [smallest, largest] = scales(data);
         let far = |(parameter, scale): (&'static str, Option<f64>)| {
             let prior_scale = scale?;
             let data_scale = prior_scale.clamp(smallest, largest);
@@ -48,20 +45,11 @@ impl fmt::Display for FarPrior {
     }
 }
 
-/// The smaller and the larger of the typical standard error and the root mean square of the effects; `None` without effects.
-fn scales(ignored: &impl Likelihood) -> Option<[f64; 2]> {
-    let effects = ignored.effects() as f64;
-    let standard_error = (0.5 * ignored.at(0.0).log_det / effects).exp();
-    // At t far above every lambda, the sums are those of effects of equal weight.
-    let t = 1e20 * ignored.largest_lambda();
-    let terms = ignored.at(t);
-    let mean = ignored.centre() + terms.b / terms.a;
-    let variance = (t * terms.c / effects - (terms.b / terms.a).powi(2)).max(0.0);
-    let root_mean_square = variance.sqrt().hypot(mean);
-    let [x, y] = [standard_error, root_mean_square];
+/// The smaller and the larger of the typical standard error and the root mean square of the effects.
+fn scales(data: &DataScale) -> [f64; 2] {
+    let (x, y) = (data.se, data.root_mean_square());
     // Effects that are all 0 have no scale of their own.
-    let [x, y] = if y > 0.0 { [x, y] } else { [x, x] };
-    (effects > 0.0 && x.is_finite() && y.is_finite()).then(|| [x.min(y), x.max(y)])
+    if y > 0.0 { [x.min(y), x.max(y)] } else { [x, x] }
 }
 
 impl PriorMu {

@@ -92,7 +92,7 @@ impl<'a> PopulationDocument<'a> {
         let shortest = distribution.map(TauDistribution::shortest95);
         PopulationDocument {
             population: name.to_string(),
-            status: fitted.status(),
+            status: fitted.status().as_str(),
             message: fitted.analysis.as_ref().err().map(ToString::to_string),
             warnings: &fitted.warnings,
             correlation: request.correlation.as_str(),

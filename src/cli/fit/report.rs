@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale};
-use shrinkd_model::{Analysis, Correlation, FarPrior, PosteriorError, Request, SketchLikelihood};
+use shrinkd_model::{Analysis, Correlation, DataScale, FarPrior, PosteriorError, Request};
 
 use crate::cli::CliError;
 use crate::panics::caught;
+use crate::row::FitStatus;
 
 /// A fit of every population of a history.
 pub(super) struct Report {
@@ -79,13 +80,11 @@ impl FittedPopulation {
     }
 
     /// Whether there is a fit, and if not, why.
-    pub(super) fn status(&self) -> &'static str {
-        match self.analysis {
-            Ok(_) => "fitted",
-            Err(NoAnalysis::Posterior(
-                PosteriorError::Empty | PosteriorError::Improper { .. } | PosteriorError::Degenerate,
-            )) => "improper",
-            Err(_) => "failed",
+    pub(super) fn status(&self) -> FitStatus {
+        match &self.analysis {
+            Ok(_) => FitStatus::Fitted,
+            Err(NoAnalysis::Posterior(error)) => FitStatus::without(error),
+            Err(NoAnalysis::Panic(_)) => FitStatus::Failed,
         }
     }
 
@@ -105,9 +104,9 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
         ));
     }
     if !request.method.is_point() {
-        let sketch = population.sketches.of(Correlation::Ignored);
-        let priors = request.priors.resolve(sketch).unwrap_or_default();
-        warnings.extend(FarPrior::all(&priors, &SketchLikelihood::new(sketch)).iter().map(FarPrior::to_string));
+        let scale = DataScale::new(population.sketches.of(Correlation::Ignored));
+        let priors = request.priors.resolve(scale.as_ref()).unwrap_or_default();
+        warnings.extend(scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).map(|far| far.to_string()));
     }
     warnings
 }

@@ -12,6 +12,7 @@ use super::report::{FittedPopulation, NoAnalysis, Report};
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
 use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
+use crate::row::FitStatus;
 
 /// Number of corrections that are listed for each population.
 const CORRECTIONS: usize = 5;
@@ -90,7 +91,7 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let status = match &fitted.analysis {
         Ok(_) => format!("{}, {}", request.method.as_str(), model(request.correlation)),
         Err(NoAnalysis::Posterior(PosteriorError::OneEffect)) => format!("no {} estimate", request.method.as_str()),
-        Err(_) if fitted.status() == "failed" => "no fit".to_owned(),
+        Err(_) if fitted.status() == FitStatus::Failed => "no fit".to_owned(),
         Err(_) => "improper posterior".to_owned(),
     };
     let sizes = [(fitted.experiments() as u64, "experiment"), (fitted.effects(request.correlation), "effect")];

@@ -18,7 +18,7 @@ mod arms;
 mod effects;
 mod pool;
 
-use shrinkd_model::{Block, BlockError, Member};
+use shrinkd_model::{Block, BlockError, Covariance, Member};
 
 use super::refusal::{Reason, Refusal, quote};
 use super::warning::{Warning, WarningCode};
@@ -59,15 +59,10 @@ pub struct Findings {
 struct Draft {
     variants: Vec<String>,
     effects: Vec<f64>,
-    covariance: DraftCovariance,
+    covariance: Covariance,
     /// What platforms show as the effects' variances.
     raw_variances: Vec<f64>,
     is_continuity_corrected: bool,
-}
-
-enum DraftCovariance {
-    SharedControl { treatment_variances: Vec<f64>, control_variance: f64 },
-    Dense { matrix: Vec<f64> },
 }
 
 /// Converts a measurement to its scale: effects in the unit of the scale, variances in its square.
@@ -107,8 +102,8 @@ impl Draft {
         retain(&mut self.effects, is_kept);
         retain(&mut self.raw_variances, is_kept);
         match &mut self.covariance {
-            DraftCovariance::SharedControl { treatment_variances, .. } => retain(treatment_variances, is_kept),
-            DraftCovariance::Dense { matrix } => {
+            Covariance::SharedControl { treatment_variances, .. } => retain(treatment_variances, is_kept),
+            Covariance::Dense { matrix } => {
                 let is_kept: Vec<bool> =
                     is_kept.iter().flat_map(|&row| is_kept.iter().map(move |&column| row && column)).collect();
                 debug_assert_eq!(is_kept.len(), n * n);
@@ -120,10 +115,10 @@ impl Draft {
     fn measured(self) -> Result<Measured, Refusal> {
         let Draft { variants, effects, covariance, raw_variances, is_continuity_corrected } = self;
         let block = match covariance {
-            DraftCovariance::SharedControl { treatment_variances, control_variance } => {
+            Covariance::SharedControl { treatment_variances, control_variance } => {
                 Block::shared_control(effects, treatment_variances, control_variance).map_err(beyond)?
             }
-            DraftCovariance::Dense { matrix } => Block::dense(effects, matrix).map_err(effects::refuse_dense)?,
+            Covariance::Dense { matrix } => Block::dense(effects, matrix).map_err(effects::refuse_dense)?,
         };
         Ok(Measured { variants, block, raw_variances, is_continuity_corrected })
     }
@@ -145,10 +140,8 @@ fn refuse_implausible(
 ) -> Result<(), Refusal> {
     let n = draft.effects.len();
     let (own, control): (&[f64], f64) = match &draft.covariance {
-        DraftCovariance::SharedControl { treatment_variances, control_variance } => {
-            (treatment_variances, *control_variance)
-        }
-        DraftCovariance::Dense { .. } => (&[], 0.0),
+        Covariance::SharedControl { treatment_variances, control_variance } => (treatment_variances, *control_variance),
+        Covariance::Dense { .. } => (&[], 0.0),
     };
     if !(PLAUSIBLE_VARIANCES.contains(&control) || control == 0.0 && may_lack_control_error) {
         let detail = if control.is_finite() {
@@ -162,8 +155,8 @@ fn refuse_implausible(
     for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
         let narrowest = own.get(i).copied();
         let whole = match &draft.covariance {
-            DraftCovariance::SharedControl { .. } => narrowest.unwrap_or_default() + control,
-            DraftCovariance::Dense { matrix } => matrix.get(i * n + i).copied().unwrap_or_default(),
+            Covariance::SharedControl { .. } => narrowest.unwrap_or_default() + control,
+            Covariance::Dense { matrix } => matrix.get(i * n + i).copied().unwrap_or_default(),
         };
         let effect = draft.effects.get(i).copied().unwrap_or_default();
         let variances = [Some(whole), narrowest, draft.raw_variances.get(i).copied()];

@@ -40,6 +40,15 @@ pub struct KnappHartung {
 }
 
 impl Heterogeneity {
+    /// Whether every figure is a finite number.
+    pub(crate) fn is_finite(&self) -> bool {
+        let Heterogeneity { q, q_df: _, q_p, tau_ci95, i_squared, h_squared, knapp_hartung } = *self;
+        let KnappHartung { se, ci95 } = knapp_hartung;
+        [q, q_p, tau_ci95.0, tau_ci95.1, i_squared, h_squared, se, ci95.0, ci95.1]
+            .iter()
+            .all(|figure| figure.is_finite())
+    }
+
     /// About an estimate of this population; `None` below two effects.
     pub fn new(likelihood: &impl Likelihood, estimate: &PointEstimate) -> Option<Heterogeneity> {
         let df = likelihood.effects().checked_sub(1).filter(|&df| df > 0)?;

@@ -26,6 +26,7 @@ pub enum Quantity {
 /// The units that the raw effects of a population set, each in the effects' unit.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DataScale {
+    pub effects: u64,
     /// Geometric mean of the standard errors.
     pub se: f64,
     /// Mean of the raw effects, all of the same weight.
@@ -55,20 +56,25 @@ impl DataScale {
     /// The units of a population, from its sketch with the correlation ignored; `None` without effects.
     pub fn new(ignored: &Sketch) -> Option<DataScale> {
         let likelihood = SketchLikelihood::new(ignored);
-        let effects = likelihood.effects() as f64;
+        let effects = likelihood.effects();
         let (mean, sd) = likelihood.raw_moments(ignored);
-        let se = || (0.5 * likelihood.at(0.0).log_det / effects).exp();
-        (effects > 0.0).then(|| DataScale { se: se(), mean, sd })
+        let se = || (0.5 * likelihood.at(0.0).log_det / effects as f64).exp();
+        (effects > 0).then(|| DataScale { effects, se: se(), mean, sd })
+    }
+
+    /// Root mean square of the raw effects.
+    pub fn root_mean_square(&self) -> f64 {
+        let effects = self.effects as f64;
+        self.mean.hypot(self.sd.unwrap_or(0.0) * ((effects - 1.0) / effects).sqrt())
     }
 }
 
 impl Priors<Quantity> {
-    /// The priors in the effects' unit, for a population whose sketch with the correlation ignored this is.
+    /// The priors in the effects' unit, for a population whose units these are; `None` for one without effects.
     ///
     /// # Errors
     /// Where the data do not set the unit of a quantity.
-    pub fn resolve(&self, ignored: &Sketch) -> Result<Priors, ScaleError> {
-        let scale = DataScale::new(ignored);
+    pub fn resolve(&self, scale: Option<&DataScale>) -> Result<Priors, ScaleError> {
         let in_units = |quantity: &Quantity| match (*quantity, scale) {
             (Quantity::Absolute(value), _) => Ok(value),
             (_, None) => Err(ScaleError::Empty),
@@ -76,7 +82,7 @@ impl Priors<Quantity> {
             (Quantity::Mean, Some(scale)) => Ok(scale.mean),
             (Quantity::Sd(value), Some(scale)) => match scale.sd {
                 Some(sd) => Ok(value * sd),
-                None if ignored.effects() == 1 => Err(ScaleError::OneEffect),
+                None if scale.effects == 1 => Err(ScaleError::OneEffect),
                 None => Err(ScaleError::NoSpread),
             },
         };

@@ -76,10 +76,13 @@ fn worst(blocks: &[Block], priors: &Priors) -> (f64, usize) {
 
 #[track_caller]
 fn assert_like_refits(name: &str, blocks: &[Block]) {
+    let mut all = 0;
     for priors in every_prior() {
-        let (largest, _) = worst(blocks, &priors);
+        let (largest, compared) = worst(blocks, &priors);
         assert!(largest < 1e-6, "{name} under mu {} and tau {}: {largest:e}", priors.mu, priors.tau);
+        all += compared;
     }
+    assert!(all > 0, "{name} has predictions");
 }
 
 fn with_outlier(effect: f64) -> Vec<Block> {

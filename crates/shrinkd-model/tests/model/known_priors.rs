@@ -240,7 +240,7 @@ fn units_that_the_data_set_are_those_of_the_raw_effects() {
 
     let stated: Priors<Quantity> =
         Priors { mu: "normal:mean,2sd".parse().expect("a prior"), tau: "half-t:4,0.5se".parse().expect("a prior") };
-    let resolved = stated.resolve(&sketch).expect("units");
+    let resolved = stated.resolve(DataScale::new(&sketch).as_ref()).expect("units");
     assert_eq!(resolved.mu, PriorMu::Normal { mean: scale.mean, sd: 2.0 * scale.sd.expect("an sd") });
     assert_eq!(resolved.tau, PriorTau::HalfT { df: 4.0, scale: 0.5 * scale.se });
 }
@@ -249,7 +249,7 @@ fn units_that_the_data_set_are_those_of_the_raw_effects() {
 fn a_unit_that_the_data_do_not_set_is_an_error_that_says_what_to_do() {
     let stated: Priors<Quantity> = Priors { tau: "half-normal:1sd".parse().expect("a prior"), ..Priors::default() };
     let message = |sketch: &Sketch| {
-        let error = stated.resolve(sketch).expect_err("no unit");
+        let error = stated.resolve(DataScale::new(sketch).as_ref()).expect_err("no unit");
         (error, error.to_string())
     };
     assert_eq!(message(&effects(&[], 1.0)).0, ScaleError::Empty);
@@ -260,7 +260,10 @@ fn a_unit_that_the_data_do_not_set_is_an_error_that_says_what_to_do() {
         assert!(error == ScaleError::NoSpread && text.contains("in se or in the effects' unit"), "{far}: {text}");
     }
     let se: Priors<Quantity> = Priors { tau: "half-normal:1se".parse().expect("a prior"), ..Priors::default() };
-    assert_eq!(se.resolve(&effects(&[0.3], 4.0)).expect("a unit").tau, PriorTau::HalfNormal { scale: 2.0 });
+    assert_eq!(
+        se.resolve(DataScale::new(&effects(&[0.3], 4.0)).as_ref()).expect("a unit").tau,
+        PriorTau::HalfNormal { scale: 2.0 }
+    );
 }
 
 /// Posterior expectations the long way: the trapezoidal rule in log tau, of one effect under a flat mu, whose posterior of tau

@@ -1,15 +1,15 @@
 //! A prior in another unit than the data is found.
 
-use shrinkd_model::{Block, FarPrior, PriorMu, PriorTau, Priors, Sketch, SketchLikelihood};
+use shrinkd_model::{Block, DataScale, FarPrior, PriorMu, PriorTau, Priors, Sketch};
 
-/// Independent effects.
-fn population(effects: &[(f64, f64)]) -> SketchLikelihood {
+/// The units of independent effects.
+fn population(effects: &[(f64, f64)]) -> DataScale {
     let mut sketch = Sketch::new();
     for &(effect, variance) in effects {
         let block = Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block");
         sketch.add(&block.components().expect("components")).expect("components that fit");
     }
-    SketchLikelihood::new(&sketch)
+    DataScale::new(&sketch).expect("effects")
 }
 
 fn far(mu: PriorMu, tau: PriorTau, effects: &[(f64, f64)]) -> Vec<(&'static str, f64)> {

@@ -1,7 +1,9 @@
 //! Arms to the numbers of a block.
 
-use super::pool::{Count, Pool, variation};
-use super::{Draft, DraftCovariance, Findings, LIMIT_TOLERANCE, NO_TREATMENTS, check_control_variation, first_of};
+use shrinkd_model::Covariance;
+
+use super::pool::{Count, Pool, spread, variation};
+use super::{Draft, Findings, LIMIT_TOLERANCE, NO_TREATMENTS, check_control_variation, first_of};
 use crate::event::refusal::{Reason, Refusal, quote};
 use crate::event::warning::{Warning, WarningCode};
 use crate::event::{Arm, ArmStatistics, Arms, Scale};
@@ -65,7 +67,7 @@ pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Resul
         variants: sample.treatments.iter().map(|arm| arm.variant.clone()).collect(),
         effects: treatments.iter().map(|treatment| effect(scale, treatment.mean, control.mean)).collect(),
         raw_variances: treatments.iter().map(|treatment| raw_variance(scale, treatment, control)).collect(),
-        covariance: DraftCovariance::SharedControl {
+        covariance: Covariance::SharedControl {
             treatment_variances: treatments.iter().map(|treatment| treatment.part).collect(),
             control_variance: control.part,
         },
@@ -225,9 +227,7 @@ fn control_mean_of_pool(sample: &Sample<'_>) -> f64 {
     let weights: f64 = arms.iter().map(|(_, variance)| 1.0 / variance).sum();
     let pooled = arms.iter().map(|(mean, variance)| mean / variance).sum::<f64>() / weights;
     let homogeneity: f64 = arms.iter().map(|(mean, variance)| (mean - pooled) * (mean - pooled) / variance).sum();
-    let degrees = (arms.len() - 1) as f64;
-    let spread = if homogeneity <= degrees { 0.0 } else { 1.0 - degrees / homogeneity };
-    pooled + spread * (control_mean - pooled)
+    pooled + spread(homogeneity, arms.len()) * (control_mean - pooled)
 }
 
 fn effect(scale: Scale, mean: f64, control: f64) -> f64 {

@@ -1,8 +1,8 @@
 //! Effects that the producer computed to the numbers of a block.
 
-use shrinkd_model::BlockError;
+use shrinkd_model::{BlockError, Covariance};
 
-use super::{Draft, DraftCovariance, Findings, NO_TREATMENTS, beyond, check_control_variation, first_of};
+use super::{Draft, Findings, NO_TREATMENTS, beyond, check_control_variation, first_of};
 use crate::event::refusal::{Reason, Refusal};
 use crate::event::warning::{Warning, WarningCode};
 use crate::event::{Effects, Scale, Uncertainty};
@@ -38,7 +38,7 @@ pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) ->
             (sent.iter().zip(estimates).map(own).collect(), sent.clone())
         }
     };
-    let covariance = DraftCovariance::SharedControl { treatment_variances: own, control_variance };
+    let covariance = Covariance::SharedControl { treatment_variances: own, control_variance };
     let mut draft = draft_of(effects, covariance, raw_variances);
     refuse_without_variance(&mut draft, sent, findings)?;
     check_own_variances(scale, &draft)?;
@@ -59,13 +59,13 @@ fn dense(scale: Scale, effects: &Effects, matrix: &[f64], findings: &mut Finding
         return Err(Refusal::new(Reason::SchemaViolation, detail));
     }
     let diagonal: Vec<f64> = matrix.iter().step_by(n + 1).copied().collect();
-    let mut draft = draft_of(effects, DraftCovariance::Dense { matrix: matrix.to_vec() }, diagonal.clone());
+    let mut draft = draft_of(effects, Covariance::Dense { matrix: matrix.to_vec() }, diagonal.clone());
     refuse_without_variance(&mut draft, &diagonal, findings)?;
     findings.warnings.extend((scale == Scale::Relative).then(biased));
     Ok(draft)
 }
 
-fn draft_of(effects: &Effects, covariance: DraftCovariance, raw_variances: Vec<f64>) -> Draft {
+fn draft_of(effects: &Effects, covariance: Covariance, raw_variances: Vec<f64>) -> Draft {
     Draft {
         variants: effects.variants.clone(),
         effects: effects.estimates.clone(),
@@ -88,7 +88,7 @@ fn refuse_without_variance(draft: &mut Draft, sent: &[f64], findings: &mut Findi
 
 /// The control's part is the same number in every effect: where it leaves nothing of one, it is wrong for all.
 fn check_own_variances(scale: Scale, draft: &Draft) -> Result<(), Refusal> {
-    let DraftCovariance::SharedControl { treatment_variances, .. } = &draft.covariance else { return Ok(()) };
+    let Covariance::SharedControl { treatment_variances, .. } = &draft.covariance else { return Ok(()) };
     let Some((variant, _)) = draft.variants.iter().zip(treatment_variances).find(|(_, own)| **own <= 0.0) else {
         return Ok(());
     };

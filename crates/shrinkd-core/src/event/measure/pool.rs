@@ -51,8 +51,7 @@ impl Pool {
                 arm.n as f64 * difference * difference / (rate * (1.0 - rate))
             })
             .sum();
-        let degrees = (arms.len() - 1) as f64;
-        let spread = if is_constant || homogeneity <= degrees { 0.0 } else { 1.0 - degrees / homogeneity };
+        let spread = if is_constant { 0.0 } else { spread(homogeneity, arms.len()) };
         Pool { arms: arms.len(), successes, rate, spread }
     }
 
@@ -84,4 +83,10 @@ impl Pool {
 /// The coefficient of variation of the mean of n units that succeed at this rate: `sqrt((1 - p) / (n p))`.
 pub(super) fn variation(rate: f64, n: u64) -> f64 {
     ((1.0 - rate) / (n as f64 * rate)).sqrt()
+}
+
+/// `B = max(0, 1 - n / X^2)` of a control and n treatments with this homogeneity statistic.
+pub(super) fn spread(homogeneity: f64, arms: usize) -> f64 {
+    let degrees = (arms - 1) as f64;
+    if homogeneity <= degrees { 0.0 } else { 1.0 - degrees / homogeneity }
 }
