@@ -2,8 +2,8 @@
 
 use shrinkd_core::{Measured, PopulationName};
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOut, Method, MixUp, Prediction, Priors,
-    Quantity, Sketch, SketchLikelihood, Thresholds, TypicalError, available_threads, map_chunks,
+    BlockPass, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOut, MedianError, Method, MixUp,
+    Prediction, Priors, Quantity, Sketch, SketchLikelihood, Thresholds, available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -22,6 +22,7 @@ pub(super) struct Diagnosis {
     /// With the correlation modelled.
     sketch: Sketch,
     likelihoods: [SketchLikelihood; 2],
+    scale: DataScale,
     priors: Priors,
     /// With the correlation modelled.
     fit: Fit,
@@ -30,7 +31,7 @@ pub(super) struct Diagnosis {
     tau: f64,
     pass: BlockPass,
     predictions: Vec<Prediction>,
-    typical_error: Option<TypicalError>,
+    median_error: Option<MedianError>,
     mix_ups: u64,
     /// The first of them, with experiment and variant.
     named_mix_ups: Vec<(String, String, MixUp)>,
@@ -45,7 +46,8 @@ impl Diagnosis {
         let [modelled, ignored] =
             [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
         let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
-        let priors = priors.resolve(DataScale::new(ignored).as_ref()).ok()?;
+        let scale = DataScale::new(ignored)?;
+        let priors = priors.resolve(Some(&scale)).ok()?;
         let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
         let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
         let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
@@ -53,12 +55,13 @@ impl Diagnosis {
             tau: fit.posterior.tau.median?,
             sketch: modelled.clone(),
             likelihoods,
+            scale,
             priors,
             fit,
             cells,
             pass: BlockPass::default(),
             predictions: Vec::new(),
-            typical_error: TypicalError::new(ignored),
+            median_error: MedianError::new(ignored),
             mix_ups: 0,
             named_mix_ups: Vec::new(),
             experiments: 0,
@@ -90,11 +93,11 @@ impl Diagnosis {
     }
 
     fn look_for_mix_ups(&mut self, block: &BlockToEstimate, predictions: Option<&[Prediction]>) {
-        let Some(typical_error) = self.typical_error else { return };
+        let Some(median_error) = self.median_error else { return };
         let Measured { variants, block: effects, .. } = &block.measured;
         for (i, variant) in variants.iter().enumerate() {
             let prediction = predictions.and_then(|predictions| predictions.get(i).copied());
-            let Some(mix_up) = typical_error.judge(effects, i, prediction) else { continue };
+            let Some(mix_up) = median_error.judge(effects, i, prediction) else { continue };
             self.mix_ups += 1;
             if self.named_mix_ups.len() < NAMED_MIX_UPS {
                 self.named_mix_ups.push((block.experiment_id.clone(), variant.clone(), mix_up));
@@ -104,8 +107,8 @@ impl Diagnosis {
 
     /// Logs what was likely sent in another unit.
     fn warn_of_mix_ups(&self, population: &PopulationName) {
-        let all = self.typical_error.and_then(|typical_error| typical_error.judge_population(&self.fit.posterior));
-        if let Some(mix_up) = all {
+        let all = self.median_error.filter(|_| self.mix_ups == 0);
+        if let Some(mix_up) = all.and_then(|median| median.judge_population(&self.fit.posterior, &self.scale)) {
             warn!(%population, %mix_up, "a likely mix-up of the whole population");
         }
         for (experiment_id, variant, mix_up) in &self.named_mix_ups {

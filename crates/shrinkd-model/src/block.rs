@@ -17,6 +17,10 @@ pub struct Block {
     covariance: Covariance,
 }
 
+/// The least share of an effect's variance that the effects before it may leave. Of effects that determine each other, as all
+/// pairwise contrasts of an experiment do, rounding alone would decide what is left, and that would be taken for precision.
+const LEAST_OWN_VARIANCE: f64 = 1e-10;
+
 /// A block as it was stored, which is validated again because stored bytes can be damaged.
 #[derive(Deserialize)]
 struct Unchecked {
@@ -95,8 +99,8 @@ impl Block {
     /// A block with a dense sampling covariance, `n x n`, row by row. The mean of the matrix and its transpose is kept.
     ///
     /// # Errors
-    /// Where lengths differ, a number is not finite, the matrix is not symmetric to 1e-9 of `sqrt(S_ii S_jj)` or its
-    /// Cholesky factorisation fails.
+    /// Where lengths differ, a number is not finite, the matrix is not symmetric to 1e-9 of `sqrt(S_ii S_jj)`, its Cholesky
+    /// factorisation fails, or the effects before it determine one to all but 1e-10 of its variance.
     pub fn dense(effects: Vec<f64>, mut matrix: Vec<f64>) -> Result<Block, BlockError> {
         let n = check_effects(&effects)?;
         check_numbers("covariance", &matrix, n, n * n)?;
@@ -116,7 +120,11 @@ impl Block {
             }
         }
         let view = faer::MatRef::from_row_major_slice(&matrix, n, n);
-        view.llt(faer::Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
+        let factor = view.llt(faer::Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
+        let is_left = |i: usize| factor.L()[(i, i)] * factor.L()[(i, i)] > LEAST_OWN_VARIANCE * matrix[i * n + i];
+        if !(0..n).all(is_left) {
+            return Err(BlockError::NotPositiveDefinite);
+        }
         Ok(Block { effects, covariance: Covariance::Dense { matrix } })
     }
 

@@ -53,7 +53,7 @@ pub use diagnostics::{
     BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
     Verdict, set_q_values,
 };
-pub use mix_up::{MixUp, TypicalError};
+pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // All at once, under each model of correlation.
 pub use fit::{Correlation, Distance, Fit, Method};

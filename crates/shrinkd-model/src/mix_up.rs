@@ -6,12 +6,13 @@ use std::fmt;
 use super::block::Block;
 use super::diagnostics::Prediction;
 use super::posterior::Posterior;
+use super::prior::DataScale;
 use super::sketch::Sketch;
 
 /// How many predictive sds an effect may be from what the other experiments predict.
 const FAR: f64 = 6.0;
 
-/// How many times larger or smaller than the typical one a standard error may be.
+/// How many times larger or smaller than the median one a standard error may be.
 const OFF: f64 = 30.0;
 
 /// What is taken as a factor of 100.
@@ -22,26 +23,26 @@ const HUNDREDFOLD: std::ops::RangeInclusive<f64> = 50.0..=200.0;
 pub enum MixUp {
     /// The effect and its standard error are this many times those of the others, some 100 or 1/100.
     Percent { ratio: f64 },
-    /// The standard error is this many times the typical one, the effect is not.
+    /// The standard error is this many times the median one, the effect is not.
     StandardError { ratio: f64 },
     /// The effect is this many predictive sds from what the other experiments predict.
     FarEffect { z: f64 },
-    /// The effects of the whole population are spread over this many typical standard errors.
+    /// The effects of the whole population are spread over this many median standard errors.
     NoShrinkage { spread: f64 },
 }
 
-/// The typical standard error of a population, beside which those of its effects are judged.
+/// The median standard error of a population, beside which those of its effects are judged.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct TypicalError(f64);
+pub struct MedianError(f64);
 
-impl TypicalError {
-    /// The median standard error, to a fifth of itself, from the counts of the population's effects as independent ones
+impl MedianError {
+    /// To a fifth of itself, from the counts of the population's effects as independent ones
     /// ([`Correlation::Ignored`]) by octave. So it does not depend on the effects that are mixed up, if these are fewer than half.
     /// `None` without effects.
     ///
     /// [`Correlation::Ignored`]: crate::Correlation::Ignored
-    pub fn new(ignored: &Sketch) -> Option<TypicalError> {
-        ignored.median_octave().map(|octave| TypicalError((0.5 * (f64::from(octave) + 0.5)).exp2()))
+    pub fn new(ignored: &Sketch) -> Option<MedianError> {
+        ignored.median_octave().map(|octave| MedianError((0.5 * (f64::from(octave) + 0.5)).exp2()))
     }
 
     /// Judges effect `i` of a block, with what the other experiments predict for it.
@@ -59,9 +60,10 @@ impl TypicalError {
         prediction.map(|prediction| prediction.z).filter(|z| z.abs() > FAR).map(|z| MixUp::FarEffect { z })
     }
 
-    /// Judges a population: whether next to nothing is shrunk, because its standard errors are far too small for its effects.
-    pub fn judge_population(self, posterior: &Posterior) -> Option<MixUp> {
-        let spread = posterior.tau.median.or(posterior.tau.mean)? / self.0;
+    /// Judges a population of whose effects none is mixed up for itself: whether next to nothing is shrunk, because its standard
+    /// errors are far too small for its effects. The raw effects must be that far apart, too: a prior alone can make tau large.
+    pub fn judge_population(self, posterior: &Posterior, data: &DataScale) -> Option<MixUp> {
+        let spread = posterior.tau.median.or(posterior.tau.mean)?.min(data.sd?) / self.0;
         (spread > OFF).then_some(MixUp::NoShrinkage { spread })
     }
 }
@@ -95,27 +97,38 @@ impl fmt::Display for MixUp {
             ),
             MixUp::StandardError { ratio } if ratio > 1.0 => write!(
                 f,
-                "the standard error is {ratio:.0} times the typical one: another unit, the variance per unit sent as that of \
-                 the mean, or a very small experiment?"
+                "the standard error is {} times the median one: another unit, the variance per unit sent as that of \
+                 the mean, or a very small experiment?",
+                times(ratio)
             ),
             MixUp::StandardError { ratio } => write!(
                 f,
-                "the standard error is {:.0} times smaller than the typical one: another unit, or the variance of the mean \
+                "the standard error is {} times smaller than the median one: another unit, or the variance of the mean \
                  sent as the variance per unit?",
-                1.0 / ratio
+                times(1.0 / ratio)
             ),
             MixUp::FarEffect { z } => write!(
                 f,
-                "the effect is {:.1} predictive sds {} what the other experiments predict: another unit, a broken \
+                "the effect is {} predictive sds {} what the other experiments predict: another unit, a broken \
                  experiment, or a true outlier?",
-                z.abs(),
+                times(z.abs()),
                 if z > 0.0 { "above" } else { "below" }
             ),
             MixUp::NoShrinkage { spread } => write!(
                 f,
-                "effects are spread over {spread:.0} standard errors, so that nothing is shrunk: was the variance of the mean \
-                 sent as the variance per unit?"
+                "effects are spread over {} standard errors, so that nothing is shrunk: was the variance of the mean \
+                 sent as the variance per unit?",
+                times(spread)
             ),
         }
+    }
+}
+
+/// A number above 1 for a sentence.
+fn times(number: f64) -> String {
+    match number {
+        ..20.0 => format!("{number:.1}"),
+        20.0..1e6 => format!("{number:.0}"),
+        _ => format!("{number:.0e}"),
     }
 }

@@ -10,7 +10,7 @@ use super::diagnostics::{
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
-use super::mix_up::{MixUp, TypicalError};
+use super::mix_up::{MedianError, MixUp};
 use super::parallel::map_chunks;
 use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
 use super::prior::{DataScale, Priors, Quantity};
@@ -251,7 +251,8 @@ impl Analysis {
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
-        let priors = request.priors.resolve(DataScale::new(sketches.of(Correlation::Ignored)).as_ref())?;
+        let scale = DataScale::new(sketches.of(Correlation::Ignored));
+        let priors = request.priors.resolve(scale.as_ref())?;
         let mut fits: Vec<Result<Fit, PosteriorError>> =
             likelihoods.iter().map(|likelihood| Fit::new(likelihood, &priors, request.method)).collect();
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
@@ -270,10 +271,10 @@ impl Analysis {
         });
         let [modelled, ignored, _] = exact;
 
-        let typical_error = TypicalError::new(sketches.of(Correlation::Ignored));
+        let median_error = MedianError::new(sketches.of(Correlation::Ignored));
         let context = Context {
             request,
-            typical_error,
+            median_error,
             fit: &fit,
             nodes: &nodes,
             leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &priors, &fit),
@@ -309,7 +310,9 @@ impl Analysis {
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
-        let mix_up = typical_error.and_then(|typical_error| typical_error.judge_population(&fit.posterior));
+        let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
+        let mix_up = median_error.zip(scale).filter(|_| are_alike);
+        let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
         let calibration = Calibration::new(&predictions);
         Ok(Analysis {
             priors,
@@ -329,7 +332,7 @@ impl Analysis {
 /// What every block of a population is analysed against.
 struct Context<'a> {
     request: &'a Request,
-    typical_error: Option<TypicalError>,
+    median_error: Option<MedianError>,
     fit: &'a Fit,
     /// Of the block model and of the naive one; empty where there is no posterior.
     nodes: &'a [Vec<Node>; 2],
@@ -382,7 +385,7 @@ impl Context<'_> {
                 intervals: posterior.intervals(i, &estimate),
                 naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
                 prediction,
-                mix_up: self.typical_error.and_then(|typical| typical.judge(&member.block, variant, prediction)),
+                mix_up: self.median_error.and_then(|typical| typical.judge(&member.block, variant, prediction)),
             }
         });
         BlockAnalysis {

@@ -90,7 +90,9 @@ impl BlockPosterior {
         let mean: f64 = parts.iter().map(|part| part.weight * part.mean).sum();
         let variance: f64 =
             parts.iter().map(|part| part.weight * (part.sd * part.sd + (part.mean - mean).powi(2))).sum();
-        let [shrinkage_factor, weight_of_mu] = self.weights[i];
+        // The weights of the nodes add up to 1 to rounding.
+        let [shrinkage_factor, weight_of_mu] =
+            self.weights[i].map(|weight| if weight - 1.0 < 1e-12 { weight.min(1.0) } else { weight });
         let prob_positive = normal::mixture_above(parts, 0.0);
         Estimate { mean, sd: variance.sqrt(), prob_positive, shrinkage_factor, weight_of_mu }
     }

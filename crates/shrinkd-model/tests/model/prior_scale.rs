@@ -3,18 +3,19 @@
 use shrinkd_model::{Block, DataScale, FarPrior, PriorMu, PriorTau, Priors, Sketch};
 
 /// The units of independent effects.
-fn population(effects: &[(f64, f64)]) -> DataScale {
+fn population(effects: &[(f64, f64)]) -> Option<DataScale> {
     let mut sketch = Sketch::new();
     for &(effect, variance) in effects {
         let block = Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block");
         sketch.add(&block.components().expect("components")).expect("components that fit");
     }
-    DataScale::new(&sketch).expect("effects")
+    DataScale::new(&sketch)
 }
 
 fn far(mu: PriorMu, tau: PriorTau, effects: &[(f64, f64)]) -> Vec<(&'static str, f64)> {
-    let far = FarPrior::all(&Priors { mu, tau }, &population(effects));
-    far.iter().map(|far| (far.parameter, far.data_scale)).collect()
+    let far: Vec<FarPrior> =
+        population(effects).iter().flat_map(|data| FarPrior::all(&Priors { mu, tau }, data)).collect();
+    far.iter().map(|far| (far.parameter, far.of_data)).collect()
 }
 
 fn tau(scale: f64) -> PriorTau {
@@ -55,7 +56,7 @@ fn effects_far_from_zero_and_in_any_unit_have_the_scale_that_they_have() {
 #[test]
 fn the_sentence_names_the_prior_and_both_scales() {
     let priors = Priors { mu: PriorMu::Flat, tau: tau(1.0) };
-    let far = FarPrior::all(&priors, &population(&[(189_053.0, 3.2e11)]));
+    let far = FarPrior::all(&priors, &population(&[(189_053.0, 3.2e11)]).expect("effects"));
     assert_eq!(
         far.iter().map(FarPrior::to_string).collect::<Vec<_>>(),
         [
@@ -63,4 +64,20 @@ fn the_sentence_names_the_prior_and_both_scales() {
           the effects"
         ]
     );
+}
+
+#[test]
+fn a_prior_of_mu_that_is_centred_far_from_the_effects_is_far_however_wide_it_is() {
+    let percent_for_fractions = [(0.01, 1e-4), (0.03, 1e-4), (0.02, 1e-4)];
+    let far_mu = |mu| {
+        far(mu, PriorTau::Flat, &percent_for_fractions).iter().map(|(parameter, _)| *parameter).collect::<Vec<_>>()
+    };
+    for (mean, sd) in [(2.0, 1e-4), (2.0, 0.1), (-1_000.0, 1.0)] {
+        assert_eq!(far_mu(PriorMu::Normal { mean, sd }), ["mu"], "{mean} {sd}");
+    }
+    assert_eq!(far_mu(PriorMu::Fixed { mu: 2.0 }), ["mu"]);
+    for (mean, sd) in [(0.0, 0.01), (0.1, 0.01), (2.0, 1.0)] {
+        assert_eq!(far_mu(PriorMu::Normal { mean, sd }), [""; 0], "{mean} {sd}");
+    }
+    assert_eq!(far_mu(PriorMu::Fixed { mu: 0.0 }), [""; 0]);
 }

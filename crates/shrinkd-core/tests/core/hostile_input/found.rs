@@ -1,12 +1,15 @@
 //! What fuzzing found, each as the promise that it broke.
 
 use shrinkd_core::{Measured, pack, unpack};
-use shrinkd_model::{Block, BlockPosterior, Node};
+use shrinkd_model::{Block, BlockError, BlockPosterior, Node};
 
-/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0.
+/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0. Next to singular a covariance is refused; this near to it, the
+/// estimates are finite.
 #[test]
-fn a_covariance_next_to_singular_has_finite_estimates_where_tau_is_0() {
+fn a_covariance_next_to_singular_is_refused_or_has_finite_estimates_where_tau_is_0() {
     let matrix = vec![7.880658045413279, -864.0301804542542, -864.0301804542542, 94731.70240783691];
+    assert_eq!(Block::dense(vec![0.7, 0.7], matrix), Err(BlockError::NotPositiveDefinite));
+    let matrix = vec![1.0, -0.999_999_999_94, -0.999_999_999_94, 1.0];
     let block = Block::dense(vec![0.7, 0.7], matrix).unwrap();
     let node = Node { weight: 1.0, tau: 0.0, mu_mean: 0.25, mu_variance: 1.0 };
     let posterior = BlockPosterior::new(&block, &[node]);
