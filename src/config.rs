@@ -84,7 +84,7 @@ pub struct StoreConfig {
 /// The settings of one population.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PopulationSettings {
-    /// In the effects' unit, or in units that the data set.
+    /// In the effects' unit, or in units taken from the data.
     pub priors: Priors<Quantity>,
     /// Fewest experiments for which shrunken estimates are published under improper priors.
     pub min_experiments: u64,

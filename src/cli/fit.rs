@@ -44,7 +44,7 @@ pub struct Args {
     method: MethodArg,
     /// Prior of mu: flat, fixed:VALUE or normal:MEAN,SD
     ///
-    /// In the unit of the effects, or in units that the data set: 2se is two typical standard errors, 1sd one standard deviation of the
+    /// In the unit of the effects, or in units taken from the data: 2se is two typical standard errors, 1sd one standard deviation of the
     /// raw effects, mean their mean (normal:0,2se, normal:mean,1sd).
     #[arg(long, default_value = "flat", value_name = "PRIOR", allow_hyphen_values = true)]
     prior_mu: PriorMu<Quantity>,
@@ -139,6 +139,9 @@ impl Args {
 /// Where the file cannot be read or the output cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let request = args.request();
+    if request.method.is_point() && request.priors != Priors::default() {
+        writeln!(io::stderr(), "{} takes no priors: --prior-mu and --prior-tau are ignored", request.method.as_str())?;
+    }
     let history = input::read(&args.file, request.threads, &mut io::stderr().lock())?;
     let report = Report::new(history, &request)?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());

@@ -170,7 +170,7 @@ pub struct RefitConfig {
     pub interval: Duration,
     /// Fewest experiments for which shrunken estimates are published under improper priors. Default 5.
     pub min_experiments: u64,
-    /// `flat`, `fixed:VALUE` or `normal:MEAN,SD`, in the unit of the effects or in units that the data set (`normal:0,2se`,
+    /// `flat`, `fixed:VALUE` or `normal:MEAN,SD`, in the unit of the effects or in units taken from the data (`normal:0,2se`,
     /// `normal:mean,1sd`). Default `flat`.
     #[serde(with = "text")]
     pub prior_mu: PriorMu<Quantity>,

@@ -44,8 +44,8 @@ pub enum StoreError {
     )]
     TopicChanged { topic: String, stored: String, found: String },
     #[error(
-        "the database was filled with {stored}, but the configuration says {found}: old and new contents would not mix. \
-         Restore the configuration, or run `shrinkd rebuild` with the new one"
+        "the database was filled with {stored}, but this build and its configuration have {found}: old and new contents would not \
+         mix. Go back to the earlier ones, or run `shrinkd rebuild` with these"
     )]
     Settings { stored: String, found: String },
     #[error(

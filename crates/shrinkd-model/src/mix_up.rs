@@ -15,6 +15,9 @@ const FAR: f64 = 6.0;
 /// How many times larger or smaller than the median one a standard error may be.
 const OFF: f64 = 30.0;
 
+/// How many median standard errors effects may be spread over: nothing is shrunk there, by less than 1/200.
+const NO_SHRINKAGE: f64 = 15.0;
+
 /// What is taken as a factor of 100.
 const HUNDREDFOLD: std::ops::RangeInclusive<f64> = 50.0..=200.0;
 
@@ -64,7 +67,7 @@ impl MedianError {
     /// errors are far too small for its effects. The raw effects must be that far apart, too: a prior alone can make tau large.
     pub fn judge_population(self, posterior: &Posterior, data: &DataScale) -> Option<MixUp> {
         let spread = posterior.tau.median.or(posterior.tau.mean)?.min(data.sd?) / self.0;
-        (spread > OFF).then_some(MixUp::NoShrinkage { spread })
+        (spread > NO_SHRINKAGE).then_some(MixUp::NoShrinkage { spread })
     }
 }
 

@@ -169,7 +169,7 @@ impl Sketches {
 pub struct Request {
     pub correlation: Correlation,
     pub method: Method,
-    /// In the effects' unit, or in units that the data set: see [`Priors::resolve`].
+    /// In the effects' unit, or in units taken from the data: see [`Priors::resolve`].
     pub priors: Priors<Quantity>,
     /// Whether to compute P(best in experiment).
     pub is_best_wanted: bool,

@@ -114,7 +114,8 @@ pub enum PosteriorError {
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]
     Degenerate,
     #[error(
-        "{figure} came out as no finite number. This is a bug of shrinkd: please report it with these priors and data"
+        "{figure} came out as no finite number: check the units of effects and priors. If these are right, it is a bug of shrinkd: \
+         please report it with these priors and data"
     )]
     NotFinite { figure: &'static str },
 }

@@ -25,7 +25,7 @@ use std::f64::consts::{LN_2, PI};
 pub use quantity::{DataScale, Quantity, ScaleError};
 pub use text::PriorError;
 
-/// Prior of mu. `Q` is a number in the effects' unit, or a [`Quantity`], which may be in units that the data set.
+/// Prior of mu. `Q` is a number in the effects' unit, or a [`Quantity`], which may be in units taken from the data.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum PriorMu<Q = f64> {
     Flat,

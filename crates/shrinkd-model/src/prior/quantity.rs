@@ -1,4 +1,4 @@
-//! Quantities of priors in units that the data set, and these units.
+//! Quantities of priors in units taken from the data, and these units.
 
 use std::fmt;
 use std::str::FromStr;
@@ -99,7 +99,7 @@ impl From<Priors> for Priors<Quantity> {
 }
 
 impl PriorMu<Quantity> {
-    /// The prior, if none of its quantities is in a unit that the data set.
+    /// The prior, if none of its quantities is in a unit taken from the data.
     pub(super) fn absolute(&self) -> Option<PriorMu> {
         self.try_map(|quantity| quantity.absolute().ok_or(())).ok()
     }

@@ -66,8 +66,8 @@ impl FromStr for PriorMu<Quantity> {
         prior.ok_or_else(|| PriorError {
             text: text.to_owned(),
             parameter: "mu",
-            expected: "flat, fixed:VALUE or normal:MEAN,SD with SD > 0, such as normal:0,0.1, or in units that the data \
-                       set: normal:0,2se or normal:mean,1sd",
+            expected: "flat, fixed:VALUE or normal:MEAN,SD with SD > 0, such as normal:0,0.1, or in units taken from \
+                       the data: normal:0,2se or normal:mean,1sd",
         })
     }
 }
@@ -108,8 +108,8 @@ impl FromStr for PriorTau<Quantity> {
             parameter: "tau",
             expected: "flat, fixed:VALUE (0 or more), half-normal:SCALE, half-cauchy:SCALE, half-t:DF,SCALE, dumouchel:SCALE, \
                        uniform-shrinkage:SCALE, inverse-gamma:SHAPE,SCALE (of tau^2) or log-normal:MEAN,SD (of log tau, \
-                       SD up to 10), all from 1e-75 to 1e75 but for that MEAN; values and scales may be in units that the \
-                       data set, as in half-normal:0.5se",
+                       SD up to 10), numbers other than MEAN from 1e-75 to 1e75; values and scales, but not those of inverse-gamma and \
+                       log-normal, may be in units taken from the data, as in half-normal:0.5se",
         })
     }
 }

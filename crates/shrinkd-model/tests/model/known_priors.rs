@@ -1,4 +1,4 @@
-//! Priors one by one: derivatives, fixed values, closed forms, what exists, units that the data set, and what follows from the
+//! Priors one by one: derivatives, fixed values, closed forms, what exists, units taken from the data, and what follows from the
 //! distribution of tau.
 
 use std::f64::consts::PI;

@@ -1,7 +1,8 @@
 //! Likely mix-ups: what is sent in another unit is named, with its likely cause, and nothing else is.
 
 use shrinkd_model::{
-    Analysis, Block, Correlation, Member, Method, MixUp, Priors, Request, Sketches, Thresholds, available_threads,
+    Analysis, Block, Correlation, Member, Method, MixUp, Priors, Quantity, Request, Sketches, Thresholds,
+    available_threads,
 };
 
 /// 30 effects in fractions: standard errors of 0.004 to 0.008, true effects of the same order.
@@ -11,6 +12,10 @@ fn fractions() -> Vec<(f64, f64)> {
 }
 
 fn analysis(effects: &[(f64, f64)]) -> Analysis {
+    analysis_under(effects, Priors::default())
+}
+
+fn analysis_under(effects: &[(f64, f64)], priors: Priors<Quantity>) -> Analysis {
     let member = |&(effect, se): &(f64, f64)| {
         Member::new(Block::shared_control(vec![effect], vec![se * se], 0.0).expect("a block"), 0).expect("a member")
     };
@@ -19,7 +24,7 @@ fn analysis(effects: &[(f64, f64)]) -> Analysis {
     let request = Request {
         correlation: Correlation::Modelled,
         method: Method::Quadrature,
-        priors: Priors::default(),
+        priors,
         is_best_wanted: false,
         thresholds: Thresholds::default(),
         threads: available_threads(),
@@ -87,5 +92,16 @@ fn an_effect_more_than_six_sds_from_what_the_others_predict_is_named() {
 fn a_population_whose_variances_are_all_divided_by_n_twice_is_named() {
     let effects: Vec<(f64, f64)> = fractions().into_iter().map(|(effect, se)| (effect, se / 100.0)).collect();
     let mix_up = analysis(&effects).mix_up.expect("named");
-    assert!(matches!(mix_up, MixUp::NoShrinkage { spread } if spread > 30.0), "{mix_up:?}");
+    assert!(matches!(mix_up, MixUp::NoShrinkage { spread } if spread > 15.0), "{mix_up:?}");
+}
+
+#[test]
+fn a_prior_that_makes_tau_large_is_no_mix_up_of_the_effects() {
+    for (mu, tau) in [("flat", "fixed:1"), ("fixed:2", "flat"), ("normal:2,0.0001", "half-normal:1")] {
+        let priors = Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") };
+        assert_eq!(analysis_under(&fractions(), priors).mix_up, None, "{mu} {tau}");
+    }
+    let one =
+        Priors { mu: "normal:0,0.05".parse().expect("a prior"), tau: "half-normal:0.05".parse().expect("a prior") };
+    assert_eq!(analysis_under(&[(0.00005, 0.0003)], one).mix_up, None);
 }
