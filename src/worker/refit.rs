@@ -208,7 +208,7 @@ impl RefitLoop {
         transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
         if let Some(message) = news {
             if has_failed {
-                error!(%population, %message, "the population cannot be fitted: its estimates stay as they are");
+                error!(%population, %message, "the population cannot be fitted: estimates that it has stay as they are");
             } else if fit.is_prior_far {
                 warn!(%population, %message, "a prior of the population is far from its data");
             }
@@ -219,7 +219,7 @@ impl RefitLoop {
     /// Notes that a population cannot be refitted because of what a row of it holds.
     async fn note_failure(&self, population: &PopulationName, why: &StoreError) -> Result<bool, WorkerError> {
         let started = Instant::now();
-        error!(%population, error = %why, "the population cannot be refitted: its estimates stay as they are");
+        error!(%population, error = %why, "the population cannot be refitted: estimates that it has stay as they are");
         let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
         let state = transaction.state_without_cells().await?;
         let Counters { experiments, effects, .. } = state.counters;

@@ -1,8 +1,8 @@
 //! Hard populations get right answers: no spread at all, hardly any data, far from 0, odd units, several modes.
 
 use shrinkd_model::{
-    Analysis, Block, Correlation, DirectLikelihood, Fit, Member, Method, Posterior, PosteriorError, Priors, Request,
-    SketchLikelihood, Sketches, quadrature,
+    Analysis, Block, BlockError, Correlation, DirectLikelihood, Fit, Member, Method, Posterior, PosteriorError, Priors,
+    Request, SketchLikelihood, Sketches, quadrature,
 };
 
 use crate::reference::sketch_of;
@@ -200,4 +200,23 @@ fn results_are_the_same_whatever_the_number_of_threads() {
     };
     let one = analyse(1);
     assert!(one == analyse(2) && one == analyse(5));
+}
+
+/// All pairwise contrasts of an experiment: the last are differences of the first, so that rounding alone decides whether their
+/// covariance is positive definite, and what is left of it would count for more than all other experiments together.
+#[test]
+fn effects_that_determine_each_other_are_no_block() {
+    for k in 0..500 {
+        let x = f64::from(k);
+        let means = [0.0, (1.3 * x).sin(), (0.7 * x).cos(), (2.1 * x).sin()];
+        let variances = [1.0, 2.0, 3.0, 4.0].map(|i| 0.01 + 0.004 * (i * x).sin().abs() / 3.0);
+        let pairs: Vec<(usize, usize)> = (0..4).flat_map(|i| (i + 1..4).map(move |j| (i, j))).collect();
+        let sign = |arm: usize, (i, j): (usize, usize)| f64::from(u8::from(arm == j)) - f64::from(u8::from(arm == i));
+        let covariance = |p, q| (0..4).map(|arm| sign(arm, p) * sign(arm, q) * variances[arm]).sum::<f64>();
+        for contrasts in [&pairs[..], &[pairs[0], pairs[1], pairs[3]]] {
+            let effects = contrasts.iter().map(|&(i, j)| means[j] - means[i]).collect();
+            let matrix = contrasts.iter().flat_map(|&p| contrasts.iter().map(move |&q| covariance(p, q))).collect();
+            assert_eq!(Block::dense(effects, matrix), Err(BlockError::NotPositiveDefinite), "{k}");
+        }
+    }
 }
