@@ -95,8 +95,8 @@ pub enum PosteriorError {
     #[error("a population without effects has nothing to fit")]
     Empty,
     #[error(
-        "{effects} effect(s) under these priors leave the posterior improper: give tau a proper prior, for example \
-         half-normal, half-cauchy or half-t with a scale in the effects' unit"
+        "{effects} under these priors leave the posterior improper: give tau a proper prior, such as half-normal:1se",
+        effects = if *effects == 1 { "1 effect".to_owned() } else { format!("{effects} effects") }
     )]
     Improper { effects: u64 },
     #[error(
