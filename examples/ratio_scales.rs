@@ -2,8 +2,9 @@
 //! `docs/ratio-scales.md`:
 //! `make ratio-scales` (500 replicates of each row, some ten minutes on two cores; `REPLICATES=100` for fewer).
 //!
-//! Each replicate is a population of experiments with a control and three treatments, sent as successes or, on `relative`, also as
-//! the effects and variances that a platform would compute of them (delta method). True effects are normal about mu with a standard deviation of 0.05: lifts on `relative` and, in units of the control's rate, on `absolute`, their
+//! Each replicate is a population of experiments with a control and three treatments, sent as successes or, on `relative`,
+//! also as the effects and variances that a platform would compute of them (delta method). True effects are normal about mu
+//! with a standard deviation of 0.05: lifts on `relative` and, in units of the control's rate, on `absolute`, their
 //! logarithms on `log_ratio`.
 
 use std::env;

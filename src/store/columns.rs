@@ -162,7 +162,10 @@ impl<R> Columns<R> {
 
     fn check_finite(&self, statement: &'static str, rows: &[R]) -> Result<(), StoreError> {
         for row in rows {
-            let is_not_finite = |column: &&Column<R>| matches!(column.get, Get::Float(get) if get(row).is_some_and(|figure| !figure.is_finite()));
+            let is_not_finite = |column: &&Column<R>| match column.get {
+                Get::Float(get) => get(row).is_some_and(|figure| !figure.is_finite()),
+                _ => false,
+            };
             if let Some(column) = self.all().find(is_not_finite) {
                 return Err(StoreError::NotFinite { statement, column: column.name, row: self.key(row) });
             }

@@ -1,6 +1,6 @@
 //! What a new release promises for databases that earlier ones have filled: it migrates them, refuses statistics of another
-//! arithmetic until they are rebuilt, then holds what it would have stored itself, and knows the events that they hold. The databases are in `tests/data/stored/`, one of each kind for each
-//! release, and were made by `tests/data/stored/fill`.
+//! arithmetic until they are rebuilt, then holds what it would have stored itself, and knows the events that they hold. The
+//! databases are in `tests/data/stored/`, one of each kind for each release, and were made by `tests/data/stored/fill`.
 
 use std::collections::BTreeMap;
 use std::path::Path;

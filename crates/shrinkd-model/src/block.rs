@@ -1,8 +1,9 @@
 //! A block: the effects of one experiment on one metric, with their joint sampling covariance.
 //!
-//! The variants of an experiment are compared with one control, so its error is in every effect: the sampling
-//! covariance is `Sigma = diag(d) + c 11'` with `d_i` the treatment's own variance and `c` the control's (Gleser & Olkin, "Stochastically dependent effect sizes", Handbook of Research Synthesis, 1994/2009).
-//! Where more is known, the covariance is any dense positive-definite matrix.
+//! The variants of an experiment are compared with one control, so its error is in every effect: the sampling covariance is
+//! `Sigma = diag(d) + c 11'` with `d_i` the treatment's own variance and `c` the control's (Gleser & Olkin, "Stochastically
+//! dependent effect sizes", Handbook of Research Synthesis, 1994/2009). Where more is known, the covariance is any dense
+//! positive-definite matrix.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,10 +1,10 @@
 //! What meta-analysis software reports with a point estimate of (mu, tau), for whole blocks.
 //!
-//! With `P(t) = V^-1 - V^-1 1 1' V^-1 / A` and `V = Sigma + t I`, Cochran's statistic generalises to `Q(t) = delta'P(t) delta =
-//! C - B^2 / A`, which is chi-squared with N - 1 degrees of freedom at the true t = tau^2. All else follows from it and from
-//! `tr P(0)`: the Q-profile interval of tau (Viechtbauer, Stat. Med. 26, 2007; generalised by Jackson, Research
-//! Synthesis Methods 4, 2013), I^2 and H^2 (Higgins & Thompson, Stat. Med. 21, 2002) about the typical sampling variance `(N - 1) / tr P(0)`, and
-//! the interval of mu of Knapp & Hartung (Stat. Med. 22, 2003).
+//! With `P(t) = V^-1 - V^-1 1 1' V^-1 / A` and `V = Sigma + t I`, Cochran's statistic generalises to `Q(t) = delta'P(t)
+//! delta = C - B^2 / A`, which is chi-squared with N - 1 degrees of freedom at the true t = tau^2. All else follows from it
+//! and from `tr P(0)`: the Q-profile interval of tau (Viechtbauer, Stat. Med. 26, 2007; generalised by Jackson, Research
+//! Synthesis Methods 4, 2013), I^2 and H^2 (Higgins & Thompson, Stat. Med. 21, 2002) about the typical sampling variance
+//! `(N - 1) / tr P(0)`, and the interval of mu of Knapp & Hartung (Stat. Med. 22, 2003).
 
 use super::PointEstimate;
 use super::profile::{MuPrior, Profile};

@@ -3,8 +3,8 @@
 use shrinkd_core::{Measured, pack, unpack};
 use shrinkd_model::{Block, BlockError, BlockPosterior, Node};
 
-/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0. Next to singular a covariance is refused; this near to it, the
-/// estimates are finite.
+/// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0. Next to singular a covariance is refused; this near
+/// to it, the estimates are finite.
 #[test]
 fn a_covariance_next_to_singular_is_refused_or_has_finite_estimates_where_tau_is_0() {
     let matrix = vec![7.880658045413279, -864.0301804542542, -864.0301804542542, 94731.70240783691];
