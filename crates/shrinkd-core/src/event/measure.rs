@@ -201,8 +201,8 @@ fn beyond(error: BlockError) -> Refusal {
 /// Judges how precisely the control's mean is known on `relative`, by its coefficient of variation.
 ///
 /// # Errors
-/// `control_mean_near_zero` above 20%. `instead` is the scale to advise.
-fn check_control_variation(variation: f64, instead: Scale) -> Result<Option<Warning>, Refusal> {
+/// `control_mean_near_zero` above 20%. `instead` is the scale to advise, and on which condition.
+fn check_control_variation(variation: f64, instead: &str) -> Result<Option<Warning>, Refusal> {
     let percent = 100.0 * variation;
     // Not a number where mean and error are both 0.
     if variation.is_nan() || variation > MOST_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE) {

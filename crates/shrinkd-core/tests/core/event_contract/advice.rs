@@ -1,6 +1,8 @@
 //! Refusals of inputs that public reports led to name the way out.
 
-use super::refusal;
+use shrinkd_core::ReportedResult;
+
+use super::{refusal, result};
 
 /// netmeta#17: the variances of a study's two contrasts, and an implied covariance above the smaller of them.
 #[test]
@@ -45,4 +47,57 @@ fn effects_without_the_controls_part_name_how_to_impute_it() {
     let refusal = refusal(text);
     assert_eq!(refusal.reason.as_str(), "covariance_required");
     assert!(refusal.detail.contains("from its own n") && refusal.detail.contains("covariance"), "{refusal}");
+}
+
+/// The scale that is advised instead of `relative`, where the result is refused or warned of.
+fn advised(text: &str) -> String {
+    let sentence = match result(text) {
+        Ok(ReportedResult::Whole { findings, .. }) => findings.warnings[0].detail.clone(),
+        Ok(other) => panic!("{text}: {other:?}"),
+        Err(refusal) => refusal.detail,
+    };
+    let (_, advice) = sentence.split_once("use scale ").unwrap_or_else(|| panic!("{sentence} advises no scale"));
+    advice.split(" (experiment").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn instead_of_relative_log_ratio_is_advised_where_it_takes_the_control_and_all_treatments_and_absolute_elsewhere() {
+    let counted =
+        |variant: &str, successes: u32| format!(r#"{{"variant":"{variant}","n":1000,"successes":{successes}}}"#);
+    let mean = |variant: &str, mean: f64, error: f64| {
+        format!(r#"{{"variant":"{variant}","mean":{mean},"standard_error":{error}}}"#)
+    };
+    for (control, treatments, scale) in [
+        // With fewer than 40 events an arm, half an event is added to each.
+        (counted("c", 0), [counted("t", 10), counted("u", 12)], "log_ratio"),
+        (counted("c", 0), [counted("t", 100), counted("u", 120)], "absolute"),
+        (counted("c", 100), [counted("t", 0), counted("u", 120)], "absolute"),
+        (counted("c", 100), [counted("t", 90), counted("u", 120)], "log_ratio"),
+        (counted("c", 0), [counted("t", 0), counted("u", 0)], "absolute"),
+        (mean("c", 1.0, 0.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "log_ratio"),
+        (mean("c", 1.0, 1.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+        (mean("c", 1.0, 0.5), [mean("t", -1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+        (mean("c", -1.0, 0.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+    ] {
+        let treatments = treatments.join(",");
+        let on = |scale: &str| {
+            format!(r#"{{"metric":"m","scale":"{scale}","control":{control},"treatments":[{treatments}]}}"#)
+        };
+        assert_eq!(advised(&on("relative")), scale, "{control} {treatments}");
+        match result(&on(scale)) {
+            Ok(ReportedResult::Whole { findings, .. }) => assert_eq!(findings.refused, [], "{control} {treatments}"),
+            other => panic!("{scale} is advised and does not take {control} {treatments}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn of_effects_log_ratio_is_advised_on_the_condition_that_every_mean_is_above_0() {
+    let text = |estimate: f64| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control_variance":0.09,"effects":[{{"variant":"t","estimate":{estimate},"treatment_variance":0.1}}]}}"#
+        )
+    };
+    assert_eq!(advised(&text(0.1)), "log_ratio where every mean is above 0");
+    assert_eq!(advised(&text(-1.1)), "absolute");
 }

@@ -127,7 +127,7 @@ fn a_treatment_without_events_among_many_is_refused_alone_on_log_ratio_and_a_lif
 fn a_control_without_events_refuses_the_whole_result_on_relative_and_names_it() {
     let refusal = refusal(&counted("relative", &[(100_000, 0), (100_000, 5_000)]));
     assert_eq!((refusal.reason.as_str(), refusal.variant.as_deref()), ("control_mean_near_zero", Some("v0")));
-    assert!(refusal.detail.contains("use scale log_ratio"), "{refusal}");
+    assert!(refusal.detail.contains("use scale absolute"), "{refusal}");
 }
 
 #[test]

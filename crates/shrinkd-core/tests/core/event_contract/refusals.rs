@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use shrinkd_core::{Message, Reason, Refusal, ReportedResult, check_key, decode};
 
 use super::corpus::{GOOD, GOOD_RESULTS, bad_messages, bad_results, good_messages};
-use super::{event, event_text, reason, refusal, result};
+use super::{event, event_text, reason, result};
 use crate::hostile_input::properties::choices::SPLINTERS;
 
 #[test]
