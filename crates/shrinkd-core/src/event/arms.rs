@@ -64,6 +64,21 @@ impl Arms {
         Arms { control, treatments }
     }
 
+    /// Makes successes of all arms where one is of successes and none holds anything but ones and zeros: the sums of an arm
+    /// without events do not say that its units count 1 or 0, but the other arms do.
+    fn count_constants(&mut self) {
+        let mut all = self.control.iter().chain(&self.treatments).map(|arm| arm.statistics);
+        let is_any = all.clone().any(|statistics| matches!(statistics, ArmStatistics::Successes { .. }));
+        if !is_any || !all.all(|statistics| statistics.successes().is_some()) {
+            return;
+        }
+        for Arm { statistics, .. } in self.control.iter_mut().chain(&mut self.treatments) {
+            if let (Some(n), Some(successes)) = (statistics.n(), statistics.successes()) {
+                *statistics = ArmStatistics::Successes { n, successes };
+            }
+        }
+    }
+
     /// # Errors
     /// `duplicate_variant` where two arms have one name.
     pub(super) fn check_names(&self) -> Result<(), Refusal> {
@@ -86,6 +101,16 @@ impl ArmStatistics {
         match self {
             ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => Some(*n),
             ArmStatistics::Summary { n, .. } => *n,
+        }
+    }
+
+    /// How many units are 1, where all that are not are known to be 0.
+    pub(super) fn successes(&self) -> Option<u64> {
+        match *self {
+            ArmStatistics::Successes { successes, .. } => Some(successes),
+            ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
+            ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
+            ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
         }
     }
 
@@ -131,7 +156,10 @@ pub(super) fn read_arms<'a>(
     refusals: &mut Refusals,
 ) -> (Arms, Vec<Refusal>) {
     let at_control = at.field("control");
+    // An arm with a mean says its variance itself.
+    let mut has_means = false;
     let control = control.and_then(|sent| refusals.accept(at_control, sent.shape())).map(|arm| {
+        has_means |= arm.mean.is_some();
         let (arm, fault) = read_arm(arm, at_control, refusals);
         fault.into_iter().for_each(|fault| refusals.join(fault));
         arm
@@ -147,6 +175,7 @@ pub(super) fn read_arms<'a>(
     for (index, arm) in sent.into_iter().enumerate() {
         let at = at_treatments.item(index);
         if let Some(arm) = refusals.accept(at, arm.shape()) {
+            has_means |= arm.mean.is_some();
             let (arm, fault) = read_arm(arm, at, refusals);
             treatments.push(arm);
             faults.extend(fault);
@@ -157,6 +186,9 @@ pub(super) fn read_arms<'a>(
         refusals.note(at_treatments, refusal);
     }
     let faults = drop_faulty(&mut arms.treatments, |arm| &arm.variant, faults, refusals);
+    if !has_means {
+        arms.count_constants();
+    }
     (arms, faults)
 }
 

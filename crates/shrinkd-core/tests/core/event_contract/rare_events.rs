@@ -53,6 +53,34 @@ fn on_absolute_an_arm_of_no_or_only_events_has_the_variance_of_half_an_event_mor
     assert!(!measured.is_continuity_corrected);
 }
 
+#[test]
+fn sums_of_zeros_or_of_ones_alone_are_successes_where_the_other_arms_are() {
+    let sent = |arms: [String; 3]| {
+        let [control, t, u] = arms;
+        format!(
+            r#"{{"metric":"m","control":{{"variant":"c",{control}}},
+                "treatments":[{{"variant":"t",{t}}},{{"variant":"u",{u}}}]}}"#
+        )
+    };
+    let successes = |events: u64| format!(r#""n":1000,"successes":{events}"#);
+    let sums = |events: u64| format!(r#""n":1000,"sum":{events},"sum_squares":{events}"#);
+    let constant = |mean: u64| format!(r#""n":1000,"mean":{mean},"variance":0"#);
+    for [c, t, u] in [[0, 100, 120], [100, 0, 120], [100, 1000, 0], [1000, 900, 1000]] {
+        let expected = measured(&sent([successes(c), successes(t), successes(u)]));
+        assert_eq!(measured(&sent([sums(c), sums(t), sums(u)])), expected);
+        assert_eq!(measured(&sent([sums(c), successes(t), sums(u)])), expected);
+    }
+    // Nothing says of these that they count events, so that their error is unknown; a mean comes with its variance.
+    for constants in [[sums(0), sums(0), sums(0)], [sums(0), sums(1000), sums(0)], [constant(0), sums(100), sums(1000)]]
+    {
+        assert_eq!(reason(&sent(constants)).as_str(), "non_positive_variance");
+    }
+    let revenue = |sum: u64| format!(r#""n":1000,"sum":{sum},"sum_squares":99999"#);
+    let flat = vec![("u".to_owned(), "non_positive_variance")];
+    assert_eq!(split(&sent([revenue(700), revenue(900), sums(0)])), (flat.clone(), vec!["t".to_owned()]));
+    assert_eq!(split(&sent([successes(7), successes(9), constant(2)])), (flat, vec!["t".to_owned()]));
+}
+
 /// Of the 28 trials of Gurusamy et al. (2011) on blood loss in liver transplantation (metadat: dat.gurusamy2011), those
 /// with an arm without events, and with a sibling: control, then treatments.
 const GURUSAMY: [&[(u64, u64)]; 4] =
