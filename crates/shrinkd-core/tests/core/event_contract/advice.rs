@@ -101,3 +101,55 @@ fn of_effects_log_ratio_is_advised_on_the_condition_that_every_mean_is_above_0()
     assert_eq!(advised(&text(0.1)), "log_ratio where every mean is above 0");
     assert_eq!(advised(&text(-1.1)), "absolute");
 }
+
+#[test]
+fn the_sentence_about_a_controls_mean_says_by_how_much_it_is_beyond_the_limit_and_that_a_mean_is_0() {
+    let arms = |mean: f64, error: f64| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control":{{"variant":"c","mean":{mean},"standard_error":{error}}},
+                "treatments":[{{"variant":"t","mean":{mean},"standard_error":{error}}}]}}"#
+        )
+    };
+    let effects = |variation: f64| {
+        let control_variance = variation * variation;
+        format!(
+            r#"{{"metric":"m","scale":"relative","control_variance":{control_variance},
+                "effects":[{{"variant":"t","estimate":0.1,"treatment_variance":1}}]}}"#
+        )
+    };
+    for (text, sentence) in [
+        (arms(0.0, 1.0), "the control's mean is 0 beside its standard error, so that there is no ratio"),
+        (arms(1.0, 0.25), "is 25.0% of it, and a ratio needs at most 20%"),
+        (effects(0.2000001), "is 20.00001% of it, and a ratio needs at most 20%"),
+        (effects(0.200_04), "is 20.004% of it, and a ratio needs at most 20%"),
+        (effects(0.0500001), "is 5.00001% of it, above 5%"),
+        (effects(0.0523), "is 5.23% of it, above 5%"),
+        (effects(1e30), "is 1.0e32% of it, and a ratio needs at most 20%"),
+    ] {
+        let found = match result(&text) {
+            Ok(ReportedResult::Whole { findings, .. }) => findings.warnings[0].detail.clone(),
+            Ok(other) => panic!("{text}: {other:?}"),
+            Err(refusal) => refusal.detail,
+        };
+        assert!(found.contains(sentence), "{found}");
+    }
+}
+
+#[test]
+fn an_effect_that_is_out_of_all_proportion_is_named_as_the_culprit_and_not_the_variance_that_follows_from_it() {
+    let text = |scale: &str, estimate: f64, variance: &str| {
+        format!(
+            r#"{{"metric":"m","scale":"{scale}","control_variance":0.0004,
+                "effects":[{{"variant":"B","estimate":{estimate},"{variance}":0.001}}]}}"#
+        )
+    };
+    for (text, sentence) in [
+        (text("relative", 1e300, "variance"), "has numbers that overflow on this scale: its effect is 1e300"),
+        (text("relative", 1e300, "treatment_variance"), "has the effect 1e300, more than 1e6 of its standard errors"),
+        (text("absolute", 1e300, "variance"), "has the effect 1e300, more than 1e6 of its standard errors"),
+    ] {
+        let refusal = refusal(&text);
+        assert_eq!((refusal.reason.as_str(), refusal.variant.as_deref()), ("implausible_scale", Some("B")));
+        assert!(refusal.detail.contains(&format!("variant \"B\" {sentence}")), "{refusal}");
+    }
+}
