@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use shrinkd_core::{Grouping, Message, Outcome, Reason, Refusal, decode, decode_keyed};
+use shrinkd_core::{Grouping, Message, Outcome, Reason, Refusal, ReportedResult, decode, decode_keyed};
 use tracing::debug;
 
 use super::WorkerError;
@@ -160,6 +160,7 @@ impl Replay {
             let mut refusals = refused.remove(&record.offset).unwrap_or_default();
             // Those of whole results are the outcomes of these.
             refusals.retain(|(index, _)| !matches!(of_result(*index, outcomes), Some(Outcome::Refused(_))));
+            refusals.extend(refused_of_duplicates(&record.message, outcomes));
             for row in &message.rows {
                 let outcome = match refusal_of(row, &message.rows, &refusals) {
                     Some(refusal) => ReplayOutcome::Refused(refusal.clone()),
@@ -237,6 +238,19 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
         payload_bytes: kept,
         message: decoded,
     }
+}
+
+/// The treatments that a duplicate is without: the rows about them are those of the result that was accepted.
+fn refused_of_duplicates(message: &Result<Message, Refusal>, outcomes: &[Outcome]) -> Vec<(Option<i32>, Refusal)> {
+    let Ok(Message::Event(event)) = message else { return Vec::new() };
+    let duplicates =
+        event.results.iter().zip(outcomes).zip(0..).filter_map(|((result, outcome), index)| match result {
+            Ok(ReportedResult::Whole { findings, .. }) if *outcome == Outcome::Duplicate => {
+                Some((index, &findings.refused))
+            }
+            _ => None,
+        });
+    duplicates.flat_map(|(index, refused)| refused.iter().map(move |refusal| (Some(index), refusal.clone()))).collect()
 }
 
 /// Why a row stays refused although its result may be taken: the refusal of the whole message, of the treatment that the row is

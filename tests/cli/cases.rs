@@ -61,6 +61,11 @@ fn a_line_of_stderr_names_experiment_metric_and_variant_of_what_is_refused_and_o
         r#"{"metric":"orders","scale":"relative","control":{"variant":"c","n":100000,"successes":1000},
             "treatments":[{"variant":"t","n":100000,"successes":1700}]}"#,
     );
+    events += &event(
+        "checkout",
+        r#"{"metric":"orders","control":{"variant":"c","n":1000,"successes":100},
+            "treatments":[{"variant":"t","n":1000,"successes":1001},{"variant":"t2","n":1000,"successes":90}]}"#,
+    );
     let output = fit(&events, &["--format", "json"]);
     let lines = stderr_lines(&output);
     assert_eq!(
@@ -70,6 +75,8 @@ fn a_line_of_stderr_names_experiment_metric_and_variant_of_what_is_refused_and_o
              absolute (experiment \"signup\", metric \"orders\")",
             "line 2: warning: lift_too_large_for_relative: experiment \"pricing\", metric \"orders\": variant \"t\" has a lift \
              of +70%: intervals on relative are too narrow there, use scale log_ratio where every mean is above 0",
+            "line 3: inconsistent_sums: $.results[0].treatments[0]: successes is 1001, more than n = 1000 (experiment \
+             \"checkout\", metric \"orders\", variant \"t\")",
         ]
     );
 }

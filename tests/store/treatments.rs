@@ -8,6 +8,7 @@ use crate::common::database::Database;
 
 promises! {
     each_treatment_that_is_refused_has_a_row_and_the_others_are_estimated,
+    a_replay_of_a_refused_treatment_whose_result_was_replaced_is_stale,
     a_replay_says_of_each_row_what_came_of_its_own_treatment,
     a_message_that_was_refused_whole_stays_refused_while_a_treatment_of_it_is,
 }
@@ -55,7 +56,7 @@ async fn each_treatment_that_is_refused_has_a_row_and_the_others_are_estimated<D
     // The same message once more, from where a producer has sent it again.
     let counts = worker.ingest(vec![keyed(0, 1, "exp-1", &two_results("exp-1"))]).await;
     assert_eq!(counts.duplicates, 2);
-    assert_eq!(rows(database).await.len(), 2 * expected.len());
+    assert_eq!(rows(database).await, expected, "a duplicate brings no further rows");
 }
 
 async fn a_replay_says_of_each_row_what_came_of_its_own_treatment<D: Database>(database: &D) {
@@ -77,6 +78,18 @@ async fn a_replay_says_of_each_row_what_came_of_its_own_treatment<D: Database>(d
     let said = replay(&store, &RejectedSelection::All).await;
     assert_eq!(said[..2], [stays, stays]);
     assert_eq!(said.len(), 4);
+}
+
+async fn a_replay_of_a_refused_treatment_whose_result_was_replaced_is_stale<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![keyed(0, 0, "exp-1", &message("exp-1", 1, &result("m")))]).await;
+    let corrected = result("m").replace(r#""successes":0"#, r#""successes":80"#);
+    let counts = worker.ingest(vec![keyed(0, 1, "exp-1", &message("exp-1", 2, &corrected))]).await;
+    assert_eq!((counts.accepted, counts.refused), (1, 0));
+    assert_eq!(replay(&store, &RejectedSelection::All).await, ["non_positive_mean -> stale"; 2]);
+    let population = "m/all/log_ratio";
+    assert_eq!(estimated(database).await, ["none", "t", "zero"].map(|variant| format!("{population} {variant}")));
 }
 
 async fn a_message_that_was_refused_whole_stays_refused_while_a_treatment_of_it_is<D: Database>(database: &D) {

@@ -70,7 +70,8 @@ pub struct Applied {
     pub outcomes: Vec<Outcome>,
     /// The blocks that changed, in the order of the changes.
     pub changes: Vec<Change>,
-    /// The treatments that are refused although their result is not, each with the result's place in the event.
+    /// The treatments that are refused although their result is accepted, each with the result's place in the event. Those of a
+    /// duplicate were refused when the result was accepted.
     pub refused_treatments: Vec<(usize, Refusal)>,
     /// What the blocks that were taken warn of.
     pub warnings: Vec<Warning>,
@@ -188,13 +189,11 @@ impl ExperimentLedger {
             };
             let outcome = match outcome {
                 Outcome::Refused(refusal) => Outcome::Refused(refusal.named(&experiment_id, &metric)),
-                outcome => {
-                    let refused = std::mem::take(&mut findings.refused);
-                    applied.refused_treatments.extend(refused.into_iter().map(|refusal| (index, refusal)));
-                    outcome
-                }
+                outcome => outcome,
             };
             if matches!(outcome, Outcome::Accepted) {
+                let refused = findings.refused.into_iter();
+                applied.refused_treatments.extend(refused.map(|refusal| (index, refusal)));
                 applied.warnings.extend(findings.warnings);
             }
             applied.outcomes.push(outcome);

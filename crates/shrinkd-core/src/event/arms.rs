@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::lenient::Lenient;
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::refusal::{Path, Reason, Refusal, Refusals, drop_faulty, quote};
 use super::wire::{self, AtMost, MAX_VARIANTS};
 
 /// Control and treatments of one result; a part may lack either.
@@ -64,6 +64,21 @@ impl Arms {
         Arms { control, treatments }
     }
 
+    /// Makes successes of all arms where one is of successes and none holds anything but ones and zeros: the sums of an arm
+    /// without events do not say that its units count 1 or 0, but the other arms do.
+    fn count_constants(&mut self) {
+        let mut all = self.control.iter().chain(&self.treatments).map(|arm| arm.statistics);
+        let is_any = all.clone().any(|statistics| matches!(statistics, ArmStatistics::Successes { .. }));
+        if !is_any || !all.all(|statistics| statistics.successes().is_some()) {
+            return;
+        }
+        for Arm { statistics, .. } in self.control.iter_mut().chain(&mut self.treatments) {
+            if let (Some(n), Some(successes)) = (statistics.n(), statistics.successes()) {
+                *statistics = ArmStatistics::Successes { n, successes };
+            }
+        }
+    }
+
     /// # Errors
     /// `duplicate_variant` where two arms have one name.
     pub(super) fn check_names(&self) -> Result<(), Refusal> {
@@ -86,6 +101,16 @@ impl ArmStatistics {
         match self {
             ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => Some(*n),
             ArmStatistics::Summary { n, .. } => *n,
+        }
+    }
+
+    /// How many units are 1, where all that are not are known to be 0.
+    pub(super) fn successes(&self) -> Option<u64> {
+        match *self {
+            ArmStatistics::Successes { successes, .. } => Some(successes),
+            ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
+            ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
+            ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
         }
     }
 
@@ -123,16 +148,22 @@ impl ArmStatistics {
     }
 }
 
+/// The arms that can be used, and why each other treatment cannot.
 pub(super) fn read_arms<'a>(
     control: Option<Lenient<wire::Arm<'a>>>,
     treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
     at: Path<'_>,
     refusals: &mut Refusals,
-) -> Arms {
+) -> (Arms, Vec<Refusal>) {
     let at_control = at.field("control");
-    let control = control
-        .and_then(|sent| refusals.accept(at_control, sent.shape()))
-        .map(|arm| read_arm(arm, at_control, refusals));
+    // An arm with a mean says its variance itself.
+    let mut has_means = false;
+    let control = control.and_then(|sent| refusals.accept(at_control, sent.shape())).map(|arm| {
+        has_means |= arm.mean.is_some();
+        let (arm, fault) = read_arm(arm, at_control, refusals);
+        fault.into_iter().for_each(|fault| refusals.join(fault));
+        arm
+    });
     let at_treatments = at.field("treatments");
     let sent = treatments
         .and_then(|sent| refusals.accept(at_treatments, sent.shape()))
@@ -140,17 +171,25 @@ pub(super) fn read_arms<'a>(
         .unwrap_or_default();
     check_count(sent.len(), at_treatments, refusals);
     let mut treatments = Vec::with_capacity(sent.len());
+    let mut faults = Vec::new();
     for (index, arm) in sent.into_iter().enumerate() {
         let at = at_treatments.item(index);
         if let Some(arm) = refusals.accept(at, arm.shape()) {
-            treatments.push(read_arm(arm, at, refusals));
+            has_means |= arm.mean.is_some();
+            let (arm, fault) = read_arm(arm, at, refusals);
+            treatments.push(arm);
+            faults.extend(fault);
         }
     }
-    let arms = Arms::sorted(control, treatments);
+    let mut arms = Arms::sorted(control, treatments);
     if let Err(refusal) = arms.check_names() {
         refusals.note(at_treatments, refusal);
     }
-    arms
+    let faults = drop_faulty(&mut arms.treatments, |arm| &arm.variant, faults, refusals);
+    if !has_means {
+        arms.count_constants();
+    }
+    (arms, faults)
 }
 
 /// Notes `too_many_variants` where a result has more than [`MAX_VARIANTS`].
@@ -166,46 +205,57 @@ pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Op
     sorted.clone().zip(sorted.skip(1)).find(|(name, next)| name == next).map(|(name, _)| name)
 }
 
-fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> Arm {
+/// An arm, and what is wrong with its numbers. What else is wrong with it is noted.
+fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Arm, Option<Refusal>) {
     let noted = refusals.reason();
     refusals.note_repeated_key(at, arm.repeated.as_deref());
     let variant = refusals.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
-    let statistics = read_statistics(&arm, at, refusals);
+    let mut numbers = Refusals::default();
+    let statistics = read_statistics(&arm, at, refusals, &mut numbers);
     refusals.name_variant(noted, &variant);
-    Arm { variant, statistics }
+    numbers.name_variant(None, &variant);
+    (Arm { variant, statistics }, numbers.into_result().err())
 }
 
-fn read_statistics(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> ArmStatistics {
+/// Notes mixed forms among the `refusals`, and what is wrong with the numbers of the form among the `numbers`.
+fn read_statistics(
+    arm: &wire::Arm<'_>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+    numbers: &mut Refusals,
+) -> ArmStatistics {
     let has_sums = arm.sum.is_some() || arm.sum_squares.is_some();
     let has_mean = arm.mean.is_some() || arm.variance.is_some() || arm.standard_error.is_some();
     let forms = [arm.successes.is_some(), has_sums, has_mean].into_iter().filter(|&given| given).count();
     if forms != 1 || (arm.variance.is_some() && arm.standard_error.is_some()) {
         let detail = "must be in one form: n with mean and variance, with sum and sum_squares or with successes, \
                       or mean with standard_error";
-        refusals.note(at, Refusal::violation(detail));
+        // Where all numbers are null, as exports have an arm without units, no form is mixed with another.
+        let noted = if forms == 0 { &mut *numbers } else { refusals };
+        noted.note(at, Refusal::violation(detail));
     }
     if arm.standard_error.is_some() {
-        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let mean = numbers.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
         let standard_error =
-            refusals.optional(at.field("standard_error"), arm.standard_error.as_ref()).unwrap_or_default();
-        let n = refusals.optional(at.field("n"), arm.n.as_ref());
+            numbers.optional(at.field("standard_error"), arm.standard_error.as_ref()).unwrap_or_default();
+        let n = numbers.optional(at.field("n"), arm.n.as_ref());
         return ArmStatistics::Summary { n, mean, standard_error };
     }
-    let n = refusals.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
+    let n = numbers.required(at.field("n"), arm.n.as_ref()).unwrap_or_default();
     let statistics = if arm.successes.is_some() {
-        let successes = refusals.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
+        let successes = numbers.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
         from_successes(n, successes)
     } else if has_sums {
-        let sum = refusals.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
-        let sum_squares = refusals.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
+        let sum = numbers.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
+        let sum_squares = numbers.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
         from_sums(n, sum, sum_squares)
     } else {
-        let mean = refusals.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
-        let variance = refusals.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
+        let mean = numbers.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
+        let variance = numbers.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
         Ok(ArmStatistics::Moments { n, mean, m2: n.saturating_sub(1) as f64 * variance })
     };
     statistics.unwrap_or_else(|detail| {
-        refusals.note(at, Refusal::new(Reason::InconsistentSums, detail));
+        numbers.note(at, Refusal::new(Reason::InconsistentSums, detail));
         ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 }
     })
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::arms::{check_count, duplicate};
 use super::leaf::Number;
 use super::lenient::Lenient;
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::refusal::{Path, Reason, Refusal, Refusals, drop_faulty, quote};
 use super::wire::{self, AtMost, MAX_VARIANTS};
 
 /// Effects as the producer computed them, sorted by variant.
@@ -45,7 +45,12 @@ struct Effect {
     row: usize,
 }
 
-pub(super) fn read_effects(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> Effects {
+/// The effects that can be used, and why each other cannot.
+pub(super) fn read_effects(
+    result: wire::Reported<'_>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> (Effects, Vec<Refusal>) {
     let wire::Reported { effects, control_variance, covariance, variance_form, .. } = result;
     let at_effects = at.field("effects");
     if effects.is_none() {
@@ -63,19 +68,26 @@ pub(super) fn read_effects(result: wire::Reported<'_>, at: Path<'_>, refusals: &
     check_count(n, at_effects, refusals);
     let is_scaled = refusals.optional(at.field("variance_form"), variance_form.as_ref());
     let is_dense = covariance.is_some();
-    let mut effects: Vec<Effect> = sent
-        .into_iter()
-        .enumerate()
-        .filter_map(|(row, effect)| {
-            let at = at_effects.item(row);
-            Some(read_effect(refusals.accept(at, effect.shape())?, row, is_dense, at, refusals))
-        })
-        .collect();
+    let mut effects = Vec::with_capacity(n);
+    let mut faults = Vec::new();
+    for (row, effect) in sent.into_iter().enumerate() {
+        let at = at_effects.item(row);
+        if let Some(effect) = refusals.accept(at, effect.shape()) {
+            let (effect, fault) = read_effect(effect, row, is_dense, at, refusals);
+            effects.push(effect);
+            faults.extend(fault);
+        }
+    }
     effects.sort_by(|a, b| a.variant.cmp(&b.variant));
     if let Some(name) = duplicate(effects.iter().map(|effect| effect.variant.as_str())) {
         let detail = format!("names variant {} twice, keep one", quote(name));
         refusals.note(at_effects, Refusal::new(Reason::DuplicateVariant, detail));
     }
+    if is_dense {
+        // A covariance has a row for each effect, so that none can be left out.
+        faults.drain(..).for_each(|fault| refusals.join(fault));
+    }
+    let faults = drop_faulty(&mut effects, |effect| &effect.variant, faults, refusals);
     let are_treatments_own = effects.iter().any(|effect| effect.is_treatments_own);
     if are_treatments_own && effects.iter().any(|effect| !effect.is_treatments_own) {
         refusals.note(at_effects, Refusal::violation("must all have variance, or all treatment_variance"));
@@ -105,30 +117,40 @@ pub(super) fn read_effects(result: wire::Reported<'_>, at: Path<'_>, refusals: &
             }
         }
     };
-    Effects {
+    let effects = Effects {
         estimates: effects.iter().map(|effect| effect.estimate).collect(),
         variants: effects.into_iter().map(|effect| effect.variant).collect(),
         uncertainty,
-    }
+    };
+    (effects, faults)
 }
 
-fn read_effect(effect: wire::Effect<'_>, row: usize, is_dense: bool, at: Path<'_>, refusals: &mut Refusals) -> Effect {
+/// An effect, and what is wrong with its numbers. What else is wrong with it is noted.
+fn read_effect(
+    effect: wire::Effect<'_>,
+    row: usize,
+    is_dense: bool,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> (Effect, Option<Refusal>) {
     let noted = refusals.reason();
     refusals.note_repeated_key(at, effect.repeated.as_deref());
     let variant = refusals.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned();
-    let estimate = refusals.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default();
+    let mut numbers = Refusals::default();
+    let estimate = numbers.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default();
     let is_treatments_own = effect.treatment_variance.is_some();
     let at_own = at.field("treatment_variance");
     if is_treatments_own && (is_dense || effect.variance.is_some()) {
         refusals.note(at_own, Refusal::violation("stands instead of variance and covariance, keep one"));
     }
     let variance = match effect.treatment_variance {
-        Some(own) => refusals.optional(at_own, Some(&own)),
-        None if is_dense => refusals.optional(at.field("variance"), effect.variance.as_ref()),
-        None => refusals.required(at.field("variance"), effect.variance.as_ref()),
+        Some(own) => numbers.optional(at_own, Some(&own)),
+        None if is_dense => numbers.optional(at.field("variance"), effect.variance.as_ref()),
+        None => numbers.required(at.field("variance"), effect.variance.as_ref()),
     };
     refusals.name_variant(noted, &variant);
-    Effect { variant, estimate, variance, is_treatments_own, row }
+    numbers.name_variant(None, &variant);
+    (Effect { variant, estimate, variance, is_treatments_own, row }, numbers.into_result().err())
 }
 
 /// The matrix in the order of `effects`, which stood in its rows as their `row` says.

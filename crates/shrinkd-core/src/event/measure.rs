@@ -159,15 +159,18 @@ fn refuse_implausible(
             Covariance::Dense { matrix } => matrix.get(i * n + i).copied().unwrap_or_default(),
         };
         let effect = draft.effects.get(i).copied().unwrap_or_default();
-        let variances = [Some(whole), narrowest, draft.raw_variances.get(i).copied()];
-        let what = if !effect.is_finite() {
-            "has numbers that overflow on this scale".to_owned()
-        } else if let Some(found) = variances.into_iter().flatten().find(|v| !PLAUSIBLE_VARIANCES.contains(v)) {
+        let raw = draft.raw_variances.get(i).copied().unwrap_or_default();
+        let implausible = |variance: &f64| !PLAUSIBLE_VARIANCES.contains(variance);
+        let what = if !effect.is_finite() || !whole.is_finite() {
+            format!("has numbers that overflow on this scale: its effect is {effect:e}")
+        } else if let Some(found) = [Some(whole), narrowest].into_iter().flatten().find(implausible) {
             format!("has the variance {found:e} on this scale, outside 1e-100..1e100")
         } else if narrowest.is_some_and(|narrowest| control > PLAUSIBLE_RATIO * narrowest) {
             "has a variance that is less than 1e-20 times the control's".to_owned()
         } else if effect.abs() > PLAUSIBLE_Z * whole.sqrt() {
-            "has an effect more than 1e6 of its standard errors from 0".to_owned()
+            format!("has the effect {effect:e}, more than 1e6 of its standard errors from 0")
+        } else if implausible(&raw) {
+            format!("has the variance {raw:e} as platforms show it, outside 1e-100..1e100")
         } else {
             continue;
         };
@@ -201,24 +204,41 @@ fn beyond(error: BlockError) -> Refusal {
 /// Judges how precisely the control's mean is known on `relative`, by its coefficient of variation.
 ///
 /// # Errors
-/// `control_mean_near_zero` above 20%. `instead` is the scale to advise.
-fn check_control_variation(variation: f64, instead: Scale) -> Result<Option<Warning>, Refusal> {
-    let percent = 100.0 * variation;
-    // Not a number where mean and error are both 0.
-    if variation.is_nan() || variation > MOST_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE) {
+/// `control_mean_near_zero` above 20%. `instead` is the scale to advise, and on which condition.
+fn check_control_variation(variation: f64, instead: &str) -> Result<Option<Warning>, Refusal> {
+    if !variation.is_finite() {
         let detail = format!(
-            "the standard error of the control's mean is {percent:.0}% of it, and a ratio needs at most 20%: use scale \
+            "the control's mean is 0 beside its standard error, so that there is no ratio: use scale {instead}"
+        );
+        return Err(Refusal::new(Reason::ControlMeanNearZero, detail));
+    }
+    if variation > MOST_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE) {
+        let percent = percent_above(MOST_CONTROL_VARIATION, variation);
+        let detail = format!(
+            "the standard error of the control's mean is {percent}% of it, and a ratio needs at most 20%: use scale \
              {instead}"
         );
         return Err(Refusal::new(Reason::ControlMeanNearZero, detail));
     }
     Ok((variation > IMPRECISE_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE)).then(|| {
+        let percent = percent_above(IMPRECISE_CONTROL_VARIATION, variation);
         let detail = format!(
-            "the standard error of the control's mean is {percent:.1}% of it, above 5%: effects on relative are skewed, \
+            "the standard error of the control's mean is {percent}% of it, above 5%: effects on relative are skewed, \
              use scale {instead}"
         );
         Warning::new(WarningCode::ControlMeanImprecise, detail)
     }))
+}
+
+/// A share in percent, with as many digits as it takes to show that it is above the limit.
+fn percent_above(limit: f64, share: f64) -> String {
+    let percent = 100.0 * share;
+    if percent >= 1e6 {
+        return format!("{percent:.1e}");
+    }
+    let is_above = |shown: &String| shown.parse::<f64>().is_ok_and(|shown| shown > 100.0 * limit);
+    let first = if percent < 10.0 { 2 } else { 1 };
+    (first..12).map(|digits| format!("{percent:.digits$}")).find(is_above).unwrap_or_else(|| percent.to_string())
 }
 
 /// Whether an effect on `relative` is beyond what its interval can be relied on for.

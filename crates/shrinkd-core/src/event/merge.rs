@@ -69,14 +69,8 @@ fn merge_arm(variant: &str, parts: &[ArmStatistics]) -> Result<Arm, Refusal> {
 
 /// The successes of parts of which at least one was sent as such, and none holds anything but ones and zeros.
 fn add_successes(parts: &[ArmStatistics]) -> Option<u64> {
-    let successes = |part: &ArmStatistics| match *part {
-        ArmStatistics::Successes { successes, .. } => Some(successes),
-        ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
-        ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
-        ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
-    };
     let is_any = parts.iter().any(|part| matches!(part, ArmStatistics::Successes { .. }));
-    if is_any { parts.iter().map(successes).sum() } else { None }
+    if is_any { parts.iter().map(ArmStatistics::successes).sum() } else { None }
 }
 
 /// `None` where the sum overflows.

@@ -1,6 +1,7 @@
 //! Why a message or a result is refused: a reason code for programs, a sentence for people, and the place in the message.
 //! Of several reasons for one refusal the one that is checked first is reported.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 macro_rules! reasons {
@@ -113,9 +114,20 @@ pub(super) struct Refusals(Option<Refusal>);
 
 impl Refusals {
     pub(super) fn note(&mut self, path: Path<'_>, refusal: Refusal) {
-        if self.0.as_ref().is_none_or(|first| refusal.reason < first.reason) {
+        if self.is_before(&refusal) {
             self.0 = Some(refusal.at(path));
         }
+    }
+
+    /// Notes a refusal that says already where it stands.
+    pub(super) fn join(&mut self, refusal: Refusal) {
+        if self.is_before(&refusal) {
+            self.0 = Some(refusal);
+        }
+    }
+
+    fn is_before(&self, refusal: &Refusal) -> bool {
+        self.0.as_ref().is_none_or(|first| refusal.reason < first.reason)
     }
 
     /// The reason that would be reported now.
@@ -167,6 +179,23 @@ impl Refusals {
     pub(super) fn optional<L: Leaf>(&mut self, path: Path<'_>, leaf: Option<&L>) -> Option<L::Value> {
         self.accept(path, leaf?.read())
     }
+}
+
+/// Drops the variants whose numbers are at fault and returns the faults. Where the result is refused anyway, or no variant
+/// would be left, all stay and the faults are those of the result.
+pub(super) fn drop_faulty<T>(
+    variants: &mut Vec<T>,
+    name: fn(&T) -> &str,
+    faults: Vec<Refusal>,
+    refusals: &mut Refusals,
+) -> Vec<Refusal> {
+    if refusals.reason().is_some() || faults.len() == variants.len() {
+        faults.into_iter().for_each(|fault| refusals.join(fault));
+        return Vec::new();
+    }
+    let faulty: BTreeSet<&str> = faults.iter().filter_map(|fault| fault.variant.as_deref()).collect();
+    variants.retain(|variant| !faulty.contains(name(variant)));
+    faults
 }
 
 /// A value without parts, which can be judged without its surroundings.

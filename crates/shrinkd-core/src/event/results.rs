@@ -50,26 +50,33 @@ fn read_result(text: &str, experiment_id: &str, at: Path<'_>, has_event_id: bool
     let segment = segment.unwrap_or_else(|| "all".to_owned());
     let scale = scale.unwrap_or(Scale::Absolute);
     let accumulate = refusals.optional(at.field("accumulate"), result.accumulate.as_ref()) == Some(true);
-    let measurement = read_measurement(result, at, &mut refusals);
+    let (measurement, faults) = read_measurement(result, at, &mut refusals);
     if accumulate {
+        faults.into_iter().for_each(|fault| refusals.join(fault));
         let arms = check_part(measurement, has_event_id).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
         refusals.into_result().map_err(named)?;
         return Ok(ReportedResult::Part { key: ResultKey { metric, segment, scale }, arms });
     }
+    let examined = examine(scale, &measurement);
+    if examined.is_err() || refusals.reason().is_some() {
+        faults.iter().for_each(|fault| refusals.join(fault.clone()));
+    }
     let (measured, Findings { refused, warnings }) =
-        examine(scale, &measurement).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
+        examined.map_err(|refusal| named(refusals.first_of(at, refusal)))?;
     if refusals.reason().is_some() {
         refused.iter().for_each(|refusal| refusals.note(at, refusal.clone()));
     }
     refusals.into_result().map_err(named)?;
+    let refused = refused.into_iter().map(|refusal| refusal.at(at));
     let findings = Findings {
-        refused: refused.into_iter().map(|refusal| named(refusal.at(at))).collect(),
+        refused: faults.into_iter().chain(refused).map(named).collect(),
         warnings: warnings.into_iter().map(|warning| warning.named(experiment_id, &metric)).collect(),
     };
     Ok(ReportedResult::Whole { key: ResultKey { metric, segment, scale }, measurement, measured, findings })
 }
 
-fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> Measurement {
+/// What was measured, and the faults of the variants that were left out of it.
+fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Measurement, Vec<Refusal>) {
     let is_arm_form = result.control.is_some() || result.treatments.is_some();
     let is_effect_form = result.effects.is_some()
         || result.covariance.is_some()
@@ -79,12 +86,14 @@ fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Ref
         if !is_arm_form {
             refusals.note(at, Refusal::violation("must hold control and treatments, or effects, or status retracted"));
         }
-        return Measurement::Arms(read_arms(result.control, result.treatments, at, refusals));
+        let (arms, faults) = read_arms(result.control, result.treatments, at, refusals);
+        return (Measurement::Arms(arms), faults);
     }
     if is_arm_form {
         refusals.note(at, Refusal::violation("must hold control and treatments or effects, not both"));
     }
-    Measurement::Effects(read_effects(result, at, refusals))
+    let (effects, faults) = read_effects(result, at, refusals);
+    (Measurement::Effects(effects), faults)
 }
 
 /// Checks one part of an accumulating result; whether an estimate is possible is checked for the sum of the parts.

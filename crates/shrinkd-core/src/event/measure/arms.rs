@@ -48,8 +48,7 @@ pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Resul
         let reason = if scale == Scale::Relative { Reason::ControlMeanNearZero } else { Reason::NonPositiveMean };
         return Err(Refusal::new(reason, "has no events in any arm, so that there is no ratio: use scale absolute"));
     }
-    let is_continuity_corrected =
-        scale == Scale::LogRatio && sample.pool().is_some_and(|pool| pool.events_per_arm() < FEW_EVENTS);
+    let is_continuity_corrected = scale == Scale::LogRatio && sample.has_few_events();
     if scale == Scale::LogRatio && !is_continuity_corrected {
         check_control_of_logarithm(control)?;
         sample.keep(check_logarithm)?;
@@ -106,14 +105,17 @@ impl<'a> Sample<'a> {
         counts.map(|counts| Pool::of(&counts))
     }
 
-    /// The scale to advise instead of `relative`.
-    fn instead_of_relative(&self) -> Scale {
-        let takes_logarithm = |arm: &Arm| arm.statistics.mean_and_variance().0 > 0.0;
-        let takes_logarithms = match self.pool() {
-            Some(pool) => pool.has_events(),
-            None => self.arms().all(takes_logarithm),
-        };
-        if takes_logarithms { Scale::LogRatio } else { Scale::Absolute }
+    /// Whether log ratios are taken with half an event more in each arm.
+    fn has_few_events(&self) -> bool {
+        self.pool().is_some_and(|pool| pool.has_events() && pool.events_per_arm() < FEW_EVENTS)
+    }
+
+    /// The scale to advise instead of `relative`: `log_ratio` where it takes the control and all treatments.
+    fn instead_of_relative(&self) -> &'static str {
+        let has_logarithms =
+            || check_control_of_logarithm(self.control).is_ok() && self.arms().all(|arm| check_logarithm(arm).is_ok());
+        let instead = if self.has_few_events() || has_logarithms() { Scale::LogRatio } else { Scale::Absolute };
+        instead.as_str()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Refusals of inputs that public reports led to name the way out.
 
-use super::refusal;
+use shrinkd_core::ReportedResult;
+
+use super::{refusal, result};
 
 /// netmeta#17: the variances of a study's two contrasts, and an implied covariance above the smaller of them.
 #[test]
@@ -45,4 +47,109 @@ fn effects_without_the_controls_part_name_how_to_impute_it() {
     let refusal = refusal(text);
     assert_eq!(refusal.reason.as_str(), "covariance_required");
     assert!(refusal.detail.contains("from its own n") && refusal.detail.contains("covariance"), "{refusal}");
+}
+
+/// The scale that is advised instead of `relative`, where the result is refused or warned of.
+fn advised(text: &str) -> String {
+    let sentence = match result(text) {
+        Ok(ReportedResult::Whole { findings, .. }) => findings.warnings[0].detail.clone(),
+        Ok(other) => panic!("{text}: {other:?}"),
+        Err(refusal) => refusal.detail,
+    };
+    let (_, advice) = sentence.split_once("use scale ").unwrap_or_else(|| panic!("{sentence} advises no scale"));
+    advice.split(" (experiment").next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn instead_of_relative_log_ratio_is_advised_where_it_takes_the_control_and_all_treatments_and_absolute_elsewhere() {
+    let counted =
+        |variant: &str, successes: u32| format!(r#"{{"variant":"{variant}","n":1000,"successes":{successes}}}"#);
+    let mean = |variant: &str, mean: f64, error: f64| {
+        format!(r#"{{"variant":"{variant}","mean":{mean},"standard_error":{error}}}"#)
+    };
+    for (control, treatments, scale) in [
+        // With fewer than 40 events an arm, half an event is added to each.
+        (counted("c", 0), [counted("t", 10), counted("u", 12)], "log_ratio"),
+        (counted("c", 0), [counted("t", 100), counted("u", 120)], "absolute"),
+        (counted("c", 100), [counted("t", 0), counted("u", 120)], "absolute"),
+        (counted("c", 100), [counted("t", 90), counted("u", 120)], "log_ratio"),
+        (counted("c", 0), [counted("t", 0), counted("u", 0)], "absolute"),
+        (mean("c", 1.0, 0.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "log_ratio"),
+        (mean("c", 1.0, 1.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+        (mean("c", 1.0, 0.5), [mean("t", -1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+        (mean("c", -1.0, 0.5), [mean("t", 1.0, 0.5), mean("u", 1.0, 0.5)], "absolute"),
+    ] {
+        let treatments = treatments.join(",");
+        let on = |scale: &str| {
+            format!(r#"{{"metric":"m","scale":"{scale}","control":{control},"treatments":[{treatments}]}}"#)
+        };
+        assert_eq!(advised(&on("relative")), scale, "{control} {treatments}");
+        match result(&on(scale)) {
+            Ok(ReportedResult::Whole { findings, .. }) => assert_eq!(findings.refused, [], "{control} {treatments}"),
+            other => panic!("{scale} is advised and does not take {control} {treatments}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn of_effects_log_ratio_is_advised_on_the_condition_that_every_mean_is_above_0() {
+    let text = |estimate: f64| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control_variance":0.09,"effects":[{{"variant":"t","estimate":{estimate},"treatment_variance":0.1}}]}}"#
+        )
+    };
+    assert_eq!(advised(&text(0.1)), "log_ratio where every mean is above 0");
+    assert_eq!(advised(&text(-1.1)), "absolute");
+}
+
+#[test]
+fn the_sentence_about_a_controls_mean_says_by_how_much_it_is_beyond_the_limit_and_that_a_mean_is_0() {
+    let arms = |mean: f64, error: f64| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control":{{"variant":"c","mean":{mean},"standard_error":{error}}},
+                "treatments":[{{"variant":"t","mean":{mean},"standard_error":{error}}}]}}"#
+        )
+    };
+    let effects = |variation: f64| {
+        let control_variance = variation * variation;
+        format!(
+            r#"{{"metric":"m","scale":"relative","control_variance":{control_variance},
+                "effects":[{{"variant":"t","estimate":0.1,"treatment_variance":1}}]}}"#
+        )
+    };
+    for (text, sentence) in [
+        (arms(0.0, 1.0), "the control's mean is 0 beside its standard error, so that there is no ratio"),
+        (arms(1.0, 0.25), "is 25.0% of it, and a ratio needs at most 20%"),
+        (effects(0.2000001), "is 20.00001% of it, and a ratio needs at most 20%"),
+        (effects(0.200_04), "is 20.004% of it, and a ratio needs at most 20%"),
+        (effects(0.0500001), "is 5.00001% of it, above 5%"),
+        (effects(0.0523), "is 5.23% of it, above 5%"),
+        (effects(1e30), "is 1.0e32% of it, and a ratio needs at most 20%"),
+    ] {
+        let found = match result(&text) {
+            Ok(ReportedResult::Whole { findings, .. }) => findings.warnings[0].detail.clone(),
+            Ok(other) => panic!("{text}: {other:?}"),
+            Err(refusal) => refusal.detail,
+        };
+        assert!(found.contains(sentence), "{found}");
+    }
+}
+
+#[test]
+fn an_effect_that_is_out_of_all_proportion_is_named_as_the_culprit_and_not_the_variance_that_follows_from_it() {
+    let text = |scale: &str, estimate: f64, variance: &str| {
+        format!(
+            r#"{{"metric":"m","scale":"{scale}","control_variance":0.0004,
+                "effects":[{{"variant":"B","estimate":{estimate},"{variance}":0.001}}]}}"#
+        )
+    };
+    for (text, sentence) in [
+        (text("relative", 1e300, "variance"), "has numbers that overflow on this scale: its effect is 1e300"),
+        (text("relative", 1e300, "treatment_variance"), "has the effect 1e300, more than 1e6 of its standard errors"),
+        (text("absolute", 1e300, "variance"), "has the effect 1e300, more than 1e6 of its standard errors"),
+    ] {
+        let refusal = refusal(&text);
+        assert_eq!((refusal.reason.as_str(), refusal.variant.as_deref()), ("implausible_scale", Some("B")));
+        assert!(refusal.detail.contains(&format!("variant \"B\" {sentence}")), "{refusal}");
+    }
 }

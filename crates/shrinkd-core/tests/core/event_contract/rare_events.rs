@@ -53,6 +53,34 @@ fn on_absolute_an_arm_of_no_or_only_events_has_the_variance_of_half_an_event_mor
     assert!(!measured.is_continuity_corrected);
 }
 
+#[test]
+fn sums_of_zeros_or_of_ones_alone_are_successes_where_the_other_arms_are() {
+    let sent = |arms: [String; 3]| {
+        let [control, t, u] = arms;
+        format!(
+            r#"{{"metric":"m","control":{{"variant":"c",{control}}},
+                "treatments":[{{"variant":"t",{t}}},{{"variant":"u",{u}}}]}}"#
+        )
+    };
+    let successes = |events: u64| format!(r#""n":1000,"successes":{events}"#);
+    let sums = |events: u64| format!(r#""n":1000,"sum":{events},"sum_squares":{events}"#);
+    let constant = |mean: u64| format!(r#""n":1000,"mean":{mean},"variance":0"#);
+    for [c, t, u] in [[0, 100, 120], [100, 0, 120], [100, 1000, 0], [1000, 900, 1000]] {
+        let expected = measured(&sent([successes(c), successes(t), successes(u)]));
+        assert_eq!(measured(&sent([sums(c), sums(t), sums(u)])), expected);
+        assert_eq!(measured(&sent([sums(c), successes(t), sums(u)])), expected);
+    }
+    // Nothing says of these that they count events, so that their error is unknown; a mean comes with its variance.
+    for constants in [[sums(0), sums(0), sums(0)], [sums(0), sums(1000), sums(0)], [constant(0), sums(100), sums(1000)]]
+    {
+        assert_eq!(reason(&sent(constants)).as_str(), "non_positive_variance");
+    }
+    let revenue = |sum: u64| format!(r#""n":1000,"sum":{sum},"sum_squares":99999"#);
+    let flat = vec![("u".to_owned(), "non_positive_variance")];
+    assert_eq!(split(&sent([revenue(700), revenue(900), sums(0)])), (flat.clone(), vec!["t".to_owned()]));
+    assert_eq!(split(&sent([successes(7), successes(9), constant(2)])), (flat, vec!["t".to_owned()]));
+}
+
 /// Of the 28 trials of Gurusamy et al. (2011) on blood loss in liver transplantation (metadat: dat.gurusamy2011), those
 /// with an arm without events, and with a sibling: control, then treatments.
 const GURUSAMY: [&[(u64, u64)]; 4] =
@@ -127,7 +155,7 @@ fn a_treatment_without_events_among_many_is_refused_alone_on_log_ratio_and_a_lif
 fn a_control_without_events_refuses_the_whole_result_on_relative_and_names_it() {
     let refusal = refusal(&counted("relative", &[(100_000, 0), (100_000, 5_000)]));
     assert_eq!((refusal.reason.as_str(), refusal.variant.as_deref()), ("control_mean_near_zero", Some("v0")));
-    assert!(refusal.detail.contains("use scale log_ratio"), "{refusal}");
+    assert!(refusal.detail.contains("use scale absolute"), "{refusal}");
 }
 
 #[test]
@@ -154,6 +182,104 @@ fn a_treatment_that_cannot_be_used_is_refused_alone() {
         {"variant":"fine","estimate":1},{"variant":"good","estimate":1}]}"#;
     assert_eq!(split(dense), (expected, vec!["good".to_owned()]));
     assert_eq!(measured(dense).block.sampling_variance(0), 2.0);
+}
+
+/// The numbers of an arm that cannot be used, and the reason.
+const FAULTY_ARMS: [(&str, &str); 11] = [
+    (r#""n":1000,"successes":1001"#, "inconsistent_sums"),
+    (r#""n":1000,"successes":-3"#, "schema_violation"),
+    (r#""n":1000,"successes":null"#, "schema_violation"),
+    (r#""n":1000,"successes":1e400"#, "non_finite"),
+    (r#""n":1000,"successes":"7""#, "schema_violation"),
+    (r#""successes":7"#, "schema_violation"),
+    (r#""n":0,"mean":null,"variance":null"#, "schema_violation"),
+    (r#""n":10,"mean":0.5"#, "schema_violation"),
+    (r#""n":10,"mean":0.5,"variance":1e400"#, "non_finite"),
+    (r#""n":10,"sum":5,"sum_squares":2.4"#, "inconsistent_sums"),
+    (r#""mean":null,"standard_error":0.1"#, "schema_violation"),
+];
+
+#[test]
+fn a_treatment_whose_numbers_are_at_fault_is_refused_alone_and_the_others_are_as_if_it_had_not_been_sent() {
+    let text = |treatments: &str| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control":{{"variant":"c","n":1000,"successes":100}},"treatments":[{treatments}]}}"#
+        )
+    };
+    let good = r#"{"variant":"good","n":1000,"successes":120}"#;
+    let alone = measured(&text(good));
+    for (numbers, code) in FAULTY_ARMS {
+        let faulty = format!(r#"{{"variant":"faulty",{numbers}}}"#);
+        for treatments in [format!("{good},{faulty}"), format!("{faulty},{good}")] {
+            let text = text(&treatments);
+            assert_eq!(split(&text), (vec![("faulty".to_owned(), code)], vec!["good".to_owned()]), "{text}");
+            assert_eq!(measured(&text), alone);
+            let part = text.replace(r#""metric":"m""#, r#""metric":"m","accumulate":true"#);
+            assert_eq!(reason(&part).as_str(), code, "a part is refused as a whole: {part}");
+        }
+        assert_eq!(reason(&text(&faulty)).as_str(), code, "without any other it is the result that is refused");
+        let as_control = text(good).replace(r#""n":1000,"successes":100"#, numbers);
+        assert_eq!(reason(&as_control).as_str(), code, "{as_control}");
+    }
+}
+
+#[test]
+fn an_effect_whose_numbers_are_at_fault_is_refused_alone_but_not_under_a_covariance() {
+    let text = |effects: &str, with: &str| format!(r#"{{"metric":"m","effects":[{effects}],{with}}}"#);
+    let (good, control_variance) = (r#"{"variant":"good","estimate":1,"variance":2}"#, r#""control_variance":0.5"#);
+    let alone = measured(&text(good, control_variance));
+    for (numbers, code) in [
+        (r#""variance":2"#, "schema_violation"),
+        (r#""estimate":null,"variance":2"#, "schema_violation"),
+        (r#""estimate":1"#, "schema_violation"),
+        (r#""estimate":1,"variance":"2""#, "schema_violation"),
+        (r#""estimate":1,"treatment_variance":null"#, "schema_violation"),
+        (r#""estimate":1e400,"variance":2"#, "non_finite"),
+    ] {
+        let faulty = format!(r#"{{"variant":"faulty",{numbers}}}"#);
+        let both = format!("{faulty},{good}");
+        let sent = text(&both, control_variance);
+        assert_eq!(split(&sent), (vec![("faulty".to_owned(), code)], vec!["good".to_owned()]), "{sent}");
+        assert_eq!(measured(&sent), alone);
+        assert_eq!(reason(&text(&faulty, control_variance)).as_str(), code);
+        if numbers.contains(r#""variance":2"#) {
+            assert_eq!(reason(&text(&both, r#""covariance":[[2,0],[0,2]]"#)).as_str(), code);
+        }
+    }
+}
+
+#[test]
+fn a_fault_of_a_name_of_the_shape_or_of_the_control_refuses_the_whole_result() {
+    let text = |control: &str, faulty: &str| {
+        format!(
+            r#"{{"metric":"m","control":{{"variant":"c","n":100,"successes":{control}}},
+                "treatments":[{{"variant":"faulty","n":10,"successes":11}},{{"variant":"good","n":100,"successes":9}},{faulty}]}}"#
+        )
+    };
+    for (control, faulty, code) in [
+        ("9", r#"{"n":100,"successes":9}"#, "schema_violation"),
+        ("9", r#"{"variant":"","n":100,"successes":9}"#, "invalid_identifier"),
+        ("9", r#"{"variant":"good","n":100,"successes":101}"#, "duplicate_variant"),
+        ("9", r#"{"variant":"c","n":100,"successes":101}"#, "duplicate_variant"),
+        ("9", r#"{"variant":"t","n":100,"n":100,"successes":9}"#, "schema_violation"),
+        ("9", r#"{"variant":"t","n":100,"successes":9,"sum":9}"#, "schema_violation"),
+        ("9", r#"["t",100,9]"#, "schema_violation"),
+        ("null", r#"{"variant":"t","n":100,"successes":9}"#, "schema_violation"),
+        ("101", r#"{"variant":"t","n":100,"successes":9}"#, "inconsistent_sums"),
+    ] {
+        assert_eq!(reason(&text(control, faulty)).as_str(), code, "{control} {faulty}");
+    }
+}
+
+#[test]
+fn where_no_treatment_is_left_the_first_reason_of_all_refuses_the_result() {
+    let text = r#"{"metric":"m","control":{"variant":"c","n":9,"mean":2,"variance":1},
+        "treatments":[{"variant":"flat","n":9,"mean":2,"variance":0},{"variant":"few","n":1,"mean":2,"variance":1},
+                      {"variant":"sums","n":9,"sum":9,"sum_squares":1}]}"#;
+    let refusal = refusal(text);
+    assert_eq!((refusal.reason.as_str(), refusal.variant.as_deref()), ("sample_too_small", Some("few")));
+    let non_finite = text.replace(r#""sum":9"#, r#""sum":1e400"#);
+    assert_eq!(reason(&non_finite).as_str(), "non_finite");
 }
 
 #[test]

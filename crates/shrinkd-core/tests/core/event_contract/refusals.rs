@@ -1,10 +1,10 @@
 //! What is refused, with which reason, and that a refused result does not affect the others.
 
 use proptest::prelude::*;
-use shrinkd_core::{Message, Reason, ReportedResult, check_key, decode};
+use shrinkd_core::{Message, Reason, Refusal, ReportedResult, check_key, decode};
 
 use super::corpus::{GOOD, GOOD_RESULTS, bad_messages, bad_results, good_messages};
-use super::{event, event_text, reason, refusal, result};
+use super::{event, event_text, reason, result};
 use crate::hostile_input::properties::choices::SPLINTERS;
 
 #[test]
@@ -63,19 +63,22 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
                 "treatments":[{{"variant":"t","n":9,"mean":2,"variance":1}},{{"variant":"u","n":9,"mean":2,"variance":{variance}}}]}}"#
         )
     };
+    let refused = |variance: &str| match result(&arm(variance)) {
+        Ok(ReportedResult::Whole { findings, .. }) => findings.refused[0].to_string(),
+        other => panic!("t is not taken: {other:?}"),
+    };
     assert_eq!(
-        refusal(&arm("null")).to_string(),
+        refused("null"),
         "schema_violation: $.results[0].treatments[1].variance is required and is missing or null \
          (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
     assert_eq!(
-        refusal(&arm("\"1\"")).to_string(),
+        refused("\"1\""),
         "schema_violation: $.results[0].treatments[1].variance must be a number, found a string \
          (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
-    let Ok(ReportedResult::Whole { findings, .. }) = result(&arm("0")) else { panic!("t is taken") };
     assert_eq!(
-        findings.refused[0].to_string(),
+        refused("0"),
         "non_positive_variance: $.results[0]: variant \"u\" has no variance above 0, so that its error is unknown \
          (experiment \"exp-1\", metric \"m\")"
     );
@@ -132,6 +135,14 @@ const WORDS: &[&[u8]] = &[
     b"log_ratio",
 ];
 
+fn refusals_of(result: Result<ReportedResult, Refusal>) -> Vec<Refusal> {
+    match result {
+        Ok(ReportedResult::Whole { findings, .. }) => findings.refused,
+        Ok(ReportedResult::Part { .. } | ReportedResult::Retraction { .. }) => Vec::new(),
+        Err(refusal) => vec![refusal],
+    }
+}
+
 fn broken_message() -> impl Strategy<Value = Vec<u8>> {
     let edit = (any::<prop::sample::Index>(), 0..8_usize, prop::sample::select([SPLINTERS, WORDS].concat()));
     let base = prop::sample::select((0..GOOD_RESULTS.len() + 1).collect::<Vec<_>>());
@@ -153,7 +164,7 @@ proptest! {
     #[test]
     fn no_bytes_make_the_decoder_panic_or_say_what_a_table_cannot_hold(bytes in broken_message()) {
         let refusals = match decode(&bytes) {
-            Ok(Message::Event(event)) => event.results.into_iter().filter_map(Result::err).collect(),
+            Ok(Message::Event(event)) => event.results.into_iter().flat_map(refusals_of).collect(),
             Ok(Message::Tombstone { .. }) => Vec::new(),
             Err(refusal) => vec![refusal],
         };

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use shrinkd_core::{Message, Reason, decode, event_schema};
+use shrinkd_core::{Message, Reason, ReportedResult, decode, event_schema};
 
 use super::corpus::{InSchema, bad_messages, bad_results, good_messages};
 
@@ -166,15 +166,18 @@ fn message() -> BoxedStrategy<Value> {
     ])
 }
 
-/// Whether the decoder finds the shape right, in the message and in all of its results.
+/// Whether the decoder finds the shape right, in the message and in all of its results and treatments.
 fn is_well_shaped(text: &str) -> bool {
     let shape =
         [Reason::UnsupportedVersion, Reason::SchemaViolation, Reason::InvalidIdentifier, Reason::TooManyVariants];
     match decode(text.as_bytes()) {
-        Ok(Message::Event(event)) => event
-            .results
-            .iter()
-            .all(|result| result.as_ref().err().is_none_or(|refusal| !shape.contains(&refusal.reason))),
+        Ok(Message::Event(event)) => event.results.iter().all(|result| match result {
+            Ok(ReportedResult::Whole { findings, .. }) => {
+                findings.refused.iter().all(|refusal| !shape.contains(&refusal.reason))
+            }
+            Ok(ReportedResult::Part { .. } | ReportedResult::Retraction { .. }) => true,
+            Err(refusal) => !shape.contains(&refusal.reason),
+        }),
         Ok(Message::Tombstone { .. }) => true,
         Err(refusal) => !shape.contains(&refusal.reason),
     }

@@ -232,7 +232,7 @@ fn what_was_not_sent_as_successes_stays_as_it_is() {
 }
 
 #[test]
-fn treatments_that_are_refused_alone_are_named_also_of_duplicates_and_warnings_only_of_what_is_taken() {
+fn refused_treatments_and_warnings_are_those_of_what_is_taken_and_not_of_duplicates_or_of_what_is_stale() {
     let text = r#"{"schema_version":1,"experiment_id":"exp-1","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[
         {"metric":"other","status":"retracted"},
         {"metric":"conversion","scale":"log_ratio","control":{"variant":"A","n":1000,"successes":200},
@@ -240,12 +240,15 @@ fn treatments_that_are_refused_alone_are_named_also_of_duplicates_and_warnings_o
                        {"variant":"D","n":12,"successes":1}]}]}"#;
     let Ok(Message::Event(event)) = decode(text.as_bytes()) else { panic!("an event") };
     let mut ledger = ExperimentLedger::default();
-    for (outcome, warnings) in [(Outcome::Accepted, 1), (Outcome::Duplicate, 0)] {
-        let applied = ledger.apply(event.clone());
+    let applied = ledger.apply(event.clone());
+    assert_eq!(applied.outcomes[1], Outcome::Accepted);
+    let [(1, refusal)] = applied.refused_treatments.as_slice() else { panic!("{applied:?}") };
+    assert_eq!((refusal.reason, refusal.variant.as_deref()), (Reason::NonPositiveMean, Some("C")));
+    assert_eq!(applied.warnings.len(), 1);
+    for (revision, outcome) in [(1, Outcome::Duplicate), (0, Outcome::Stale)] {
+        let applied = ledger.apply(Event { revision, ..event.clone() });
         assert_eq!(applied.outcomes[1], outcome);
-        let [(1, refusal)] = applied.refused_treatments.as_slice() else { panic!("{applied:?}") };
-        assert_eq!((refusal.reason, refusal.variant.as_deref()), (Reason::NonPositiveMean, Some("C")));
-        assert_eq!(applied.warnings.len(), warnings);
+        assert_eq!((applied.refused_treatments, applied.warnings), (vec![], vec![]));
     }
     let (_, _, measured) = ledger.blocks().next().unwrap();
     assert_eq!(measured.variants, ["B", "D"]);
