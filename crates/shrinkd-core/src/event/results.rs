@@ -122,7 +122,7 @@ fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refu
     Ok(arms)
 }
 
-/// Of two results for the same block the second is refused; a refused result claims no block.
+/// Of two results for the same block the second is refused, for what is checked first; a refused result claims no block.
 fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], experiment_id: &str, at: Path<'_>) {
     if results.len() < 2 {
         return;
@@ -132,12 +132,16 @@ fn refuse_overlaps(results: &mut [Result<ReportedResult, Refusal>], experiment_i
         results.iter().map(|result| result.as_ref().is_ok_and(|result| !claims.take(result))).collect();
     for (index, result) in results.iter_mut().enumerate().filter(|(index, _)| overlaps.get(*index) == Some(&true)) {
         let detail = "an earlier result of this message has the same metric, segment and scale, keep one";
-        let metric = match result {
-            Ok(ReportedResult::Whole { key, .. } | ReportedResult::Part { key, .. }) => &key.metric,
-            Ok(ReportedResult::Retraction { metric, .. }) => metric,
+        let overlap = Refusal::new(Reason::RevisionConflict, detail).at(at.item(index));
+        let (metric, faults) = match result {
+            Ok(ReportedResult::Whole { key, findings, .. }) => (&key.metric, std::mem::take(&mut findings.refused)),
+            Ok(ReportedResult::Part { key, .. }) => (&key.metric, Vec::new()),
+            Ok(ReportedResult::Retraction { metric, .. }) => (&*metric, Vec::new()),
             Err(_) => continue,
         };
-        *result = Err(Refusal::new(Reason::RevisionConflict, detail).at(at.item(index)).named(experiment_id, metric));
+        let overlap = overlap.named(experiment_id, metric);
+        *result =
+            Err(faults.into_iter().chain([overlap.clone()]).min_by_key(|refusal| refusal.reason).unwrap_or(overlap));
     }
 }
 

@@ -158,6 +158,22 @@ fn broken_message() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+#[test]
+fn a_second_result_for_a_block_is_refused_for_the_fault_of_its_treatment_where_that_is_checked_first() {
+    let good = r#"{"metric":"m","effects":[{"variant":"t","estimate":1,"variance":1}]}"#;
+    let with = |variance: &str| {
+        format!(
+            r#"{good},{{"metric":"m","control":{{"variant":"c","n":9,"mean":1,"variance":1}},
+                "treatments":[{{"variant":"t","n":9,"mean":1,"variance":1}},{{"variant":"u","n":9,"mean":1,"variance":{variance}}}]}}"#
+        )
+    };
+    let reason = |variance: &str| {
+        event(&event_text(&with(variance))).results[1].as_ref().map_err(|refusal| refusal.reason).err()
+    };
+    assert_eq!(reason("null"), Some(Reason::SchemaViolation));
+    assert_eq!(reason("1"), Some(Reason::RevisionConflict));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
