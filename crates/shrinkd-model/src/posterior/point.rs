@@ -85,9 +85,11 @@ fn maximum(
         return None;
     }
     let at = |t: f64| criterion(t, &likelihood.derivatives(t));
-    // Below a small part of the smallest lambda all sums are nearly linear in t; then in half units of log tau.
+    // Below a small part of the smallest lambda all sums are nearly linear in t; then in eighths of log tau: two maxima can lie
+    // within half a unit of it.
     let first = likelihood.smallest_lambda() / 64.0;
-    let steps = iter::successors(Some(first), |t| Some(t * std::f64::consts::E)).take_while(|&t| t < 1e290);
+    let factor = 0.25_f64.exp();
+    let steps = iter::successors(Some(first), |t| Some(t * factor)).take_while(|&t| t < 1e290);
     let t = maxima(iter::once(0.0).chain(steps), at)
         .into_iter()
         .fold(at(0.0), |best, sample| if sample.value > best.value { sample } else { best })

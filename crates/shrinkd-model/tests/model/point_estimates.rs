@@ -142,6 +142,26 @@ fn components() -> impl Strategy<Value = Vec<Component>> {
     prop::collection::vec(component, 2..25)
 }
 
+/// Found by the property below: REML has maxima at tau = 11.02 and 17.12, the first of them higher by 0.002.
+#[test]
+fn the_higher_of_two_near_maxima_is_the_estimate() {
+    let rows = [
+        (0.027822811710851825, 0.2, -5.933449953517596),
+        (0.0007368104949444995, 0.2, 0.0),
+        (1.3392022536913462, 0.8690815697414435, 13.449816808547451),
+        (2610.1469775161404, 1.6785103906428476, 73.64325091934184),
+        (5.371693788825973, 1.5190436817742894, 0.0),
+        (1403.035700699848, 0.2, 0.0),
+        (0.3024415923803139, 0.2, -1.3486755470826213),
+        (6.518639983496484, 1.1156829661067411, -1.092653447446241),
+        (0.2589529035028172, 1.7630717055199852, -7.933425037953139),
+        (589.5890395549545, 1.4836844065798105, 113.08523448910255),
+    ];
+    let components = rows.map(|(lambda, a, b)| Component { lambda, a, b });
+    let tau = reml(&DirectLikelihood::new(components.to_vec())).expect("an estimate").tau;
+    assert!((tau - 11.02).abs() < 0.02, "{tau}");
+}
+
 proptest! {
     #[test]
     fn no_tau_is_more_likely_than_the_estimate(components in components()) {
