@@ -2,7 +2,7 @@
 //! audit or a rebuild.
 
 use super::site::{Keys, Site};
-use crate::common::database::Database;
+use crate::common::database::{Database, refuse_fits};
 use crate::common::promises;
 
 promises! {
@@ -84,17 +84,7 @@ async fn a_failed_population_is_a_remark_of_the_audit_and_no_obstacle_to_a_rebui
     let site = Site::new(database);
     site.append(&(events("a", 8, 1.0) + &events("b", 8, 1.0)));
     site.run(&[]);
-    let refuse = match database.url().starts_with("sqlite") {
-        true => {
-            "create trigger planted before insert on current_population_fits
-             when new.population_id like 'a/%' and new.status = 'fitted' begin select raise(abort, 'planted'); end"
-        }
-        false => {
-            "alter table current_population_fits add constraint planted
-             check (not (population_id like 'a/%' and status = 'fitted')) not valid"
-        }
-    };
-    database.execute(refuse).await;
+    refuse_fits(database).await;
     site.append(&(event(8, "a", "absolute", 3.0, 1.0) + &event(8, "b", "absolute", 3.0, 1.0)));
     let said = site.start("run", &[]).ends_with(0);
     assert!(said.contains("cannot be refitted"), "{said}");

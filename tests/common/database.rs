@@ -225,3 +225,18 @@ impl Database for PostgresDatabase {
         self.on_server(format!("drop database {} with (force)", self.name)).await;
     }
 }
+
+/// The database takes no fit of population `a` from now on, as with an arithmetic that gives what a constraint forbids.
+pub async fn refuse_fits(database: &impl Database) {
+    let statements = match database.url().starts_with("sqlite") {
+        true => {
+            "create trigger planted before insert on current_population_fits
+             when new.population_id like 'a/%' and new.status = 'fitted' begin select raise(abort, 'planted'); end"
+        }
+        false => {
+            "alter table current_population_fits add constraint planted
+             check (not (population_id like 'a/%' and status = 'fitted')) not valid"
+        }
+    };
+    database.execute(statements).await;
+}

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::publish::pass_diagnostics;
 use super::refit::{begin, diagnostics, filled, fit_row, node, refit};
 use super::{Worker, event, population, promises, record};
-use crate::common::database::Database;
+use crate::common::database::{Database, refuse_fits};
 
 promises! {
     a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes,
@@ -211,21 +211,6 @@ async fn take(worker: &mut Worker, offset: i64, shift: f64) {
     let records = [("a", 0), ("b", 1)]
         .map(|(metric, i)| record(0, 2 * offset + i, &event(&format!("{id}{metric}"), 1, metric, &estimates)));
     worker.ingest(records.into()).await;
-}
-
-/// The database takes no fit of population `a` from now on, as with an arithmetic that gives what a constraint forbids.
-async fn refuse_fits<D: Database>(database: &D) {
-    let statements = match database.url().starts_with("sqlite") {
-        true => {
-            "create trigger planted before insert on current_population_fits
-             when new.population_id like 'a/%' and new.status = 'fitted' begin select raise(abort, 'planted'); end"
-        }
-        false => {
-            "alter table current_population_fits add constraint planted
-             check (not (population_id like 'a/%' and status = 'fitted')) not valid"
-        }
-    };
-    database.execute(statements).await;
 }
 
 async fn take_fits<D: Database>(database: &D) {

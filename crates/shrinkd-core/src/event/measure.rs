@@ -205,18 +205,19 @@ fn beyond(error: BlockError) -> Refusal {
 ///
 /// # Errors
 /// `control_mean_near_zero` above 20%. `instead` is the scale to advise, and on which condition.
-fn check_control_variation(variation: f64, instead: &str) -> Result<Option<Warning>, Refusal> {
+fn check_control_variation<'a>(variation: f64, instead: impl FnOnce() -> &'a str) -> Result<Option<Warning>, Refusal> {
     if !variation.is_finite() {
         let detail = format!(
-            "the control's mean is 0 beside its standard error, so that there is no ratio: use scale {instead}"
+            "the control's mean is 0 beside its standard error, so that there is no ratio: use scale {}",
+            instead()
         );
         return Err(Refusal::new(Reason::ControlMeanNearZero, detail));
     }
     if variation > MOST_CONTROL_VARIATION * (1.0 + LIMIT_TOLERANCE) {
         let percent = percent_above(MOST_CONTROL_VARIATION, variation);
         let detail = format!(
-            "the standard error of the control's mean is {percent}% of it, and a ratio needs at most 20%: use scale \
-             {instead}"
+            "the standard error of the control's mean is {percent}% of it, and a ratio needs at most 20%: use scale {}",
+            instead()
         );
         return Err(Refusal::new(Reason::ControlMeanNearZero, detail));
     }
@@ -224,7 +225,8 @@ fn check_control_variation(variation: f64, instead: &str) -> Result<Option<Warni
         let percent = percent_above(IMPRECISE_CONTROL_VARIATION, variation);
         let detail = format!(
             "the standard error of the control's mean is {percent}% of it, above 5%: effects on relative are skewed, \
-             use scale {instead}"
+             use scale {}",
+            instead()
         );
         Warning::new(WarningCode::ControlMeanImprecise, detail)
     }))

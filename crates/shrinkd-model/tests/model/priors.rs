@@ -314,7 +314,7 @@ fn every_prior_at_every_scale_gives_what_direct_quadrature_gives() {
 }
 
 #[test]
-#[ignore = "half a minute"]
+#[ignore = "takes some minutes"]
 fn every_prior_at_every_scale_gives_what_direct_quadrature_gives_for_up_to_5_000_effects() {
     let worst = sweep(1_000, 5_000.0, 3, true);
     println!("{worst:?}");

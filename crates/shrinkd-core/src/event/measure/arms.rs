@@ -217,7 +217,7 @@ fn counted_points(
 }
 
 fn judge_control(sample: &Sample<'_>, variation: f64) -> Result<Option<Warning>, Refusal> {
-    check_control_variation(variation, sample.instead_of_relative())
+    check_control_variation(variation, || sample.instead_of_relative())
         .map_err(|refusal| Refusal { variant: Some(sample.control.variant.clone()), ..refusal })
 }
 

@@ -44,8 +44,8 @@ pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) ->
     check_own_variances(scale, &draft)?;
     if scale == Scale::Relative {
         // The means themselves are unknown.
-        let may_have_logarithms = estimates.iter().all(|estimate| *estimate > -1.0);
-        let instead = if may_have_logarithms { "log_ratio where every mean is above 0" } else { "absolute" };
+        let may_have_logarithms = || estimates.iter().all(|estimate| *estimate > -1.0);
+        let instead = || if may_have_logarithms() { "log_ratio where every mean is above 0" } else { "absolute" };
         findings.warnings.extend(check_control_variation(control_variance.sqrt(), instead)?);
         let follows_estimates = matches!(effects.uncertainty, Uncertainty::SharedControl { .. });
         findings.warnings.extend((follows_estimates && control_variance == 0.0).then(biased));
