@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | this file | the population: information, effective number of effects, shifts between the models, the verdict |
 //! | `block` | one block: its information and influence, whether its control looks shifted |
-//! | `calibration` | whether the population predicts an experiment that is left out |
+//! | `leave_one_out` | what the other experiments predict for each one |
+//! | `calibration` | whether these predictions are borne out |
 //!
 //! The design effect is that of the weighted mean that the naive model would use (Kish, Survey Sampling, 1965, section
 //! 8.2, with V for the covariance); the test of the shift is that of Hausman (Econometrica 46, 1978): under the block
@@ -13,6 +14,7 @@
 
 mod block;
 mod calibration;
+mod leave_one_out;
 
 use super::block::{Block, Covariance};
 use super::likelihood::Likelihood;
@@ -20,7 +22,8 @@ use super::posterior::Posterior;
 use super::shrinkage::Estimate;
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
-pub use calibration::{Calibration, LeaveOneOut, Prediction};
+pub use calibration::Calibration;
+pub use leave_one_out::{LeaveOneOut, Prediction};
 
 /// Diagnostics of a population that its sketches determine, without a pass over its blocks.
 #[derive(Debug, Clone, PartialEq)]

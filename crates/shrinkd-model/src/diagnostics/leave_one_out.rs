@@ -1,0 +1,181 @@
+//! Leaving one out: what the other experiments predict for each one.
+//! A block that matters little is left out by taking its own sums from the population's at the nodes of the posterior and
+//! weighting these anew (importance weights; Gelfand, Dey & Chang, Bayesian Statistics 4, 1992). Where that leaves the weights an
+//! effective size (Kong, 1992) that is too small, the rest is fitted for itself, from cells from which the block is subtracted
+//! without error. Each of its effects is then compared with a predictive distribution that does not depend on it, a
+//! mixture of `N(mu, 1 / A + V_ii)` (Gelman, Meng & Stern, Statistica Sinica 6, 1996; leave-one-out
+//! predictive checks: Marshall & Spiegelhalter, Stat. Med. 22, 2003).
+
+use super::block::block_terms;
+use crate::block::Block;
+use crate::fit::Fit;
+use crate::likelihood::SketchLikelihood;
+use crate::normal::{self, Part};
+use crate::posterior::{Node, quadrature};
+use crate::prior::Priors;
+use crate::sketch::Sketch;
+use crate::spectrum::Component;
+
+/// One effect relative to what the other experiments predict for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// (effect - predictive mean) / predictive sd.
+    pub z: f64,
+    /// Probability integral transform: the predictive probability of an effect below this one.
+    pub pit: f64,
+}
+
+/// A population's posterior, ready to leave blocks out.
+pub struct LeaveOneOut<'a> {
+    sketch: &'a Sketch,
+    priors: &'a Priors,
+    nodes: &'a [Node],
+    effects: u64,
+}
+
+/// From this many effects on the condensed nodes will do.
+const LARGE: u64 = 1_000;
+
+/// The effective size of the weights without a block, as a share of the posterior's, below which its nodes no longer resolve the
+/// posterior of the rest. At 0.8 z and PIT are off by 1e-8 at most (measured over adversarial populations), and below 0.5 by as
+/// much as one likes.
+const LEAST_EFFECTIVE: f64 = 0.8;
+
+/// The least share of the precision of mu that may be left without a block: the rest is a difference.
+const LEAST_PRECISION: f64 = 1e-3;
+
+/// The largest squared distance of a block from mu, in standard errors, whose rounding does not matter in the weights.
+const MOST_MISFIT: f64 = 1e6;
+
+impl<'a> LeaveOneOut<'a> {
+    /// From the population's sketch, its priors and its exact fit under them.
+    pub fn new(sketch: &'a Sketch, priors: &'a Priors, fit: &'a Fit) -> LeaveOneOut<'a> {
+        let effects = sketch.effects();
+        let nodes = if effects < LARGE { &fit.posterior.nodes } else { &fit.nodes };
+        LeaveOneOut { sketch, priors, nodes, effects }
+    }
+
+    /// The block's effects relative to what the rest predicts; `None` where the rest has no predictive sd, or where the block is
+    /// not in the population.
+    pub fn predict(&self, block: &Block, components: &[Component]) -> Option<Vec<Prediction>> {
+        let rest = self.effects.checked_sub(block.len() as u64)?;
+        let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
+        if !has_sd {
+            return None;
+        }
+        let nodes = self.reweighted(components).or_else(|| self.refitted(components))?;
+        let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
+        let predictions = (0..block.len()).map(|i| {
+            let effect = block.effects()[i];
+            parts.clear();
+            parts.extend(nodes.iter().map(|node| Part {
+                weight: node.weight,
+                mean: node.mu_mean,
+                sd: (node.mu_variance + block.sampling_variance(i) + node.tau * node.tau).sqrt(),
+            }));
+            let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
+            let variance: f64 = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum();
+            // The weights may add up to a little more than 1.
+            let below = |p: &Part| p.weight * normal::cdf((effect - p.mean) / p.sd);
+            Prediction { z: (effect - mean) / variance.sqrt(), pit: parts.iter().map(below).sum::<f64>().min(1.0) }
+        });
+        Some(predictions.collect())
+    }
+
+    /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.
+    ///
+    /// With the block's own sums a, b and c about the mean of mu at a node, and `A` the precision of mu there, the rest has
+    /// precision `A - a`, mean `-b / (A - a)` from that of the whole, and a mass that is larger by the factor
+    /// `exp((L + c + b^2 / (A - a)) / 2) sqrt(A / (A - a))`.
+    fn reweighted(&self, components: &[Component]) -> Option<Vec<Node>> {
+        let mut rest = Vec::with_capacity(self.nodes.len());
+        let mut log_factors = Vec::with_capacity(self.nodes.len());
+        for node in self.nodes {
+            let own = block_terms(components, node.tau * node.tau, node.mu_mean);
+            let share = 1.0 - own.a * node.mu_variance;
+            if share < LEAST_PRECISION || own.c > MOST_MISFIT {
+                return None;
+            }
+            let mu_variance = node.mu_variance / share;
+            log_factors.push(0.5 * (own.log_det + own.c + own.b * own.b * mu_variance - share.ln()));
+            rest.push(Node { mu_mean: node.mu_mean - own.b * mu_variance, mu_variance, ..*node });
+        }
+        let highest = log_factors.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // Of the nodes as they count for the mean and, where the tails are heavy, for the variance of a prediction.
+        let (mut for_mean, mut for_variance) = (Effective::default(), Effective::default());
+        for (node, log_factor) in rest.iter_mut().zip(log_factors) {
+            let factor = (log_factor - highest).exp();
+            for_mean.add(node.weight, factor);
+            for_variance.add(node.weight * (node.tau * node.tau + node.mu_variance), factor);
+            node.weight *= factor;
+        }
+        rest.iter_mut().for_each(|node| node.weight /= for_mean.sum);
+        (for_mean.share() >= LEAST_EFFECTIVE && for_variance.share() >= LEAST_EFFECTIVE).then_some(rest)
+    }
+
+    /// The posterior of the rest by a fit of its own, from the cells without the block.
+    fn refitted(&self, components: &[Component]) -> Option<Vec<Node>> {
+        let rest = SketchLikelihood::new(&self.sketch.without(components)?);
+        let nodes = quadrature(&rest, self.priors).ok()?.nodes;
+        nodes.iter().all(Node::is_finite).then_some(nodes)
+    }
+}
+
+/// Kong's effective sample size of importance weights.
+#[derive(Default)]
+struct Effective {
+    whole: f64,
+    sum: f64,
+    square: f64,
+}
+
+impl Effective {
+    fn add(&mut self, weight: f64, factor: f64) {
+        self.whole += weight;
+        self.sum += weight * factor;
+        self.square += weight * factor * factor;
+    }
+
+    /// As a share of that of the weights without the factors.
+    fn share(&self) -> f64 {
+        self.sum / self.whole * (self.sum / self.square)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fit::Method;
+
+    /// Ordinary experiments with this many treatments: effects about 0 with a spread of half their standard errors.
+    fn ordinary(experiments: usize, treatments: usize) -> Vec<Block> {
+        // Low-discrepancy points in place of random numbers.
+        let uniform = |i: usize, step: f64| ((i as f64 + 0.5) * step).fract();
+        let normal = |i: usize| {
+            let angle = std::f64::consts::TAU * uniform(i, 0.754_877_666_246_692_8);
+            (-2.0 * uniform(i, 0.569_840_290_998_053_3).ln()).sqrt() * angle.cos()
+        };
+        (0..experiments)
+            .map(|k| {
+                let effects = (0..treatments).map(|i| 1.4 * normal(treatments * k + i)).collect();
+                let d = (0..treatments).map(|i| 0.5 + uniform(treatments * k + i, 0.324_717_957_244_746)).collect();
+                Block::shared_control(effects, d, if treatments > 1 { 0.5 } else { 0.0 }).expect("a block")
+            })
+            .collect()
+    }
+
+    #[test]
+    fn an_ordinary_population_is_predicted_from_one_fit_and_hardly_a_block_of_a_small_one_needs_its_own() {
+        for (experiments, treatments, most_refits) in [(20, 1, 0.1), (50, 3, 0.1), (400, 1, 0.01), (4_000, 3, 0.0)] {
+            let blocks = ordinary(experiments, treatments);
+            let components: Vec<Vec<Component>> = blocks.iter().map(|b| b.components().expect("components")).collect();
+            let mut sketch = Sketch::new();
+            components.iter().for_each(|components| sketch.add(components).expect("in range"));
+            let priors = Priors::default();
+            let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
+            let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
+            let refits = components.iter().filter(|components| leave_one_out.reweighted(components).is_none()).count();
+            assert!(refits as f64 <= most_refits * experiments as f64, "{refits} of {experiments}");
+        }
+    }
+}
