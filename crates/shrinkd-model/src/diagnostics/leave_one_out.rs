@@ -1,4 +1,5 @@
 //! Leaving one out: what the other experiments predict for each one.
+//!
 //! A block that matters little is left out by taking its own sums from the population's at the nodes of the posterior and
 //! weighting these anew (importance weights; Gelfand, Dey & Chang, Bayesian Statistics 4, 1992). Where that leaves the weights an
 //! effective size (Kong, 1992) that is too small, the rest is fitted for itself, from cells from which the block is subtracted
