@@ -6,6 +6,7 @@
 //! | `block` | one block: its information and influence, whether its control looks shifted |
 //! | `leave_one_out` | what the other experiments predict for each one |
 //! | `calibration` | whether these predictions are borne out |
+//! | `selection` | whether the losers arrive |
 //!
 //! The design effect is that of the weighted mean that the naive model would use (Kish, Survey Sampling, 1965, section
 //! 8.2, with V for the covariance); the test of the shift is that of Hausman (Econometrica 46, 1978): under the block
@@ -15,6 +16,7 @@
 mod block;
 mod calibration;
 mod leave_one_out;
+mod selection;
 
 use super::block::{Block, Covariance};
 use super::likelihood::Likelihood;
@@ -24,6 +26,7 @@ use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
 pub use calibration::Calibration;
 pub use leave_one_out::{LeaveOneOut, Prediction};
+pub use selection::{Selection, SelectionCounts};
 
 /// Diagnostics of a population that its sketches determine, without a pass over its blocks.
 #[derive(Debug, Clone, PartialEq)]

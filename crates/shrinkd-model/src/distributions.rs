@@ -84,6 +84,47 @@ fn factor(a: f64, x: f64) -> f64 {
     (a * (distance.ln_1p() - distance) - stirling).exp() / (2.0 * PI * a).sqrt()
 }
 
+/// The probability of at least `k` successes in `n` trials of success `p`. Neither need be whole: `I_p(k, n - k + 1)` goes through the
+/// binomial's values.
+pub(crate) fn binomial_at_least(k: f64, n: f64, p: f64) -> f64 {
+    match k {
+        k if k <= 0.0 => 1.0,
+        k if k > n => 0.0,
+        k => incomplete_beta(k, n - k + 1.0, p),
+    }
+}
+
+/// The regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz & Stegun 26.5.8).
+fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return x.clamp(0.0, 1.0);
+    }
+    // Where the fraction converges fast.
+    if x > (a + 1.0) / (a + b + 2.0) {
+        return 1.0 - incomplete_beta(b, a, 1.0 - x);
+    }
+    let log_factor = a * x.ln() + b * (-x).ln_1p() + libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b);
+    // Lentz's evaluation, two terms at a time.
+    let (mut c, mut d, mut fraction) = (1.0, 1.0 / (1.0 - (a + b) * x / (a + 1.0)), 1.0);
+    fraction *= d;
+    let mut m = 0.0;
+    let mut is_moving = true;
+    while is_moving {
+        m += 1.0;
+        let even = m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m));
+        let odd = -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0));
+        let mut change = 1.0;
+        for numerator in [even, odd] {
+            d = 1.0 / (1.0 + numerator * d);
+            c = 1.0 + numerator / c;
+            change *= c * d;
+        }
+        fraction *= change;
+        is_moving = (change - 1.0).abs() > 4.0 * f64::EPSILON;
+    }
+    (log_factor.exp() * fraction / a).min(1.0)
+}
+
 /// Student's t of the degrees of freedom (at least 1) with 97.5% of the probability below it.
 pub(crate) fn t_975(df: u64) -> f64 {
     /// From here on the four terms of the expansion about the normal leave 1e-12.

@@ -12,6 +12,17 @@ pub(crate) fn cdf(z: f64) -> f64 {
     0.5 * libm::erfc(-z * FRAC_1_SQRT_2)
 }
 
+/// Log of the distribution function, to 1e-11 also where that underflows.
+pub(crate) fn log_cdf(z: f64) -> f64 {
+    if z > -30.0 {
+        return cdf(z).ln();
+    }
+    // Abramowitz & Stegun 26.2.12.
+    let inverse = 1.0 / (z * z);
+    let series = -inverse * (1.0 - inverse * (3.0 - 15.0 * inverse));
+    -0.5 * z * z - (-z).ln() - 0.5 * (2.0 * PI).ln() + series.ln_1p()
+}
+
 /// Standard normal density.
 pub(crate) fn pdf(z: f64) -> f64 {
     (-0.5 * z * z).exp() / (2.0 * PI).sqrt()

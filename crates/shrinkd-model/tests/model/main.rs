@@ -13,5 +13,6 @@ mod posterior;
 mod prior_scale;
 mod priors;
 mod reference;
+mod selection;
 mod shrinkage;
 mod sketch;
