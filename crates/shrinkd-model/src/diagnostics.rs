@@ -24,7 +24,7 @@ use super::posterior::Posterior;
 use super::shrinkage::Estimate;
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
-pub use calibration::Calibration;
+pub use calibration::{Calibration, Miscalibration, PIT_BINS};
 pub use leave_one_out::{LeaveOneOut, Prediction};
 pub use selection::{Selection, SelectionCounts};
 

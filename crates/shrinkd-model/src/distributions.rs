@@ -94,6 +94,21 @@ pub(crate) fn binomial_at_least(k: f64, n: f64, p: f64) -> f64 {
     }
 }
 
+/// The number of successes in `n` trials of success `p` that is reached with probability `tail`, interpolated between whole numbers by
+/// [`binomial_at_least`]; n where even that many are likelier.
+pub(crate) fn binomial_bound(n: f64, p: f64, tail: f64) -> f64 {
+    let (mut low, mut high) = (n * p, n);
+    while high - low > 1e-9 * n {
+        let middle = 0.5 * (low + high);
+        if binomial_at_least(middle, n, p) > tail {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
+}
+
 /// The regularised incomplete beta function I_x(a, b), by its continued fraction (Abramowitz & Stegun 26.5.8).
 fn incomplete_beta(a: f64, b: f64, x: f64) -> f64 {
     if x <= 0.0 || x >= 1.0 {

@@ -50,8 +50,8 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
-    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Selection,
-    SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
+    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Miscalibration, PIT_BINS, Prediction,
+    Selection, SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};

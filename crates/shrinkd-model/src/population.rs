@@ -221,6 +221,12 @@ pub struct BlockAnalysis {
     pub best: Option<BestProbabilities>,
 }
 
+impl BlockAnalysis {
+    fn predictions(&self) -> Vec<Prediction> {
+        self.effects.iter().filter_map(|effect| effect.prediction).collect()
+    }
+}
+
 /// The analysis of one effect.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EffectAnalysis {
@@ -308,12 +314,11 @@ impl Analysis {
             let hausman_z = pass.hausman_z(block_model, naive, tau * tau);
             Comparison { diagnostics, pass, hausman_z, verdict, rests_on: (measure, value) }
         });
-        let predictions: Vec<Prediction> =
-            blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
+        let predictions: Vec<Vec<Prediction>> = blocks.iter().map(BlockAnalysis::predictions).collect();
         let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
         let mix_up = median_error.zip(scale).filter(|_| are_alike);
         let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
-        let calibration = Calibration::new(&predictions);
+        let calibration = Calibration::new(predictions.iter().map(Vec::as_slice));
         Ok(Analysis {
             priors,
             scale: DataScale::new(sketches.of(Correlation::Ignored)),
