@@ -1,8 +1,9 @@
-//! The chi-squared distribution and Student's t, as far as tests and intervals of a meta-analysis need them.
+//! The chi-squared and the binomial distribution and Student's t, as far as tests and intervals of a meta-analysis need them.
 //!
 //! Chi-squared by the series and the continued fraction of the incomplete gamma function (Gautschi, ACM TOMS 5, 1979), with
 //! the common factor in a form that keeps its digits however many degrees of freedom there are (Loader, 2000); t by the
-//! finite sums for whole degrees of freedom (Abramowitz & Stegun, 1964, 26.7.3 and 26.7.4). Both to some 1e-12.
+//! finite sums for whole degrees of freedom (Abramowitz & Stegun, 1964, 26.7.3 and 26.7.4); both to some 1e-12. The binomial by the
+//! continued fraction of the incomplete beta function, to 1e-10.
 
 use std::f64::consts::{FRAC_PI_2, PI};
 
@@ -223,6 +224,32 @@ mod tests {
                 assert!((above - (1.0 - below)).abs() < 1e-12, "{df} {below}: {above}");
             }
         }
+    }
+
+    #[test]
+    fn binomial_probabilities_are_sums_of_their_terms() {
+        for (n, p) in [(1, 0.3), (7, 0.5), (60, 0.95), (60, 0.1), (1_000, 0.8), (1_000, 0.001)] {
+            let log_term = |k: i32| {
+                let [choices, k, n] = [0, k, n].map(f64::from);
+                choices + libm::lgamma(n + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(n - k + 1.0)
+                    + k * f64::ln(p)
+                    + (n - k) * f64::ln_1p(-p)
+            };
+            for k in 0..=n + 1 {
+                let want: f64 = (k..=n).map(|k| log_term(k).exp()).sum();
+                let got = binomial_at_least(k.into(), n.into(), p);
+                assert!((got - want).abs() < 1e-10, "{k} of {n} at {p}: {got} instead of {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_binomial_bound_leaves_its_tail() {
+        for (n, p) in [(20.0, 0.5), (33.3, 0.8), (5e6, 0.1)] {
+            let bound = binomial_bound(n, p, 1e-3);
+            assert!((binomial_at_least(bound, n, p) - 1e-3).abs() < 1e-6, "{n} {p}: {bound}");
+        }
+        assert_eq!(binomial_bound(3.0, 0.5, 1e-3), 3.0);
     }
 
     #[test]

@@ -169,6 +169,17 @@ mod tests {
     }
 
     #[test]
+    fn the_log_of_a_probability_is_continuous_where_its_series_begins_and_as_published_beyond() {
+        for (z, want) in
+            [(-40.0, -804.608_442_013_753_9), (-5.0, -15.064_998_393_988_727), (3.0, -0.001_350_809_964_748_202)]
+        {
+            assert!((log_cdf(z) / want - 1.0).abs() < 1e-11, "{z}: {}", log_cdf(z));
+        }
+        let step = log_cdf(-30.0 + 1e-9) - log_cdf(-30.0 - 1e-9);
+        assert!((step - 2e-9 * 30.033_259_667_433_674).abs() < 1e-9, "{step}");
+    }
+
+    #[test]
     fn a_quantile_of_a_mixture_leaves_its_level_above_it() {
         let part = |weight, mean, sd| Part { weight, mean, sd };
         let mixtures = [

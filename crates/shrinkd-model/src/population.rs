@@ -359,11 +359,10 @@ impl Analysis {
             let misfit = pass.misfit;
             Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
         });
-        let predictions: Vec<Vec<Prediction>> = blocks.iter().map(BlockAnalysis::predictions).collect();
         let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
         let mix_up = median_error.zip(scale).filter(|_| are_alike);
         let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
-        let calibration = Calibration::new(predictions.iter().map(Vec::as_slice));
+        let calibration = Calibration::new(blocks.iter().map(BlockAnalysis::predictions));
         Ok(Analysis {
             priors,
             scale: DataScale::new(sketches.of(Correlation::Ignored)),

@@ -35,11 +35,12 @@ pub struct Calibration {
 
 impl Calibration {
     /// Summarises the predictions of each experiment; `None` without any.
-    pub fn new<'a>(experiments: impl IntoIterator<Item = &'a [Prediction]>) -> Option<Calibration> {
+    pub fn new(experiments: impl IntoIterator<Item: AsRef<[Prediction]>>) -> Option<Calibration> {
         let (mut effects, mut squares, mut sum_z2) = (0_u64, 0_u64, 0.0);
         let mut within = [0_u64; 3];
         let mut pit_histogram = [0; PIT_BINS];
         for predictions in experiments {
+            let predictions = predictions.as_ref();
             let n = predictions.len() as u64;
             effects += n;
             squares += n * n;
@@ -66,43 +67,58 @@ impl Calibration {
 
     /// The bounds of the share of effects in an interval or a bin that is to hold a share `level`.
     pub fn bounds(&self, level: f64) -> (f64, f64) {
-        let n = self.effective_effects;
-        let above = |level: f64| distributions::binomial_bound(n, level, 0.5 * OUTSIDE) / n;
-        // As few in it as there would be many outside.
-        (1.0 - above(1.0 - level), above(level))
+        bounds(self.effective_effects, level)
     }
 
     /// The likely cause of shares that are out of their bounds; `None` where all are within. `has_mix_ups` and `is_misfit` say what
     /// else is known of the population.
     pub fn cause(&self, has_mix_ups: bool, is_misfit: bool) -> Option<Miscalibration> {
-        let [fifty, eighty, ninety_five] = [(self.coverage50, 0.5), (self.coverage80, 0.8), (self.coverage95, 0.95)]
-            .map(|(share, level)| self.is_out(share, level));
-        let bins =
-            self.pit_histogram.map(|count| self.is_out(count as f64 / self.effects as f64, 1.0 / PIT_BINS as f64));
-        let is_any = |side: Side| [fifty, eighty, ninety_five].contains(&Some(side));
-        let tails_are_full = bins[0] == Some(Side::Above) || bins[PIT_BINS - 1] == Some(Side::Above);
-        if [fifty, eighty, ninety_five].into_iter().chain(bins).all(|side| side.is_none()) {
+        let coverages = [(self.coverage50, 0.5), (self.coverage80, 0.8), (self.coverage95, 0.95)];
+        let coverages = coverages.map(|(share, level)| side(share, self.bounds(level)));
+        let bins = self.pit_histogram.map(|count| count as f64 / self.effects as f64);
+        let bins = bins.map(|share| side(share, self.bounds(1.0 / PIT_BINS as f64)));
+        let is_out = |side: &Option<Side>| side.is_some();
+        if !coverages.iter().chain(&bins).any(is_out) {
             return None;
         }
+        let [too_few, too_many] = [Side::Below, Side::Above].map(|side| coverages.contains(&Some(side)));
         Some(match () {
             () if has_mix_ups => Miscalibration::MixUps,
             () if is_misfit => Miscalibration::Misfit,
-            () if ninety_five == Some(Side::Below) && self.coverage50 >= 0.5 => Miscalibration::HeavyTails,
-            () if is_any(Side::Above) && self.coverage95 < 0.95 => Miscalibration::HeavyTails,
-            () if is_any(Side::Above) => Miscalibration::VariancesTooLarge,
-            () if is_any(Side::Below) => Miscalibration::VariancesTooSmall,
-            () if tails_are_full && self.coverage50 >= 0.5 => Miscalibration::HeavyTails,
-            () => Miscalibration::Lopsided,
+            () if self.is_lopsided() => Miscalibration::Lopsided,
+            // Heavy tails make tau so large that the squares of z are right.
+            () if too_many && self.rms_z < NARROW => Miscalibration::VariancesTooLarge,
+            () if too_few && self.coverage50 < 0.5 => Miscalibration::VariancesTooSmall,
+            () => Miscalibration::HeavyTails,
         })
     }
 
-    fn is_out(&self, share: f64, level: f64) -> Option<Side> {
-        let (low, high) = self.bounds(level);
-        match share {
-            share if share < low => Some(Side::Below),
-            share if share > high => Some(Side::Above),
-            _ => None,
-        }
+    /// Whether a bin holds more effects than the one opposite to it, or fewer.
+    fn is_lopsided(&self) -> bool {
+        let (low, high) = self.pit_histogram.split_at(PIT_BINS / 2);
+        low.iter().zip(high.iter().rev()).any(|(&low, &high)| {
+            let both = (low + high) as f64;
+            let share = low as f64 / both;
+            both > 0.0 && side(share, bounds(both / self.effects as f64 * self.effective_effects, 0.5)).is_some()
+        })
+    }
+}
+
+/// An rms of z below which effects lie nearer to their predictions than these say.
+const NARROW: f64 = 0.9;
+
+/// The bounds of a share of `n` effects that is `level` on average.
+fn bounds(n: f64, level: f64) -> (f64, f64) {
+    let above = |level: f64| distributions::binomial_bound(n, level, 0.5 * OUTSIDE) / n;
+    // As few in it as there would be many outside.
+    (1.0 - above(1.0 - level), above(level))
+}
+
+fn side(share: f64, (low, high): (f64, f64)) -> Option<Side> {
+    match share {
+        share if share < low => Some(Side::Below),
+        share if share > high => Some(Side::Above),
+        _ => None,
     }
 }
 
