@@ -1,5 +1,6 @@
 //! `shrinkd study`: compares the models of correlation on simulated data with known truth.
 
+mod article;
 mod render;
 
 use std::io::{self, BufWriter, Write};
@@ -7,17 +8,25 @@ use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
 
+use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
+use super::design::DesignArgs;
 use super::text;
 use super::{CliError, Format};
-use crate::study::Study;
+use crate::simulate::Population;
+use crate::study::{Article, Study};
 
 /// Compare three models of correlation on simulated data: bias, RMSE and coverage
 ///
 /// A simulation study: draws each of the four populations of `shrinkd simulate` many times, and fits every replicate
 /// with the correlation from the shared control modelled, ignored (the naive model), and avoided by using one variant
 /// per experiment. Priors are flat, posteriors exact.
+///
+/// With any of --experiments, --variants, --control-share, --rho and --tau, one population of that design is drawn
+/// instead of the four: all experiments have the same number of variants, a raw effect has the sampling variance 2, and
+/// the mean of the true effects is 1.
 ///
 /// For the first replicate, which is the data that `shrinkd simulate` prints for the same seed, the tables show the
 /// posterior medians and sds of mu and tau. Over all replicates they show bias and RMSE of the posterior medians of mu
@@ -26,7 +35,15 @@ use crate::study::Study;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Number of replicates of each scenario
+    /// Fit the four data sets of the article behind this project, and print its tables with its figures beside the exact ones
+    ///
+    /// The article is the post of 2026-03-22 on dpananos.github.io about shrinkage with a shared control. Its data are part of this program.
+    /// They are fitted with the article's own model and priors.
+    #[arg(long, conflicts_with_all = [
+        "replicates", "seed", "threads", "experiments", "variants", "control_share", "rho", "tau",
+    ])]
+    article: bool,
+    /// Number of replicates of each population
     #[arg(long, value_name = "N", default_value = "200")]
     replicates: NonZero<usize>,
     /// Random seed
@@ -38,12 +55,24 @@ pub struct Args {
     /// Number of threads; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    /// Number of experiments [default: 50]
+    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments())]
+    experiments: Option<usize>,
+    #[command(flatten)]
+    design: DesignArgs,
 }
+
+/// Experiments of a design without `--experiments`.
+const EXPERIMENTS: usize = 50;
+/// The sampling variance of a raw effect in a design, as in the scenarios where all arms have as much traffic.
+const VARIANCE: f64 = 2.0;
 
 const EXAMPLES: &str = "\
 Examples:
+  shrinkd study --article
   shrinkd study
   shrinkd study --replicates 2000 --seed 7
+  shrinkd study --variants 3 --experiments 80 --control-share 0.25 --tau 1se
   shrinkd study --format csv > study.csv";
 
 /// Runs the study and prints its report.
@@ -51,8 +80,12 @@ Examples:
 /// # Errors
 /// Where a replicate cannot be fitted, or stdout cannot be written to.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    if args.article {
+        print_article(&Article::new()?, args.format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN);
-    let study = Study { seed: args.seed, replicates: args.replicates, threads };
+    let study = Study { design: args.design(), seed: args.seed, replicates: args.replicates, threads };
     let bar = ProgressBar::new(study.total() as u64).with_style(style());
     let report = study.run(|| bar.inc(1))?;
     bar.finish_and_clear();
@@ -61,13 +94,50 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     match args.format {
         Format::Table => render::table(&report, &mut out, text::width())?,
         Format::Csv => render::csv(&report, &mut out)?,
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+        Format::Json => write_json(&report, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_article(article: &Article, format: Format) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match format {
+        Format::Table => article::table(article, &mut out, text::width())?,
+        Format::Csv => article::csv(article, &mut out)?,
+        Format::Json => write_json(article, &mut out)?,
+    }
+    out.flush()
+}
+
+fn write_json(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    writeln!(out)
+}
+
+impl Args {
+    /// The population of the design, if there is one.
+    fn design(&self) -> Option<Population> {
+        let Args { design, experiments, .. } = self;
+        (experiments.is_some() || design.is_given()).then(|| {
+            let rho = design.rho();
+            Population {
+                experiments: experiments.unwrap_or(EXPERIMENTS),
+                variants: design.variants(),
+                has_one_large: false,
+                mu: 1.0,
+                tau: design.tau().absolute(VARIANCE.sqrt()),
+                treatment_variance: (1.0 - rho) * VARIANCE,
+                control_variance: rho * VARIANCE,
+                control_error: None,
+            }
+        })
+    }
+}
+
+/// Flat priors need three experiments where one variant of each is used.
+fn experiments() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(3..=100_000)
 }
 
 fn style() -> ProgressStyle {

@@ -1,11 +1,12 @@
 //! The study's report as text and as CSV.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use shrinkd_model::Correlation;
 
 use crate::cli::correlation::label;
-use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
+use crate::cli::text::{Columns, Digits, Page, counted, number, percent, rounded, text};
 use crate::cli::verdict;
 use crate::simulate::Scenario;
 use crate::study::Report;
@@ -23,10 +24,9 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
     legend(&mut page, report)?;
     for scenario in &report.scenarios {
         page.blank()?;
-        let name = scenario.scenario.as_str();
         let sizes = [(scenario.experiments, "experiment"), (scenario.effects, "effect")];
         let [experiments, effects] = sizes.map(|(count, noun)| counted(count as u64, noun));
-        page.sentence("", &format!("{name}: {} ({experiments}, {effects})", sentence(scenario.scenario)))?;
+        page.sentence("", &format!("{}: {} ({experiments}, {effects})", scenario.name(), sentence(scenario)))?;
         page.blank()?;
         page.columns(&first_replicate(scenario))?;
         verdicts(&mut page, &scenario.correlation, report.replicates)?;
@@ -38,7 +38,7 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
 
 fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     let drawn = format!(
-        "Each scenario is drawn {} (seed {}) and fitted with flat priors and exact posteriors. The effects of one \
+        "Each population is drawn {} (seed {}) and fitted with flat priors and exact posteriors. The effects of one \
          experiment share the error of its control, which makes them correlated. That correlation is:",
         counted(report.replicates as u64, "time"),
         report.seed
@@ -49,14 +49,18 @@ fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     rows.row([label(Correlation::Ignored), "left out, as in the naive model: effects are independent"]);
     rows.row([label(Correlation::OnePerExperiment), "avoided, by using one variant of each experiment"]);
     page.columns(&rows)?;
-    page.sentence(
-        "",
+    let is_of_scenarios = report.scenarios.iter().all(|scenario| scenario.scenario.is_some());
+    let first = match is_of_scenarios {
+        true => "which is the data that `shrinkd simulate` prints for the scenario and seed, ",
+        false => "",
+    };
+    let told = format!(
         "mu is the mean of the true effects, tau their sd (heterogeneity), theta the effects themselves, all in the unit \
-         of the metric. For the first replicate, which is the data that `shrinkd simulate` prints for the scenario and \
-         seed, the table shows posterior medians and sds. Over all replicates, bias and RMSE are those of the posterior \
-         medians of mu and tau and the posterior means of theta; coverage is the share of 95% credible intervals that \
-         contain the true value; ± is the Monte Carlo standard error.",
-    )
+         of the metric. For the first replicate, {first}the table shows posterior medians and sds. Over all replicates, \
+         bias and RMSE are those of the posterior medians of mu and tau and the posterior means of theta; coverage is the \
+         share of 95% credible intervals that contain the true value; ± is the Monte Carlo standard error."
+    );
+    page.sentence("", &told)
 }
 
 fn first_replicate(scenario: &ScenarioReport) -> Columns {
@@ -130,7 +134,7 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
             for ((parameter, p), (truth, median, sd)) in parameters(fit).into_iter().zip(posteriors) {
                 let numbers = [Some(p.bias), p.bias_mcse, Some(p.rmse), p.rmse_mcse, Some(p.coverage), p.coverage_mcse];
                 let [bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse] = numbers.map(cell);
-                let (scenario, correlation) = (scenario.scenario.as_str(), fit.correlation.as_str());
+                let (scenario, correlation) = (scenario.name(), fit.correlation.as_str());
                 let (truth, median, sd, replicates) = (cell(truth), cell(median), cell(sd), report.replicates);
                 writeln!(
                     out,
@@ -147,11 +151,18 @@ fn parameters(fit: &FitReport) -> [(&'static str, &Performance); 3] {
     [("mu", &fit.mu.performance), ("tau", &fit.tau.performance), ("theta", &fit.theta)]
 }
 
-fn sentence(scenario: Scenario) -> &'static str {
-    match scenario {
-        Scenario::Baseline => "experiments of one variant, so no control is shared",
-        Scenario::ManyVariants => "one experiment has many variants",
-        Scenario::BadControl => "one control was measured 5 too low",
-        Scenario::TreatmentHeavy => "small controls dominate the error of every effect",
+fn sentence(scenario: &ScenarioReport) -> Cow<'static, str> {
+    match scenario.scenario {
+        Some(Scenario::Baseline) => "experiments of one variant, so no control is shared".into(),
+        Some(Scenario::ManyVariants) => "one experiment has many variants".into(),
+        Some(Scenario::BadControl) => "the same, and its control was measured 4 standard errors too low".into(),
+        Some(Scenario::TreatmentHeavy) => {
+            "the same with small controls, which dominate the error of every effect".into()
+        }
+        None if scenario.population.variants == 1 => "every experiment has one variant, so no control is shared".into(),
+        None => {
+            let (variants, rho) = (scenario.population.variants, rounded(scenario.rho, 3));
+            format!("every experiment has {variants} variants, whose errors have the correlation {rho}").into()
+        }
     }
 }

@@ -17,6 +17,7 @@
 
 use std::fmt;
 
+use crate::block::Block;
 use crate::distributions;
 use crate::likelihood::{Likelihood, SketchLikelihood};
 use crate::normal;
@@ -64,6 +65,13 @@ impl SelectionCounts {
         }
     }
 
+    /// Adds the effects of a block.
+    pub fn add_block(&mut self, block: &Block) {
+        for (i, effect) in block.effects().iter().enumerate() {
+            self.add(effect / block.sampling_variance(i).sqrt());
+        }
+    }
+
     /// Adds the counts of other effects.
     pub fn merge(&mut self, other: &SelectionCounts) {
         self.above += other.above;
@@ -96,15 +104,14 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// From the sketch of the effects as independent ones ([`Correlation::Ignored`]), and counts of the same effects. `None` without
-    /// effects, and where the counts are of another number of effects.
+    /// From the sketch of the effects as independent ones ([`Correlation::Ignored`]), and counts of the same effects; where a few have
+    /// come or gone in between, what counts is the share of those below. `None` without effects.
     ///
     /// [`Correlation::Ignored`]: crate::Correlation::Ignored
     pub fn new(ignored: &Sketch, counts: &SelectionCounts) -> Option<Selection> {
-        if counts.above + counts.below != ignored.effects() {
-            return None;
-        }
-        let model = StepModel::new(ignored, counts.below)?;
+        let counted = (counts.above + counts.below) as f64;
+        let share_below = (counted > 0.0).then(|| counts.below as f64 / counted)?;
+        let model = StepModel::new(ignored, share_below)?;
         let point = model.maximum();
         let (log_lr, eta) = model.at(point);
         let caliper_p = counts.caliper_p();
@@ -149,13 +156,13 @@ struct StepModel {
 }
 
 impl StepModel {
-    fn new(sketch: &Sketch, below: u64) -> Option<StepModel> {
+    fn new(sketch: &Sketch, share_below: f64) -> Option<StepModel> {
         let likelihood = SketchLikelihood::new(sketch);
         let unselected = ml(&likelihood)?;
         let typical_variance = (likelihood.at(0.0).log_det / likelihood.effects() as f64).exp();
         let mut model = StepModel {
             errors: sketch.cells().flat_map(|(octave, cell)| standard_errors(octave, cell)).collect(),
-            below: below as f64,
+            below: share_below * likelihood.effects() as f64,
             unselected: (unselected.mu, unselected.tau, 0.0),
             unit: (typical_variance + unselected.tau * unselected.tau).sqrt(),
             likelihood,
@@ -350,7 +357,7 @@ mod tests {
         let mut sketch = Sketch::new();
         sketch.add(effects).expect("in range");
         let below = effects.iter().filter(|effect| effect.b <= CUT * effect.lambda.sqrt()).count();
-        StepModel::new(&sketch, below as u64).expect("a maximum")
+        StepModel::new(&sketch, below as f64 / effects.len() as f64).expect("a maximum")
     }
 
     #[test]

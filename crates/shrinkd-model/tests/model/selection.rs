@@ -125,11 +125,18 @@ fn a_selection_that_lets_some_losers_through_is_found_where_there_are_enough_exp
 }
 
 #[test]
-fn counts_of_other_effects_than_those_in_the_cells_say_nothing() {
-    let mut sketch = Sketch::new();
-    assert_eq!(Selection::new(&sketch, &SelectionCounts::default()), None);
-    sketch.add(&[Component { lambda: 1.0, a: 1.0, b: 0.5 }]).expect("in range");
-    assert_eq!(Selection::new(&sketch, &SelectionCounts::default()), None);
+fn there_is_nothing_to_say_without_effects_and_a_few_that_came_or_went_in_between_hardly_matter() {
+    assert_eq!(selection(&[]), None);
+    let effects = Stream { losers: 0.2, ..STREAM }.draw(&mut Random(2));
+    let (mut sketch, mut counts) = (Sketch::new(), SelectionCounts::default());
+    for &(effect, se) in &effects {
+        sketch.add(&[Component { lambda: se * se, a: 1.0, b: effect }]).expect("in range");
+        counts.add(effect / se);
+    }
+    let exact = Selection::new(&sketch, &counts).expect("effects");
+    counts.add(1.0);
+    let late = Selection::new(&sketch, &counts).expect("effects");
+    assert!((exact.log_lr - late.log_lr).abs() < 0.5, "{exact:?} and {late:?}");
 }
 
 #[test]
