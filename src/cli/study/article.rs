@@ -34,11 +34,11 @@ pub fn table(article: &Article, out: &mut impl Write, width: usize) -> io::Resul
 fn legend<W: Write>(page: &mut Page<W>) -> io::Result<()> {
     page.sentence(
         "",
-        "The post of 2026-03-22 on dpananos.github.io asks whether the correlation between variants that share a control \
-         has to be modelled, and doubts that the difference would be material. Its simulation draws four data sets, fits \
-         two models to each with Stan, and prints the posterior medians and sds of mu, the mean of the true effects, and \
-         of tau, their sd. Here are the same draws under the article's own model and priors. `published` is what it \
-         printed; `exact` is the posterior by numerical integration, which has no Monte Carlo error. The rows:",
+        "The post of 2026-03-22 on dpananos.github.io simulates four sets of experiments, fits each with and without the \
+         correlation between variants that share a control, and doubts that the difference would be material. Its tables \
+         show posterior medians and sds of mu, the mean of the true effects, and of tau, their sd. Below are the same \
+         draws under the article's own model and priors: `published` is what it printed (from Stan), `exact` the posterior \
+         by numerical integration, which has no Monte Carlo error.",
     )?;
     let mut rows = Columns::new([text("  "), text("  ")]);
     rows.row(["Correlated", "the error of the shared control is part of the model"]);
