@@ -79,7 +79,7 @@ impl Thresholds {
         let are_enough = consequences.changed_decisions() >= self.fewest_changed_decisions;
         let changed = if are_enough { consequences.changed_decision_share() } else { 0.0 };
         let measures = [
-            (Measure::NaiveCoverage, Some(NOMINAL - coverage), missing),
+            (Measure::NaiveCoverage, Some((NOMINAL - coverage).max(0.0)), missing),
             (Measure::RmseExcess, consequences.rmse_excess(), self.rmse_excess),
             (Measure::ChangedDecisions, Some(changed), self.changed_decisions),
         ];
