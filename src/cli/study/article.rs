@@ -114,23 +114,23 @@ pub fn csv(article: &Article, out: &mut impl Write) -> io::Result<()> {
         "table,label,correlation,without,parameter,truth,median,sd,published_median,published_sd,flat_priors_median,\
          flat_priors_sd,verdict"
     )?;
+    let cells =
+        |figure: Option<Figure>| figure.map_or(",".to_owned(), |figure| format!("{},{}", figure.median, figure.sd));
     for table in &article.tables {
         for row in &table.rows {
-            let of_parameter: [(&str, f64, fn(Figures) -> Figure); 2] =
-                [("mu", table.truth.mu, |figures| figures.mu), ("tau", table.truth.tau, |figures| figures.tau)];
+            let (name, label, correlation) = (table.name, row.label, row.correlation.as_str());
+            let without = row.without.unwrap_or("");
             // The verdict is about all experiments.
             let verdict = if row.without.is_some() { "" } else { table.correlation.verdict.as_str() };
-            for (parameter, truth, of) in of_parameter {
-                let Figure { median, sd } = of(row.exact);
-                let flat = of(row.flat_priors);
-                let published = row.published.map(of);
-                let published = published.map_or(",".to_owned(), |figure| format!("{},{}", figure.median, figure.sd));
-                let (name, label, correlation) = (table.name, row.label, row.correlation.as_str());
-                let (without, flat_median, flat_sd) = (row.without.unwrap_or(""), flat.median, flat.sd);
+            let figures = [Some(row.exact), row.published, Some(row.flat_priors)];
+            for (parameter, truth, figures) in [
+                ("mu", table.truth.mu, figures.map(|figures| Some(figures?.mu))),
+                ("tau", table.truth.tau, figures.map(|figures| Some(figures?.tau))),
+            ] {
+                let [exact, published, flat_priors] = figures.map(cells);
                 writeln!(
                     out,
-                    "{name},{label},{correlation},{without},{parameter},{truth},{median},{sd},{published},{flat_median},\
-                     {flat_sd},{verdict}"
+                    "{name},{label},{correlation},{without},{parameter},{truth},{exact},{published},{flat_priors},{verdict}"
                 )?;
             }
         }
