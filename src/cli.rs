@@ -5,6 +5,7 @@
 pub mod check;
 mod correlation;
 pub mod demo;
+mod design;
 pub mod fit;
 pub mod migrate;
 mod operator;

@@ -1,8 +1,9 @@
 //! A simulation study: how well mu, tau and the effects are estimated when the correlation from a shared control is
 //! modelled, ignored or avoided, on data with known truth.
 //!
-//! Each scenario of [`crate::simulate`] is drawn many times and fitted under three models of correlation, with flat
-//! priors and the exact posterior. The first draw is the one that `shrinkd simulate` prints for the same seed.
+//! Each scenario of [`crate::simulate`], or a design of one's own, is drawn many times and fitted under three models of
+//! correlation, with flat priors and the exact posterior. The first draw of a scenario is the one that `shrinkd simulate` prints
+//! for the same seed.
 //!
 //! | module | contents |
 //! | --- | --- |
@@ -21,34 +22,38 @@ use shrinkd_model::map_chunks;
 pub use replicate::{Replicate, StudyError};
 pub use report::Report;
 
-use crate::simulate::Scenario;
+use crate::simulate::{Population, Scenario};
 use report::ScenarioReport;
 
 /// The parameters of a study.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Study {
+    /// A population to draw instead of the scenarios.
+    pub design: Option<Population>,
     pub seed: u64,
-    /// Number of replicates of each scenario.
+    /// Number of replicates of each population.
     pub replicates: NonZero<usize>,
     pub threads: NonZero<usize>,
 }
 
 impl Study {
-    /// The number of replicates over all scenarios.
+    /// The number of replicates over all populations.
     pub fn total(&self) -> usize {
-        Scenario::ALL.len() * self.replicates.get()
+        self.populations().len() * self.replicates.get()
     }
 
     /// Runs the study. `replicate_done` is called after each replicate, from any thread.
     ///
     /// # Errors
-    /// Where a replicate cannot be fitted, which does not happen in any of the scenarios.
+    /// Where a replicate cannot be fitted, which does not happen in any of the scenarios, nor in a design of three
+    /// experiments or more whose variances are within some 20 orders of magnitude.
     pub fn run(&self, replicate_done: impl Fn() + Sync) -> Result<Report, StudyError> {
         let count = self.replicates.get();
+        let populations = self.populations();
         let indices: Vec<usize> = (0..self.total()).collect();
         let replicates = map_chunks(&indices, 1, self.threads.get(), |indices| {
             let replicates = indices.iter().map(|index| {
-                let population = Scenario::ALL[index / count].population();
+                let (_, population) = populations[index / count];
                 let experiments: Vec<_> = population.draw(self.seed, (index % count) as u64).collect();
                 let replicate = Replicate::new(&experiments);
                 replicate_done();
@@ -57,11 +62,21 @@ impl Study {
             replicates.collect::<Result<Vec<Replicate>, StudyError>>()
         });
         let replicates = replicates.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-        let scenarios = Scenario::ALL.into_iter().zip(replicates.chunks(count));
+        let scenarios = populations.into_iter().zip(replicates.chunks(count));
         Ok(Report {
             seed: self.seed,
             replicates: count,
-            scenarios: scenarios.map(|(scenario, replicates)| ScenarioReport::new(scenario, replicates)).collect(),
+            scenarios: scenarios
+                .map(|((scenario, population), replicates)| ScenarioReport::new(scenario, population, replicates))
+                .collect(),
         })
+    }
+
+    /// What is drawn: the scenarios, or the design, which is none of them.
+    fn populations(&self) -> Vec<(Option<Scenario>, Population)> {
+        match self.design {
+            Some(design) => vec![(None, design)],
+            None => Scenario::ALL.map(|scenario| (Some(scenario), scenario.population())).to_vec(),
+        }
     }
 }

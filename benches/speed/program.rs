@@ -14,13 +14,13 @@ const RUNS: usize = 5;
 const AIM_SECONDS: f64 = 1.0;
 const AIM_MEGABYTES: f64 = 200.0;
 
-/// Scenario, experiments and variants of each file: 100,000 effects, with one or three per experiment.
-const FILES: [(&str, &str, &str); 2] = [("baseline", "100000", "1"), ("treatment-heavy", "33333", "3")];
+/// Experiments and variants of each file: 100,000 effects, with one or three per experiment.
+const FILES: [(&str, &str); 2] = [("100000", "1"), ("33333", "3")];
 
 pub fn measure(stopwatch: &mut Stopwatch) {
-    for (scenario, experiments, variants) in FILES {
+    for (experiments, variants) in FILES {
         stopwatch.heading(&format!("shrinkd fit --format json, {experiments} experiments of {variants}"));
-        let events = simulate(scenario, experiments, variants);
+        let events = simulate(experiments, variants);
         let decoding = (0..RUNS).map(|_| decode_all(&events)).min().unwrap_or_default().as_secs_f64();
         stopwatch.record("reading and decoding alone", decoding, Aim::None);
         let baseline = Baseline { name: "decoding", seconds: Some(decoding) };
@@ -42,9 +42,9 @@ fn shrinkd(arguments: &[&str], output: &Path) -> Child {
 }
 
 /// A file of simulated events.
-fn simulate(scenario: &str, experiments: &str, variants: &str) -> PathBuf {
-    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{scenario}.ndjson"));
-    let arguments = ["simulate", "--scenario", scenario, "--experiments", experiments, "--variants", variants];
+fn simulate(experiments: &str, variants: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{experiments}-of-{variants}.ndjson"));
+    let arguments = ["simulate", "--experiments", experiments, "--variants", variants];
     let status = shrinkd(&arguments, &path).wait().expect("the program ends");
     assert!(status.success(), "simulate: {status}");
     path

@@ -29,11 +29,11 @@ pub struct Args {
     /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Number of experiments [default: depends on the scenario; portfolio: 300]
+    /// Number of experiments [default: baseline: 50; portfolio: 300; else 25]
     #[arg(long, value_name = "N", value_parser = count(100_000_000))]
     experiments: Option<usize>,
-    /// Variants per experiment, except those that the scenario fixes at one; portfolio: the maximum [default: depends on
-    /// the scenario; portfolio: 6]
+    /// Variants per experiment, except those that the scenario fixes at one; portfolio: the maximum [default: baseline: 1;
+    /// portfolio: 6; else 26]
     #[arg(long, value_name = "N", value_parser = count(1_000))]
     variants: Option<usize>,
     /// Mean of the true effects [default: 1]
@@ -42,14 +42,13 @@ pub struct Args {
     /// Standard deviation of the true effects [default: 1]
     #[arg(long, value_parser = non_negative)]
     tau: Option<f64>,
-    /// Standard error of a treatment's mean [default: depends on the scenario]
+    /// Standard error of a treatment's mean [default: treatment-heavy: 0.1, else 1]
     #[arg(long, value_parser = standard_error)]
     se: Option<f64>,
-    /// Standard error of the control's mean, except in experiments fixed at one variant [default: depends on the
-    /// scenario]
+    /// Standard error of the control's mean [default: 1]
     #[arg(long, value_name = "SE", value_parser = non_negative)]
     control_se: Option<f64>,
-    /// Sampling error of the control's mean in the last experiment [default: bad-control: -5, else random]
+    /// Sampling error of the control's mean in the last experiment [default: bad-control: -4, else random]
     #[arg(long, value_name = "ERROR", allow_negative_numbers = true, value_parser = finite)]
     control_error: Option<f64>,
     #[command(flatten)]
@@ -83,20 +82,21 @@ const EXAMPLES: &str = "\
 Examples:
   shrinkd simulate | shrinkd fit
   shrinkd simulate --scenario bad-control --seed 7 --control-error -8
-  shrinkd simulate --scenario treatment-heavy --experiments 1000 --tau 0.1
+  shrinkd simulate --scenario many-variants --variants 100 --tau 0.1
+  shrinkd simulate --scenario baseline --experiments 1000 --variants 3
   shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson
   shrinkd simulate --scenario portfolio --kafka localhost:9092 --rate 200
   shrinkd simulate --input past.ndjson --kafka localhost:9092 --set linger.ms=50";
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScenarioName {
-    /// 50 experiments of one variant each and unequal sizes (--se is their root mean square)
+    /// 50 experiments of one variant each
     Baseline,
-    /// 49 experiments of one variant, and one of 100
+    /// 24 experiments of one variant, and one of 26
     ManyVariants,
-    /// 15 experiments of one variant, and one of 15 whose control was measured far too low
+    /// The same, where the control of the large experiment was measured 4 standard errors too low
     BadControl,
-    /// 20 experiments of 5 variants, with small controls that dominate the error of every effect
+    /// The same, with small controls that dominate the error of every effect
     TreatmentHeavy,
     /// A platform's mixed traffic: six metrics on three scales, revisions, retractions, invalid results
     Portfolio,
@@ -144,9 +144,9 @@ impl Args {
         let own = scenario.population();
         let square = |se: f64| se * se;
         Population {
-            scenario,
             experiments: self.experiments.unwrap_or(own.experiments),
             variants: self.variants.unwrap_or(own.variants),
+            has_one_large: own.has_one_large,
             mu: self.mu.unwrap_or(own.mu),
             tau: self.tau.unwrap_or(own.tau),
             treatment_variance: self.se.map_or(own.treatment_variance, square),

@@ -7,10 +7,13 @@ use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
 
+use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::design::DesignArgs;
 use super::text;
 use super::{CliError, Format};
+use crate::simulate::Population;
 use crate::study::Study;
 
 /// Compare three models of correlation on simulated data: bias, RMSE and coverage
@@ -19,6 +22,10 @@ use crate::study::Study;
 /// with the correlation from the shared control modelled, ignored (the naive model), and avoided by using one variant
 /// per experiment. Priors are flat, posteriors exact.
 ///
+/// With any of --experiments, --variants, --control-share, --rho and --tau, one population of that design is drawn
+/// instead of the four: all experiments have the same number of variants, a raw effect has the sampling variance 2, and
+/// the mean of the true effects is 1.
+///
 /// For the first replicate, which is the data that `shrinkd simulate` prints for the same seed, the tables show the
 /// posterior medians and sds of mu and tau. Over all replicates they show bias and RMSE of the posterior medians of mu
 /// and tau and of the posterior means of the effects theta, and the coverage of their 95% credible intervals, each with
@@ -26,12 +33,17 @@ use crate::study::Study;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// Number of replicates of each scenario
+    /// Number of replicates of each population
     #[arg(long, value_name = "N", default_value = "200")]
     replicates: NonZero<usize>,
     /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    design: DesignArgs,
+    /// Number of experiments [default: 50]
+    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments())]
+    experiments: Option<usize>,
     /// Output format; csv has one row per scenario, model and parameter
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -40,10 +52,16 @@ pub struct Args {
     threads: Option<NonZero<usize>>,
 }
 
+/// Experiments of a design without `--experiments`.
+const EXPERIMENTS: usize = 50;
+/// The sampling variance of a raw effect in a design, as in the scenarios where all arms have as much traffic.
+const VARIANCE: f64 = 2.0;
+
 const EXAMPLES: &str = "\
 Examples:
   shrinkd study
   shrinkd study --replicates 2000 --seed 7
+  shrinkd study --variants 3 --experiments 80 --control-share 0.25 --tau 1se
   shrinkd study --format csv > study.csv";
 
 /// Runs the study and prints its report.
@@ -52,7 +70,7 @@ Examples:
 /// Where a replicate cannot be fitted, or stdout cannot be written to.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN);
-    let study = Study { seed: args.seed, replicates: args.replicates, threads };
+    let study = Study { design: args.design(), seed: args.seed, replicates: args.replicates, threads };
     let bar = ProgressBar::new(study.total() as u64).with_style(style());
     let report = study.run(|| bar.inc(1))?;
     bar.finish_and_clear();
@@ -68,6 +86,31 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+impl Args {
+    /// The population of the design, if there is one.
+    fn design(&self) -> Option<Population> {
+        let Args { design, experiments, .. } = self;
+        (experiments.is_some() || design.is_given()).then(|| {
+            let rho = design.rho();
+            Population {
+                experiments: experiments.unwrap_or(EXPERIMENTS),
+                variants: design.variants(),
+                has_one_large: false,
+                mu: 1.0,
+                tau: design.tau().absolute(VARIANCE.sqrt()),
+                treatment_variance: (1.0 - rho) * VARIANCE,
+                control_variance: rho * VARIANCE,
+                control_error: None,
+            }
+        })
+    }
+}
+
+/// Flat priors need three experiments where one variant of each is used.
+fn experiments() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(3..=100_000)
 }
 
 fn style() -> ProgressStyle {

@@ -9,33 +9,35 @@ use shrinkd_model::{Block, BlockError};
 use super::Draws;
 use super::message::{self, Effect, Event, Message, Report};
 
-/// Scenarios in which a shared control matters, or does not.
+/// Scenarios in which a shared control matters, or does not, with the sizes of the post on shrinkage with a shared control of
+/// 2026-03-22 on dpananos.github.io.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scenario {
-    /// Experiments of one variant and unequal sizes: no effect shares a control with another.
+    /// Experiments of one variant: no effect shares a control with another.
     Baseline,
-    /// Experiments of one variant, and a last one with a great many.
+    /// Experiments of one variant, and a last one with as many as all others together.
     ManyVariants,
-    /// Experiments of one variant, and a last one with several whose control's mean is far off.
+    /// The same, and the control's mean in the last experiment is far off.
     BadControl,
-    /// Every experiment has several variants and a small control, which dominates the error of every effect.
+    /// The same with small controls, which dominate the error of every effect.
     TreatmentHeavy,
 }
 
 /// A population to draw: sizes and truths, in the metric's own unit on the absolute scale.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Population {
-    pub scenario: Scenario,
     pub experiments: usize,
-    /// Variants of every experiment that the scenario does not fix at one.
+    /// Variants of an experiment.
     pub variants: usize,
+    /// Whether only the last experiment has that many variants, and the others have one.
+    pub has_one_large: bool,
     /// The mean of the true effects.
     pub mu: f64,
     /// Their standard deviation.
     pub tau: f64,
-    /// Sampling variance of a treatment's mean; `baseline` varies it sixfold around this mean.
+    /// Sampling variance of a treatment's mean.
     pub treatment_variance: f64,
-    /// Sampling variance of the control's mean; experiments that are fixed at one variant have an even allocation instead.
+    /// Sampling variance of the control's mean.
     pub control_variance: f64,
     /// The error of the last experiment's control mean; drawn from its variance if `None`.
     pub control_error: Option<f64>,
@@ -72,21 +74,23 @@ impl Scenario {
 
     /// The scenario at its own sizes, with mu = tau = 1.
     pub fn population(self) -> Population {
-        let (experiments, variants, treatment_variance, control_variance, control_error) = match self {
-            Scenario::Baseline => (50, 1, 0.875, 0.875, None),
-            Scenario::ManyVariants => (50, 100, 1.0, 1.0, None),
-            Scenario::BadControl => (16, 15, 0.5, 5.0, Some(-5.0)),
-            Scenario::TreatmentHeavy => (20, 5, 0.1, 2.0, None),
-        };
-        Population {
-            scenario: self,
-            experiments,
-            variants,
+        let single = Population {
+            experiments: 50,
+            variants: 1,
+            has_one_large: false,
             mu: 1.0,
             tau: 1.0,
-            treatment_variance,
-            control_variance,
-            control_error,
+            treatment_variance: 1.0,
+            control_variance: 1.0,
+            control_error: None,
+        };
+        let many = Population { experiments: 25, variants: 26, has_one_large: true, ..single };
+        match self {
+            Scenario::Baseline => single,
+            Scenario::ManyVariants => many,
+            Scenario::BadControl => Population { control_error: Some(-4.0), ..many },
+            // Standard errors of 0.1.
+            Scenario::TreatmentHeavy => Population { treatment_variance: 0.01, ..many },
         }
     }
 }
@@ -109,24 +113,26 @@ impl Population {
 
     /// The total number of effects.
     pub fn effects(&self) -> usize {
-        (0..self.experiments).map(|index| if self.is_single(index) { 1 } else { self.variants }).sum()
+        (0..self.experiments).map(|index| self.variants_of(index)).sum()
     }
 
-    /// Whether the scenario fixes an experiment at one variant.
-    fn is_single(&self, index: usize) -> bool {
-        index + 1 < self.experiments && matches!(self.scenario, Scenario::ManyVariants | Scenario::BadControl)
+    /// Share of an effect's sampling variance that is the control's: the correlation of the errors of two effects.
+    pub fn rho(&self) -> f64 {
+        self.control_variance / (self.treatment_variance + self.control_variance)
+    }
+
+    /// The number of variants of an experiment.
+    fn variants_of(&self, index: usize) -> usize {
+        if self.has_one_large && !self.is_last(index) { 1 } else { self.variants }
+    }
+
+    fn is_last(&self, index: usize) -> bool {
+        index + 1 == self.experiments
     }
 
     fn experiment(&self, index: usize, draws: &mut Draws) -> Experiment {
-        let is_last = index + 1 == self.experiments;
-        let (variants, control_variance) =
-            if self.is_single(index) { (1, self.treatment_variance) } else { (self.variants, self.control_variance) };
-        let size = match self.scenario {
-            Scenario::Baseline => draws.between(2.0 / 7.0, 12.0 / 7.0),
-            _ => 1.0,
-        };
-        let (treatment_variance, control_variance) = (size * self.treatment_variance, size * control_variance);
-
+        let Population { treatment_variance, control_variance, .. } = *self;
+        let (variants, is_last) = (self.variants_of(index), self.is_last(index));
         let drawn_error = draws.normal(0.0, control_variance.sqrt());
         let control_error = self.control_error.filter(|_| is_last).unwrap_or(drawn_error);
         let true_effects: Vec<f64> = (0..variants).map(|_| draws.normal(self.mu, self.tau)).collect();

@@ -5,7 +5,7 @@ use shrinkd_model::{Correlation, Measure, Verdict};
 
 use super::performance::{Performance, Score};
 use super::replicate::{Located, Replicate, ScoredFit};
-use crate::simulate::Scenario;
+use crate::simulate::{Population, Scenario};
 
 /// The results, scenario by scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,10 +18,15 @@ pub struct Report {
 /// One scenario: its sizes, its true values, the verdict on correlation, and the results of each model of correlation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ScenarioReport {
+    /// `None` for a design of one's own, which is named `custom`.
     #[serde(serialize_with = "scenario_name")]
-    pub scenario: Scenario,
+    pub scenario: Option<Scenario>,
+    #[serde(skip)]
+    pub population: Population,
     pub experiments: usize,
     pub effects: usize,
+    /// Share of an effect's sampling variance that is the control's: the correlation of the errors of two effects.
+    pub rho: f64,
     pub truth: Truth,
     pub correlation: VerdictReport,
     pub fits: Vec<FitReport>,
@@ -78,8 +83,7 @@ pub struct ParameterReport {
 
 impl ScenarioReport {
     /// Summarizes a scenario's replicates, of which there must be at least one.
-    pub(super) fn new(scenario: Scenario, replicates: &[Replicate]) -> ScenarioReport {
-        let population = scenario.population();
+    pub(super) fn new(scenario: Option<Scenario>, population: Population, replicates: &[Replicate]) -> ScenarioReport {
         let truth = Truth { mu: population.mu, tau: population.tau };
         let fits = Correlation::ALL.into_iter().enumerate().map(|(i, correlation)| {
             let fits: Vec<ScoredFit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
@@ -87,12 +91,19 @@ impl ScenarioReport {
         });
         ScenarioReport {
             scenario,
+            population,
             experiments: population.experiments,
             effects: population.effects(),
+            rho: population.rho(),
             truth,
             correlation: VerdictReport::new(replicates),
             fits: fits.collect(),
         }
+    }
+
+    /// The name of the scenario, or of a design of one's own.
+    pub fn name(&self) -> &'static str {
+        name(self.scenario)
     }
 }
 
@@ -136,8 +147,12 @@ impl ParameterReport {
     }
 }
 
-fn scenario_name<S: Serializer>(scenario: &Scenario, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(scenario.as_str())
+fn name(scenario: Option<Scenario>) -> &'static str {
+    scenario.map_or("custom", Scenario::as_str)
+}
+
+fn scenario_name<S: Serializer>(scenario: &Option<Scenario>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name(*scenario))
 }
 
 fn correlation_name<S: Serializer>(correlation: &Correlation, serializer: S) -> Result<S::Ok, S::Error> {

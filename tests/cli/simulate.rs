@@ -40,7 +40,7 @@ fn of_metric<'a>(message: &'a Value, metric: &'a str) -> impl Iterator<Item = &'
 #[test]
 fn a_seed_gives_the_same_bytes_on_every_platform() {
     let scenarios = Scenario::ALL.map(|scenario| hash(&lines(scenario.population().messages(1))));
-    assert_eq!(scenarios, [0xd2c6_8ab6_607e_0256, 0xf57b_e0fd_6691_458d, 0xbac6_e53e_7173_8b19, 0xd8b3_dc71_8dd4_f290]);
+    assert_eq!(scenarios, [0xb3f5_aa11_2b1d_af75, 0xfc47_81d8_a73b_b6df, 0x7500_b55c_bd77_81f3, 0x6329_e628_1f08_7d6e]);
     assert_eq!(hash(&lines(Portfolio { experiments: 300, max_variants: 6 }.messages(1))), 0x57ba_0e69_5f41_8e8f);
 }
 
@@ -51,8 +51,8 @@ fn the_first_event_of_the_baseline_is_this() {
         first,
         "{\"schema_version\":1,\"experiment_id\":\"exp-000001\",\"revision\":1,\
          \"completed_at\":\"2026-01-01T00:00:00Z\",\"results\":[{\"metric\":\"effect\",\"scale\":\"absolute\",\
-         \"effects\":[{\"variant\":\"v1\",\"estimate\":1.0206570051359434,\"variance\":1.5062141591621199}],\
-         \"control_variance\":0.7531070795810599}]}"
+         \"effects\":[{\"variant\":\"v1\",\"estimate\":0.8926809734212984,\"variance\":2.0}],\
+         \"control_variance\":1.0}]}"
     );
 }
 
@@ -111,7 +111,13 @@ fn effects_have_the_mu_tau_and_sampling_variance_that_were_asked_for() {
 
 #[test]
 fn variants_of_one_experiment_share_its_controls_error_and_nothing_else() {
-    let population = Population { experiments: 40_000, variants: 2, ..Scenario::TreatmentHeavy.population() };
+    let population = Population {
+        experiments: 40_000,
+        variants: 2,
+        treatment_variance: 0.1,
+        control_variance: 2.0,
+        ..Scenario::Baseline.population()
+    };
     let errors: Vec<[f64; 2]> =
         population.draw(5, 0).map(|e| [e.effects[0] - e.true_effects[0], e.effects[1] - e.true_effects[1]]).collect();
     let covariance = mean(errors.iter().map(|[x, y]| x * y));
@@ -129,24 +135,25 @@ fn a_bad_control_shifts_every_effect_of_the_last_experiment_alone() {
     for stream in 0..200 {
         for (index, experiment) in population.draw(9, stream).enumerate() {
             let shift = mean(experiment.effects.iter().zip(&experiment.true_effects).map(|(raw, truth)| raw - truth));
-            shifts.entry(index == 15).or_default().push(shift);
+            shifts.entry(index == 24).or_default().push(shift);
         }
     }
     let (sound, bad) = (mean(shifts[&false].clone()), mean(shifts[&true].clone()));
-    assert!(sound.abs() < 4.0 / 3000f64.sqrt(), "{sound}");
-    assert!((bad - 5.0).abs() < 4.0 * (0.5f64 / 15.0 / 200.0).sqrt(), "{bad}");
+    assert!(sound.abs() < 4.0 * (2.0 / 4800f64).sqrt(), "{sound}");
+    assert!((bad - 4.0).abs() < 4.0 * (1.0f64 / 26.0 / 200.0).sqrt(), "{bad}");
 }
 
 #[test]
 fn scenarios_have_the_sizes_they_are_told_with() {
     let sizes = |scenario: Scenario| scenario.population().draw(1, 0).map(|e| e.effects.len()).collect::<Vec<_>>();
     assert_eq!(sizes(Scenario::Baseline), vec![1; 50]);
-    assert_eq!(sizes(Scenario::ManyVariants), [vec![1; 49], vec![100]].concat());
-    assert_eq!(sizes(Scenario::BadControl), [vec![1; 15], vec![15]].concat());
-    assert_eq!(sizes(Scenario::TreatmentHeavy), vec![5; 20]);
-    for experiment in Scenario::Baseline.population().draw(1, 0) {
-        let variance = experiment.treatment_variance + experiment.control_variance;
-        assert!((0.5..3.0).contains(&variance), "{variance}");
+    for scenario in [Scenario::ManyVariants, Scenario::BadControl, Scenario::TreatmentHeavy] {
+        assert_eq!(sizes(scenario), [vec![1; 24], vec![26]].concat());
+    }
+    for (scenario, treatment_variance) in Scenario::ALL.into_iter().zip([1.0, 1.0, 1.0, 0.01]) {
+        for experiment in scenario.population().draw(1, 0) {
+            assert_eq!((experiment.treatment_variance, experiment.control_variance), (treatment_variance, 1.0));
+        }
     }
 }
 

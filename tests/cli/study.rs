@@ -14,7 +14,7 @@ use shrinkd_model::Verdict;
 
 fn study(replicates: usize, threads: usize) -> Report {
     let some = |number| NonZero::new(number).unwrap();
-    Study { seed: 1, replicates: some(replicates), threads: some(threads) }.run(|| {}).unwrap()
+    Study { design: None, seed: 1, replicates: some(replicates), threads: some(threads) }.run(|| {}).unwrap()
 }
 
 fn shrinkd(arguments: &[&str]) -> Output {
@@ -95,7 +95,7 @@ fn the_first_replicate_is_what_fit_says_of_the_same_events() {
     // The events carry the sum of the two variances, so that the treatment's own comes back rounded.
     let agree = |fit: &Value, study: f64| (fit.as_f64().unwrap() - study).abs() < 1e-9 * study.abs().max(1.0);
     for scenario in study(1, 2).scenarios {
-        let fit = fit_of_simulated(scenario.scenario.as_str(), &[]);
+        let fit = fit_of_simulated(scenario.name(), &[]);
         assert_eq!(fit["diagnostics"]["verdict"], scenario.correlation.verdict.as_str());
         assert_eq!(fit["diagnostics"]["verdict_rests_on"], scenario.correlation.rests_on.as_str());
         assert!(agree(&fit["diagnostics"]["verdict_value"], scenario.correlation.value));
@@ -111,14 +111,14 @@ fn the_first_replicate_is_what_fit_says_of_the_same_events() {
 #[test]
 fn the_effects_are_scored_as_fit_estimates_them() {
     for scenario in study(1, 2).scenarios {
-        let experiments: Vec<_> = scenario.scenario.population().draw(1, 0).collect();
+        let experiments: Vec<_> = scenario.population.draw(1, 0).collect();
         let truth = |row: &Value| {
             let experiment = experiments.iter().find(|e| row["experiment_id"] == *e.experiment_id).unwrap();
             experiment.true_effects[experiment.variants.iter().position(|name| row["variant"] == **name).unwrap()]
         };
         let flags = ["modelled", "ignored", "one-per-experiment"];
         for (told, correlation) in scenario.fits.iter().zip(flags) {
-            let fit = fit_of_simulated(scenario.scenario.as_str(), &["--correlation", correlation]);
+            let fit = fit_of_simulated(scenario.name(), &["--correlation", correlation]);
             let rows = fit["estimates"].as_array().unwrap();
             let errors: f64 = rows.iter().map(|row| row["posterior_mean"].as_f64().unwrap() - truth(row)).sum();
             assert!((errors / rows.len() as f64 - told.theta.bias).abs() < 1e-9, "{correlation}");

@@ -1,11 +1,12 @@
 //! The study's report as text and as CSV.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use shrinkd_model::Correlation;
 
 use crate::cli::correlation::label;
-use crate::cli::text::{Columns, Digits, Page, counted, number, percent, text};
+use crate::cli::text::{Columns, Digits, Page, counted, number, percent, rounded, text};
 use crate::cli::verdict;
 use crate::simulate::Scenario;
 use crate::study::Report;
@@ -23,10 +24,9 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
     legend(&mut page, report)?;
     for scenario in &report.scenarios {
         page.blank()?;
-        let name = scenario.scenario.as_str();
         let sizes = [(scenario.experiments, "experiment"), (scenario.effects, "effect")];
         let [experiments, effects] = sizes.map(|(count, noun)| counted(count as u64, noun));
-        page.sentence("", &format!("{name}: {} ({experiments}, {effects})", sentence(scenario.scenario)))?;
+        page.sentence("", &format!("{}: {} ({experiments}, {effects})", scenario.name(), sentence(scenario)))?;
         page.blank()?;
         page.columns(&first_replicate(scenario))?;
         verdicts(&mut page, &scenario.correlation, report.replicates)?;
@@ -129,7 +129,7 @@ pub fn csv(report: &Report, out: &mut impl Write) -> io::Result<()> {
             for ((parameter, p), (truth, median, sd)) in parameters(fit).into_iter().zip(posteriors) {
                 let numbers = [Some(p.bias), p.bias_mcse, Some(p.rmse), p.rmse_mcse, Some(p.coverage), p.coverage_mcse];
                 let [bias, bias_mcse, rmse, rmse_mcse, coverage, coverage_mcse] = numbers.map(cell);
-                let (scenario, correlation) = (scenario.scenario.as_str(), fit.correlation.as_str());
+                let (scenario, correlation) = (scenario.name(), fit.correlation.as_str());
                 let (truth, median, sd, replicates) = (cell(truth), cell(median), cell(sd), report.replicates);
                 writeln!(
                     out,
@@ -146,11 +146,18 @@ fn parameters(fit: &FitReport) -> [(&'static str, &Performance); 3] {
     [("mu", &fit.mu.performance), ("tau", &fit.tau.performance), ("theta", &fit.theta)]
 }
 
-fn sentence(scenario: Scenario) -> &'static str {
-    match scenario {
-        Scenario::Baseline => "experiments of one variant, so no control is shared",
-        Scenario::ManyVariants => "one experiment has many variants",
-        Scenario::BadControl => "one control was measured 5 too low",
-        Scenario::TreatmentHeavy => "small controls dominate the error of every effect",
+fn sentence(scenario: &ScenarioReport) -> Cow<'static, str> {
+    match scenario.scenario {
+        Some(Scenario::Baseline) => "experiments of one variant, so no control is shared".into(),
+        Some(Scenario::ManyVariants) => "one experiment has many variants".into(),
+        Some(Scenario::BadControl) => "the same, and its control was measured 4 standard errors too low".into(),
+        Some(Scenario::TreatmentHeavy) => {
+            "the same with small controls, which dominate the error of every effect".into()
+        }
+        None => {
+            let variants = counted(scenario.population.variants as u64, "variant");
+            let rho = rounded(scenario.rho, 3);
+            format!("every experiment has {variants}, whose errors have the correlation {rho}").into()
+        }
     }
 }
