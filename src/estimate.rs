@@ -72,9 +72,8 @@ impl Shrunken {
         let posterior = BlockPosterior::new(block, &fit.nodes);
         let naive_posterior =
             (!fit.naive_nodes.is_empty()).then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
-        let all =
-            |posterior: &BlockPosterior| -> Vec<Estimate> { (0..block.len()).map(|i| posterior.estimate(i)).collect() };
-        let (modelled, naive) = (all(&posterior), naive_posterior.as_ref().map(all).unwrap_or_default());
+        let naive = naive_posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default();
+        let modelled = posterior.estimates();
         let best = best_of(block, fit);
         let figures = modelled.iter().enumerate().map(|(i, estimate)| {
             let intervals = posterior.intervals(i, estimate);

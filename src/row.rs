@@ -295,7 +295,7 @@ pub struct CurrentPopulation {
     pub effects: u64,
     pub mu: Option<f64>,
     pub tau: Option<f64>,
-    pub design_effect: Option<f64>,
+    pub deff: Option<f64>,
     pub verdict: Option<shrinkd_model::Verdict>,
     /// The measure that the verdict rests on.
     pub verdict_rests_on: Option<shrinkd_model::Measure>,

@@ -277,3 +277,45 @@ comment on column current_population_fits.prob_tau_negligible is
     'The probability that tau is below a tenth of the typical standard error';
 comment on column current_population_fits.prior_tau is
     'The priors of the fit, in the unit of the effects, also where the configuration states them in units that the data set';
+
+-- What the naive model would do to its readers, and whether the model fits at all. Earlier verdicts rest on other measures.
+alter table population_diagnostics rename column design_effect to deff;
+alter table population_diagnostics
+    add column deff_control double precision check (abs(deff_control) < 'Infinity'),
+    add column naive_coverage double precision check (abs(naive_coverage) < 'Infinity'),
+    add column rmse_excess double precision check (abs(rmse_excess) < 'Infinity'),
+    add column changed_decisions bigint,
+    add column changed_decision_share double precision check (abs(changed_decision_share) < 'Infinity'),
+    add column value_given_up double precision check (abs(value_given_up) < 'Infinity'),
+    add column risk_modelled double precision check (abs(risk_modelled) < 'Infinity'),
+    add column risk_ignored double precision check (abs(risk_ignored) < 'Infinity'),
+    add column risk_one_per_experiment double precision check (abs(risk_one_per_experiment) < 'Infinity'),
+    add column score_modelled double precision check (abs(score_modelled) < 'Infinity'),
+    add column score_ignored double precision check (abs(score_ignored) < 'Infinity'),
+    add column score_one_per_experiment double precision check (abs(score_one_per_experiment) < 'Infinity');
+update population_diagnostics set verdict = null, verdict_rests_on = null, verdict_value = null;
+update populations set diagnosed_at = null;
+comment on column population_diagnostics.deff is
+    'By how much the naive variance of mu must be multiplied, averaged over the posterior of tau';
+comment on column population_diagnostics.verdict is
+    'Whether treating variants as independent would have changed the answers: negligible, noticeable, material; misfit: the model itself is not borne out';
+comment on column population_diagnostics.diagnosed_at is
+    'When a pass through all blocks last computed experiments to verdict_value and the columns after computed_at; they are carried over to later fits until the next';
+comment on column population_diagnostics.deff_control is 'By how much the shared controls alone multiply it';
+comment on column population_diagnostics.naive_coverage is 'What the 95% interval of mu of the naive model would cover';
+comment on column population_diagnostics.rmse_excess is
+    'By what share the root mean squared error of the shrunken estimates of the naive model would be larger';
+comment on column population_diagnostics.changed_decisions is
+    'Effects whose sign the naive model calls otherwise, with a margin: P(theta > 0) differs by more than 0.02';
+comment on column population_diagnostics.changed_decision_share is 'The same as a share of the effects';
+comment on column population_diagnostics.value_given_up is
+    'Share of the value of the best variants that is lost by picking those that are best in the naive model';
+comment on column population_diagnostics.risk_modelled is
+    'Unbiased estimate of the squared error of the shrunken estimates, in units of that of the raw ones';
+comment on column population_diagnostics.risk_ignored is 'The same of the naive model';
+comment on column population_diagnostics.risk_one_per_experiment is
+    'The same of the model of one variant per experiment, for its own effects';
+comment on column population_diagnostics.score_modelled is
+    'Log predictive density of every experiment under a fit without it, added up, in nats';
+comment on column population_diagnostics.score_ignored is 'The same of the naive model';
+comment on column population_diagnostics.score_one_per_experiment is 'The same of the model of one variant per experiment';

@@ -165,7 +165,7 @@ create table population_diagnostics ( -- Does correlation matter here? One row p
     mu_shift real check (abs(mu_shift) < 9e999), -- mu of the naive model - mu, in posterior sds
     log_tau_shift real check (abs(log_tau_shift) < 9e999), -- log tau of the naive model - log tau, in posterior sds
     experiments integer,
-    design_effect real check (abs(design_effect) < 9e999), -- By how much the naive variance of mu must be multiplied
+    deff real check (abs(deff) < 9e999), -- By how much the naive variance of mu must be multiplied, averaged over the posterior of tau
     largest_correlation real check (abs(largest_correlation) < 9e999),
     largest_estimate_shift real check (abs(largest_estimate_shift) < 9e999),
     sign_calls integer,
@@ -178,10 +178,10 @@ create table population_diagnostics ( -- Does correlation matter here? One row p
     coverage80 real check (abs(coverage80) < 9e999),
     coverage95 real check (abs(coverage95) < 9e999),
     shipped_share real check (abs(shipped_share) < 9e999), -- Share of experiments that were shipped; above 0.8 the losers seem not to arrive
-    verdict text, -- Whether treating variants as independent would have changed the answers: negligible, noticeable, material
+    verdict text, -- Whether treating variants as independent would have changed the answers: negligible, noticeable, material; misfit: the model itself is not borne out
     verdict_rests_on text,
     verdict_value real check (abs(verdict_value) < 9e999),
-    diagnosed_at text, -- When a pass through all blocks last computed design_effect to verdict_value; they are carried over to later fits until the next
+    diagnosed_at text, -- When a pass through all blocks last computed experiments to verdict_value and the columns after computed_at; they are carried over to later fits until the next
     computed_at text not null,
     primary key (population_id, fit_id)
 ) strict, without rowid;
@@ -302,3 +302,31 @@ alter table population_fits add column tau_shortest95_high real check (abs(tau_s
 alter table population_fits add column prob_tau_negligible real check (prob_tau_negligible between 0 and 1);
 alter table population_fits add column prior_mu text;
 alter table population_fits add column prior_tau text;
+
+-- What the naive model would do to its readers, and whether the model fits at all. Earlier verdicts rest on other measures.
+-- By how much the shared controls alone multiply it.
+alter table population_diagnostics add column deff_control real check (abs(deff_control) < 9e999);
+-- What the 95% interval of mu of the naive model would cover.
+alter table population_diagnostics add column naive_coverage real check (abs(naive_coverage) < 9e999);
+-- By what share the root mean squared error of the shrunken estimates of the naive model would be larger.
+alter table population_diagnostics add column rmse_excess real check (abs(rmse_excess) < 9e999);
+-- Effects whose sign the naive model calls otherwise, with a margin: P(theta > 0) differs by more than 0.02.
+alter table population_diagnostics add column changed_decisions integer;
+-- The same as a share of the effects.
+alter table population_diagnostics add column changed_decision_share real check (abs(changed_decision_share) < 9e999);
+-- Share of the value of the best variants that is lost by picking those that are best in the naive model.
+alter table population_diagnostics add column value_given_up real check (abs(value_given_up) < 9e999);
+-- Unbiased estimate of the squared error of the shrunken estimates, in units of that of the raw ones.
+alter table population_diagnostics add column risk_modelled real check (abs(risk_modelled) < 9e999);
+-- The same of the naive model.
+alter table population_diagnostics add column risk_ignored real check (abs(risk_ignored) < 9e999);
+-- The same of the model of one variant per experiment, for its own effects.
+alter table population_diagnostics add column risk_one_per_experiment real check (abs(risk_one_per_experiment) < 9e999);
+-- Log predictive density of every experiment under a fit without it, added up, in nats.
+alter table population_diagnostics add column score_modelled real check (abs(score_modelled) < 9e999);
+-- The same of the naive model.
+alter table population_diagnostics add column score_ignored real check (abs(score_ignored) < 9e999);
+-- The same of the model of one variant per experiment.
+alter table population_diagnostics add column score_one_per_experiment real check (abs(score_one_per_experiment) < 9e999);
+update population_diagnostics set verdict = null, verdict_rests_on = null, verdict_value = null;
+update populations set diagnosed_at = null;

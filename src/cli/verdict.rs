@@ -6,18 +6,28 @@ use super::text::{percent, rounded};
 
 /// The verdict and the measure that decides it, as a clause.
 pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> String {
-    let sds = rounded(value, 2);
     let because = match measure {
-        Measure::SeRatio if verdict == Verdict::Negligible => match value - 1.0 {
-            excess if excess.abs() < 1e-6 => "the naive standard error of mu is correct".to_owned(),
-            excess => format!("the naive standard error of mu is within {} of the correct one", percent(excess.abs())),
-        },
-        Measure::SeRatio => format!("the naive standard error of mu is {} times too small", rounded(value, 3)),
-        Measure::MuShift => format!("the naive model moves mu by {sds} posterior sds"),
-        Measure::LogTauShift => format!("the naive model moves log tau by {sds} posterior sds"),
-        Measure::SignFlipShare => {
-            format!("the naive model judges the sign of {} of the effects differently", percent(value))
+        Measure::NaiveCoverage => {
+            format!("the naive 95% interval of mu would cover about {}", percent(value))
         }
+        Measure::RmseExcess => {
+            format!("the root mean squared error of the naive estimates would be about {} larger", percent(value))
+        }
+        Measure::ChangedDecisions => {
+            format!("the naive model would call the sign of {} of the effects differently", percent(value))
+        }
+        Measure::RiskExcess => format!(
+            "the shrunken estimates seem to be less accurate than those of the naive model or the raw ones (squared error {} \
+             larger); {CAUSES}",
+            percent(value)
+        ),
+        Measure::ScoreDeficit => format!(
+            "a simpler model predicts experiments that are left out better (by {} nats in all); {CAUSES}",
+            rounded(value, 2)
+        ),
     };
     format!("{verdict}: {because}")
 }
+
+/// What to look at where the model is not borne out.
+const CAUSES: &str = "look at the control variances, at variants of one experiment that are alike, and at heavy tails";

@@ -1,7 +1,7 @@
 //! From keys to a validated configuration: keys without a default must be set, and keys that depend on each other must
 //! agree.
 
-use shrinkd_model::Thresholds;
+use shrinkd_model::{Threshold, Thresholds};
 
 use super::kafka::{KafkaConfig, check_brokers, is_topic};
 use super::layers::Layers;
@@ -111,15 +111,18 @@ fn store_url(url: Option<String>) -> Result<StoreUrl, Invalid> {
 }
 
 fn check_thresholds(thresholds: &Thresholds) -> Result<(), Invalid> {
-    for (key, threshold, neutral) in [
-        ("diagnostics.thresholds.se_ratio", thresholds.se_ratio, 1.0),
-        ("diagnostics.thresholds.mu_shift", thresholds.mu_shift, 0.0),
-        ("diagnostics.thresholds.log_tau_shift", thresholds.log_tau_shift, 0.0),
-        ("diagnostics.thresholds.sign_flip_share", thresholds.sign_flip_share, 0.0),
+    let Threshold { noticeable, material } = thresholds.naive_coverage;
+    if !(0.0 < material && material <= noticeable && noticeable < 0.95) {
+        let expected = "expected 0 < material <= noticeable < 0.95";
+        return Err(Invalid::new("diagnostics.thresholds.naive_coverage", expected.to_owned()));
+    }
+    for (key, threshold) in [
+        ("diagnostics.thresholds.rmse_excess", thresholds.rmse_excess),
+        ("diagnostics.thresholds.changed_decisions", thresholds.changed_decisions),
     ] {
-        let is_in_order = neutral < threshold.noticeable && threshold.noticeable <= threshold.material;
+        let is_in_order = 0.0 < threshold.noticeable && threshold.noticeable <= threshold.material;
         if !(is_in_order && threshold.material.is_finite()) {
-            return Err(Invalid::new(key, format!("expected {neutral} < noticeable <= material")));
+            return Err(Invalid::new(key, "expected 0 < noticeable <= material".to_owned()));
         }
     }
     Ok(())

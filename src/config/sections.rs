@@ -217,8 +217,8 @@ pub struct DiagnosticsConfig {
     /// Shortest time between two passes over the blocks of a population. Default 10min.
     #[serde(with = "text::duration")]
     pub interval: Duration,
-    /// From which value on each measure is noticeable, and material. Defaults 1.02 and 1.10 (`se_ratio`), 0.05 and 0.25
-    /// (`mu_shift` and `log_tau_shift`), 0.001 and 0.01 (`sign_flip_share`).
+    /// From which value on what the naive model does is noticeable, and material. Defaults 0.94 and 0.90 (`naive_coverage`), 0.02 and 0.05
+    /// (`rmse_excess`), 0.01 and 0.05 (`changed_decisions`, of at least 3: `fewest_changed_decisions`).
     #[serde(with = "ThresholdsKeys")]
     pub thresholds: Thresholds,
 }
@@ -234,13 +234,12 @@ impl Default for DiagnosticsConfig {
 #[serde(remote = "Thresholds", deny_unknown_fields, expecting = "a table")]
 struct ThresholdsKeys {
     #[serde(with = "ThresholdKeys")]
-    se_ratio: Threshold,
+    naive_coverage: Threshold,
     #[serde(with = "ThresholdKeys")]
-    mu_shift: Threshold,
+    rmse_excess: Threshold,
     #[serde(with = "ThresholdKeys")]
-    log_tau_shift: Threshold,
-    #[serde(with = "ThresholdKeys")]
-    sign_flip_share: Threshold,
+    changed_decisions: Threshold,
+    fewest_changed_decisions: u64,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -97,7 +97,7 @@ fn write_populations(page: &mut String, site: &Site) {
             summary.effects,
             number(summary.mu),
             number(summary.tau),
-            number(summary.design_effect),
+            number(summary.deff),
             summary.verdict.map_or("–", |verdict| verdict.as_str()),
             if summary.has_failed { "<strong class=\"bad\">failed</strong>" } else { "" },
         );

@@ -127,7 +127,16 @@ pub type CellDiagnostics = shrinkd_model::Diagnostics;
 #[derive(Debug, Clone, PartialEq)]
 pub struct PassDiagnostics {
     pub experiments: u64,
-    pub design_effect: f64,
+    pub deff: f64,
+    pub deff_control: f64,
+    pub naive_coverage: f64,
+    pub rmse_excess: Option<f64>,
+    pub changed_decisions: u64,
+    pub changed_decision_share: f64,
+    pub value_given_up: Option<f64>,
+    /// See [`Misfit`](shrinkd_model::Misfit); these and the scores in the order of the models of correlation.
+    pub risk: [Option<f64>; 3],
+    pub score: [Option<f64>; 3],
     pub largest_correlation: f64,
     pub largest_estimate_shift: f64,
     pub sign_calls: u64,

@@ -61,7 +61,7 @@ impl Store {
 
 async fn current(on: &mut Transaction, most: usize) -> Result<Vec<CurrentPopulation>, StoreError> {
     let sql = "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
-                      f.tau_median, d.design_effect, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
+                      f.tau_median, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
                       d.diagnosed_at, p.fit_settings
                from (select p.population_id, p.fit_settings, cast(coalesce(c.experiments, 0) as bigint) as experiments,
                             cast(coalesce(c.effects, 0) as bigint) as effects
@@ -76,7 +76,7 @@ async fn current(on: &mut Transaction, most: usize) -> Result<Vec<CurrentPopulat
                                    where l.population_id = p.population_id)
                order by p.population_id";
     let current = record!(CurrentPopulation:
-        population = "population_id", status, experiments, effects, mu, tau = "tau_median", design_effect, verdict,
+        population = "population_id", status, experiments, effects, mu, tau = "tau_median", deff, verdict,
         verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
     on.query("populations: read", sql, values![i64::try_from(most).unwrap_or(i64::MAX)]).all(current).await
 }

@@ -2,8 +2,8 @@
 
 use shrinkd_core::Grouping;
 use shrinkd_model::{
-    BlockError, BlockPass, BlockPosterior, Correlation, Diagnostics, Estimate, Fit, Measure, Member, MemberError,
-    Method, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
+    BlockError, BlockPosterior, Consequences, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
+    Method, Misfit, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
 };
 
 use super::performance::Score;
@@ -53,7 +53,6 @@ pub enum StudyError {
 
 /// A population fitted under one model of correlation.
 struct Fitted {
-    likelihood: SketchLikelihood,
     fit: Fit,
     /// For each block, the estimates of the effects that the model of correlation keeps.
     estimates: Vec<Vec<Estimate>>,
@@ -77,30 +76,25 @@ impl Replicate {
             members.push(member);
         }
         let fitted = |correlation| Fitted::new(correlation, &sketches, &members, experiments);
-        let modelled = fitted(Correlation::Modelled)?;
-        let ignored = fitted(Correlation::Ignored)?;
-        let one_per_experiment = fitted(Correlation::OnePerExperiment)?;
-        let (verdict, measure, value) = verdict(&sketches, &members, &modelled, &ignored);
-        Ok(Replicate {
-            fits: [modelled, ignored, one_per_experiment].map(|fitted| fitted.scored),
-            verdict,
-            rests_on: (measure, value),
-        })
+        let fitted =
+            [fitted(Correlation::Modelled)?, fitted(Correlation::Ignored)?, fitted(Correlation::OnePerExperiment)?];
+        let (verdict, measure, value) = verdict(&sketches, &members, &fitted);
+        Ok(Replicate { fits: fitted.map(|fitted| fitted.scored), verdict, rests_on: (measure, value) })
     }
 }
 
-fn verdict(sketches: &Sketches, members: &[Member], modelled: &Fitted, ignored: &Fitted) -> (Verdict, Measure, f64) {
-    let tau = modelled.scored.tau.median;
-    let mut pass = BlockPass::default();
-    let estimates = modelled.estimates.iter().zip(&ignored.estimates);
-    for (member, (estimates, naive)) in members.iter().zip(estimates) {
-        pass.add(member.block(), tau * tau, estimates, naive);
+fn verdict(sketches: &Sketches, members: &[Member], fitted: &[Fitted; 3]) -> (Verdict, Measure, f64) {
+    let [modelled, ignored, one] = fitted;
+    let (priors, fits) = (Priors::default(), fitted.each_ref().map(|fitted| Some(fitted.fit.clone())));
+    let leave_one_outs = LeaveOneOuts::new(sketches, &priors, &fits);
+    let mut consequences = Consequences::new(&modelled.fit.nodes, modelled.scored.tau.median);
+    let mut misfit = Misfit::default();
+    for (k, member) in members.iter().enumerate() {
+        let estimates = [modelled, ignored, one].map(|fitted| fitted.estimates[k].as_slice());
+        consequences.add(member.block(), estimates[0], estimates[1]);
+        misfit.add(member.block(), member.chosen(), estimates, &leave_one_outs.predict(member));
     }
-    let diagnostics = Diagnostics::new(
-        (sketches.of(Correlation::Modelled), &modelled.likelihood, &modelled.fit.posterior),
-        (&ignored.likelihood, &ignored.fit.posterior),
-    );
-    Thresholds::default().verdict(&diagnostics, &pass)
+    Thresholds::default().verdict(&consequences, &misfit)
 }
 
 impl Fitted {
@@ -118,7 +112,7 @@ impl Fitted {
         for (member, experiment) in members.iter().zip(experiments) {
             let shrunk = BlockPosterior::new(&member.under(correlation), &fit.nodes);
             let kept = member.variants(correlation);
-            let of_block: Vec<Estimate> = (0..kept.len()).map(|i| shrunk.estimate(i)).collect();
+            let of_block = shrunk.estimates();
             for (i, (estimate, &truth)) in of_block.iter().zip(&experiment.true_effects[kept]).enumerate() {
                 scores.push(Score::new(estimate.mean, shrunk.intervals(i, estimate).ci95, truth));
             }
@@ -129,7 +123,7 @@ impl Fitted {
             tau: Located::new(&fit.posterior.tau).ok_or(StudyError::NoQuantiles)?,
             theta: Score::mean(&scores),
         };
-        Ok(Fitted { likelihood, fit, estimates, scored })
+        Ok(Fitted { fit, estimates, scored })
     }
 }
 

@@ -58,6 +58,7 @@ pub struct VerdictCounts {
     pub negligible: usize,
     pub noticeable: usize,
     pub material: usize,
+    pub misfit: usize,
 }
 
 /// The results of one model of correlation in one scenario.
@@ -119,6 +120,7 @@ impl VerdictReport {
                 negligible: count(Verdict::Negligible),
                 noticeable: count(Verdict::Noticeable),
                 material: count(Verdict::Material),
+                misfit: count(Verdict::Misfit),
             },
         }
     }

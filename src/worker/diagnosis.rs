@@ -1,9 +1,10 @@
 //! The diagnostics of a population that need every block, accumulated in one pass.
 
-use shrinkd_core::{Measured, PopulationName};
+use shrinkd_core::{Grouping, Measured, PopulationName};
 use shrinkd_model::{
-    BlockPass, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOut, MedianError, Method, MixUp,
-    Prediction, Priors, Quantity, Sketch, SketchLikelihood, Thresholds, available_threads, map_chunks,
+    BlockPosterior, Calibration, Consequences, Correlation, DataScale, Diagnostics, Estimate, Fit, LeaveOneOuts,
+    LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, SketchLikelihood, Sketches,
+    Thresholds, available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -19,17 +20,15 @@ const NAMED_MIX_UPS: usize = 5;
 
 /// The diagnostics of a population, accumulated block by block.
 pub(super) struct Diagnosis {
-    /// With the correlation modelled.
-    sketch: Sketch,
-    likelihoods: [SketchLikelihood; 2],
+    grouping: Grouping,
+    sketches: Sketches,
     scale: DataScale,
     priors: Priors,
-    /// With the correlation modelled.
-    fit: Fit,
+    /// In the order of [`Correlation::ALL`]; the first two exist.
+    fits: [Option<Fit>; 3],
     cells: CellDiagnostics,
-    /// The posterior median of tau, at which blocks are evaluated.
-    tau: f64,
-    pass: BlockPass,
+    consequences: Consequences,
+    misfit: Misfit,
     predictions: Vec<Prediction>,
     median_error: Option<MedianError>,
     mix_ups: u64,
@@ -41,27 +40,29 @@ pub(super) struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// `None` if one of the two models has no posterior, because there is nothing to compare then.
-    pub fn new(state: RefitState, priors: Priors<Quantity>) -> Option<Diagnosis> {
-        let [modelled, ignored] =
-            [Correlation::Modelled, Correlation::Ignored].map(|correlation| state.sketches.of(correlation));
-        let likelihoods = [SketchLikelihood::new(modelled), SketchLikelihood::new(ignored)];
-        let scale = DataScale::new(ignored)?;
+    /// `None` if the block model or the naive one has no posterior, because there is nothing to compare then.
+    pub fn new(state: RefitState, priors: Priors<Quantity>, grouping: Grouping) -> Option<Diagnosis> {
+        let sketches = state.sketches;
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
+        let scale = DataScale::new(sketches.of(Correlation::Ignored))?;
         let priors = priors.resolve(Some(&scale)).ok()?;
-        let fit = Fit::new(&likelihoods[0], &priors, Method::Quadrature).ok()?;
-        let naive = Fit::new(&likelihoods[1], &priors, Method::Quadrature).ok()?;
-        let cells = Diagnostics::new((modelled, &likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature).ok());
+        let [Some(fit), Some(naive), _] = &fits else { return None };
+        let cells = Diagnostics::new(
+            (sketches.of(Correlation::Modelled), &likelihoods[0], &fit.posterior),
+            (&likelihoods[1], &naive.posterior),
+        );
         Some(Diagnosis {
-            tau: fit.posterior.tau.median?,
-            sketch: modelled.clone(),
-            likelihoods,
+            grouping,
+            consequences: Consequences::new(&fit.nodes, fit.posterior.tau.median?),
+            misfit: Misfit::default(),
+            median_error: MedianError::new(sketches.of(Correlation::Ignored)),
+            sketches,
             scale,
             priors,
-            fit,
+            fits,
             cells,
-            pass: BlockPass::default(),
             predictions: Vec::new(),
-            median_error: MedianError::new(ignored),
             mix_ups: 0,
             named_mix_ups: Vec::new(),
             experiments: 0,
@@ -71,25 +72,35 @@ impl Diagnosis {
     }
 
     pub fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let leave_one_out = LeaveOneOut::new(&self.sketch, &self.priors, &self.fit);
-        let predicted = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let predict = |to_publish: &BlockToPublish| {
-                let block = &to_publish.block.measured.block;
-                leave_one_out.predict(block, &block.components().ok()?)
-            };
-            blocks.iter().map(predict).collect::<Vec<_>>()
+        let leave_one_outs = LeaveOneOuts::new(&self.sketches, &self.priors, &self.fits);
+        let left_out = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
+            let leave_out = |to_publish: &BlockToPublish| self.leave_out(&leave_one_outs, &to_publish.block);
+            blocks.iter().map(leave_out).collect::<Vec<_>>()
         });
-        let predicted: Vec<Option<Vec<Prediction>>> = predicted.into_iter().flatten().collect();
-        for (BlockToPublish { block, .. }, predictions) in blocks.iter().zip(&predicted) {
-            self.look_for_mix_ups(block, predictions.as_deref());
-        }
-        self.predictions.extend(predicted.into_iter().flatten().flatten());
-        for (BlockToPublish { block, decision, .. }, estimates) in blocks.iter().zip(estimates) {
-            self.pass.add(&block.measured.block, self.tau * self.tau, &estimates.modelled, &estimates.naive);
+        let left_out: Vec<Alone> = left_out.into_iter().flatten().collect();
+        for ((to_publish, estimates), alone) in blocks.iter().zip(estimates).zip(left_out) {
+            let (BlockToPublish { block, decision, .. }, Alone { chosen, one, left_out }) = (to_publish, alone);
+            let effects = &block.measured.block;
+            let modelled = left_out[Correlation::Modelled as usize].as_ref();
+            self.look_for_mix_ups(block, modelled.map(|left_out| &*left_out.predictions));
+            self.predictions.extend(modelled.into_iter().flat_map(|left_out| &left_out.predictions));
+            self.consequences.add(effects, &estimates.modelled, &estimates.naive);
+            self.misfit.add(effects, chosen, [&estimates.modelled, &estimates.naive, &one], &left_out);
             self.experiments += 1;
             self.decided += u64::from(decision.is_some());
             self.shipped += u64::from(decision.as_deref() == Some("shipped"));
         }
+    }
+
+    fn leave_out(&self, leave_one_outs: &LeaveOneOuts<'_>, block: &BlockToEstimate) -> Alone {
+        let Measured { variants, block: effects, .. } = &block.measured;
+        let chosen = self.grouping.chosen_variant(&block.experiment_id, variants);
+        // A block that is stored was a member of its population.
+        let Ok(member) = Member::new(effects.clone(), chosen) else { return Alone::default() };
+        let one = self.fits[Correlation::OnePerExperiment as usize]
+            .as_ref()
+            .map(|fit| BlockPosterior::new(&member.under(Correlation::OnePerExperiment), &fit.nodes).estimates());
+        Alone { chosen, one: one.unwrap_or_default(), left_out: leave_one_outs.predict(&member) }
     }
 
     fn look_for_mix_ups(&mut self, block: &BlockToEstimate, predictions: Option<&[Prediction]>) {
@@ -107,8 +118,9 @@ impl Diagnosis {
 
     /// Logs what was likely sent in another unit.
     fn warn_of_mix_ups(&self, population: &PopulationName) {
-        let all = self.median_error.filter(|_| self.mix_ups == 0);
-        if let Some(mix_up) = all.and_then(|median| median.judge_population(&self.fit.posterior, &self.scale)) {
+        let all =
+            self.median_error.filter(|_| self.mix_ups == 0).zip(self.fits[Correlation::Modelled as usize].as_ref());
+        if let Some(mix_up) = all.and_then(|(median, fit)| median.judge_population(&fit.posterior, &self.scale)) {
             warn!(%population, %mix_up, "a likely mix-up of the whole population");
         }
         for (experiment_id, variant, mix_up) in &self.named_mix_ups {
@@ -129,16 +141,26 @@ impl Diagnosis {
             return None;
         }
         self.warn_of_mix_ups(population);
-        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(&self.cells, &self.pass);
+        let Diagnosis { consequences, misfit, .. } = &self;
+        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(consequences, misfit);
+        let likelihood = |correlation| SketchLikelihood::new(self.sketches.of(correlation));
         let pass = PassDiagnostics {
             experiments: self.experiments,
-            design_effect: self.pass.design_effect(),
-            largest_correlation: self.pass.largest_correlation(),
-            largest_estimate_shift: self.pass.largest_estimate_shift(),
-            sign_calls: self.pass.sign_calls(),
-            sign_flips: self.pass.sign_flips(),
-            sign_flip_share: self.pass.sign_flip_share(),
-            hausman_z: self.pass.hausman_z(&self.likelihoods[0], &self.likelihoods[1], self.tau * self.tau),
+            deff: consequences.deff(),
+            deff_control: consequences.deff_control(),
+            naive_coverage: consequences.naive_coverage(),
+            rmse_excess: consequences.rmse_excess(),
+            changed_decisions: consequences.changed_decisions(),
+            changed_decision_share: consequences.changed_decision_share(),
+            value_given_up: consequences.value_given_up(),
+            risk: Correlation::ALL.map(|correlation| misfit.risk(correlation)),
+            score: Correlation::ALL.map(|correlation| misfit.score(correlation)),
+            largest_correlation: consequences.largest_correlation(),
+            largest_estimate_shift: consequences.largest_estimate_shift(),
+            sign_calls: consequences.sign_calls(),
+            sign_flips: consequences.sign_flips(),
+            sign_flip_share: consequences.sign_flip_share(),
+            hausman_z: consequences.hausman_z(&likelihood(Correlation::Modelled), &likelihood(Correlation::Ignored)),
             calibration: Calibration::new(&self.predictions),
             mix_ups: self.mix_ups,
             shipped_share: (self.decided > 0).then(|| self.shipped as f64 / self.experiments as f64),
@@ -148,4 +170,13 @@ impl Diagnosis {
         };
         Some((self.cells, pass))
     }
+}
+
+/// What the other experiments say of a block.
+#[derive(Default)]
+struct Alone {
+    /// The variant that represents it under [`Correlation::OnePerExperiment`], and its estimate under that fit.
+    chosen: usize,
+    one: Vec<Estimate>,
+    left_out: [Option<LeftOut>; 3],
 }

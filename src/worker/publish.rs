@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shrinkd_core::PopulationName;
+use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{Thresholds, available_threads, map_chunks};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ const INTERVAL: Duration = Duration::from_millis(200);
 pub struct PublishLoop {
     pub store: Store,
     pub settings: SettingsOf,
+    pub grouping: Grouping,
     pub thresholds: Thresholds,
     /// The age at which diagnostics are recomputed if blocks have changed.
     pub diagnostics_interval: Duration,
@@ -104,7 +105,7 @@ impl PublishLoop {
         let diagnosis = match is_diagnosis {
             true => {
                 let state = self.store.population_state(&pass.population).await?;
-                diagnosed(&pass.population, || Diagnosis::new(state, priors))
+                diagnosed(&pass.population, || Diagnosis::new(state, priors, self.grouping.clone()))
             }
             false => None,
         };

@@ -108,7 +108,7 @@ impl RefitLoop {
                 has_failed: current.status == Some(FitStatus::Failed),
                 mu: current.mu,
                 tau: current.tau,
-                design_effect: current.design_effect,
+                deff: current.deff,
                 verdict: current.verdict,
                 experiments: current.experiments,
                 effects: current.effects,

@@ -154,6 +154,7 @@ pub(super) fn loops(
     let publish = PublishLoop {
         store: store.clone(),
         settings,
+        grouping: config.grouping(),
         thresholds: config.diagnostics.thresholds,
         diagnostics_interval: config.diagnostics.interval,
         owner: owner.to_owned(),

@@ -22,7 +22,7 @@ pub(super) fn summary() -> PopulationSummary {
         has_failed: false,
         mu: Some(0.25),
         tau: Some(0.5),
-        design_effect: Some(1.5),
+        deff: Some(1.5),
         verdict: Some(Verdict::Material),
         experiments: 12,
         effects: 34,
@@ -184,7 +184,7 @@ fn populations_without_series_of_their_own_are_summed_and_those_that_are_gone_ha
     assert_eq!(value(&metrics, "shrinkd_population_experiments{population=\"(other)\"}"), Some(70.0));
     let text = metrics.render(&Health::new());
     assert!(!text.contains("b/all/relative"), "{text}");
-    for figure in ["mu", "tau", "design_effect", "verdict"] {
+    for figure in ["mu", "tau", "deff", "verdict"] {
         assert!(!text.contains(&format!("shrinkd_population_{figure}{{population=\"(other)\"")), "{figure} has no sum");
     }
 }

@@ -165,7 +165,15 @@ async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
 pub fn pass_diagnostics() -> PassDiagnostics {
     PassDiagnostics {
         experiments: 2,
-        design_effect: 1.5,
+        deff: 1.5,
+        deff_control: 1.4,
+        naive_coverage: 0.89,
+        rmse_excess: Some(0.04),
+        changed_decisions: 1,
+        changed_decision_share: 0.25,
+        value_given_up: None,
+        risk: [Some(0.5), Some(0.6), None],
+        score: [Some(-3.0), Some(-4.0), Some(-3.5)],
         largest_correlation: 0.4,
         largest_estimate_shift: 0.3,
         sign_calls: 4,
@@ -176,8 +184,8 @@ pub fn pass_diagnostics() -> PassDiagnostics {
         mix_ups: 3,
         shipped_share: Some(1.0),
         verdict: Verdict::Material,
-        verdict_rests_on: Measure::SeRatio,
-        verdict_value: 1.22,
+        verdict_rests_on: Measure::NaiveCoverage,
+        verdict_value: 0.89,
     }
 }
 
@@ -211,15 +219,19 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     let before = OffsetDateTime::now_utc();
     refit(&store, "m", 3.0, 0.5, true).await;
     let current = store.current_populations().await.unwrap().remove(0);
-    assert_eq!((current.design_effect, current.verdict_value), (Some(1.5), Some(1.22)));
+    assert_eq!((current.deff, current.verdict_value), (Some(1.5), Some(0.89)));
     assert_eq!(current.verdict, Some(Verdict::Material));
-    assert_eq!(current.verdict_rests_on, Some(Measure::SeRatio));
+    assert_eq!(current.verdict_rests_on, Some(Measure::NaiveCoverage));
     let (diagnosed_at, fitted_at) = (current.diagnosed_at.unwrap(), current.fitted_at.unwrap());
     assert!(diagnosed_at <= before && (fitted_at - OffsetDateTime::now_utc()).abs() < Duration::MINUTE);
     let rows = database.numbers(
-        "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share
+        "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share,
+                deff, deff_control, naive_coverage, rmse_excess, changed_decision_share, value_given_up, risk_modelled,
+                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment
          from population_diagnostics order by fit_id",
     );
-    let expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
+    let mut expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
+    expected.extend([Some(1.5), Some(1.4), Some(0.89), Some(0.04), Some(0.25), None]);
+    expected.extend([Some(0.5), Some(0.6), None, Some(-3.0), Some(-4.0), Some(-3.5)]);
     assert_eq!(rows.await, [expected.clone(), expected]);
 }

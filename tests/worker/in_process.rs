@@ -169,8 +169,9 @@ async fn check_diagnostics(lines: &str) {
     let calibration = analysis.calibration.expect("predictions");
 
     let row = sqlx::query(
-        "select verdict, verdict_rests_on, verdict_value, design_effect, mu_shift, coverage95, calibration_rms_z,
-                shipped_share, hausman_z from population_diagnostics order by fit_id desc limit 1",
+        "select verdict, verdict_rests_on, verdict_value, deff, mu_shift, coverage95, calibration_rms_z,
+                shipped_share, hausman_z, naive_coverage, rmse_excess, changed_decision_share, risk_modelled, risk_ignored,
+                risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment from population_diagnostics order by fit_id desc limit 1",
     )
     .fetch_one(&tables)
     .await
@@ -182,12 +183,19 @@ async fn check_diagnostics(lines: &str) {
         assert!((found - expected).abs() <= 1e-6 * expected.abs().max(1e-3), "column {i}: {found}, not {expected}");
     };
     near(2, correlation.rests_on.1);
-    near(3, correlation.pass.design_effect());
+    near(3, correlation.consequences.deff());
     near(4, correlation.diagnostics.mu_shift.expect("a shift"));
     near(5, calibration.coverage95);
     near(6, calibration.rms_z);
     near(7, 1.0);
     assert_eq!(row.get::<Option<f64>, _>(8), correlation.hausman_z, "blocks of one shape leave nothing to test");
+    near(9, correlation.consequences.naive_coverage());
+    near(10, correlation.consequences.rmse_excess().expect("an excess"));
+    near(11, correlation.consequences.changed_decision_share());
+    for (i, correlation_model) in Correlation::ALL.into_iter().enumerate() {
+        near(12 + i, correlation.misfit.risk(correlation_model).expect("a risk"));
+        near(15 + i, correlation.misfit.score(correlation_model).expect("a score"));
+    }
 }
 
 #[test]

@@ -52,8 +52,8 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
-    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Threshold, Thresholds,
-    Verdict, set_q_values,
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Misfit, Prediction,
+    Threshold, Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
@@ -62,4 +62,6 @@ pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Member, MemberError, Request, Sketches};
+pub use population::{
+    Analysis, BlockAnalysis, Comparison, EffectAnalysis, LeaveOneOuts, Member, MemberError, Request, Sketches,
+};

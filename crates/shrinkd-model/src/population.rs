@@ -5,14 +5,14 @@ use std::borrow::Cow;
 use super::best::{BestProbabilities, prob_best};
 use super::block::{Block, BlockError};
 use super::diagnostics::{
-    BlockDiagnostics, BlockPass, Calibration, Diagnostics, LeaveOneOut, Measure, Prediction, Thresholds, Verdict,
-    set_q_values,
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Misfit, Prediction,
+    Thresholds, Verdict, set_q_values,
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::mix_up::{MedianError, MixUp};
 use super::parallel::map_chunks;
-use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, quadrature, variational};
+use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, variational};
 use super::prior::{DataScale, Priors, Quantity};
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -79,6 +79,11 @@ impl Member {
             Correlation::Modelled | Correlation::Ignored => 0..self.block.len(),
             Correlation::OnePerExperiment => self.chosen..self.chosen + 1,
         }
+    }
+
+    /// The variant that represents the block under [`Correlation::OnePerExperiment`].
+    pub fn chosen(&self) -> usize {
+        self.chosen
     }
 
     /// The components of the block under a model of correlation.
@@ -164,6 +169,41 @@ impl Sketches {
     }
 }
 
+/// A population's exact fits under every model of correlation, ready to leave blocks out.
+pub struct LeaveOneOuts<'a> {
+    by_correlation: [Option<LeaveOneOut<'a>>; 3],
+    /// Whether no block has two effects, so that the models are one.
+    are_alike: bool,
+}
+
+impl<'a> LeaveOneOuts<'a> {
+    /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
+    pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: &'a [Option<Fit>; 3]) -> LeaveOneOuts<'a> {
+        let leave_one_out = |correlation: Correlation| {
+            let fit = fits[correlation as usize].as_ref()?;
+            Some(LeaveOneOut::new(sketches.of(correlation), priors, fit))
+        };
+        let effects = |correlation| sketches.of(correlation).effects();
+        LeaveOneOuts {
+            by_correlation: Correlation::ALL.map(leave_one_out),
+            are_alike: effects(Correlation::Ignored) == effects(Correlation::OnePerExperiment),
+        }
+    }
+
+    /// What each model of correlation predicts for all effects of a block from the other experiments.
+    pub fn predict(&self, member: &Member) -> [Option<LeftOut>; 3] {
+        let predict = |correlation: Correlation| {
+            let leave_one_out = self.by_correlation[correlation as usize].as_ref()?;
+            leave_one_out.predict(&member.block, &member.components(correlation))
+        };
+        if self.are_alike {
+            let only = predict(Correlation::Modelled);
+            return [only.clone(), only.clone(), only];
+        }
+        Correlation::ALL.map(predict)
+    }
+}
+
 /// What to compute for a population.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
@@ -204,7 +244,8 @@ pub struct Analysis {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Comparison {
     pub diagnostics: Diagnostics,
-    pub pass: BlockPass,
+    pub consequences: Consequences,
+    pub misfit: Misfit,
     pub hausman_z: Option<f64>,
     pub verdict: Verdict,
     /// The measure that the verdict rests on, and its value.
@@ -253,43 +294,41 @@ impl Analysis {
         let likelihood = &likelihoods[request.correlation as usize];
         let scale = DataScale::new(sketches.of(Correlation::Ignored));
         let priors = request.priors.resolve(scale.as_ref())?;
-        let mut fits: Vec<Result<Fit, PosteriorError>> =
-            likelihoods.iter().map(|likelihood| Fit::new(likelihood, &priors, request.method)).collect();
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, request.method));
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
         let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
-        let nodes = [0, 1].map(|i| fits[i].as_ref().map(|fit| fit.nodes.clone()).unwrap_or_default());
-        let fit = fits.swap_remove(request.correlation as usize)?;
-
-        let exact = match request.method {
-            Method::Quadrature => posteriors.clone(),
-            _ => likelihoods.each_ref().map(|likelihood| quadrature(likelihood, &priors).ok()),
+        let exact: [Option<Fit>; 3] = match request.method {
+            Method::Quadrature => fits.each_ref().map(|fit| fit.as_ref().ok().cloned()),
+            _ => likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature).ok()),
         };
-        let at_tau = exact[Correlation::Modelled as usize].as_ref().and_then(|posterior| posterior.tau.median);
         let distances = exact[request.correlation as usize].as_ref().map(|exact| {
             [laplace(likelihood, &priors), variational(likelihood, &priors)]
-                .map(|approximate| Some(Distance::new(&approximate.ok()?, exact)))
+                .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))
         });
-        let [modelled, ignored, _] = exact;
+        let modelled = exact[Correlation::Modelled as usize].as_ref();
+        let at_tau = modelled.and_then(|fit| fit.posterior.tau.median);
+        let fit = fits[request.correlation as usize].clone()?;
 
         let median_error = MedianError::new(sketches.of(Correlation::Ignored));
+        let consequences = modelled.zip(at_tau).map(|(fit, tau)| Consequences::new(&fit.nodes, tau));
         let context = Context {
             request,
             median_error,
-            fit: &fit,
-            nodes: &nodes,
-            leave_one_out: LeaveOneOut::new(sketches.of(request.correlation), &priors, &fit),
+            nodes: fits.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
+            leave_one_outs: LeaveOneOuts::new(sketches, &priors, &exact),
             diagnosis: at_tau.map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
                 centre: likelihoods[Correlation::Modelled as usize].centre(),
             }),
+            consequences,
         };
         let chunks = map_chunks(members, CHUNK, request.threads, |members| {
-            let mut pass = BlockPass::default();
+            let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
             let blocks: Vec<BlockAnalysis> = members.iter().map(|member| context.block(member, &mut pass)).collect();
             (blocks, pass)
         });
-        let mut pass = BlockPass::default();
+        let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
         let mut blocks = Vec::with_capacity(members.len());
         for (chunk, chunk_pass) in chunks {
             blocks.extend(chunk);
@@ -300,13 +339,19 @@ impl Analysis {
         }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 
-        let comparison = modelled.zip(ignored).zip(at_tau).map(|((modelled, ignored), tau)| {
+        let comparison =
+            exact[Correlation::Modelled as usize].as_ref().zip(exact[Correlation::Ignored as usize].as_ref());
+        let comparison = comparison.zip(pass.consequences).map(|((modelled, ignored), consequences)| {
             let [block_model, naive, _] = &likelihoods;
-            let diagnostics =
-                Diagnostics::new((sketches.of(Correlation::Modelled), block_model, &modelled), (naive, &ignored));
-            let (verdict, measure, value) = request.thresholds.verdict(&diagnostics, &pass);
-            let hausman_z = pass.hausman_z(block_model, naive, tau * tau);
-            Comparison { diagnostics, pass, hausman_z, verdict, rests_on: (measure, value) }
+            let diagnostics = Diagnostics::new(
+                (sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
+                (naive, &ignored.posterior),
+            );
+            let rests_on = request.thresholds.verdict(&consequences, &pass.misfit);
+            let (verdict, measure, value) = rests_on;
+            let hausman_z = consequences.hausman_z(block_model, naive);
+            let misfit = pass.misfit;
+            Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
         });
         let predictions: Vec<Prediction> =
             blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
@@ -329,15 +374,31 @@ impl Analysis {
     }
 }
 
+/// What is accumulated over the blocks.
+struct Pass {
+    consequences: Option<Consequences>,
+    misfit: Misfit,
+}
+
+impl Pass {
+    fn merge(&mut self, other: &Pass) {
+        if let Some((mine, theirs)) = self.consequences.as_mut().zip(other.consequences.as_ref()) {
+            mine.merge(theirs);
+        }
+        self.misfit.merge(&other.misfit);
+    }
+}
+
 /// What every block of a population is analysed against.
 struct Context<'a> {
     request: &'a Request,
     median_error: Option<MedianError>,
-    fit: &'a Fit,
-    /// Of the block model and of the naive one; empty where there is no posterior.
-    nodes: &'a [Vec<Node>; 2],
-    leave_one_out: LeaveOneOut<'a>,
+    /// In the order of [`Correlation::ALL`]; empty where there is no posterior.
+    nodes: [&'a [Node]; 3],
+    leave_one_outs: LeaveOneOuts<'a>,
     diagnosis: Option<Diagnosis>,
+    /// Before any block.
+    consequences: Option<Consequences>,
 }
 
 /// The t = tau^2 at which blocks are diagnosed, the exact posterior median of tau, and the population's sums there.
@@ -348,42 +409,36 @@ struct Diagnosis {
 }
 
 impl Context<'_> {
-    fn block(&self, member: &Member, pass: &mut BlockPass) -> BlockAnalysis {
+    fn block(&self, member: &Member, pass: &mut Pass) -> BlockAnalysis {
         let correlation = self.request.correlation;
-        let block = member.under(correlation);
-        let [modelled, naive] = [(Correlation::Modelled, &self.nodes[0]), (Correlation::Ignored, &self.nodes[1])].map(
-            |(correlation, nodes)| (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes)),
-        );
-        let one = (correlation == Correlation::OnePerExperiment).then(|| BlockPosterior::new(&block, &self.fit.nodes));
-        let [estimates, naive_estimates] = [&modelled, &naive].map(|posterior| {
-            let all = |posterior: &BlockPosterior| -> Vec<Estimate> {
-                (0..member.block.len()).map(|i| posterior.estimate(i)).collect()
-            };
-            posterior.as_ref().map(all).unwrap_or_default()
+        let posteriors = Correlation::ALL.map(|correlation| {
+            let nodes = self.nodes[correlation as usize];
+            (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes))
         });
+        let estimates = posteriors
+            .each_ref()
+            .map(|posterior| posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default());
+        let [modelled, naive, _] = &estimates;
+        let left_out = self.leave_one_outs.predict(member);
+        if let Some(consequences) = &mut pass.consequences {
+            consequences.add(&member.block, modelled, naive);
+        }
+        pass.misfit.add(&member.block, member.chosen, estimates.each_ref().map(Vec::as_slice), &left_out);
         let diagnostics = self.diagnosis.as_ref().map(|at| {
-            pass.add(&member.block, at.t, &estimates, &naive_estimates);
-            BlockDiagnostics::new(&member.block, &member.components, at.t, &at.population, at.centre)
+            let of_modelled = left_out[Correlation::Modelled as usize].as_ref();
+            BlockDiagnostics::new(&member.block, &member.components, at.t, &at.population, at.centre, of_modelled)
         });
-        let (posterior, own_estimates) = match correlation {
-            Correlation::Modelled => (&modelled, estimates),
-            Correlation::Ignored => (&naive, naive_estimates.clone()),
-            Correlation::OnePerExperiment => (&one, one.iter().map(|posterior| posterior.estimate(0)).collect()),
-        };
-        let Some(posterior) = posterior else {
+        let Some(posterior) = &posteriors[correlation as usize] else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
-        let predictions = match self.request.method.is_point() {
-            true => None,
-            false => self.leave_one_out.predict(&block, &member.components(correlation)),
-        };
-        let effects = own_estimates.iter().zip(member.variants(correlation)).enumerate();
+        let predictions = left_out[correlation as usize].as_ref().filter(|_| !self.request.method.is_point());
+        let effects = estimates[correlation as usize].iter().zip(member.variants(correlation)).enumerate();
         let effects = effects.map(|(i, (&estimate, variant))| {
-            let prediction = predictions.as_ref().and_then(|predictions| predictions.get(i).copied());
+            let prediction = predictions.and_then(|left_out| left_out.predictions.get(variant).copied());
             EffectAnalysis {
                 estimate,
                 intervals: posterior.intervals(i, &estimate),
-                naive_mean: naive_estimates.get(variant).map(|naive| naive.mean),
+                naive_mean: naive.get(variant).map(|naive| naive.mean),
                 prediction,
                 mix_up: self.median_error.and_then(|typical| typical.judge(&member.block, variant, prediction)),
             }
@@ -393,7 +448,11 @@ impl Context<'_> {
             control_shift: posterior.control_shift,
             diagnostics,
             // The block was decomposed when it became a member; should its rotation fail here, there is no such probability.
-            best: self.request.is_best_wanted.then(|| prob_best(&block, &self.fit.nodes).ok()).flatten(),
+            best: self
+                .request
+                .is_best_wanted
+                .then(|| prob_best(&member.under(correlation), self.nodes[correlation as usize]).ok())
+                .flatten(),
         }
     }
 }

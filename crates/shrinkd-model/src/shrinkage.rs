@@ -30,6 +30,8 @@ pub struct Estimate {
     /// `E[(Sigma V^-1 1)_i]`, averaged over tau: how much of a change of mu the estimate follows. Equal to the shrinkage factor for
     /// one variant.
     pub weight_of_mu: f64,
+    /// `E[(tau^2 V^-1 Sigma)_ii]`, averaged over tau: the part of the variance that stays where mu and tau are known.
+    pub conditional_variance: f64,
 }
 
 impl Estimate {
@@ -53,14 +55,30 @@ pub struct ControlShift {
     pub sd: f64,
 }
 
+/// What an effect has at one tau, averaged over the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+struct Averages {
+    shrinkage_factor: f64,
+    weight_of_mu: f64,
+    conditional_variance: f64,
+}
+
+impl Averages {
+    fn add(&mut self, weight: f64, at: Averages) {
+        self.shrinkage_factor += weight * at.shrinkage_factor;
+        self.weight_of_mu += weight * at.weight_of_mu;
+        self.conditional_variance += weight * at.conditional_variance;
+    }
+}
+
 /// A block's effects as mixtures over the posterior's nodes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockPosterior {
     /// Effect by effect, one part for each node.
     parts: Vec<Part>,
     nodes: usize,
-    /// Effect by effect: the shrinkage factor and the weight of mu.
-    weights: Vec<[f64; 2]>,
+    /// Effect by effect.
+    averages: Vec<Averages>,
     /// `None` where the block is dense or has no shared control.
     pub control_shift: Option<ControlShift>,
 }
@@ -72,7 +90,7 @@ impl BlockPosterior {
         let mut posterior = BlockPosterior {
             parts: vec![Part { weight: 0.0, mean: 0.0, sd: 0.0 }; n * nodes.len()],
             nodes: nodes.len(),
-            weights: vec![[0.0; 2]; n],
+            averages: vec![Averages::default(); n],
             control_shift: None,
         };
         match block.covariance() {
@@ -91,10 +109,21 @@ impl BlockPosterior {
         let variance: f64 =
             parts.iter().map(|part| part.weight * (part.sd * part.sd + (part.mean - mean).powi(2))).sum();
         // The weights of the nodes add up to 1 to rounding.
-        let [shrinkage_factor, weight_of_mu] =
-            self.weights[i].map(|weight| if weight - 1.0 < 1e-12 { weight.min(1.0) } else { weight });
-        let prob_positive = normal::mixture_above(parts, 0.0);
-        Estimate { mean, sd: variance.sqrt(), prob_positive, shrinkage_factor, weight_of_mu }
+        let at_most_1 = |weight: f64| if weight - 1.0 < 1e-12 { weight.min(1.0) } else { weight };
+        let Averages { shrinkage_factor, weight_of_mu, conditional_variance } = self.averages[i];
+        Estimate {
+            mean,
+            sd: variance.sqrt(),
+            prob_positive: normal::mixture_above(parts, 0.0),
+            shrinkage_factor: at_most_1(shrinkage_factor),
+            weight_of_mu: at_most_1(weight_of_mu),
+            conditional_variance,
+        }
+    }
+
+    /// The posteriors of all effects of the block.
+    pub fn estimates(&self) -> Vec<Estimate> {
+        (0..self.averages.len()).map(|i| self.estimate(i)).collect()
     }
 
     /// The 80% and 95% intervals of effect `i`, given its estimate.
@@ -129,13 +158,14 @@ impl BlockPosterior {
                 let inverse = 1.0 / (d + t);
                 let (kept, pulled) = (t * inverse, d * inverse);
                 let h = pulled + kept * shift_slope;
-                let variance = kept * d + kept * kept * gain + h * h * node.mu_variance;
+                let conditional_variance = kept * d + kept * kept * gain;
                 self.parts[i * self.nodes + j] = Part {
                     weight: node.weight,
                     mean: node.mu_mean + kept * (effect - node.mu_mean - shift),
-                    sd: variance.sqrt(),
+                    sd: (conditional_variance + h * h * node.mu_variance).sqrt(),
                 };
-                self.add_weights(i, node, pulled + kept * (gain * inverse), h);
+                let shrinkage_factor = pulled + kept * (gain * inverse);
+                self.averages[i].add(node.weight, Averages { shrinkage_factor, weight_of_mu: h, conditional_variance });
             }
         }
         if c > 0.0 {
@@ -174,14 +204,10 @@ impl BlockPosterior {
                 }
                 let sd = (variance + h * h * node.mu_variance).sqrt();
                 self.parts[i * self.nodes + j] = Part { weight: node.weight, mean, sd };
-                self.add_weights(i, node, own, h);
+                let at = Averages { shrinkage_factor: own, weight_of_mu: h, conditional_variance: variance };
+                self.averages[i].add(node.weight, at);
             }
         }
-    }
-
-    fn add_weights(&mut self, i: usize, node: &Node, shrinkage_factor: f64, weight_of_mu: f64) {
-        self.weights[i][0] += node.weight * shrinkage_factor;
-        self.weights[i][1] += node.weight * weight_of_mu;
     }
 }
 

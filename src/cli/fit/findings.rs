@@ -2,7 +2,8 @@
 
 use shrinkd_core::Experiment;
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Method, Posterior, Request,
+    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Measure, Method, Posterior,
+    Request,
 };
 
 use super::report::FittedPopulation;
@@ -28,6 +29,7 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
             findings.extend(approximation(analysis, request.method));
             findings.extend(modes(&analysis.fit.posterior, request.method));
             findings.extend(analysis.comparison.as_ref().map(|comparison| correlation(comparison, fitted)));
+            findings.extend(analysis.comparison.as_ref().and_then(naive_model));
             findings.extend(analysis.calibration.as_ref().map(calibration));
             findings.extend(anomalies(fitted, analysis));
         }
@@ -44,9 +46,8 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
         Method::Variational => variational?,
         Method::Quadrature | Method::Reml | Method::Ml | Method::Dl | Method::Pm => return None,
     };
-    // Adding 0 turns -0 into 0.
     let hundredths = |number: f64| (100.0 * number).round() + 0.0;
-    let sds = |shift: Option<f64>| shift.map(|shift| format!("{:+.2} posterior sds", hundredths(shift) / 100.0));
+    let sds = |shift: Option<f64>| shift.map(|shift| format!("{} posterior sds", signed(shift)));
     let share = |ratio: Option<f64>| ratio.map(|ratio| format!("{:+.0}%", hundredths(ratio)));
     let parts = [
         ("mean of mu", sds(mu_mean)),
@@ -56,6 +57,11 @@ fn approximation(analysis: &Analysis, method: Method) -> Option<Finding> {
     ];
     let told: Vec<String> = parts.into_iter().filter_map(|(name, off)| Some(format!("{name} {}", off?))).collect();
     (!told.is_empty()).then(|| (method.as_str(), format!("difference from the exact posterior: {}", told.join(", "))))
+}
+
+/// Hundredths with a sign; adding 0 turns -0 into 0.
+fn signed(number: f64) -> String {
+    format!("{:+.2}", (100.0 * number).round() / 100.0 + 0.0)
 }
 
 /// The test that tau is 0, and how large tau is beside the sampling errors.
@@ -87,10 +93,10 @@ fn modes(posterior: &Posterior, method: Method) -> Option<Finding> {
 }
 
 fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
-    let Comparison { diagnostics, pass, verdict, rests_on, .. } = comparison;
+    let Comparison { diagnostics, consequences, verdict, rests_on, .. } = comparison;
     let verdict = verdict::clause(*verdict, *rests_on);
     let effects = counted(fitted.effects(Correlation::Modelled), "effect");
-    let worth = if pass.largest_correlation() == 0.0 {
+    let worth = if consequences.largest_correlation() == 0.0 {
         "no two effects share a control".to_owned()
     } else {
         format!(
@@ -99,6 +105,34 @@ fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
         )
     };
     ("correlation", format!("{verdict}; {worth}"))
+}
+
+/// What else the naive model would do; `None` where no two effects share a control.
+fn naive_model(comparison: &Comparison) -> Option<Finding> {
+    let Comparison { diagnostics, consequences, rests_on: (measure, _), .. } = comparison;
+    if consequences.largest_correlation() == 0.0 {
+        return None;
+    }
+    let shift = |name: &str, sds: Option<f64>| Some(format!("moves {name} by {} posterior sds", signed(sds?)));
+    let unless = |said: Measure, told: String| (*measure != said).then_some(told);
+    let changed = consequences.changed_decisions();
+    let parts = [
+        unless(
+            Measure::NaiveCoverage,
+            format!("has a 95% interval of mu that covers about {}", percent(consequences.naive_coverage())),
+        ),
+        consequences.rmse_excess().and_then(|excess| {
+            unless(Measure::RmseExcess, format!("has estimates with an RMSE {} larger", percent(excess)))
+        }),
+        unless(Measure::ChangedDecisions, format!("calls {} differently", counted(changed, "sign"))),
+        consequences
+            .value_given_up()
+            .map(|share| format!("gives up {} of the value where its best variants are picked", percent(share))),
+        shift("mu", diagnostics.mu_shift),
+        shift("log tau", diagnostics.log_tau_shift),
+    ];
+    let told: Vec<String> = parts.into_iter().flatten().collect();
+    Some(("naive model", told.join(", ")))
 }
 
 fn calibration(calibration: &Calibration) -> Finding {

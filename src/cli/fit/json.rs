@@ -197,15 +197,21 @@ struct FitDocument {
     mu: SummaryDocument,
     tau: SummaryDocument,
     heterogeneity: Option<HeterogeneityDocument>,
+    /// See [`Misfit`](shrinkd_model::Misfit).
+    risk: Option<f64>,
+    score: Option<f64>,
 }
 
 fn fits(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<FitDocument> {
+    let misfit = analysis.comparison.as_ref().map(|comparison| comparison.misfit);
     let document = |(correlation, posterior): (Correlation, &Option<Posterior>)| FitDocument {
         correlation: correlation.as_str(),
         effects: fitted.effects(correlation),
         mu: posterior.as_ref().map(|p| SummaryDocument::from(&p.mu)).unwrap_or_default(),
         tau: posterior.as_ref().map(|p| SummaryDocument::from(&p.tau)).unwrap_or_default(),
         heterogeneity: heterogeneity(analysis, correlation),
+        risk: misfit.and_then(|misfit| misfit.risk(correlation)),
+        score: misfit.and_then(|misfit| misfit.score(correlation)),
     };
     Correlation::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
 }
@@ -215,7 +221,13 @@ struct DiagnosticsDocument {
     verdict: Option<&'static str>,
     verdict_rests_on: Option<&'static str>,
     verdict_value: Option<f64>,
-    design_effect: Option<f64>,
+    deff: Option<f64>,
+    deff_control: Option<f64>,
+    naive_coverage: Option<f64>,
+    rmse_excess: Option<f64>,
+    changed_decisions: Option<u64>,
+    changed_decision_share: Option<f64>,
+    value_given_up: Option<f64>,
     information: Option<f64>,
     information_independent: Option<f64>,
     effective_effects: Option<f64>,
@@ -274,11 +286,17 @@ impl DiagnosticsDocument {
     }
 
     fn add_comparison(&mut self, comparison: &Comparison) {
-        let Comparison { diagnostics, pass, hausman_z, verdict, rests_on } = comparison;
+        let Comparison { diagnostics, consequences, hausman_z, verdict, rests_on, .. } = comparison;
         self.verdict = Some(verdict.as_str());
         self.verdict_rests_on = Some(rests_on.0.as_str());
         self.verdict_value = Some(rests_on.1);
-        self.design_effect = Some(pass.design_effect());
+        self.deff = Some(consequences.deff());
+        self.deff_control = Some(consequences.deff_control());
+        self.naive_coverage = Some(consequences.naive_coverage());
+        self.rmse_excess = consequences.rmse_excess();
+        self.changed_decisions = Some(consequences.changed_decisions());
+        self.changed_decision_share = Some(consequences.changed_decision_share());
+        self.value_given_up = consequences.value_given_up();
         self.information = Some(diagnostics.information);
         self.information_independent = Some(diagnostics.information_independent);
         self.effective_effects = Some(diagnostics.effective_effects);
@@ -286,10 +304,10 @@ impl DiagnosticsDocument {
         self.mu_shift = diagnostics.mu_shift;
         self.log_tau_shift = diagnostics.log_tau_shift;
         self.hausman_z = *hausman_z;
-        self.largest_correlation = Some(pass.largest_correlation());
-        self.largest_estimate_shift = Some(pass.largest_estimate_shift());
-        self.sign_calls = Some(pass.sign_calls());
-        self.sign_flips = Some(pass.sign_flips());
+        self.largest_correlation = Some(consequences.largest_correlation());
+        self.largest_estimate_shift = Some(consequences.largest_estimate_shift());
+        self.sign_calls = Some(consequences.sign_calls());
+        self.sign_flips = Some(consequences.sign_flips());
     }
 }
 

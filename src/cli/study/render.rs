@@ -102,11 +102,12 @@ fn performance(scenario: &ScenarioReport, replicates: usize) -> Columns {
 fn verdicts<W: Write>(page: &mut Page<W>, verdicts: &VerdictReport, replicates: usize) -> io::Result<()> {
     let VerdictReport { verdict, rests_on, value, replicates: counts } = verdicts;
     let share = |count: usize| percent(count as f64 / replicates as f64);
-    let [negligible, noticeable, material] = [counts.negligible, counts.noticeable, counts.material].map(share);
+    let [negligible, noticeable, material, misfit] =
+        [counts.negligible, counts.noticeable, counts.material, counts.misfit].map(share);
     page.sentence("  Does correlation matter? ", &verdict::clause(*verdict, (*rests_on, *value)))?;
     page.sentence(
         "  Over all replicates: ",
-        &format!("negligible in {negligible}, noticeable in {noticeable}, material in {material}"),
+        &format!("negligible in {negligible}, noticeable in {noticeable}, material in {material}, misfit in {misfit}"),
     )
 }
 

@@ -19,7 +19,7 @@ const OTHER: &str = "(other)";
 pub(super) struct PopulationGauges {
     mu: GaugeVec,
     tau: GaugeVec,
-    design_effect: GaugeVec,
+    deff: GaugeVec,
     experiments: IntGaugeVec,
     effects: IntGaugeVec,
     verdict: IntGaugeVec,
@@ -46,8 +46,8 @@ impl PopulationGauges {
                 &["population"],
                 "Posterior median of tau, in the unit of the effects",
             ),
-            design_effect: f.gauges(
-                "shrinkd_population_design_effect",
+            deff: f.gauges(
+                "shrinkd_population_deff",
                 &["population"],
                 "Factor by which the variance of mu is too small when correlation is ignored",
             ),
@@ -82,9 +82,7 @@ impl PopulationGauges {
 
     /// A figure that is `None` loses its series.
     fn set(&self, label: &str, summary: PopulationSummary) {
-        for (gauges, value) in
-            [(&self.mu, summary.mu), (&self.tau, summary.tau), (&self.design_effect, summary.design_effect)]
-        {
+        for (gauges, value) in [(&self.mu, summary.mu), (&self.tau, summary.tau), (&self.deff, summary.deff)] {
             match value {
                 Some(value) => gauges.with_label_values(&[label]).set(value),
                 None => drop(gauges.remove_label_values(&[label])),

@@ -37,7 +37,7 @@ pub struct PopulationSummary {
     pub mu: Option<f64>,
     /// Posterior median of tau under the published fit.
     pub tau: Option<f64>,
-    pub design_effect: Option<f64>,
+    pub deff: Option<f64>,
     pub verdict: Option<Verdict>,
     pub experiments: u64,
     pub effects: u64,

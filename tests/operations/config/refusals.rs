@@ -20,7 +20,7 @@ fn a_key_that_is_unknown_is_refused_wherever_it_stands() {
     for (name, content, key) in [
         ("unknown-section", "[ingests]\nbatch_records = 1\n", "ingests"),
         ("unknown-key", "[ingest]\nbatch_size = 1\n", "batch_size"),
-        ("unknown-threshold", "[diagnostics.thresholds.se_ratio]\nharmless = 1\n", "harmless"),
+        ("unknown-threshold", "[diagnostics.thresholds.rmse_excess]\nharmless = 1\n", "harmless"),
         ("unknown-setting", "[populations.settings.\"a/all/absolute\"]\nprior = \"flat\"\n", "prior"),
     ] {
         let message = from_file(name, content).expect_err("it is refused").to_string();
@@ -181,7 +181,10 @@ fn a_value_of_the_wrong_type_is_blamed_on_its_own_key_and_variable() {
     for (key, content) in [
         ("refit.min_experiments", "[refit]\nmin_experiments = \"five\"\n"),
         ("ingest.batch_size", "[ingest]\nbatch_size = 1\n"),
-        ("diagnostics.thresholds.mu_shift.material", "[diagnostics.thresholds]\nmu_shift = { material = true }\n"),
+        (
+            "diagnostics.thresholds.rmse_excess.material",
+            "[diagnostics.thresholds]\nrmse_excess = { material = true }\n",
+        ),
         ("populations.settings.a/all/absolute.prior_mu", "[populations.settings.\"a/all/absolute\"]\nprior_mu = 1\n"),
         ("ingests", "ingests = 1\n"),
     ] {

@@ -1,6 +1,7 @@
-//! One block within its population: its information about mu, and whether its control looks shifted. All at one tau, the
-//! population's posterior median, and under a flat prior of mu.
+//! One block within its population: its information about mu, and whether its control looks shifted. All but that shift at one tau,
+//! the population's posterior median, and under a flat prior of mu.
 
+use super::leave_one_out::LeftOut;
 use crate::block::{Block, Covariance};
 use crate::likelihood::Terms;
 use crate::normal;
@@ -18,9 +19,9 @@ pub struct BlockDiagnostics {
     pub information_share: f64,
     /// By how much mu moves when the block is added, in sds of mu; `None` for the only block.
     pub mu_influence: Option<f64>,
-    /// `(b_k / I_k - B / A) / sqrt(1 / I_k - 1 / I)`: standard normal given tau. `None` for the only block.
+    /// See [`LeftOut::control_shift_z`]; `None` also for the only block.
     pub control_shift_z: Option<f64>,
-    /// Benjamini-Hochberg q of that z among the population's blocks; see [`set_q_values`].
+    /// Benjamini-Hochberg q of that z among the population's blocks of two and more effects; see [`set_q_values`].
     pub control_shift_q: Option<f64>,
     /// `delta'V^-1 delta - b_k^2 / I_k`, chi-squared with n - 1 degrees of freedom given tau; `None` for one effect.
     pub within_q: Option<f64>,
@@ -30,8 +31,16 @@ pub struct BlockDiagnostics {
 const ANOMALY: f64 = 0.05;
 
 impl BlockDiagnostics {
-    /// The block with these `components`, in a population with sums `population` at the same t = tau^2 and centre.
-    pub fn new(block: &Block, components: &[Component], t: f64, population: &Terms, centre: f64) -> BlockDiagnostics {
+    /// The block with these `components`, in a population with sums `population` at the same t = tau^2 and centre, and relative to
+    /// what the rest of it predicts.
+    pub fn new(
+        block: &Block,
+        components: &[Component],
+        t: f64,
+        population: &Terms,
+        centre: f64,
+        left_out: Option<&LeftOut>,
+    ) -> BlockDiagnostics {
         let terms = block_terms(components, t, centre);
         let (information, total) = (terms.a, population.a);
         let mu = population.b / total;
@@ -44,16 +53,16 @@ impl BlockDiagnostics {
             information_share: information / total,
             // mu - mu without k = I_k (mean of k - mu) / (I - I_k)
             mu_influence: (!is_only).then(|| information * distance / rest * total.sqrt()),
-            control_shift_z: (!is_only).then(|| distance / (1.0 / information - 1.0 / total).sqrt()),
+            control_shift_z: left_out.and_then(|left_out| left_out.control_shift_z),
             control_shift_q: None,
             within_q: (block.len() > 1).then(|| (terms.c - terms.b * terms.b / information).max(0.0)),
         }
     }
 
     /// Whether the block's effects lie together so far from the rest that its control is suspect. z cannot distinguish a
-    /// faulty control from variants that are all truly good, and a single variant cannot show it at all.
+    /// faulty control from variants that are all truly good.
     pub fn is_control_anomaly(&self) -> bool {
-        self.within_q.is_some() && self.control_shift_q.is_some_and(|q| q < ANOMALY)
+        self.control_shift_q.is_some_and(|q| q < ANOMALY)
     }
 }
 

@@ -26,6 +26,18 @@ pub struct Prediction {
     pub pit: f64,
 }
 
+/// A block relative to what the other experiments predict for it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LeftOut {
+    /// One for each effect.
+    pub predictions: Vec<Prediction>,
+    /// The mean over its effects of the log of each one's marginal predictive density, in nats.
+    pub score: f64,
+    /// How far the block's effects lie together from the others: the normal score of the PIT of their generalised least squares
+    /// mean. Standard normal where the model is right. `None` for one effect, which says nothing about its control.
+    pub control_shift_z: Option<f64>,
+}
+
 /// A population's posterior, ready to leave blocks out.
 pub struct LeaveOneOut<'a> {
     sketch: &'a Sketch,
@@ -56,16 +68,17 @@ impl<'a> LeaveOneOut<'a> {
         LeaveOneOut { sketch, priors, nodes, effects }
     }
 
-    /// The block's effects relative to what the rest predicts; `None` where the rest has no predictive sd, or where the block is
-    /// not in the population.
-    pub fn predict(&self, block: &Block, components: &[Component]) -> Option<Vec<Prediction>> {
-        let rest = self.effects.checked_sub(block.len() as u64)?;
+    /// The block relative to what the population without these `components` of it predicts; `None` where the rest has no
+    /// predictive sd, or where the components are not in the population.
+    pub fn predict(&self, block: &Block, components: &[Component]) -> Option<LeftOut> {
+        let rest = self.effects.checked_sub(components.len() as u64)?;
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
         if !has_sd {
             return None;
         }
         let nodes = self.reweighted(components).or_else(|| self.refitted(components))?;
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
+        let mut score = 0.0;
         let predictions = (0..block.len()).map(|i| {
             let effect = block.effects()[i];
             parts.clear();
@@ -76,11 +89,14 @@ impl<'a> LeaveOneOut<'a> {
             }));
             let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
             let variance: f64 = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum();
+            score += normal::mixture_log_density(&parts, effect) / block.len() as f64;
             // The weights may add up to a little more than 1.
             let below = |p: &Part| p.weight * normal::cdf((effect - p.mean) / p.sd);
             Prediction { z: (effect - mean) / variance.sqrt(), pit: parts.iter().map(below).sum::<f64>().min(1.0) }
         });
-        Some(predictions.collect())
+        let predictions = predictions.collect();
+        let control_shift_z = (components.len() > 1).then(|| control_shift_z(components, &nodes));
+        Some(LeftOut { predictions, score, control_shift_z })
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.
@@ -120,6 +136,21 @@ impl<'a> LeaveOneOut<'a> {
         let nodes = quadrature(&rest, self.priors).ok()?.nodes;
         nodes.iter().all(Node::is_finite).then_some(nodes)
     }
+}
+
+/// The normal score of the probability, in the rest's predictive distribution, that the block's generalised least squares mean
+/// `b / a` lies below where it does. At a node it is `N(mu, 1 / a + var(mu))`.
+fn control_shift_z(components: &[Component], nodes: &[Node]) -> f64 {
+    let (mut below, mut above) = (0.0, 0.0);
+    for node in nodes {
+        let own = block_terms(components, node.tau * node.tau, node.mu_mean);
+        let z = own.b / own.a / (1.0 / own.a + node.mu_variance).sqrt();
+        below += node.weight * normal::cdf(z);
+        above += node.weight * normal::cdf(-z);
+    }
+    // From the smaller of the two, which keeps its digits; one that underflows is some 37 sds out.
+    let z = |tail: f64| normal::upper_quantile(tail.clamp(f64::MIN_POSITIVE, 0.5));
+    if above < below { z(above) } else { -z(below) }
 }
 
 /// Kong's effective sample size of importance weights.

@@ -55,6 +55,33 @@ fn predictions(block: &Block, nodes: &[Node]) -> Vec<Prediction> {
         .collect()
 }
 
+/// The block's mean marginal log density under these nodes, and how many standard errors its generalised least squares mean is away,
+/// by the probability below it.
+fn score_and_shift(block: &Block, nodes: &[Node]) -> (f64, f64) {
+    let density = |effect: f64, variance: f64| {
+        let at = |n: &Node| {
+            let v = n.mu_variance + n.tau * n.tau + variance;
+            n.weight * (-0.5 * (effect - n.mu_mean).powi(2) / v).exp() / (std::f64::consts::TAU * v).sqrt()
+        };
+        nodes.iter().map(at).sum::<f64>().ln()
+    };
+    let n = block.len();
+    let score = (0..n).map(|i| density(block.effects()[i], block.sampling_variance(i))).sum::<f64>() / n as f64;
+    let below: f64 = nodes
+        .iter()
+        .map(|node| {
+            let t = node.tau * node.tau;
+            let v = faer::Mat::from_fn(n, n, |i, j| block.sampling_covariance(i, j) + if i == j { t } else { 0.0 });
+            let right = faer::Mat::from_fn(n, 2, |i, j| if j == 0 { 1.0 } else { block.effects()[i] });
+            let solved = faer::linalg::solvers::Solve::solve(&v.partial_piv_lu(), &right);
+            let [a, b] = [0, 1].map(|j| (0..n).map(|i| solved[(i, j)]).sum::<f64>());
+            let z = (b / a - node.mu_mean) / (1.0 / a + node.mu_variance).sqrt();
+            node.weight * 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2)
+        })
+        .sum();
+    (score, below)
+}
+
 /// Leaves every block out and fits the others; the largest difference, and how many predictions were compared.
 fn worst(blocks: &[Block], priors: &Priors) -> (f64, usize) {
     let sketch = sketch_of(blocks);
@@ -65,7 +92,14 @@ fn worst(blocks: &[Block], priors: &Priors) -> (f64, usize) {
         let Some(got) = leave_one_out.predict(block, &block.components().expect("components")) else { continue };
         let rest: Vec<Block> = blocks.iter().enumerate().filter(|&(i, _)| i != k).map(|(_, b)| b.clone()).collect();
         let refit = quadrature(&SketchLikelihood::new(&sketch_of(&rest)), priors).expect("a posterior of the rest");
-        for (got, want) in got.iter().zip(predictions(block, &refit.nodes)) {
+        let (score, below) = score_and_shift(block, &refit.nodes);
+        if score.is_finite() {
+            largest = largest.max((got.score - score).abs() / (1.0 + score.abs()));
+        }
+        let z_below = got.control_shift_z.map(|z| 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2));
+        assert_eq!(z_below.is_some(), block.len() > 1);
+        largest = largest.max(z_below.map_or(0.0, |z_below| (z_below - below).abs()));
+        for (got, want) in got.predictions.iter().zip(predictions(block, &refit.nodes)) {
             assert!(got.z.is_finite() && (0.0..=1.0).contains(&got.pit), "{got:?}");
             largest = largest.max((got.z - want.z).abs()).max((got.pit - want.pit).abs());
             compared += 1;
@@ -100,7 +134,7 @@ fn an_outlier_is_as_far_away_as_the_others_alone_say() {
         let fit = Fit::new(&SketchLikelihood::new(&sketch), &flat, Method::Quadrature).expect("a posterior");
         let block = &blocks[20];
         let components = block.components().expect("components");
-        let got = LeaveOneOut::new(&sketch, &flat, &fit).predict(block, &components).expect("predictions");
+        let got = LeaveOneOut::new(&sketch, &flat, &fit).predict(block, &components).expect("predictions").predictions;
         // The others have a spread of their standard errors: the outlier is about as many of these away.
         assert!((0.7..1.1).contains(&(got[0].z / effect)), "{effect}: {got:?}");
         let refit = quadrature(&SketchLikelihood::new(&sketch_of(&blocks[..20])), &flat).expect("a posterior");
@@ -169,7 +203,7 @@ fn a_block_that_is_not_in_the_population_has_no_prediction_or_a_finite_one() {
         for stranger in [single(0.5, 1e-6), single(1e4, 1.5), single(3.0, 1e6), single(0.0, 1.01)] {
             let got = leave_one_out.predict(&stranger, &stranger.components().expect("components"));
             let is_finite = |p: &Prediction| p.z.is_finite() && (0.0..=1.0).contains(&p.pit);
-            assert!(got.iter().flatten().all(is_finite), "{got:?}");
+            assert!(got.iter().flat_map(|got| &got.predictions).all(is_finite), "{got:?}");
         }
         let precise = single(0.5, 1e-6);
         assert_eq!(leave_one_out.predict(&precise, &precise.components().expect("components")), None);
@@ -218,7 +252,7 @@ fn a_population_of_thousands_is_predicted_from_its_condensed_nodes_and_an_outlie
         let mut all = Vec::new();
         for (k, block) in blocks.iter().enumerate().rev().take(40) {
             let components = block.components().expect("components");
-            let got = leave_one_out.predict(block, &components).expect("predictions");
+            let got = leave_one_out.predict(block, &components).expect("predictions").predictions;
             let mut rest = sketch.clone();
             rest.subtract(&components).expect("it was added");
             let refit = quadrature(&SketchLikelihood::new(&rest), &priors).expect("a posterior");

@@ -1,8 +1,8 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPass, BlockPosterior, Diagnostics, Estimate, Likelihood, Priors, SketchLikelihood,
-    Thresholds, Verdict, quadrature, set_q_values,
+    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, Estimate, Fit, LeftOut,
+    Likelihood, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -27,19 +27,24 @@ fn independent(blocks: &[Block]) -> Vec<Block> {
     blocks.iter().map(Block::independent).collect()
 }
 
-fn estimates(block: &Block, nodes: &[shrinkd_model::Node]) -> Vec<Estimate> {
-    let posterior = BlockPosterior::new(block, nodes);
-    (0..block.len()).map(|i| posterior.estimate(i)).collect()
+fn estimates(block: &Block, nodes: &[Node]) -> Vec<Estimate> {
+    BlockPosterior::new(block, nodes).estimates()
+}
+
+/// A posterior that knows tau.
+fn at(t: f64) -> Consequences {
+    let tau = t.sqrt();
+    Consequences::new(&[Node { weight: 1.0, tau, mu_mean: 0.0, mu_variance: 0.0 }], tau)
 }
 
 #[test]
 fn the_design_effect_is_the_ratio_of_true_to_naive_variance_of_the_weighted_mean() {
     let blocks = population();
     let t = 0.3;
-    let mut pass = BlockPass::default();
+    let mut pass = at(t);
     let (mut numerator, mut denominator, mut largest) = (0.0, 0.0, 0.0_f64);
     for block in &blocks {
-        pass.add(block, t, &[], &[]);
+        pass.add(block, &[], &[]);
         let n = block.len();
         let v = |i: usize, j: usize| block.sampling_covariance(i, j) + if i == j { t } else { 0.0 };
         for i in 0..n {
@@ -52,7 +57,7 @@ fn the_design_effect_is_the_ratio_of_true_to_naive_variance_of_the_weighted_mean
             }
         }
     }
-    assert!((pass.design_effect() - numerator / denominator).abs() < 1e-12);
+    assert!((pass.deff() - numerator / denominator).abs() < 1e-12);
     assert!((pass.largest_correlation() - largest).abs() < 1e-12);
 }
 
@@ -60,10 +65,10 @@ fn the_design_effect_is_the_ratio_of_true_to_naive_variance_of_the_weighted_mean
 fn effects_whose_errors_cancel_make_the_naive_error_too_large() {
     let matrix = vec![1.0, -0.4, -0.4, 1.0];
     let block = Block::dense(vec![0.3, -0.1], matrix).expect("a block");
-    let mut pass = BlockPass::default();
-    pass.add(&block, 0.25, &[], &[]);
+    let mut pass = at(0.25);
+    pass.add(&block, &[], &[]);
     // 1 + 2 (-0.4 / 1.25^2) / (2 / 1.25)
-    assert!((pass.design_effect() - 0.68).abs() < 1e-12, "{}", pass.design_effect());
+    assert!((pass.deff() - 0.68).abs() < 1e-12, "{}", pass.deff());
 }
 
 #[test]
@@ -95,15 +100,17 @@ fn without_shared_controls_nothing_shifts_and_the_verdict_is_negligible() {
     let likelihood = SketchLikelihood::new(&cells);
     let posterior = quadrature(&likelihood, &Priors::default()).expect("proper");
     let diagnostics = Diagnostics::new((&cells, &likelihood, &posterior), (&likelihood, &posterior));
-    let mut pass = BlockPass::default();
+    let mut pass = Consequences::new(&posterior.nodes, 0.1);
     for block in &blocks {
         let estimates = estimates(block, &posterior.nodes);
-        pass.add(block, 0.1, &estimates, &estimates);
+        pass.add(block, &estimates, &estimates);
     }
-    assert!((pass.design_effect() - 1.0).abs() < 1e-12);
-    assert_eq!(pass.hausman_z(&likelihood, &likelihood, 0.1), None);
+    assert!((pass.deff() - 1.0).abs() < 1e-12);
+    assert!((pass.naive_coverage() - 0.95).abs() < 1e-12);
+    assert_eq!((pass.rmse_excess(), pass.changed_decisions(), pass.sign_flips()), (Some(0.0), 0, 0));
+    assert_eq!(pass.hausman_z(&likelihood, &likelihood), None);
     assert_eq!(diagnostics.mu_shift, Some(0.0));
-    let (verdict, ..) = Thresholds::default().verdict(&diagnostics, &pass);
+    let (verdict, ..) = Thresholds::default().verdict(&pass, &Misfit::default());
     assert_eq!(verdict, Verdict::Negligible);
 }
 
@@ -114,8 +121,8 @@ fn the_hausman_z_is_standard_normal_when_the_block_model_is_true() {
     let t = 0.2;
     let (likelihood, naive) =
         (SketchLikelihood::new(&sketch_of(&blocks)), SketchLikelihood::new(&sketch_of(&independent(&blocks))));
-    let mut pass = BlockPass::default();
-    blocks.iter().for_each(|block| pass.add(block, t, &[], &[]));
+    let mut pass = at(t);
+    blocks.iter().for_each(|block| pass.add(block, &[], &[]));
     // Moving one effect by one moves the difference of the two estimates by its weight in it.
     let difference = |blocks: &[Block]| {
         let (x, y) =
@@ -142,7 +149,7 @@ fn the_hausman_z_is_standard_normal_when_the_block_model_is_true() {
             }
         }
     }
-    let z = pass.hausman_z(&likelihood, &naive, t).expect("the treatments differ");
+    let z = pass.hausman_z(&likelihood, &naive).expect("the treatments differ");
     assert!((z - base / variance.sqrt()).abs() < 1e-6, "{z} {}", base / variance.sqrt());
 }
 
@@ -155,19 +162,13 @@ fn a_block_is_diagnosed_against_the_rest_of_its_population() {
     let mu = likelihood.centre() + population.b / population.a;
     for (k, block) in blocks.iter().enumerate() {
         let components = block.components().expect("components");
-        let got = BlockDiagnostics::new(block, &components, t, &population, likelihood.centre());
+        let got = BlockDiagnostics::new(block, &components, t, &population, likelihood.centre(), None);
         let rest: Vec<Block> = blocks.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, b)| b.clone()).collect();
         let rest = SketchLikelihood::new(&sketch_of(&rest));
         let without = rest.at(t);
         let influence = (mu - rest.centre() - without.b / without.a) * population.a.sqrt();
         assert!((got.information - (population.a - without.a)).abs() < 1e-10);
         assert!((got.mu_influence.expect("others") - influence).abs() < 1e-9);
-        // The block's own mean against that of the rest is the same z.
-        let own = SketchLikelihood::new(&sketch_of(std::slice::from_ref(block)));
-        let own_terms = own.at(t);
-        let gap = own.centre() + own_terms.b / own_terms.a - rest.centre() - without.b / without.a;
-        let z = gap / (1.0 / own_terms.a + 1.0 / without.a).sqrt();
-        assert!((got.control_shift_z.expect("others") - z).abs() < 1e-9);
         if let Some(bound) = got.information_bound {
             assert!(got.information < bound);
         }
@@ -182,16 +183,181 @@ fn q_values_are_those_of_benjamini_and_hochberg() {
     let population = likelihood.at(0.1);
     let diagnose = |block: &Block| {
         let components = block.components().expect("components");
-        BlockDiagnostics::new(block, &components, 0.1, &population, likelihood.centre())
+        BlockDiagnostics::new(block, &components, 0.1, &population, likelihood.centre(), None)
     };
-    let mut diagnosed: Vec<BlockDiagnostics> = blocks[..4].iter().map(diagnose).collect();
-    // p = 0.01, 0.04, 0.03, 0.5 in this order.
+    let mut diagnosed: Vec<BlockDiagnostics> = blocks[..5].iter().map(diagnose).collect();
+    // p = 0.01, 0.04, 0.03, 0.5 in this order, and one that is not tested.
     for (block, z) in diagnosed.iter_mut().zip([2.5758293035489, -2.0537489106318, 2.1700903775846, 0.6744897501961]) {
         block.control_shift_z = Some(z);
     }
     set_q_values(diagnosed.iter_mut());
-    let q: Vec<f64> = diagnosed.iter().map(|block| block.control_shift_q.expect("a q")).collect();
+    let q: Vec<f64> = diagnosed.iter().map(|block| block.control_shift_q.unwrap_or(9.0)).collect();
+    assert_eq!(diagnosed[4].control_shift_q, None);
     for (got, want) in q.iter().zip([0.04, 0.04 * 4.0 / 3.0, 0.04 * 4.0 / 3.0, 0.5]) {
         assert!((got - want).abs() < 1e-9, "{q:?}");
+    }
+}
+
+/// The figures of a population by definition: each node, effect and experiment one by one.
+#[test]
+fn the_consequences_are_what_their_definitions_say() {
+    let blocks = population();
+    let naive_blocks = independent(&blocks);
+    let priors = Priors::default();
+    let [fit, naive] = [&blocks, &naive_blocks].map(|blocks| {
+        Fit::new(&SketchLikelihood::new(&sketch_of(blocks)), &priors, Method::Quadrature).expect("a posterior")
+    });
+    let tau = fit.posterior.tau.median.expect("a median");
+    let mut consequences = Consequences::new(&fit.nodes, tau);
+    let mut halves = [consequences.clone(), consequences.clone()];
+    let (mut shift, mut variance, mut changed, mut value, mut given_up) = (0.0, 0.0, 0, 0.0, 0.0);
+    for (k, (block, naive_block)) in blocks.iter().zip(&naive_blocks).enumerate() {
+        let (own, other) = (estimates(block, &fit.nodes), estimates(naive_block, &naive.nodes));
+        consequences.add(block, &own, &other);
+        halves[k % 2].add(block, &own, &other);
+        for (own, other) in own.iter().zip(&other) {
+            shift += (other.mean - own.mean).powi(2);
+            variance += own.sd.powi(2);
+            let call = |p: f64| (p > 0.975, p < 0.025);
+            let is_far = (own.prob_positive - other.prob_positive).abs() > 0.02;
+            changed += u64::from(is_far && call(own.prob_positive) != call(other.prob_positive));
+        }
+        // The control, whose effect is 0, is the last.
+        let with_control = |estimates: &[Estimate]| -> Vec<f64> {
+            estimates.iter().map(|estimate| estimate.mean).chain([0.0]).collect()
+        };
+        let (own, other) = (with_control(&own), with_control(&other));
+        let largest = |x: &[f64]| (0..x.len()).fold(0, |best, i| if x[i] > x[best] { i } else { best });
+        value += own[largest(&own)];
+        given_up += own[largest(&own)] - own[largest(&other)];
+    }
+    let deff: f64 = fit
+        .nodes
+        .iter()
+        .map(|node| {
+            let mut one = at(node.tau * node.tau);
+            blocks.iter().for_each(|block| one.add(block, &[], &[]));
+            node.weight * one.deff()
+        })
+        .sum();
+    let excess = (1.0 + shift / variance).sqrt() - 1.0;
+    let [mut merged, half] = halves;
+    merged.merge(&half);
+    for got in [consequences, merged] {
+        assert!((got.deff() - deff).abs() < 1e-12 && deff > 1.1);
+        assert!((got.naive_coverage() - libm::erf(1.959963984540054 / (2.0 * deff).sqrt())).abs() < 1e-12);
+        assert!((got.rmse_excess().expect("an excess") - excess).abs() < 1e-12 && excess > 1e-3);
+        assert_eq!(got.changed_decisions(), changed);
+        assert!((got.value_given_up().expect("a value") - given_up / value).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn a_borderline_call_is_no_changed_decision_and_three_changed_ones_are_needed() {
+    let estimate = |prob_positive: f64| Estimate {
+        mean: 1.0,
+        sd: 0.5,
+        prob_positive,
+        shrinkage_factor: 0.5,
+        weight_of_mu: 0.5,
+        conditional_variance: 0.2,
+    };
+    let block = Block::shared_control(vec![1.0], vec![1.0], 0.0).expect("a block");
+    // Changed calls, and how many of them count.
+    for (own, naive, counts) in [(0.961, 0.98, 0), (0.95, 0.98, 1), (0.98, 0.95, 1), (0.01, 0.06, 1), (0.5, 0.9, 0)] {
+        let mut consequences = at(1.0);
+        consequences.add(&block, &[estimate(own)], &[estimate(naive)]);
+        assert_eq!(consequences.changed_decisions(), counts, "{own} {naive}");
+    }
+    let verdict = |changed: usize, others: usize| {
+        let mut consequences = at(1.0);
+        for i in 0..changed + others {
+            let naive = if i < changed { 0.98 } else { 0.9 };
+            consequences.add(&block, &[estimate(0.9)], &[estimate(naive)]);
+        }
+        Thresholds::default().verdict(&consequences, &Misfit::default()).0
+    };
+    assert_eq!(verdict(2, 0), Verdict::Negligible);
+    assert_eq!(verdict(3, 0), Verdict::Material);
+    assert_eq!(verdict(3, 57), Verdict::Noticeable);
+    assert_eq!(verdict(3, 56), Verdict::Material);
+    assert_eq!(verdict(3, 400), Verdict::Negligible);
+}
+
+/// Where mu and tau are known, estimates are linear in the effects: Stein's formula needs the derivative of each one.
+#[test]
+fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
+    let node = [Node { weight: 1.0, tau: 0.6, mu_mean: 0.2, mu_variance: 0.0 }];
+    let mut misfit = Misfit::default();
+    let mut parts = [misfit, misfit];
+    let (mut sums, mut counts) = ([0.0; 3], [0.0; 3]);
+    for (k, block) in population().iter().enumerate() {
+        let n = block.len();
+        let matrix: Vec<f64> = (0..n * n).map(|m| block.sampling_covariance(m / n, m % n)).collect();
+        let moved = |j: usize, by: f64| {
+            let mut effects = block.effects().to_vec();
+            effects[j] += by;
+            Block::dense(effects, matrix.clone()).expect("a block")
+        };
+        let chosen = k % n;
+        let models: [fn(&Block, usize) -> Block; 3] =
+            [|block, _| block.clone(), |block, _| block.independent(), |block, chosen| block.single(chosen)];
+        let by_model = models.map(|model| estimates(&model(block, chosen), &node));
+        for (model, correlation) in models.iter().zip(Correlation::ALL) {
+            for (i, estimate) in by_model[correlation as usize].iter().enumerate() {
+                let effect = if correlation == Correlation::OnePerExperiment { chosen } else { i };
+                let derivative = |j: usize| estimates(&model(&moved(j, 1.0), chosen), &node)[i].mean - estimate.mean;
+                let covariance: f64 = (0..n).map(|j| derivative(j) * matrix[j * n + effect]).sum();
+                let sigma = matrix[effect * n + effect];
+                let square = (estimate.mean - block.effects()[effect]).powi(2);
+                // Off-diagonal derivatives of an estimate from one effect alone are 0.
+                sums[correlation as usize] += (square - sigma + 2.0 * covariance) / sigma;
+                counts[correlation as usize] += 1.0;
+            }
+        }
+        let by_model = by_model.each_ref().map(Vec::as_slice);
+        misfit.add(block, chosen, by_model, &[None, None, None]);
+        parts[k % 2].add(block, chosen, by_model, &[None, None, None]);
+    }
+    let [mut merged, other] = parts;
+    merged.merge(&other);
+    for correlation in Correlation::ALL {
+        let want = sums[correlation as usize] / counts[correlation as usize];
+        for got in [misfit, merged] {
+            assert!((got.risk(correlation).expect("a risk") - want).abs() < 1e-9, "{correlation:?}");
+            assert_eq!(got.score(correlation), None);
+        }
+    }
+}
+
+#[test]
+fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
+    let block = Block::shared_control(vec![0.5, 0.7], vec![1.0, 1.0], 1.0).expect("a block");
+    let mut consequences = at(1.0);
+    consequences.add(&block, &[], &[]);
+    let left_out = |score: f64| Some(LeftOut { predictions: Vec::new(), score, control_shift_z: None });
+    // (experiments, mean difference in nats, its noise) and whether it counts.
+    for (experiments, mean, noise, is_misfit) in [
+        (100, 0.1, 0.0, true),
+        (100, 0.1, 0.4, true),
+        (100, 0.1, 0.6, false),
+        (100, 0.02, 0.0, false),
+        (100, -0.1, 0.0, false),
+        (9, 1.0, 0.0, false),
+        (10, 1.0, 0.0, true),
+    ] {
+        for better in [1, 2] {
+            let mut misfit = Misfit::default();
+            for k in 0..experiments {
+                let difference = mean + if k % 2 == 0 { noise } else { -noise };
+                let mut scores = [-1.0; 3];
+                scores[better] += difference;
+                misfit.add(&block, 0, [&[], &[], &[]], &scores.map(left_out));
+            }
+            let (verdict, _, value) = Thresholds::default().verdict(&consequences, &misfit);
+            assert_eq!(verdict == Verdict::Misfit, is_misfit, "{experiments} {mean} {noise}");
+            assert!(!is_misfit || (value - f64::from(experiments) * mean).abs() < 1e-9 + noise);
+            assert!((misfit.score(Correlation::Modelled).expect("a score") + f64::from(experiments)).abs() < 1e-9);
+        }
     }
 }
