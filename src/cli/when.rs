@@ -22,8 +22,8 @@ use figures::{Allocation, Figures};
 /// The variants of an experiment share the error of their control. For a design, without data, this prints what a model
 /// that ignores the correlation (the naive model) would do to its readers: what its 95% interval of mu, the mean of the
 /// true effects, would cover, and by how much the error of its shrunken estimates would be larger. Beside it stands what
-/// it costs to avoid the correlation by using one variant of each experiment, and the verdict that `shrinkd fit` and
-/// `shrinkd run` would give for these two reasons.
+/// it costs to avoid the correlation by using one variant of each experiment, and the verdict to expect from `shrinkd fit`
+/// and, with the default thresholds, from `shrinkd run`. They also look at decisions, which need effects.
 ///
 /// The figures are closed forms. They hold for many experiments, for variants of one experiment that are no more alike
 /// than others, and for controls that are off by chance alone; docs/when.md explains them. `shrinkd study` simulates a
@@ -31,6 +31,16 @@ use figures::{Allocation, Figures};
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// Print the whole map instead: 1 to 10 variants, control shares of 10 to 90% and equal shares, tau = 0, 0.5se, 1se
+    /// and 2se
+    #[arg(long, conflicts_with_all = ["DesignArgs", "mix"])]
+    grid: bool,
+    /// Also draw the map to a file, as SVG; implies --grid
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["DesignArgs", "mix"])]
+    svg: Option<PathBuf>,
+    /// Output format; csv has one row per design
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
     #[command(flatten)]
     design: DesignArgs,
     /// Numbers of variants of experiments that are equally frequent, instead of --variants: 1,1,2 where every third
@@ -44,16 +54,6 @@ pub struct Args {
         conflicts_with_all = ["variants", "control_share"]
     )]
     mix: Vec<usize>,
-    /// Print the whole map instead: 1 to 10 variants, control shares of 10 to 90% and equal shares, tau = 0, 0.5se, 1se
-    /// and 2se
-    #[arg(long, conflicts_with_all = ["DesignArgs", "mix"])]
-    grid: bool,
-    /// Also draw the map to a file, as SVG; implies --grid
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["DesignArgs", "mix"])]
-    svg: Option<PathBuf>,
-    /// Output format; csv has one row per design
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
 }
 
 const EXAMPLES: &str = "\

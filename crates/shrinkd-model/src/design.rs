@@ -8,7 +8,7 @@
 //! The formulas hold for many experiments, where tau is known well; for variants whose true effects are independent; and for
 //! controls that are off by chance alone. The number of experiments is in none of them.
 
-use super::normal::{self, Z_975};
+use super::diagnostics::naive_coverage;
 
 /// What the experiments of a population have in common.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,22 +38,22 @@ impl Design {
 
     /// The share of naive 95% intervals of mu that contain it, `2 Phi(1.96 / sqrt(DEFF)) - 1`.
     pub fn naive_coverage(&self) -> f64 {
-        1.0 - 2.0 * normal::cdf(-Z_975 / self.design_effect().sqrt())
+        naive_coverage(self.design_effect())
     }
 
     /// By how much the root mean squared error of the naive shrunken effects is larger than that of the modelled ones, with mu
     /// and tau known, as a share: 0.05 is 5%.
     ///
     /// The mean squared errors are `tau^2 sigma^2 / (tau^2 + sigma^2)`, and the average over effects of
-    /// `tau^2 d/v + (tau^2/v)^2 c/(1 + c n/v)` (Lindley & Smith, JRSS B 34, 1972). Where tau is 0 both are 0, and the limit of
+    /// `tau^2 d/v + (tau^2/v)^2 c/(1 + c n/v)` (Lindley & Smith, JRSS B 34, 1972). They differ by the average of
+    /// `tau^4 (n - 1) c^2 / (v (v + n c) (sigma^2 + tau^2))`, in which nothing cancels. Where tau is 0 both are 0, and the limit of
     /// their ratio, which is 1, is taken.
     pub fn rmse_excess(&self) -> f64 {
         let (t, c, v) = (self.tau * self.tau, self.rho, self.v());
         // Both divided by tau^2.
-        let naive = 1.0 / self.total_variance();
-        let modelled =
-            self.average(|n| n * ((1.0 - c) / v + t / (v * v) * c / (1.0 + c * n / v))) / self.average(|n| n);
-        (naive / modelled).sqrt() - 1.0
+        let modelled = self.average(|n| n * ((1.0 - c) / v + t / v * c / (v + n * c)));
+        let difference = self.average(|n| n * (t / v * (n - 1.0) * c / (v + n * c) * c / self.total_variance()));
+        (1.0 + difference / modelled).sqrt() - 1.0
     }
 
     /// How many times as wide mu's interval is with one variant of each experiment: the square root of

@@ -1,7 +1,7 @@
 //! What a design makes of the naive model and of using one variant per experiment, in the numbers that are printed.
 
 use serde::{Serialize, Serializer};
-use shrinkd_model::{Design, Verdict};
+use shrinkd_model::{Design, Measure, Thresholds, Verdict};
 
 /// How the traffic of an experiment is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -36,7 +36,8 @@ pub(super) struct Figures {
     pub(super) tau_error_ratio: f64,
     #[serde(serialize_with = "verdict_name")]
     pub(super) verdict: Verdict,
-    pub(super) verdict_rests_on: &'static str,
+    #[serde(serialize_with = "measure_name")]
+    pub(super) verdict_rests_on: Measure,
     pub(super) verdict_value: f64,
 }
 
@@ -53,7 +54,7 @@ impl Allocation {
 
 impl Figures {
     pub(super) fn new(design: &Design, allocation: Allocation, control_share: Option<f64>) -> Figures {
-        let (verdict, verdict_rests_on, verdict_value) = verdict(design);
+        let (verdict, verdict_rests_on, verdict_value) = Thresholds::default().verdict_of_design(design);
         Figures {
             variants: design.variants.clone(),
             allocation,
@@ -72,23 +73,10 @@ impl Figures {
     }
 }
 
-// Until Thresholds has it.
-fn verdict(design: &Design) -> (Verdict, &'static str, f64) {
-    let (coverage, excess) = (design.naive_coverage(), design.rmse_excess());
-    let judge = |harm: f64, noticeable: f64, material: f64| match harm {
-        harm if harm > material => Verdict::Material,
-        harm if harm >= noticeable => Verdict::Noticeable,
-        _ => Verdict::Negligible,
-    };
-    let by_coverage = (judge(0.95 - coverage, 0.01, 0.05), (0.95 - coverage) / 0.05);
-    let by_excess = (judge(excess, 0.02, 0.05), excess / 0.05);
-    if by_excess > by_coverage {
-        (by_excess.0, "rmse_excess", excess)
-    } else {
-        (by_coverage.0, "naive_coverage", coverage)
-    }
-}
-
 fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(verdict.as_str())
+}
+
+fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(measure.as_str())
 }

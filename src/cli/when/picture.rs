@@ -132,7 +132,7 @@ fn legend() -> Group {
     group
         .add(rectangle((marked, y), (28, 18)).set("fill", "#fec44f").set("stroke", FAINT))
         .add(mark((marked + 28, y)))
-        .add(label((marked + 36, y + 14), "material: naive estimates are off by over 5% more"))
+        .add(label((marked + 36, y + 14), "material: the naive estimates' error is over 5% larger"))
         .add(rectangle((outlined, y), (28, 18)).set("fill", "none").set("stroke", INK).set("stroke-width", 2))
         .add(label((outlined + 36, y + 14), "equal: the control gets as much traffic as each variant"))
         .add(label((ORIGIN.0, y + 44), "Colours go by the numbers before they are rounded.").set("fill", FAINT))

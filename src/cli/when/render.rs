@@ -7,6 +7,7 @@ use shrinkd_model::Verdict;
 use super::figures::{Allocation, Figures};
 use super::map::{Panel, VARIANTS};
 use crate::cli::text::{Columns, Page, counted, number, percent, rounded, text};
+use crate::cli::verdict;
 
 /// Writes what one design leads to.
 pub(super) fn design(figures: &Figures, out: &mut impl Write, width: usize) -> io::Result<()> {
@@ -18,17 +19,16 @@ pub(super) fn design(figures: &Figures, out: &mut impl Write, width: usize) -> i
     page.sentence("  tau ", &format!("{}, {unit}", tau_name(tau)))?;
     page.blank()?;
 
-    let mut table = Columns::new([text(""), text("  ")]);
-    table.row(["with the naive model, which ignores the correlation"]);
-    let deff = format!("(design effect {deff:.2})");
-    table.row(["  its 95% interval of mu covers", &format!("{:.1}% {deff}", 100.0 * naive_coverage)]);
-    table.row(["  the error (RMSE) of its estimates is", &format!("{:.1}% larger", 100.0 * rmse_excess.max(0.0))]);
-    table.row(["with one variant of each experiment"]);
-    table.row(["  the interval of mu is", &format!("{mu_interval_ratio:.2} times as wide")]);
-    table.row(["  the error of tau is", &format!("{tau_error_ratio:.2} times as large")]);
+    let mut table = Columns::new([text("  "), text("  "), text("  ")]);
+    table.row(["naive model", "95% interval of mu", &format!("covers {:.1}%", 100.0 * naive_coverage)]);
+    table.row(["", "variance of mu", &format!("{deff:.2} times what it claims")]);
+    table.row(["", "estimates", &format!("error (RMSE) {:.1}% larger", 100.0 * rmse_excess)]);
+    table.row(["one per experiment", "95% interval of mu", &format!("{mu_interval_ratio:.2} times as wide")]);
+    table.row(["", "tau", &format!("error {tau_error_ratio:.2} times as large")]);
     page.columns(&table)?;
     page.blank()?;
-    page.sentence("verdict     ", &clause(figures))?;
+    let Figures { verdict, verdict_rests_on, verdict_value, .. } = *figures;
+    page.sentence("verdict     ", &verdict::clause(verdict, (verdict_rests_on, verdict_value)))?;
     page.sentence("what to do  ", advice(figures))
 }
 
@@ -48,19 +48,6 @@ fn experiments(figures: &Figures) -> String {
         }
         _ => format!("{variants}; the control gets as much traffic as each variant"),
     }
-}
-
-fn clause(figures: &Figures) -> String {
-    let because = match figures.verdict_rests_on {
-        "naive_coverage" => {
-            format!("the naive 95% interval of mu would cover about {}", percent(figures.verdict_value))
-        }
-        _ => format!(
-            "the root mean squared error of the naive estimates would be about {} larger",
-            percent(figures.verdict_value)
-        ),
-    };
-    format!("{}: {because}", figures.verdict)
 }
 
 fn advice(figures: &Figures) -> &'static str {
@@ -134,7 +121,8 @@ pub(super) fn csv(designs: &[&Figures], out: &mut impl Write) -> io::Result<()> 
     )?;
     for figures in designs {
         let Figures { rho, tau, deff, naive_coverage, rmse_excess, mu_interval_ratio, tau_error_ratio, .. } = figures;
-        let Figures { verdict, verdict_rests_on, verdict_value, .. } = figures;
+        let (verdict, rests_on, verdict_value) =
+            (figures.verdict, figures.verdict_rests_on.as_str(), figures.verdict_value);
         let variants = match &figures.variants[..] {
             [n] => n.to_string(),
             kinds => format!("\"{}\"", kinds.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
@@ -144,7 +132,7 @@ pub(super) fn csv(designs: &[&Figures], out: &mut impl Write) -> io::Result<()> 
         writeln!(
             out,
             "{variants},{allocation},{share},{rho},{tau},{deff},{naive_coverage},{rmse_excess},{mu_interval_ratio},\
-             {tau_error_ratio},{verdict},{verdict_rests_on},{verdict_value}"
+             {tau_error_ratio},{verdict},{rests_on},{verdict_value}"
         )?;
     }
     Ok(())
