@@ -10,7 +10,9 @@
 //! | [`replicate`] | one draw of a scenario: three fits, and the verdict on correlation |
 //! | [`performance`] | bias, RMSE and coverage with their Monte Carlo standard errors |
 //! | [`report`] | the results, as they are serialized to JSON |
+//! | [`article`] | the data of the article behind this project, beside the figures that it published |
 
+pub mod article;
 pub mod performance;
 pub mod replicate;
 pub mod report;
@@ -19,6 +21,7 @@ use std::num::NonZero;
 
 use shrinkd_model::map_chunks;
 
+pub use article::Article;
 pub use replicate::{Replicate, StudyError};
 pub use report::Report;
 

@@ -1,5 +1,6 @@
 //! `shrinkd study`: compares the models of correlation on simulated data with known truth.
 
+mod article;
 mod render;
 
 use std::io::{self, BufWriter, Write};
@@ -9,12 +10,13 @@ use std::thread;
 
 use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 
 use super::design::DesignArgs;
 use super::text;
 use super::{CliError, Format};
 use crate::simulate::Population;
-use crate::study::Study;
+use crate::study::{Article, Study};
 
 /// Compare three models of correlation on simulated data: bias, RMSE and coverage
 ///
@@ -33,23 +35,31 @@ use crate::study::Study;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
+    /// Fit the four data sets of the article behind this project, and print its tables with its figures beside the exact ones
+    ///
+    /// The article is the post of 2026-03-22 on dpananos.github.io about shrinkage with a shared control. Its data are part of this program.
+    /// They are fitted with the article's own model and priors.
+    #[arg(long, conflicts_with_all = [
+        "replicates", "seed", "threads", "experiments", "variants", "control_share", "rho", "tau",
+    ])]
+    article: bool,
     /// Number of replicates of each population
     #[arg(long, value_name = "N", default_value = "200")]
     replicates: NonZero<usize>,
     /// Random seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    #[command(flatten)]
-    design: DesignArgs,
-    /// Number of experiments [default: 50]
-    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments())]
-    experiments: Option<usize>,
     /// Output format; csv has one row per scenario, model and parameter
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Number of threads; results do not depend on it [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
+    /// Number of experiments [default: 50]
+    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments())]
+    experiments: Option<usize>,
+    #[command(flatten)]
+    design: DesignArgs,
 }
 
 /// Experiments of a design without `--experiments`.
@@ -59,6 +69,7 @@ const VARIANCE: f64 = 2.0;
 
 const EXAMPLES: &str = "\
 Examples:
+  shrinkd study --article
   shrinkd study
   shrinkd study --replicates 2000 --seed 7
   shrinkd study --variants 3 --experiments 80 --control-share 0.25 --tau 1se
@@ -69,6 +80,10 @@ Examples:
 /// # Errors
 /// Where a replicate cannot be fitted, or stdout cannot be written to.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
+    if args.article {
+        print_article(&Article::new()?, args.format)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let threads = args.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZero::<usize>::MIN);
     let study = Study { design: args.design(), seed: args.seed, replicates: args.replicates, threads };
     let bar = ProgressBar::new(study.total() as u64).with_style(style());
@@ -79,13 +94,25 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     match args.format {
         Format::Table => render::table(&report, &mut out, text::width())?,
         Format::Csv => render::csv(&report, &mut out)?,
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut out, &report).map_err(io::Error::from)?;
-            writeln!(out)?;
-        }
+        Format::Json => write_json(&report, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print_article(article: &Article, format: Format) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    match format {
+        Format::Table => article::table(article, &mut out, text::width())?,
+        Format::Csv => article::csv(article, &mut out)?,
+        Format::Json => write_json(article, &mut out)?,
+    }
+    out.flush()
+}
+
+fn write_json(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, report)?;
+    writeln!(out)
 }
 
 impl Args {

@@ -1,6 +1,6 @@
 //! One draw of a scenario: its fits under the three models of correlation, and whether the correlation matters.
 
-use shrinkd_core::Grouping;
+use shrinkd_core::{Grouping, Refusal, UnfitBlock};
 use shrinkd_model::{
     BlockError, BlockPosterior, Consequences, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
     Method, Misfit, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
@@ -36,9 +36,13 @@ pub struct Located {
     pub ci95: (f64, f64),
 }
 
-/// Why a replicate could not be fitted.
+/// Why a replicate, or the article's data, could not be fitted.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Unfit(#[from] UnfitBlock),
     #[error(transparent)]
     Block(#[from] BlockError),
     #[error(transparent)]

@@ -157,14 +157,14 @@ fn scenario_name<S: Serializer>(scenario: &Option<Scenario>, serializer: S) -> R
     serializer.serialize_str(name(*scenario))
 }
 
-fn correlation_name<S: Serializer>(correlation: &Correlation, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn correlation_name<S: Serializer>(correlation: &Correlation, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(correlation.as_str())
 }
 
-fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(measure.as_str())
 }
 
-fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(verdict.as_str())
 }

@@ -77,7 +77,7 @@ fn every_population_is_named_with_its_verdict_and_the_messages_are_counted() {
             assert!(unwrapped(block).contains(&told), "{told}: {block}");
         }
     }
-    for verdict in ["negligible", "noticeable", "material"] {
+    for verdict in ["negligible", "noticeable", "material", "misfit"] {
         let judged = populations.iter().filter(|population| population["diagnostics"]["verdict"] == verdict);
         assert_eq!(table.matches(&format!("  correlation   {verdict}: ")).count(), judged.count(), "{verdict}");
     }
@@ -92,13 +92,13 @@ fn every_population_is_named_with_its_verdict_and_the_messages_are_counted() {
 fn the_verdict_says_what_it_rests_on() {
     let told = unwrapped(&table(&simulated(Scenario::Baseline), 80, &[]));
     assert!(
-        told.contains("negligible: the naive standard error of mu is correct; no two effects share a control"),
+        told.contains("negligible: the naive 95% interval of mu would cover about 95%; no two effects share a control"),
         "{told}"
     );
 
     let pair = |i: usize| event(&format!("e{i}"), &[("a", 3.0, 2.0), ("b", 3.0, 2.0)], 1.0);
     let told = unwrapped(&table(&(0..8).map(pair).collect::<Vec<_>>(), 80, &[]));
-    assert!(told.contains("material: the naive standard error of mu is 1.2"), "{told}");
+    assert!(told.contains("material: the naive 95% interval of mu would cover about 89%"), "{told}");
     assert!(told.contains("16 effects carry as much information about mu as"), "{told}");
 }
 

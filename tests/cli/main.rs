@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod article;
 mod cases;
 mod commands;
 mod demo;

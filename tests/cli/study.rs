@@ -12,6 +12,8 @@ use shrinkd::study::report::{FitReport, ScenarioReport};
 use shrinkd::study::{Replicate, Report, Study};
 use shrinkd_model::Verdict;
 
+use crate::fit::fit;
+
 fn study(replicates: usize, threads: usize) -> Report {
     let some = |number| NonZero::new(number).unwrap();
     Study { design: None, seed: 1, replicates: some(replicates), threads: some(threads) }.run(|| {}).unwrap()
@@ -211,4 +213,89 @@ fn no_replicates_at_all_is_a_usage_error() {
     let output = shrinkd(&["--replicates", "0"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(output.stdout.is_empty());
+}
+
+/// The one population of a design, as the JSON of `shrinkd study` has it.
+fn designed(arguments: &str) -> Value {
+    let arguments = ["--replicates", "1", "--format", "json"].into_iter().chain(arguments.split(' '));
+    let output = shrinkd(&arguments.collect::<Vec<_>>());
+    assert!(output.status.success(), "{output:?}");
+    let mut report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["scenarios"].as_array().unwrap().len(), 1);
+    report["scenarios"][0].take()
+}
+
+#[test]
+fn a_design_of_ones_own_is_drawn_instead_of_the_scenarios() {
+    let root = 2f64.sqrt();
+    for (arguments, experiments, effects, rho, tau) in [
+        ("--variants 3", 50, 150, 0.5, root),
+        ("--experiments 80", 80, 160, 0.5, root),
+        ("--tau 0.5", 50, 100, 0.5, 0.5),
+        ("--tau 0.5se", 50, 100, 0.5, 0.5 * root),
+        ("--tau 0", 50, 100, 0.5, 0.0),
+        ("--rho 0.3", 50, 100, 0.3, root),
+        ("--rho 0 --variants 1", 50, 50, 0.0, root),
+        ("--control-share 0.25 --variants 3 --experiments 80 --tau 1se", 80, 240, 0.5, root),
+        ("--control-share 0.5 --variants 3", 50, 150, 0.25, root),
+        ("--control-share 0.1 --variants 4", 50, 200, 0.9 / 1.3, root),
+    ] {
+        let design = designed(arguments);
+        assert_eq!(design["scenario"], "custom");
+        assert_eq!((design["experiments"].as_u64(), design["effects"].as_u64()), (Some(experiments), Some(effects)));
+        assert!(is_near(design["rho"].as_f64().unwrap(), rho), "{arguments}: {design}");
+        assert!(is_near(design["truth"]["tau"].as_f64().unwrap(), tau), "{arguments}: {design}");
+        assert_eq!(design["truth"]["mu"], 1.0);
+    }
+}
+
+#[test]
+fn a_design_is_the_population_that_simulate_draws_with_these_sizes() {
+    let design = designed("--variants 3 --experiments 20 --rho 0.25 --tau 0.7");
+    let [se, control_se] = [1.5f64, 0.5].map(|variance| variance.sqrt().to_string());
+    let sizes = ["--variants", "3", "--experiments", "20", "--tau", "0.7", "--se", &se, "--control-se", &control_se];
+    let events = Command::new(env!("CARGO_BIN_EXE_shrinkd")).arg("simulate").args(sizes).output().unwrap().stdout;
+    let report = fit(&String::from_utf8(events).unwrap(), &["--format", "json"]);
+    let report: Value = serde_json::from_slice(&report.stdout).unwrap();
+    for (fit, told) in
+        report["populations"][0]["fits"].as_array().unwrap().iter().zip(design["fits"].as_array().unwrap())
+    {
+        let [fit, told] = [fit, told].map(|fit| fit["mu"]["median"].as_f64().unwrap());
+        assert!((fit - told).abs() < 1e-9, "{fit} {told}");
+    }
+}
+
+#[test]
+fn an_impossible_design_is_a_usage_error_that_says_what_is_possible() {
+    for (arguments, advice) in [
+        ("--variants 0", "1..=1000"),
+        ("--variants 1001", "1..=1000"),
+        ("--experiments 2", "3..=100000"),
+        ("--control-share 0", "from 0.001 to 0.999"),
+        ("--control-share 1", "from 0.001 to 0.999"),
+        ("--control-share -0.5", "from 0.001 to 0.999"),
+        ("--control-share 25%", "such as 0.25"),
+        ("--rho 1", "from 0"),
+        ("--rho -0.1", "from 0"),
+        ("--rho NaN", "from 0"),
+        ("--rho 0.5 --control-share 0.5", "cannot be used with"),
+        ("--tau -1", "such as 0.5se"),
+        ("--tau 1sd", "such as 0.5se"),
+        ("--tau mean", "such as 0.5se"),
+        ("--tau inf", "such as 0.5se"),
+    ] {
+        let output = shrinkd(&arguments.split(' ').collect::<Vec<_>>());
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{arguments}");
+        assert!(told.contains(advice), "{arguments}: {told}");
+    }
+}
+
+#[test]
+fn the_widest_designs_can_be_studied() {
+    for arguments in
+        ["--tau 1e6", "--tau 1e-70", "--rho 0.999", "--control-share 0.001 --variants 1000", "--control-share 0.999"]
+    {
+        designed(&format!("{arguments} --experiments 3"));
+    }
 }

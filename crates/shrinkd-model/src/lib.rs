@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analysis;
 mod best;
 mod block;
 mod design;
@@ -60,8 +61,7 @@ pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // What to expect before there are data.
 pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.
+pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{
-    Analysis, BlockAnalysis, Comparison, EffectAnalysis, LeaveOneOuts, Member, MemberError, Request, Sketches,
-};
+pub use population::{LeaveOneOuts, Member, MemberError, Sketches};

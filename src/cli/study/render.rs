@@ -38,7 +38,7 @@ pub fn table(report: &Report, out: &mut impl Write, width: usize) -> io::Result<
 
 fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     let drawn = format!(
-        "Each scenario is drawn {} (seed {}) and fitted with flat priors and exact posteriors. The effects of one \
+        "Each population is drawn {} (seed {}) and fitted with flat priors and exact posteriors. The effects of one \
          experiment share the error of its control, which makes them correlated. That correlation is:",
         counted(report.replicates as u64, "time"),
         report.seed
@@ -49,14 +49,18 @@ fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     rows.row([label(Correlation::Ignored), "left out, as in the naive model: effects are independent"]);
     rows.row([label(Correlation::OnePerExperiment), "avoided, by using one variant of each experiment"]);
     page.columns(&rows)?;
-    page.sentence(
-        "",
+    let is_of_scenarios = report.scenarios.iter().all(|scenario| scenario.scenario.is_some());
+    let first = match is_of_scenarios {
+        true => "which is the data that `shrinkd simulate` prints for the scenario and seed, ",
+        false => "",
+    };
+    let told = format!(
         "mu is the mean of the true effects, tau their sd (heterogeneity), theta the effects themselves, all in the unit \
-         of the metric. For the first replicate, which is the data that `shrinkd simulate` prints for the scenario and \
-         seed, the table shows posterior medians and sds. Over all replicates, bias and RMSE are those of the posterior \
-         medians of mu and tau and the posterior means of theta; coverage is the share of 95% credible intervals that \
-         contain the true value; ± is the Monte Carlo standard error.",
-    )
+         of the metric. For the first replicate, {first}the table shows posterior medians and sds. Over all replicates, \
+         bias and RMSE are those of the posterior medians of mu and tau and the posterior means of theta; coverage is the \
+         share of 95% credible intervals that contain the true value; ± is the Monte Carlo standard error."
+    );
+    page.sentence("", &told)
 }
 
 fn first_replicate(scenario: &ScenarioReport) -> Columns {
@@ -155,10 +159,10 @@ fn sentence(scenario: &ScenarioReport) -> Cow<'static, str> {
         Some(Scenario::TreatmentHeavy) => {
             "the same with small controls, which dominate the error of every effect".into()
         }
+        None if scenario.population.variants == 1 => "every experiment has one variant, so no control is shared".into(),
         None => {
-            let variants = counted(scenario.population.variants as u64, "variant");
-            let rho = rounded(scenario.rho, 3);
-            format!("every experiment has {variants}, whose errors have the correlation {rho}").into()
+            let (variants, rho) = (scenario.population.variants, rounded(scenario.rho, 3));
+            format!("every experiment has {variants} variants, whose errors have the correlation {rho}").into()
         }
     }
 }

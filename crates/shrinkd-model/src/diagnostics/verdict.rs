@@ -89,7 +89,7 @@ impl Thresholds {
             material: NOMINAL - self.naive_coverage.material,
         };
         let measures = [
-            (Measure::NaiveCoverage, Some(NOMINAL - coverage), missing),
+            (Measure::NaiveCoverage, Some((NOMINAL - coverage).max(0.0)), missing),
             (Measure::RmseExcess, rmse_excess, self.rmse_excess),
             (Measure::ChangedDecisions, changed, self.changed_decisions),
         ];
