@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+mod analysis;
 mod best;
 mod block;
 mod diagnostics;
@@ -56,8 +57,7 @@ pub use diagnostics::{
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // All at once, under each model of correlation.
+pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{
-    Analysis, BlockAnalysis, Comparison, EffectAnalysis, LeaveOneOuts, Member, MemberError, Request, Sketches,
-};
+pub use population::{LeaveOneOuts, Member, MemberError, Sketches};

@@ -339,7 +339,8 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
     // (experiments, mean difference in nats, its noise) and whether it counts.
     for (experiments, mean, noise, is_misfit) in [
         (100, 0.1, 0.0, true),
-        (100, 0.1, 0.4, true),
+        (100, 0.1, 0.39, true),
+        (100, 0.1, 0.45, false),
         (100, 0.1, 0.6, false),
         (100, 0.02, 0.0, false),
         (100, -0.1, 0.0, false),
@@ -355,6 +356,8 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
                 misfit.add(&block, 0, [&[], &[], &[]], &scores.map(left_out));
             }
             let (verdict, _, value) = Thresholds::default().verdict(&consequences, &misfit);
+            // Against one variant per experiment it takes 2.5 standard errors instead of 2.
+            let is_misfit = is_misfit || (better == 1 && noise == 0.45);
             assert_eq!(verdict == Verdict::Misfit, is_misfit, "{experiments} {mean} {noise}");
             assert!(!is_misfit || (value - f64::from(experiments) * mean).abs() < 1e-9 + noise);
             assert!((misfit.score(Correlation::Modelled).expect("a score") + f64::from(experiments)).abs() < 1e-9);

@@ -1,0 +1,265 @@
+//! The analysis of a population: its fits, every effect, every block, and what the correlation did to it.
+
+use super::best::{BestProbabilities, prob_best};
+use super::diagnostics::{
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, Measure, Misfit, Prediction, Thresholds, Verdict,
+    set_q_values,
+};
+use super::fit::{Correlation, Distance, Fit, Method};
+use super::likelihood::{Likelihood, SketchLikelihood, Terms};
+use super::mix_up::{MedianError, MixUp};
+use super::parallel::map_chunks;
+use super::population::{CHUNK, LeaveOneOuts, Member, Sketches};
+use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, variational};
+use super::prior::{DataScale, Priors, Quantity};
+use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+
+/// What to compute for a population.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    pub correlation: Correlation,
+    pub method: Method,
+    /// In the effects' unit, or in units taken from the data: see [`Priors::resolve`].
+    pub priors: Priors<Quantity>,
+    /// Whether to compute P(best in experiment).
+    pub is_best_wanted: bool,
+    pub thresholds: Thresholds,
+    pub threads: usize,
+}
+
+/// The analysis of a population.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// The priors of all fits, in the effects' unit.
+    pub priors: Priors,
+    /// The units that the raw effects set.
+    pub scale: Option<DataScale>,
+    /// The fit under the model of correlation asked for.
+    pub fit: Fit,
+    /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
+    pub posteriors: [Option<Posterior>; 3],
+    /// What is reported with a point estimate under each of them.
+    pub heterogeneity: [Option<Heterogeneity>; 3],
+    /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
+    pub distances: Option<[Option<Distance>; 2]>,
+    pub comparison: Option<Comparison>,
+    pub calibration: Option<Calibration>,
+    /// Whether the population as a whole looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
+    /// One for each member, in their order.
+    pub blocks: Vec<BlockAnalysis>,
+}
+
+/// Whether correlation mattered, judged by the exact posteriors of the two models.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    pub diagnostics: Diagnostics,
+    pub consequences: Consequences,
+    pub misfit: Misfit,
+    pub hausman_z: Option<f64>,
+    pub verdict: Verdict,
+    /// The measure that the verdict rests on, and its value.
+    pub rests_on: (Measure, f64),
+}
+
+/// The analysis of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockAnalysis {
+    /// One for each variant that the model of correlation estimates; see [`Member::variants`]. Empty without a posterior.
+    pub effects: Vec<EffectAnalysis>,
+    pub control_shift: Option<ControlShift>,
+    pub diagnostics: Option<BlockDiagnostics>,
+    pub best: Option<BestProbabilities>,
+}
+
+/// The analysis of one effect.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EffectAnalysis {
+    pub estimate: Estimate,
+    pub intervals: Intervals,
+    /// The posterior mean that the naive model gives; `None` where that has no posterior.
+    pub naive_mean: Option<f64>,
+    pub prediction: Option<Prediction>,
+    /// What looks as if it had been sent in another unit.
+    pub mix_up: Option<MixUp>,
+}
+
+impl EffectAnalysis {
+    fn is_finite(&self) -> bool {
+        let EffectAnalysis { estimate, intervals: Intervals { ci80, ci95 }, .. } = *self;
+        [estimate.mean, estimate.sd, ci80.0, ci80.1, ci95.0, ci95.1].into_iter().all(f64::is_finite)
+    }
+}
+
+impl Analysis {
+    /// Fits the population under every model of correlation, estimates every effect and diagnoses every block.
+    ///
+    /// # Errors
+    /// [`PosteriorError`] where the model of correlation asked for has no posterior, or an estimate is not finite.
+    pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
+        let likelihood = &likelihoods[request.correlation as usize];
+        let scale = DataScale::new(sketches.of(Correlation::Ignored));
+        let priors = request.priors.resolve(scale.as_ref())?;
+        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, request.method));
+        let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
+        let exact: [Option<Fit>; 3] = match request.method {
+            Method::Quadrature => fits.each_ref().map(|fit| fit.as_ref().ok().cloned()),
+            _ => likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature).ok()),
+        };
+        let distances = exact[request.correlation as usize].as_ref().map(|exact| {
+            [laplace(likelihood, &priors), variational(likelihood, &priors)]
+                .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))
+        });
+        let modelled = exact[Correlation::Modelled as usize].as_ref();
+        let at_tau = modelled.and_then(|fit| fit.posterior.tau.median);
+        let fit = fits[request.correlation as usize].clone()?;
+
+        let median_error = MedianError::new(sketches.of(Correlation::Ignored));
+        let consequences = modelled.zip(at_tau).map(|(fit, tau)| Consequences::new(&fit.nodes, tau));
+        let context = Context {
+            request,
+            median_error,
+            nodes: fits.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
+            leave_one_outs: LeaveOneOuts::new(sketches, &priors, &exact),
+            diagnosis: at_tau.map(|tau| Diagnosis {
+                t: tau * tau,
+                population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
+                centre: likelihoods[Correlation::Modelled as usize].centre(),
+            }),
+            consequences,
+        };
+        let chunks = map_chunks(members, CHUNK, request.threads, |members| {
+            let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
+            let blocks: Vec<BlockAnalysis> = members.iter().map(|member| context.block(member, &mut pass)).collect();
+            (blocks, pass)
+        });
+        let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
+        let mut blocks = Vec::with_capacity(members.len());
+        for (chunk, chunk_pass) in chunks {
+            blocks.extend(chunk);
+            pass.merge(&chunk_pass);
+        }
+        if !blocks.iter().flat_map(|block| &block.effects).all(EffectAnalysis::is_finite) {
+            return Err(PosteriorError::NotFinite { figure: "an estimate" });
+        }
+        set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
+
+        let comparison =
+            exact[Correlation::Modelled as usize].as_ref().zip(exact[Correlation::Ignored as usize].as_ref());
+        let comparison = comparison.zip(pass.consequences).map(|((modelled, ignored), consequences)| {
+            let [block_model, naive, _] = &likelihoods;
+            let diagnostics = Diagnostics::new(
+                (sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
+                (naive, &ignored.posterior),
+            );
+            let rests_on = request.thresholds.verdict(&consequences, &pass.misfit);
+            let (verdict, measure, value) = rests_on;
+            let hausman_z = consequences.hausman_z(block_model, naive);
+            let misfit = pass.misfit;
+            Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
+        });
+        let predictions: Vec<Prediction> =
+            blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
+        let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
+        let mix_up = median_error.zip(scale).filter(|_| are_alike);
+        let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
+        let calibration = Calibration::new(&predictions);
+        Ok(Analysis {
+            priors,
+            scale: DataScale::new(sketches.of(Correlation::Ignored)),
+            fit,
+            posteriors,
+            heterogeneity,
+            distances,
+            comparison,
+            calibration,
+            mix_up,
+            blocks,
+        })
+    }
+}
+
+/// What is accumulated over the blocks.
+struct Pass {
+    consequences: Option<Consequences>,
+    misfit: Misfit,
+}
+
+impl Pass {
+    fn merge(&mut self, other: &Pass) {
+        if let Some((mine, theirs)) = self.consequences.as_mut().zip(other.consequences.as_ref()) {
+            mine.merge(theirs);
+        }
+        self.misfit.merge(&other.misfit);
+    }
+}
+
+/// What every block of a population is analysed against.
+struct Context<'a> {
+    request: &'a Request,
+    median_error: Option<MedianError>,
+    /// In the order of [`Correlation::ALL`]; empty where there is no posterior.
+    nodes: [&'a [Node]; 3],
+    leave_one_outs: LeaveOneOuts<'a>,
+    diagnosis: Option<Diagnosis>,
+    /// Before any block.
+    consequences: Option<Consequences>,
+}
+
+/// The t = tau^2 at which blocks are diagnosed, the exact posterior median of tau, and the population's sums there.
+struct Diagnosis {
+    t: f64,
+    population: Terms,
+    centre: f64,
+}
+
+impl Context<'_> {
+    fn block(&self, member: &Member, pass: &mut Pass) -> BlockAnalysis {
+        let correlation = self.request.correlation;
+        let posteriors = Correlation::ALL.map(|correlation| {
+            let nodes = self.nodes[correlation as usize];
+            (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes))
+        });
+        let estimates = posteriors
+            .each_ref()
+            .map(|posterior| posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default());
+        let [modelled, naive, _] = &estimates;
+        let left_out = self.leave_one_outs.predict(member);
+        if let Some(consequences) = &mut pass.consequences {
+            consequences.add(member.block(), modelled, naive);
+        }
+        pass.misfit.add(member.block(), member.chosen(), estimates.each_ref().map(Vec::as_slice), &left_out);
+        let diagnostics = self.diagnosis.as_ref().map(|at| {
+            let of_modelled = left_out[Correlation::Modelled as usize].as_ref();
+            BlockDiagnostics::new(member.block(), member.decomposed(), at.t, &at.population, at.centre, of_modelled)
+        });
+        let Some(posterior) = &posteriors[correlation as usize] else {
+            return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
+        };
+        let predictions = left_out[correlation as usize].as_ref().filter(|_| !self.request.method.is_point());
+        let effects = estimates[correlation as usize].iter().zip(member.variants(correlation)).enumerate();
+        let effects = effects.map(|(i, (&estimate, variant))| {
+            let prediction = predictions.and_then(|left_out| left_out.predictions.get(variant).copied());
+            EffectAnalysis {
+                estimate,
+                intervals: posterior.intervals(i, &estimate),
+                naive_mean: naive.get(variant).map(|naive| naive.mean),
+                prediction,
+                mix_up: self.median_error.and_then(|typical| typical.judge(member.block(), variant, prediction)),
+            }
+        });
+        BlockAnalysis {
+            effects: effects.collect(),
+            control_shift: posterior.control_shift,
+            diagnostics,
+            // The block was decomposed when it became a member; should its rotation fail here, there is no such probability.
+            best: self
+                .request
+                .is_best_wanted
+                .then(|| prob_best(&member.under(correlation), self.nodes[correlation as usize]).ok())
+                .flatten(),
+        }
+    }
+}
