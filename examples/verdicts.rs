@@ -140,39 +140,37 @@ const HONEST: Kind = Kind {
 fn kinds() -> Vec<Kind> {
     let taus = [0.5, 1.0];
     let mut kinds = Vec::new();
-    let two = Kind { several: 0.3, variants: 2, ..HONEST };
+    let two = Kind { name: "30% two-variant", several: 0.3, variants: 2, ..HONEST };
     for experiments in [40, 80, 300] {
-        for (control, tau) in [(0.25, 0.5), (0.5, 1.0), (0.5, 1.35)] {
+        let two = Kind { experiments, ..two };
+        for tau in taus {
+            let bound = Bound::AtMost(0.03, Verdict::Material);
+            let control = two.control_for(1.04 * 1.04, tau);
             for has_unequal_sizes in [false, true] {
-                let bound = Bound::AtMost(0.03, Verdict::Material);
-                kinds.push(Kind { name: "30% two", experiments, control, tau, has_unequal_sizes, bound, ..two });
+                kinds.push(Kind { control, tau, has_unequal_sizes, bound, ..two });
             }
+            kinds.push(Kind { tau, ..two });
         }
-        kinds.push(Kind { name: "30% two", experiments, tau: 0.5, ..two });
-        kinds.push(Kind { name: "30% two", experiments, tau: 0.5, mu: 1.0, ..two });
+        kinds.push(Kind { tau: 0.5, mu: 1.0, ..two });
     }
     for experiments in [40, 80, 300] {
         for tau in taus {
-            let little = Kind {
-                name: "DEFF 1.01",
-                experiments,
-                variants: 2,
-                tau,
-                bound: Bound::AtMost(0.01, Verdict::Material),
-                ..HONEST
-            };
-            // DEFF = 1 + c / (1 + tau^2) * 2 s / (1 + s), with s the share of experiments that have two variants.
-            let reach = 0.01 * (1.0 + tau * tau);
-            let several = reach / little.control / (2.0 - reach / little.control);
-            kinds.push(Kind { several: 1.0, control: reach, ..little });
-            if several * experiments as f64 >= 1.0 {
-                kinds.push(Kind { several: (several * experiments as f64).floor() / experiments as f64, ..little });
-            }
+            let bound = Bound::AtMost(0.01, Verdict::Material);
+            let little = Kind { name: "DEFF 1.01", experiments, variants: 2, tau, bound, ..HONEST };
+            let all = Kind { several: 1.0, ..little };
+            kinds.push(Kind { control: all.control_for(1.01, tau), ..all });
+            // As many experiments with two variants as an equal allocation allows.
+            let some = (1..experiments)
+                .map(|two| Kind { several: two as f64 / experiments as f64, ..little })
+                .take_while(|some| some.control_for(1.01, tau) >= some.control);
+            kinds.extend(some.last());
         }
     }
     for tau in taus {
         let bound = Bound::AtLeast(0.95, Verdict::Material);
-        kinds.push(Kind { name: "all three", experiments: 50, several: 1.0, variants: 3, tau, bound, ..HONEST });
+        let three = Kind { name: "three-variant", experiments: 50, several: 1.0, variants: 3, tau, ..HONEST };
+        kinds.push(Kind { bound, ..three });
+        kinds.push(Kind { has_unequal_sizes: true, ..three });
     }
     for experiments in [20, 40, 80, 300] {
         for (several, variants) in [(0.0, 1), (0.3, 3), (1.0, 3)] {
@@ -205,7 +203,7 @@ fn kinds() -> Vec<Kind> {
     }
     for experiments in [80, 300] {
         for tau in taus {
-            let understated = Kind { name: "variance too small", experiments, tau, sent: 0.5, ..three };
+            let understated = Kind { name: "understated control", experiments, tau, sent: 0.5, ..three };
             kinds.push(understated);
             kinds.push(Kind { several: 0.3, ..understated });
         }
@@ -214,6 +212,14 @@ fn kinds() -> Vec<Kind> {
 }
 
 impl Kind {
+    /// The control's share that gives a design effect of `deff` where sizes are equal:
+    /// `DEFF = 1 + c / (1 + tau^2) E[n (n - 1)] / E[n]`, with n the variants of an experiment.
+    fn control_for(&self, deff: f64, tau: f64) -> f64 {
+        let n = self.variants as f64;
+        let (pairs, effects) = (self.several * n * (n - 1.0), 1.0 + self.several * (n - 1.0));
+        (deff - 1.0) * (1.0 + tau * tau) * effects / pairs
+    }
+
     fn count(&self, replicates: u64) -> Result<Counts, Box<dyn Error>> {
         let streams: Vec<u64> = (0..replicates).collect();
         let judged = map_chunks(&streams, 8, available_threads(), |streams| {
@@ -275,10 +281,10 @@ impl Display for Kind {
         match (self.several, self.variants) {
             (0.0, _) => write!(f, "one variant")?,
             (1.0, n) => write!(f, "{n} variants")?,
-            (several, n) => write!(f, "{n} variants in {}", percent(several))?,
+            (several, n) => write!(f, "{n} variants in {}%", 100.0 * several)?,
         }
         if self.control != HONEST.control {
-            write!(f, ", control {:.4}", self.control)?;
+            write!(f, ", control's share {}", (1e4 * self.control).round() / 1e4)?;
         }
         if self.mu != HONEST.mu {
             write!(f, ", mu = {}", self.mu)?;
@@ -293,7 +299,7 @@ impl Display for Kind {
             write!(f, ", one control off by {error}")?;
         }
         if self.sent < 1.0 {
-            write!(f, ", {} of the control's variance sent", percent(self.sent))?;
+            write!(f, ", control's variance sent times {}", self.sent)?;
         }
         Ok(())
     }
@@ -336,6 +342,7 @@ impl Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Bound::AtMost(most, verdict) => write!(f, "{verdict} <= {}", percent(*most)),
+            Bound::AtLeast(1.0, verdict) => write!(f, "{verdict} 100%"),
             Bound::AtLeast(least, verdict) => write!(f, "{verdict} >= {}", percent(*least)),
             Bound::None => Ok(()),
         }
