@@ -94,9 +94,9 @@ enum ScenarioName {
     Baseline,
     /// 24 experiments of one variant, and one of 26
     ManyVariants,
-    /// The same, where the control of the large experiment was measured 4 standard errors too low
+    /// 24 experiments of one variant, and one of 26 whose control was measured 4 standard errors too low
     BadControl,
-    /// The same, with small controls that dominate the error of every effect
+    /// 24 experiments of one variant, and one of 26, with small controls that dominate the error of every effect
     TreatmentHeavy,
     /// A platform's mixed traffic: six metrics on three scales, revisions, retractions, invalid results
     Portfolio,

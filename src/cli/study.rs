@@ -8,7 +8,6 @@ use std::num::NonZero;
 use std::process::ExitCode;
 use std::thread;
 
-use clap::builder::RangedU64ValueParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
@@ -56,7 +55,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
     /// Number of experiments [default: 50]
-    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments())]
+    #[arg(long, value_name = "N", help_heading = "Design", value_parser = experiments)]
     experiments: Option<usize>,
     #[command(flatten)]
     design: DesignArgs,
@@ -135,9 +134,13 @@ impl Args {
     }
 }
 
-/// Flat priors need three experiments where one variant of each is used.
-fn experiments() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(3..=100_000)
+fn experiments(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (3..=100_000).contains(number));
+    number.ok_or_else(|| {
+        "expected a whole number from 3 to 100000: with flat priors, one variant of each of fewer experiments gives no \
+         posterior"
+            .to_owned()
+    })
 }
 
 fn style() -> ProgressStyle {

@@ -17,9 +17,9 @@ pub enum Scenario {
     Baseline,
     /// Experiments of one variant, and a last one with as many as all others together.
     ManyVariants,
-    /// The same, and the control's mean in the last experiment is far off.
+    /// As `ManyVariants`, and the mean of the last experiment's control is far off.
     BadControl,
-    /// The same with small controls, which dominate the error of every effect.
+    /// As `ManyVariants`, with small controls that dominate the error of every effect.
     TreatmentHeavy,
 }
 
@@ -27,9 +27,9 @@ pub enum Scenario {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Population {
     pub experiments: usize,
-    /// Variants of an experiment.
+    /// Variants of each experiment.
     pub variants: usize,
-    /// Whether only the last experiment has that many variants, and the others have one.
+    /// Whether only the last experiment has that many, and the others have one.
     pub has_one_large: bool,
     /// The mean of the true effects.
     pub mu: f64,

@@ -270,7 +270,7 @@ fn an_impossible_design_is_a_usage_error_that_says_what_is_possible() {
     for (arguments, advice) in [
         ("--variants 0", "1..=1000"),
         ("--variants 1001", "1..=1000"),
-        ("--experiments 2", "3..=100000"),
+        ("--experiments 2", "from 3 to 100000"),
         ("--control-share 0", "from 0.001 to 0.999"),
         ("--control-share 1", "from 0.001 to 0.999"),
         ("--control-share -0.5", "from 0.001 to 0.999"),

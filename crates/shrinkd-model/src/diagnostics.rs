@@ -23,6 +23,7 @@ use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
 pub use calibration::Calibration;
 pub use consequences::Consequences;
+pub(crate) use consequences::naive_coverage;
 pub use leave_one_out::{LeaveOneOut, LeftOut, Prediction};
 pub use misfit::Misfit;
 pub use verdict::{Measure, Threshold, Thresholds, Verdict};

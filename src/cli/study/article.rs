@@ -34,11 +34,11 @@ pub fn table(article: &Article, out: &mut impl Write, width: usize) -> io::Resul
 fn legend<W: Write>(page: &mut Page<W>) -> io::Result<()> {
     page.sentence(
         "",
-        "The post of 2026-03-22 on dpananos.github.io asks whether the correlation between variants that share a control \
-         has to be modelled, and doubts that the difference would be material. Its simulation draws four data sets, fits \
-         two models to each with Stan, and prints the posterior medians and sds of mu, the mean of the true effects, and \
-         of tau, their sd. Here are the same draws under the article's own model and priors. `published` is what it \
-         printed; `exact` is the posterior by numerical integration, which has no Monte Carlo error. The rows:",
+        "The post of 2026-03-22 on dpananos.github.io simulates four sets of experiments, fits each with and without the \
+         correlation between variants that share a control, and doubts that the difference would be material. Its tables \
+         show posterior medians and sds of mu, the mean of the true effects, and of tau, their sd. Below are the same \
+         draws under the article's own model and priors: `published` is what it printed (from Stan), `exact` the posterior \
+         by numerical integration, which has no Monte Carlo error.",
     )?;
     let mut rows = Columns::new([text("  "), text("  ")]);
     rows.row(["Correlated", "the error of the shared control is part of the model"]);
@@ -114,23 +114,23 @@ pub fn csv(article: &Article, out: &mut impl Write) -> io::Result<()> {
         "table,label,correlation,without,parameter,truth,median,sd,published_median,published_sd,flat_priors_median,\
          flat_priors_sd,verdict"
     )?;
+    let cells =
+        |figure: Option<Figure>| figure.map_or(",".to_owned(), |figure| format!("{},{}", figure.median, figure.sd));
     for table in &article.tables {
         for row in &table.rows {
-            let of_parameter: [(&str, f64, fn(Figures) -> Figure); 2] =
-                [("mu", table.truth.mu, |figures| figures.mu), ("tau", table.truth.tau, |figures| figures.tau)];
+            let (name, label, correlation) = (table.name, row.label, row.correlation.as_str());
+            let without = row.without.unwrap_or("");
             // The verdict is about all experiments.
             let verdict = if row.without.is_some() { "" } else { table.correlation.verdict.as_str() };
-            for (parameter, truth, of) in of_parameter {
-                let Figure { median, sd } = of(row.exact);
-                let flat = of(row.flat_priors);
-                let published = row.published.map(of);
-                let published = published.map_or(",".to_owned(), |figure| format!("{},{}", figure.median, figure.sd));
-                let (name, label, correlation) = (table.name, row.label, row.correlation.as_str());
-                let (without, flat_median, flat_sd) = (row.without.unwrap_or(""), flat.median, flat.sd);
+            let figures = [Some(row.exact), row.published, Some(row.flat_priors)];
+            for (parameter, truth, figures) in [
+                ("mu", table.truth.mu, figures.map(|figures| Some(figures?.mu))),
+                ("tau", table.truth.tau, figures.map(|figures| Some(figures?.tau))),
+            ] {
+                let [exact, published, flat_priors] = figures.map(cells);
                 writeln!(
                     out,
-                    "{name},{label},{correlation},{without},{parameter},{truth},{median},{sd},{published},{flat_median},\
-                     {flat_sd},{verdict}"
+                    "{name},{label},{correlation},{without},{parameter},{truth},{exact},{published},{flat_priors},{verdict}"
                 )?;
             }
         }

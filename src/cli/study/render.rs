@@ -155,9 +155,11 @@ fn sentence(scenario: &ScenarioReport) -> Cow<'static, str> {
     match scenario.scenario {
         Some(Scenario::Baseline) => "experiments of one variant, so no control is shared".into(),
         Some(Scenario::ManyVariants) => "one experiment has many variants".into(),
-        Some(Scenario::BadControl) => "the same, and its control was measured 4 standard errors too low".into(),
+        Some(Scenario::BadControl) => {
+            "one experiment has many variants, whose control was measured 4 standard errors too low".into()
+        }
         Some(Scenario::TreatmentHeavy) => {
-            "the same with small controls, which dominate the error of every effect".into()
+            "one experiment has many variants; small controls dominate the error of every effect".into()
         }
         None if scenario.population.variants == 1 => "every experiment has one variant, so no control is shared".into(),
         None => {

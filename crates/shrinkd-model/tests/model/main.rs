@@ -3,6 +3,7 @@
 mod approximations;
 mod best;
 mod calibration;
+mod design;
 mod diagnostics;
 mod hard_cases;
 mod heterogeneity;
