@@ -78,8 +78,8 @@ struct Kind {
     /// The share of experiments with `variants` variants; the others have one.
     several: f64,
     variants: usize,
-    /// The control's variance, of a raw effect's 1.
-    control: f64,
+    /// The control's part of a raw effect's sampling variance.
+    rho: f64,
     mu: f64,
     /// The standard deviation of the true effects, if they have their nominal spread.
     tau: f64,
@@ -126,7 +126,7 @@ const HONEST: Kind = Kind {
     experiments: 80,
     several: 0.0,
     variants: 1,
-    control: 0.5,
+    rho: 0.5,
     mu: 0.25,
     tau: 1.0,
     has_unequal_sizes: false,
@@ -142,27 +142,25 @@ fn kinds() -> Vec<Kind> {
     let mut kinds = Vec::new();
     let two = Kind { name: "30% two-variant", several: 0.3, variants: 2, ..HONEST };
     for experiments in [40, 80, 300] {
-        let two = Kind { experiments, ..two };
         for tau in taus {
-            let bound = Bound::AtMost(0.03, Verdict::Material);
-            let control = two.control_for(1.04 * 1.04, tau);
-            for has_unequal_sizes in [false, true] {
-                kinds.push(Kind { control, tau, has_unequal_sizes, bound, ..two });
-            }
-            kinds.push(Kind { tau, ..two });
+            let two = Kind { experiments, tau, ..two };
+            let (rho, bound) = (two.rho_for(1.04 * 1.04), Bound::AtMost(0.03, Verdict::Material));
+            kinds.push(Kind { rho, bound, ..two });
+            kinds.push(Kind { rho, bound, has_unequal_sizes: true, ..two });
+            kinds.push(two);
         }
-        kinds.push(Kind { tau: 0.5, mu: 1.0, ..two });
+        kinds.push(Kind { experiments, tau: 0.5, mu: 1.0, ..two });
     }
     for experiments in [40, 80, 300] {
         for tau in taus {
             let bound = Bound::AtMost(0.01, Verdict::Material);
             let little = Kind { name: "DEFF 1.01", experiments, variants: 2, tau, bound, ..HONEST };
             let all = Kind { several: 1.0, ..little };
-            kinds.push(Kind { control: all.control_for(1.01, tau), ..all });
+            kinds.push(Kind { rho: all.rho_for(1.01), ..all });
             // As many experiments with two variants as an equal allocation allows.
             let some = (1..experiments)
                 .map(|two| Kind { several: two as f64 / experiments as f64, ..little })
-                .take_while(|some| some.control_for(1.01, tau) >= some.control);
+                .take_while(|some| some.rho_for(1.01) >= some.rho);
             kinds.extend(some.last());
         }
     }
@@ -212,12 +210,12 @@ fn kinds() -> Vec<Kind> {
 }
 
 impl Kind {
-    /// The control's share that gives a design effect of `deff` where sizes are equal:
-    /// `DEFF = 1 + c / (1 + tau^2) E[n (n - 1)] / E[n]`, with n the variants of an experiment.
-    fn control_for(&self, deff: f64, tau: f64) -> f64 {
+    /// The rho that gives a design effect of `deff` where sizes are equal:
+    /// `DEFF = 1 + rho / (1 + tau^2) E[n (n - 1)] / E[n]`, with n the variants of an experiment.
+    fn rho_for(&self, deff: f64) -> f64 {
         let n = self.variants as f64;
         let (pairs, effects) = (self.several * n * (n - 1.0), 1.0 + self.several * (n - 1.0));
-        (deff - 1.0) * (1.0 + tau * tau) * effects / pairs
+        (deff - 1.0) * (1.0 + self.tau * self.tau) * effects / pairs
     }
 
     fn count(&self, replicates: u64) -> Result<Counts, Box<dyn Error>> {
@@ -256,7 +254,7 @@ impl Kind {
         for index in 0..self.experiments {
             let n = if index < with_several { self.variants } else { 1 };
             let size = if self.has_unequal_sizes { libm::exp2(draws.between(-2.0, 2.0)) } else { 1.0 };
-            let (control, treatment) = (size * self.control, size * (1.0 - self.control));
+            let (control, treatment) = (size * self.rho, size * (1.0 - self.rho));
             let shared = self.truths.draw(&mut draws);
             let truths: Vec<f64> = (0..n)
                 .map(|_| {
@@ -283,8 +281,8 @@ impl Display for Kind {
             (1.0, n) => write!(f, "{n} variants")?,
             (several, n) => write!(f, "{n} variants in {}%", 100.0 * several)?,
         }
-        if self.control != HONEST.control {
-            write!(f, ", control's share {}", (1e4 * self.control).round() / 1e4)?;
+        if self.rho != HONEST.rho {
+            write!(f, ", rho = {}", (1e4 * self.rho).round() / 1e4)?;
         }
         if self.mu != HONEST.mu {
             write!(f, ", mu = {}", self.mu)?;
