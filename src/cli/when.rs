@@ -70,13 +70,13 @@ Examples:
 /// # Errors
 /// Where tau has another unit than standard errors, or an output cannot be written to.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
-    if let Some(path) = &args.svg {
-        let picture = picture::draw(&map::panels());
-        fs::write(path, picture).map_err(|source| CliError::Output { path: path.clone(), source })?;
-    }
     let mut out = BufWriter::new(io::stdout().lock());
     if args.grid || args.svg.is_some() {
         let panels = map::panels();
+        if let Some(path) = &args.svg {
+            let failed = |source| CliError::Output { path: path.clone(), source };
+            fs::write(path, picture::draw(&panels)).map_err(failed)?;
+        }
         let all: Vec<&Figures> = panels.iter().flat_map(|panel| panel.rows.iter().flat_map(|row| &row.cells)).collect();
         match args.format {
             Format::Table => render::map(&panels, &mut out, text::width())?,
@@ -109,7 +109,7 @@ impl Args {
                 )));
             }
         };
-        let equal = (mix.is_empty()).then(|| 1.0 / (design.variants() as f64 + 1.0));
+        let equal = mix.is_empty().then(|| 1.0 / (design.variants() as f64 + 1.0));
         let (allocation, control_share) = match design.control_share() {
             Some(share) => (Allocation::ControlShare, Some(share)),
             None if design.has_rho() => (Allocation::Rho, None),

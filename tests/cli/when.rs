@@ -291,7 +291,7 @@ fn every_number_of_the_page_is_one_that_the_command_named_beside_it_prints() {
 
 /// For controls that get at least as much traffic as each variant, as the page says.
 #[test]
-fn the_rule_on_the_page_gives_the_verdict_or_one_that_is_less_strict() {
+fn the_rule_on_the_page_never_contradicts_the_verdict() {
     for variants in [2, 3, 5, 10, 100] {
         for rho in (1..=50).map(|percent| f64::from(percent) / 100.0) {
             for tau in (0..200).map(|step| 0.05 * f64::from(step)) {

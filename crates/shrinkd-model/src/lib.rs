@@ -53,8 +53,8 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
-    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Misfit, Prediction,
-    Threshold, Thresholds, Verdict, set_q_values,
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Miscalibration, Misfit,
+    PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};

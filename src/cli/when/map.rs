@@ -1,11 +1,13 @@
 //! The map of designs: variants across, control shares down, one panel for each tau.
 
+use std::ops::RangeInclusive;
+
 use shrinkd_model::{Design, rho_of_control_share};
 
 use super::figures::{Allocation, Figures};
 
 /// Across.
-pub(super) const VARIANTS: std::ops::RangeInclusive<usize> = 1..=10;
+pub(super) const VARIANTS: RangeInclusive<usize> = 1..=10;
 
 /// Down, in percent, below the row of equal shares.
 const CONTROL_PERCENT: [u8; 9] = [10, 20, 30, 40, 50, 60, 70, 80, 90];

@@ -70,7 +70,7 @@ fn the_naive_interval_covers_as_often_as_a_normal_mean_falls_within_it() {
 fn squared_errors(design: &Design, truth: &Block, form: fn(&Block) -> Block) -> f64 {
     let (n, tau) = (truth.len(), design.tau);
     let nodes = [Node { weight: 1.0, tau, mu_mean: 0.0, mu_variance: 0.0 }];
-    let gain: Vec<Vec<f64>> = (0..n)
+    let columns: Vec<Vec<f64>> = (0..n)
         .map(|j| {
             let mut effects = vec![0.0; n];
             effects[j] = 1.0;
@@ -80,11 +80,11 @@ fn squared_errors(design: &Design, truth: &Block, form: fn(&Block) -> Block) -> 
         })
         .collect();
     let mut total = 0.0;
-    for i in 0..n {
-        for j in 0..n {
-            let of_theta = gain[j][i] - f64::from(u8::from(i == j));
-            total += tau * tau * of_theta * of_theta;
-            total += (0..n).map(|k| gain[j][i] * truth.sampling_covariance(j, k) * gain[k][i]).sum::<f64>();
+    for (j, column) in columns.iter().enumerate() {
+        let own = |i: usize| f64::from(u8::from(i == j));
+        total += tau * tau * column.iter().enumerate().map(|(i, gain)| (gain - own(i)).powi(2)).sum::<f64>();
+        for (k, other) in columns.iter().enumerate() {
+            total += truth.sampling_covariance(j, k) * column.iter().zip(other).map(|(x, y)| x * y).sum::<f64>();
         }
     }
     total
