@@ -6,7 +6,7 @@ use shrinkd_model::{
     LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, Selection, SelectionCounts,
     SketchLikelihood, Sketches, Thresholds, Verdict, available_threads, map_chunks,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::estimate::BlockEstimates;
 use crate::refit::RefitState;
@@ -164,7 +164,7 @@ impl Diagnosis {
         let calibration = Calibration::new(&self.predictions);
         let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
         if let Some(cause) = cause {
-            warn!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
+            info!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
         }
         let selection = Selection::new(self.sketches.of(Correlation::Ignored), &self.selection);
         if let Some(selection) = selection.filter(Selection::is_suspected) {

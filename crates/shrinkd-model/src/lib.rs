@@ -54,7 +54,7 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
     BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Miscalibration, Misfit,
-    PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
+    NOMINAL_COVERAGE, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
