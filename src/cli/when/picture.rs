@@ -8,7 +8,6 @@ use svg::node::element::{Description, Group, Polygon, Rectangle, Text, Title};
 
 use super::figures::Figures;
 use super::map::{Panel, VARIANTS};
-use crate::cli::text::percent;
 
 /// The size of a cell.
 const CELL: (i32, i32) = (38, 24);
@@ -137,21 +136,21 @@ fn legend() -> Group {
     for (i, shade) in (0..).zip(&shades) {
         let x = ORIGIN.0 + i * 208;
         let range = match (100.0 * shade.from, above.replace(100.0 * shade.from)) {
-            (from, None) => format!("{from}% or more"),
-            (0.0, Some(to)) => format!("below {to}%"),
-            (from, Some(to)) => format!("{from} to {to}%"),
+            (from, None) => format!("{from:.0}% or more"),
+            (0.0, Some(to)) => format!("below {to:.0}%"),
+            (from, Some(to)) => format!("{from:.0} to {to:.0}%"),
         };
         let swatch = rectangle((x, y), (28, 18)).set("fill", shade.fill).set("stroke", FAINT);
         group = group.add(swatch).add(label((x + 36, y + 14), &format!("{range}: {}", shade.verdict)));
     }
     let y = y + 30;
     let [_, noticeable, ..] = &shades;
-    let larger = percent(Thresholds::default().rmse_excess.material);
+    let larger = 100.0 * Thresholds::default().rmse_excess.material;
     let (marked, outlined) = (ORIGIN.0, ORIGIN.0 + 416);
     group
         .add(rectangle((marked, y), (28, 18)).set("fill", noticeable.fill).set("stroke", FAINT))
         .add(mark((marked + 28, y)))
-        .add(label((marked + 36, y + 14), &format!("material: the naive estimates' error is over {larger} larger")))
+        .add(label((marked + 36, y + 14), &format!("material: the naive estimates' error is over {larger:.0}% larger")))
         .add(rectangle((outlined, y), (28, 18)).set("fill", "none").set("stroke", INK).set("stroke-width", 2))
         .add(label((outlined + 36, y + 14), "equal: the control gets as much traffic as each variant"))
         .add(label((ORIGIN.0, y + 44), "Colours go by the numbers before they are rounded.").set("fill", FAINT))
