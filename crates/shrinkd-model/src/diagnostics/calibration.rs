@@ -99,24 +99,33 @@ impl Calibration {
         let coverages = coverages.map(|(share, level)| side(share, self.bounds(level)));
         let bins = self.pit_histogram.map(|count| count as f64 / self.effects as f64);
         let bins = bins.map(|share| side(share, self.bounds(1.0 / PIT_BINS as f64)));
-        let is_out = |side: &Option<Side>| side.is_some();
-        if !coverages.iter().chain(&bins).any(is_out) {
+        if !coverages.iter().chain(&bins).any(Option::is_some) {
             return None;
         }
         let [too_few, too_many] = [Side::Below, Side::Above].map(|side| coverages.contains(&Some(side)));
-        Some(match () {
-            () if has_mix_ups => Miscalibration::MixUps,
-            () if is_misfit => Miscalibration::Misfit,
-            // Heavy tails make tau so large that the squares of z are right.
-            () if too_many && self.rms_z < NARROW => Miscalibration::VariancesTooLarge,
-            () if self.is_lopsided() => Miscalibration::Lopsided,
-            () if too_few && self.coverage50 < 0.5 => Miscalibration::VariancesTooSmall,
-            () => Miscalibration::HeavyTails,
+        let [_, _, at95] = coverages;
+        let [lowest, .., highest] = bins;
+        let is_tail_full = at95 == Some(Side::Below) || [lowest, highest].contains(&Some(Side::Above));
+        Some(if has_mix_ups {
+            Miscalibration::MixUps
+        } else if is_misfit {
+            Miscalibration::Misfit
+        } else if too_many && self.rms_z < NARROW {
+            Miscalibration::VariancesTooLarge
+        } else if self.is_skewed() {
+            Miscalibration::Skewed
+        } else if too_few && self.coverage50 < 0.5 {
+            Miscalibration::VariancesTooSmall
+        } else if too_many || is_tail_full {
+            // Heavy tails make tau so large that the squares of z are right, and the centre too full.
+            Miscalibration::HeavyTails
+        } else {
+            Miscalibration::Uneven
         })
     }
 
     /// Whether a bin holds more effects than the one opposite to it, or fewer.
-    fn is_lopsided(&self) -> bool {
+    fn is_skewed(&self) -> bool {
         let (low, high) = self.pit_histogram.split_at(PIT_BINS / 2);
         low.iter().zip(high.iter().rev()).any(|(&low, &high)| {
             let both = (low + high) as f64;
@@ -164,7 +173,9 @@ pub enum Miscalibration {
     /// Predictive intervals hold too little.
     VariancesTooSmall,
     /// Intervals hold what they should, and more effects lie on one side.
-    Lopsided,
+    Skewed,
+    /// The PIT histogram is uneven in another way.
+    Uneven,
 }
 
 impl Miscalibration {
@@ -176,7 +187,8 @@ impl Miscalibration {
             Miscalibration::HeavyTails => "heavy_tails",
             Miscalibration::VariancesTooLarge => "variances_too_large",
             Miscalibration::VariancesTooSmall => "variances_too_small",
-            Miscalibration::Lopsided => "lopsided",
+            Miscalibration::Skewed => "skewed",
+            Miscalibration::Uneven => "uneven",
         }
     }
 }
@@ -197,9 +209,12 @@ impl fmt::Display for Miscalibration {
             Miscalibration::VariancesTooSmall => {
                 "predictive intervals hold too few effects: were sampling variances sent too small, or the prior of tau set too narrow?"
             }
-            Miscalibration::Lopsided => {
+            Miscalibration::Skewed => {
                 "effects are skewed about what the others predict: a selection of results, controls that are off, or true effects that \
                  are skewed?"
+            }
+            Miscalibration::Uneven => {
+                "the histogram of where effects lie in their predictive distributions (PIT) is uneven: look at it"
             }
         })
     }

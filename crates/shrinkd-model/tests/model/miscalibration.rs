@@ -89,7 +89,7 @@ fn what_is_out_of_bounds_names_its_likely_cause() {
     let many = Portfolio { experiments: 500, ..HONEST };
     for (portfolio, cause) in [
         (Portfolio { tau: 2.0, true_effect: Random::t3, ..many }, Miscalibration::HeavyTails),
-        (Portfolio { tau: 3.0, true_effect: skewed, ..many }, Miscalibration::Lopsided),
+        (Portfolio { tau: 3.0, true_effect: skewed, ..many }, Miscalibration::Skewed),
         (Portfolio { tau: 0.2, inflation: 3.0, ..HONEST }, Miscalibration::VariancesTooLarge),
         (Portfolio { tau: 0.2, tau_prior: "fixed:2", ..HONEST }, Miscalibration::VariancesTooLarge),
         (
@@ -114,6 +114,31 @@ fn what_is_known_of_a_population_is_its_likely_cause() {
 
 fn pits(pits: &[f64]) -> Vec<Prediction> {
     pits.iter().map(|&pit| Prediction { z: 0.0, pit }).collect()
+}
+
+/// So many effects in each tenth, spread over it, each an experiment of its own; the squares of z are right.
+fn histogram(counts: [u64; 10]) -> Calibration {
+    let tenth = |(bin, count): (usize, u64)| {
+        (0..count).map(move |i| {
+            let pit = (bin as f64 + (i as f64 + 0.5) / count as f64) / 10.0;
+            vec![Prediction { z: 1.0, pit }]
+        })
+    };
+    Calibration::new(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
+}
+
+#[test]
+fn only_full_tails_or_a_full_centre_are_called_heavy_tails() {
+    for (counts, cause) in [
+        ([100; 10], None),
+        ([100, 100, 100, 150, 50, 50, 150, 100, 100, 100], Some(Miscalibration::Uneven)),
+        ([120, 60, 110, 105, 105, 105, 105, 110, 60, 120], Some(Miscalibration::Uneven)),
+        ([150, 40, 100, 105, 105, 105, 105, 100, 40, 150], Some(Miscalibration::HeavyTails)),
+        ([80, 80, 100, 120, 120, 120, 120, 100, 80, 80], Some(Miscalibration::HeavyTails)),
+        ([100, 100, 180, 100, 100, 100, 100, 100, 100, 100], Some(Miscalibration::Skewed)),
+    ] {
+        assert_eq!(histogram(counts).cause(false, false), cause, "{counts:?}");
+    }
 }
 
 #[test]
