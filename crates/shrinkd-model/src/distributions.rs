@@ -285,7 +285,10 @@ mod tests {
                 let z = (k - 0.5 - 0.5 * n) / sd;
                 let want = normal::cdf(-z) - normal::pdf(z) * (z * z - 1.0) * z / (12.0 * n);
                 let got = binomial_at_least(k, n, 0.5);
-                assert!((got - want).abs() < 1e-9 * want + 1e-10 / n.sqrt() + 1.0 / (n * n), "{n} {z}: {got} instead of {want}");
+                assert!(
+                    (got - want).abs() < 1e-9 * want + 1e-10 / n.sqrt() + 1.0 / (n * n),
+                    "{n} {z}: {got} instead of {want}"
+                );
             }
         }
     }
