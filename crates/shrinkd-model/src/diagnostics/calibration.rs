@@ -33,31 +33,53 @@ pub struct Calibration {
     pub pit_histogram: [u64; PIT_BINS],
 }
 
-impl Calibration {
-    /// Summarises the predictions of each experiment; `None` without any.
-    pub fn new(experiments: impl IntoIterator<Item: AsRef<[Prediction]>>) -> Option<Calibration> {
-        let (mut effects, mut squares, mut sum_z2) = (0_u64, 0_u64, 0.0);
-        let mut within = [0_u64; 3];
-        let mut pit_histogram = [0; PIT_BINS];
-        for predictions in experiments {
-            let predictions = predictions.as_ref();
-            let n = predictions.len() as u64;
-            effects += n;
-            squares += n * n;
-            for &Prediction { z, pit } in predictions {
-                sum_z2 += z * z;
-                for (count, level) in within.iter_mut().zip([0.5, 0.8, 0.95]) {
-                    *count += u64::from((pit - 0.5).abs() <= 0.5 * level);
-                }
-                pit_histogram[((pit * PIT_BINS as f64) as usize).min(PIT_BINS - 1)] += 1;
+/// The predictions of a population, counted.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct CalibrationCounts {
+    effects: u64,
+    /// Of the numbers of effects of each experiment.
+    squares: u64,
+    /// Of z.
+    sum_of_squares: f64,
+    within: [u64; 3],
+    pit_histogram: [u64; PIT_BINS],
+}
+
+impl CalibrationCounts {
+    /// Adds the predictions of one experiment.
+    pub fn add(&mut self, predictions: &[Prediction]) {
+        let n = predictions.len() as u64;
+        self.effects += n;
+        self.squares += n * n;
+        for &Prediction { z, pit } in predictions {
+            self.sum_of_squares += z * z;
+            for (count, level) in self.within.iter_mut().zip([0.5, 0.8, 0.95]) {
+                *count += u64::from((pit - 0.5).abs() <= 0.5 * level);
             }
+            self.pit_histogram[((pit * PIT_BINS as f64) as usize).min(PIT_BINS - 1)] += 1;
         }
+    }
+
+    /// Adds the counts of other experiments.
+    pub fn merge(&mut self, other: &CalibrationCounts) {
+        self.effects += other.effects;
+        self.squares += other.squares;
+        self.sum_of_squares += other.sum_of_squares;
+        self.within.iter_mut().zip(other.within).for_each(|(mine, theirs)| *mine += theirs);
+        self.pit_histogram.iter_mut().zip(other.pit_histogram).for_each(|(mine, theirs)| *mine += theirs);
+    }
+}
+
+impl Calibration {
+    /// Summarises predictions; `None` without any.
+    pub fn new(counts: &CalibrationCounts) -> Option<Calibration> {
+        let CalibrationCounts { effects, squares, sum_of_squares, within, pit_histogram } = *counts;
         let count = effects as f64;
         let [coverage50, coverage80, coverage95] = within.map(|within| within as f64 / count);
         (effects > 0).then(|| Calibration {
             effects,
             effective_effects: count * count / squares as f64,
-            rms_z: (sum_z2 / count).sqrt(),
+            rms_z: (sum_of_squares / count).sqrt(),
             coverage50,
             coverage80,
             coverage95,

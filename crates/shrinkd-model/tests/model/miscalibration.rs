@@ -1,7 +1,8 @@
 //! Bounds of calibration: an honest population is seldom out of one, and what is out names its likely cause.
 
 use shrinkd_model::{
-    Block, Calibration, Fit, LeaveOneOut, Method, Miscalibration, Prediction, Priors, SketchLikelihood,
+    Block, Calibration, CalibrationCounts, Fit, LeaveOneOut, Method, Miscalibration, Prediction, Priors,
+    SketchLikelihood,
 };
 
 use crate::random::Random;
@@ -48,7 +49,7 @@ impl Portfolio {
         let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
         let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
         let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
-        Calibration::new(blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions)).expect("predictions")
+        summarised(blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions)).expect("predictions")
     }
 
     /// What is named in so many populations.
@@ -56,6 +57,13 @@ impl Portfolio {
         let mut random = Random(5);
         (0..populations).map(|_| self.calibration(&mut random).cause(false, false)).collect()
     }
+}
+
+/// The calibration of these predictions, experiment by experiment.
+fn summarised(experiments: impl IntoIterator<Item = Vec<Prediction>>) -> Option<Calibration> {
+    let mut counts = CalibrationCounts::default();
+    experiments.into_iter().for_each(|predictions| counts.add(&predictions));
+    Calibration::new(&counts)
 }
 
 fn share(causes: &[Option<Miscalibration>], cause: Option<Miscalibration>) -> f64 {
@@ -116,7 +124,7 @@ fn histogram(counts: [u64; 10]) -> Calibration {
             vec![Prediction { z: 1.0, pit }]
         })
     };
-    Calibration::new(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
+    summarised(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
 }
 
 #[test]
@@ -143,19 +151,19 @@ fn effects_that_are_all_the_same_are_nearer_than_their_variances_say() {
     let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
     let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
     let predictions = blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions);
-    let calibration = Calibration::new(predictions).expect("predictions");
+    let calibration = summarised(predictions).expect("predictions");
     assert_eq!(calibration.cause(false, false), Some(Miscalibration::VariancesTooLarge));
 }
 
 #[test]
 fn effects_are_counted_by_tenths_of_their_pit_and_those_of_one_experiment_as_one() {
-    let calibration = Calibration::new([pits(&[0.0, 0.05]), pits(&[0.1]), pits(&[0.55, 0.99, 1.0])]).expect("effects");
+    let calibration = summarised([pits(&[0.0, 0.05]), pits(&[0.1]), pits(&[0.55, 0.99, 1.0])]).expect("effects");
     assert_eq!(calibration.pit_histogram, [2, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
     assert_eq!(calibration.effects, 6);
     assert!((calibration.effective_effects - 36.0 / 14.0).abs() < 1e-12);
-    assert_eq!(Calibration::new([pits(&[])]), None);
+    assert_eq!(summarised([pits(&[])]), None);
     let (alone, together) = (vec![pits(&[0.5]); 60], vec![pits(&[0.5; 3]); 20]);
-    let bounds = |experiments| Calibration::new(experiments).expect("effects").bounds(0.8);
+    let bounds = |experiments| summarised(experiments).expect("effects").bounds(0.8);
     let ((low, high), (lower, higher)) = (bounds(alone), bounds(together));
     assert!(lower < low && low < 0.8 && 0.8 < high && high < higher && higher <= 1.0);
     // Of 60, at most 36 have a probability of 0.00030 and at most 37 one of 0.00081; at least 58 one of 0.00019 and at least 57 one
