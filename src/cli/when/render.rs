@@ -68,9 +68,8 @@ fn advice(figures: &Figures) -> &'static str {
 pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::Result<()> {
     let mut page = Page::new(out, width);
     let Thresholds { naive_coverage, rmse_excess, .. } = Thresholds::default();
-    let [below, larger] = [naive_coverage, rmse_excess].map(|threshold| {
-        [threshold.noticeable, threshold.material].map(|share| format!("{:.0}%", 100.0 * share))
-    });
+    let [below, larger] = [naive_coverage, rmse_excess]
+        .map(|threshold| [threshold.noticeable, threshold.material].map(|share| format!("{:.0}%", 100.0 * share)));
     let legend = format!(
         "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
          control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
