@@ -1,14 +1,15 @@
 //! The passes that rewrite the estimates of a whole population.
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
-use shrinkd::store::Store;
+use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit, StoreSettings};
+use shrinkd::store::{Store, StoreError};
+use shrinkd_core::Grouping;
 use shrinkd_model::{Calibration, Measure, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
-use super::{Worker, event, population, promises, record, retraction};
-use crate::common::database::Database;
+use super::{Worker, event, message, population, promises, record, retraction, until_it_waits};
+use crate::common::database::{Database, PostgresDatabase, settings};
 
 promises! {
     a_publish_rewrites_the_rows_of_older_fits,
@@ -21,6 +22,9 @@ promises! {
     a_newer_fit_ends_the_pass_of_the_older,
     a_pass_is_due_for_a_publish_or_for_old_diagnostics,
     diagnostics_are_carried_over_until_the_next_pass,
+    the_latest_diagnostics_are_shown_and_carried_over,
+    a_sum_that_is_still_pending_is_not_read_to_publish,
+    no_pass_begins_after_a_rebuild_with_other_settings,
 }
 
 /// The rows of blocks under a fit.
@@ -234,4 +238,96 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     expected.extend([Some(1.5), Some(1.4), Some(0.89), Some(0.04), Some(0.25), None]);
     expected.extend([Some(0.5), Some(0.6), None, Some(-3.0), Some(-4.0), Some(-3.5)]);
     assert_eq!(rows.await, [expected.clone(), expected]);
+}
+
+/// Passes through a population, and finds this design effect.
+async fn diagnose(store: &Store, deff: f64) {
+    let pass = begin(store, "a").await.expect("the population is free");
+    let found = PassDiagnostics { deff, ..pass_diagnostics() };
+    store.end_pass(&pass, true, Some(&(diagnostics(), found))).await.unwrap();
+}
+
+async fn the_latest_diagnostics_are_shown_and_carried_over<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    for deff in [1.5, 1.25, 1.75] {
+        refit(&store, "m", deff, 0.5, true).await;
+        diagnose(&store, deff).await;
+        assert_eq!(store.current_populations().await.unwrap()[0].deff, Some(deff));
+    }
+    refit(&store, "m", 2.0, 0.5, true).await;
+    assert_eq!(store.current_populations().await.unwrap()[0].deff, Some(1.75));
+    let found = database.numbers("select deff from population_diagnostics order by fit_id").await;
+    assert_eq!(found, [[Some(1.5)], [Some(1.25)], [Some(1.75)], [Some(1.75)]]);
+}
+
+async fn a_sum_that_is_still_pending_is_not_read_to_publish<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    // A part without a control, which may come in another event.
+    let part = r#"{"metric":"m","scale":"absolute","accumulate":true,"treatments":[{"variant":"v0","n":9,"mean":1.0,"variance":1.0}]}"#;
+    let part = message("exp-1-pending", 1, part).replace(r#""revision""#, r#""event_id":"part","revision""#);
+    worker.ingest(vec![record(0, 2, &part)]).await;
+    let pending = "select experiment_id || ' ' || population_id from blocks where block is null";
+    assert_eq!(database.texts(pending).await, [Some("exp-1-pending m/all/absolute".to_owned())]);
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let blocks = store.blocks_after(&pass.population, "", 9).await.expect("it is left out");
+    assert_eq!(blocks.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-0", "exp-1"]);
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
+}
+
+fn other_settings() -> StoreSettings {
+    let grouping = Grouping { labels: vec!["team".to_owned()], ..Grouping::default() };
+    StoreSettings { grouping, ..settings() }
+}
+
+async fn no_pass_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let (rebuild, replaced) = database.open_to_rebuild(&other_settings()).await.begin_rebuild().await.unwrap();
+    assert_eq!(replaced, Some(settings()));
+    rebuild.commit().await.unwrap();
+    let refused = store.begin_pass(&population("m"), "a").await.err();
+    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    let owners = database.texts("select pass_owner from populations").await;
+    assert_eq!(owners, [None], "the population is left as it was");
+}
+
+#[tokio::test]
+async fn postgres_begins_a_pass_once_the_batches_under_way_have_ended() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let worker = filled(&store, 2).await;
+    // It has read that no fit is published.
+    let (batch, ..) = worker.write(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0]))]).await.unwrap();
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { begin(&store, "a").await }
+    });
+    until_it_waits(&database, &beginning).await;
+    batch.commit().await.unwrap();
+    let pass = beginning.await.unwrap().expect("the population is free");
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(5), "the rows of the batch are among them");
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_shows_a_pass_the_settings_of_the_rebuild_that_it_waited_for() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let (rebuild, _) = database.open_to_rebuild(&other_settings()).await.begin_rebuild().await.unwrap();
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_pass(&population("m"), "a").await }
+    });
+    until_it_waits(&database, &beginning).await;
+    rebuild.commit().await.unwrap();
+    let refused = beginning.await.unwrap().err();
+    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    database.remove().await;
 }

@@ -2,11 +2,12 @@
 
 use shrinkd::refit::{Judged, Publication, RefitState};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
-use shrinkd::store::Store;
+use shrinkd::store::{Store, StoreError};
 use shrinkd_model::{Correlation, Distance, Node, Summary};
+use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
-use super::{Worker, event, population, promises, record};
+use super::{Worker, event, population, promises, record, until_it_waits};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 
 promises! {
@@ -17,6 +18,7 @@ promises! {
     what_a_fit_says_comes_back_as_it_was,
     an_ingest_computes_with_the_published_fit,
     a_population_that_is_not_there_has_no_refit,
+    a_fit_without_a_mean_of_mu_is_judged_by_its_median,
 }
 
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
@@ -221,6 +223,41 @@ async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) 
     assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
     assert!(begin(&store, "a").await.is_none());
     assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
+}
+
+async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    let state = refit.state().await.unwrap();
+    let mu = Summary { median: Some(3.0), sd: None, ..Summary::default() };
+    let row = FitRow { mu, ..fit_row(Correlation::Modelled, 1.0, 0.5) };
+    let judged = Judged::of(&row);
+    assert_eq!(judged.mu, Some(3.0));
+    let rows = [row, fit_row(Correlation::Ignored, 1.0, 0.5)];
+    refit.write(&state, &rows, "as configured", &Publication::Due(None)).await.unwrap();
+    refit.commit().await.unwrap();
+    assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
+    assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
+}
+
+#[tokio::test]
+async fn postgres_lets_the_second_of_two_refits_fail_that_saw_the_same_cells() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 2).await;
+    // The second has begun to read when the first commits: it waits for the table here.
+    let mut first = PgConnection::connect_with(&database.options()).await.unwrap();
+    sqlx::raw_sql("begin; lock table populations in access exclusive mode").execute(&mut first).await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_refit(&population("m")).await.map(drop) }
+    });
+    until_it_waits(&database, &second).await;
+    sqlx::raw_sql("update populations set refitted_changes = 2; commit").execute(&mut first).await.unwrap();
+    let refused = second.await.unwrap().err();
+    assert!(matches!(refused, Some(StoreError::Conflict { .. })), "{refused:?}");
+    database.remove().await;
 }
 
 #[tokio::test]
