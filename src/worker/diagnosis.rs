@@ -1,10 +1,10 @@
 //! The diagnostics of a population that need every block, accumulated in one pass.
 
-use shrinkd_core::{Grouping, Measured, PopulationName};
+use shrinkd_core::{Grouping, Measured, PopulationName, ShippedDecisions};
 use shrinkd_model::{
     BlockPosterior, Calibration, Consequences, Correlation, DataScale, Diagnostics, Estimate, Fit, LeaveOneOuts,
-    LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, SketchLikelihood, Sketches,
-    Thresholds, available_threads, map_chunks,
+    LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, Selection, SelectionCounts,
+    SketchLikelihood, Sketches, Thresholds, Verdict, available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -21,6 +21,7 @@ const NAMED_MIX_UPS: usize = 5;
 /// The diagnostics of a population, accumulated block by block.
 pub(super) struct Diagnosis {
     grouping: Grouping,
+    shipped_decisions: ShippedDecisions,
     sketches: Sketches,
     scale: DataScale,
     priors: Priors,
@@ -29,7 +30,9 @@ pub(super) struct Diagnosis {
     cells: CellDiagnostics,
     consequences: Consequences,
     misfit: Misfit,
-    predictions: Vec<Prediction>,
+    /// One list for each experiment.
+    predictions: Vec<Vec<Prediction>>,
+    selection: SelectionCounts,
     median_error: Option<MedianError>,
     mix_ups: u64,
     /// The first of them, with experiment and variant.
@@ -41,7 +44,12 @@ pub(super) struct Diagnosis {
 
 impl Diagnosis {
     /// `None` if the block model or the naive one has no posterior, because there is nothing to compare then.
-    pub fn new(state: RefitState, priors: Priors<Quantity>, grouping: Grouping) -> Option<Diagnosis> {
+    pub fn new(
+        state: RefitState,
+        priors: Priors<Quantity>,
+        grouping: Grouping,
+        shipped_decisions: ShippedDecisions,
+    ) -> Option<Diagnosis> {
         let sketches = state.sketches;
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let scale = DataScale::new(sketches.of(Correlation::Ignored))?;
@@ -54,6 +62,7 @@ impl Diagnosis {
         );
         Some(Diagnosis {
             grouping,
+            shipped_decisions,
             consequences: Consequences::new(&fit.nodes, fit.posterior.tau.median?),
             misfit: Misfit::default(),
             median_error: MedianError::new(sketches.of(Correlation::Ignored)),
@@ -63,6 +72,7 @@ impl Diagnosis {
             fits,
             cells,
             predictions: Vec::new(),
+            selection: SelectionCounts::default(),
             mix_ups: 0,
             named_mix_ups: Vec::new(),
             experiments: 0,
@@ -83,12 +93,14 @@ impl Diagnosis {
             let effects = &block.measured.block;
             let modelled = left_out[Correlation::Modelled as usize].as_ref();
             self.look_for_mix_ups(block, modelled.map(|left_out| &*left_out.predictions));
-            self.predictions.extend(modelled.into_iter().flat_map(|left_out| &left_out.predictions));
+            self.predictions.extend(modelled.map(|left_out| left_out.predictions.clone()));
+            self.selection.add_block(effects);
             self.consequences.add(effects, &estimates.modelled, &estimates.naive);
             self.misfit.add(effects, chosen, [&estimates.modelled, &estimates.naive, &one], &left_out);
             self.experiments += 1;
             self.decided += u64::from(decision.is_some());
-            self.shipped += u64::from(decision.as_deref() == Some("shipped"));
+            let is_shipped = |decision: &String| self.shipped_decisions.contains(decision);
+            self.shipped += u64::from(decision.as_ref().is_some_and(is_shipped));
         }
     }
 
@@ -116,11 +128,16 @@ impl Diagnosis {
         }
     }
 
+    /// Whether the population as a whole looks as if it had been sent in another unit.
+    fn mix_up_of_all(&self) -> Option<MixUp> {
+        let median = self.median_error.filter(|_| self.mix_ups == 0)?;
+        let fit = self.fits[Correlation::Modelled as usize].as_ref()?;
+        median.judge_population(&fit.posterior, &self.scale)
+    }
+
     /// Logs what was likely sent in another unit.
     fn warn_of_mix_ups(&self, population: &PopulationName) {
-        let all =
-            self.median_error.filter(|_| self.mix_ups == 0).zip(self.fits[Correlation::Modelled as usize].as_ref());
-        if let Some(mix_up) = all.and_then(|(median, fit)| median.judge_population(&fit.posterior, &self.scale)) {
+        if let Some(mix_up) = self.mix_up_of_all() {
             warn!(%population, %mix_up, "a likely mix-up of the whole population");
         }
         for (experiment_id, variant, mix_up) in &self.named_mix_ups {
@@ -143,6 +160,16 @@ impl Diagnosis {
         self.warn_of_mix_ups(population);
         let Diagnosis { consequences, misfit, .. } = &self;
         let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(consequences, misfit);
+        let has_mix_ups = self.mix_ups > 0 || self.mix_up_of_all().is_some();
+        let calibration = Calibration::new(&self.predictions);
+        let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
+        if let Some(cause) = cause {
+            warn!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
+        }
+        let selection = Selection::new(self.sketches.of(Correlation::Ignored), &self.selection);
+        if let Some(selection) = selection.filter(Selection::is_suspected) {
+            warn!(%population, log_lr = selection.log_lr, eta = selection.eta, "{selection}");
+        }
         let likelihood = |correlation| SketchLikelihood::new(self.sketches.of(correlation));
         let pass = PassDiagnostics {
             experiments: self.experiments,
@@ -161,7 +188,9 @@ impl Diagnosis {
             sign_flips: consequences.sign_flips(),
             sign_flip_share: consequences.sign_flip_share(),
             hausman_z: consequences.hausman_z(&likelihood(Correlation::Modelled), &likelihood(Correlation::Ignored)),
-            calibration: Calibration::new(&self.predictions),
+            calibration,
+            calibration_cause: cause,
+            selection,
             mix_ups: self.mix_ups,
             shipped_share: (self.decided > 0).then(|| self.shipped as f64 / self.experiments as f64),
             verdict,

@@ -19,23 +19,21 @@ mod sqlite;
 mod tombstones;
 mod treatments;
 mod view;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoredExperiment};
+use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoreSettings, StoredExperiment};
 use shrinkd::store::{Ingest, Store, StoreError};
 use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};
-use tokio::task::JoinHandle;
 
-use common::database::{Database, PostgresDatabase};
+use common::database::settings;
 use common::promises;
-use common::worker::TIMEOUT;
 
 fn topic() -> Topic {
     Topic {
@@ -90,16 +88,10 @@ fn population(metric: &str) -> PopulationName {
     format!("{metric}/all/absolute").parse().expect("a name")
 }
 
-/// Returns once a call waits for a lock of PostgreSQL. Nothing else of the test may wait for one.
-async fn until_it_waits<T>(database: &PostgresDatabase, call: &JoinHandle<T>) {
-    let waiting = "select cast(count(*) as text) from pg_stat_activity
-                   where datname = current_database() and wait_event_type = 'Lock'";
-    let deadline = Instant::now() + TIMEOUT;
-    while database.count(waiting).await == 0 {
-        assert!(!call.is_finished(), "it did not wait");
-        assert!(Instant::now() < deadline, "it does not wait");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+/// Other settings than those of [`settings`].
+fn settings_by_team() -> StoreSettings {
+    let grouping = Grouping { labels: vec!["team".to_owned()], ..Grouping::default() };
+    StoreSettings { grouping, ..settings() }
 }
 
 /// What a worker does with batches, and what it remembers of its partitions.

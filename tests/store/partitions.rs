@@ -3,10 +3,9 @@
 use shrinkd::row::{Halt, HaltReason, PartitionStatus, Skip};
 use shrinkd::store::{Store, StoreError};
 use shrinkd::stream::NextOffset;
-use sqlx::{Connection, PgConnection};
 
-use super::common::database::{Database, PostgresDatabase};
-use super::{Worker, event, promises, record, topic, until_it_waits};
+use super::common::database::Database;
+use super::{Worker, event, promises, record, topic};
 
 promises! {
     a_halted_partition_stays_halted_through_claims_until_it_is_resumed,
@@ -119,25 +118,4 @@ async fn a_partition_that_is_not_as_its_operator_saw_it_is_not_skipped<D: Databa
     assert!(!store.skip(&skip(&halted, 30)).await.unwrap(), "it has been halted again, for another reason");
     assert_eq!(database.texts("select because from skipped_offsets").await, []);
     assert!(store.skip(&skip(&seen(&store).await, 30)).await.unwrap());
-}
-
-#[tokio::test]
-async fn postgres_locks_the_partitions_of_a_claim_in_the_order_of_their_numbers() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    store.claim(&topic(), &[3, 1, 0, 2], "first").await.unwrap();
-    let mut held = PgConnection::connect_with(&database.options()).await.unwrap();
-    let lock = "begin; select from partition_progress where partition_number = 1 for update";
-    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
-    let claiming = tokio::spawn({
-        let store = store.clone();
-        async move { store.claim(&topic(), &[3, 0, 2, 1], "second").await.map(drop) }
-    });
-    until_it_waits(&database, &claiming).await;
-    let free = "select cast(partition_number as text) from partition_progress order by 1 for update skip locked";
-    let free: Vec<String> = database.texts(free).await.into_iter().flatten().collect();
-    assert_eq!(free, ["2", "3"], "those before the one that is waited for are locked, and none after it");
-    sqlx::raw_sql("rollback").execute(&mut held).await.unwrap();
-    claiming.await.unwrap().unwrap();
-    database.remove().await;
 }

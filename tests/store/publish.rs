@@ -1,15 +1,14 @@
 //! The passes that rewrite the estimates of a whole population.
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit, StoreSettings};
+use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
 use shrinkd::store::{Store, StoreError};
-use shrinkd_core::Grouping;
-use shrinkd_model::{Calibration, Measure, Verdict};
+use shrinkd_model::{Calibration, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
-use super::{Worker, event, message, population, promises, record, retraction, until_it_waits};
-use crate::common::database::{Database, PostgresDatabase, settings};
+use super::{Worker, event, message, population, promises, record, retraction, settings_by_team};
+use crate::common::database::{Database, settings};
 
 promises! {
     a_publish_rewrites_the_rows_of_older_fits,
@@ -25,6 +24,7 @@ promises! {
     the_latest_diagnostics_are_shown_and_carried_over,
     a_sum_that_is_still_pending_is_not_read_to_publish,
     no_pass_begins_after_a_rebuild_with_other_settings,
+    populations_whose_latest_diagnostics_suspect_a_selection_are_counted,
 }
 
 /// The rows of blocks under a fit.
@@ -34,7 +34,7 @@ fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
 }
 
 /// Reads all blocks, lets `meanwhile` happen, and writes them.
-async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
+pub async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
     let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
@@ -184,7 +184,17 @@ pub fn pass_diagnostics() -> PassDiagnostics {
         sign_flips: 1,
         sign_flip_share: 0.25,
         hausman_z: None,
-        calibration: Some(Calibration { effects: 4, rms_z: 1.1, coverage50: 0.5, coverage80: 0.75, coverage95: 1.0 }),
+        calibration: Some(Calibration {
+            effects: 4,
+            effective_effects: 2.0,
+            rms_z: 1.1,
+            coverage50: 0.5,
+            coverage80: 0.75,
+            coverage95: 1.0,
+            pit_histogram: [0, 1, 0, 0, 2, 0, 0, 0, 1, 0],
+        }),
+        calibration_cause: Some(Miscalibration::HeavyTails),
+        selection: Some(Selection { log_lr: 9.0, eta: 0.1, missing_share: 0.6, caliper_p: None }),
         mix_ups: 3,
         shipped_share: Some(1.0),
         verdict: Verdict::Material,
@@ -231,13 +241,35 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     let rows = database.numbers(
         "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share,
                 deff, deff_control, naive_coverage, rmse_excess, changed_decision_share, value_given_up, risk_modelled,
-                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment
+                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment,
+                selection_log_lr, selection_eta, selection_missing_share, caliper_p, coverage50_low, coverage95_high
          from population_diagnostics order by fit_id",
     );
     let mut expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
     expected.extend([Some(1.5), Some(1.4), Some(0.89), Some(0.04), Some(0.25), None]);
     expected.extend([Some(0.5), Some(0.6), None, Some(-3.0), Some(-4.0), Some(-3.5)]);
+    expected.extend([Some(9.0), Some(0.1), Some(0.6), None, Some(0.0), Some(1.0)]);
     assert_eq!(rows.await, [expected.clone(), expected]);
+    let texts = database.texts(
+        "select concat_ws(' ', replace(cast(pit_histogram as text), ' ', ''), calibration_cause) from population_diagnostics",
+    );
+    assert_eq!(texts.await, vec![Some("[0,1,0,0,2,0,0,0,1,0] heavy_tails".to_owned()); 2]);
+}
+
+async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let suspected = async || store.largest_populations(10).await.unwrap().1.selection_suspected;
+    for (log_lr, count) in [(9.0, 1), (0.5, 0), (9.0, 1)] {
+        refit(&store, "m", log_lr, 0.5, true).await;
+        let pass = begin(&store, "a").await.unwrap();
+        let selection = Some(Selection { log_lr, eta: 0.1, missing_share: 0.6, caliper_p: None });
+        let diagnostics = (diagnostics(), PassDiagnostics { selection, ..pass_diagnostics() });
+        store.end_pass(&pass, true, Some(&diagnostics)).await.unwrap();
+        assert_eq!(suspected().await, count, "log likelihood ratio {log_lr}");
+    }
+    refit(&store, "m", 2.0, 0.5, true).await;
+    assert_eq!(suspected().await, 1, "what a pass found is carried over");
 }
 
 /// Passes through a population, and finds this design effect.
@@ -277,57 +309,15 @@ async fn a_sum_that_is_still_pending_is_not_read_to_publish<D: Database>(databas
     assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
 }
 
-fn other_settings() -> StoreSettings {
-    let grouping = Grouping { labels: vec!["team".to_owned()], ..Grouping::default() };
-    StoreSettings { grouping, ..settings() }
-}
-
 async fn no_pass_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, true).await;
-    let (rebuild, replaced) = database.open_to_rebuild(&other_settings()).await.begin_rebuild().await.unwrap();
+    let (rebuild, replaced) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
     assert_eq!(replaced, Some(settings()));
     rebuild.commit().await.unwrap();
     let refused = store.begin_pass(&population("m"), "a").await.err();
     assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
     let owners = database.texts("select pass_owner from populations").await;
     assert_eq!(owners, [None], "the population is left as it was");
-}
-
-#[tokio::test]
-async fn postgres_begins_a_pass_once_the_batches_under_way_have_ended() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    let worker = filled(&store, 2).await;
-    // It has read that no fit is published.
-    let (batch, ..) = worker.write(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0]))]).await.unwrap();
-    refit(&store, "m", 1.0, 0.5, true).await;
-    let beginning = tokio::spawn({
-        let store = store.clone();
-        async move { begin(&store, "a").await }
-    });
-    until_it_waits(&database, &beginning).await;
-    batch.commit().await.unwrap();
-    let pass = beginning.await.unwrap().expect("the population is free");
-    assert_eq!(publish(&store, &pass, async || ()).await, Some(5), "the rows of the batch are among them");
-    database.remove().await;
-}
-
-#[tokio::test]
-async fn postgres_shows_a_pass_the_settings_of_the_rebuild_that_it_waited_for() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    filled(&store, 2).await;
-    refit(&store, "m", 1.0, 0.5, true).await;
-    let (rebuild, _) = database.open_to_rebuild(&other_settings()).await.begin_rebuild().await.unwrap();
-    let beginning = tokio::spawn({
-        let store = store.clone();
-        async move { store.begin_pass(&population("m"), "a").await }
-    });
-    until_it_waits(&database, &beginning).await;
-    rebuild.commit().await.unwrap();
-    let refused = beginning.await.unwrap().err();
-    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
-    database.remove().await;
 }

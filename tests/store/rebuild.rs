@@ -12,8 +12,8 @@ use time::OffsetDateTime;
 
 use super::publish::pass_diagnostics;
 use super::refit::{begin, diagnostics, filled, refit};
-use super::{Worker, event, population, promises, record, retraction, until_it_waits};
-use crate::common::database::{Database, PostgresDatabase};
+use super::{event, population, promises, record, retraction};
+use crate::common::database::Database;
 
 promises! {
     diagnostics_from_before_a_rebuild_are_due_whatever_their_age,
@@ -123,50 +123,4 @@ async fn a_rebuild_that_is_not_committed_has_not_been<D: Database>(database: &D)
     let state = store.population_state(&population("m")).await.unwrap();
     assert_eq!((state.counters.experiments, state.counters.effects), (3, 6));
     assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), Some(0), "its pass goes on");
-}
-
-#[tokio::test]
-async fn postgres_gives_a_rebuild_all_populations_once_the_refits_under_way_have_ended() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    filled(&store, 3).await;
-    let refitting = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
-    let beginning = tokio::spawn({
-        let store = store.clone();
-        async move { store.begin_rebuild().await.unwrap().0 }
-    });
-    until_it_waits(&database, &beginning).await;
-    refitting.commit().await.unwrap();
-    let rebuild = beginning.await.unwrap();
-    assert!(store.begin_refit(&population("m")).await.unwrap().is_none(), "no refit begins until it has ended");
-    rebuild.commit().await.unwrap();
-    assert!(store.begin_refit(&population("m")).await.unwrap().is_some());
-    database.remove().await;
-}
-
-#[tokio::test]
-async fn postgres_gives_a_rebuild_the_store_once_the_batches_under_way_have_ended() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    filled(&store, 3).await;
-    let batch = store.begin_ingest(&[]).await.unwrap();
-    let beginning = tokio::spawn({
-        let store = store.clone();
-        async move { store.begin_rebuild().await.unwrap().0 }
-    });
-    until_it_waits(&database, &beginning).await;
-    batch.commit().await.unwrap();
-    let rebuild = beginning.await.unwrap();
-    let next = tokio::spawn({
-        let store = store.clone();
-        async move { store.begin_ingest(&[]).await.map(drop) }
-    });
-    until_it_waits(&database, &next).await;
-    rebuild.commit().await.unwrap();
-    next.await.unwrap().unwrap();
-    // Partitions change hands meanwhile, as rebalances need it.
-    let rebuild = store.begin_rebuild().await.unwrap().0;
-    Worker::claim(&store, &[0, 1]).await;
-    rebuild.commit().await.unwrap();
-    database.remove().await;
 }

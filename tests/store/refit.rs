@@ -2,12 +2,11 @@
 
 use shrinkd::refit::{Judged, Publication, RefitState};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
-use shrinkd::store::{Store, StoreError};
+use shrinkd::store::Store;
 use shrinkd_model::{Correlation, Distance, Node, Summary};
-use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
-use super::{Worker, event, population, promises, record, until_it_waits};
+use super::{Worker, event, population, promises, record};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 
 promises! {
@@ -239,25 +238,6 @@ async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(databas
     refit.commit().await.unwrap();
     assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
     assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
-}
-
-#[tokio::test]
-async fn postgres_lets_the_second_of_two_refits_fail_that_saw_the_same_cells() {
-    let Some(database) = PostgresDatabase::create().await else { return };
-    let store = database.store().await;
-    filled(&store, 2).await;
-    // The second has begun to read when the first commits: it waits for the table here.
-    let mut first = PgConnection::connect_with(&database.options()).await.unwrap();
-    sqlx::raw_sql("begin; lock table populations in access exclusive mode").execute(&mut first).await.unwrap();
-    let second = tokio::spawn({
-        let store = store.clone();
-        async move { store.begin_refit(&population("m")).await.map(drop) }
-    });
-    until_it_waits(&database, &second).await;
-    sqlx::raw_sql("update populations set refitted_changes = 2; commit").execute(&mut first).await.unwrap();
-    let refused = second.await.unwrap().err();
-    assert!(matches!(refused, Some(StoreError::Conflict { .. })), "{refused:?}");
-    database.remove().await;
 }
 
 #[tokio::test]

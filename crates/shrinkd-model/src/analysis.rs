@@ -2,8 +2,8 @@
 
 use super::best::{BestProbabilities, prob_best};
 use super::diagnostics::{
-    BlockDiagnostics, Calibration, Consequences, Diagnostics, Measure, Misfit, Prediction, Thresholds, Verdict,
-    set_q_values,
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, Measure, Miscalibration, Misfit, Prediction, Selection,
+    SelectionCounts, Thresholds, Verdict, set_q_values,
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
@@ -44,6 +44,9 @@ pub struct Analysis {
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
     pub calibration: Option<Calibration>,
+    /// The likely cause where predictions are not borne out; `None` where they are.
+    pub miscalibration: Option<Miscalibration>,
+    pub selection: Option<Selection>,
     /// Whether the population as a whole looks as if it had been sent in another unit.
     pub mix_up: Option<MixUp>,
     /// One for each member, in their order.
@@ -82,6 +85,12 @@ pub struct EffectAnalysis {
     pub prediction: Option<Prediction>,
     /// What looks as if it had been sent in another unit.
     pub mix_up: Option<MixUp>,
+}
+
+impl BlockAnalysis {
+    fn predictions(&self) -> Vec<Prediction> {
+        self.effects.iter().filter_map(|effect| effect.prediction).collect()
+    }
 }
 
 impl EffectAnalysis {
@@ -131,11 +140,11 @@ impl Analysis {
             consequences,
         };
         let chunks = map_chunks(members, CHUNK, request.threads, |members| {
-            let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
+            let mut pass = Pass::new(&context);
             let blocks: Vec<BlockAnalysis> = members.iter().map(|member| context.block(member, &mut pass)).collect();
             (blocks, pass)
         });
-        let mut pass = Pass { consequences: context.consequences.clone(), misfit: Misfit::default() };
+        let mut pass = Pass::new(&context);
         let mut blocks = Vec::with_capacity(members.len());
         for (chunk, chunk_pass) in chunks {
             blocks.extend(chunk);
@@ -160,12 +169,12 @@ impl Analysis {
             let misfit = pass.misfit;
             Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
         });
-        let predictions: Vec<Prediction> =
-            blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.prediction).collect();
         let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
         let mix_up = median_error.zip(scale).filter(|_| are_alike);
         let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
-        let calibration = Calibration::new(&predictions);
+        let calibration = Calibration::new(blocks.iter().map(BlockAnalysis::predictions));
+        let has_mix_ups = !are_alike || mix_up.is_some();
+        let is_misfit = comparison.as_ref().is_some_and(|comparison| comparison.verdict == Verdict::Misfit);
         Ok(Analysis {
             priors,
             scale: DataScale::new(sketches.of(Correlation::Ignored)),
@@ -175,6 +184,8 @@ impl Analysis {
             distances,
             comparison,
             calibration,
+            miscalibration: calibration.and_then(|calibration| calibration.cause(has_mix_ups, is_misfit)),
+            selection: Selection::new(sketches.of(Correlation::Ignored), &pass.selection),
             mix_up,
             blocks,
         })
@@ -185,14 +196,21 @@ impl Analysis {
 struct Pass {
     consequences: Option<Consequences>,
     misfit: Misfit,
+    selection: SelectionCounts,
 }
 
 impl Pass {
+    fn new(context: &Context<'_>) -> Pass {
+        let consequences = context.consequences.clone();
+        Pass { consequences, misfit: Misfit::default(), selection: SelectionCounts::default() }
+    }
+
     fn merge(&mut self, other: &Pass) {
         if let Some((mine, theirs)) = self.consequences.as_mut().zip(other.consequences.as_ref()) {
             mine.merge(theirs);
         }
         self.misfit.merge(&other.misfit);
+        self.selection.merge(&other.selection);
     }
 }
 
@@ -231,6 +249,7 @@ impl Context<'_> {
             consequences.add(member.block(), modelled, naive);
         }
         pass.misfit.add(member.block(), member.chosen(), estimates.each_ref().map(Vec::as_slice), &left_out);
+        pass.selection.add_block(member.block());
         let diagnostics = self.diagnosis.as_ref().map(|at| {
             let of_modelled = left_out[Correlation::Modelled as usize].as_ref();
             BlockDiagnostics::new(member.block(), member.decomposed(), at.t, &at.population, at.centre, of_modelled)

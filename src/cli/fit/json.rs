@@ -6,8 +6,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Comparison, Correlation, Distance, Heterogeneity, KnappHartung, Posterior, Request,
-    Summary, TauDistribution,
+    Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, KnappHartung,
+    Miscalibration, PIT_BINS, Posterior, Request, Selection, Summary, TauDistribution,
 };
 
 use super::estimates::for_each_effect;
@@ -240,6 +240,7 @@ struct DiagnosticsDocument {
     sign_calls: Option<u64>,
     sign_flips: Option<u64>,
     shipped_share: Option<f64>,
+    selection: Option<SelectionDocument>,
     calibration: Option<CalibrationDocument>,
     laplace: Option<DistanceDocument>,
     variational: Option<DistanceDocument>,
@@ -252,6 +253,21 @@ struct CalibrationDocument {
     coverage50: f64,
     coverage80: f64,
     coverage95: f64,
+    coverage50_bounds: [f64; 2],
+    coverage80_bounds: [f64; 2],
+    coverage95_bounds: [f64; 2],
+    pit_histogram: [u64; PIT_BINS],
+    /// The likely cause where a coverage or a bin is out of its bounds.
+    cause: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct SelectionDocument {
+    log_lr: f64,
+    eta: f64,
+    missing_share: f64,
+    caliper_p: Option<f64>,
+    is_suspected: bool,
 }
 
 /// Distance of an approximation from the exact posterior, in posterior sds.
@@ -267,18 +283,14 @@ struct DistanceDocument {
 impl DiagnosticsDocument {
     fn new(fitted: &FittedPopulation, analysis: Option<&Analysis>) -> DiagnosticsDocument {
         let mut document =
-            DiagnosticsDocument { shipped_share: fitted.population.shipped_share(), ..DiagnosticsDocument::default() };
+            DiagnosticsDocument { shipped_share: fitted.shipped_share, ..DiagnosticsDocument::default() };
         let Some(analysis) = analysis else { return document };
         if let Some(comparison) = &analysis.comparison {
             document.add_comparison(comparison);
         }
-        document.calibration = analysis.calibration.map(|calibration| CalibrationDocument {
-            effects: calibration.effects,
-            rms_z: calibration.rms_z,
-            coverage50: calibration.coverage50,
-            coverage80: calibration.coverage80,
-            coverage95: calibration.coverage95,
-        });
+        let cause = analysis.miscalibration.map(Miscalibration::as_str);
+        document.calibration = analysis.calibration.map(|calibration| CalibrationDocument::new(&calibration, cause));
+        document.selection = analysis.selection.map(SelectionDocument::from);
         let [laplace, variational] = analysis.distances.unwrap_or_default();
         document.laplace = laplace.map(DistanceDocument::from);
         document.variational = variational.map(DistanceDocument::from);
@@ -308,6 +320,33 @@ impl DiagnosticsDocument {
         self.largest_estimate_shift = Some(consequences.largest_estimate_shift());
         self.sign_calls = Some(consequences.sign_calls());
         self.sign_flips = Some(consequences.sign_flips());
+    }
+}
+
+impl CalibrationDocument {
+    fn new(calibration: &Calibration, cause: Option<&'static str>) -> CalibrationDocument {
+        let Calibration { effects, rms_z, coverage50, coverage80, coverage95, pit_histogram, .. } = *calibration;
+        let [coverage50_bounds, coverage80_bounds, coverage95_bounds] =
+            [0.5, 0.8, 0.95].map(|level| <[f64; 2]>::from(calibration.bounds(level)));
+        CalibrationDocument {
+            effects,
+            rms_z,
+            coverage50,
+            coverage80,
+            coverage95,
+            coverage50_bounds,
+            coverage80_bounds,
+            coverage95_bounds,
+            pit_histogram,
+            cause,
+        }
+    }
+}
+
+impl From<Selection> for SelectionDocument {
+    fn from(selection: Selection) -> SelectionDocument {
+        let Selection { log_lr, eta, missing_share, caliper_p } = selection;
+        SelectionDocument { log_lr, eta, missing_share, caliper_p, is_suspected: selection.is_suspected() }
     }
 }
 

@@ -261,6 +261,6 @@ fn a_population_of_thousands_is_predicted_from_its_condensed_nodes_and_an_outlie
             assert!(off < 1e-6, "block {k}: {got:?} instead of {want:?}");
             all.extend(got);
         }
-        assert_eq!(Calibration::new(&all).expect("predictions").effects, 40);
+        assert_eq!(Calibration::new([all]).expect("predictions").effects, 40);
     }
 }

@@ -1,0 +1,133 @@
+//! Who waits for whom on PostgreSQL: locks, their order, and what is seen once they are held.
+
+use shrinkd::store::StoreError;
+use sqlx::{Connection, PgConnection};
+
+use super::publish::publish;
+use super::refit::{begin, filled, refit};
+use super::{Worker, event, population, record, settings_by_team, topic};
+use crate::common::database::{Database, PostgresDatabase};
+use crate::common::settling::until_it_waits;
+
+#[tokio::test]
+async fn postgres_locks_the_partitions_of_a_claim_in_the_order_of_their_numbers() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    store.claim(&topic(), &[3, 1, 0, 2], "first").await.unwrap();
+    let mut held = PgConnection::connect_with(&database.options()).await.unwrap();
+    let lock = "begin; select from partition_progress where partition_number = 1 for update";
+    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
+    let claiming = tokio::spawn({
+        let store = store.clone();
+        async move { store.claim(&topic(), &[3, 0, 2, 1], "second").await.map(drop) }
+    });
+    until_it_waits(&database, &claiming).await;
+    let free = "select cast(partition_number as text) from partition_progress order by 1 for update skip locked";
+    let free: Vec<String> = database.texts(free).await.into_iter().flatten().collect();
+    assert_eq!(free, ["2", "3"], "those before the one that is waited for are locked, and none after it");
+    sqlx::raw_sql("rollback").execute(&mut held).await.unwrap();
+    claiming.await.unwrap().unwrap();
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_begins_a_pass_once_the_batches_under_way_have_ended() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let worker = filled(&store, 2).await;
+    // It has read that no fit is published.
+    let (batch, ..) = worker.write(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0]))]).await.unwrap();
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { begin(&store, "a").await }
+    });
+    until_it_waits(&database, &beginning).await;
+    batch.commit().await.unwrap();
+    let pass = beginning.await.unwrap().expect("the population is free");
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(5), "the rows of the batch are among them");
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_shows_a_pass_the_settings_of_the_rebuild_that_it_waited_for() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let (rebuild, _) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_pass(&population("m"), "a").await }
+    });
+    until_it_waits(&database, &beginning).await;
+    rebuild.commit().await.unwrap();
+    let refused = beginning.await.unwrap().err();
+    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_lets_the_second_of_two_refits_fail_that_saw_the_same_cells() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 2).await;
+    // The second has begun to read when the first commits: it waits for the table here.
+    let mut first = PgConnection::connect_with(&database.options()).await.unwrap();
+    sqlx::raw_sql("begin; lock table populations in access exclusive mode").execute(&mut first).await.unwrap();
+    let second = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_refit(&population("m")).await.map(drop) }
+    });
+    until_it_waits(&database, &second).await;
+    sqlx::raw_sql("update populations set refitted_changes = 2; commit").execute(&mut first).await.unwrap();
+    let refused = second.await.unwrap().err();
+    assert!(matches!(refused, Some(StoreError::Conflict { .. })), "{refused:?}");
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_gives_a_rebuild_all_populations_once_the_refits_under_way_have_ended() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 3).await;
+    let refitting = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_rebuild().await.unwrap().0 }
+    });
+    until_it_waits(&database, &beginning).await;
+    refitting.commit().await.unwrap();
+    let rebuild = beginning.await.unwrap();
+    assert!(store.begin_refit(&population("m")).await.unwrap().is_none(), "no refit begins until it has ended");
+    rebuild.commit().await.unwrap();
+    assert!(store.begin_refit(&population("m")).await.unwrap().is_some());
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_gives_a_rebuild_the_store_once_the_batches_under_way_have_ended() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 3).await;
+    let batch = store.begin_ingest(&[]).await.unwrap();
+    let beginning = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_rebuild().await.unwrap().0 }
+    });
+    until_it_waits(&database, &beginning).await;
+    batch.commit().await.unwrap();
+    let rebuild = beginning.await.unwrap();
+    let next = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_ingest(&[]).await.map(drop) }
+    });
+    until_it_waits(&database, &next).await;
+    rebuild.commit().await.unwrap();
+    next.await.unwrap().unwrap();
+    // Partitions change hands meanwhile, as rebalances need it.
+    let rebuild = store.begin_rebuild().await.unwrap().0;
+    Worker::claim(&store, &[0, 1]).await;
+    rebuild.commit().await.unwrap();
+    database.remove().await;
+}
