@@ -7,6 +7,7 @@ mod cells;
 mod finite;
 mod ingest;
 mod limits;
+mod loops;
 mod opening;
 mod partitions;
 mod poison;
