@@ -10,6 +10,7 @@ mod limits;
 mod loops;
 mod opening;
 mod partitions;
+mod passes;
 mod poison;
 mod publish;
 mod reading;

@@ -2,13 +2,13 @@
 
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
-use shrinkd::store::{Store, StoreError};
+use shrinkd::store::Store;
 use shrinkd_model::{Calibration, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
-use super::{Worker, event, message, population, promises, record, retraction, settings_by_team};
-use crate::common::database::{Database, settings};
+use super::{Worker, event, message, population, promises, record, retraction};
+use crate::common::database::Database;
 
 promises! {
     a_publish_rewrites_the_rows_of_older_fits,
@@ -23,7 +23,6 @@ promises! {
     diagnostics_are_carried_over_until_the_next_pass,
     the_latest_diagnostics_are_shown_and_carried_over,
     a_sum_that_is_still_pending_is_not_read_to_publish,
-    no_pass_begins_after_a_rebuild_with_other_settings,
     populations_whose_latest_diagnostics_suspect_a_selection_are_counted,
 }
 
@@ -96,7 +95,7 @@ async fn a_row_of_the_same_or_a_newer_fit_is_left_alone<D: Database>(database: &
     assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
 }
 
-fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
+pub fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
     DuePass { population: population(metric), is_diagnosis_due }
 }
 
@@ -307,17 +306,4 @@ async fn a_sum_that_is_still_pending_is_not_read_to_publish<D: Database>(databas
     let blocks = store.blocks_after(&pass.population, "", 9).await.expect("it is left out");
     assert_eq!(blocks.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-0", "exp-1"]);
     assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
-}
-
-async fn no_pass_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
-    let store = database.store().await;
-    filled(&store, 2).await;
-    refit(&store, "m", 1.0, 0.5, true).await;
-    let (rebuild, replaced) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
-    assert_eq!(replaced, Some(settings()));
-    rebuild.commit().await.unwrap();
-    let refused = store.begin_pass(&population("m"), "a").await.err();
-    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
-    let owners = database.texts("select pass_owner from populations").await;
-    assert_eq!(owners, [None], "the population is left as it was");
 }

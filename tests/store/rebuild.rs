@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use shrinkd::row::Changes;
-use shrinkd::store::{Rebuild, Store};
+use shrinkd::store::{Rebuild, Store, StoreError};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::fold;
 use shrinkd::worker::source::Record;
 use shrinkd_core::Grouping;
+use shrinkd_model::Correlation;
 use time::OffsetDateTime;
 
 use super::publish::pass_diagnostics;
 use super::refit::{begin, diagnostics, filled, refit};
-use super::{event, population, promises, record, retraction};
-use crate::common::database::Database;
+use super::{event, population, promises, record, retraction, settings_by_team};
+use crate::common::database::{Database, settings};
 
 promises! {
     diagnostics_from_before_a_rebuild_are_due_whatever_their_age,
@@ -22,6 +23,7 @@ promises! {
     estimates_of_another_commit_than_their_block_go,
     a_population_that_is_left_without_blocks_goes_with_its_fits,
     a_rebuild_that_is_not_committed_has_not_been,
+    nothing_begins_after_a_rebuild_with_other_settings,
 }
 
 /// The experiments of [`filled`], of which there are three.
@@ -78,10 +80,15 @@ async fn every_population_is_news_after_a_rebuild<D: Database>(database: &D) {
     filled(&store, 3).await;
     refit(&store, "m", 1.0, 0.5, false).await;
     assert!(store.populations_with_news().await.unwrap().is_empty());
+    let before = store.population_state(&population("m")).await.unwrap();
     rebuild(&store, &records()).await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "though its cells are what they were");
-    let state = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((state.counters.experiments, state.counters.effects), (3, 6));
+    let after = store.population_state(&population("m")).await.unwrap();
+    assert_eq!((after.counters.experiments, after.counters.effects), (3, 6));
+    for correlation in Correlation::ALL {
+        let cells = [&before, &after].map(|state| state.sketches.of(correlation).cells().collect::<Vec<_>>());
+        assert_eq!(cells[0], cells[1], "neither lost nor doubled");
+    }
 }
 
 async fn estimates_of_another_commit_than_their_block_go<D: Database>(database: &D) {
@@ -123,4 +130,26 @@ async fn a_rebuild_that_is_not_committed_has_not_been<D: Database>(database: &D)
     let state = store.population_state(&population("m")).await.unwrap();
     assert_eq!((state.counters.experiments, state.counters.effects), (3, 6));
     assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), Some(0), "its pass goes on");
+}
+
+async fn nothing_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
+    let store = database.store().await;
+    let worker = filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let (rebuild, replaced) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
+    assert_eq!(replaced, Some(settings()));
+    rebuild.commit().await.unwrap();
+    let advance = worker.advances(&[record(0, 3, "")])[0];
+    let refused = [
+        store.begin_ingest(&[advance]).await.err(),
+        store.begin_replay(&advance).await.err(),
+        store.begin_refit(&population("m")).await.err(),
+        store.begin_pass(&population("m"), "a").await.err(),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    }
+    assert_eq!(database.texts("select pass_owner from populations").await, [None], "all is left as it was");
+    let offsets = "select cast(next_offset as text) from partition_progress";
+    assert_eq!(database.texts(offsets).await, [Some("3".to_owned())]);
 }

@@ -1,13 +1,15 @@
 //! Who waits for whom on PostgreSQL: locks, their order, and what is seen once they are held.
 
-use shrinkd::store::StoreError;
+use shrinkd::store::{Store, StoreError};
 use sqlx::{Connection, PgConnection};
+use tokio::task::LocalSet;
 
+use super::partitions::{seen, skip};
 use super::publish::publish;
 use super::refit::{begin, filled, refit};
 use super::{Worker, event, population, record, settings_by_team, topic};
-use crate::common::database::{Database, PostgresDatabase};
-use crate::common::settling::until_it_waits;
+use crate::common::database::{Database, PostgresDatabase, settings};
+use crate::common::settling::{until_it_waits, until_waiting};
 
 #[tokio::test]
 async fn postgres_locks_the_partitions_of_a_claim_in_the_order_of_their_numbers() {
@@ -31,6 +33,23 @@ async fn postgres_locks_the_partitions_of_a_claim_in_the_order_of_their_numbers(
 }
 
 #[tokio::test]
+async fn postgres_skips_no_records_that_a_batch_under_way_has_read() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let worker = filled(&store, 2).await;
+    let before = seen(&store).await;
+    let (batch, ..) = worker.write(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0]))]).await.unwrap();
+    let skipping = tokio::spawn({
+        let store = store.clone();
+        async move { store.skip(&skip(&before, 30)).await }
+    });
+    until_it_waits(&database, &skipping).await;
+    batch.commit().await.unwrap();
+    assert!(!skipping.await.unwrap().unwrap(), "the partition is not where the operator has seen it");
+    database.remove().await;
+}
+
+#[tokio::test]
 async fn postgres_begins_a_pass_once_the_batches_under_way_have_ended() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
@@ -50,20 +69,26 @@ async fn postgres_begins_a_pass_once_the_batches_under_way_have_ended() {
 }
 
 #[tokio::test]
-async fn postgres_shows_a_pass_the_settings_of_the_rebuild_that_it_waited_for() {
+async fn postgres_shows_who_waited_for_a_rebuild_its_settings() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     let (rebuild, _) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
-    let beginning = tokio::spawn({
+    let pass = tokio::spawn({
         let store = store.clone();
-        async move { store.begin_pass(&population("m"), "a").await }
+        async move { store.begin_pass(&population("m"), "a").await.map(drop) }
     });
-    until_it_waits(&database, &beginning).await;
+    until_waiting(&database, &pass, 1).await;
+    let batch = tokio::spawn({
+        let store = store.clone();
+        async move { store.begin_ingest(&[]).await.map(drop) }
+    });
+    until_waiting(&database, &batch, 2).await;
     rebuild.commit().await.unwrap();
-    let refused = beginning.await.unwrap().err();
-    assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    for refused in [pass.await.unwrap(), batch.await.unwrap()] {
+        assert!(matches!(refused, Err(StoreError::Settings { .. })), "{refused:?}");
+    }
     database.remove().await;
 }
 
@@ -129,5 +154,23 @@ async fn postgres_gives_a_rebuild_the_store_once_the_batches_under_way_have_ende
     let rebuild = store.begin_rebuild().await.unwrap().0;
     Worker::claim(&store, &[0, 1]).await;
     rebuild.commit().await.unwrap();
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_takes_the_same_settings_from_two_workers_that_start_at_once() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    database.store().await;
+    let mut other = PgConnection::connect_with(&database.options()).await.unwrap();
+    let theirs = "create temporary table theirs as select * from store_settings; delete from store_settings; commit;
+                  begin; insert into store_settings select * from theirs";
+    sqlx::raw_sql("begin").execute(&mut other).await.unwrap();
+    sqlx::raw_sql(theirs).execute(&mut other).await.unwrap();
+    let config = database.config();
+    let opening = LocalSet::new();
+    let opened = opening.spawn_local(async move { Store::connect(&config, &settings()).await.map(drop) });
+    opening.run_until(until_it_waits(&database, &opened)).await;
+    sqlx::raw_sql("commit").execute(&mut other).await.unwrap();
+    opening.run_until(opened).await.unwrap().expect("it finds what the other has put in");
     database.remove().await;
 }
