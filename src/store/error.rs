@@ -342,4 +342,42 @@ mod tests {
             assert_eq!((error.is_transient(), error.is_of_a_row()), (is_transient, is_of_a_row), "{error:?}");
         }
     }
+
+    #[test]
+    fn a_summary_says_what_failed_and_why_without_the_text_of_the_database() {
+        let secret = || "host db.internal, user alice, value 0.25".to_owned();
+        let connect = |code: Option<&str>| StoreError::Connect {
+            database: secret(),
+            code: code.map(str::to_owned),
+            message: secret(),
+            advice: "",
+        };
+        let table = [
+            (
+                of_sqlstate("commit", "40001".to_owned(), secret()),
+                "`commit` failed: it conflicted with another transaction (SQLSTATE 40001)",
+            ),
+            (
+                of_sqlstate("commit", "57P01".to_owned(), secret()),
+                "`commit` failed: the server is stopping or starting (SQLSTATE 57P01)",
+            ),
+            (
+                of_sqlstate("commit", "23514".to_owned(), secret()),
+                "`commit` failed: a constraint was violated (SQLSTATE 23514)",
+            ),
+            (
+                of_sqlstate("commit", "42501".to_owned(), secret()),
+                "`commit` failed: permission denied (SQLSTATE 42501)",
+            ),
+            (of_result_code("commit", Some("13"), secret()), "`commit` failed"),
+            (connect(Some("28P01")), "cannot connect to PostgreSQL: the login was refused (SQLSTATE 28P01)"),
+            (connect(None), "cannot connect to PostgreSQL"),
+            (StoreError::Open { database: secret(), message: secret() }, "cannot open the database"),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.summary(), format!("{expected}, see the log for details"));
+        }
+        let fenced = StoreError::Fenced { partitions: vec![3] };
+        assert_eq!(fenced.summary(), "partitions [3] have another owner now", "its text is this program's own");
+    }
 }

@@ -228,13 +228,13 @@ async fn a_loop_whose_store_fails_is_not_ready_until_it_succeeds_and_ends_when_i
     let (stop, health) = (CancellationToken::new(), refit.telemetry.health.clone());
     // Only a heartbeat makes these be expected.
     Loop::ALL.into_iter().for_each(|which| health.finish(which));
-    let refitting = tokio::spawn(refit.run(stop.clone()));
+    let expected = |which: &'static str| {
+        move |health: &Health| health.live(Instant::now() + 2 * BEAT_LIMIT).is_err_and(|why| why.contains(which))
+    };
     let publishing = tokio::spawn(publish.run(stop.clone()));
-    until(&health, "both beat", |health| {
-        let later = health.live(Instant::now() + 2 * BEAT_LIMIT);
-        later.is_err_and(|why| why.contains("refit"))
-    })
-    .await;
+    until(&health, "the one beats", expected("publish")).await;
+    let refitting = tokio::spawn(refit.run(stop.clone()));
+    until(&health, "the other beats", expected("refit")).await;
     database.execute("alter table cell_counters rename to elsewhere").await;
     until(&health, "the refit fails", |health| fails(health, "refit")).await;
     assert!(!fails(&health, "publish"));

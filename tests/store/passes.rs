@@ -3,6 +3,7 @@
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{EstimateRow, Pass, PassDiagnostics};
 use shrinkd::store::Store;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::publish::{due, pass_diagnostics, publish};
@@ -15,6 +16,7 @@ promises! {
     passes_are_due_in_the_order_of_their_populations,
     a_population_without_a_published_fit_is_left_as_it_was,
     a_pass_is_held_for_as_long_as_its_owner_goes_on,
+    a_pass_is_abandoned_after_half_a_minute_of_silence,
     a_pass_concerns_one_population,
     a_pass_of_an_earlier_fit_neither_writes_nor_ends_that_of_its_own_owner,
     a_newer_fit_is_published_from_the_beginning,
@@ -80,6 +82,19 @@ async fn a_pass_is_held_for_as_long_as_its_owner_goes_on<D: Database>(database: 
     end(&store, &pass, false).await;
     let lease = "select coalesce(pass_owner, cast(pass_touched_at as text), publish_cursor) from populations";
     assert_eq!(database.texts(lease).await, [None]);
+}
+
+async fn a_pass_is_abandoned_after_half_a_minute_of_silence<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    begin(&store, "a").await.unwrap();
+    for (seconds, is_abandoned) in [(15, false), (45, true)] {
+        let touched = (OffsetDateTime::now_utc() - Duration::seconds(seconds)).format(&Rfc3339).expect("a time");
+        database.execute(format!("update populations set pass_touched_at = '{touched}'").leak()).await;
+        assert_eq!(store.due_passes(OffsetDateTime::now_utc(), "b").await.unwrap().len(), usize::from(is_abandoned));
+        assert_eq!(begin(&store, "b").await.is_some(), is_abandoned, "after {seconds} s");
+    }
 }
 
 async fn a_pass_concerns_one_population<D: Database>(database: &D) {
