@@ -85,9 +85,9 @@ impl Calibration {
         Some(match () {
             () if has_mix_ups => Miscalibration::MixUps,
             () if is_misfit => Miscalibration::Misfit,
-            () if self.is_lopsided() => Miscalibration::Lopsided,
             // Heavy tails make tau so large that the squares of z are right.
             () if too_many && self.rms_z < NARROW => Miscalibration::VariancesTooLarge,
+            () if self.is_lopsided() => Miscalibration::Lopsided,
             () if too_few && self.coverage50 < 0.5 => Miscalibration::VariancesTooSmall,
             () => Miscalibration::HeavyTails,
         })

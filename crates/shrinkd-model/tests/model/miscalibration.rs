@@ -109,6 +109,20 @@ fn pits(pits: &[f64]) -> Vec<Prediction> {
 }
 
 #[test]
+fn effects_that_are_all_the_same_are_nearer_than_their_variances_say() {
+    let block = |_| Block::shared_control(vec![0.5], vec![1.0], 0.0).expect("a block");
+    let blocks: Vec<Block> = (0..30).map(block).collect();
+    let sketch = sketch_of(&blocks);
+    let priors = Priors::default();
+    let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
+    let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
+    let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
+    let predictions = blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions);
+    let calibration = Calibration::new(predictions).expect("predictions");
+    assert_eq!(calibration.cause(false, false), Some(Miscalibration::VariancesTooLarge));
+}
+
+#[test]
 fn effects_are_counted_by_tenths_of_their_pit_and_those_of_one_experiment_as_one() {
     let calibration = Calibration::new([pits(&[0.0, 0.05]), pits(&[0.1]), pits(&[0.55, 0.99, 1.0])]).expect("effects");
     assert_eq!(calibration.pit_histogram, [2, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
