@@ -27,6 +27,7 @@ promises! {
     a_pass_that_goes_on_from_a_cursor_diagnoses_nothing,
     a_pass_for_diagnostics_alone_writes_no_rows,
     rows_that_a_pass_leaves_as_they_are_count_as_skipped,
+    the_shipped_share_is_of_all_experiments_where_any_was_decided,
     the_loops_end_once_the_store_has_other_settings,
     a_loop_whose_store_fails_is_not_ready_until_it_succeeds_and_ends_when_it_is_told_to,
 }
@@ -190,6 +191,27 @@ async fn rows_that_a_pass_leaves_as_they_are_count_as_skipped<D: Database>(datab
     for series in ["written_total{table=\"effect_estimates\"} 7\n", "skipped_total{table=\"effect_estimates\"} 5\n"] {
         assert!(shown.contains(&format!("shrinkd_rows_{series}")), "{series}{shown}");
     }
+}
+
+async fn the_shipped_share_is_of_all_experiments_where_any_was_decided<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let decisions = [
+        ("decided", r#""decision":"shipped","#),
+        ("decided", r#""decision":"stopped","#),
+        ("decided", ""),
+        ("decided", ""),
+        ("undecided", ""),
+        ("undecided", ""),
+    ];
+    let records = (0..).zip(decisions).map(|(i, (metric, decision))| {
+        let event = event(&format!("exp-{i}"), 1, metric, &[i as f64]);
+        record(0, i, &event.replace(r#""decision":"shipped","#, decision))
+    });
+    worker.ingest(records.collect()).await;
+    settle(&usual(&store)).await;
+    let shares = "select shipped_share from population_diagnostics order by population_id";
+    assert_eq!(database.numbers(shares).await, [[Some(0.25)], [None]]);
 }
 
 async fn the_loops_end_once_the_store_has_other_settings<D: Database>(database: &D) {

@@ -253,6 +253,10 @@ async fn of_fits_that_were_published_the_latest_counts<D: Database>(database: &D
         assert_eq!(published.mu, Some(mu));
         assert_eq!(begin(&store, "a").await.unwrap().fit.nodes, [node(mu, 0.5)]);
     }
+    // Not because it is the last one that is read.
+    database.execute("update populations set published_fit_id = (select min(fit_id) from population_fits)").await;
+    assert_eq!(store.population_state(&population("m")).await.unwrap().published.unwrap().mu, Some(2.0));
+    assert_eq!(begin(&store, "a").await.unwrap().fit.nodes, [node(2.0, 0.5)]);
 }
 
 async fn a_refit_says_what_it_has_seen_and_when<D: Database>(database: &D) {
@@ -283,9 +287,11 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
     let state = refit.state().await.unwrap();
     let failed =
         |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
-    let rows = [failed(Correlation::OnePerExperiment, "another"), failed(Correlation::Modelled, "why")];
-    refit.write(&state, &rows, "as configured", &Publication::NotDue).await.unwrap();
-    assert_eq!(refit.latest_message().await.unwrap().as_deref(), Some("why"));
+    for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
+        let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
+        refit.write(&state, &rows, "as configured", &Publication::NotDue).await.unwrap();
+        assert_eq!(refit.latest_message().await.unwrap().as_deref(), Some("why"));
+    }
     refit.commit().await.unwrap();
     let current = store.current_fits(&population("m")).await.unwrap();
     let current: Vec<_> = current.into_iter().map(|fit| (fit.correlation, fit.mu.mean)).collect();
