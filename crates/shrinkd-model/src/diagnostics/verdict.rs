@@ -23,7 +23,8 @@ pub enum Measure {
     RmseExcess,
     /// [`Consequences::changed_decision_share`].
     ChangedDecisions,
-    /// By what share the risk of the block model is larger than that of the naive model or of the raw estimates; see [`Misfit`].
+    /// By how much the risk of the block model is larger than that of the naive model or of the raw estimates, in units of the latter;
+    /// see [`Misfit`].
     RiskExcess,
     /// By how many nats the score of the block model is lower than that of another fit; see [`Misfit`].
     ScoreDeficit,
