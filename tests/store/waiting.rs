@@ -33,6 +33,27 @@ async fn postgres_locks_the_partitions_of_a_claim_in_the_order_of_their_numbers(
 }
 
 #[tokio::test]
+async fn postgres_locks_the_experiments_of_a_batch_in_the_order_of_their_ids() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    filled(&store, 3).await;
+    let mut held = PgConnection::connect_with(&database.options()).await.unwrap();
+    let lock = "begin; select from experiments where experiment_id = 'exp-1' for update";
+    sqlx::raw_sql(lock).execute(&mut held).await.unwrap();
+    let mut batch = store.begin_ingest(&[]).await.unwrap();
+    let reading = tokio::spawn(async move {
+        let ids = ["exp-2", "exp-1", "exp-0"].map(str::to_owned).into();
+        batch.experiments(&ids).await.map(|stored| stored.len())
+    });
+    until_it_waits(&database, &reading).await;
+    let free = database.texts("select experiment_id from experiments order by 1 for update skip locked").await;
+    assert_eq!(free, [Some("exp-2".to_owned())], "the first is locked, and none after the one that is waited for");
+    sqlx::raw_sql("rollback").execute(&mut held).await.unwrap();
+    assert_eq!(reading.await.unwrap().unwrap(), 3);
+    database.remove().await;
+}
+
+#[tokio::test]
 async fn postgres_skips_no_records_that_a_batch_under_way_has_read() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
