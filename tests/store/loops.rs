@@ -229,7 +229,7 @@ async fn the_loops_end_once_the_store_has_other_settings<D: Database>(database: 
 }
 
 /// Waits until something is so of a worker's health.
-async fn until(health: &Health, what: &str, is_so: impl Fn(&Health) -> bool) {
+pub async fn until(health: &Health, what: &str, is_so: impl Fn(&Health) -> bool) {
     let deadline = Instant::now() + TIMEOUT;
     while !is_so(health) {
         assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}: {:?}", health.readiness());
@@ -237,7 +237,7 @@ async fn until(health: &Health, what: &str, is_so: impl Fn(&Health) -> bool) {
     }
 }
 
-fn fails(health: &Health, operation: &str) -> bool {
+pub fn fails(health: &Health, operation: &str) -> bool {
     health.readiness().is_err_and(|why| why.contains(&format!("{operation}: `")))
 }
 

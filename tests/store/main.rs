@@ -6,6 +6,7 @@ mod common;
 mod cells;
 mod finite;
 mod ingest;
+mod ingest_loop;
 mod limits;
 mod loops;
 mod opening;

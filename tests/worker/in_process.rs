@@ -119,6 +119,9 @@ async fn labels_divide_populations_and_new_labels_move_every_block_of_the_experi
     let counted = "select population_id || ' ' || sum(experiments) || ' ' || sum(effects) from cell_counters
                    group by population_id order by population_id";
     assert_eq!(texts(&tables, counted).await, ["m/all/absolute/team=ads 1 3", "m/all/absolute/team=search 5 15"]);
+    let rows = "select population_id || ' ' || count(*) from effect_estimates group by population_id order by 1";
+    let expected = ["m/all/absolute/team=ads 3", "m/all/absolute/team=search 15"];
+    assert_eq!(texts(&tables, rows).await, expected, "no estimate is left behind");
 }
 
 #[tokio::test]

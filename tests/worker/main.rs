@@ -4,6 +4,7 @@
 mod common;
 
 mod dead_letters;
+mod fold;
 mod in_process;
 mod pipeline;
 mod poison;

@@ -3,17 +3,20 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use shrinkd::config::Config;
 use shrinkd::stream::{NextOffset, Topic};
 use shrinkd::telemetry::Telemetry;
+use shrinkd::telemetry::metrics::Lag;
 use shrinkd::worker::source::kafka::spawn;
 use shrinkd::worker::source::{BatchLimits, Record, SourceError, SourceEvent};
 use shrinkd_core::{Message, Reason};
+use time::OffsetDateTime;
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, Member, Progress, TOPIC};
-use super::{SMALL, TIMEOUT, event, next_event};
+use super::{SMALL, TIMEOUT, event, next_batch, next_event};
 
 /// The offsets of a partition's records in the order in which they came.
 fn offsets(records: &[Record], partition: i32) -> Vec<i64> {
@@ -288,11 +291,19 @@ fn kafkas_own_offsets_follow_what_is_committed() {
 
 /// Waits until the lag of partition 0 is so many records.
 fn wait_for_lag(member: &Member, records: u64) {
+    wait_for("its lag", member, |lag| lag.records == records);
+}
+
+/// Waits until something is so of a partition of a member.
+fn wait_for(what: &str, member: &Member, is_so: impl Fn(&Lag) -> bool) {
+    wait_until(what, || member.telemetry.metrics.partitions().iter().any(|(_, lag)| is_so(lag)));
+}
+
+fn wait_until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + TIMEOUT;
-    let is_there = || member.telemetry.metrics.partitions().iter().any(|(_, lag)| lag.records == records);
-    while !is_there() {
-        assert!(Instant::now() < deadline, "{:?}", member.telemetry.metrics.partitions());
-        std::thread::sleep(Duration::from_millis(20));
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {TIMEOUT:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -312,23 +323,47 @@ fn the_lag_of_a_worker_that_takes_nothing_grows_with_the_partition() {
     member.leave();
 }
 
+/// Drops the member from its group, although it is well and its brokers answer, as after a pause of the whole process.
+fn drop_from_group(broker: &Broker) {
+    let error = RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID;
+    broker.cluster.request_errors(RDKafkaApiKey::Heartbeat, &[error]);
+}
+
 /// The worker has had none of these records: whoever owns the partition next reads them.
 #[test]
 fn what_was_read_of_partitions_that_were_lost_is_dropped_and_read_again() {
     let broker = Broker::new(1);
     broker.send_events(0, 0..5);
+    let joined = OffsetDateTime::now_utc();
     let mut config = broker.source();
     config.limits = BatchLimits { age: Duration::from_secs(3600), records: 8, ..SMALL };
     let mut member = Member::join(config, 8, &Progress::default());
     assert!(matches!(next_event(&mut member.events), SourceEvent::Assigned(_)));
-    std::thread::sleep(Duration::from_secs(1));
-    // The session, of six seconds, ends without the member.
-    broker.cluster.broker_down(-1).expect("the broker goes down");
-    std::thread::sleep(Duration::from_secs(8));
-    broker.cluster.broker_up(-1).expect("the broker comes back");
+    wait_for("the age of a record that was read", &member, |lag| lag.since.is_some_and(|since| since < joined));
+    drop_from_group(&broker);
     assert!(matches!(next_event(&mut member.events), SourceEvent::Revoked { .. }), "nothing is handed over before");
     broker.send_events(0, 5..8);
     assert_eq!(offsets(&member.read(8), 0), (0..8).collect::<Vec<_>>());
+    member.leave();
+}
+
+/// So are batches that wait for room in the worker's channel.
+#[test]
+fn batches_of_partitions_that_were_lost_are_dropped_while_they_wait_for_the_worker() {
+    let broker = Broker::new(1);
+    broker.send_events(0, 0..20);
+    let mut member = Member::join(broker.source(), 1, &Progress::default());
+    assert!(matches!(next_event(&mut member.events), SourceEvent::Assigned(_)));
+    wait_until("the channel is full", || member.events.len() == 1);
+    drop_from_group(&broker);
+    let is_dropped = || member.telemetry.health.readiness().is_err_and(|why| why.contains("dropped this worker"));
+    wait_until("the member is dropped", is_dropped);
+    assert_eq!(offsets(&next_batch(&mut member.events).records, 0), (0..10).collect::<Vec<_>>());
+    assert!(
+        matches!(next_event(&mut member.events), SourceEvent::Revoked { .. }),
+        "nothing else is handed over before"
+    );
+    assert_eq!(offsets(&member.read(20), 0), (0..20).collect::<Vec<_>>());
     member.leave();
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use shrinkd::stream::{Claim, Topic};
 use shrinkd::telemetry::Telemetry;
@@ -104,13 +105,41 @@ fn several_partitions_may_be_out_of_range_at_once() {
         }
     }
     // Time for the errors of the others to come.
-    std::thread::sleep(std::time::Duration::from_secs(1));
+    std::thread::sleep(Duration::from_secs(1));
     (0..3).for_each(|partition| moved(&progress, partition, 4));
     broker.send_events(3, 5..9);
     let records = member.read(7);
     assert_eq!(offsets(&records, 3), [5, 6, 7, 8]);
     (0..3).for_each(|partition| assert_eq!(offsets(&records, partition), [4]));
     member.leave();
+}
+
+/// librdkafka keeps a partition paused when it is revoked, even if its member goes on with the others.
+#[test]
+fn a_partition_that_was_revoked_while_all_were_paused_is_read_when_it_comes_back() {
+    let broker = Broker::new(2);
+    (0..2).for_each(|partition| broker.send_events(partition, 0..100));
+    let config = KafkaSource { drain_budget: Duration::ZERO, ..broker.quick_source() };
+    let mut member = Member::join(config, 1, &Progress::default());
+    assert!(matches!(next_event(&mut member.events), SourceEvent::Assigned(claims) if claims.len() == 2));
+    // Its channel is full from here on: it answers its group only once it has paused its partitions.
+    let mut other = Member::join(broker.quick_source(), 64, &Progress::default());
+    let taken = loop {
+        if let SourceEvent::Assigned(claims) = next_event(&mut other.events) {
+            break claims[0].partition;
+        }
+    };
+    // The first member goes on with what it has kept.
+    let (mut kept, mut is_revoked) = (BTreeSet::new(), false);
+    while kept.len() < 100 || !is_revoked {
+        match next_event(&mut member.events) {
+            SourceEvent::Batch(batch) => kept.extend(offsets(&batch.records, 1 - taken)),
+            SourceEvent::Revoked { .. } => is_revoked = true,
+            other => panic!("unexpected {other:?}"),
+        }
+    }
+    other.leave();
+    assert_eq!(offsets(&member.read(100), taken), (0..100).collect::<Vec<_>>());
 }
 
 #[test]
@@ -138,7 +167,7 @@ fn a_halted_partition_is_owned_and_not_read_until_its_claim_says_otherwise() {
     }
     assert_eq!(offsets(&read, 0).len(), 10, "the other partition is read");
     // Long enough for it to be claimed again in vain.
-    std::thread::sleep(std::time::Duration::from_secs(7));
+    std::thread::sleep(Duration::from_secs(7));
     assert!(events.try_recv().is_err(), "nothing is said of it");
     halted.lock().expect("no panic").clear();
     let mut read = Vec::new();
