@@ -85,7 +85,6 @@ impl Lag {
             self.update(partition, |position| {
                 position.committed = next;
                 while position.waiting.pop_front_if(|(end, _)| *end <= next).is_some() {}
-                position.end = position.end.map(|end| end.max(next));
             });
         }
     }
@@ -104,6 +103,7 @@ impl Lag {
         if let Some(end) = position.end {
             let is_done = position.is_at_end && position.waiting.is_empty();
             let done = if is_done { position.committed.max(position.readable_end) } else { position.committed };
+            // Below 0 if more is committed than the brokers said last.
             let records = end.saturating_sub(done);
             let oldest = position.waiting.front().and_then(|(_, produced_at)| *produced_at);
             self.metrics.set_lag(partition, u64::try_from(records).unwrap_or(0), oldest);

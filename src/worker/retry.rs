@@ -245,7 +245,8 @@ mod tests {
         let retry = retry(Duration::from_millis(300));
         retry.stop.cancel();
         let (started, attempts) = (Instant::now(), AtomicU32::new(0));
-        retry.run(Operation::Refit, || failing(&attempts)).await.expect_err("it gives up");
+        let failed = tokio::time::timeout(6 * LONGEST_PAUSE, retry.run(Operation::Refit, || failing(&attempts)));
+        failed.await.expect("it ends").expect_err("it gives up");
         assert!(started.elapsed() >= Duration::from_millis(300), "gave up after {:?}", started.elapsed());
         assert!(attempts.into_inner() > 2);
         let attempts = AtomicU32::new(0);

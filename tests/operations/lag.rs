@@ -38,6 +38,7 @@ fn the_lag_grows_while_nothing_is_committed_and_counts_no_control_records() {
     position.committed(&[(3, 220)]);
     assert_eq!(lag(&metrics, 3), Some(0));
     position.released(&[3]);
+    assert_eq!(position.partitions(), [4], "the brokers are not asked for its end any more");
     position.end_offsets(&[(3, 300)]);
     assert_eq!(lag(&metrics, 3), None);
 }

@@ -7,7 +7,7 @@ use shrinkd::config::DeadLettersConfig;
 use shrinkd::store::{Store, StoreError};
 use shrinkd::stream::{Claim, NextOffset};
 use shrinkd::telemetry::Telemetry;
-use shrinkd::telemetry::health::{BEAT_LIMIT, Loop};
+use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop};
 use shrinkd::worker::WorkerError;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::ingest::IngestLoop;
@@ -108,7 +108,7 @@ impl Running {
     async fn revoke(&self, partitions: &[i32]) {
         let (drained, answer) = oneshot::channel();
         self.send(SourceEvent::Revoked { partitions: partitions.to_vec(), drained }).await;
-        answer.await.expect("the loop goes on");
+        tokio::time::timeout(TIMEOUT, answer).await.expect("it answers").expect("the loop goes on");
     }
 
     /// Ends the source, and returns how the loop ends.
@@ -345,8 +345,12 @@ async fn postgres_fails_and_the_loop_is_not_ready_counts_its_retries_and_goes_on
     running.assign(claim(&store, &[0]).await).await;
     database.execute(FILL).await;
     let health = running.telemetry.health.clone();
-    let (_, ()) = tokio::join!(running.batch(vec![good(0, 0)]), async {
+    let ((), ()) = tokio::join!(running.batch(vec![good(0, 0)]), async {
         until(&health, "the loop fails", |health| fails(health, "ingest")).await;
+        // Only a heartbeat makes it be expected.
+        Loop::ALL.into_iter().for_each(|which| health.finish(which));
+        let beats = |health: &Health| health.live(Instant::now() + 2 * BEAT_LIMIT).is_err();
+        until(&health, "it beats while it retries", beats).await;
         let retries = "shrinkd_retries_total{operation=\"ingest\",sqlstate_class=\"53\"} ";
         let is_counted = |health: &_| running.telemetry.metrics.render(health).contains(retries);
         until(&health, "its retries are counted", is_counted).await;

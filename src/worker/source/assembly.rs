@@ -84,3 +84,58 @@ impl Assembly {
         Some(std::mem::take(&mut self.batch))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use shrinkd_core::decode;
+
+    use super::*;
+
+    const LIMITS: BatchLimits = BatchLimits { records: 100, bytes: 1_000, age: Duration::from_secs(3_600) };
+
+    /// A record of so many bytes, of which `key` are its key, with an event of so many results.
+    fn record(bytes: usize, key: usize, results: usize) -> Record {
+        let result = r#"{"metric":"m","status":"retracted"}"#;
+        let event = format!(
+            r#"{{"schema_version":1,"experiment_id":"e","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[{}]}}"#,
+            vec![result; results].join(",")
+        );
+        Record {
+            partition: 0,
+            offset: 0,
+            produced_at: None,
+            key: Some(vec![0; key]),
+            payload: Some(vec![0; bytes - key]),
+            payload_bytes: bytes - key,
+            message: decode(event.as_bytes()),
+        }
+    }
+
+    /// How many records of a kind are in a batch when it is closed.
+    fn records_until_closed(assembly: &mut Assembly, record: &Record) -> usize {
+        while assembly.time_left() != Some(Duration::ZERO) {
+            assembly.push(record.clone(), NextOffset(1));
+        }
+        assembly.close().expect("a batch").records.len()
+    }
+
+    #[test]
+    fn every_batch_is_bounded_by_its_records_its_bytes_and_its_results() {
+        let mut assembly = Assembly::new(LIMITS);
+        let results = MOST_RESULTS / 40;
+        for _ in 0..2 {
+            assert_eq!(records_until_closed(&mut assembly, &record(0, 0, 0)), 100);
+            assert_eq!(records_until_closed(&mut assembly, &record(50, 0, 0)), 20);
+            assert_eq!(records_until_closed(&mut assembly, &record(50, 50, 0)), 20, "keys count as well");
+            assert_eq!(records_until_closed(&mut assembly, &record(0, 0, results)), 40);
+        }
+    }
+
+    #[test]
+    fn a_batch_of_few_records_is_closed_once_it_is_old_enough() {
+        let mut assembly = Assembly::new(BatchLimits { age: Duration::ZERO, ..LIMITS });
+        assert_eq!(assembly.time_left(), None, "there is no batch yet");
+        assert_eq!(records_until_closed(&mut assembly, &record(0, 0, 1)), 1);
+        assert_eq!(assembly.time_left(), None);
+    }
+}

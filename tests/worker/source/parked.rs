@@ -129,6 +129,8 @@ fn a_partition_that_was_revoked_while_all_were_paused_is_read_when_it_comes_back
             break claims[0].partition;
         }
     };
+    let owned: Vec<i32> = member.telemetry.metrics.partitions().into_iter().map(|(partition, _)| partition).collect();
+    assert_eq!(owned, [1 - taken], "it reports no partition that another member has");
     // The first member goes on with what it has kept.
     let (mut kept, mut is_revoked) = (BTreeSet::new(), false);
     while kept.len() < 100 || !is_revoked {

@@ -413,3 +413,65 @@ impl Assignment {
         self.failure.take()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use shrinkd_core::decode;
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::config::{KafkaConfig, Properties};
+    use crate::worker::source::BatchLimits;
+
+    const TOPIC: &str = "experiments";
+
+    /// A topic that is deleted and created again has another id than the one under which its partitions were claimed. The brokers
+    /// of tests cannot do that: here, it has another id than none.
+    #[test]
+    fn a_batch_is_handed_over_only_under_the_topic_id_of_the_claims() {
+        let cluster = MockCluster::new(1).expect("a mock cluster");
+        cluster.create_topic(TOPIC, 1, 1).expect("a topic");
+        let kafka = KafkaConfig {
+            brokers: cluster.bootstrap_servers(),
+            topic: TOPIC.to_owned(),
+            group: "shrinkd".to_owned(),
+            properties: Properties::default(),
+        };
+        for is_same in [true, false] {
+            let grant = move |_: &_, _: &[i32]| match is_same {
+                true => Ok(Vec::new()),
+                false => Err(SourceError::Claim("the topic was created again".to_owned())),
+            };
+            let mut claimer = Claimer::new(&kafka, grant).expect("a client");
+            if is_same {
+                claimer.claim(&[]).expect("the claim is granted");
+            }
+            let limits = BatchLimits { records: 1, bytes: 1, age: Duration::ZERO };
+            let (sender, mut events) = mpsc::channel(1);
+            let mut assignment = Assignment::new(
+                TOPIC.to_owned(),
+                claimer,
+                Assembly::new(limits),
+                Outbox::new(sender),
+                Commands::default(),
+                Telemetry::default(),
+                Duration::ZERO,
+            );
+            let record = Record {
+                partition: 0,
+                offset: 0,
+                produced_at: None,
+                key: None,
+                payload: None,
+                payload_bytes: 0,
+                message: decode(b""),
+            };
+            assignment.assembly.push(record, NextOffset(1));
+            assert_eq!(assignment.hand_over(), is_same);
+            assert_eq!(matches!(events.try_recv(), Ok(SourceEvent::Batch(_))), is_same);
+            let failure = assignment.take_failure().map(|failure| failure.to_string());
+            assert_eq!(failure.as_deref(), (!is_same).then_some("the topic was created again"));
+        }
+    }
+}
