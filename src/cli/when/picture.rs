@@ -34,7 +34,7 @@ struct Shade {
 }
 
 const SHADES: [Shade; 4] = [
-    Shade { from: 94.0, fill: "#fff7bc", ink: INK, label: "94% or more: negligible" },
+    Shade { from: 94.0, fill: "#fff7bc", ink: INK, label: "above 94%: negligible" },
     Shade { from: 90.0, fill: "#fec44f", ink: INK, label: "90 to 94%: noticeable" },
     Shade { from: 80.0, fill: "#cc4c02", ink: "#ffffff", label: "80 to 90%: material" },
     Shade { from: 0.0, fill: "#662506", ink: "#ffffff", label: "below 80%: material" },
