@@ -4,6 +4,7 @@ mod approximations;
 mod best;
 mod calibration;
 mod diagnostics;
+mod golden;
 mod hard_cases;
 mod heterogeneity;
 mod known_priors;

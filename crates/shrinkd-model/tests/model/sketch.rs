@@ -72,8 +72,13 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4000)) {
-        let _ = cell_from_bytes(&bytes);
+    fn bytes_are_a_cell_where_their_length_is_right_and_only_there(bytes in prop::collection::vec(any::<u8>(), 1280)) {
+        let cell = cell_from_bytes(&bytes).expect("a cell");
+        prop_assert_eq!(cell_to_bytes(&cell), &bytes[..]);
+        let longer = [&bytes[..], &bytes[..16]].concat();
+        for damaged in [&[], &bytes[1..], &bytes[16..], &longer[..1281], &longer] {
+            prop_assert_eq!(cell_from_bytes(damaged), None);
+        }
     }
 
     #[test]
