@@ -105,6 +105,23 @@ fn effects_far_from_zero_are_only_moved() {
     }
 }
 
+/// Found by a property: rounding makes steps of 1e-5 in a log likelihood of -1e11, in which panels were halved for ever.
+#[test]
+fn effects_that_are_a_billion_standard_errors_apart_are_integrated_on_a_few_panels() {
+    let effects = vec![4596.375, 97.6171875, -0.41400146484375, 0.163421630859375, 2454.375, 1.0731353759765625];
+    let variances = vec![256.0, 1431.3, 1835.8, 1431.3, 2.522, 1.588];
+    let far = vec![6.577331014322895e17, -1299400882858330.8, 162425110357291.34, -118127352987120.97];
+    let blocks = [
+        single(84.90625, 1.15),
+        Block::shared_control(far, vec![1.27e31, 1.27e31, 8.13e17, 3.06e17], 0.0).expect("a block"),
+        Block::shared_control(effects, variances, 0.0).expect("a block"),
+    ];
+    let (mu, tau) =
+        ("normal:0,1.13671875".parse().expect("a prior"), "half-normal:1.13671875".parse().expect("a prior"));
+    let posterior = exact(&blocks, &Priors { mu, tau }).expect("proper");
+    assert!(posterior.nodes.len() < 2_000, "{} nodes", posterior.nodes.len());
+}
+
 #[test]
 fn the_unit_of_the_effects_does_not_matter() {
     let one = exact(&spread(0.2, 1.0), &Priors::default()).expect("proper");
