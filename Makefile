@@ -8,7 +8,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations ratio-scales asos
+.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations ratio-scales verdicts asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ approximations: ## Table of how far laplace and variational are from exact: make
 
 ratio-scales: ## Bias, coverage and error of the three scales where conversions are few (docs/ratio-scales.md; REPLICATES=500)
 	@$(CARGO) run --locked --quiet --release --example ratio_scales -- $(REPLICATES)
+
+verdicts: ## Verdicts on 500 simulated portfolios of each kind, and whether they are the right ones (docs/verdicts.md; REPLICATES=500)
+	@$(CARGO) run --locked --quiet --release --example verdicts -- $(REPLICATES)
 
 asos: DIR ?= $(TARGET)/asos
 asos: ## A real history through the worker (docs/history.md): make asos CSV=file DIR=folder

@@ -20,6 +20,7 @@ pub mod study;
 mod text;
 mod verdict;
 pub mod verify;
+pub mod when;
 
 use std::env;
 use std::io;
@@ -67,6 +68,7 @@ enum Command {
     Fit(fit::Args),
     Simulate(simulate::Args),
     Study(study::Args),
+    When(when::Args),
     Schema(schema::Args),
     Check(check::Args),
 }
@@ -81,6 +83,8 @@ pub enum CliError {
     Io(#[from] io::Error),
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    Output { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Kafka(String),
     /// A bug: no input should lead to it.
@@ -149,6 +153,7 @@ impl Cli {
             Command::Fit(args) => fit::run(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
+            Command::When(args) => when::run(&args),
             Command::Schema(args) => schema::run(&args),
             Command::Check(args) => check::run(&args),
         };
@@ -165,6 +170,7 @@ impl CliError {
         match self {
             CliError::Io(_)
             | CliError::File { .. }
+            | CliError::Output { .. }
             | CliError::Kafka(_)
             | CliError::Internal(_)
             | CliError::Study(_)

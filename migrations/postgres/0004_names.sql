@@ -319,3 +319,37 @@ comment on column population_diagnostics.score_modelled is
     'Log predictive density of every experiment under a fit without it, added up, in nats';
 comment on column population_diagnostics.score_ignored is 'The same of the naive model';
 comment on column population_diagnostics.score_one_per_experiment is 'The same of the model of one variant per experiment';
+
+-- Whether predictions are borne out, and whether the losers arrive.
+alter table population_diagnostics
+    add column coverage50_low double precision check (coverage50_low between 0 and 1),
+    add column coverage50_high double precision check (coverage50_high between 0 and 1),
+    add column coverage80_low double precision check (coverage80_low between 0 and 1),
+    add column coverage80_high double precision check (coverage80_high between 0 and 1),
+    add column coverage95_low double precision check (coverage95_low between 0 and 1),
+    add column coverage95_high double precision check (coverage95_high between 0 and 1),
+    add column pit_histogram jsonb,
+    add column calibration_cause text,
+    add column selection_log_lr double precision check (abs(selection_log_lr) < 'Infinity'),
+    add column selection_eta double precision check (selection_eta between 0 and 1),
+    add column selection_missing_share double precision check (selection_missing_share between 0 and 1),
+    add column caliper_p double precision check (caliper_p between 0 and 1),
+    add column is_selection_suspected boolean;
+comment on column population_diagnostics.coverage50_low is
+    'Of 1,300 populations in which the model is right coverage50 is below this or above coverage50_high in one; likewise the others';
+comment on column population_diagnostics.pit_histogram is
+    'Predicted effects by tenths of their predictive probability (PIT), ten counts from 0 to 1; equal on average where the model is right';
+comment on column population_diagnostics.calibration_cause is
+    'The likely cause where a coverage or a bin of the histogram is out of its bounds; null where none is';
+comment on column population_diagnostics.selection_log_lr is
+    'Log likelihood ratio of a selection by which results with z below 1.96 are less likely to arrive than others';
+comment on column population_diagnostics.selection_eta is
+    'How likely they are to arrive, relative to others; says little where selection_log_lr is small';
+comment on column population_diagnostics.selection_missing_share is
+    'The share of all results that did not arrive, if so';
+comment on column population_diagnostics.caliper_p is
+    'One-sided p of the caliper test: whether more results lie just above z = 1.96 than just below; null where none is near';
+comment on column population_diagnostics.is_selection_suspected is
+    'Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4';
+create index population_diagnostics_selection_suspected on population_diagnostics (population_id)
+    where is_selection_suspected;

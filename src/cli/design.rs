@@ -1,7 +1,7 @@
 //! The design of a platform's experiments on the command line: how many variants, how much traffic for the control, how
 //! different the true effects.
 
-use shrinkd_model::Quantity;
+use shrinkd_model::{Quantity, rho_of_control_share};
 
 use super::simulate::count;
 
@@ -50,11 +50,21 @@ impl DesignArgs {
         self.variants.unwrap_or(VARIANTS)
     }
 
+    /// Share of the traffic that the control gets, if it is given.
+    pub(super) fn control_share(&self) -> Option<f64> {
+        self.control_share
+    }
+
+    /// Whether rho itself is given.
+    pub(super) fn has_rho(&self) -> bool {
+        self.rho.is_some()
+    }
+
     /// Share of an effect's sampling variance that is the control's.
     pub(super) fn rho(&self) -> f64 {
         match (self.rho, self.control_share) {
             (Some(rho), _) => rho,
-            (None, Some(share)) => rho_of_share(self.variants(), share),
+            (None, Some(share)) => rho_of_control_share(self.variants(), share),
             // All arms have the same variance.
             (None, None) => 0.5,
         }
@@ -74,12 +84,6 @@ impl Tau {
             Tau::Se(tau) => tau * se,
         }
     }
-}
-
-/// rho = c / (d + c), where an arm's variance is in inverse proportion to its traffic: c to 1/p, d to n/(1 - p).
-fn rho_of_share(variants: usize, share: f64) -> f64 {
-    let rest = 1.0 - share;
-    rest / (rest + variants as f64 * share)
 }
 
 fn control_share(text: &str) -> Result<f64, String> {

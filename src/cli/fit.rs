@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
+use shrinkd_core::ShippedDecisions;
 use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads};
 
 use super::text;
@@ -58,6 +59,9 @@ pub struct Args {
     /// Also compute each variant's probability of being the best of its experiment, counting the control
     #[arg(long)]
     best: bool,
+    /// Which decisions in events mean shipped, separated by commas; case does not matter, and -, _ and spaces are one
+    #[arg(long, value_delimiter = ',', default_value = "shipped", value_name = "DECISIONS")]
+    shipped_decisions: Vec<String>,
     /// Output format; csv has one row per effect
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -143,7 +147,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         writeln!(io::stderr(), "{} takes no priors: --prior-mu and --prior-tau are ignored", request.method.as_str())?;
     }
     let history = input::read(&args.file, request.threads, &mut io::stderr().lock())?;
-    let report = Report::new(history, &request)?;
+    let report = Report::new(history, &request, &ShippedDecisions::new(&args.shipped_decisions))?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match args.format {
         Format::Table => table::write(&mut out, &report, text::width())?,

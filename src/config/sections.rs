@@ -221,11 +221,18 @@ pub struct DiagnosticsConfig {
     /// (`rmse_excess`), 0.01 and 0.05 (`changed_decisions`, of at least 3: `fewest_changed_decisions`).
     #[serde(with = "ThresholdsKeys")]
     pub thresholds: Thresholds,
+    /// The spellings of `decision` in events that mean shipped; case does not matter, and `-`, `_` and spaces are one. Default
+    /// `shipped`.
+    pub shipped_decisions: Vec<String>,
 }
 
 impl Default for DiagnosticsConfig {
     fn default() -> DiagnosticsConfig {
-        DiagnosticsConfig { interval: Duration::from_secs(600), thresholds: Thresholds::default() }
+        DiagnosticsConfig {
+            interval: Duration::from_secs(600),
+            thresholds: Thresholds::default(),
+            shipped_decisions: vec!["shipped".to_owned()],
+        }
     }
 }
 

@@ -144,9 +144,12 @@ pub struct PassDiagnostics {
     pub sign_flip_share: f64,
     pub hausman_z: Option<f64>,
     pub calibration: Option<shrinkd_model::Calibration>,
+    /// The likely cause where predictions are not borne out.
+    pub calibration_cause: Option<shrinkd_model::Miscalibration>,
+    pub selection: Option<shrinkd_model::Selection>,
     /// Effects that were likely sent in another unit.
     pub mix_ups: u64,
-    /// The share of experiments whose decision is `shipped`; `None` if no experiment has a decision.
+    /// The share of experiments whose decision means shipped; `None` if no experiment has a decision.
     pub shipped_share: Option<f64>,
     pub verdict: shrinkd_model::Verdict,
     pub verdict_rests_on: shrinkd_model::Measure,

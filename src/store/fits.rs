@@ -1,12 +1,13 @@
 //! Statements on fits and on what is diagnosed of them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use shrinkd_core::{PopulationName, pack};
 use shrinkd_model::{Node, Summary};
 
 use super::StoreError;
-use super::columns::{Column, Columns, boolean, bytes, float, integer, text};
+use super::columns::{Column, Columns, boolean, bytes, float, integer, json, text};
 use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use crate::refit::{Judged, RefitState};
@@ -203,6 +204,24 @@ const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
     float("coverage50", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage50)),
     float("coverage80", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage80)),
     float("coverage95", |(_, pass)| Some(pass.as_ref()?.calibration?.coverage95)),
+    float("coverage50_low", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.5).0)),
+    float("coverage50_high", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.5).1)),
+    float("coverage80_low", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.8).0)),
+    float("coverage80_high", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.8).1)),
+    float("coverage95_low", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.95).0)),
+    float("coverage95_high", |(_, pass)| Some(pass.as_ref()?.calibration?.bounds(0.95).1)),
+    json("pit_histogram", |(_, pass)| {
+        let histogram = pass.as_ref()?.calibration?.pit_histogram;
+        Some(Cow::Owned(format!("{histogram:?}")))
+    }),
+    text("calibration_cause", |(_, pass)| Some(pass.as_ref()?.calibration_cause?.as_str().into())),
+    float("selection_log_lr", |(_, pass)| Some(pass.as_ref()?.selection?.log_lr)),
+    float("selection_eta", |(_, pass)| Some(pass.as_ref()?.selection?.eta)),
+    float("selection_missing_share", |(_, pass)| Some(pass.as_ref()?.selection?.missing_share)),
+    float("caliper_p", |(_, pass)| pass.as_ref()?.selection?.caliper_p),
+    boolean("is_selection_suspected", |(_, pass)| {
+        pass.as_ref().and_then(|pass| pass.selection).is_some_and(|selection| selection.is_suspected())
+    }),
     integer("mix_ups", |(_, pass)| Some(pass.as_ref()?.mix_ups as i64)),
     float("shipped_share", |(_, pass)| pass.as_ref()?.shipped_share),
     text("verdict", |(_, pass)| Some(pass.as_ref()?.verdict.as_str().into())),

@@ -1,10 +1,10 @@
 //! The diagnostics of a population that need every block, accumulated in one pass.
 
-use shrinkd_core::{Grouping, Measured, PopulationName};
+use shrinkd_core::{Grouping, Measured, PopulationName, ShippedDecisions};
 use shrinkd_model::{
-    BlockPosterior, Calibration, Consequences, Correlation, DataScale, Diagnostics, Estimate, Fit, LeaveOneOuts,
-    LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, SketchLikelihood, Sketches,
-    Thresholds, available_threads, map_chunks,
+    BlockPass, BlockPosterior, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOuts, MedianError,
+    Member, Method, MixUp, Prediction, Priors, Quantity, Selection, SketchLikelihood, Sketches, Thresholds, Verdict,
+    available_threads, map_chunks,
 };
 use tracing::warn;
 
@@ -21,15 +21,14 @@ const NAMED_MIX_UPS: usize = 5;
 /// The diagnostics of a population, accumulated block by block.
 pub(super) struct Diagnosis {
     grouping: Grouping,
+    shipped_decisions: ShippedDecisions,
     sketches: Sketches,
     scale: DataScale,
     priors: Priors,
     /// In the order of [`Correlation::ALL`]; the first two exist.
     fits: [Option<Fit>; 3],
     cells: CellDiagnostics,
-    consequences: Consequences,
-    misfit: Misfit,
-    predictions: Vec<Prediction>,
+    pass: BlockPass,
     median_error: Option<MedianError>,
     mix_ups: u64,
     /// The first of them, with experiment and variant.
@@ -41,7 +40,12 @@ pub(super) struct Diagnosis {
 
 impl Diagnosis {
     /// `None` if the block model or the naive one has no posterior, because there is nothing to compare then.
-    pub fn new(state: RefitState, priors: Priors<Quantity>, grouping: Grouping) -> Option<Diagnosis> {
+    pub fn new(
+        state: RefitState,
+        priors: Priors<Quantity>,
+        grouping: Grouping,
+        shipped_decisions: ShippedDecisions,
+    ) -> Option<Diagnosis> {
         let sketches = state.sketches;
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let scale = DataScale::new(sketches.of(Correlation::Ignored))?;
@@ -54,15 +58,14 @@ impl Diagnosis {
         );
         Some(Diagnosis {
             grouping,
-            consequences: Consequences::new(&fit.nodes, fit.posterior.tau.median?),
-            misfit: Misfit::default(),
+            shipped_decisions,
+            pass: BlockPass::new(fit)?,
             median_error: MedianError::new(sketches.of(Correlation::Ignored)),
             sketches,
             scale,
             priors,
             fits,
             cells,
-            predictions: Vec::new(),
             mix_ups: 0,
             named_mix_ups: Vec::new(),
             experiments: 0,
@@ -72,35 +75,52 @@ impl Diagnosis {
     }
 
     pub fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let leave_one_outs = LeaveOneOuts::new(&self.sketches, &self.priors, &self.fits);
-        let left_out = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let leave_out = |to_publish: &BlockToPublish| self.leave_out(&leave_one_outs, &to_publish.block);
-            blocks.iter().map(leave_out).collect::<Vec<_>>()
+        let Some(empty) = self.fits[Correlation::Modelled as usize].as_ref().and_then(BlockPass::new) else { return };
+        let fits = self.fits.each_ref().map(Option::as_ref);
+        let leave_one_outs = LeaveOneOuts::new(&self.sketches, &self.priors, fits);
+        let estimated: Vec<_> = blocks.iter().zip(estimates).collect();
+        let chunks = map_chunks(&estimated, CHUNK, available_threads(), |blocks| {
+            let mut pass = empty.clone();
+            let predictions = blocks.iter().map(|(to_publish, estimates)| {
+                self.add_block(&leave_one_outs, &to_publish.block, estimates, &mut pass)
+            });
+            (predictions.collect::<Vec<_>>(), pass)
         });
-        let left_out: Vec<Alone> = left_out.into_iter().flatten().collect();
-        for ((to_publish, estimates), alone) in blocks.iter().zip(estimates).zip(left_out) {
-            let (BlockToPublish { block, decision, .. }, Alone { chosen, one, left_out }) = (to_publish, alone);
-            let effects = &block.measured.block;
-            let modelled = left_out[Correlation::Modelled as usize].as_ref();
-            self.look_for_mix_ups(block, modelled.map(|left_out| &*left_out.predictions));
-            self.predictions.extend(modelled.into_iter().flat_map(|left_out| &left_out.predictions));
-            self.consequences.add(effects, &estimates.modelled, &estimates.naive);
-            self.misfit.add(effects, chosen, [&estimates.modelled, &estimates.naive, &one], &left_out);
+        let mut predictions = Vec::with_capacity(blocks.len());
+        for (of_chunk, pass) in chunks {
+            predictions.extend(of_chunk);
+            self.pass.merge(&pass);
+        }
+        for (BlockToPublish { block, decision, .. }, predictions) in blocks.iter().zip(predictions) {
+            self.look_for_mix_ups(block, predictions.as_deref());
             self.experiments += 1;
             self.decided += u64::from(decision.is_some());
-            self.shipped += u64::from(decision.as_deref() == Some("shipped"));
+            let is_shipped = |decision: &String| self.shipped_decisions.contains(decision);
+            self.shipped += u64::from(decision.as_ref().is_some_and(is_shipped));
         }
     }
 
-    fn leave_out(&self, leave_one_outs: &LeaveOneOuts<'_>, block: &BlockToEstimate) -> Alone {
+    /// Adds a block to a pass. What the other experiments predict for its effects, if they do.
+    fn add_block(
+        &self,
+        leave_one_outs: &LeaveOneOuts<'_>,
+        block: &BlockToEstimate,
+        estimates: &BlockEstimates,
+        pass: &mut BlockPass,
+    ) -> Option<Vec<Prediction>> {
         let Measured { variants, block: effects, .. } = &block.measured;
         let chosen = self.grouping.chosen_variant(&block.experiment_id, variants);
         // A block that is stored was a member of its population.
-        let Ok(member) = Member::new(effects.clone(), chosen) else { return Alone::default() };
+        let member = Member::new(effects.clone(), chosen).ok()?;
         let one = self.fits[Correlation::OnePerExperiment as usize]
             .as_ref()
             .map(|fit| BlockPosterior::new(&member.under(Correlation::OnePerExperiment), &fit.nodes).estimates());
-        Alone { chosen, one: one.unwrap_or_default(), left_out: leave_one_outs.predict(&member) }
+        let left_out = leave_one_outs.predict(&member, Correlation::Modelled);
+        let scores = leave_one_outs.scores(&member, left_out.as_ref());
+        let predictions = left_out.map(|left_out| left_out.predictions);
+        let estimates = [&*estimates.modelled, &*estimates.naive, &*one.unwrap_or_default()];
+        pass.add(&member, estimates, scores, predictions.as_deref().unwrap_or_default());
+        predictions
     }
 
     fn look_for_mix_ups(&mut self, block: &BlockToEstimate, predictions: Option<&[Prediction]>) {
@@ -116,11 +136,16 @@ impl Diagnosis {
         }
     }
 
+    /// Whether the population as a whole looks as if it had been sent in another unit.
+    fn mix_up_of_all(&self) -> Option<MixUp> {
+        let median = self.median_error.filter(|_| self.mix_ups == 0)?;
+        let fit = self.fits[Correlation::Modelled as usize].as_ref()?;
+        median.judge_population(&fit.posterior, &self.scale)
+    }
+
     /// Logs what was likely sent in another unit.
     fn warn_of_mix_ups(&self, population: &PopulationName) {
-        let all =
-            self.median_error.filter(|_| self.mix_ups == 0).zip(self.fits[Correlation::Modelled as usize].as_ref());
-        if let Some(mix_up) = all.and_then(|(median, fit)| median.judge_population(&fit.posterior, &self.scale)) {
+        if let Some(mix_up) = self.mix_up_of_all() {
             warn!(%population, %mix_up, "a likely mix-up of the whole population");
         }
         for (experiment_id, variant, mix_up) in &self.named_mix_ups {
@@ -141,8 +166,18 @@ impl Diagnosis {
             return None;
         }
         self.warn_of_mix_ups(population);
-        let Diagnosis { consequences, misfit, .. } = &self;
-        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(consequences, misfit);
+        let BlockPass { consequences, misfit, selection, calibration } = &self.pass;
+        let (verdict, verdict_rests_on, verdict_value) = self.pass.verdict(thresholds);
+        let has_mix_ups = self.mix_ups > 0 || self.mix_up_of_all().is_some();
+        let calibration = Calibration::new(calibration);
+        let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
+        if let Some(cause) = cause {
+            warn!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
+        }
+        let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
+        if let Some(selection) = selection.filter(Selection::is_suspected) {
+            warn!(%population, log_lr = selection.log_lr, eta = selection.eta, "{selection}");
+        }
         let likelihood = |correlation| SketchLikelihood::new(self.sketches.of(correlation));
         let pass = PassDiagnostics {
             experiments: self.experiments,
@@ -161,7 +196,9 @@ impl Diagnosis {
             sign_flips: consequences.sign_flips(),
             sign_flip_share: consequences.sign_flip_share(),
             hausman_z: consequences.hausman_z(&likelihood(Correlation::Modelled), &likelihood(Correlation::Ignored)),
-            calibration: Calibration::new(&self.predictions),
+            calibration,
+            calibration_cause: cause,
+            selection,
             mix_ups: self.mix_ups,
             shipped_share: (self.decided > 0).then(|| self.shipped as f64 / self.experiments as f64),
             verdict,
@@ -170,13 +207,4 @@ impl Diagnosis {
         };
         Some((self.cells, pass))
     }
-}
-
-/// What the other experiments say of a block.
-#[derive(Default)]
-struct Alone {
-    /// The variant that represents it under [`Correlation::OnePerExperiment`], and its estimate under that fit.
-    chosen: usize,
-    one: Vec<Estimate>,
-    left_out: [Option<LeftOut>; 3],
 }

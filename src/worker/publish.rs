@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
 use shrinkd_model::{Thresholds, available_threads, map_chunks};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,7 @@ pub struct PublishLoop {
     pub settings: SettingsOf,
     pub grouping: Grouping,
     pub thresholds: Thresholds,
+    pub shipped_decisions: ShippedDecisions,
     /// The age at which diagnostics are recomputed if blocks have changed.
     pub diagnostics_interval: Duration,
     /// Identifies this worker among those that share the store.
@@ -105,7 +106,9 @@ impl PublishLoop {
         let diagnosis = match is_diagnosis {
             true => {
                 let state = self.store.population_state(&pass.population).await?;
-                diagnosed(&pass.population, || Diagnosis::new(state, priors, self.grouping.clone()))
+                diagnosed(&pass.population, || {
+                    Diagnosis::new(state, priors, self.grouping.clone(), self.shipped_decisions.clone())
+                })
             }
             false => None,
         };

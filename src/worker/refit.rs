@@ -93,8 +93,8 @@ impl RefitLoop {
             return Ok(());
         }
         let (largest, all) = self.store.largest_populations(self.reported).await?;
-        let PopulationTotals { populations, failed, prior_far, .. } = all;
-        let counts = PopulationCounts { all: populations, failed, prior_far };
+        let PopulationTotals { populations, failed, prior_far, selection_suspected, .. } = all;
+        let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected };
         // They may move while they are read.
         let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
         let others = PopulationSummary {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shrinkd_core::ShippedDecisions;
 use time::OffsetDateTime;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -156,6 +157,7 @@ pub(super) fn loops(
         settings,
         grouping: config.grouping(),
         thresholds: config.diagnostics.thresholds,
+        shipped_decisions: ShippedDecisions::new(&config.diagnostics.shipped_decisions),
         diagnostics_interval: config.diagnostics.interval,
         owner: owner.to_owned(),
         telemetry: telemetry.clone(),

@@ -51,6 +51,35 @@ const THREE: &str = r#"{"schema_version":1,"experiment_id":"a","revision":1,"com
 "#;
 
 #[test]
+fn its_json_has_selection_calibration_with_bounds_and_the_share_of_decisions_that_mean_shipped() {
+    let decided = |decision: &str| format!(r#""revision":1,"decision":"{decision}""#);
+    let events: Vec<String> = THREE
+        .lines()
+        .flat_map(|line| (0..4).map(move |i| line.replace(r#"experiment_id":""#, &format!(r#"experiment_id":"{i}"#))))
+        .enumerate()
+        .map(|(i, line)| line.replace(r#""revision":1"#, &decided(if i % 2 == 0 { "Rolled-Out" } else { "stopped" })))
+        .collect();
+    let document = |arguments: &[&str]| {
+        let mut all = vec!["--format", "json"];
+        all.extend(arguments);
+        json(&fit(&events.join("\n"), &all))["populations"][0]["diagnostics"].clone()
+    };
+    let diagnostics = document(&["--shipped-decisions", "shipped,rolled out"]);
+    assert_eq!(number(&diagnostics["shipped_share"]), 0.5);
+    assert_eq!(number(&document(&[])["shipped_share"]), 0.0);
+    let selection = &diagnostics["selection"];
+    assert_eq!(selection["is_suspected"], false);
+    assert!(number(&selection["log_lr"]) >= 0.0 && number(&selection["eta"]) <= 1.0);
+    assert!(selection["missing_share"].is_number() && selection["caliper_p"].is_null());
+    let calibration = &diagnostics["calibration"];
+    let histogram = calibration["pit_histogram"].as_array().expect("bins");
+    assert_eq!(histogram.iter().map(number).sum::<f64>(), number(&calibration["effects"]));
+    let bounds = calibration["coverage80_bounds"].as_array().expect("bounds");
+    let [low, coverage, high] = [&bounds[0], &calibration["coverage80"], &bounds[1]].map(number);
+    assert!(low <= coverage && coverage <= high && calibration["cause"].is_null(), "{calibration}");
+}
+
+#[test]
 fn its_json_meets_every_reference_posterior_to_1e_6() {
     for oracle in Oracle::all() {
         for want in &oracle.fits {

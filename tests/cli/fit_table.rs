@@ -146,6 +146,41 @@ fn a_suspect_control_is_named_with_what_that_does_not_prove() {
     assert!(told.contains("cannot tell a bad control from variants that are all truly good"), "{told}");
 }
 
+/// Single-variant experiments whose z fall off above 1.96, and so many in which it lies below.
+fn winners(losers: usize) -> Vec<String> {
+    let above = (0..60).map(|i| 1.96 - 0.6 * ((f64::from(i) + 0.5) / 60.0).ln());
+    let below = (0..losers).map(|i| -1.5 + 3.4 * (i as f64 + 0.5) / losers as f64);
+    singles(&above.chain(below).collect::<Vec<_>>(), 1.0)
+}
+
+#[test]
+fn a_population_of_winners_is_warned_of_and_one_with_its_losers_is_not() {
+    let told = unwrapped(&table(&winners(0), 80, &[]));
+    assert!(told.contains("selection as if 0% of the results with z below 1.96 had arrived"), "{told}");
+    assert!(
+        told.contains("warning only winners seem to arrive: hardly any result with z below 1.96 is here"),
+        "{told}"
+    );
+    assert!(told.contains("shrinkage undoes the winner's curse only if the losers arrive too"), "{told}");
+
+    let told = unwrapped(&table(&winners(600), 80, &[]));
+    assert!(told.contains("selection no sign that only winners arrive"), "{told}");
+    assert!(!told.contains("only winners seem to arrive"), "{told}");
+}
+
+#[test]
+fn predictions_that_are_not_borne_out_are_warned_of_with_the_likely_cause_and_their_bounds() {
+    let spread: Vec<f64> = (0..60).map(|i| 4.0 * (f64::from(i) / 59.0 - 0.5)).collect();
+    let told = unwrapped(&table(&singles(&spread, 1.0), 80, &["--prior-tau", "fixed:0"]));
+    assert!(told.contains("calibration predicted from the other experiments, 60 effects"), "{told}");
+    assert!(!told.contains("not borne out"), "{told}");
+    let told = unwrapped(&table(&singles(&spread, 3.0), 80, &["--prior-tau", "fixed:30"]));
+    assert!(
+        told.contains("warning predictions are not borne out: predictive intervals hold too many effects"),
+        "{told}"
+    );
+}
+
 #[test]
 fn more_than_one_mode_of_tau_is_told() {
     let mut events = singles(&[0.0, 0.1, -0.1, 0.05, -0.05, 0.0, 0.1, -0.1, 0.02, -0.02], 1.0);

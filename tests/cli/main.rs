@@ -9,5 +9,7 @@ mod commands;
 mod demo;
 mod fit;
 mod fit_table;
+mod rule;
 mod simulate;
 mod study;
+mod when;

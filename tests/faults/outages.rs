@@ -42,6 +42,7 @@ pub async fn all(name: &str, speedup: u32) {
         start(&monitoring, source::a_partition_is_halted),
         start(&monitoring, source::a_transaction_stays_open),
         start(&monitoring, store::a_population_cannot_be_fitted),
+        start(&monitoring, store::only_winners_arrive),
         start(&monitoring, source::producers_create_too_many_populations),
         start(&monitoring, group::another_program_takes_partitions),
         start(&monitoring, group::one_of_two_workers_is_down),

@@ -84,6 +84,7 @@ fn values_of_every_kind_come_from_the_environment() {
         ("SHRINKD__POPULATIONS__LABELS", r#"["country", "team"]"#),
         ("SHRINKD__POPULATIONS__SETTINGS", r#"{ "a/all/relative" = { min_experiments = 2 } }"#),
         ("SHRINKD__DIAGNOSTICS__THRESHOLDS__RMSE_EXCESS__NOTICEABLE", "0.03"),
+        ("SHRINKD__DIAGNOSTICS__SHIPPED_DECISIONS", r#"["shipped", "rolled out"]"#),
     ])
     .expect("it can be run");
     assert_eq!(config.refit.prior_tau, PriorTau::HalfT { df: 4.0, scale: Quantity::Absolute(0.5) });
@@ -92,6 +93,7 @@ fn values_of_every_kind_come_from_the_environment() {
     assert_eq!(config.http.listen.port(), 0);
     assert_eq!(config.populations.labels, ["country", "team"]);
     assert_eq!(config.settings(&"a/all/relative".parse().expect("a name")).min_experiments, 2);
+    assert_eq!(config.diagnostics.shipped_decisions, ["shipped", "rolled out"]);
     let rmse_excess = config.diagnostics.thresholds.rmse_excess;
     assert_eq!((rmse_excess.noticeable, rmse_excess.material), (0.03, 0.05));
 }

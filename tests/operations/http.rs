@@ -125,7 +125,7 @@ fn the_status_page_names_populations_that_failed() {
     assert!(!served.get("/").1.contains("failed"));
     let failed = PopulationSummary { has_failed: true, mu: None, tau: None, ..summary() };
     let populations = [(population("sound"), summary()), (population("unsound"), failed)].into();
-    let counts = PopulationCounts { all: 2, failed: 1, prior_far: 0 };
+    let counts = PopulationCounts { all: 2, failed: 1, ..PopulationCounts::default() };
     served.site.metrics.set_populations(counts, populations, None);
     let (_, answer) = served.get("/");
     assert!(answer.contains("<small>2, <span class=\"bad\">1 failed</span></small>"), "{answer}");

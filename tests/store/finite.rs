@@ -10,7 +10,7 @@ use shrinkd::store::{Refit, Store, StoreError};
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::publish::PublishLoop;
 use shrinkd::worker::refit::RefitLoop;
-use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
 use shrinkd_model::{Correlation, Priors, Thresholds};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -182,6 +182,7 @@ fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
         settings,
         grouping: Grouping::default(),
         thresholds: Thresholds::default(),
+        shipped_decisions: ShippedDecisions::default(),
         diagnostics_interval: std::time::Duration::from_secs(600),
         owner: "worker".to_owned(),
         telemetry,

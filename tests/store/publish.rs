@@ -3,7 +3,7 @@
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
 use shrinkd::store::Store;
-use shrinkd_model::{Calibration, Measure, Verdict};
+use shrinkd_model::{Calibration, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
@@ -21,6 +21,7 @@ promises! {
     a_newer_fit_ends_the_pass_of_the_older,
     a_pass_is_due_for_a_publish_or_for_old_diagnostics,
     diagnostics_are_carried_over_until_the_next_pass,
+    populations_whose_latest_diagnostics_suspect_a_selection_are_counted,
 }
 
 /// The rows of blocks under a fit.
@@ -180,7 +181,17 @@ pub fn pass_diagnostics() -> PassDiagnostics {
         sign_flips: 1,
         sign_flip_share: 0.25,
         hausman_z: None,
-        calibration: Some(Calibration { effects: 4, rms_z: 1.1, coverage50: 0.5, coverage80: 0.75, coverage95: 1.0 }),
+        calibration: Some(Calibration {
+            effects: 4,
+            effective_effects: 2.0,
+            rms_z: 1.1,
+            coverage50: 0.5,
+            coverage80: 0.75,
+            coverage95: 1.0,
+            pit_histogram: [0, 1, 0, 0, 2, 0, 0, 0, 1, 0],
+        }),
+        calibration_cause: Some(Miscalibration::HeavyTails),
+        selection: Some(Selection { log_lr: 9.0, eta: 0.1, missing_share: 0.6, caliper_p: None }),
         mix_ups: 3,
         shipped_share: Some(1.0),
         verdict: Verdict::Material,
@@ -227,11 +238,33 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     let rows = database.numbers(
         "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share,
                 deff, deff_control, naive_coverage, rmse_excess, changed_decision_share, value_given_up, risk_modelled,
-                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment
+                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment,
+                selection_log_lr, selection_eta, selection_missing_share, caliper_p, coverage50_low, coverage95_high
          from population_diagnostics order by fit_id",
     );
     let mut expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
     expected.extend([Some(1.5), Some(1.4), Some(0.89), Some(0.04), Some(0.25), None]);
     expected.extend([Some(0.5), Some(0.6), None, Some(-3.0), Some(-4.0), Some(-3.5)]);
+    expected.extend([Some(9.0), Some(0.1), Some(0.6), None, Some(0.0), Some(1.0)]);
     assert_eq!(rows.await, [expected.clone(), expected]);
+    let texts = database.texts(
+        "select concat_ws(' ', replace(cast(pit_histogram as text), ' ', ''), calibration_cause) from population_diagnostics",
+    );
+    assert_eq!(texts.await, vec![Some("[0,1,0,0,2,0,0,0,1,0] heavy_tails".to_owned()); 2]);
+}
+
+async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let suspected = async || store.largest_populations(10).await.unwrap().1.selection_suspected;
+    for (log_lr, count) in [(9.0, 1), (0.5, 0), (9.0, 1)] {
+        refit(&store, "m", log_lr, 0.5, true).await;
+        let pass = begin(&store, "a").await.unwrap();
+        let selection = Some(Selection { log_lr, eta: 0.1, missing_share: 0.6, caliper_p: None });
+        let diagnostics = (diagnostics(), PassDiagnostics { selection, ..pass_diagnostics() });
+        store.end_pass(&pass, true, Some(&diagnostics)).await.unwrap();
+        assert_eq!(suspected().await, count, "log likelihood ratio {log_lr}");
+    }
+    refit(&store, "m", 2.0, 0.5, true).await;
+    assert_eq!(suspected().await, 1, "what a pass found is carried over");
 }

@@ -171,7 +171,10 @@ async fn check_diagnostics(lines: &str) {
     let row = sqlx::query(
         "select verdict, verdict_rests_on, verdict_value, deff, mu_shift, coverage95, calibration_rms_z,
                 shipped_share, hausman_z, naive_coverage, rmse_excess, changed_decision_share, risk_modelled, risk_ignored,
-                risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment from population_diagnostics order by fit_id desc limit 1",
+                risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment, selection_log_lr,
+                selection_eta, selection_missing_share, caliper_p, is_selection_suspected, coverage80_low, coverage80_high,
+                pit_histogram, calibration_cause
+         from population_diagnostics order by fit_id desc limit 1",
     )
     .fetch_one(&tables)
     .await
@@ -196,6 +199,44 @@ async fn check_diagnostics(lines: &str) {
         near(12 + i, correlation.misfit.risk(correlation_model).expect("a risk"));
         near(15 + i, correlation.misfit.score(correlation_model).expect("a score"));
     }
+    let selection = analysis.selection.expect("effects");
+    assert_eq!(row.get::<f64, _>(18), selection.log_lr);
+    assert_eq!(row.get::<f64, _>(19), selection.eta);
+    assert_eq!(row.get::<f64, _>(20), selection.missing_share);
+    assert_eq!(row.get::<Option<f64>, _>(21), selection.caliper_p);
+    assert_eq!(row.get::<bool, _>(22), selection.is_suspected());
+    assert_eq!((row.get::<f64, _>(23), row.get::<f64, _>(24)), calibration.bounds(0.8));
+    assert_eq!(row.get::<String, _>(25), format!("{:?}", calibration.pit_histogram));
+    assert_eq!(row.get::<Option<String>, _>(26).as_deref(), analysis.miscalibration.map(|cause| cause.as_str()));
+}
+
+/// An experiment of a single variant with this z, whose decision is `Launched`.
+fn launched(experiment: usize, z: f64) -> String {
+    let (error, effect) = (0.28, 0.28 * z);
+    format!(
+        r#"{{"schema_version":1,"experiment_id":"launch-{experiment}","revision":1,"completed_at":"2026-01-01T00:00:00Z","decision":"Launched","results":[{{"metric":"m","effects":[{{"variant":"b","estimate":{effect},"variance":{}}}]}}]}}"#,
+        error * error
+    ) + "\n"
+}
+
+#[tokio::test]
+async fn winners_alone_are_suspected_and_what_means_shipped_is_configured() {
+    let database = SqliteDatabase::absent();
+    // As many above 1.96 as fall off there, and none below.
+    let winners: String =
+        (0..60).map(|i| launched(i, 1.96 - 0.6 * ((f64::from(i as u32) + 0.5) / 60.0).ln())).collect();
+    let settings = [("DIAGNOSTICS__SHIPPED_DECISIONS", "[\"shipped\", \"launched\"]")];
+    let tables = run(&database, &winners, &settings).await;
+    let row = sqlx::query(
+        "select is_selection_suspected, selection_log_lr, selection_missing_share, caliper_p, shipped_share
+         from population_diagnostics order by fit_id desc limit 1",
+    )
+    .fetch_one(&tables)
+    .await
+    .expect("a row");
+    assert!(row.get::<bool, _>(0));
+    assert!(row.get::<f64, _>(1) > 10.0 && row.get::<f64, _>(2) > 0.5 && row.get::<f64, _>(3) < 1e-6);
+    assert_eq!(row.get::<f64, _>(4), 1.0);
 }
 
 #[test]

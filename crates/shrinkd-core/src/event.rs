@@ -68,7 +68,7 @@ pub struct Event {
     /// Names the message itself; required where results accumulate.
     pub event_id: Option<String>,
     pub labels: BTreeMap<String, String>,
-    /// What the platform decided; `shipped` is counted in the selection diagnostic. `None` also where it is not a valid
+    /// What the platform decided; what means shipped is counted in the selection diagnostic. `None` also where it is not a valid
     /// identifier.
     pub decision: Option<String>,
     /// One entry for each result of the message, in its order; refusing one does not affect the others.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
+use crate::decision::ShippedDecisions;
 use crate::event::{Event, Measured, Message, Refusal, ResultKey, Warning};
 use crate::ledger::{Applied, Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName};
@@ -125,10 +126,10 @@ impl History {
 }
 
 impl Population {
-    /// The share of experiments that were shipped; `None` where no experiment has a decision.
-    pub fn shipped_share(&self) -> Option<f64> {
+    /// The share of experiments with one of these decisions; `None` where no experiment has a decision.
+    pub fn shipped_share(&self, shipped: &ShippedDecisions) -> Option<f64> {
         let decided = self.experiments.iter().filter_map(|experiment| experiment.decision.as_deref());
-        let shipped = decided.clone().filter(|&decision| decision == "shipped").count();
+        let shipped = decided.clone().filter(|decision| shipped.contains(decision)).count();
         (decided.count() > 0).then(|| shipped as f64 / self.experiments.len() as f64)
     }
 }

@@ -11,10 +11,11 @@
 //! | events -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`ExperimentLedger`] |
 //! | ledger -> stored bytes, and back | [`StoredResult`], [`pack`], [`unpack`] |
 //! | blocks -> populations: which of them share mu and tau | [`Grouping`], [`PopulationName`] |
-//! | a whole history of events, in memory | [`History`], [`Population`] |
+//! | a whole history of events, in memory | [`History`], [`Population`], [`ShippedDecisions`] |
 
 #![forbid(unsafe_code)]
 
+mod decision;
 mod event;
 mod history;
 mod ledger;
@@ -32,5 +33,6 @@ pub use ledger::{
     remeasure, unpack, with_successes,
 };
 // Populations.
+pub use decision::ShippedDecisions;
 pub use history::{Experiment, History, Population, UnfitBlock};
 pub use population::{Grouping, PopulationName, PopulationNameError, chosen_variant};

@@ -9,22 +9,26 @@
 //! | `block` | one block: its information and influence, whether its control looks shifted |
 //! | `leave_one_out` | what the other experiments predict for each one |
 //! | `calibration` | whether these predictions are borne out |
+//! | `selection` | whether the losers arrive |
 
 mod block;
 mod calibration;
 mod consequences;
 mod leave_one_out;
 mod misfit;
+mod selection;
 mod verdict;
 
 use super::likelihood::Likelihood;
 use super::posterior::Posterior;
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
-pub use calibration::Calibration;
+pub use calibration::{Calibration, CalibrationCounts, Miscalibration, PIT_BINS};
 pub use consequences::Consequences;
-pub use leave_one_out::{LeaveOneOut, LeftOut, Prediction};
+pub(crate) use consequences::naive_coverage;
+pub use leave_one_out::{LeaveOneOut, LeaveOneOuts, LeftOut, Prediction};
 pub use misfit::Misfit;
+pub use selection::{Selection, SelectionCounts};
 pub use verdict::{Measure, Threshold, Thresholds, Verdict};
 
 /// Diagnostics of a population that its sketches determine, without a pass over its blocks.

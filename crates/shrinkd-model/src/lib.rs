@@ -14,12 +14,14 @@
 //! | block and posterior -> every effect, shrunk; P(best) | [`BlockPosterior`], [`prob_best`] |
 //! | blocks and posterior -> diagnostics of correlation, controls and calibration | [`Diagnostics`], [`BlockDiagnostics`], [`Calibration`], [`MixUp`] |
 //! | all of these for a population at once | [`Member`], [`Sketches`], [`Analysis`] |
+//! | before there are data: what a design makes of the naive model | [`Design`] |
 
 #![forbid(unsafe_code)]
 
 mod analysis;
 mod best;
 mod block;
+mod design;
 mod diagnostics;
 mod distributions;
 mod double_double;
@@ -28,6 +30,7 @@ mod likelihood;
 mod mix_up;
 mod normal;
 mod parallel;
+mod pass;
 mod population;
 mod posterior;
 mod prior;
@@ -51,13 +54,17 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
-    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Misfit, Prediction,
-    Threshold, Thresholds, Verdict, set_q_values,
+    BlockDiagnostics, Calibration, CalibrationCounts, Consequences, Diagnostics, LeaveOneOut, LeaveOneOuts, LeftOut,
+    Measure, Miscalibration, Misfit, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict,
+    set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+// What to expect before there are data.
+pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.
 pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{LeaveOneOuts, Member, MemberError, Sketches};
+pub use pass::BlockPass;
+pub use population::{Member, MemberError, Sketches};

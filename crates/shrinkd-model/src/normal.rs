@@ -12,6 +12,17 @@ pub(crate) fn cdf(z: f64) -> f64 {
     0.5 * libm::erfc(-z * FRAC_1_SQRT_2)
 }
 
+/// Log of the distribution function, to 1e-11 also where that underflows.
+pub(crate) fn log_cdf(z: f64) -> f64 {
+    if z > -30.0 {
+        return cdf(z).ln();
+    }
+    // Abramowitz & Stegun 26.2.12.
+    let inverse = 1.0 / (z * z);
+    let series = -inverse * (1.0 - inverse * (3.0 - 15.0 * inverse));
+    -0.5 * z * z - (-z).ln() - 0.5 * (2.0 * PI).ln() + series.ln_1p()
+}
+
 /// Standard normal density.
 pub(crate) fn pdf(z: f64) -> f64 {
     (-0.5 * z * z).exp() / (2.0 * PI).sqrt()
@@ -46,13 +57,6 @@ pub(crate) struct Part {
 pub(crate) fn mixture_above(parts: &[Part], x: f64) -> f64 {
     // Rounded, the weights may add up to a little more.
     parts.iter().map(|part| part.weight * above(part, x)).sum::<f64>().min(1.0)
-}
-
-/// The log density of a mixture without point masses at `x`, in nats; finite however far out.
-pub(crate) fn mixture_log_density(parts: &[Part], x: f64) -> f64 {
-    let log = |part: &Part| part.weight.ln() - part.sd.ln() - 0.5 * ((x - part.mean) / part.sd).powi(2);
-    let highest = parts.iter().map(log).fold(f64::NEG_INFINITY, f64::max);
-    highest + parts.iter().map(|part| (log(part) - highest).exp()).sum::<f64>().ln() - 0.5 * (2.0 * PI).ln()
 }
 
 fn above(part: &Part, x: f64) -> f64 {
@@ -155,6 +159,17 @@ mod tests {
             let got = upper_quantile(cdf(-z));
             assert!((got - z).abs() < 1e-12 * z.max(1.0), "{got} {z}");
         }
+    }
+
+    #[test]
+    fn the_log_of_a_probability_is_continuous_where_its_series_begins_and_as_published_beyond() {
+        for (z, want) in
+            [(-40.0, -804.608_442_013_753_9), (-5.0, -15.064_998_393_988_727), (3.0, -0.001_350_809_964_748_202)]
+        {
+            assert!((log_cdf(z) / want - 1.0).abs() < 1e-11, "{z}: {}", log_cdf(z));
+        }
+        let step = log_cdf(-30.0 + 1e-9) - log_cdf(-30.0 - 1e-9);
+        assert!((step - 2e-9 * 30.033_259_667_433_674).abs() < 1e-9, "{step}");
     }
 
     #[test]

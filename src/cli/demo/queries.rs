@@ -23,12 +23,12 @@ order by raw_estimate / raw_se desc limit 10;",
         question: "do shared controls matter in each population, and is it calibrated?",
         sql: "\
 select population_id, verdict, verdict_rests_on,
-       round(deff, 2) as deff,
-       round(effective_effects) as effective_effects, sign_flips,
+       round(naive_coverage, 3) as naive_coverage,
+       round(rmse_excess, 3) as rmse_excess, changed_decisions,
        round(coverage95, 3) as coverage95
 from population_diagnostics as d
 where fit_id = (select max(fit_id) from population_diagnostics
                 where population_id = d.population_id)
-order by deff desc;",
+order by naive_coverage;",
     },
 ];

@@ -3,7 +3,7 @@
 use shrinkd_core::Experiment;
 use shrinkd_model::{
     Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Measure, Method, Posterior,
-    Request,
+    Request, Selection,
 };
 
 use super::report::FittedPopulation;
@@ -31,6 +31,7 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
             findings.extend(analysis.comparison.as_ref().map(|comparison| correlation(comparison, fitted)));
             findings.extend(analysis.comparison.as_ref().and_then(naive_model));
             findings.extend(analysis.calibration.as_ref().map(calibration));
+            findings.extend(analysis.selection.as_ref().map(selection));
             findings.extend(anomalies(fitted, analysis));
         }
     }
@@ -136,17 +137,39 @@ fn naive_model(comparison: &Comparison) -> Option<Finding> {
 }
 
 fn calibration(calibration: &Calibration) -> Finding {
-    let Calibration { effects, rms_z, coverage50, coverage80, coverage95 } = *calibration;
+    let Calibration { effects, rms_z, coverage50, coverage80, coverage95, .. } = *calibration;
+    let cover = |share: f64, level: f64| {
+        let (low, high) = calibration.bounds(level);
+        format!("{} ({} to {})", percent(share), percent(low), percent(high))
+    };
     let told = format!(
         "predicted from the other experiments, {} have an rms z of {} (ideally 1); their 50, 80 and 95% intervals \
-         cover {}, {} and {}",
+         cover {}, {} and {} (in brackets the bounds of a model that is right)",
         counted(effects, "effect"),
         Digits::Decimals(2).value(rms_z),
-        percent(coverage50),
-        percent(coverage80),
-        percent(coverage95)
+        cover(coverage50, 0.5),
+        cover(coverage80, 0.8),
+        cover(coverage95, 0.95)
     );
     ("calibration", told)
+}
+
+/// How likely it is that results arrive by their z.
+fn selection(selection: &Selection) -> Finding {
+    let Selection { log_lr, eta, missing_share, caliper_p } = *selection;
+    let p = |p: f64| if p < 0.0001 { "< 0.0001".to_owned() } else { rounded(p, 2) };
+    let caliper = caliper_p.map(|caliper| format!(", p of the caliper test {}", p(caliper))).unwrap_or_default();
+    let log_lr = Digits::Decimals(1).value(log_lr);
+    let told = match selection.is_suspected() {
+        true => format!(
+            "as if {} of the results with z below 1.96 had arrived, and {} of all results were missing (log likelihood \
+             ratio {log_lr}{caliper})",
+            percent(eta),
+            percent(missing_share)
+        ),
+        false => format!("no sign that only winners arrive (log likelihood ratio {log_lr}{caliper})"),
+    };
+    ("selection", told)
 }
 
 /// The controls that look shifted, the farthest first, and a caveat.

@@ -1,17 +1,19 @@
 //! The fit as JSON. From version 0.2 on names are a contract: keys may be added, none is renamed or removed.
 
+mod diagnostics;
+
 use std::io::{self, Write};
 
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Comparison, Correlation, Distance, Heterogeneity, KnappHartung, Posterior, Request,
-    Summary, TauDistribution,
+    Analysis, BlockAnalysis, Correlation, Heterogeneity, KnappHartung, Posterior, Request, Summary, TauDistribution,
 };
 
 use super::estimates::for_each_effect;
 use super::report::{FittedPopulation, Report};
+use diagnostics::DiagnosticsDocument;
 
 /// Writes the whole report as one JSON object on a line.
 pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
@@ -214,108 +216,6 @@ fn fits(fitted: &FittedPopulation, analysis: &Analysis) -> Vec<FitDocument> {
         score: misfit.and_then(|misfit| misfit.score(correlation)),
     };
     Correlation::ALL.into_iter().zip(&analysis.posteriors).map(document).collect()
-}
-
-#[derive(Serialize, Default)]
-struct DiagnosticsDocument {
-    verdict: Option<&'static str>,
-    verdict_rests_on: Option<&'static str>,
-    verdict_value: Option<f64>,
-    deff: Option<f64>,
-    deff_control: Option<f64>,
-    naive_coverage: Option<f64>,
-    rmse_excess: Option<f64>,
-    changed_decisions: Option<u64>,
-    changed_decision_share: Option<f64>,
-    value_given_up: Option<f64>,
-    information: Option<f64>,
-    information_independent: Option<f64>,
-    effective_effects: Option<f64>,
-    tau_squared_moment_bias: Option<f64>,
-    mu_shift: Option<f64>,
-    log_tau_shift: Option<f64>,
-    hausman_z: Option<f64>,
-    largest_correlation: Option<f64>,
-    largest_estimate_shift: Option<f64>,
-    sign_calls: Option<u64>,
-    sign_flips: Option<u64>,
-    shipped_share: Option<f64>,
-    calibration: Option<CalibrationDocument>,
-    laplace: Option<DistanceDocument>,
-    variational: Option<DistanceDocument>,
-}
-
-#[derive(Serialize)]
-struct CalibrationDocument {
-    effects: u64,
-    rms_z: f64,
-    coverage50: f64,
-    coverage80: f64,
-    coverage95: f64,
-}
-
-/// Distance of an approximation from the exact posterior, in posterior sds.
-#[derive(Serialize)]
-struct DistanceDocument {
-    mu_mean: Option<f64>,
-    mu_sd: Option<f64>,
-    tau_median: Option<f64>,
-    tau_sd: Option<f64>,
-    log_evidence: Option<f64>,
-}
-
-impl DiagnosticsDocument {
-    fn new(fitted: &FittedPopulation, analysis: Option<&Analysis>) -> DiagnosticsDocument {
-        let mut document =
-            DiagnosticsDocument { shipped_share: fitted.population.shipped_share(), ..DiagnosticsDocument::default() };
-        let Some(analysis) = analysis else { return document };
-        if let Some(comparison) = &analysis.comparison {
-            document.add_comparison(comparison);
-        }
-        document.calibration = analysis.calibration.map(|calibration| CalibrationDocument {
-            effects: calibration.effects,
-            rms_z: calibration.rms_z,
-            coverage50: calibration.coverage50,
-            coverage80: calibration.coverage80,
-            coverage95: calibration.coverage95,
-        });
-        let [laplace, variational] = analysis.distances.unwrap_or_default();
-        document.laplace = laplace.map(DistanceDocument::from);
-        document.variational = variational.map(DistanceDocument::from);
-        document
-    }
-
-    fn add_comparison(&mut self, comparison: &Comparison) {
-        let Comparison { diagnostics, consequences, hausman_z, verdict, rests_on, .. } = comparison;
-        self.verdict = Some(verdict.as_str());
-        self.verdict_rests_on = Some(rests_on.0.as_str());
-        self.verdict_value = Some(rests_on.1);
-        self.deff = Some(consequences.deff());
-        self.deff_control = Some(consequences.deff_control());
-        self.naive_coverage = Some(consequences.naive_coverage());
-        self.rmse_excess = consequences.rmse_excess();
-        self.changed_decisions = Some(consequences.changed_decisions());
-        self.changed_decision_share = Some(consequences.changed_decision_share());
-        self.value_given_up = consequences.value_given_up();
-        self.information = Some(diagnostics.information);
-        self.information_independent = Some(diagnostics.information_independent);
-        self.effective_effects = Some(diagnostics.effective_effects);
-        self.tau_squared_moment_bias = diagnostics.tau_squared_moment_bias;
-        self.mu_shift = diagnostics.mu_shift;
-        self.log_tau_shift = diagnostics.log_tau_shift;
-        self.hausman_z = *hausman_z;
-        self.largest_correlation = Some(consequences.largest_correlation());
-        self.largest_estimate_shift = Some(consequences.largest_estimate_shift());
-        self.sign_calls = Some(consequences.sign_calls());
-        self.sign_flips = Some(consequences.sign_flips());
-    }
-}
-
-impl From<Distance> for DistanceDocument {
-    fn from(distance: Distance) -> DistanceDocument {
-        let Distance { mu_mean, mu_sd, tau_median, tau_sd, log_evidence } = distance;
-        DistanceDocument { mu_mean, mu_sd, tau_median, tau_sd, log_evidence }
-    }
 }
 
 #[derive(Serialize)]

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale};
-use shrinkd_model::{Analysis, Correlation, DataScale, FarPrior, PosteriorError, Request};
+use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale, ShippedDecisions};
+use shrinkd_model::{Analysis, Correlation, DataScale, FarPrior, PosteriorError, Request, Selection};
 
 use crate::cli::CliError;
 use crate::panics::caught;
@@ -22,6 +22,8 @@ pub(super) struct Report {
 pub(super) struct FittedPopulation {
     pub(super) scale: Scale,
     pub(super) population: Population,
+    /// The share of its experiments that were shipped; `None` where none has a decision.
+    pub(super) shipped_share: Option<f64>,
     pub(super) analysis: Result<Analysis, NoAnalysis>,
     /// Reasons for caution in using the numbers.
     pub(super) warnings: Vec<String>,
@@ -47,7 +49,7 @@ impl Report {
     ///
     /// # Errors
     /// Where a block that was accepted does not fit its population, which is a bug.
-    pub(super) fn new(history: History, request: &Request) -> Result<Report, CliError> {
+    pub(super) fn new(history: History, request: &Request, shipped: &ShippedDecisions) -> Result<Report, CliError> {
         let counts = history.counts;
         let pending = history
             .pending()
@@ -58,9 +60,11 @@ impl Report {
         let fit = |scale: Scale, population: Population| {
             let analysis = caught(|| Analysis::new(&population.members, &population.sketches, request));
             let analysis = analysis.map_err(NoAnalysis::Panic).and_then(|analysis| Ok(analysis?));
-            let mut warnings = warnings(&population, request);
+            let shipped_share = population.shipped_share(shipped);
+            let mut warnings = warnings(&population, shipped_share, request);
+            warnings.extend(analysis.iter().flat_map(not_borne_out));
             warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
-            FittedPopulation { scale, population, analysis, warnings }
+            FittedPopulation { scale, population, shipped_share, analysis, warnings }
         };
         let populations = populations
             .into_iter()
@@ -94,9 +98,9 @@ impl FittedPopulation {
     }
 }
 
-fn warnings(population: &Population, request: &Request) -> Vec<String> {
+fn warnings(population: &Population, shipped_share: Option<f64>, request: &Request) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(share) = population.shipped_share().filter(|&share| share > SHIPPED_WARNING) {
+    if let Some(share) = shipped_share.filter(|&share| share > SHIPPED_WARNING) {
         warnings.push(format!(
             "{:.0}% of the experiments were shipped: shrinkage corrects the winner's curse only if the experiments that \
              were not shipped are included too",
@@ -109,6 +113,13 @@ fn warnings(population: &Population, request: &Request) -> Vec<String> {
         warnings.extend(scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).map(|far| far.to_string()));
     }
     warnings
+}
+
+/// That losers seem to be missing, and that predictions are not borne out.
+fn not_borne_out(analysis: &Analysis) -> Vec<String> {
+    let selection = analysis.selection.filter(Selection::is_suspected).map(|selection| selection.to_string());
+    let cause = analysis.miscalibration.map(|cause| format!("predictions are not borne out: {cause}"));
+    selection.into_iter().chain(cause).collect()
 }
 
 /// What looks as if it had been sent in another unit: the population, then its effects.

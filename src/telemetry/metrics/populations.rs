@@ -27,6 +27,7 @@ pub(super) struct PopulationGauges {
     populations: IntGaugeVec,
     failed: IntGaugeVec,
     prior_far: IntGaugeVec,
+    selection_suspected: IntGaugeVec,
     max_populations: IntGauge,
 }
 
@@ -73,6 +74,11 @@ impl PopulationGauges {
                 &[],
                 "Populations with a prior whose scale is more than 1,000 times off that of their data",
             ),
+            selection_suspected: f.int_gauges(
+                "shrinkd_populations_selection_suspected",
+                &[],
+                "Populations where only winners seem to arrive, results with z above 1.96",
+            ),
             max_populations: f.int_gauge(
                 "shrinkd_max_populations",
                 "Populations beyond which results that would create another are refused",
@@ -115,7 +121,7 @@ impl PopulationGauges {
             self.remove(&name.to_string());
         }
         self.remove(OTHER);
-        for counts in [&self.populations, &self.failed, &self.prior_far] {
+        for counts in [&self.populations, &self.failed, &self.prior_far, &self.selection_suspected] {
             let _ = counts.remove_label_values::<&str>(&[]);
         }
     }
@@ -156,9 +162,12 @@ impl Metrics {
             Some(others) => gauges.set(OTHER, others),
             None => gauges.remove(OTHER),
         }
-        for (gauge, count) in
-            [(&gauges.populations, counts.all), (&gauges.failed, counts.failed), (&gauges.prior_far, counts.prior_far)]
-        {
+        for (gauge, count) in [
+            (&gauges.populations, counts.all),
+            (&gauges.failed, counts.failed),
+            (&gauges.prior_far, counts.prior_far),
+            (&gauges.selection_suspected, counts.selection_suspected),
+        ] {
             gauge.with_label_values::<&str>(&[]).set(count as i64);
         }
         state.populations = Reported { counts, largest };

@@ -51,6 +51,8 @@ pub struct PopulationCounts {
     pub failed: u64,
     /// Those with a prior that is far from their data.
     pub prior_far: u64,
+    /// Those whose results seem to arrive by their z.
+    pub selection_suspected: u64,
 }
 
 impl Lag {

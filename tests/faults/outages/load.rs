@@ -81,6 +81,15 @@ pub fn produce_populations(topic: &Topic, count: u64) {
     producer.flush(TIMEOUT).expect("they arrive");
 }
 
+/// Sends an event of a new experiment for each of these z.
+pub fn produce_z(topic: &Topic, what: &str, z: impl IntoIterator<Item = f64>) {
+    let producer = producer(topic);
+    for (number, z) in (0..).zip(z) {
+        send(&producer, &topic.name, &event_of(what, number, 0.5 * z, 0.25));
+    }
+    producer.flush(TIMEOUT).expect("they arrive");
+}
+
 /// Sends messages in one transaction after another, which end like this, or stay open. Where the last ones are aborted, the last
 /// offsets of each partition are control records, and records that no consumer gets.
 pub fn produce_in_transactions(topic: &Topic, count: u64, ends: &[&str]) -> BaseProducer {
@@ -117,9 +126,11 @@ fn send(producer: &BaseProducer, topic: &str, (key, payload): &(String, String))
 
 /// An event of a new experiment, which is refused for its negative variance if it is to be.
 fn event(what: &str, number: u64, is_refused: bool) -> (String, String) {
+    event_of(what, number, (number % 7) as f64 / 10.0, if is_refused { -1.0 } else { 0.25 })
+}
+
+fn event_of(what: &str, number: u64, estimate: f64, variance: f64) -> (String, String) {
     let key = format!("{what}-{number}");
-    let variance = if is_refused { -1.0 } else { 0.25 };
-    let estimate = (number % 7) as f64 / 10.0;
     let effects = format!(r#"{{"variant":"v","estimate":{estimate},"variance":{variance}}}"#);
     let payload = format!(
         r#"{{"schema_version":1,"experiment_id":"{key}","revision":1,"completed_at":"2026-05-01T00:00:00Z","results":[{{"metric":"m","effects":[{effects}]}}]}}"#

@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::deployment::{Deployment, environment};
-use super::load::{Load, produce};
+use super::load::{Load, produce, produce_z};
 use super::monitoring::Monitoring;
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::role::Role;
@@ -96,6 +96,19 @@ pub async fn a_population_cannot_be_fitted(monitoring: Arc<Monitoring>) {
     let ended = Instant::now();
     produce(&deployment.topic, "then", 20, false);
     deployment.clears(ended, "ShrinkdPopulationsFailed").await;
+    deployment.end(&[]).await;
+}
+
+/// Of 60 experiments only those with z above 1.96 are sent, and then the others.
+pub async fn only_winners_arrive(monitoring: Arc<Monitoring>) {
+    let settings = [("SHRINKD__DIAGNOSTICS__INTERVAL", "1s")];
+    let deployment = Deployment::start(&monitoring, "shrinkd-only-winners", &settings).await;
+    let began = Instant::now();
+    produce_z(&deployment.topic, "winner", (0..60).map(|i| 1.96 - 0.6 * ((f64::from(i) + 0.5) / 60.0).ln()));
+    deployment.fires(began, "ShrinkdSelectionSuspected").await;
+    let ended = Instant::now();
+    produce_z(&deployment.topic, "loser", (0..600).map(|i| -1.5 + 3.4 * (f64::from(i) + 0.5) / 600.0));
+    deployment.clears(ended, "ShrinkdSelectionSuspected").await;
     deployment.end(&[]).await;
 }
 

@@ -83,8 +83,8 @@ object! {
         event_id: Identifier<'a>,
         /// Any labels; populations may be formed over them.
         labels: Lenient<Labels<'a>>,
-        /// What the platform decided. Any value is taken; the share of `shipped` is reported, because estimates are
-        /// off where only winners are sent.
+        /// What the platform decided. Any value is taken; the share of those that mean shipped (`shipped`, unless configured
+        /// otherwise) is reported, because estimates are off where only winners are sent.
         decision: Decision<'a>,
         /// One entry for each metric, segment and scale, at most 1,000. An invalid entry is refused alone.
         #[schemars(with = "Option<AtMost<Reported, MAX_RESULTS>>")]

@@ -1,7 +1,7 @@
 //! The promises of population names and of the one-per-experiment choice.
 
 use proptest::prelude::*;
-use shrinkd_core::{PopulationName, ResultKey, Scale, chosen_variant};
+use shrinkd_core::{History, PopulationName, ResultKey, Scale, ShippedDecisions, chosen_variant, decode};
 
 fn name(metric: &str, segment: &str, scale: Scale) -> PopulationName {
     ResultKey { metric: metric.to_owned(), segment: segment.to_owned(), scale }.into()
@@ -35,6 +35,37 @@ fn a_population_has_one_spelling() {
         let error = text.parse::<PopulationName>().expect_err(text);
         assert!(error.to_string().contains("metric/segment/scale"), "{error}");
     }
+}
+
+#[test]
+fn a_decision_means_shipped_in_any_case_and_with_anything_between_its_words() {
+    let shipped = ShippedDecisions::new(["shipped", "rolled-out"]);
+    for decision in ["shipped", "Shipped", " SHIPPED ", "rolled out", "Rolled_Out", "rolled-out"] {
+        assert!(shipped.contains(decision), "{decision}");
+    }
+    for decision in ["", "not shipped", "shipping", "rolledout", "rolled back"] {
+        assert!(!shipped.contains(decision), "{decision}");
+    }
+    assert!(!ShippedDecisions::default().contains("rolled out"));
+}
+
+#[test]
+fn the_share_of_shipped_experiments_is_of_all_and_there_is_none_without_a_decision() {
+    let share = |decisions: &[Option<&str>], shipped: &ShippedDecisions| {
+        let mut history = History::default();
+        for (i, decision) in decisions.iter().enumerate() {
+            let decision = decision.map(|decision| format!(r#""decision":"{decision}","#)).unwrap_or_default();
+            let event = format!(
+                r#"{{"schema_version":1,"experiment_id":"e{i}","revision":1,"completed_at":"2026-01-01T00:00:00Z",{decision}"results":[{{"metric":"m","effects":[{{"variant":"b","estimate":0.1,"variance":0.5}}]}}]}}"#
+            );
+            drop(history.take(decode(event.as_bytes())));
+        }
+        history.into_populations(1).expect("blocks fit").values().next().expect("one population").shipped_share(shipped)
+    };
+    let decisions = [Some("shipped"), Some("Launched"), Some("stopped"), None];
+    assert_eq!(share(&decisions, &ShippedDecisions::default()), Some(0.25));
+    assert_eq!(share(&decisions, &ShippedDecisions::new(["shipped", "launched"])), Some(0.5));
+    assert_eq!(share(&[None, None], &ShippedDecisions::default()), None);
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use super::consequences::Consequences;
 use super::misfit::Misfit;
+use crate::design::Design;
 
 /// Whether ignoring the correlation between the variants of an experiment would have changed the answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +23,8 @@ pub enum Measure {
     RmseExcess,
     /// [`Consequences::changed_decision_share`].
     ChangedDecisions,
-    /// By what share the risk of the block model is larger than that of the naive model or of the raw estimates; see [`Misfit`].
+    /// By how much the risk of the block model is larger than that of the naive model or of the raw estimates, in units of the latter;
+    /// see [`Misfit`].
     RiskExcess,
     /// By how many nats the score of the block model is lower than that of another fit; see [`Misfit`].
     ScoreDeficit,
@@ -71,17 +73,26 @@ impl Thresholds {
         if let Some(excess) = misfit.risk_excess() {
             return (Verdict::Misfit, Measure::RiskExcess, excess);
         }
-        let coverage = consequences.naive_coverage();
+        let are_enough = consequences.changed_decisions() >= self.fewest_changed_decisions;
+        let changed = if are_enough { consequences.changed_decision_share() } else { 0.0 };
+        self.farthest(consequences.naive_coverage(), consequences.rmse_excess(), Some(changed))
+    }
+
+    /// The verdict to expect of a design, without data: interval and accuracy decide, because decisions need effects.
+    pub fn verdict_of_design(&self, design: &Design) -> (Verdict, Measure, f64) {
+        self.farthest(design.naive_coverage(), Some(design.rmse_excess()), None)
+    }
+
+    /// Of interval, accuracy and decisions the one that reaches farthest, and its verdict.
+    fn farthest(&self, coverage: f64, rmse_excess: Option<f64>, changed: Option<f64>) -> (Verdict, Measure, f64) {
         let missing = Threshold {
             noticeable: NOMINAL - self.naive_coverage.noticeable,
             material: NOMINAL - self.naive_coverage.material,
         };
-        let are_enough = consequences.changed_decisions() >= self.fewest_changed_decisions;
-        let changed = if are_enough { consequences.changed_decision_share() } else { 0.0 };
         let measures = [
             (Measure::NaiveCoverage, Some((NOMINAL - coverage).max(0.0)), missing),
-            (Measure::RmseExcess, consequences.rmse_excess(), self.rmse_excess),
-            (Measure::ChangedDecisions, Some(changed), self.changed_decisions),
+            (Measure::RmseExcess, rmse_excess, self.rmse_excess),
+            (Measure::ChangedDecisions, changed, self.changed_decisions),
         ];
         let mut worst = (Verdict::Negligible, Measure::NaiveCoverage, coverage);
         let mut reach = f64::NEG_INFINITY;

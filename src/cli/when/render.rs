@@ -1,0 +1,139 @@
+//! The figures of designs as text and as CSV.
+
+use std::io::{self, Write};
+
+use shrinkd_model::Verdict;
+
+use super::figures::{Allocation, Figures};
+use super::map::{Panel, VARIANTS};
+use crate::cli::text::{Columns, Page, counted, number, percent, rounded, text};
+use crate::cli::verdict;
+
+/// Writes what one design leads to.
+pub(super) fn design(figures: &Figures, out: &mut impl Write, width: usize) -> io::Result<()> {
+    let mut page = Page::new(out, width);
+    page.sentence("", &experiments(figures))?;
+    let Figures { rho, tau, deff, naive_coverage, rmse_excess, mu_interval_ratio, tau_error_ratio, .. } = *figures;
+    page.sentence("  rho ", &format!("{}, the control's part of a raw effect's sampling variance", rounded(rho, 2)))?;
+    let unit = "the sd of the true effects in standard errors of a raw effect";
+    page.sentence("  tau ", &format!("{}, {unit}", tau_name(tau)))?;
+    page.blank()?;
+
+    let mut table = Columns::new([text("  "), text("  "), text("  ")]);
+    table.row(["naive model", "95% interval of mu", &format!("covers {:.1}%", 100.0 * naive_coverage)]);
+    table.row(["", "variance of mu", &format!("{deff:.2} times what it claims")]);
+    table.row(["", "estimates", &format!("error (RMSE) {:.1}% larger", 100.0 * rmse_excess)]);
+    table.row(["one per experiment", "95% interval of mu", &format!("{mu_interval_ratio:.2} times as wide")]);
+    table.row(["", "tau", &format!("error {tau_error_ratio:.2} times as large")]);
+    page.columns(&table)?;
+    page.blank()?;
+    let Figures { verdict, verdict_rests_on, verdict_value, .. } = *figures;
+    page.sentence("verdict     ", &verdict::clause(verdict, (verdict_rests_on, verdict_value)))?;
+    page.sentence("what to do  ", advice(figures))
+}
+
+/// The experiments in words.
+fn experiments(figures: &Figures) -> String {
+    let variants = match &figures.variants[..] {
+        [n] => format!("{} in every experiment", counted(*n as u64, "variant")),
+        kinds => {
+            let kinds: Vec<String> = kinds.iter().map(usize::to_string).collect();
+            format!("experiments of {} variants, each equally frequent", kinds.join(", "))
+        }
+    };
+    match (figures.allocation, figures.control_share) {
+        (Allocation::Rho, _) => variants,
+        (Allocation::ControlShare, Some(share)) => {
+            format!("{variants}; the control gets {} of the traffic", percent(share))
+        }
+        _ => format!("{variants}; the control gets as much traffic as each variant"),
+    }
+}
+
+fn advice(figures: &Figures) -> &'static str {
+    match figures.verdict {
+        _ if figures.deff == 1.0 => "nothing: no variants share an error, and all models are the same",
+        Verdict::Negligible => "either model will do: readers of the naive figures would hardly notice",
+        Verdict::Noticeable => {
+            "model the correlation, as shrinkd does by default; naive figures that have been reported need not be withdrawn"
+        }
+        _ => {
+            "model the correlation, as shrinkd does by default, and do not report naive figures; one variant of each \
+             experiment gives intervals that are right, at the price above"
+        }
+    }
+}
+
+/// Writes the map: a legend, and a table for each tau.
+pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::Result<()> {
+    let mut page = Page::new(out, width);
+    page.sentence(
+        "",
+        "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
+         control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
+         (coverage below 94%, or errors of its estimates larger by 2%), ! material (below 90%, or larger by more than \
+         5%), else negligible. tau, the sd of the true effects, is in standard errors of a raw effect.",
+    )?;
+    for panel in panels {
+        page.blank()?;
+        page.columns(&table(panel))?;
+    }
+    Ok(())
+}
+
+fn table(panel: &Panel) -> Columns {
+    let columns = VARIANTS.flat_map(|_| [number(" "), text("")]);
+    let mut table = Columns::new([text("  "), text("")].into_iter().chain(columns));
+    let head = VARIANTS.flat_map(|n| [n.to_string(), " ".to_owned()]);
+    // The tables of all panels align.
+    table.row([format!("tau = {:<5}", tau_name(panel.tau)), String::new()].into_iter().chain(head));
+    for row in &panel.rows {
+        let cells = row.cells.iter().flat_map(|figures| {
+            let mark = match figures.verdict {
+                Verdict::Negligible => " ",
+                Verdict::Noticeable => "*",
+                _ => "!",
+            };
+            [format!("{:.1}", 100.0 * figures.naive_coverage), mark.to_owned()]
+        });
+        table.row([row.label.clone(), String::new()].into_iter().chain(cells));
+    }
+    table
+}
+
+/// As `--tau` takes it.
+pub(super) fn tau_name(tau: f64) -> String {
+    if tau == 0.0 { "0".to_owned() } else { format!("{tau}se") }
+}
+
+/// Writes one JSON document.
+pub(super) fn json(figures: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, figures).map_err(io::Error::from)?;
+    writeln!(out)
+}
+
+/// Writes one row for each design; a value that does not exist is empty.
+pub(super) fn csv(designs: &[&Figures], out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "variants,allocation,control_share,rho,tau,deff,naive_coverage,rmse_excess,mu_interval_ratio,tau_error_ratio,\
+         verdict,verdict_rests_on,verdict_value"
+    )?;
+    for figures in designs {
+        let Figures { rho, tau, deff, naive_coverage, rmse_excess, mu_interval_ratio, tau_error_ratio, .. } = figures;
+        let (verdict, rests_on, verdict_value) =
+            (figures.verdict, figures.verdict_rests_on.as_str(), figures.verdict_value);
+        let variants = match &figures.variants[..] {
+            [n] => n.to_string(),
+            kinds => format!("\"{}\"", kinds.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
+        };
+        let allocation = figures.allocation.as_str();
+        let share = figures.control_share.map_or(String::new(), |share| share.to_string());
+        writeln!(
+            out,
+            "{variants},{allocation},{share},{rho},{tau},{deff},{naive_coverage},{rmse_excess},{mu_interval_ratio},\
+             {tau_error_ratio},{verdict},{rests_on},{verdict_value}"
+        )?;
+    }
+    Ok(())
+}
