@@ -6,7 +6,7 @@ use shrinkd_model::{
     Member, Method, MixUp, Prediction, Priors, Quantity, Selection, SketchLikelihood, Sketches, Thresholds, Verdict,
     available_threads, map_chunks,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::estimate::BlockEstimates;
 use crate::refit::RefitState;
@@ -172,7 +172,7 @@ impl Diagnosis {
         let calibration = Calibration::new(calibration);
         let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
         if let Some(cause) = cause {
-            warn!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
+            info!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
         }
         let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
         if let Some(selection) = selection.filter(Selection::is_suspected) {

@@ -29,7 +29,7 @@ pub(crate) use consequences::naive_coverage;
 pub use leave_one_out::{LeaveOneOut, LeaveOneOuts, LeftOut, Prediction};
 pub use misfit::Misfit;
 pub use selection::{Selection, SelectionCounts};
-pub use verdict::{Measure, Threshold, Thresholds, Verdict};
+pub use verdict::{Measure, NOMINAL_COVERAGE, Threshold, Thresholds, Verdict};
 
 /// Diagnostics of a population that its sketches determine, without a pass over its blocks.
 #[derive(Debug, Clone, PartialEq)]

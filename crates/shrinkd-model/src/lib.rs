@@ -55,8 +55,8 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
     BlockDiagnostics, Calibration, CalibrationCounts, Consequences, Diagnostics, LeaveOneOut, LeaveOneOuts, LeftOut,
-    Measure, Miscalibration, Misfit, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict,
-    set_q_values,
+    Measure, Miscalibration, Misfit, NOMINAL_COVERAGE, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold,
+    Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};

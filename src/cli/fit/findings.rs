@@ -65,6 +65,10 @@ fn signed(number: f64) -> String {
     format!("{:+.2}", (100.0 * number).round() / 100.0 + 0.0)
 }
 
+fn p_value(p: f64) -> String {
+    if p < 0.0001 { "< 0.0001".to_owned() } else { Digits::Decimals(4).value(p) }
+}
+
 /// The test that tau is 0, and how large tau is beside the sampling errors.
 fn heterogeneity(heterogeneity: &Heterogeneity) -> Finding {
     let Heterogeneity { q, q_df, q_p, i_squared, h_squared, .. } = *heterogeneity;
@@ -72,7 +76,7 @@ fn heterogeneity(heterogeneity: &Heterogeneity) -> Finding {
         "Q {} (df {}, p {}), I² {}, H² {}",
         rounded(q, 4),
         grouped(q_df),
-        if q_p < 0.0001 { "< 0.0001".to_owned() } else { Digits::Decimals(4).value(q_p) },
+        p_value(q_p),
         percent(i_squared),
         rounded(h_squared, 3)
     );
@@ -154,11 +158,10 @@ fn calibration(calibration: &Calibration) -> Finding {
     ("calibration", told)
 }
 
-/// How likely it is that results arrive by their z.
+/// How likely it is that only winners arrive.
 fn selection(selection: &Selection) -> Finding {
     let Selection { log_lr, eta, missing_share, caliper_p } = *selection;
-    let p = |p: f64| if p < 0.0001 { "< 0.0001".to_owned() } else { rounded(p, 2) };
-    let caliper = caliper_p.map(|caliper| format!(", p of the caliper test {}", p(caliper))).unwrap_or_default();
+    let caliper = caliper_p.map(|p| format!(", p of the caliper test {}", p_value(p))).unwrap_or_default();
     let log_lr = Digits::Decimals(1).value(log_lr);
     let told = match selection.is_suspected() {
         true => format!(

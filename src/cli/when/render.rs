@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use shrinkd_model::Verdict;
+use shrinkd_model::{Thresholds, Verdict};
 
 use super::figures::{Allocation, Figures};
 use super::map::{Panel, VARIANTS};
@@ -67,13 +67,17 @@ fn advice(figures: &Figures) -> &'static str {
 /// Writes the map: a legend, and a table for each tau.
 pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::Result<()> {
     let mut page = Page::new(out, width);
-    page.sentence(
-        "",
+    let Thresholds { naive_coverage, rmse_excess, .. } = Thresholds::default();
+    let [below, larger] =
+        [naive_coverage, rmse_excess].map(|threshold| [threshold.noticeable, threshold.material].map(percent));
+    let legend = format!(
         "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
          control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
-         (coverage below 94%, or errors of its estimates larger by 2%), ! material (below 90%, or larger by more than \
-         5%), else negligible. tau, the sd of the true effects, is in standard errors of a raw effect.",
-    )?;
+         (coverage below {}, or errors of its estimates larger by {}), ! material (below {}, or larger by more than {}), \
+         else negligible. tau, the sd of the true effects, is in standard errors of a raw effect.",
+        below[0], larger[0], below[1], larger[1]
+    );
+    page.sentence("", &legend)?;
     for panel in panels {
         page.blank()?;
         page.columns(&table(panel))?;
@@ -104,12 +108,6 @@ fn table(panel: &Panel) -> Columns {
 /// As `--tau` takes it.
 pub(super) fn tau_name(tau: f64) -> String {
     if tau == 0.0 { "0".to_owned() } else { format!("{tau}se") }
-}
-
-/// Writes one JSON document.
-pub(super) fn json(figures: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, figures).map_err(io::Error::from)?;
-    writeln!(out)
 }
 
 /// Writes one row for each design; a value that does not exist is empty.

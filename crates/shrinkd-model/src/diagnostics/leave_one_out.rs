@@ -30,7 +30,7 @@ pub struct Prediction {
 /// A block relative to what the other experiments predict for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
-    /// One for each effect.
+    /// One for each effect; empty where the rest has no predictive sd.
     pub predictions: Vec<Prediction>,
     /// The mean over its effects of the log of each one's marginal predictive density, in nats.
     pub score: f64,
@@ -70,11 +70,13 @@ impl<'a> LeaveOneOut<'a> {
     }
 
     /// The block relative to what the population without these `components` of it predicts; `None` where the rest has no
-    /// predictive sd, or where the components are not in the population.
+    /// posterior, or where the components are not in the population.
     pub fn predict(&self, block: &Block, components: &[Component]) -> Option<LeftOut> {
         let nodes = self.rest(components)?;
+        let rest = self.effects.checked_sub(components.len() as u64)?;
+        let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
-        let predictions = (0..block.len()).map(|i| {
+        let predictions = (0..block.len()).filter(|_| has_sd).map(|i| {
             let effect = block.effects()[i];
             parts.clear();
             parts.extend(nodes.iter().map(|node| Part {
@@ -103,8 +105,8 @@ impl<'a> LeaveOneOut<'a> {
     /// The posterior of the population without these components.
     fn rest(&self, components: &[Component]) -> Option<Vec<Node>> {
         let rest = self.effects.checked_sub(components.len() as u64)?;
-        let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
-        has_sd.then(|| self.reweighted(components).or_else(|| self.refitted(components))).flatten()
+        let is_proper = self.priors.tau_moment_exists(rest, 0);
+        is_proper.then(|| self.reweighted(components).or_else(|| self.refitted(components))).flatten()
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.

@@ -61,8 +61,8 @@ impl Default for Thresholds {
     }
 }
 
-/// What an interval that is right covers.
-const NOMINAL: f64 = 0.95;
+/// What a 95% interval that is right covers.
+pub const NOMINAL_COVERAGE: f64 = 0.95;
 
 impl Thresholds {
     /// The verdict, and the measure it rests on with its value: the one that reaches farthest.
@@ -86,11 +86,11 @@ impl Thresholds {
     /// Of interval, accuracy and decisions the one that reaches farthest, and its verdict.
     fn farthest(&self, coverage: f64, rmse_excess: Option<f64>, changed: Option<f64>) -> (Verdict, Measure, f64) {
         let missing = Threshold {
-            noticeable: NOMINAL - self.naive_coverage.noticeable,
-            material: NOMINAL - self.naive_coverage.material,
+            noticeable: NOMINAL_COVERAGE - self.naive_coverage.noticeable,
+            material: NOMINAL_COVERAGE - self.naive_coverage.material,
         };
         let measures = [
-            (Measure::NaiveCoverage, Some((NOMINAL - coverage).max(0.0)), missing),
+            (Measure::NaiveCoverage, Some((NOMINAL_COVERAGE - coverage).max(0.0)), missing),
             (Measure::RmseExcess, rmse_excess, self.rmse_excess),
             (Measure::ChangedDecisions, changed, self.changed_decisions),
         ];

@@ -124,7 +124,7 @@ fn histogram(counts: [u64; 10]) -> Calibration {
             vec![Prediction { z: 1.0, pit }]
         })
     };
-    Calibration::new(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
+    summarised(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
 }
 
 #[test]
