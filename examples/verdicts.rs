@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use shrinkd::simulate::Draws;
 use shrinkd::study::Article;
 use shrinkd_model::{
-    Analysis, Block, Correlation, Member, Method, Priors, Request, Sketches, Thresholds, Verdict, available_threads,
-    map_chunks,
+    Analysis, Block, Correlation, Design, Member, Method, Priors, Request, Sketches, Thresholds, Verdict,
+    available_threads, map_chunks,
 };
 
 const SEED: u64 = 12;
@@ -210,12 +210,16 @@ fn kinds() -> Vec<Kind> {
 }
 
 impl Kind {
-    /// The rho that gives a design effect of `deff` where sizes are equal:
-    /// `DEFF = 1 + rho / (1 + tau^2) E[n (n - 1)] / E[n]`, with n the variants of an experiment.
+    /// The rho that gives a design effect of `deff` where sizes are equal: its excess over 1 is proportional to rho.
     fn rho_for(&self, deff: f64) -> f64 {
-        let n = self.variants as f64;
-        let (pairs, effects) = (self.several * n * (n - 1.0), 1.0 + self.several * (n - 1.0));
-        (deff - 1.0) * (1.0 + self.tau * self.tau) * effects / pairs
+        let design = Design { variants: self.sizes().collect(), rho: HONEST.rho, tau: self.tau };
+        design.rho * (deff - 1.0) / (design.design_effect() - 1.0)
+    }
+
+    /// The number of variants of each experiment.
+    fn sizes(&self) -> impl Iterator<Item = usize> {
+        let with_several = (self.several * self.experiments as f64).round() as usize;
+        (0..self.experiments).map(move |index| if index < with_several { self.variants } else { 1 })
     }
 
     fn count(&self, replicates: u64) -> Result<Counts, Box<dyn Error>> {
@@ -249,10 +253,8 @@ impl Kind {
 
     fn draw(&self, stream: u64) -> Result<Vec<Member>, Box<dyn Error>> {
         let mut draws = Draws::new(SEED, stream);
-        let with_several = (self.several * self.experiments as f64).round() as usize;
         let mut members = Vec::with_capacity(self.experiments);
-        for index in 0..self.experiments {
-            let n = if index < with_several { self.variants } else { 1 };
+        for (index, n) in self.sizes().enumerate() {
             let size = if self.has_unequal_sizes { libm::exp2(draws.between(-2.0, 2.0)) } else { 1.0 };
             let (control, treatment) = (size * self.rho, size * (1.0 - self.rho));
             let shared = self.truths.draw(&mut draws);

@@ -281,7 +281,7 @@ pub struct PopulationTotals {
     pub failed: u64,
     /// Populations with a prior that is far from their data.
     pub prior_far: u64,
-    /// Populations whose results seem to arrive by their z.
+    /// Populations where only winners seem to arrive.
     pub selection_suspected: u64,
     pub experiments: u64,
     pub effects: u64,

@@ -282,10 +282,10 @@ comment on column current_population_fits.prior_tau is
 alter table population_diagnostics rename column design_effect to deff;
 alter table population_diagnostics
     add column deff_control double precision check (abs(deff_control) < 'Infinity'),
-    add column naive_coverage double precision check (abs(naive_coverage) < 'Infinity'),
+    add column naive_coverage double precision check (naive_coverage between 0 and 1),
     add column rmse_excess double precision check (abs(rmse_excess) < 'Infinity'),
-    add column changed_decisions bigint,
-    add column changed_decision_share double precision check (abs(changed_decision_share) < 'Infinity'),
+    add column changed_decisions bigint check (changed_decisions >= 0),
+    add column changed_decision_share double precision check (changed_decision_share between 0 and 1),
     add column value_given_up double precision check (abs(value_given_up) < 'Infinity'),
     add column risk_modelled double precision check (abs(risk_modelled) < 'Infinity'),
     add column risk_ignored double precision check (abs(risk_ignored) < 'Infinity'),
@@ -293,7 +293,8 @@ alter table population_diagnostics
     add column score_modelled double precision check (abs(score_modelled) < 'Infinity'),
     add column score_ignored double precision check (abs(score_ignored) < 'Infinity'),
     add column score_one_per_experiment double precision check (abs(score_one_per_experiment) < 'Infinity');
-update population_diagnostics set verdict = null, verdict_rests_on = null, verdict_value = null;
+-- 0.1 had the design effect at the posterior median of tau.
+update population_diagnostics set deff = null, verdict = null, verdict_rests_on = null, verdict_value = null;
 update populations set diagnosed_at = null;
 comment on column population_diagnostics.deff is
     'By how much the naive variance of mu must be multiplied, averaged over the posterior of tau';
@@ -350,6 +351,4 @@ comment on column population_diagnostics.selection_missing_share is
 comment on column population_diagnostics.caliper_p is
     'One-sided p of the caliper test: whether more results lie just above z = 1.96 than just below; null where none is near';
 comment on column population_diagnostics.is_selection_suspected is
-    'Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4';
-create index population_diagnostics_selection_suspected on population_diagnostics (population_id)
-    where is_selection_suspected;
+    'Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4; null where they are';

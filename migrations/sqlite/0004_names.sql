@@ -307,13 +307,13 @@ alter table population_fits add column prior_tau text;
 -- By how much the shared controls alone multiply it.
 alter table population_diagnostics add column deff_control real check (abs(deff_control) < 9e999);
 -- What the 95% interval of mu of the naive model would cover.
-alter table population_diagnostics add column naive_coverage real check (abs(naive_coverage) < 9e999);
+alter table population_diagnostics add column naive_coverage real check (naive_coverage between 0 and 1);
 -- By what share the root mean squared error of the shrunken estimates of the naive model would be larger.
 alter table population_diagnostics add column rmse_excess real check (abs(rmse_excess) < 9e999);
 -- Effects whose sign the naive model calls otherwise, with a margin: P(theta > 0) differs by more than 0.02.
-alter table population_diagnostics add column changed_decisions integer;
+alter table population_diagnostics add column changed_decisions integer check (changed_decisions >= 0);
 -- The same as a share of the effects.
-alter table population_diagnostics add column changed_decision_share real check (abs(changed_decision_share) < 9e999);
+alter table population_diagnostics add column changed_decision_share real check (changed_decision_share between 0 and 1);
 -- Share of the value of the best variants that is lost by picking those that are best in the naive model.
 alter table population_diagnostics add column value_given_up real check (abs(value_given_up) < 9e999);
 -- Unbiased estimate of the squared error of the shrunken estimates, in units of that of the raw ones.
@@ -328,7 +328,8 @@ alter table population_diagnostics add column score_modelled real check (abs(sco
 alter table population_diagnostics add column score_ignored real check (abs(score_ignored) < 9e999);
 -- The same of the model of one variant per experiment.
 alter table population_diagnostics add column score_one_per_experiment real check (abs(score_one_per_experiment) < 9e999);
-update population_diagnostics set verdict = null, verdict_rests_on = null, verdict_value = null;
+-- 0.1 had the design effect at the posterior median of tau.
+update population_diagnostics set deff = null, verdict = null, verdict_rests_on = null, verdict_value = null;
 update populations set diagnosed_at = null;
 
 -- Whether predictions are borne out, and whether the losers arrive.
@@ -341,7 +342,7 @@ alter table population_diagnostics add column coverage95_low real check (coverag
 alter table population_diagnostics add column coverage95_high real check (coverage95_high between 0 and 1);
 -- Predicted effects by tenths of their predictive probability (PIT), ten counts from 0 to 1; equal on average where the model is
 -- right (JSON).
-alter table population_diagnostics add column pit_histogram text;
+alter table population_diagnostics add column pit_histogram text check (json_valid(pit_histogram));
 -- The likely cause where a coverage or a bin of the histogram is out of its bounds; null where none is.
 alter table population_diagnostics add column calibration_cause text;
 -- Log likelihood ratio of a selection by which results with z below 1.96 are less likely to arrive than others.
@@ -352,7 +353,5 @@ alter table population_diagnostics add column selection_eta real check (selectio
 alter table population_diagnostics add column selection_missing_share real check (selection_missing_share between 0 and 1);
 -- One-sided p of the caliper test: whether more results lie just above z = 1.96 than just below; null where none is near.
 alter table population_diagnostics add column caliper_p real check (caliper_p between 0 and 1);
--- Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4.
+-- Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4; null where they are.
 alter table population_diagnostics add column is_selection_suspected integer check (is_selection_suspected in (0, 1));
-create index population_diagnostics_selection_suspected on population_diagnostics (population_id)
-    where is_selection_suspected;

@@ -8,6 +8,14 @@ use super::simulate::count;
 /// Variants of every experiment unless `--variants` says otherwise: the fewest that share a control.
 const VARIANTS: usize = 2;
 
+/// rho where the control gets as much traffic as each variant: all arms have the same variance.
+pub(super) const EQUAL_RHO: f64 = 0.5;
+
+/// The share of the traffic that the control gets where it gets as much as each variant.
+pub(super) fn equal_share(variants: usize) -> f64 {
+    1.0 / (variants as f64 + 1.0)
+}
+
 /// A design in which all experiments are alike.
 #[derive(Debug, Clone, Copy, clap::Args)]
 #[command(next_help_heading = "Design")]
@@ -65,8 +73,7 @@ impl DesignArgs {
         match (self.rho, self.control_share) {
             (Some(rho), _) => rho,
             (None, Some(share)) => rho_of_control_share(self.variants(), share),
-            // All arms have the same variance.
-            (None, None) => 0.5,
+            (None, None) => EQUAL_RHO,
         }
     }
 

@@ -1,11 +1,11 @@
 //! `shrinkd schema`: the event contract as a JSON Schema.
 
-use std::io::{self, Write};
+use std::io;
 use std::process::ExitCode;
 
 use shrinkd_core::event_schema;
 
-use super::CliError;
+use super::{CliError, text};
 
 /// Print the JSON Schema of events, for producers
 ///
@@ -26,8 +26,6 @@ Examples:
 /// # Errors
 /// Where stdout cannot be written to.
 pub fn run(_: &Args) -> Result<ExitCode, CliError> {
-    let mut out = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, &event_schema()).map_err(io::Error::from)?;
-    writeln!(out)?;
+    text::json(&event_schema(), &mut io::stdout().lock())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::thread;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Serialize;
 
 use super::design::DesignArgs;
 use super::text;
@@ -93,7 +92,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     match args.format {
         Format::Table => render::table(&report, &mut out, text::width())?,
         Format::Csv => render::csv(&report, &mut out)?,
-        Format::Json => write_json(&report, &mut out)?,
+        Format::Json => text::json(&report, &mut out)?,
     }
     out.flush()?;
     Ok(ExitCode::SUCCESS)
@@ -104,14 +103,9 @@ fn print_article(article: &Article, format: Format) -> io::Result<()> {
     match format {
         Format::Table => article::table(article, &mut out, text::width())?,
         Format::Csv => article::csv(article, &mut out)?,
-        Format::Json => write_json(article, &mut out)?,
+        Format::Json => text::json(article, &mut out)?,
     }
     out.flush()
-}
-
-fn write_json(report: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, report)?;
-    writeln!(out)
 }
 
 impl Args {

@@ -6,6 +6,7 @@ mod digits;
 use std::env;
 use std::io::{self, Write};
 
+use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
 use unicode_width::UnicodeWidthStr;
 
@@ -93,6 +94,12 @@ fn pieces(mut word: &str, room: usize) -> Vec<&str> {
 fn prefix(text: &str, width: usize) -> usize {
     let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
     ends.take_while(|&end| text[..end].width() <= width).last().unwrap_or(0)
+}
+
+/// Writes one JSON document, for people to read too.
+pub(super) fn json(value: &impl Serialize, out: &mut impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
 }
 
 /// `1 effect`, `2,500 effects`.

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use shrinkd_model::Design;
 
-use super::design::{DesignArgs, Tau};
+use super::design::{DesignArgs, Tau, equal_share};
 use super::simulate::count;
 use super::{CliError, Format, text};
 use figures::{Allocation, Figures};
@@ -81,14 +81,14 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         match args.format {
             Format::Table => render::map(&panels, &mut out, text::width())?,
             Format::Csv => render::csv(&all, &mut out)?,
-            Format::Json => render::json(&all, &mut out)?,
+            Format::Json => text::json(&all, &mut out)?,
         }
     } else {
         let figures = args.figures()?;
         match args.format {
             Format::Table => render::design(&figures, &mut out, text::width())?,
             Format::Csv => render::csv(&[&figures], &mut out)?,
-            Format::Json => render::json(&figures, &mut out)?,
+            Format::Json => text::json(&figures, &mut out)?,
         }
     }
     out.flush()?;
@@ -109,7 +109,7 @@ impl Args {
                 )));
             }
         };
-        let equal = mix.is_empty().then(|| 1.0 / (design.variants() as f64 + 1.0));
+        let equal = mix.is_empty().then(|| equal_share(design.variants()));
         let (allocation, control_share) = match design.control_share() {
             Some(share) => (Allocation::ControlShare, Some(share)),
             None if design.has_rho() => (Allocation::Rho, None),

@@ -1,7 +1,7 @@
 //! From keys to a validated configuration: keys without a default must be set, and keys that depend on each other must
 //! agree.
 
-use shrinkd_model::{Threshold, Thresholds};
+use shrinkd_model::{NOMINAL_COVERAGE, Threshold, Thresholds};
 
 use super::kafka::{KafkaConfig, check_brokers, is_topic};
 use super::layers::Layers;
@@ -55,6 +55,9 @@ fn config(keys: Keys) -> Result<Config, Invalid> {
     }
     check_thresholds(&keys.diagnostics.thresholds)?;
     check_labels(&keys.populations.labels)?;
+    if keys.diagnostics.shipped_decisions.iter().any(|spelling| spelling.trim().is_empty()) {
+        return Err(Invalid::new("diagnostics.shipped_decisions", "expected decisions that are not blank".to_owned()));
+    }
     Ok(Config {
         source,
         store,
@@ -112,9 +115,9 @@ fn store_url(url: Option<String>) -> Result<StoreUrl, Invalid> {
 
 fn check_thresholds(thresholds: &Thresholds) -> Result<(), Invalid> {
     let Threshold { noticeable, material } = thresholds.naive_coverage;
-    if !(0.0 < material && material <= noticeable && noticeable < 0.95) {
-        let expected = "expected 0 < material <= noticeable < 0.95";
-        return Err(Invalid::new("diagnostics.thresholds.naive_coverage", expected.to_owned()));
+    if !(0.0 < material && material <= noticeable && noticeable < NOMINAL_COVERAGE) {
+        let expected = format!("expected 0 < material <= noticeable < {NOMINAL_COVERAGE}");
+        return Err(Invalid::new("diagnostics.thresholds.naive_coverage", expected));
     }
     for (key, threshold) in [
         ("diagnostics.thresholds.rmse_excess", thresholds.rmse_excess),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
 use shrinkd_model::{PriorMu, PriorTau, Quantity, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -231,7 +231,7 @@ impl Default for DiagnosticsConfig {
         DiagnosticsConfig {
             interval: Duration::from_secs(600),
             thresholds: Thresholds::default(),
-            shipped_decisions: vec!["shipped".to_owned()],
+            shipped_decisions: vec![ShippedDecisions::DEFAULT.to_owned()],
         }
     }
 }

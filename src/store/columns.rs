@@ -64,7 +64,7 @@ kinds! {
     text: Text, "text", Option<Cow<'_, str>>, Text, Texts;
     json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
     integer: Integer, "bigint", Option<i64>, Integer, Integers;
-    boolean: Boolean, "boolean", bool, Boolean, Booleans;
+    boolean: Boolean, "boolean", Option<bool>, Boolean, Booleans;
     float: Float, "float8", Option<f64>, Float, Floats;
     bytes: Bytes, "bytea", Option<Cow<'_, [u8]>>, Bytes, Blobs;
     time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;

@@ -19,8 +19,8 @@ pub(super) const RAW: &[Column<EstimateRow>] = &[
     integer("block_revision", |row| Some(row.block_revision as i64)),
     float("raw_estimate", |row| Some(row.raw_estimate)),
     float("raw_se", |row| Some(row.raw_se)),
-    boolean("is_continuity_corrected", |row| row.is_continuity_corrected),
-    boolean("lift_too_large_for_relative", |row| row.lift_too_large_for_relative),
+    boolean("is_continuity_corrected", |row| Some(row.is_continuity_corrected)),
+    boolean("lift_too_large_for_relative", |row| Some(row.lift_too_large_for_relative)),
     float("treatment_variance", |row| row.treatment_variance),
     float("control_variance", |row| row.control_variance),
 ];

@@ -18,7 +18,7 @@ const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.
 pub(super) const FIT: &[Column<FitRow>] = &[
     text("status", |row| Some(row.status.as_str().into())),
     text("message", |row| row.message.as_deref().map(Into::into)),
-    boolean("is_prior_far", |row| row.is_prior_far),
+    boolean("is_prior_far", |row| Some(row.is_prior_far)),
     integer("effects", |row| Some(row.effects as i64)),
     float("mu_mean", |row| row.mu.mean),
     float("mu_median", |row| row.mu.median),
@@ -219,9 +219,7 @@ const PASS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
     float("selection_eta", |(_, pass)| Some(pass.as_ref()?.selection?.eta)),
     float("selection_missing_share", |(_, pass)| Some(pass.as_ref()?.selection?.missing_share)),
     float("caliper_p", |(_, pass)| pass.as_ref()?.selection?.caliper_p),
-    boolean("is_selection_suspected", |(_, pass)| {
-        pass.as_ref().and_then(|pass| pass.selection).is_some_and(|selection| selection.is_suspected())
-    }),
+    boolean("is_selection_suspected", |(_, pass)| Some(pass.as_ref()?.selection?.is_suspected())),
     integer("mix_ups", |(_, pass)| Some(pass.as_ref()?.mix_ups as i64)),
     float("shipped_share", |(_, pass)| pass.as_ref()?.shipped_share),
     text("verdict", |(_, pass)| Some(pass.as_ref()?.verdict.as_str().into())),

@@ -27,10 +27,9 @@ impl Store {
                               as failed,
                           (select count(distinct population_id) from current_population_fits where is_prior_far)
                               as prior_far,
-                          (select count(*) from (select distinct population_id from population_diagnostics
-                                                 where is_selection_suspected) as s
+                          (select count(*) from populations as p
                            where (select d.is_selection_suspected from population_diagnostics as d
-                                  where d.population_id = s.population_id order by d.fit_id desc limit 1))
+                                  where d.population_id = p.population_id order by d.fit_id desc limit 1))
                               as selection_suspected,
                           cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                           cast(coalesce(sum(effects), 0) as bigint) as effects

@@ -38,12 +38,12 @@ pub(super) enum Value<'v> {
     Float(Option<f64>),
     Bytes(Option<Cow<'v, [u8]>>),
     Time(Option<OffsetDateTime>),
-    Boolean(bool),
+    Boolean(Option<bool>),
     Texts(Vec<Option<Cow<'v, str>>>),
     Integers(Vec<Option<i64>>),
     Floats(Vec<Option<f64>>),
     Blobs(Vec<Option<Cow<'v, [u8]>>>),
-    Booleans(Vec<bool>),
+    Booleans(Vec<Option<bool>>),
     Times(Vec<Option<OffsetDateTime>>),
 }
 
@@ -83,7 +83,7 @@ value_from! {
     String, text => Value::Text(Some(text.into()));
     i16, number => Value::Integer(Some(number.into()));
     i64, number => Value::Integer(Some(number));
-    bool, flag => Value::Boolean(flag);
+    bool, flag => Value::Boolean(Some(flag));
     OffsetDateTime, time => Value::Time(Some(time));
     Vec<String>, texts => Value::Texts(texts.into_iter().map(|text| Some(text.into())).collect());
     Vec<i64>, numbers => Value::Integers(numbers.into_iter().map(Some).collect());

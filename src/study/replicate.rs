@@ -2,8 +2,8 @@
 
 use shrinkd_core::{Grouping, Refusal, UnfitBlock};
 use shrinkd_model::{
-    BlockError, BlockPosterior, Consequences, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
-    Method, Misfit, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
+    BlockError, BlockPass, BlockPosterior, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
+    Method, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
 };
 
 use super::performance::Score;
@@ -82,23 +82,26 @@ impl Replicate {
         let fitted = |correlation| Fitted::new(correlation, &sketches, &members, experiments);
         let fitted =
             [fitted(Correlation::Modelled)?, fitted(Correlation::Ignored)?, fitted(Correlation::OnePerExperiment)?];
-        let (verdict, measure, value) = verdict(&sketches, &members, &fitted);
+        let (verdict, measure, value) = verdict(&sketches, &members, &fitted)?;
         Ok(Replicate { fits: fitted.map(|fitted| fitted.scored), verdict, rests_on: (measure, value) })
     }
 }
 
-fn verdict(sketches: &Sketches, members: &[Member], fitted: &[Fitted; 3]) -> (Verdict, Measure, f64) {
-    let [modelled, ignored, one] = fitted;
-    let (priors, fits) = (Priors::default(), fitted.each_ref().map(|fitted| Some(fitted.fit.clone())));
-    let leave_one_outs = LeaveOneOuts::new(sketches, &priors, &fits);
-    let mut consequences = Consequences::new(&modelled.fit.nodes, modelled.scored.tau.median);
-    let mut misfit = Misfit::default();
+fn verdict(
+    sketches: &Sketches,
+    members: &[Member],
+    fitted: &[Fitted; 3],
+) -> Result<(Verdict, Measure, f64), StudyError> {
+    let (priors, fits) = (Priors::default(), fitted.each_ref().map(|fitted| Some(&fitted.fit)));
+    let leave_one_outs = LeaveOneOuts::new(sketches, &priors, fits);
+    let mut pass = BlockPass::new(&fitted[0].fit).ok_or(StudyError::NoQuantiles)?;
     for (k, member) in members.iter().enumerate() {
-        let estimates = [modelled, ignored, one].map(|fitted| fitted.estimates[k].as_slice());
-        consequences.add(member.block(), estimates[0], estimates[1]);
-        misfit.add(member.block(), member.chosen(), estimates, &leave_one_outs.predict(member));
+        let estimates = fitted.each_ref().map(|fitted| fitted.estimates[k].as_slice());
+        let left_out = leave_one_outs.predict(member, Correlation::Modelled);
+        let scores = leave_one_outs.scores(member, left_out.as_ref());
+        pass.add(member, estimates, scores, &[]);
     }
-    Thresholds::default().verdict(&consequences, &misfit)
+    Ok(pass.verdict(&Thresholds::default()))
 }
 
 impl Fitted {

@@ -2,11 +2,11 @@
 
 use shrinkd_core::{Grouping, Measured, PopulationName, ShippedDecisions};
 use shrinkd_model::{
-    BlockPosterior, Calibration, Consequences, Correlation, DataScale, Diagnostics, Estimate, Fit, LeaveOneOuts,
-    LeftOut, MedianError, Member, Method, Misfit, MixUp, Prediction, Priors, Quantity, Selection, SelectionCounts,
-    SketchLikelihood, Sketches, Thresholds, Verdict, available_threads, map_chunks,
+    BlockPass, BlockPosterior, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOuts, MedianError,
+    Member, Method, Miscalibration, MixUp, Prediction, Priors, Quantity, Selection, SketchLikelihood, Sketches,
+    Thresholds, Verdict, available_threads, map_chunks,
 };
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::estimate::BlockEstimates;
 use crate::refit::RefitState;
@@ -28,13 +28,10 @@ pub(super) struct Diagnosis {
     /// In the order of [`Correlation::ALL`]; the first two exist.
     fits: [Option<Fit>; 3],
     cells: CellDiagnostics,
-    consequences: Consequences,
-    misfit: Misfit,
-    /// One list for each experiment.
-    predictions: Vec<Vec<Prediction>>,
-    selection: SelectionCounts,
+    pass: BlockPass,
     median_error: Option<MedianError>,
     mix_ups: u64,
+    has_mix_ups_of_units: bool,
     /// The first of them, with experiment and variant.
     named_mix_ups: Vec<(String, String, MixUp)>,
     experiments: u64,
@@ -63,17 +60,15 @@ impl Diagnosis {
         Some(Diagnosis {
             grouping,
             shipped_decisions,
-            consequences: Consequences::new(&fit.nodes, fit.posterior.tau.median?),
-            misfit: Misfit::default(),
+            pass: BlockPass::new(fit)?,
             median_error: MedianError::new(sketches.of(Correlation::Ignored)),
             sketches,
             scale,
             priors,
             fits,
             cells,
-            predictions: Vec::new(),
-            selection: SelectionCounts::default(),
             mix_ups: 0,
+            has_mix_ups_of_units: false,
             named_mix_ups: Vec::new(),
             experiments: 0,
             decided: 0,
@@ -82,21 +77,24 @@ impl Diagnosis {
     }
 
     pub fn add(&mut self, blocks: &[BlockToPublish], estimates: &[BlockEstimates]) {
-        let leave_one_outs = LeaveOneOuts::new(&self.sketches, &self.priors, &self.fits);
-        let left_out = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-            let leave_out = |to_publish: &BlockToPublish| self.leave_out(&leave_one_outs, &to_publish.block);
-            blocks.iter().map(leave_out).collect::<Vec<_>>()
+        let Some(empty) = self.fits[Correlation::Modelled as usize].as_ref().and_then(BlockPass::new) else { return };
+        let fits = self.fits.each_ref().map(Option::as_ref);
+        let leave_one_outs = LeaveOneOuts::new(&self.sketches, &self.priors, fits);
+        let estimated: Vec<_> = blocks.iter().zip(estimates).collect();
+        let chunks = map_chunks(&estimated, CHUNK, available_threads(), |blocks| {
+            let mut pass = empty.clone();
+            let predictions = blocks.iter().map(|(to_publish, estimates)| {
+                self.add_block(&leave_one_outs, &to_publish.block, estimates, &mut pass)
+            });
+            (predictions.collect::<Vec<_>>(), pass)
         });
-        let left_out: Vec<Alone> = left_out.into_iter().flatten().collect();
-        for ((to_publish, estimates), alone) in blocks.iter().zip(estimates).zip(left_out) {
-            let (BlockToPublish { block, decision, .. }, Alone { chosen, one, left_out }) = (to_publish, alone);
-            let effects = &block.measured.block;
-            let modelled = left_out[Correlation::Modelled as usize].as_ref();
-            self.look_for_mix_ups(block, modelled.map(|left_out| &*left_out.predictions));
-            self.predictions.extend(modelled.map(|left_out| left_out.predictions.clone()));
-            self.selection.add_block(effects);
-            self.consequences.add(effects, &estimates.modelled, &estimates.naive);
-            self.misfit.add(effects, chosen, [&estimates.modelled, &estimates.naive, &one], &left_out);
+        let mut predictions = Vec::with_capacity(blocks.len());
+        for (of_chunk, pass) in chunks {
+            predictions.extend(of_chunk);
+            self.pass.merge(&pass);
+        }
+        for (BlockToPublish { block, decision, .. }, predictions) in blocks.iter().zip(predictions) {
+            self.look_for_mix_ups(block, predictions.as_deref());
             self.experiments += 1;
             self.decided += u64::from(decision.is_some());
             let is_shipped = |decision: &String| self.shipped_decisions.contains(decision);
@@ -104,15 +102,27 @@ impl Diagnosis {
         }
     }
 
-    fn leave_out(&self, leave_one_outs: &LeaveOneOuts<'_>, block: &BlockToEstimate) -> Alone {
+    /// Adds a block to a pass. What the other experiments predict for its effects, if they do.
+    fn add_block(
+        &self,
+        leave_one_outs: &LeaveOneOuts<'_>,
+        block: &BlockToEstimate,
+        estimates: &BlockEstimates,
+        pass: &mut BlockPass,
+    ) -> Option<Vec<Prediction>> {
         let Measured { variants, block: effects, .. } = &block.measured;
         let chosen = self.grouping.chosen_variant(&block.experiment_id, variants);
         // A block that is stored was a member of its population.
-        let Ok(member) = Member::new(effects.clone(), chosen) else { return Alone::default() };
+        let member = Member::new(effects.clone(), chosen).ok()?;
         let one = self.fits[Correlation::OnePerExperiment as usize]
             .as_ref()
             .map(|fit| BlockPosterior::new(&member.under(Correlation::OnePerExperiment), &fit.nodes).estimates());
-        Alone { chosen, one: one.unwrap_or_default(), left_out: leave_one_outs.predict(&member) }
+        let left_out = leave_one_outs.predict(&member, Correlation::Modelled);
+        let scores = leave_one_outs.scores(&member, left_out.as_ref());
+        let predictions = left_out.map(|left_out| left_out.predictions);
+        let estimates = [&*estimates.modelled, &*estimates.naive, &*one.unwrap_or_default()];
+        pass.add(&member, estimates, scores, predictions.as_deref().unwrap_or_default());
+        predictions
     }
 
     fn look_for_mix_ups(&mut self, block: &BlockToEstimate, predictions: Option<&[Prediction]>) {
@@ -122,6 +132,7 @@ impl Diagnosis {
             let prediction = predictions.and_then(|predictions| predictions.get(i).copied());
             let Some(mix_up) = median_error.judge(effects, i, prediction) else { continue };
             self.mix_ups += 1;
+            self.has_mix_ups_of_units |= mix_up.is_of_units();
             if self.named_mix_ups.len() < NAMED_MIX_UPS {
                 self.named_mix_ups.push((block.experiment_id.clone(), variant.clone(), mix_up));
             }
@@ -158,15 +169,18 @@ impl Diagnosis {
             return None;
         }
         self.warn_of_mix_ups(population);
-        let Diagnosis { consequences, misfit, .. } = &self;
-        let (verdict, verdict_rests_on, verdict_value) = thresholds.verdict(consequences, misfit);
-        let has_mix_ups = self.mix_ups > 0 || self.mix_up_of_all().is_some();
-        let calibration = Calibration::new(&self.predictions);
-        let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
+        let BlockPass { consequences, misfit, selection, calibration } = &self.pass;
+        let (verdict, verdict_rests_on, verdict_value) = self.pass.verdict(thresholds);
+        let calibration = Calibration::new(calibration);
+        let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
+        let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
+        let has_mix_ups = self.has_mix_ups_of_units || self.mix_up_of_all().is_some();
+        let known = Miscalibration::known(is_selected, has_mix_ups, verdict == Verdict::Misfit);
+        let cause = calibration.and_then(|calibration| calibration.cause(known));
         if let Some(cause) = cause {
-            warn!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
+            // One in a hundred honest populations is out of a bound.
+            info!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
         }
-        let selection = Selection::new(self.sketches.of(Correlation::Ignored), &self.selection);
         if let Some(selection) = selection.filter(Selection::is_suspected) {
             warn!(%population, log_lr = selection.log_lr, eta = selection.eta, "{selection}");
         }
@@ -199,13 +213,4 @@ impl Diagnosis {
         };
         Some((self.cells, pass))
     }
-}
-
-/// What the other experiments say of a block.
-#[derive(Default)]
-struct Alone {
-    /// The variant that represents it under [`Correlation::OnePerExperiment`], and its estimate under that fit.
-    chosen: usize,
-    one: Vec<Estimate>,
-    left_out: [Option<LeftOut>; 3],
 }

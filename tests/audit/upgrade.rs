@@ -16,6 +16,7 @@ promises! {
     a_database_of_another_arithmetic_is_refused_and_left_as_it_is_until_it_is_rebuilt,
     a_rebuilt_database_holds_what_this_build_stores_of_the_same_events,
     events_that_an_earlier_release_took_are_duplicates_and_change_nothing,
+    what_an_earlier_release_meant_otherwise_is_null_until_the_next_pass,
     figures_of_an_earlier_release_that_are_not_finite_are_set_to_null_and_made_again,
     every_file_of_the_folder_of_migrations_is_applied,
 }
@@ -119,6 +120,18 @@ async fn events_that_an_earlier_release_took_are_duplicates_and_change_nothing<D
         assert_eq!((database.texts(commits).await, database.texts(rows).await), written, "no row was written again");
         assert_eq!(database.texts(refused).await, fresh.texts(refused).await);
         site.start("verify", &[]).ends_with(0);
+        database.remove().await;
+    }
+}
+
+/// The design effect was that at the median of tau, and the verdict rested on other measures.
+async fn what_an_earlier_release_meant_otherwise_is_null_until_the_next_pass<D: Released>(_: &D) {
+    for (database, _) in migrated::<D>().await {
+        let rows = "select population_id from population_diagnostics where information is not null";
+        assert!(!database.texts(rows).await.is_empty());
+        let kept = "select population_id from population_diagnostics
+                    where deff is not null or verdict is not null or verdict_rests_on is not null or verdict_value is not null";
+        assert!(database.texts(kept).await.is_empty());
         database.remove().await;
     }
 }

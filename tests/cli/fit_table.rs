@@ -166,7 +166,7 @@ fn a_population_of_winners_is_warned_of_and_one_with_its_losers_is_not() {
     assert!(told.contains("shrinkage undoes the winner's curse only if the losers arrive too"), "{told}");
 
     let told = unwrapped(&table(&winners(600), 80, &[]));
-    assert!(told.contains("selection no sign that only winners arrive"), "{told}");
+    assert!(!told.contains("selection"), "{told}");
     assert!(!told.contains("only winners seem to arrive"), "{told}");
 }
 

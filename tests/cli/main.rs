@@ -8,6 +8,7 @@ mod cases;
 mod commands;
 mod demo;
 mod fit;
+mod fit_references;
 mod fit_table;
 mod rule;
 mod simulate;

@@ -9,6 +9,7 @@ mod connections;
 mod docs;
 mod floors;
 mod http;
+mod lag;
 mod monitoring;
 mod tables;
 mod telemetry;

@@ -5,6 +5,9 @@
 pub struct ShippedDecisions(Vec<String>);
 
 impl ShippedDecisions {
+    /// The spelling that means shipped where none are configured.
+    pub const DEFAULT: &str = "shipped";
+
     /// These spellings, and those that differ from one only by case or by what is between its words.
     pub fn new(spellings: impl IntoIterator<Item: AsRef<str>>) -> ShippedDecisions {
         ShippedDecisions(spellings.into_iter().map(|spelling| normal(spelling.as_ref())).collect())
@@ -17,9 +20,8 @@ impl ShippedDecisions {
 }
 
 impl Default for ShippedDecisions {
-    /// `shipped`.
     fn default() -> ShippedDecisions {
-        ShippedDecisions::new(["shipped"])
+        ShippedDecisions::new([ShippedDecisions::DEFAULT])
     }
 }
 

@@ -2,14 +2,15 @@
 
 use super::best::{BestProbabilities, prob_best};
 use super::diagnostics::{
-    BlockDiagnostics, Calibration, Consequences, Diagnostics, Measure, Miscalibration, Misfit, Prediction, Selection,
-    SelectionCounts, Thresholds, Verdict, set_q_values,
+    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOuts, Measure, Miscalibration, Misfit,
+    Prediction, Selection, Thresholds, Verdict, set_q_values,
 };
 use super::fit::{Correlation, Distance, Fit, Method};
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::mix_up::{MedianError, MixUp};
 use super::parallel::map_chunks;
-use super::population::{CHUNK, LeaveOneOuts, Member, Sketches};
+use super::pass::BlockPass;
+use super::population::{CHUNK, Member, Sketches};
 use super::posterior::{Heterogeneity, Node, Posterior, PosteriorError, laplace, variational};
 use super::prior::{DataScale, Priors, Quantity};
 use super::shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
@@ -87,12 +88,6 @@ pub struct EffectAnalysis {
     pub mix_up: Option<MixUp>,
 }
 
-impl BlockAnalysis {
-    fn predictions(&self) -> Vec<Prediction> {
-        self.effects.iter().filter_map(|effect| effect.prediction).collect()
-    }
-}
-
 impl EffectAnalysis {
     fn is_finite(&self) -> bool {
         let EffectAnalysis { estimate, intervals: Intervals { ci80, ci95 }, .. } = *self;
@@ -121,96 +116,77 @@ impl Analysis {
             [laplace(likelihood, &priors), variational(likelihood, &priors)]
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))
         });
-        let modelled = exact[Correlation::Modelled as usize].as_ref();
-        let at_tau = modelled.and_then(|fit| fit.posterior.tau.median);
         let fit = fits[request.correlation as usize].clone()?;
-
         let median_error = MedianError::new(sketches.of(Correlation::Ignored));
-        let consequences = modelled.zip(at_tau).map(|(fit, tau)| Consequences::new(&fit.nodes, tau));
+        let modelled = exact[Correlation::Modelled as usize].as_ref();
+        let pass = modelled.and_then(BlockPass::new);
         let context = Context {
             request,
             median_error,
+            exact_nodes: exact.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
             nodes: fits.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
-            leave_one_outs: LeaveOneOuts::new(sketches, &priors, &exact),
-            diagnosis: at_tau.map(|tau| Diagnosis {
+            leave_one_outs: LeaveOneOuts::new(sketches, &priors, exact.each_ref().map(Option::as_ref)),
+            diagnosis: modelled.and_then(|fit| fit.posterior.tau.median).map(|tau| Diagnosis {
                 t: tau * tau,
                 population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
                 centre: likelihoods[Correlation::Modelled as usize].centre(),
             }),
-            consequences,
         };
         let chunks = map_chunks(members, CHUNK, request.threads, |members| {
-            let mut pass = Pass::new(&context);
-            let blocks: Vec<BlockAnalysis> = members.iter().map(|member| context.block(member, &mut pass)).collect();
+            let mut pass = pass.clone();
+            let blocks: Vec<BlockAnalysis> =
+                members.iter().map(|member| context.block(member, pass.as_mut())).collect();
             (blocks, pass)
         });
-        let mut pass = Pass::new(&context);
+        let mut pass = pass.clone();
         let mut blocks = Vec::with_capacity(members.len());
         for (chunk, chunk_pass) in chunks {
             blocks.extend(chunk);
-            pass.merge(&chunk_pass);
+            if let Some((pass, chunk_pass)) = pass.as_mut().zip(chunk_pass) {
+                pass.merge(&chunk_pass);
+            }
         }
         if !blocks.iter().flat_map(|block| &block.effects).all(EffectAnalysis::is_finite) {
             return Err(PosteriorError::NotFinite { figure: "an estimate" });
         }
         set_q_values(blocks.iter_mut().filter_map(|block| block.diagnostics.as_mut()));
 
-        let comparison =
-            exact[Correlation::Modelled as usize].as_ref().zip(exact[Correlation::Ignored as usize].as_ref());
-        let comparison = comparison.zip(pass.consequences).map(|((modelled, ignored), consequences)| {
+        let comparison = modelled.zip(exact[Correlation::Ignored as usize].as_ref()).zip(pass.as_ref());
+        let comparison = comparison.map(|((modelled, ignored), pass)| {
             let [block_model, naive, _] = &likelihoods;
             let diagnostics = Diagnostics::new(
                 (sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
                 (naive, &ignored.posterior),
             );
-            let rests_on = request.thresholds.verdict(&consequences, &pass.misfit);
-            let (verdict, measure, value) = rests_on;
-            let hausman_z = consequences.hausman_z(block_model, naive);
-            let misfit = pass.misfit;
+            let (verdict, measure, value) = pass.verdict(&request.thresholds);
+            let hausman_z = pass.consequences.hausman_z(block_model, naive);
+            let BlockPass { consequences, misfit, .. } = pass.clone();
             Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
         });
         let are_alike = blocks.iter().flat_map(|block| &block.effects).all(|effect| effect.mix_up.is_none());
         let mix_up = median_error.zip(scale).filter(|_| are_alike);
         let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
-        let calibration = Calibration::new(blocks.iter().map(BlockAnalysis::predictions));
-        let has_mix_ups = !are_alike || mix_up.is_some();
+        let calibration = pass.as_ref().and_then(|pass| Calibration::new(&pass.calibration));
+        let mix_ups = blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.mix_up);
+        let has_mix_ups = mix_ups.chain(mix_up).any(|mix_up| mix_up.is_of_units());
+        let selection = pass.and_then(|pass| Selection::new(sketches.of(Correlation::Ignored), &pass.selection));
+        let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
         let is_misfit = comparison.as_ref().is_some_and(|comparison| comparison.verdict == Verdict::Misfit);
+        let known = Miscalibration::known(is_selected, has_mix_ups, is_misfit);
         Ok(Analysis {
             priors,
-            scale: DataScale::new(sketches.of(Correlation::Ignored)),
+            scale,
             fit,
             posteriors,
             heterogeneity,
             distances,
             comparison,
             calibration,
-            miscalibration: calibration.and_then(|calibration| calibration.cause(has_mix_ups, is_misfit)),
-            selection: Selection::new(sketches.of(Correlation::Ignored), &pass.selection),
+            miscalibration: calibration.and_then(|calibration| calibration.cause(known)),
+            selection,
             mix_up,
             blocks,
         })
-    }
-}
-
-/// What is accumulated over the blocks.
-struct Pass {
-    consequences: Option<Consequences>,
-    misfit: Misfit,
-    selection: SelectionCounts,
-}
-
-impl Pass {
-    fn new(context: &Context<'_>) -> Pass {
-        let consequences = context.consequences.clone();
-        Pass { consequences, misfit: Misfit::default(), selection: SelectionCounts::default() }
-    }
-
-    fn merge(&mut self, other: &Pass) {
-        if let Some((mine, theirs)) = self.consequences.as_mut().zip(other.consequences.as_ref()) {
-            mine.merge(theirs);
-        }
-        self.misfit.merge(&other.misfit);
-        self.selection.merge(&other.selection);
     }
 }
 
@@ -218,12 +194,12 @@ impl Pass {
 struct Context<'a> {
     request: &'a Request,
     median_error: Option<MedianError>,
-    /// In the order of [`Correlation::ALL`]; empty where there is no posterior.
+    /// Of the exact fits, in the order of [`Correlation::ALL`]; empty where there is no posterior.
+    exact_nodes: [&'a [Node]; 3],
+    /// Of the fits that are asked for, likewise.
     nodes: [&'a [Node]; 3],
     leave_one_outs: LeaveOneOuts<'a>,
     diagnosis: Option<Diagnosis>,
-    /// Before any block.
-    consequences: Option<Consequences>,
 }
 
 /// The t = tau^2 at which blocks are diagnosed, the exact posterior median of tau, and the population's sums there.
@@ -233,34 +209,57 @@ struct Diagnosis {
     centre: f64,
 }
 
-impl Context<'_> {
-    fn block(&self, member: &Member, pass: &mut Pass) -> BlockAnalysis {
-        let correlation = self.request.correlation;
+/// A block's posteriors and estimates under every model of correlation that has nodes.
+struct Estimates {
+    posteriors: [Option<BlockPosterior>; 3],
+    estimates: [Vec<Estimate>; 3],
+}
+
+impl Estimates {
+    fn new(member: &Member, nodes: [&[Node]; 3]) -> Estimates {
         let posteriors = Correlation::ALL.map(|correlation| {
-            let nodes = self.nodes[correlation as usize];
+            let nodes = nodes[correlation as usize];
             (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes))
         });
         let estimates = posteriors
             .each_ref()
             .map(|posterior| posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default());
-        let [modelled, naive, _] = &estimates;
-        let left_out = self.leave_one_outs.predict(member);
-        if let Some(consequences) = &mut pass.consequences {
-            consequences.add(member.block(), modelled, naive);
-        }
-        pass.misfit.add(member.block(), member.chosen(), estimates.each_ref().map(Vec::as_slice), &left_out);
-        pass.selection.add_block(member.block());
+        Estimates { posteriors, estimates }
+    }
+}
+
+impl Context<'_> {
+    fn block(&self, member: &Member, pass: Option<&mut BlockPass>) -> BlockAnalysis {
+        let Request { correlation, method, .. } = *self.request;
+        let exact = Estimates::new(member, self.exact_nodes);
+        let modelled = self.leave_one_outs.predict(member, Correlation::Modelled);
+        let scores = self.leave_one_outs.scores(member, modelled.as_ref());
         let diagnostics = self.diagnosis.as_ref().map(|at| {
-            let of_modelled = left_out[Correlation::Modelled as usize].as_ref();
-            BlockDiagnostics::new(member.block(), member.decomposed(), at.t, &at.population, at.centre, of_modelled)
+            let (components, population) = (member.own_components(), &at.population);
+            BlockDiagnostics::new(member.block(), components, at.t, population, at.centre, modelled.as_ref())
         });
+        let left_out = match correlation {
+            _ if method.is_point() => None,
+            Correlation::Modelled => modelled,
+            _ => self.leave_one_outs.predict(member, correlation),
+        };
+        let predictions = left_out.map(|left_out| left_out.predictions).unwrap_or_default();
+        if let Some(pass) = pass {
+            // The predictions are of every variant of the block, whichever are estimated.
+            let kept = predictions.get(member.variants(correlation)).unwrap_or_default();
+            pass.add(member, exact.estimates.each_ref().map(Vec::as_slice), scores, kept);
+        }
+        let Estimates { posteriors, estimates } = match method {
+            Method::Quadrature => exact,
+            _ => Estimates::new(member, self.nodes),
+        };
         let Some(posterior) = &posteriors[correlation as usize] else {
             return BlockAnalysis { effects: Vec::new(), control_shift: None, diagnostics, best: None };
         };
-        let predictions = left_out[correlation as usize].as_ref().filter(|_| !self.request.method.is_point());
+        let naive = &estimates[Correlation::Ignored as usize];
         let effects = estimates[correlation as usize].iter().zip(member.variants(correlation)).enumerate();
         let effects = effects.map(|(i, (&estimate, variant))| {
-            let prediction = predictions.and_then(|left_out| left_out.predictions.get(variant).copied());
+            let prediction = predictions.get(variant).copied();
             EffectAnalysis {
                 estimate,
                 intervals: posterior.intervals(i, &estimate),

@@ -23,13 +23,13 @@ use super::likelihood::Likelihood;
 use super::posterior::Posterior;
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
-pub use calibration::{Calibration, Miscalibration, PIT_BINS};
+pub use calibration::{Calibration, CalibrationCounts, Miscalibration, PIT_BINS};
 pub use consequences::Consequences;
 pub(crate) use consequences::naive_coverage;
-pub use leave_one_out::{LeaveOneOut, LeftOut, Prediction};
+pub use leave_one_out::{LeaveOneOut, LeaveOneOuts, LeftOut, Prediction};
 pub use misfit::Misfit;
 pub use selection::{Selection, SelectionCounts};
-pub use verdict::{Measure, Threshold, Thresholds, Verdict};
+pub use verdict::{Measure, NOMINAL_COVERAGE, Threshold, Thresholds, Verdict};
 
 /// Diagnostics of a population that its sketches determine, without a pass over its blocks.
 #[derive(Debug, Clone, PartialEq)]

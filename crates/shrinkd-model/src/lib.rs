@@ -30,6 +30,7 @@ mod likelihood;
 mod mix_up;
 mod normal;
 mod parallel;
+mod pass;
 mod population;
 mod posterior;
 mod prior;
@@ -53,8 +54,9 @@ pub use sketch::{ARITHMETIC_VERSION, Cell, OutOfRange, Sketch, cell_from_bytes, 
 // What follows for its effects.
 pub use best::{BestProbabilities, prob_best};
 pub use diagnostics::{
-    BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOut, LeftOut, Measure, Miscalibration, Misfit,
-    PIT_BINS, Prediction, Selection, SelectionCounts, Threshold, Thresholds, Verdict, set_q_values,
+    BlockDiagnostics, Calibration, CalibrationCounts, Consequences, Diagnostics, LeaveOneOut, LeaveOneOuts, LeftOut,
+    Measure, Miscalibration, Misfit, NOMINAL_COVERAGE, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold,
+    Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
@@ -64,4 +66,5 @@ pub use design::{Design, rho_of_control_share};
 pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
-pub use population::{LeaveOneOuts, Member, MemberError, Sketches};
+pub use pass::BlockPass;
+pub use population::{Member, MemberError, Sketches};

@@ -59,13 +59,6 @@ pub(crate) fn mixture_above(parts: &[Part], x: f64) -> f64 {
     parts.iter().map(|part| part.weight * above(part, x)).sum::<f64>().min(1.0)
 }
 
-/// The log density of a mixture without point masses at `x`, in nats; finite however far out.
-pub(crate) fn mixture_log_density(parts: &[Part], x: f64) -> f64 {
-    let log = |part: &Part| part.weight.ln() - part.sd.ln() - 0.5 * ((x - part.mean) / part.sd).powi(2);
-    let highest = parts.iter().map(log).fold(f64::NEG_INFINITY, f64::max);
-    highest + parts.iter().map(|part| (log(part) - highest).exp()).sum::<f64>().ln() - 0.5 * (2.0 * PI).ln()
-}
-
 fn above(part: &Part, x: f64) -> f64 {
     if part.sd > 0.0 {
         cdf((part.mean - x) / part.sd)

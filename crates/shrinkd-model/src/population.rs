@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 
 use super::block::{Block, BlockError};
-use super::diagnostics::{LeaveOneOut, LeftOut};
-use super::fit::{Correlation, Fit};
+use super::fit::Correlation;
 use super::parallel::map_chunks;
-use super::prior::Priors;
 use super::sketch::{Cell, OutOfRange, Sketch};
 use super::spectrum::Component;
 
@@ -81,15 +79,10 @@ impl Member {
         self.chosen
     }
 
-    /// The components of the block as it was measured.
-    pub(crate) fn decomposed(&self) -> &[Component] {
-        &self.components
-    }
-
     /// The components of the block under a model of correlation.
-    pub fn components(&self, correlation: Correlation) -> Vec<Component> {
+    pub fn components(&self, correlation: Correlation) -> Cow<'_, [Component]> {
         match correlation {
-            Correlation::Modelled => self.components.clone(),
+            Correlation::Modelled => Cow::Borrowed(&self.components),
             _ => self.variants(correlation).map(|i| self.alone(i)).collect(),
         }
     }
@@ -166,40 +159,5 @@ impl Sketches {
             change(ignored, &[member.alone(i)])?;
         }
         change(one, &[member.alone(member.chosen)])
-    }
-}
-
-/// A population's exact fits under every model of correlation, ready to leave blocks out.
-pub struct LeaveOneOuts<'a> {
-    by_correlation: [Option<LeaveOneOut<'a>>; 3],
-    /// Whether no block has two effects, so that the models are one.
-    are_alike: bool,
-}
-
-impl<'a> LeaveOneOuts<'a> {
-    /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
-    pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: &'a [Option<Fit>; 3]) -> LeaveOneOuts<'a> {
-        let leave_one_out = |correlation: Correlation| {
-            let fit = fits[correlation as usize].as_ref()?;
-            Some(LeaveOneOut::new(sketches.of(correlation), priors, fit))
-        };
-        let effects = |correlation| sketches.of(correlation).effects();
-        LeaveOneOuts {
-            by_correlation: Correlation::ALL.map(leave_one_out),
-            are_alike: effects(Correlation::Ignored) == effects(Correlation::OnePerExperiment),
-        }
-    }
-
-    /// What each model of correlation predicts for all effects of a block from the other experiments.
-    pub fn predict(&self, member: &Member) -> [Option<LeftOut>; 3] {
-        let predict = |correlation: Correlation| {
-            let leave_one_out = self.by_correlation[correlation as usize].as_ref()?;
-            leave_one_out.predict(&member.block, &member.components(correlation))
-        };
-        if self.are_alike {
-            let only = predict(Correlation::Modelled);
-            return [only.clone(), only.clone(), only];
-        }
-        Correlation::ALL.map(predict)
     }
 }

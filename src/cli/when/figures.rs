@@ -3,9 +3,10 @@
 use serde::{Serialize, Serializer};
 use shrinkd_model::{Design, Measure, Thresholds, Verdict};
 
+use crate::study::report::{measure_name, verdict_name};
+
 /// How the traffic of an experiment is allocated.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Allocation {
     /// The control gets as much as each variant.
     Equal,
@@ -43,13 +44,19 @@ pub(super) struct Figures {
 }
 
 impl Allocation {
-    /// The name in CSV, which is that in JSON.
+    /// The name in CSV and JSON.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Allocation::Equal => "equal",
             Allocation::ControlShare => "control_share",
             Allocation::Rho => "rho",
         }
+    }
+}
+
+impl Serialize for Allocation {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
@@ -72,12 +79,4 @@ impl Figures {
             verdict_value,
         }
     }
-}
-
-fn verdict_name<S: Serializer>(verdict: &Verdict, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(verdict.as_str())
-}
-
-fn measure_name<S: Serializer>(measure: &Measure, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(measure.as_str())
 }

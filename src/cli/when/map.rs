@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use shrinkd_model::{Design, rho_of_control_share};
 
 use super::figures::{Allocation, Figures};
+use crate::cli::design::{EQUAL_RHO, equal_share};
 
 /// Across.
 pub(super) const VARIANTS: RangeInclusive<usize> = 1..=10;
@@ -31,7 +32,7 @@ pub(super) struct Row {
 /// All panels; their first rows are those of equal shares.
 pub(super) fn panels() -> Vec<Panel> {
     let panel = |tau| {
-        let equal = row("equal".to_owned(), tau, Allocation::Equal, |n| 1.0 / (n as f64 + 1.0));
+        let equal = row("equal".to_owned(), tau, Allocation::Equal, equal_share);
         let given = CONTROL_PERCENT.map(|percent| {
             let share = f64::from(percent) / 100.0;
             row(format!("{percent}%"), tau, Allocation::ControlShare, |_| share)
@@ -45,7 +46,7 @@ fn row(label: String, tau: f64, allocation: Allocation, control_share: impl Fn(u
     let cell = |n: usize| {
         let share = control_share(n);
         let rho = match allocation {
-            Allocation::Equal => 0.5,
+            Allocation::Equal => EQUAL_RHO,
             _ => rho_of_control_share(n, share),
         };
         Figures::new(&Design { variants: vec![n], rho, tau }, allocation, Some(share))

@@ -2,7 +2,7 @@
 //!
 //! All coordinates are whole numbers, so that the bytes are the same on every platform.
 
-use shrinkd_model::Verdict;
+use shrinkd_model::{Threshold, Thresholds, Verdict};
 use svg::Document;
 use svg::node::element::{Description, Group, Polygon, Rectangle, Text, Title};
 
@@ -26,19 +26,25 @@ const FAINT: &str = "#555555";
 /// A range of coverage, from the highest to the lowest: YlOrBr of ColorBrewer (Harrower & Brewer, The Cartographic Journal 40,
 /// 2003), which people with any colour vision tell apart, and which stays in order in grey.
 struct Shade {
-    /// The least coverage of the range, in percent.
+    /// The least coverage of the range.
     from: f64,
     fill: &'static str,
     ink: &'static str,
-    label: &'static str,
+    verdict: Verdict,
 }
 
-const SHADES: [Shade; 4] = [
-    Shade { from: 94.0, fill: "#fff7bc", ink: INK, label: "above 94%: negligible" },
-    Shade { from: 90.0, fill: "#fec44f", ink: INK, label: "90 to 94%: noticeable" },
-    Shade { from: 80.0, fill: "#cc4c02", ink: "#ffffff", label: "80 to 90%: material" },
-    Shade { from: 0.0, fill: "#662506", ink: "#ffffff", label: "below 80%: material" },
-];
+/// The ranges of the verdict, of which that of `material` is in two parts.
+fn shades() -> [Shade; 4] {
+    let Threshold { noticeable, material } = Thresholds::default().naive_coverage;
+    [
+        Shade { from: noticeable, fill: "#fff7bc", ink: INK, verdict: Verdict::Negligible },
+        Shade { from: material, fill: "#fec44f", ink: INK, verdict: Verdict::Noticeable },
+        Shade { from: 0.8, fill: "#cc4c02", ink: "#ffffff", verdict: Verdict::Material },
+        Shade { from: 0.0, fill: DARKEST, ink: "#ffffff", verdict: Verdict::Material },
+    ]
+}
+
+const DARKEST: &str = "#662506";
 
 /// Draws the map as an SVG document.
 pub(super) fn draw(panels: &[Panel]) -> String {
@@ -105,34 +111,46 @@ fn drawn(panel: &Panel, (left, top): (i32, i32)) -> Group {
 
 /// A cell, and in its corner a mark where accuracy makes the verdict material although coverage alone would not.
 fn cell(group: Group, figures: &Figures, (x, y): (i32, i32)) -> Group {
-    let coverage = 100.0 * figures.naive_coverage;
-    let [.., last] = &SHADES;
-    let shade = SHADES.iter().find(|shade| coverage >= shade.from).unwrap_or(last);
-    let group = group
-        .add(rectangle((x, y), CELL).set("fill", shade.fill).set("stroke", "#ffffff"))
-        .add(label((x + CELL.0 / 2, y + 16), &format!("{coverage:.1}")).set("font-size", 12).set("fill", shade.ink));
-    if figures.verdict == Verdict::Material && coverage >= 90.0 { group.add(mark((x + CELL.0, y))) } else { group }
+    let shades = shades();
+    let [.., last] = &shades;
+    let shade = shades.iter().find(|shade| figures.naive_coverage >= shade.from).unwrap_or(last);
+    let group = group.add(rectangle((x, y), CELL).set("fill", shade.fill).set("stroke", "#ffffff")).add(
+        label((x + CELL.0 / 2, y + 16), &format!("{:.1}", 100.0 * figures.naive_coverage))
+            .set("font-size", 12)
+            .set("fill", shade.ink),
+    );
+    let is_worse = figures.verdict == Verdict::Material && shade.verdict != Verdict::Material;
+    if is_worse { group.add(mark((x + CELL.0, y))) } else { group }
 }
 
 /// A triangle that fills the upper right corner of a cell.
 fn mark((x, y): (i32, i32)) -> Polygon {
-    Polygon::new().set("points", format!("{},{y} {x},{y} {x},{}", x - 7, y + 7)).set("fill", "#662506")
+    Polygon::new().set("points", format!("{},{y} {x},{y} {x},{}", x - 7, y + 7)).set("fill", DARKEST)
 }
 
 fn legend() -> Group {
     let y = SIZE.1 - 90;
     let mut group = Group::new();
-    for (i, shade) in (0..).zip(&SHADES) {
+    let shades = shades();
+    let mut above = None;
+    for (i, shade) in (0..).zip(&shades) {
         let x = ORIGIN.0 + i * 208;
+        let range = match (100.0 * shade.from, above.replace(100.0 * shade.from)) {
+            (from, None) => format!("above {from:.0}%"),
+            (0.0, Some(to)) => format!("below {to:.0}%"),
+            (from, Some(to)) => format!("{from:.0} to {to:.0}%"),
+        };
         let swatch = rectangle((x, y), (28, 18)).set("fill", shade.fill).set("stroke", FAINT);
-        group = group.add(swatch).add(label((x + 36, y + 14), shade.label));
+        group = group.add(swatch).add(label((x + 36, y + 14), &format!("{range}: {}", shade.verdict)));
     }
     let y = y + 30;
+    let [_, noticeable, ..] = &shades;
+    let larger = 100.0 * Thresholds::default().rmse_excess.material;
     let (marked, outlined) = (ORIGIN.0, ORIGIN.0 + 416);
     group
-        .add(rectangle((marked, y), (28, 18)).set("fill", "#fec44f").set("stroke", FAINT))
+        .add(rectangle((marked, y), (28, 18)).set("fill", noticeable.fill).set("stroke", FAINT))
         .add(mark((marked + 28, y)))
-        .add(label((marked + 36, y + 14), "material: the naive estimates' error is over 5% larger"))
+        .add(label((marked + 36, y + 14), &format!("material: the naive estimates' error is over {larger:.0}% larger")))
         .add(rectangle((outlined, y), (28, 18)).set("fill", "none").set("stroke", INK).set("stroke-width", 2))
         .add(label((outlined + 36, y + 14), "equal: the control gets as much traffic as each variant"))
         .add(label((ORIGIN.0, y + 44), "Colours go by the numbers before they are rounded.").set("fill", FAINT))

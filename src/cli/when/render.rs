@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use shrinkd_model::Verdict;
+use shrinkd_model::{Thresholds, Verdict};
 
 use super::figures::{Allocation, Figures};
 use super::map::{Panel, VARIANTS};
@@ -75,13 +75,17 @@ fn advice(figures: &Figures) -> &'static str {
 /// Writes the map: a legend, and a table for each tau.
 pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::Result<()> {
     let mut page = Page::new(out, width);
-    page.sentence(
-        "",
+    let Thresholds { naive_coverage, rmse_excess, .. } = Thresholds::default();
+    let [below, larger] = [naive_coverage, rmse_excess]
+        .map(|threshold| [threshold.noticeable, threshold.material].map(|share| format!("{:.0}%", 100.0 * share)));
+    let legend = format!(
         "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
          control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
-         (coverage of 94% or less, or errors of its estimates larger by at least 2%), ! material (below 90%, or larger by \
-         more than 5%), else negligible; at tau = 0 coverage alone decides. tau, the sd of the true effects, is in standard errors of a raw effect.",
-    )?;
+         (coverage of {} or less, or errors of its estimates larger by at least {}), ! material (below {}, or larger by \
+         more than {}), else negligible; at tau = 0 coverage alone decides. tau, the sd of the true effects, is in standard errors of a raw effect.",
+        below[0], larger[0], below[1], larger[1]
+    );
+    page.sentence("", &legend)?;
     for panel in panels {
         page.blank()?;
         page.columns(&table(panel))?;
@@ -112,12 +116,6 @@ fn table(panel: &Panel) -> Columns {
 /// As `--tau` takes it.
 pub(super) fn tau_name(tau: f64) -> String {
     if tau == 0.0 { "0".to_owned() } else { format!("{tau}se") }
-}
-
-/// Writes one JSON document.
-pub(super) fn json(figures: &impl serde::Serialize, out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, figures).map_err(io::Error::from)?;
-    writeln!(out)
 }
 
 /// Writes one row for each design; a value that does not exist is empty.

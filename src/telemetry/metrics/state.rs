@@ -51,7 +51,7 @@ pub struct PopulationCounts {
     pub failed: u64,
     /// Those with a prior that is far from their data.
     pub prior_far: u64,
-    /// Those whose results seem to arrive by their z.
+    /// Those where only winners seem to arrive.
     pub selection_suspected: u64,
 }
 

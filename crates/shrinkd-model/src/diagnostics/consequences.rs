@@ -24,10 +24,9 @@ const MARGIN: f64 = 0.02;
 /// What the naive model would do to a population's readers, accumulated block by block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Consequences {
-    /// At the nodes of the posterior.
-    design: Vec<Design>,
+    at_nodes: Vec<NaiveMean>,
     /// At the posterior median of tau.
-    at_median: Design,
+    at_median: NaiveMean,
     largest_correlation: f64,
     /// Effects with an estimate under both models.
     compared: u64,
@@ -42,7 +41,7 @@ pub struct Consequences {
 
 /// The naive variance of the weighted mean of all effects at one tau, and its true one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Design {
+struct NaiveMean {
     probability: f64,
     t: f64,
     weight: f64,
@@ -50,28 +49,28 @@ struct Design {
     variance: f64,
 }
 
-impl Design {
-    fn new(probability: f64, tau: f64) -> Design {
-        Design { probability, t: tau * tau, weight: 0.0, variance: 0.0 }
+impl NaiveMean {
+    fn new(probability: f64, tau: f64) -> NaiveMean {
+        NaiveMean { probability, t: tau * tau, weight: 0.0, variance: 0.0 }
     }
 
-    /// Adds a block; the largest correlation of two of its effects.
-    fn add(&mut self, block: &Block) -> f64 {
-        let weights: Vec<f64> = (0..block.len()).map(|i| 1.0 / (block.sampling_variance(i) + self.t)).collect();
+    /// Adds a block, given room for its weights.
+    fn add(&mut self, block: &Block, weights: &mut [f64]) {
+        for (i, weight) in weights.iter_mut().enumerate() {
+            *weight = 1.0 / (block.sampling_variance(i) + self.t);
+        }
         let sum: f64 = weights.iter().sum();
-        let (quadratic, correlation) = off_diagonals(block, &weights);
         self.weight += sum;
         // g_i V_ii g_i = g_i on the diagonal.
-        self.variance += sum + quadratic;
-        correlation
+        self.variance += sum + off_diagonal_sum(block, weights);
     }
 
-    fn merge(&mut self, other: &Design) {
+    fn merge(&mut self, other: &NaiveMean) {
         self.weight += other.weight;
         self.variance += other.variance;
     }
 
-    fn effect(&self) -> f64 {
+    fn deff(&self) -> f64 {
         self.variance / self.weight
     }
 }
@@ -90,8 +89,8 @@ impl Consequences {
     /// Of a population with a posterior on these nodes, and this median of tau.
     pub fn new(nodes: &[Node], tau: f64) -> Consequences {
         Consequences {
-            design: nodes.iter().map(|node| Design::new(node.weight, node.tau)).collect(),
-            at_median: Design::new(1.0, tau),
+            at_nodes: nodes.iter().map(|node| NaiveMean::new(node.weight, node.tau)).collect(),
+            at_median: NaiveMean::new(1.0, tau),
             largest_correlation: 0.0,
             compared: 0,
             squared_shift: 0.0,
@@ -106,10 +105,12 @@ impl Consequences {
 
     /// Adds one block, with its estimates under the two models; both are empty where one of them has no posterior.
     pub fn add(&mut self, block: &Block, estimates: &[Estimate], naive: &[Estimate]) {
-        for design in &mut self.design {
-            design.add(block);
+        let mut weights = vec![0.0; block.len()];
+        for mean in &mut self.at_nodes {
+            mean.add(block, &mut weights);
         }
-        self.largest_correlation = self.largest_correlation.max(self.at_median.add(block));
+        self.at_median.add(block, &mut weights);
+        self.largest_correlation = self.largest_correlation.max(largest_correlation(block, &weights));
         self.compared += estimates.len().min(naive.len()) as u64;
         for (estimate, naive) in estimates.iter().zip(naive) {
             let shift = naive.mean - estimate.mean;
@@ -127,7 +128,7 @@ impl Consequences {
 
     /// Adds the consequences for other blocks of the same population.
     pub fn merge(&mut self, other: &Consequences) {
-        self.design.iter_mut().zip(&other.design).for_each(|(mine, theirs)| mine.merge(theirs));
+        self.at_nodes.iter_mut().zip(&other.at_nodes).for_each(|(mine, theirs)| mine.merge(theirs));
         self.at_median.merge(&other.at_median);
         self.largest_correlation = self.largest_correlation.max(other.largest_correlation);
         self.compared += other.compared;
@@ -145,7 +146,8 @@ impl Consequences {
     /// `DEFF = sum_k g'V_k g / sum g`, `g_i = 1 / V_ii`, averaged over the posterior: by how much the naive variance of mu must be
     /// multiplied.
     pub fn deff(&self) -> f64 {
-        self.design.iter().map(|design| design.probability * design.effect()).sum()
+        // About 1, so that it is 1 where nothing is shared, although the probabilities add up to 1 to rounding.
+        1.0 + self.at_nodes.iter().map(|mean| mean.probability * (mean.deff() - 1.0)).sum::<f64>()
     }
 
     /// The same from the shared control alone. All of it is, as long as true effects are independent.
@@ -212,7 +214,7 @@ impl Consequences {
     pub fn hausman_z(&self, modelled: &impl Likelihood, ignored: &impl Likelihood) -> Option<f64> {
         let t = self.at_median.t;
         let (block_model, naive) = (modelled.at(t), ignored.at(t));
-        let (variance, naive_variance) = (1.0 / block_model.a, self.at_median.effect() / naive.a);
+        let (variance, naive_variance) = (1.0 / block_model.a, self.at_median.deff() / naive.a);
         let difference = naive_variance - variance;
         let mu = modelled.centre() + block_model.b / block_model.a;
         let naive_mu = ignored.centre() + naive.b / naive.a;
@@ -254,32 +256,44 @@ fn sign_call(estimate: &Estimate) -> i8 {
     }
 }
 
-/// `sum_{i != j} g_i Sigma_ij g_j`, and the largest `|Sigma_ij| sqrt(g_i g_j)`.
-fn off_diagonals(block: &Block, weights: &[f64]) -> (f64, f64) {
+/// `sum_{i != j} g_i Sigma_ij g_j`.
+fn off_diagonal_sum(block: &Block, weights: &[f64]) -> f64 {
     match block.covariance() {
         Covariance::SharedControl { control_variance, .. } => {
-            let (mut pairs, mut sum, mut largest) = (0.0, 0.0, [0.0_f64; 2]);
+            let (mut pairs, mut sum) = (0.0, 0.0);
             for weight in weights {
                 pairs += 2.0 * weight * sum;
                 sum += weight;
-                if *weight > largest[0] {
-                    largest = [*weight, largest[0]];
-                } else if *weight > largest[1] {
-                    largest[1] = *weight;
-                }
             }
-            (control_variance * pairs, control_variance * (largest[0] * largest[1]).sqrt())
+            control_variance * pairs
         }
         Covariance::Dense { .. } => {
-            let (mut quadratic, mut largest) = (0.0, 0.0_f64);
-            for i in 0..block.len() {
-                for j in 0..i {
-                    let covariance = block.sampling_covariance(i, j);
-                    quadratic += 2.0 * weights[i] * covariance * weights[j];
-                    largest = largest.max(covariance.abs() * (weights[i] * weights[j]).sqrt());
-                }
-            }
-            (quadratic, largest)
+            pairs(block.len()).map(|(i, j)| 2.0 * weights[i] * block.sampling_covariance(i, j) * weights[j]).sum()
         }
     }
+}
+
+/// The largest `|Sigma_ij| sqrt(g_i g_j)`.
+fn largest_correlation(block: &Block, weights: &[f64]) -> f64 {
+    match block.covariance() {
+        Covariance::SharedControl { control_variance, .. } => {
+            let mut largest = [0.0_f64; 2];
+            for &weight in weights {
+                if weight > largest[0] {
+                    largest = [weight, largest[0]];
+                } else if weight > largest[1] {
+                    largest[1] = weight;
+                }
+            }
+            control_variance * (largest[0] * largest[1]).sqrt()
+        }
+        Covariance::Dense { .. } => pairs(block.len())
+            .map(|(i, j)| block.sampling_covariance(i, j).abs() * (weights[i] * weights[j]).sqrt())
+            .fold(0.0, f64::max),
+    }
+}
+
+/// Every two of n.
+fn pairs(n: usize) -> impl Iterator<Item = (usize, usize)> {
+    (0..n).flat_map(|i| (0..i).map(move |j| (i, j)))
 }

@@ -9,9 +9,10 @@
 
 use super::block::block_terms;
 use crate::block::Block;
-use crate::fit::Fit;
+use crate::fit::{Correlation, Fit};
 use crate::likelihood::SketchLikelihood;
 use crate::normal::{self, Part};
+use crate::population::{Member, Sketches};
 use crate::posterior::{Node, quadrature};
 use crate::prior::Priors;
 use crate::sketch::Sketch;
@@ -29,7 +30,7 @@ pub struct Prediction {
 /// A block relative to what the other experiments predict for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeftOut {
-    /// One for each effect.
+    /// One for each effect; empty where the rest has no predictive sd.
     pub predictions: Vec<Prediction>,
     /// The mean over its effects of the log of each one's marginal predictive density, in nats.
     pub score: f64,
@@ -69,17 +70,13 @@ impl<'a> LeaveOneOut<'a> {
     }
 
     /// The block relative to what the population without these `components` of it predicts; `None` where the rest has no
-    /// predictive sd, or where the components are not in the population.
+    /// posterior, or where the components are not in the population.
     pub fn predict(&self, block: &Block, components: &[Component]) -> Option<LeftOut> {
+        let nodes = self.rest(components)?;
         let rest = self.effects.checked_sub(components.len() as u64)?;
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
-        if !has_sd {
-            return None;
-        }
-        let nodes = self.reweighted(components).or_else(|| self.refitted(components))?;
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
-        let mut score = 0.0;
-        let predictions = (0..block.len()).map(|i| {
+        let predictions = (0..block.len()).filter(|_| has_sd).map(|i| {
             let effect = block.effects()[i];
             parts.clear();
             parts.extend(nodes.iter().map(|node| Part {
@@ -89,14 +86,29 @@ impl<'a> LeaveOneOut<'a> {
             }));
             let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
             let variance: f64 = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum();
-            score += normal::mixture_log_density(&parts, effect) / block.len() as f64;
             // The weights may add up to a little more than 1.
             let below = |p: &Part| p.weight * normal::cdf((effect - p.mean) / p.sd);
             Prediction { z: (effect - mean) / variance.sqrt(), pit: parts.iter().map(below).sum::<f64>().min(1.0) }
         });
-        let predictions = predictions.collect();
-        let control_shift_z = (components.len() > 1).then(|| control_shift_z(components, &nodes));
-        Some(LeftOut { predictions, score, control_shift_z })
+        Some(LeftOut {
+            predictions: predictions.collect(),
+            score: score(block, &nodes),
+            control_shift_z: (components.len() > 1).then(|| control_shift_z(components, &nodes)),
+        })
+    }
+
+    /// [`LeftOut::score`] alone.
+    pub fn score(&self, block: &Block, components: &[Component]) -> Option<f64> {
+        Some(score(block, &self.rest(components)?))
+    }
+
+    /// The posterior of the population without these components.
+    fn rest(&self, components: &[Component]) -> Option<Vec<Node>> {
+        let rest = self.effects.checked_sub(components.len() as u64)?;
+        self.priors
+            .give_proper_posterior(rest)
+            .then(|| self.reweighted(components).or_else(|| self.refitted(components)))
+            .flatten()
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.
@@ -138,6 +150,25 @@ impl<'a> LeaveOneOut<'a> {
     }
 }
 
+/// The mean over a block's effects of the log of each one's density under a mixture of `N(mu, var(mu) + Sigma_ii + tau^2)`, in nats; finite
+/// however far out an effect is.
+fn score(block: &Block, nodes: &[Node]) -> f64 {
+    let log_weights: Vec<f64> = nodes.iter().map(|node| node.weight.ln()).collect();
+    let mut logs = vec![0.0; nodes.len()];
+    let total: f64 = (0..block.len())
+        .map(|i| {
+            for ((log, node), log_weight) in logs.iter_mut().zip(nodes).zip(&log_weights) {
+                let variance = node.mu_variance + block.sampling_variance(i) + node.tau * node.tau;
+                let residual = block.effects()[i] - node.mu_mean;
+                *log = log_weight - 0.5 * (variance.ln() + residual * residual / variance);
+            }
+            let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            highest + logs.iter().map(|log| (log - highest).exp()).sum::<f64>().ln()
+        })
+        .sum();
+    total / block.len() as f64 - 0.5 * std::f64::consts::TAU.ln()
+}
+
 /// The normal score of the probability, in the rest's predictive distribution, that the block's generalised least squares mean
 /// `b / a` lies below where it does. At a node it is `N(mu, 1 / a + var(mu))`.
 fn control_shift_z(components: &[Component], nodes: &[Node]) -> f64 {
@@ -151,6 +182,45 @@ fn control_shift_z(components: &[Component], nodes: &[Node]) -> f64 {
     // From the smaller of the two, which keeps its digits; one that underflows is some 37 sds out.
     let z = |tail: f64| normal::upper_quantile(tail.clamp(f64::MIN_POSITIVE, 0.5));
     if above < below { z(above) } else { -z(below) }
+}
+
+/// A population's exact fits under every model of correlation, ready to leave blocks out.
+pub struct LeaveOneOuts<'a> {
+    by_correlation: [Option<LeaveOneOut<'a>>; 3],
+    /// Whether no block has two effects, so that the models are one.
+    are_alike: bool,
+}
+
+impl<'a> LeaveOneOuts<'a> {
+    /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
+    pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: [Option<&'a Fit>; 3]) -> LeaveOneOuts<'a> {
+        let leave_one_out = |correlation: Correlation| {
+            Some(LeaveOneOut::new(sketches.of(correlation), priors, fits[correlation as usize]?))
+        };
+        let effects = |correlation| sketches.of(correlation).effects();
+        LeaveOneOuts {
+            by_correlation: Correlation::ALL.map(leave_one_out),
+            are_alike: effects(Correlation::Ignored) == effects(Correlation::OnePerExperiment),
+        }
+    }
+
+    /// What one model of correlation predicts for all effects of a block from the other experiments.
+    pub fn predict(&self, member: &Member, correlation: Correlation) -> Option<LeftOut> {
+        let leave_one_out = self.by_correlation[correlation as usize].as_ref()?;
+        leave_one_out.predict(member.block(), &member.components(correlation))
+    }
+
+    /// The block's [score](LeftOut::score) under every model of correlation, given what the first, which models it, predicts.
+    pub fn scores(&self, member: &Member, modelled: Option<&LeftOut>) -> [Option<f64>; 3] {
+        Correlation::ALL.map(|correlation| match correlation {
+            Correlation::Modelled => Some(modelled?.score),
+            _ if self.are_alike => Some(modelled?.score),
+            _ => {
+                let leave_one_out = self.by_correlation[correlation as usize].as_ref()?;
+                leave_one_out.score(member.block(), &member.components(correlation))
+            }
+        })
+    }
 }
 
 /// Kong's effective sample size of importance weights.

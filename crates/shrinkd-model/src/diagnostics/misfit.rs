@@ -10,7 +10,6 @@
 //!
 //! Both are compared in pairs, experiment by experiment, as effects of one experiment share their errors.
 
-use super::leave_one_out::LeftOut;
 use crate::block::Block;
 use crate::fit::Correlation;
 use crate::shrinkage::Estimate;
@@ -56,15 +55,15 @@ struct Differences {
     count: u64,
     sum: f64,
     squares: f64,
-    /// What they are a share of.
+    /// Of risks, the sum of those that they are compared with.
     base: f64,
 }
 
 impl Misfit {
-    /// Adds one block, with its estimates and predictions under each model of correlation, in the order of
+    /// Adds one block, with its estimates and [scores](super::LeftOut::score) under each model of correlation, in the order of
     /// [`Correlation::ALL`]; under [`Correlation::OnePerExperiment`] there is one estimate, of effect `chosen`. Estimates are empty
-    /// and predictions `None` where a model has no posterior.
-    pub fn add(&mut self, block: &Block, chosen: usize, estimates: [&[Estimate]; 3], left_out: &[Option<LeftOut>; 3]) {
+    /// and scores `None` where a model has no posterior.
+    pub fn add(&mut self, block: &Block, chosen: usize, estimates: [&[Estimate]; 3], scores: [Option<f64>; 3]) {
         let firsts = [0, 0, chosen];
         let mut risks = [None; 3];
         for ((risk, estimates), first) in risks.iter_mut().zip(estimates).zip(firsts) {
@@ -78,15 +77,17 @@ impl Misfit {
         // A raw estimate has risk 1.
         let against_risks = [Some(block.len() as f64), ignored];
         for (differences, other) in self.risk_excesses.iter_mut().zip(against_risks) {
-            differences.add(modelled.zip(other).map(|(modelled, other)| (modelled - other, other)));
+            if let Some((modelled, other)) = modelled.zip(other) {
+                differences.add(modelled - other, other);
+            }
         }
-        let [modelled, ignored, one] = left_out.each_ref().map(|left_out| Some(left_out.as_ref()?.score));
+        let [modelled, ignored, one] = scores;
         let Some(((modelled, ignored), one)) = modelled.zip(ignored).zip(one) else { return };
         for (total, score) in self.scores.iter_mut().zip([modelled, ignored, one]) {
             total.add(1, score);
         }
         for (differences, other) in self.score_deficits.iter_mut().zip([ignored, one]) {
-            differences.add(Some((other - modelled, other)));
+            differences.add(other - modelled, 0.0);
         }
     }
 
@@ -115,12 +116,15 @@ impl Misfit {
         finite(sum).filter(|_| count > 0)
     }
 
-    /// The largest share by which the risk of the block model is larger than that of the naive model or of the raw estimates, where
-    /// that is more than noise.
+    /// By how much the risk of the block model is larger than that of the naive model or of the raw estimates, where that is more than
+    /// noise: the larger of the two, in units of the risk of the raw estimates.
     pub(super) fn risk_excess(&self) -> Option<f64> {
+        let effects = self.risks[Correlation::Modelled as usize].count as f64;
         let of = |differences: &Differences| {
-            let excess = differences.sum / differences.base.abs();
-            (differences.is_above_noise(STANDARD_ERRORS) && excess > RISK_EXCESS).then_some(excess)
+            // In small populations what it is compared with may be 0 by chance.
+            let is_larger =
+                differences.is_above_noise(STANDARD_ERRORS) && differences.sum > RISK_EXCESS * differences.base.abs();
+            is_larger.then_some(differences.sum / effects)
         };
         self.risk_excesses.iter().filter_map(of).max_by(f64::total_cmp)
     }
@@ -155,8 +159,7 @@ impl Total {
 }
 
 impl Differences {
-    fn add(&mut self, difference: Option<(f64, f64)>) {
-        let Some((difference, base)) = difference else { return };
+    fn add(&mut self, difference: f64, base: f64) {
         self.merge(&Differences { count: 1, sum: difference, squares: difference * difference, base });
     }
 

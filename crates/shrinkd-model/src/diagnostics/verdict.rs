@@ -23,7 +23,8 @@ pub enum Measure {
     RmseExcess,
     /// [`Consequences::changed_decision_share`].
     ChangedDecisions,
-    /// By what share the risk of the block model is larger than that of the naive model or of the raw estimates; see [`Misfit`].
+    /// By how much the risk of the block model is larger than that of the naive model or of the raw estimates, in units of the latter;
+    /// see [`Misfit`].
     RiskExcess,
     /// By how many nats the score of the block model is lower than that of another fit; see [`Misfit`].
     ScoreDeficit,
@@ -60,8 +61,8 @@ impl Default for Thresholds {
     }
 }
 
-/// What an interval that is right covers.
-const NOMINAL: f64 = 0.95;
+/// What a 95% interval that is right covers.
+pub const NOMINAL_COVERAGE: f64 = 0.95;
 
 impl Thresholds {
     /// The verdict, and the measure it rests on with its value: the one that reaches farthest.
@@ -86,11 +87,11 @@ impl Thresholds {
     /// Of interval, accuracy and decisions the one that reaches farthest, and its verdict.
     fn farthest(&self, coverage: f64, rmse_excess: Option<f64>, changed: Option<f64>) -> (Verdict, Measure, f64) {
         let missing = Threshold {
-            noticeable: NOMINAL - self.naive_coverage.noticeable,
-            material: NOMINAL - self.naive_coverage.material,
+            noticeable: NOMINAL_COVERAGE - self.naive_coverage.noticeable,
+            material: NOMINAL_COVERAGE - self.naive_coverage.material,
         };
         let measures = [
-            (Measure::NaiveCoverage, Some((NOMINAL - coverage).max(0.0)), missing),
+            (Measure::NaiveCoverage, Some((NOMINAL_COVERAGE - coverage).max(0.0)), missing),
             (Measure::RmseExcess, rmse_excess, self.rmse_excess),
             (Measure::ChangedDecisions, changed, self.changed_decisions),
         ];

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Calibration, Fit, LeaveOneOut, Method, Node, Prediction, Priors, SketchLikelihood, quadrature,
+    Block, Calibration, CalibrationCounts, Fit, LeaveOneOut, Method, Node, Prediction, Priors, SketchLikelihood,
+    quadrature,
 };
 
 use crate::reference::sketch_of;
@@ -249,7 +250,7 @@ fn a_population_of_thousands_is_predicted_from_its_condensed_nodes_and_an_outlie
     for priors in [priors("flat", "flat"), priors("normal:0,1", "half-cauchy:0.1")] {
         let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
         let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
-        let mut all = Vec::new();
+        let mut counts = CalibrationCounts::default();
         for (k, block) in blocks.iter().enumerate().rev().take(40) {
             let components = block.components().expect("components");
             let got = leave_one_out.predict(block, &components).expect("predictions").predictions;
@@ -259,8 +260,8 @@ fn a_population_of_thousands_is_predicted_from_its_condensed_nodes_and_an_outlie
             let want = predictions(block, &refit.nodes);
             let off = (got[0].z - want[0].z).abs().max((got[0].pit - want[0].pit).abs());
             assert!(off < 1e-6, "block {k}: {got:?} instead of {want:?}");
-            all.extend(got);
+            counts.add(&got);
         }
-        assert_eq!(Calibration::new([all]).expect("predictions").effects, 40);
+        assert_eq!(Calibration::new(&counts).expect("predictions").effects, 40);
     }
 }

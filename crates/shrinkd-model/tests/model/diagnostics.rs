@@ -1,8 +1,8 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, Estimate, Fit, LeftOut,
-    Likelihood, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
+    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, Estimate, Fit, Likelihood,
+    Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -316,8 +316,8 @@ fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
             }
         }
         let by_model = by_model.each_ref().map(Vec::as_slice);
-        misfit.add(block, chosen, by_model, &[None, None, None]);
-        parts[k % 2].add(block, chosen, by_model, &[None, None, None]);
+        misfit.add(block, chosen, by_model, [None; 3]);
+        parts[k % 2].add(block, chosen, by_model, [None; 3]);
     }
     let [mut merged, other] = parts;
     merged.merge(&other);
@@ -335,7 +335,6 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
     let block = Block::shared_control(vec![0.5, 0.7], vec![1.0, 1.0], 1.0).expect("a block");
     let mut consequences = at(1.0);
     consequences.add(&block, &[], &[]);
-    let left_out = |score: f64| Some(LeftOut { predictions: Vec::new(), score, control_shift_z: None });
     // (experiments, mean difference in nats, its noise) and whether it counts.
     for (experiments, mean, noise, is_misfit) in [
         (100, 0.1, 0.0, true),
@@ -353,7 +352,7 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
                 let difference = mean + if k % 2 == 0 { noise } else { -noise };
                 let mut scores = [-1.0; 3];
                 scores[better] += difference;
-                misfit.add(&block, 0, [&[], &[], &[]], &scores.map(left_out));
+                misfit.add(&block, 0, [&[], &[], &[]], scores.map(Some));
             }
             let (verdict, _, value) = Thresholds::default().verdict(&consequences, &misfit);
             // Against one variant per experiment it takes 2.5 standard errors instead of 2.
@@ -362,5 +361,47 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
             assert!(!is_misfit || (value - f64::from(experiments) * mean).abs() < 1e-9 + noise);
             assert!((misfit.score(Correlation::Modelled).expect("a score") + f64::from(experiments)).abs() < 1e-9);
         }
+    }
+}
+
+#[test]
+fn the_model_misfits_where_its_risk_is_larger_by_more_than_noise() {
+    let block = Block::shared_control(vec![0.0], vec![1.0], 0.0).expect("a block");
+    let mut consequences = at(1.0);
+    consequences.add(&block, &[], &[]);
+    // An estimate of an effect of 0 with variance 1 whose risk is this.
+    let estimate = |risk: f64| Estimate {
+        mean: 0.0,
+        sd: 1.0,
+        prob_positive: 0.5,
+        shrinkage_factor: 0.5,
+        weight_of_mu: 0.5,
+        conditional_variance: 0.5 * (1.0 + risk),
+    };
+    // (experiments, risk of the naive model, by how much the block model's is larger, its noise), and by how much it counts.
+    for (experiments, naive, mean, noise, excess) in [
+        (100, 0.5, 0.1, 0.0, Some(0.1)),
+        (100, 0.5, 0.1, 0.45, Some(0.1)),
+        (100, 0.5, 0.1, 0.55, None),
+        (100, 0.5, 0.009, 0.0, None),
+        (100, 0.5, -0.1, 0.0, None),
+        (9, 0.5, 0.1, 0.0, None),
+        // By chance the risk of a small tau is about 0.
+        (100, 0.0, 0.1, 0.0, Some(0.1)),
+        (100, -0.2, 0.1, 0.0, Some(0.1)),
+        // Against the raw estimates, whose risk is 1.
+        (100, 1.3, -0.1, 0.0, Some(0.2)),
+    ] {
+        let mut misfit = Misfit::default();
+        for k in 0..experiments {
+            let noise = if k % 2 == 0 { noise } else { -noise };
+            let (modelled, ignored) = ([estimate(naive + mean + noise)], [estimate(naive)]);
+            misfit.add(&block, 0, [&modelled, &ignored, &ignored], [None; 3]);
+        }
+        let (verdict, measure, value) = Thresholds::default().verdict(&consequences, &misfit);
+        let got = (verdict == Verdict::Misfit).then_some(value);
+        assert_eq!(got.is_some(), excess.is_some(), "{naive} {mean} {noise}");
+        let Some((got, excess)) = got.zip(excess) else { continue };
+        assert!((got - excess).abs() < 1e-9 && measure == Measure::RiskExcess, "{got} {excess}");
     }
 }

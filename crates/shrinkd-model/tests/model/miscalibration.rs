@@ -1,7 +1,8 @@
 //! Bounds of calibration: an honest population is seldom out of one, and what is out names its likely cause.
 
 use shrinkd_model::{
-    Block, Calibration, Fit, LeaveOneOut, Method, Miscalibration, Prediction, Priors, SketchLikelihood,
+    Block, Calibration, CalibrationCounts, Fit, LeaveOneOut, Method, Miscalibration, Prediction, Priors,
+    SketchLikelihood,
 };
 
 use crate::random::Random;
@@ -48,14 +49,21 @@ impl Portfolio {
         let fit = Fit::new(&SketchLikelihood::new(&sketch), &priors, Method::Quadrature).expect("a posterior");
         let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
         let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
-        Calibration::new(blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions)).expect("predictions")
+        summarised(blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions)).expect("predictions")
     }
 
     /// What is named in so many populations.
     fn causes(&self, populations: u64) -> Vec<Option<Miscalibration>> {
         let mut random = Random(5);
-        (0..populations).map(|_| self.calibration(&mut random).cause(false, false)).collect()
+        (0..populations).map(|_| self.calibration(&mut random).cause(None)).collect()
     }
+}
+
+/// The calibration of these predictions, experiment by experiment.
+fn summarised(experiments: impl IntoIterator<Item = Vec<Prediction>>) -> Option<Calibration> {
+    let mut counts = CalibrationCounts::default();
+    experiments.into_iter().for_each(|predictions| counts.add(&predictions));
+    Calibration::new(&counts)
 }
 
 fn share(causes: &[Option<Miscalibration>], cause: Option<Miscalibration>) -> f64 {
@@ -81,7 +89,7 @@ fn what_is_out_of_bounds_names_its_likely_cause() {
     let many = Portfolio { experiments: 500, ..HONEST };
     for (portfolio, cause) in [
         (Portfolio { tau: 2.0, true_effect: Random::t3, ..many }, Miscalibration::HeavyTails),
-        (Portfolio { tau: 3.0, true_effect: skewed, ..many }, Miscalibration::Lopsided),
+        (Portfolio { tau: 3.0, true_effect: skewed, ..many }, Miscalibration::Skewed),
         (Portfolio { tau: 0.2, inflation: 3.0, ..HONEST }, Miscalibration::VariancesTooLarge),
         (Portfolio { tau: 0.2, tau_prior: "fixed:2", ..HONEST }, Miscalibration::VariancesTooLarge),
         (
@@ -99,13 +107,39 @@ fn what_is_out_of_bounds_names_its_likely_cause() {
 #[test]
 fn what_is_known_of_a_population_is_its_likely_cause() {
     let calibration = Portfolio { tau: 3.0, tau_prior: "fixed:1", ..HONEST }.calibration(&mut Random(1));
-    assert_eq!(calibration.cause(true, true), Some(Miscalibration::MixUps));
-    assert_eq!(calibration.cause(false, true), Some(Miscalibration::Misfit));
-    assert_eq!(Portfolio::calibration(&HONEST, &mut Random(1)).cause(true, true), None);
+    assert_eq!(calibration.cause(Miscalibration::known(true, true, true)), Some(Miscalibration::Selection));
+    assert_eq!(calibration.cause(Miscalibration::known(false, true, true)), Some(Miscalibration::MixUps));
+    assert_eq!(calibration.cause(Miscalibration::known(false, false, true)), Some(Miscalibration::Misfit));
+    assert_eq!(Portfolio::calibration(&HONEST, &mut Random(1)).cause(Miscalibration::known(true, true, true)), None);
 }
 
 fn pits(pits: &[f64]) -> Vec<Prediction> {
     pits.iter().map(|&pit| Prediction { z: 0.0, pit }).collect()
+}
+
+/// So many effects in each tenth, spread over it, each an experiment of its own; the squares of z are right.
+fn histogram(counts: [u64; 10]) -> Calibration {
+    let tenth = |(bin, count): (usize, u64)| {
+        (0..count).map(move |i| {
+            let pit = (bin as f64 + (i as f64 + 0.5) / count as f64) / 10.0;
+            vec![Prediction { z: 1.0, pit }]
+        })
+    };
+    summarised(counts.into_iter().enumerate().flat_map(tenth)).expect("effects")
+}
+
+#[test]
+fn only_full_tails_or_a_full_centre_are_called_heavy_tails() {
+    for (counts, cause) in [
+        ([100; 10], None),
+        ([100, 100, 100, 150, 50, 50, 150, 100, 100, 100], Some(Miscalibration::Uneven)),
+        ([120, 60, 110, 105, 105, 105, 105, 110, 60, 120], Some(Miscalibration::Uneven)),
+        ([150, 40, 100, 105, 105, 105, 105, 100, 40, 150], Some(Miscalibration::HeavyTails)),
+        ([80, 80, 100, 120, 120, 120, 120, 100, 80, 80], Some(Miscalibration::HeavyTails)),
+        ([100, 100, 180, 100, 100, 100, 100, 100, 100, 100], Some(Miscalibration::Skewed)),
+    ] {
+        assert_eq!(histogram(counts).cause(None), cause, "{counts:?}");
+    }
 }
 
 #[test]
@@ -118,19 +152,19 @@ fn effects_that_are_all_the_same_are_nearer_than_their_variances_say() {
     let leave_one_out = LeaveOneOut::new(&sketch, &priors, &fit);
     let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
     let predictions = blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions);
-    let calibration = Calibration::new(predictions).expect("predictions");
-    assert_eq!(calibration.cause(false, false), Some(Miscalibration::VariancesTooLarge));
+    let calibration = summarised(predictions).expect("predictions");
+    assert_eq!(calibration.cause(None), Some(Miscalibration::VariancesTooLarge));
 }
 
 #[test]
 fn effects_are_counted_by_tenths_of_their_pit_and_those_of_one_experiment_as_one() {
-    let calibration = Calibration::new([pits(&[0.0, 0.05]), pits(&[0.1]), pits(&[0.55, 0.99, 1.0])]).expect("effects");
+    let calibration = summarised([pits(&[0.0, 0.05]), pits(&[0.1]), pits(&[0.55, 0.99, 1.0])]).expect("effects");
     assert_eq!(calibration.pit_histogram, [2, 1, 0, 0, 0, 1, 0, 0, 0, 2]);
     assert_eq!(calibration.effects, 6);
     assert!((calibration.effective_effects - 36.0 / 14.0).abs() < 1e-12);
-    assert_eq!(Calibration::new([pits(&[])]), None);
+    assert_eq!(summarised([pits(&[])]), None);
     let (alone, together) = (vec![pits(&[0.5]); 60], vec![pits(&[0.5; 3]); 20]);
-    let bounds = |experiments| Calibration::new(experiments).expect("effects").bounds(0.8);
+    let bounds = |experiments| summarised(experiments).expect("effects").bounds(0.8);
     let ((low, high), (lower, higher)) = (bounds(alone), bounds(together));
     assert!(lower < low && low < 0.8 && 0.8 < high && high < higher && higher <= 1.0);
     // Of 60, at most 36 have a probability of 0.00030 and at most 37 one of 0.00081; at least 58 one of 0.00019 and at least 57 one

@@ -28,33 +28,32 @@ pub(super) struct StepModel {
     /// Standard errors, with the weight of each in a sum over all effects.
     errors: Vec<(f64, f64)>,
     below: f64,
-    /// The maximum without a selection: mu, tau, and the log likelihood.
-    unselected: (f64, f64, f64),
+    unselected: Unselected,
     /// The sd of an effect there: the unit of [`StepModel::at`].
     unit: f64,
+}
+
+/// The maximum of the likelihood without a selection.
+struct Unselected {
+    mu: f64,
+    tau: f64,
+    log_likelihood: f64,
 }
 
 impl StepModel {
     pub fn new(sketch: &Sketch, share_below: f64) -> Option<StepModel> {
         let likelihood = SketchLikelihood::new(sketch);
-        let unselected = ml(&likelihood)?;
+        let mode = ml(&likelihood)?;
+        let (mu, tau) = (mode.mu, mode.tau);
         let typical_variance = (likelihood.at(0.0).log_det / likelihood.effects() as f64).exp();
-        let mut model = StepModel {
+        let unit = (typical_variance + tau * tau).sqrt();
+        unit.is_finite().then(|| StepModel {
             errors: sketch.cells().flat_map(|(octave, cell)| standard_errors(octave, cell)).collect(),
             below: share_below * likelihood.effects() as f64,
-            unselected: (unselected.mu, unselected.tau, 0.0),
-            unit: (typical_variance + unselected.tau * unselected.tau).sqrt(),
+            unselected: Unselected { mu, tau, log_likelihood: log_likelihood(&likelihood, mu, tau * tau) },
+            unit,
             likelihood,
-        };
-        model.unselected.2 = model.log_likelihood(unselected.mu, unselected.tau * unselected.tau);
-        model.unit.is_finite().then_some(model)
-    }
-
-    /// The log likelihood of all effects, as if everything arrived.
-    fn log_likelihood(&self, mu: f64, t: f64) -> f64 {
-        let terms = self.likelihood.at(t);
-        let mu = mu - self.likelihood.centre();
-        -0.5 * (terms.log_det + terms.c - 2.0 * mu * terms.b + mu * mu * terms.a)
+        })
     }
 
     /// The best step with mu `x` units from where it is without a selection, and a tau of `y` units.
@@ -63,15 +62,16 @@ impl StepModel {
         if x.abs() > FARTHEST || y.abs() > FARTHEST {
             return none;
         }
-        let (mu, tau) = (self.unselected.0 + x * self.unit, y * self.unit);
+        let (mu, tau) = (self.unselected.mu + x * self.unit, y * self.unit);
         let arrivals: Vec<Arrival> =
             self.errors.iter().map(|&(se, weight)| Arrival::new(mu, tau, se, weight)).collect();
         let log_eta = best_log_eta(&arrivals, self.below);
         let log_arriving = sum(&arrivals, |arrival| arrival.log_probability(log_eta));
         let log_losers = if self.below > 0.0 { self.below * log_eta } else { 0.0 };
-        let log_lr = self.log_likelihood(mu, tau * tau) - self.unselected.2 + log_losers - log_arriving;
+        let log_likelihood = log_likelihood(&self.likelihood, mu, tau * tau);
+        let log_lr = log_likelihood - self.unselected.log_likelihood + log_losers - log_arriving;
         // Where variances are hundreds of orders of magnitude apart, two terms overflow far from the effects.
-        if log_lr.is_nan() {
+        if !log_lr.is_finite() {
             return none;
         }
         let arriving = (log_arriving / self.likelihood.effects() as f64).exp().min(1.0);
@@ -80,7 +80,7 @@ impl StepModel {
 
     /// The step with the largest likelihood: over a coarse grid, and from the best of it by simplex.
     pub fn maximum(&self) -> Step {
-        let unselected = [0.0, self.unselected.1 / self.unit];
+        let unselected = [0.0, self.unselected.tau / self.unit];
         let grid = MU_GRID.into_iter().flat_map(|x| TAU_GRID.map(|y| [x, y]));
         let mut grid: Vec<(f64, [f64; 2])> = grid.map(|point| (self.at(point).log_lr, point)).collect();
         grid.sort_by(|left, right| right.0.total_cmp(&left.0));
@@ -88,6 +88,13 @@ impl StepModel {
         let ends = starts.map(|start| self.at(highest(|point| self.at(point).log_lr, start)));
         ends.fold(self.at(unselected), |best, end| if end.log_lr > best.log_lr { end } else { best })
     }
+}
+
+/// The log likelihood of all effects with a tau^2 of `t`, as if everything arrived.
+fn log_likelihood(likelihood: &SketchLikelihood, mu: f64, t: f64) -> f64 {
+    let terms = likelihood.at(t);
+    let mu = mu - likelihood.centre();
+    -0.5 * (terms.log_det + terms.c - 2.0 * mu * terms.b + mu * mu * terms.a)
 }
 
 const MU_GRID: [f64; 7] = [0.0, -0.5, -1.0, -2.0, -4.0, -8.0, -16.0];
@@ -148,9 +155,12 @@ fn best_log_eta(arrivals: &[Arrival], below: f64) -> f64 {
     if below >= sum(arrivals, |arrival| logistic(arrival.log_odds_below)) {
         return 0.0;
     }
-    // S(y) < e^y, so that the root lies above this.
-    let likeliest = arrivals.iter().map(|arrival| arrival.log_odds_below).fold(f64::NEG_INFINITY, f64::max);
-    let mut low = (below / sum(arrivals, |_| 1.0)).ln() - likeliest;
+    // S(y) < e^y, so that the root lies above this, which is below 0. Weights of an interpolation may be negative.
+    let positive = arrivals.iter().filter(|arrival| arrival.weight > 0.0);
+    let (weight, likeliest) = positive.fold((0.0, f64::NEG_INFINITY), |(weight, likeliest), arrival| {
+        (weight + arrival.weight, arrival.log_odds_below.max(likeliest))
+    });
+    let mut low = (below / weight).ln() - likeliest;
     let (mut high, mut x) = (0.0, low);
     for _ in 0..60 {
         let (excess, slope) = arrivals.iter().fold((-below, 0.0), |(excess, slope), arrival| {
@@ -250,14 +260,14 @@ mod tests {
                 effects.iter().map(|effect| density(effect).ln()).sum()
             };
             for [x, y] in [[0.0, 0.0], [0.5, 0.3], [-1.0, 1.0], [-4.0, 0.5], [-8.0, 2.0], [-19.0, 6.0]] {
-                let (mu, tau) = (model.unselected.0 + x * model.unit, y * model.unit);
+                let (mu, tau) = (model.unselected.mu + x * model.unit, y * model.unit);
                 let Step { log_lr: got, eta, arriving: share } = model.at([x, y]);
                 let arriving = |effect: &Component| {
                     let above = (mu - CUT * effect.lambda.sqrt()) / effect.lambda.sqrt().hypot(tau);
                     (normal::cdf(above) + eta * normal::cdf(-above)).ln()
                 };
                 let losers = if model.below > 0.0 { model.below * eta.ln() } else { 0.0 };
-                let want = log_likelihood(mu, tau) - log_likelihood(model.unselected.0, model.unselected.1) + losers
+                let want = log_likelihood(mu, tau) - log_likelihood(model.unselected.mu, model.unselected.tau) + losers
                     - effects.iter().map(arriving).sum::<f64>();
                 // The sum itself underflows where mu is hundreds of standard errors away.
                 let error = if -want < 2.0 * count as f64 { 1e-8 } else { 1e-5 };
@@ -266,6 +276,18 @@ mod tests {
                 assert!((0.0..=1.0).contains(&share), "{share}");
             }
         }
+    }
+
+    #[test]
+    fn the_best_eta_is_at_most_one_also_where_weights_are_negative() {
+        let arrival = |weight, log_odds_below| Arrival { weight, log_above: 0.0, log_odds_below };
+        let arrivals = [arrival(10.0, -3.0), arrival(-9.0, -6.0)];
+        for below in [1e-6, 0.01, 0.3, 0.4, 0.45] {
+            let log_eta = best_log_eta(&arrivals, below);
+            let slope = below - sum(&arrivals, |arrival| logistic(log_eta + arrival.log_odds_below));
+            assert!(log_eta <= 0.0 && slope.abs() < 1e-9, "{below}: {log_eta}, {slope}");
+        }
+        assert_eq!(best_log_eta(&arrivals, 0.5), 0.0);
     }
 
     #[test]
