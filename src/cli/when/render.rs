@@ -82,7 +82,8 @@ pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::R
         "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
          control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
          (coverage of {} or less, or errors of its estimates larger by at least {}), ! material (below {}, or larger by more \
-         than {}), else negligible; at tau = 0 coverage alone decides. tau, the sd of the true effects, is in standard errors of a raw effect.",
+         than {}), else negligible; at tau = 0 coverage alone decides. tau, the sd of the true effects, is in standard \
+         errors of a raw effect.",
         below[0], larger[0], below[1], larger[1]
     );
     page.sentence("", &legend)?;
