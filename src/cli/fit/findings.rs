@@ -125,7 +125,7 @@ fn naive_model(comparison: &Comparison) -> Option<Finding> {
     let (coverage, changed) = (consequences.naive_coverage(), consequences.changed_decisions());
     let parts = [
         (*measure != Measure::NaiveCoverage)
-            .then(|| format!("has a 95% interval of mu that would cover about {}", percent(coverage))),
+            .then(|| format!("has a 95% interval of mu that would cover about {}%", Digits::Decimals(1).value(100.0 * coverage))),
         consequences
             .rmse_excess()
             .filter(|_| *measure != Measure::RmseExcess)
