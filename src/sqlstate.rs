@@ -60,3 +60,51 @@ pub fn connection_advice(code: Option<&str>) -> &'static str {
         None => "check that it is a PostgreSQL server that listens there",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_that_of_the_code_before_that_of_its_class() {
+        let table = [
+            ("08006", "the connection failed"),
+            ("23505", "a constraint was violated"),
+            ("25006", "the server is read-only"),
+            ("25P03", "the server refused it"),
+            ("28P01", "the login was refused"),
+            ("3D000", "there is no such database"),
+            ("40001", "it conflicted with another transaction"),
+            ("40P01", "it conflicted with another transaction"),
+            ("42501", "permission denied"),
+            ("42P01", "the server refused it"),
+            ("53100", "the server is out of disk, memory or connections"),
+            ("55P03", "a lock was not available"),
+            ("57014", "the statement was cancelled"),
+            ("57P03", "the server is stopping or starting"),
+            ("58030", "the server had an I/O error"),
+            ("", "the server refused it"),
+        ];
+        for (code, expected) in table {
+            assert_eq!(cause(code), expected, "{code}");
+        }
+    }
+
+    #[test]
+    fn what_to_do_about_a_connection_depends_on_its_code() {
+        let table = [
+            (Some("28P01"), "check user and password"),
+            (Some("28000"), "check user and password"),
+            (Some("3D000"), "create the database"),
+            (Some("42501"), "run deploy/postgres/roles.sql"),
+            (Some("53300"), "raise max_connections"),
+            (Some("57P03"), "the server is starting or stopping"),
+            (Some("57014"), "the server's log may say more"),
+            (Some("53100"), "the server's log may say more"),
+            (None, "check that it is a PostgreSQL server"),
+        ];
+        for (code, expected) in table {
+            assert!(connection_advice(code).starts_with(expected), "{code:?}: {}", connection_advice(code));
+        }
+    }
+}

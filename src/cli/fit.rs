@@ -60,7 +60,8 @@ pub struct Args {
     #[arg(long)]
     best: bool,
     /// Which decisions in events mean shipped, separated by commas; case does not matter, and -, _ and spaces are one
-    #[arg(long, value_delimiter = ',', default_value = ShippedDecisions::DEFAULT, value_name = "DECISIONS")]
+    #[arg(long, value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new(),
+        default_value = ShippedDecisions::DEFAULT, value_name = "DECISIONS")]
     shipped_decisions: Vec<String>,
     /// Output format; csv has one row per effect
     #[arg(long, value_enum, default_value_t = Format::Table)]

@@ -8,7 +8,7 @@ use super::text::{percent, rounded};
 pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> String {
     let because = match measure {
         Measure::NaiveCoverage => {
-            format!("the naive 95% interval of mu would cover about {}", percent(value))
+            format!("the naive 95% interval of mu would cover about {:.1}%", 100.0 * value)
         }
         Measure::RmseExcess => {
             format!("the root mean squared error of the naive estimates would be about {} larger", percent(value))
@@ -17,8 +17,8 @@ pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> Stri
             format!("the naive model would call the sign of {} of the effects differently", percent(value))
         }
         Measure::RiskExcess => format!(
-            "the shrunken estimates seem to be less accurate than those of the naive model or the raw ones (squared error {} \
-             larger); {CAUSES}",
+            "the shrunken estimates seem to be less accurate than those of the naive model or the raw ones (squared error larger \
+             by {} of that of the raw ones); {CAUSES}",
             percent(value)
         ),
         Measure::ScoreDeficit => format!(
@@ -30,4 +30,4 @@ pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> Stri
 }
 
 /// What to look at where the model is not borne out.
-const CAUSES: &str = "look at the control variances, at variants of one experiment that are alike, and at heavy tails";
+const CAUSES: &str = "look at the control variances, at variants of one experiment that are alike, at heavy tails, and at results that are missing";

@@ -55,6 +55,9 @@ fn config(keys: Keys) -> Result<Config, Invalid> {
     }
     check_thresholds(&keys.diagnostics.thresholds)?;
     check_labels(&keys.populations.labels)?;
+    if keys.diagnostics.shipped_decisions.iter().any(|spelling| spelling.trim().is_empty()) {
+        return Err(Invalid::new("diagnostics.shipped_decisions", "expected decisions that are not blank".to_owned()));
+    }
     Ok(Config {
         source,
         store,

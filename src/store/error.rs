@@ -2,7 +2,6 @@
 
 use std::io;
 
-use sqlx::error::{DatabaseError, ErrorKind};
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::StoreUrl;
@@ -146,18 +145,38 @@ impl StoreError {
 /// Sorts an error of a statement into what passes and what does not.
 pub(super) fn classify(statement: &'static str, error: sqlx::Error) -> StoreError {
     let (code, message) = code_and_message(&error);
-    if error.as_database_error().is_some_and(is_of_constraint) {
-        return StoreError::Constraint { statement, code, message };
+    match (code, error.as_database_error()) {
+        (Some(code), _) => of_sqlstate(statement, code, message),
+        (None, Some(error)) => of_result_code(statement, error.code().as_deref(), message),
+        (None, None) if is_of_connection(&error) => StoreError::Transient { statement, code: None, message },
+        (None, None) => StoreError::Permanent { statement, code: None, message },
     }
-    let is_transient = match (code.as_deref(), error.as_database_error()) {
-        (Some(SERIALIZATION_FAILURE), _) => return StoreError::Conflict { statement, message },
-        (Some(code), _) => sqlstate::is_transient(code),
-        (None, Some(error)) => is_transient_in_sqlite(error),
-        (None, None) => is_of_connection(&error),
-    };
-    match is_transient {
-        true => StoreError::Transient { statement, code, message },
-        false => StoreError::Permanent { statement, code, message },
+}
+
+const SERIALIZATION_FAILURE: &str = "40001";
+const NOT_NULL_VIOLATION: &str = "23502";
+const CHECK_VIOLATION: &str = "23514";
+
+/// An error of PostgreSQL.
+fn of_sqlstate(statement: &'static str, code: String, message: String) -> StoreError {
+    match code.as_str() {
+        SERIALIZATION_FAILURE => StoreError::Conflict { statement, message },
+        NOT_NULL_VIOLATION | CHECK_VIOLATION => StoreError::Constraint { statement, code: Some(code), message },
+        passing if sqlstate::is_transient(passing) => StoreError::Transient { statement, code: Some(code), message },
+        _ => StoreError::Permanent { statement, code: Some(code), message },
+    }
+}
+
+/// An error of SQLite, by its extended result code, which carries the kind in the lowest byte.
+fn of_result_code(statement: &'static str, code: Option<&str>, message: String) -> StoreError {
+    let code = code.and_then(|code| code.parse::<i32>().ok());
+    match (code, code.map(|code| code & 0xff)) {
+        // A check, a column that must not be null, a trigger that raises an error (SQLITE_CONSTRAINT_CHECK, _NOTNULL, _TRIGGER).
+        (Some(275 | 1299 | 1811), _) => StoreError::Constraint { statement, code: None, message },
+        // Another process at the file (SQLITE_BUSY, SQLITE_LOCKED), a disk that does not answer (SQLITE_IOERR) or is full
+        // (SQLITE_FULL).
+        (_, Some(5 | 6 | 10 | 13)) => StoreError::Transient { statement, code: None, message },
+        _ => StoreError::Permanent { statement, code: None, message },
     }
 }
 
@@ -185,18 +204,180 @@ fn is_of_connection(error: &sqlx::Error) -> bool {
     )
 }
 
-/// A check, a column that must not be null, or a trigger of SQLite that raises an error (SQLITE_CONSTRAINT_TRIGGER).
-fn is_of_constraint(error: &dyn DatabaseError) -> bool {
-    matches!(error.kind(), ErrorKind::CheckViolation | ErrorKind::NotNullViolation)
-        || error.code().is_some_and(|code| code == "1811")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-const SERIALIZATION_FAILURE: &str = "40001";
+    /// What is made of an error.
+    fn class(error: &StoreError) -> &'static str {
+        match error {
+            StoreError::Conflict { .. } => "conflict",
+            StoreError::Constraint { .. } => "of a row",
+            StoreError::Transient { .. } => "passing",
+            StoreError::Permanent { .. } => "final",
+            other => panic!("{other}"),
+        }
+    }
 
-/// Another process at the file (SQLITE_BUSY, SQLITE_LOCKED), a disk that does not answer (SQLITE_IOERR) or is full
-/// (SQLITE_FULL).
-fn is_transient_in_sqlite(error: &dyn DatabaseError) -> bool {
-    // An extended code carries its kind in the lowest byte.
-    let code = error.code().and_then(|code| code.parse::<i32>().ok());
-    code.is_some_and(|code| matches!(code & 0xff, 5 | 6 | 10 | 13))
+    #[test]
+    fn every_sqlstate_passes_or_is_final_for_a_reason() {
+        let table = [
+            ("40001", "conflict", "another transaction changed the same rows"),
+            ("08000", "passing", "a connection failed"),
+            ("08003", "passing", "a connection is no more"),
+            ("08006", "passing", "a connection broke"),
+            ("25006", "passing", "a primary was demoted; connections go to the new one soon"),
+            ("25P03", "passing", "the transaction was idle too long, as when the worker was stopped"),
+            ("28000", "passing", "pg_hba.conf is being changed"),
+            ("28P01", "passing", "the password is being changed"),
+            ("3D000", "passing", "the database is being restored"),
+            ("40P01", "passing", "a deadlock, of which this was the victim"),
+            ("53000", "passing", "the server lacks something that an operator can give it"),
+            ("53100", "passing", "the disk is full until there is room"),
+            ("53200", "passing", "memory is full until there is room"),
+            ("53300", "passing", "too many connections until some are closed"),
+            ("55P03", "passing", "a lock was not available in time"),
+            ("57014", "passing", "an operator or a timeout cancelled the statement"),
+            ("57P01", "passing", "the server is stopping, or ended the connection"),
+            ("57P02", "passing", "the server is stopping after a crash of one of its processes"),
+            ("57P03", "passing", "the server is starting"),
+            ("58030", "passing", "the disk of the server did not answer"),
+            ("23505", "passing", "another worker put in the same new row: now it is there to be read"),
+            ("23502", "of a row", "the row lacks a value"),
+            ("23514", "of a row", "a check does not allow the row"),
+            ("22P02", "final", "a value that the column cannot hold comes again"),
+            ("23503", "final", "a key that is not there does not come by itself"),
+            ("25P02", "final", "a statement after the one that failed: a bug"),
+            ("40002", "final", "an integrity constraint, whatever the transaction is tried with"),
+            ("42501", "final", "a right is missing"),
+            ("42601", "final", "a syntax error stays one"),
+            ("42P01", "final", "the table is not there"),
+            ("57000", "final", "not one of the conditions that end by themselves"),
+            ("58P01", "final", "a file of the server is gone"),
+            ("XX000", "final", "an internal error"),
+            ("", "final", "no code at all"),
+        ];
+        for (code, expected, why) in table {
+            let error = of_sqlstate("commit", code.to_owned(), "said so".to_owned());
+            assert_eq!(class(&error), expected, "{code}: {why}");
+            assert_eq!(error.code(), Some(code));
+            assert!(error.to_string().starts_with("`commit` "), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_result_code_of_sqlite_passes_or_is_final_for_a_reason() {
+        let table = [
+            ("5", "passing", "SQLITE_BUSY: another process writes"),
+            ("261", "passing", "SQLITE_BUSY_RECOVERY: another process recovers the file"),
+            ("517", "passing", "SQLITE_BUSY_SNAPSHOT: another process has written since"),
+            ("773", "passing", "SQLITE_BUSY_TIMEOUT: another process has the lock for long"),
+            ("6", "passing", "SQLITE_LOCKED"),
+            ("262", "passing", "SQLITE_LOCKED_SHAREDCACHE"),
+            ("10", "passing", "SQLITE_IOERR: the disk does not answer"),
+            ("266", "passing", "SQLITE_IOERR_READ"),
+            ("778", "passing", "SQLITE_IOERR_WRITE"),
+            ("1034", "passing", "SQLITE_IOERR_FSYNC"),
+            ("13", "passing", "SQLITE_FULL: the disk is full until there is room"),
+            ("275", "of a row", "SQLITE_CONSTRAINT_CHECK: a check does not allow the row"),
+            ("1299", "of a row", "SQLITE_CONSTRAINT_NOTNULL: the row lacks a value"),
+            ("1811", "of a row", "SQLITE_CONSTRAINT_TRIGGER: a trigger does not allow the row"),
+            ("1", "final", "SQLITE_ERROR: a statement that is wrong stays wrong"),
+            ("8", "final", "SQLITE_READONLY"),
+            ("11", "final", "SQLITE_CORRUPT"),
+            ("14", "final", "SQLITE_CANTOPEN"),
+            ("19", "final", "SQLITE_CONSTRAINT: of no kind"),
+            ("787", "final", "SQLITE_CONSTRAINT_FOREIGNKEY"),
+            ("1555", "final", "SQLITE_CONSTRAINT_PRIMARYKEY: there is one writer, so that it comes again"),
+            ("2067", "final", "SQLITE_CONSTRAINT_UNIQUE: likewise"),
+            ("26", "final", "SQLITE_NOTADB"),
+            ("1280", "final", "5 in the second byte is no SQLITE_BUSY"),
+            ("five", "final", "not a number"),
+        ];
+        for (code, expected, why) in table {
+            let error = of_result_code("commit", Some(code), "said so".to_owned());
+            assert_eq!(class(&error), expected, "{code}: {why}");
+            assert_eq!(error.code(), None, "it is no SQLSTATE");
+        }
+        assert_eq!(class(&of_result_code("commit", None, String::new())), "final");
+    }
+
+    #[test]
+    fn an_error_of_the_connection_passes_and_one_of_the_program_does_not() {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let table = [
+            (sqlx::Error::Io(broken()), "passing", "the network"),
+            (sqlx::Error::Tls(Box::new(broken())), "passing", "a handshake that was cut off"),
+            (sqlx::Error::Protocol("half an answer".to_owned()), "passing", "a connection that died within an answer"),
+            (sqlx::Error::PoolTimedOut, "passing", "all connections were in use"),
+            (sqlx::Error::WorkerCrashed, "passing", "the thread of a connection to a file ended"),
+            (sqlx::Error::PoolClosed, "final", "the store was closed"),
+            (sqlx::Error::RowNotFound, "final", "a statement that always has a row had none"),
+            (sqlx::Error::Encode(Box::new(broken())), "final", "a value that cannot be sent"),
+        ];
+        for (error, expected, why) in table {
+            assert_eq!(class(&classify("commit", error)), expected, "{why}");
+        }
+    }
+
+    #[test]
+    fn only_an_error_that_passes_is_tried_again_and_only_one_of_a_row_leaves_other_rows_alone() {
+        let (statement, message) = ("commit", String::new);
+        let connect = StoreError::Connect { database: String::new(), code: None, message: message(), advice: "" };
+        let not_finite = StoreError::NotFinite { statement, column: "mu_mean", row: message() };
+        let table = [
+            (of_sqlstate(statement, "40001".to_owned(), message()), true, false),
+            (of_sqlstate(statement, "57P01".to_owned(), message()), true, false),
+            (connect, true, false),
+            (of_sqlstate(statement, "42P01".to_owned(), message()), false, false),
+            (of_sqlstate(statement, "23514".to_owned(), message()), false, true),
+            (not_finite, false, true),
+            (unreadable("blocks.block", "3 bytes"), false, true),
+            (StoreError::Fenced { partitions: vec![0] }, false, false),
+            (StoreError::Open { database: message(), message: message() }, false, false),
+            (StoreError::Schema { found: 1, known: 2, advice: "" }, false, false),
+            (StoreError::Settings { stored: message(), found: message() }, false, false),
+        ];
+        for (error, is_transient, is_of_a_row) in table {
+            assert_eq!((error.is_transient(), error.is_of_a_row()), (is_transient, is_of_a_row), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_summary_says_what_failed_and_why_without_the_text_of_the_database() {
+        let secret = || "host db.internal, user alice, value 0.25".to_owned();
+        let connect = |code: Option<&str>| StoreError::Connect {
+            database: secret(),
+            code: code.map(str::to_owned),
+            message: secret(),
+            advice: "",
+        };
+        let table = [
+            (
+                of_sqlstate("commit", "40001".to_owned(), secret()),
+                "`commit` failed: it conflicted with another transaction (SQLSTATE 40001)",
+            ),
+            (
+                of_sqlstate("commit", "57P01".to_owned(), secret()),
+                "`commit` failed: the server is stopping or starting (SQLSTATE 57P01)",
+            ),
+            (
+                of_sqlstate("commit", "23514".to_owned(), secret()),
+                "`commit` failed: a constraint was violated (SQLSTATE 23514)",
+            ),
+            (
+                of_sqlstate("commit", "42501".to_owned(), secret()),
+                "`commit` failed: permission denied (SQLSTATE 42501)",
+            ),
+            (of_result_code("commit", Some("13"), secret()), "`commit` failed"),
+            (connect(Some("28P01")), "cannot connect to PostgreSQL: the login was refused (SQLSTATE 28P01)"),
+            (connect(None), "cannot connect to PostgreSQL"),
+            (StoreError::Open { database: secret(), message: secret() }, "cannot open the database"),
+        ];
+        for (error, expected) in table {
+            assert_eq!(error.summary(), format!("{expected}, see the log for details"));
+        }
+        let fenced = StoreError::Fenced { partitions: vec![3] };
+        assert_eq!(fenced.summary(), "partitions [3] have another owner now", "its text is this program's own");
+    }
 }

@@ -16,10 +16,8 @@ impl Store {
     /// # Errors
     /// [`StoreError::TopicChanged`] where the topic is not the one whose offsets are stored.
     pub async fn claim(&self, topic: &Topic, partitions: &[i32], owner: &str) -> Result<Vec<Claim>, StoreError> {
-        // In order, so that two workers that claim the same partitions wait for each other in one order only.
-        let mut partitions = partitions.to_vec();
-        partitions.sort_unstable();
         let mut transaction = self.pools.begin().await?;
+        // In order, so that two workers that claim the same partitions wait for each other in one order only.
         let sql =
             "insert into partition_progress (cluster_id, topic, topic_id, partition_number, epoch, owner, claimed_at)
              select $1, $2, $3, partition_number, 1, $4, {now} from n where true order by partition_number
@@ -31,7 +29,7 @@ impl Store {
                        halted_at is not null as is_halted";
         let values = [topic.cluster_id.as_str(), &topic.name, &topic.id, owner].map(Value::from);
         let read = record!(Claim: partition = "partition_number", partition_id, epoch, next_offset, is_halted);
-        let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", &partitions, sql, &values, |row| {
+        let claimed = CLAIM.fetch(&mut transaction, "claim: raise epochs", partitions, sql, &values, |row| {
             Ok((read(row)?, row.get::<String>("topic_id")?))
         });
         let claimed = claimed.await?;

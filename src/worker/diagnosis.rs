@@ -3,8 +3,8 @@
 use shrinkd_core::{Grouping, Measured, PopulationName, ShippedDecisions};
 use shrinkd_model::{
     BlockPass, BlockPosterior, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOuts, MedianError,
-    Member, Method, MixUp, Prediction, Priors, Quantity, Selection, SketchLikelihood, Sketches, Thresholds, Verdict,
-    available_threads, map_chunks,
+    Member, Method, Miscalibration, MixUp, Prediction, Priors, Quantity, Selection, SketchLikelihood, Sketches,
+    Thresholds, Verdict, available_threads, map_chunks,
 };
 use tracing::{info, warn};
 
@@ -31,6 +31,7 @@ pub(super) struct Diagnosis {
     pass: BlockPass,
     median_error: Option<MedianError>,
     mix_ups: u64,
+    has_mix_ups_of_units: bool,
     /// The first of them, with experiment and variant.
     named_mix_ups: Vec<(String, String, MixUp)>,
     experiments: u64,
@@ -67,6 +68,7 @@ impl Diagnosis {
             fits,
             cells,
             mix_ups: 0,
+            has_mix_ups_of_units: false,
             named_mix_ups: Vec::new(),
             experiments: 0,
             decided: 0,
@@ -130,6 +132,7 @@ impl Diagnosis {
             let prediction = predictions.and_then(|predictions| predictions.get(i).copied());
             let Some(mix_up) = median_error.judge(effects, i, prediction) else { continue };
             self.mix_ups += 1;
+            self.has_mix_ups_of_units |= mix_up.is_of_units();
             if self.named_mix_ups.len() < NAMED_MIX_UPS {
                 self.named_mix_ups.push((block.experiment_id.clone(), variant.clone(), mix_up));
             }
@@ -168,13 +171,16 @@ impl Diagnosis {
         self.warn_of_mix_ups(population);
         let BlockPass { consequences, misfit, selection, calibration } = &self.pass;
         let (verdict, verdict_rests_on, verdict_value) = self.pass.verdict(thresholds);
-        let has_mix_ups = self.mix_ups > 0 || self.mix_up_of_all().is_some();
         let calibration = Calibration::new(calibration);
-        let cause = calibration.and_then(|calibration| calibration.cause(has_mix_ups, verdict == Verdict::Misfit));
+        let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
+        let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
+        let has_mix_ups = self.has_mix_ups_of_units || self.mix_up_of_all().is_some();
+        let known = Miscalibration::known(is_selected, has_mix_ups, verdict == Verdict::Misfit);
+        let cause = calibration.and_then(|calibration| calibration.cause(known));
         if let Some(cause) = cause {
+            // One in a hundred honest populations is out of a bound.
             info!(%population, cause = cause.as_str(), "predictions are not borne out: {cause}");
         }
-        let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
         if let Some(selection) = selection.filter(Selection::is_suspected) {
             warn!(%population, log_lr = selection.log_lr, eta = selection.eta, "{selection}");
         }

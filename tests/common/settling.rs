@@ -3,8 +3,9 @@
 use std::time::{Duration, Instant};
 
 use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
 
-use super::database::PostgresDatabase;
+use super::database::{Database, PostgresDatabase};
 use super::worker::TIMEOUT;
 
 /// Waits until so many records are committed.
@@ -33,5 +34,22 @@ pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: i
         }
         assert!(Instant::now() < deadline, "it stays at {n}: {query}");
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Returns once a call waits for a lock of PostgreSQL. Nothing else of the test may wait for one.
+pub async fn until_it_waits<T>(database: &PostgresDatabase, call: &JoinHandle<T>) {
+    until_waiting(database, call, 1).await;
+}
+
+/// The same where others wait already: so many with this call.
+pub async fn until_waiting<T>(database: &PostgresDatabase, call: &JoinHandle<T>, calls: i64) {
+    let waiting = "select cast(count(*) as text) from pg_stat_activity
+                   where datname = current_database() and wait_event_type = 'Lock'";
+    let deadline = Instant::now() + TIMEOUT;
+    while database.count(waiting).await < calls {
+        assert!(!call.is_finished(), "it did not wait");
+        assert!(Instant::now() < deadline, "it does not wait");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,23 +1,15 @@
 //! What is not finite becomes no row, and a population that cannot be fitted concerns no other.
 
-use std::sync::Arc;
-
-use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::Publication;
 use shrinkd::row::{EstimateRow, FitRow, PublishedFit};
 use shrinkd::store::{Refit, Store, StoreError};
-use shrinkd::telemetry::Telemetry;
-use shrinkd::worker::publish::PublishLoop;
-use shrinkd::worker::refit::RefitLoop;
-use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
-use shrinkd_model::{Correlation, Priors, Thresholds};
-use time::OffsetDateTime;
-use tokio_util::sync::CancellationToken;
+use shrinkd_model::Correlation;
 
+use super::loops::{loops, priors, settle, take};
 use super::publish::pass_diagnostics;
 use super::refit::{begin, diagnostics, filled, fit_row, node, refit};
-use super::{Worker, event, population, promises, record};
+use super::{Worker, population, promises};
 use crate::common::database::{Database, refuse_fits};
 
 promises! {
@@ -163,56 +155,6 @@ async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D:
     let found = database.texts("select experiment_id || ' ' || status from effect_estimates order by 1").await;
     let found: Vec<String> = found.into_iter().flatten().collect();
     assert_eq!(found, ["exp-0 failed", "exp-0 failed", "exp-1 fitted", "exp-1 fitted"]);
-}
-
-/// The loops of a worker with these priors.
-fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
-    let settings = Arc::new(move |_: &PopulationName| PopulationSettings { priors: priors.into(), min_experiments: 1 });
-    let telemetry = Telemetry::default();
-    let refit = RefitLoop {
-        store: store.clone(),
-        settings: settings.clone(),
-        tolerance: 0.01,
-        interval: std::time::Duration::from_secs(1),
-        reported: 10,
-        telemetry: telemetry.clone(),
-    };
-    let publish = PublishLoop {
-        store: store.clone(),
-        settings,
-        grouping: Grouping::default(),
-        thresholds: Thresholds::default(),
-        shipped_decisions: ShippedDecisions::default(),
-        diagnostics_interval: std::time::Duration::from_secs(600),
-        owner: "worker".to_owned(),
-        telemetry,
-    };
-    (refit, publish)
-}
-
-fn priors(mu: &str, tau: &str) -> Priors {
-    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") }
-}
-
-/// Refits and publishes until nothing is due, as a worker does at the end of its file.
-async fn settle((refit, publish): &(RefitLoop, PublishLoop)) {
-    for _ in 0..10 {
-        let refitted = refit.refit_all().await.expect("no population stops the others");
-        let published = publish.publish_due(OffsetDateTime::UNIX_EPOCH, &CancellationToken::new()).await;
-        if refitted + published.expect("no population stops the others") == 0 {
-            return;
-        }
-    }
-    panic!("there is always something due");
-}
-
-/// Takes in an experiment of two populations, `a` and `b`.
-async fn take(worker: &mut Worker, offset: i64, shift: f64) {
-    let id = format!("exp-{offset}");
-    let estimates = [(offset as f64 * 0.7).sin() + shift, 0.5 + shift];
-    let records = [("a", 0), ("b", 1)]
-        .map(|(metric, i)| record(0, 2 * offset + i, &event(&format!("{id}{metric}"), 1, metric, &estimates)));
-    worker.ingest(records.into()).await;
 }
 
 async fn take_fits<D: Database>(database: &D) {

@@ -7,21 +7,26 @@ mod cells;
 mod finite;
 mod ingest;
 mod limits;
+mod loops;
 mod opening;
 mod partitions;
+mod passes;
 mod poison;
 mod publish;
 mod reading;
+mod rebuild;
 mod refit;
 mod replay;
+mod sqlite;
 mod tombstones;
 mod treatments;
 mod view;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoredExperiment};
+use shrinkd::row::{Changes, EstimateRow, PublishedFit, StoreSettings, StoredExperiment};
 use shrinkd::store::{Ingest, Store, StoreError};
 use shrinkd::stream::{Advance, Claim, NextOffset, Topic};
 use shrinkd::worker::admission::Admission;
@@ -29,6 +34,7 @@ use shrinkd::worker::fold::{Folded, fold, named_experiments};
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Counts, Grouping, PopulationName, decode};
 
+use common::database::settings;
 use common::promises;
 
 fn topic() -> Topic {
@@ -82,6 +88,12 @@ fn tombstone(experiment_id: &str) -> String {
 
 fn population(metric: &str) -> PopulationName {
     format!("{metric}/all/absolute").parse().expect("a name")
+}
+
+/// Other settings than those of [`settings`].
+fn settings_by_team() -> StoreSettings {
+    let grouping = Grouping { labels: vec!["team".to_owned()], ..Grouping::default() };
+    StoreSettings { grouping, ..settings() }
 }
 
 /// What a worker does with batches, and what it remembers of its partitions.

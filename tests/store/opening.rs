@@ -51,14 +51,14 @@ async fn a_migration_that_was_changed_is_refused<D: Database>(database: &D) {
 }
 
 #[tokio::test]
-async fn a_transaction_of_a_worker_that_vanished_is_ended_by_the_server() {
+async fn the_server_ends_a_transaction_of_a_worker_that_vanished_and_a_long_wait_for_a_lock() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
-    let timeout: String = sqlx::query_scalar("show idle_in_transaction_session_timeout")
-        .fetch_one(store.postgres_pool().expect("PostgreSQL"))
-        .await
-        .expect("the server answers");
-    assert_eq!(timeout, "30s", "it would keep its partitions locked for ever");
+    let pool = store.postgres_pool().expect("PostgreSQL");
+    let shown = async |setting| sqlx::query_scalar::<_, String>(setting).fetch_one(pool).await.expect("an answer");
+    let idle = shown("show idle_in_transaction_session_timeout").await;
+    assert_eq!(idle, "30s", "it would keep its partitions locked for ever");
+    assert_eq!(shown("show lock_timeout").await, "20s", "a worker would wait for ever, and say nothing");
     database.remove().await;
 }
 

@@ -13,13 +13,14 @@ promises! {
     passing_over_records_leaves_a_row_and_shuts_the_owner_out,
     records_are_passed_over_forwards_alone,
     a_partition_that_is_not_as_its_operator_saw_it_is_not_skipped,
+    claims_and_commits_leave_their_times,
 }
 
-async fn seen(store: &Store) -> PartitionStatus {
+pub async fn seen(store: &Store) -> PartitionStatus {
     store.partitions().await.unwrap().remove(0)
 }
 
-fn skip(seen: &PartitionStatus, to: i64) -> Skip {
+pub fn skip(seen: &PartitionStatus, to: i64) -> Skip {
     let (because, skipped_by) = ("they expired".to_owned(), "operator".to_owned());
     Skip { seen: seen.clone(), to: NextOffset(to), because, skipped_by }
 }
@@ -78,6 +79,8 @@ async fn passing_over_records_leaves_a_row_and_shuts_the_owner_out<D: Database>(
     assert_eq!(database.texts(rows).await, [Some("experiments 0 7 30 they expired operator".to_owned())]);
     let refused = worker.write(vec![record(0, 7, &event("b", 1, "m", &[0.2]))]).await.err();
     assert!(matches!(refused, Some(StoreError::Fenced { .. })), "{refused:?}");
+    let refused = store.halt(&halt).await;
+    assert!(matches!(refused, Err(StoreError::Fenced { .. })), "its claim is void: {refused:?}");
     let mut worker = Worker::claim(&store, &[0]).await;
     assert_eq!(worker.claims[&0].next_offset, Some(NextOffset(30)));
     assert!(!worker.claims[&0].is_halted, "it goes on");
@@ -118,4 +121,20 @@ async fn a_partition_that_is_not_as_its_operator_saw_it_is_not_skipped<D: Databa
     assert!(!store.skip(&skip(&halted, 30)).await.unwrap(), "it has been halted again, for another reason");
     assert_eq!(database.texts("select because from skipped_offsets").await, []);
     assert!(store.skip(&skip(&seen(&store).await, 30)).await.unwrap());
+}
+
+async fn claims_and_commits_leave_their_times<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    assert!(seen(&store).await.committed_at.is_none(), "nothing was committed yet");
+    worker.ingest(vec![record(0, 0, &event("a", 1, "m", &[0.1]))]).await;
+    let long_ago = "update partition_progress
+                    set claimed_at = '2020-01-01T00:00:00.000000Z', committed_at = '2020-01-01T00:00:00.000000Z'";
+    database.execute(long_ago).await;
+    let of_today = "select cast(count(*) as text) from partition_progress where claimed_at > '2020-01-02T00:00:00Z'";
+    worker.ingest(vec![record(0, 1, &event("a", 2, "m", &[0.2]))]).await;
+    assert!(seen(&store).await.committed_at.is_some_and(|at| at.year() > 2020));
+    assert_eq!(database.count(of_today).await, 0);
+    Worker::claim(&store, &[0]).await;
+    assert_eq!(database.count(of_today).await, 1);
 }

@@ -7,7 +7,7 @@ use shrinkd_model::{Calibration, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
-use super::{Worker, event, population, promises, record, retraction};
+use super::{Worker, event, message, population, promises, record, retraction};
 use crate::common::database::Database;
 
 promises! {
@@ -21,6 +21,8 @@ promises! {
     a_newer_fit_ends_the_pass_of_the_older,
     a_pass_is_due_for_a_publish_or_for_old_diagnostics,
     diagnostics_are_carried_over_until_the_next_pass,
+    the_latest_diagnostics_are_shown_and_carried_over,
+    a_sum_that_is_still_pending_is_not_read_to_publish,
     populations_whose_latest_diagnostics_suspect_a_selection_are_counted,
 }
 
@@ -31,7 +33,7 @@ fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
 }
 
 /// Reads all blocks, lets `meanwhile` happen, and writes them.
-async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
+pub async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
     let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
@@ -93,7 +95,7 @@ async fn a_row_of_the_same_or_a_newer_fit_is_left_alone<D: Database>(database: &
     assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
 }
 
-fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
+pub fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
     DuePass { population: population(metric), is_diagnosis_due }
 }
 
@@ -274,4 +276,41 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
     let of_last =
         "select cast(is_selection_suspected as text) from population_diagnostics order by fit_id desc limit 1";
     assert_eq!(database.texts(of_last).await, [None]);
+}
+
+/// Passes through a population, and finds this design effect.
+async fn diagnose(store: &Store, deff: f64) {
+    let pass = begin(store, "a").await.expect("the population is free");
+    let found = PassDiagnostics { deff, ..pass_diagnostics() };
+    store.end_pass(&pass, true, Some(&(diagnostics(), found))).await.unwrap();
+}
+
+async fn the_latest_diagnostics_are_shown_and_carried_over<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    for deff in [1.5, 1.25, 1.75] {
+        refit(&store, "m", deff, 0.5, true).await;
+        diagnose(&store, deff).await;
+        assert_eq!(store.current_populations().await.unwrap()[0].deff, Some(deff));
+    }
+    refit(&store, "m", 2.0, 0.5, true).await;
+    assert_eq!(store.current_populations().await.unwrap()[0].deff, Some(1.75));
+    let found = database.numbers("select deff from population_diagnostics order by fit_id").await;
+    assert_eq!(found, [[Some(1.5)], [Some(1.25)], [Some(1.75)], [Some(1.75)]]);
+}
+
+async fn a_sum_that_is_still_pending_is_not_read_to_publish<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    // A part without a control, which may come in another event.
+    let part = r#"{"metric":"m","scale":"absolute","accumulate":true,"treatments":[{"variant":"v0","n":9,"mean":1.0,"variance":1.0}]}"#;
+    let part = message("exp-1-pending", 1, part).replace(r#""revision""#, r#""event_id":"part","revision""#);
+    worker.ingest(vec![record(0, 2, &part)]).await;
+    let pending = "select experiment_id || ' ' || population_id from blocks where block is null";
+    assert_eq!(database.texts(pending).await, [Some("exp-1-pending m/all/absolute".to_owned())]);
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let blocks = store.blocks_after(&pass.population, "", 9).await.expect("it is left out");
+    assert_eq!(blocks.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-0", "exp-1"]);
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
 }

@@ -17,6 +17,11 @@ promises! {
     what_a_fit_says_comes_back_as_it_was,
     an_ingest_computes_with_the_published_fit,
     a_population_that_is_not_there_has_no_refit,
+    a_fit_without_a_mean_of_mu_is_judged_by_its_median,
+    of_fits_that_were_published_the_latest_counts,
+    a_refit_says_what_it_has_seen_and_when,
+    a_refit_replaces_all_that_the_one_before_left,
+    a_request_concerns_its_populations_alone,
 }
 
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
@@ -221,6 +226,92 @@ async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) 
     assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
     assert!(begin(&store, "a").await.is_none());
     assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
+}
+
+async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    let state = refit.state().await.unwrap();
+    let mu = Summary { median: Some(3.0), sd: None, ..Summary::default() };
+    let row = FitRow { mu, ..fit_row(Correlation::Modelled, 1.0, 0.5) };
+    let judged = Judged::of(&row);
+    assert_eq!(judged.mu, Some(3.0));
+    let rows = [row, fit_row(Correlation::Ignored, 1.0, 0.5)];
+    refit.write(&state, &rows, "as configured", &Publication::Due(None)).await.unwrap();
+    refit.commit().await.unwrap();
+    assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
+    assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
+}
+
+async fn of_fits_that_were_published_the_latest_counts<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    for mu in [2.0, 3.0, 1.0] {
+        refit(&store, "m", mu, 0.5, true).await;
+        let published = store.population_state(&population("m")).await.unwrap().published.expect("it is published");
+        assert_eq!(published.mu, Some(mu));
+        assert_eq!(begin(&store, "a").await.unwrap().fit.nodes, [node(mu, 0.5)]);
+    }
+    // Not because it is the last one that is read.
+    database.execute("update populations set published_fit_id = (select min(fit_id) from population_fits)").await;
+    assert_eq!(store.population_state(&population("m")).await.unwrap().published.unwrap().mu, Some(2.0));
+    assert_eq!(begin(&store, "a").await.unwrap().fit.nodes, [node(2.0, 0.5)]);
+}
+
+async fn a_refit_says_what_it_has_seen_and_when<D: Database>(database: &D) {
+    let store = database.store().await;
+    // Nothing of the last partition has been read.
+    let mut worker = Worker::claim(&store, &[0, 1, 2]).await;
+    worker.ingest(vec![record(1, 6, &event("exp-0", 1, "m", &[1.0]))]).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    database.execute("update current_population_fits set computed_at = '2020-01-01T00:00:00.000000Z'").await;
+    worker.ingest(vec![record(0, 1, &event("exp-1", 1, "m", &[1.0]))]).await;
+    let state = refit(&store, "m", 1.0, 0.5, false).await;
+    let topic = || "experiments".to_owned();
+    assert_eq!(state.input_offsets, [(topic(), 0, 2), (topic(), 1, 7)], "in the order of their numbers");
+    let offsets = database.texts("select distinct cast(input_offsets as text) from current_population_fits").await;
+    let offsets: Vec<String> = offsets.into_iter().flatten().map(|json| json.replace(' ', "")).collect();
+    assert_eq!(offsets, [r#"{"experiments/0":2,"experiments/1":7}"#]);
+    let seen = "select cast(count(*) as text) from current_population_fits
+                where experiments = 2 and computed_at > '2020-01-02T00:00:00Z'";
+    assert_eq!(database.count(seen).await, 2);
+    assert_eq!(store.current_populations().await.unwrap()[0].fit_settings.as_deref(), Some("as configured"));
+}
+
+async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
+    let state = refit.state().await.unwrap();
+    let failed =
+        |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
+    for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
+        let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
+        refit.write(&state, &rows, "as configured", &Publication::NotDue).await.unwrap();
+        assert_eq!(refit.latest_message().await.unwrap().as_deref(), Some("why"));
+    }
+    refit.commit().await.unwrap();
+    let current = store.current_fits(&population("m")).await.unwrap();
+    let current: Vec<_> = current.into_iter().map(|fit| (fit.correlation, fit.mu.mean)).collect();
+    assert_eq!(current, [(Correlation::Modelled, Some(2.0)), (Correlation::OnePerExperiment, Some(2.0))]);
+    let ids = "select cast(count(distinct fit_id) as text) from current_population_fits";
+    assert_eq!(database.count(ids).await, 1, "they are one fit");
+}
+
+async fn a_request_concerns_its_populations_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    worker.ingest(vec![record(0, 2, &event("exp-2", 1, "n", &[1.0]))]).await;
+    for metric in ["m", "n"] {
+        refit(&store, metric, 1.0, 0.5, false).await;
+    }
+    store.request_refits(&[population("n")]).await.unwrap();
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
+    // Counters that have gone back are news too: the store was restored, or rebuilt.
+    database.execute("update populations set refitted_changes = 1000").await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m"), population("n")]);
 }
 
 #[tokio::test]

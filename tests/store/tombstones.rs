@@ -11,6 +11,7 @@ promises! {
     what_was_refused_before_a_tombstone_stays_out,
     a_tombstone_that_is_under_way_is_waited_for,
     a_tombstone_is_not_replayed,
+    the_last_tombstone_of_an_experiment_is_kept_with_its_time,
 }
 
 async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D) {
@@ -63,4 +64,18 @@ async fn a_tombstone_is_not_replayed<D: Database>(database: &D) {
     let before = stands(database).await;
     assert_eq!(replay(&store, &RejectedSelection::All).await, ["unsupported_version -> tombstone"; 2]);
     assert_eq!(stands(database).await, before);
+}
+
+async fn the_last_tombstone_of_an_experiment_is_kept_with_its_time<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0, 1, 2]).await;
+    worker.ingest(vec![keyed(0, 0, "exp-1", &tombstone("exp-1"))]).await;
+    database.execute("update tombstones set retracted_at = '2020-01-01T00:00:00.000000Z'").await;
+    worker.ingest(vec![refused(2, 0, "exp-1", &event("exp-1", 1, "m", &[1.0]))]).await;
+    worker.ingest(vec![keyed(1, 4, "exp-1", &tombstone("exp-1"))]).await;
+    let kept = "select p.partition_number || ' ' || t.record_offset
+                from tombstones as t join partition_progress as p on p.partition_id = t.partition_id";
+    assert_eq!(database.texts(kept).await, [Some("1 4".to_owned())]);
+    // The message came after the first and before the second.
+    assert_eq!(replay(&store, &RejectedSelection::All).await, ["unsupported_version -> retracted"]);
 }

@@ -274,6 +274,36 @@ fn a_fixed_tau_of_0_has_not_moved() {
     assert!(known(0.0).has_moved(Some(&known(0.1)), 0.01) && known(0.1).has_moved(Some(&known(0.0)), 0.01));
 }
 
+#[test]
+fn a_figure_that_appears_or_goes_has_moved_and_one_that_neither_fit_has_has_not() {
+    let all =
+        Judged { status: FitStatus::Fitted, mu: Some(1.0), mu_sd: Some(0.1), tau: Some(2.0), log_tau_sd: Some(0.3) };
+    let lacking = [
+        Judged { mu: None, ..all },
+        Judged { mu_sd: None, ..all },
+        Judged { tau: None, ..all },
+        Judged { log_tau_sd: None, ..all },
+        Judged { mu: None, mu_sd: None, tau: None, log_tau_sd: None, ..all },
+    ];
+    for lacking in lacking {
+        assert!(!lacking.has_moved(Some(&lacking), 0.01), "{lacking:?} from itself");
+        assert!(lacking.has_moved(Some(&all), 0.01), "a figure has gone: {lacking:?}");
+        assert!(all.has_moved(Some(&lacking), 0.01), "a figure has appeared: {lacking:?}");
+    }
+}
+
+#[test]
+fn a_status_decides_before_any_figure() {
+    let of = |status, mu| Judged { status, mu: Some(mu), mu_sd: Some(0.1), tau: Some(2.0), log_tau_sd: Some(0.3) };
+    let (fitted, failed) = (of(FitStatus::Fitted, 1.0), of(FitStatus::Failed, 1.0));
+    assert!(!failed.has_moved(Some(&fitted), 0.01) && !failed.has_moved(None, 0.01), "the estimates stay as they are");
+    for status in [FitStatus::ColdStart, FitStatus::Improper] {
+        assert!(of(status, 1.0).has_moved(Some(&fitted), 0.01) && fitted.has_moved(Some(&of(status, 1.0)), 0.01));
+        assert!(!of(status, 1.0).has_moved(Some(&of(status, 9.0)), 0.01), "raw estimates do not depend on mu");
+    }
+    assert!(of(FitStatus::Improper, 1.0).has_moved(None, 0.01), "it is published why there are no estimates");
+}
+
 #[tokio::test]
 async fn a_prior_in_units_of_the_data_stands_with_the_fit_as_a_number_and_in_the_settings_as_stated() {
     let database = SqliteDatabase::absent();

@@ -167,8 +167,12 @@ impl Analysis {
         let mix_up = median_error.zip(scale).filter(|_| are_alike);
         let mix_up = mix_up.and_then(|(median_error, scale)| median_error.judge_population(&fit.posterior, &scale));
         let calibration = pass.as_ref().and_then(|pass| Calibration::new(&pass.calibration));
-        let has_mix_ups = !are_alike || mix_up.is_some();
+        let mix_ups = blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.mix_up);
+        let has_mix_ups = mix_ups.chain(mix_up).any(|mix_up| mix_up.is_of_units());
+        let selection = pass.and_then(|pass| Selection::new(sketches.of(Correlation::Ignored), &pass.selection));
+        let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
         let is_misfit = comparison.as_ref().is_some_and(|comparison| comparison.verdict == Verdict::Misfit);
+        let known = Miscalibration::known(is_selected, has_mix_ups, is_misfit);
         Ok(Analysis {
             priors,
             scale,
@@ -178,8 +182,8 @@ impl Analysis {
             distances,
             comparison,
             calibration,
-            miscalibration: calibration.and_then(|calibration| calibration.cause(has_mix_ups, is_misfit)),
-            selection: pass.and_then(|pass| Selection::new(sketches.of(Correlation::Ignored), &pass.selection)),
+            miscalibration: calibration.and_then(|calibration| calibration.cause(known)),
+            selection,
             mix_up,
             blocks,
         })

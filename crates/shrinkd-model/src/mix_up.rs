@@ -72,6 +72,11 @@ impl MedianError {
 }
 
 impl MixUp {
+    /// Whether it is a matter of units, beyond an effect that is only far from the others.
+    pub fn is_of_units(&self) -> bool {
+        !matches!(self, MixUp::FarEffect { .. })
+    }
+
     /// The name in JSON and logs.
     pub fn as_str(&self) -> &'static str {
         match self {

@@ -3,10 +3,11 @@
 use shrinkd_core::Experiment;
 use shrinkd_model::{
     Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Measure, Method, Posterior,
-    Request, Selection,
+    Request, Selection, Verdict,
 };
 
 use super::report::FittedPopulation;
+use crate::cli::correlation::label;
 use crate::cli::text::{Digits, counted, grouped, percent, rounded};
 use crate::cli::verdict;
 
@@ -30,8 +31,9 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
             findings.extend(modes(&analysis.fit.posterior, request.method));
             findings.extend(analysis.comparison.as_ref().map(|comparison| correlation(comparison, fitted)));
             findings.extend(analysis.comparison.as_ref().and_then(naive_model));
+            findings.extend(analysis.comparison.as_ref().and_then(misfit));
             findings.extend(analysis.calibration.as_ref().map(calibration));
-            findings.extend(analysis.selection.as_ref().map(selection));
+            findings.extend(analysis.selection.as_ref().filter(|selection| selection.is_suspected()).map(selection));
             findings.extend(anomalies(fitted, analysis));
         }
     }
@@ -114,25 +116,23 @@ fn correlation(comparison: &Comparison, fitted: &FittedPopulation) -> Finding {
 
 /// What else the naive model would do; `None` where no two effects share a control.
 fn naive_model(comparison: &Comparison) -> Option<Finding> {
-    let Comparison { diagnostics, consequences, rests_on: (measure, _), .. } = comparison;
-    if consequences.largest_correlation() == 0.0 {
+    let Comparison { diagnostics, consequences, verdict, rests_on: (measure, _), .. } = comparison;
+    if consequences.largest_correlation() == 0.0 || *verdict == Verdict::Misfit {
         return None;
     }
+    let share = |share: f64, told: &str| (share >= 0.0005).then(|| format!("{told} by {}", percent(share)));
     let shift = |name: &str, sds: Option<f64>| Some(format!("moves {name} by {} posterior sds", signed(sds?)));
-    let unless = |said: Measure, told: String| (*measure != said).then_some(told);
-    let changed = consequences.changed_decisions();
+    let (coverage, changed) = (consequences.naive_coverage(), consequences.changed_decisions());
     let parts = [
-        unless(
-            Measure::NaiveCoverage,
-            format!("has a 95% interval of mu that covers about {}", percent(consequences.naive_coverage())),
-        ),
-        consequences.rmse_excess().and_then(|excess| {
-            unless(Measure::RmseExcess, format!("has estimates with an RMSE {} larger", percent(excess)))
-        }),
-        unless(Measure::ChangedDecisions, format!("calls {} differently", counted(changed, "sign"))),
+        (*measure != Measure::NaiveCoverage)
+            .then(|| format!("has a 95% interval of mu that would cover about {}", percent(coverage))),
         consequences
-            .value_given_up()
-            .map(|share| format!("gives up {} of the value where its best variants are picked", percent(share))),
+            .rmse_excess()
+            .filter(|_| *measure != Measure::RmseExcess)
+            .and_then(|excess| share(excess, "makes the RMSE of the estimates larger")),
+        (changed > 0 && *measure != Measure::ChangedDecisions)
+            .then(|| format!("calls {} differently", counted(changed, "sign"))),
+        consequences.value_given_up().and_then(|lost| share(lost, "makes picks by posterior mean worse")),
         shift("mu", diagnostics.mu_shift),
         shift("log tau", diagnostics.log_tau_shift),
     ];
@@ -140,17 +140,46 @@ fn naive_model(comparison: &Comparison) -> Option<Finding> {
     Some(("naive model", told.join(", ")))
 }
 
+/// The figures behind a misfit, and what follows.
+fn misfit(comparison: &Comparison) -> Option<Finding> {
+    let Comparison { misfit, verdict, .. } = comparison;
+    if *verdict != Verdict::Misfit {
+        return None;
+    }
+    let figures = |figure: &dyn Fn(Correlation) -> Option<f64>, digits: Digits| {
+        let told =
+            Correlation::ALL.map(|correlation| format!("{} {}", label(correlation), digits.value(figure(correlation))));
+        told.join(", ")
+    };
+    let told = format!(
+        "do not report these estimates before the cause is found; those of one variant per experiment do not depend on what \
+         variants of one experiment have in common. Squared error in units of that of the raw estimates: {}. Score in \
+         nats: {}",
+        figures(&|correlation| misfit.risk(correlation), Digits::Decimals(2)),
+        figures(&|correlation| misfit.score(correlation), Digits::Decimals(1)),
+    );
+    Some(("misfit", told))
+}
+
+/// From how many independent effects on the shares of calibration say something.
+const FEWEST_CALIBRATED: f64 = 10.0;
+
 fn calibration(calibration: &Calibration) -> Finding {
-    let Calibration { effects, rms_z, coverage50, coverage80, coverage95, .. } = *calibration;
+    let Calibration { effects, effective_effects, rms_z, coverage50, coverage80, coverage95, .. } = *calibration;
+    let predicted = format!(
+        "predicted from the other experiments, {} have an rms z of {} (ideally 1)",
+        counted(effects, "effect"),
+        Digits::Decimals(2).value(rms_z)
+    );
+    if effective_effects < FEWEST_CALIBRATED {
+        return ("calibration", format!("{predicted}; too few experiments, or one too large, to judge coverage by"));
+    }
     let cover = |share: f64, level: f64| {
         let (low, high) = calibration.bounds(level);
         format!("{} ({} to {})", percent(share), percent(low), percent(high))
     };
     let told = format!(
-        "predicted from the other experiments, {} have an rms z of {} (ideally 1); their 50, 80 and 95% intervals \
-         cover {}, {} and {} (in brackets the bounds of a model that is right)",
-        counted(effects, "effect"),
-        Digits::Decimals(2).value(rms_z),
+        "{predicted}; their 50, 80 and 95% intervals cover {}, {} and {} (in brackets the bounds of a model that is right)",
         cover(coverage50, 0.5),
         cover(coverage80, 0.8),
         cover(coverage95, 0.95)
@@ -163,15 +192,12 @@ fn selection(selection: &Selection) -> Finding {
     let Selection { log_lr, eta, missing_share, caliper_p } = *selection;
     let caliper = caliper_p.map(|p| format!(", p of the caliper test {}", p_value(p))).unwrap_or_default();
     let log_lr = Digits::Decimals(1).value(log_lr);
-    let told = match selection.is_suspected() {
-        true => format!(
-            "as if {} of the results with z below 1.96 had arrived, and {} of all results were missing (log likelihood \
-             ratio {log_lr}{caliper})",
-            percent(eta),
-            percent(missing_share)
-        ),
-        false => format!("no sign that only winners arrive (log likelihood ratio {log_lr}{caliper})"),
-    };
+    let told = format!(
+        "as if {} of the results with z below 1.96 had arrived, and {} of all results were missing (log likelihood ratio \
+         {log_lr}{caliper})",
+        percent(eta),
+        percent(missing_share)
+    );
     ("selection", told)
 }
 

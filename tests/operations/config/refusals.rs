@@ -47,6 +47,7 @@ fn what_is_not_allowed_is_refused_with_the_key_its_origin_and_what_is_allowed() 
         ("PUBLISH__TOLERANCE", "nan", "below 1"),
         ("DIAGNOSTICS__THRESHOLDS__RMSE_EXCESS__NOTICEABLE", "0.5", "noticeable <= material"),
         ("DIAGNOSTICS__THRESHOLDS__NAIVE_COVERAGE__MATERIAL", "0.945", "material <= noticeable < 0.95"),
+        ("DIAGNOSTICS__SHIPPED_DECISIONS", r#"["shipped", " "]"#, "not blank"),
         ("DIAGNOSTICS__THRESHOLDS__CHANGED_DECISIONS__MATERIAL", "inf", "noticeable <= material"),
         ("POPULATIONS__LABELS", r#"["a", "a"]"#, "twice"),
         ("POPULATIONS__SETTINGS", r#"{ conversion = { } }"#, "metric/segment/scale"),

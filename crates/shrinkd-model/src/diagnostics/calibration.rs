@@ -92,9 +92,9 @@ impl Calibration {
         bounds(self.effective_effects, level)
     }
 
-    /// The likely cause of shares that are out of their bounds; `None` where all are within. `has_mix_ups` and `is_misfit` say what
-    /// else is known of the population.
-    pub fn cause(&self, has_mix_ups: bool, is_misfit: bool) -> Option<Miscalibration> {
+    /// The likely cause of shares that are out of their bounds; `None` where all are within. What is `known` of the population comes
+    /// before what the shares say.
+    pub fn cause(&self, known: Option<Miscalibration>) -> Option<Miscalibration> {
         let coverages = [(self.coverage50, 0.5), (self.coverage80, 0.8), (self.coverage95, 0.95)];
         let coverages = coverages.map(|(share, level)| side(share, self.bounds(level)));
         let bins = self.pit_histogram.map(|count| count as f64 / self.effects as f64);
@@ -106,10 +106,8 @@ impl Calibration {
         let [_, _, at95] = coverages;
         let [lowest, .., highest] = bins;
         let is_tail_full = at95 == Some(Side::Below) || [lowest, highest].contains(&Some(Side::Above));
-        Some(if has_mix_ups {
-            Miscalibration::MixUps
-        } else if is_misfit {
-            Miscalibration::Misfit
+        Some(if let Some(known) = known {
+            known
         } else if too_many && self.rms_z < NARROW {
             Miscalibration::VariancesTooLarge
         } else if self.is_skewed() {
@@ -162,6 +160,8 @@ enum Side {
 /// Why predictions are likely not borne out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miscalibration {
+    /// Only winners seem to arrive.
+    Selection,
     /// Effects were sent in another unit.
     MixUps,
     /// The model is not borne out by other signs either.
@@ -179,9 +179,21 @@ pub enum Miscalibration {
 }
 
 impl Miscalibration {
+    /// What is known of a population without its predictions: whether only winners seem to arrive, whether effects seem to have been
+    /// sent in another unit, and whether the model fits.
+    pub fn known(is_selected: bool, has_mix_ups: bool, is_misfit: bool) -> Option<Miscalibration> {
+        match (is_selected, has_mix_ups, is_misfit) {
+            (true, _, _) => Some(Miscalibration::Selection),
+            (_, true, _) => Some(Miscalibration::MixUps),
+            (_, _, true) => Some(Miscalibration::Misfit),
+            _ => None,
+        }
+    }
+
     /// The name in tables, JSON and logs.
     pub fn as_str(self) -> &'static str {
         match self {
+            Miscalibration::Selection => "selection",
             Miscalibration::MixUps => "mix_ups",
             Miscalibration::Misfit => "misfit",
             Miscalibration::HeavyTails => "heavy_tails",
@@ -197,6 +209,9 @@ impl fmt::Display for Miscalibration {
     /// What is seen, and what to look at.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Miscalibration::Selection => {
+                "only winners seem to arrive, which makes effects look more alike than they are: look at what selects them"
+            }
             Miscalibration::MixUps => "some effects were likely sent in another unit: look at the mix-ups",
             Miscalibration::Misfit => "the model does not fit: look at what the verdict says",
             Miscalibration::HeavyTails => {

@@ -146,7 +146,8 @@ impl Consequences {
     /// `DEFF = sum_k g'V_k g / sum g`, `g_i = 1 / V_ii`, averaged over the posterior: by how much the naive variance of mu must be
     /// multiplied.
     pub fn deff(&self) -> f64 {
-        self.at_nodes.iter().map(|mean| mean.probability * mean.deff()).sum()
+        // About 1, so that it is 1 where nothing is shared, although the probabilities add up to 1 to rounding.
+        1.0 + self.at_nodes.iter().map(|mean| mean.probability * (mean.deff() - 1.0)).sum::<f64>()
     }
 
     /// The same from the shared control alone. All of it is, as long as true effects are independent.

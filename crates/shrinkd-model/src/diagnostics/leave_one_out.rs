@@ -105,8 +105,10 @@ impl<'a> LeaveOneOut<'a> {
     /// The posterior of the population without these components.
     fn rest(&self, components: &[Component]) -> Option<Vec<Node>> {
         let rest = self.effects.checked_sub(components.len() as u64)?;
-        let is_proper = self.priors.tau_moment_exists(rest, 0);
-        is_proper.then(|| self.reweighted(components).or_else(|| self.refitted(components))).flatten()
+        self.priors
+            .give_proper_posterior(rest)
+            .then(|| self.reweighted(components).or_else(|| self.refitted(components)))
+            .flatten()
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.

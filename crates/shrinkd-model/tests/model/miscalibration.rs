@@ -55,7 +55,7 @@ impl Portfolio {
     /// What is named in so many populations.
     fn causes(&self, populations: u64) -> Vec<Option<Miscalibration>> {
         let mut random = Random(5);
-        (0..populations).map(|_| self.calibration(&mut random).cause(false, false)).collect()
+        (0..populations).map(|_| self.calibration(&mut random).cause(None)).collect()
     }
 }
 
@@ -107,9 +107,10 @@ fn what_is_out_of_bounds_names_its_likely_cause() {
 #[test]
 fn what_is_known_of_a_population_is_its_likely_cause() {
     let calibration = Portfolio { tau: 3.0, tau_prior: "fixed:1", ..HONEST }.calibration(&mut Random(1));
-    assert_eq!(calibration.cause(true, true), Some(Miscalibration::MixUps));
-    assert_eq!(calibration.cause(false, true), Some(Miscalibration::Misfit));
-    assert_eq!(Portfolio::calibration(&HONEST, &mut Random(1)).cause(true, true), None);
+    assert_eq!(calibration.cause(Miscalibration::known(true, true, true)), Some(Miscalibration::Selection));
+    assert_eq!(calibration.cause(Miscalibration::known(false, true, true)), Some(Miscalibration::MixUps));
+    assert_eq!(calibration.cause(Miscalibration::known(false, false, true)), Some(Miscalibration::Misfit));
+    assert_eq!(Portfolio::calibration(&HONEST, &mut Random(1)).cause(Miscalibration::known(true, true, true)), None);
 }
 
 fn pits(pits: &[f64]) -> Vec<Prediction> {
@@ -137,7 +138,7 @@ fn only_full_tails_or_a_full_centre_are_called_heavy_tails() {
         ([80, 80, 100, 120, 120, 120, 120, 100, 80, 80], Some(Miscalibration::HeavyTails)),
         ([100, 100, 180, 100, 100, 100, 100, 100, 100, 100], Some(Miscalibration::Skewed)),
     ] {
-        assert_eq!(histogram(counts).cause(false, false), cause, "{counts:?}");
+        assert_eq!(histogram(counts).cause(None), cause, "{counts:?}");
     }
 }
 
@@ -152,7 +153,7 @@ fn effects_that_are_all_the_same_are_nearer_than_their_variances_say() {
     let left_out = |block: &Block| leave_one_out.predict(block, &block.components().expect("components"));
     let predictions = blocks.iter().filter_map(left_out).map(|left_out| left_out.predictions);
     let calibration = summarised(predictions).expect("predictions");
-    assert_eq!(calibration.cause(false, false), Some(Miscalibration::VariancesTooLarge));
+    assert_eq!(calibration.cause(None), Some(Miscalibration::VariancesTooLarge));
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! The transaction of a rebuild: what it leaves of what was there before it, and whom it keeps waiting.
+
+use std::collections::BTreeMap;
+
+use shrinkd::row::Changes;
+use shrinkd::store::{Rebuild, Store, StoreError};
+use shrinkd::worker::admission::Admission;
+use shrinkd::worker::fold::fold;
+use shrinkd::worker::source::Record;
+use shrinkd_core::Grouping;
+use shrinkd_model::Correlation;
+use time::OffsetDateTime;
+
+use super::publish::pass_diagnostics;
+use super::refit::{begin, diagnostics, filled, refit};
+use super::{event, population, promises, record, retraction, settings_by_team};
+use crate::common::database::{Database, settings};
+
+promises! {
+    diagnostics_from_before_a_rebuild_are_due_whatever_their_age,
+    a_pass_from_before_a_rebuild_belongs_to_nobody,
+    every_population_is_news_after_a_rebuild,
+    estimates_of_another_commit_than_their_block_go,
+    a_population_that_is_left_without_blocks_goes_with_its_fits,
+    a_rebuild_that_is_not_committed_has_not_been,
+    nothing_begins_after_a_rebuild_with_other_settings,
+}
+
+/// The experiments of [`filled`], of which there are three.
+fn records() -> Vec<Record> {
+    (0..3).map(|i| record(0, i, &event(&format!("exp-{i}"), 1, "m", &[i as f64, 0.5]))).collect()
+}
+
+/// A rebuild whose blocks are those of these records; its cells are written, and nothing else has changed.
+async fn begun(store: &Store, records: &[Record]) -> Rebuild {
+    let (mut rebuild, _) = store.begin_rebuild().await.unwrap();
+    let folded = fold(records, BTreeMap::new(), &Grouping::default(), Admission::default(), |_| Some(0)).unwrap();
+    let cells = Changes { cells: folded.changes.cells, ..Changes::default() };
+    rebuild.batch.write_changes(&cells).await.unwrap();
+    rebuild
+}
+
+/// Returns how many populations were left without blocks.
+async fn rebuild(store: &Store, records: &[Record]) -> u64 {
+    let mut rebuild = begun(store, records).await;
+    let emptied = rebuild.finish().await.unwrap();
+    rebuild.commit().await.unwrap();
+    emptied
+}
+
+async fn diagnostics_from_before_a_rebuild_are_due_whatever_their_age<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    let long_ago = OffsetDateTime::UNIX_EPOCH;
+    assert!(store.due_passes(long_ago, "a").await.unwrap().is_empty());
+    assert_eq!(rebuild(&store, &records()).await, 0);
+    let due = store.due_passes(long_ago, "a").await.unwrap();
+    assert!(due.len() == 1 && due[0].is_diagnosis_due, "{due:?}");
+}
+
+async fn a_pass_from_before_a_rebuild_belongs_to_nobody<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let before = begin(&store, "a").await.unwrap();
+    assert!(begin(&store, "b").await.is_none());
+    rebuild(&store, &records()).await;
+    assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), None, "it is shut out");
+    let lease = "select cast(count(*) as text) from populations where pass_owner is null and pass_touched_at is null";
+    assert_eq!(database.count(lease).await, 1);
+    let pass = begin(&store, "b").await.expect("it waits for nobody");
+    assert!(pass.is_publish, "it is still due");
+}
+
+async fn every_population_is_news_after_a_rebuild<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty());
+    let before = store.population_state(&population("m")).await.unwrap();
+    rebuild(&store, &records()).await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "though its cells are what they were");
+    let after = store.population_state(&population("m")).await.unwrap();
+    assert_eq!((after.counters.experiments, after.counters.effects), (3, 6));
+    for correlation in Correlation::ALL {
+        let cells = [&before, &after].map(|state| state.sketches.of(correlation).cells().collect::<Vec<_>>());
+        assert_eq!(cells[0], cells[1], "neither lost nor doubled");
+    }
+}
+
+async fn estimates_of_another_commit_than_their_block_go<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    database.execute("update effect_estimates set commit_id = commit_id - 1 where variant = 'v1'").await;
+    database.execute("update effect_estimates set experiment_id = 'other' where experiment_id = 'exp-1'").await;
+    database.execute("update blocks set block = null where experiment_id = 'exp-2'").await;
+    rebuild(&store, &records()).await;
+    let left = database.texts("select experiment_id || ' ' || variant from effect_estimates").await;
+    assert_eq!(left, [Some("exp-0 v0".to_owned())]);
+}
+
+async fn a_population_that_is_left_without_blocks_goes_with_its_fits<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 3).await;
+    worker.ingest(vec![record(0, 3, &event("exp-9", 1, "gone", &[1.0]))]).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    refit(&store, "gone", 1.0, 0.5, true).await;
+    worker.ingest(vec![record(0, 4, &retraction("exp-9", 2, "gone"))]).await;
+    assert_eq!(rebuild(&store, &records()).await, 1);
+    for table in
+        ["select distinct population_id from populations", "select distinct population_id from current_population_fits"]
+    {
+        assert_eq!(database.texts(table).await, [Some("m/all/absolute".to_owned())], "{table}");
+    }
+    let history = "select distinct population_id from population_fits order by 1";
+    assert_eq!(database.texts(history).await.len(), 2, "the history stays");
+}
+
+async fn a_rebuild_that_is_not_committed_has_not_been<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let before = begin(&store, "a").await.unwrap();
+    let mut given_up = begun(&store, &records()[..1]).await;
+    given_up.finish().await.unwrap();
+    drop(given_up);
+    let state = store.population_state(&population("m")).await.unwrap();
+    assert_eq!((state.counters.experiments, state.counters.effects), (3, 6));
+    assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), Some(0), "its pass goes on");
+}
+
+async fn nothing_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
+    let store = database.store().await;
+    let worker = filled(&store, 3).await;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let (rebuild, replaced) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
+    assert_eq!(replaced, Some(settings()));
+    rebuild.commit().await.unwrap();
+    let advance = worker.advances(&[record(0, 3, "")])[0];
+    let refused = [
+        store.begin_ingest(&[advance]).await.err(),
+        store.begin_replay(&advance).await.err(),
+        store.begin_refit(&population("m")).await.err(),
+        store.begin_pass(&population("m"), "a").await.err(),
+    ];
+    for refused in refused {
+        assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
+    }
+    assert_eq!(database.texts("select pass_owner from populations").await, [None], "all is left as it was");
+    let offsets = "select cast(next_offset as text) from partition_progress";
+    assert_eq!(database.texts(offsets).await, [Some("3".to_owned())]);
+}
