@@ -31,8 +31,8 @@ pub(super) struct DesignArgs {
     /// errors [default: from --control-share; 0.5 where all arms get as much traffic]
     #[arg(long, allow_negative_numbers = true, value_parser = rho)]
     rho: Option<f64>,
-    /// Standard deviation of the true effects: in standard errors of a raw effect (0.5se), or in the effects' unit (0.5)
-    /// [default: 1se]
+    /// Standard deviation of the true effects in standard errors of a raw effect (0.5se); `shrinkd study` also takes it
+    /// in the effects' unit (0.5) [default: 1se]
     #[arg(long, allow_negative_numbers = true, value_parser = tau)]
     tau: Option<Tau>,
 }
@@ -115,8 +115,8 @@ fn tau(text: &str) -> Result<Tau, String> {
         Ok(Quantity::Sd(_) | Quantity::Mean) | Err(()) => None,
     };
     tau.filter(|tau| (0.0..=1e6).contains(&tau.absolute(1.0))).ok_or_else(|| {
-        "expected a number from 0 to 1e6 in standard errors of a raw effect, such as 0.5se, or in the effects' unit, \
-         such as 0.5"
+        "expected a number from 0 to 1e6 in standard errors of a raw effect, such as 0.5se; `shrinkd study` also takes it \
+         in the effects' unit, such as 0.5"
             .to_owned()
     })
 }

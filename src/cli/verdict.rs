@@ -8,7 +8,7 @@ use super::text::{percent, rounded};
 pub(super) fn clause(verdict: Verdict, (measure, value): (Measure, f64)) -> String {
     let because = match measure {
         Measure::NaiveCoverage => {
-            format!("the naive 95% interval of mu would cover about {}", percent(value))
+            format!("the naive 95% interval of mu would cover about {:.1}%", 100.0 * value)
         }
         Measure::RmseExcess => {
             format!("the root mean squared error of the naive estimates would be about {} larger", percent(value))

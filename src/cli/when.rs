@@ -25,9 +25,9 @@ use figures::{Allocation, Figures};
 /// it costs to avoid the correlation by using one variant of each experiment, and the verdict to expect from `shrinkd fit`
 /// and, with the default thresholds, from `shrinkd run`. They also look at decisions, which need effects.
 ///
-/// The figures are closed forms. They hold for many experiments, for variants of one experiment that are no more alike
-/// than others, and for controls that are off by chance alone; docs/when.md explains them. `shrinkd study` simulates a
-/// design.
+/// The figures are closed forms. They hold for so many experiments that tau is known well, for variants of one experiment
+/// that are no more alike than others, and for controls that are off by chance alone; docs/when.md explains them. At
+/// tau = 0 there is none for the error of the estimates. `shrinkd study` simulates a design.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -43,8 +43,8 @@ pub struct Args {
     format: Format,
     #[command(flatten)]
     design: DesignArgs,
-    /// Numbers of variants of experiments that are equally frequent, instead of --variants: 1,1,2 where every third
-    /// experiment has two variants and the others have one
+    /// Experiments of several kinds, each equally frequent, by their numbers of variants, instead of --variants: 1,1,2
+    /// where every third experiment has two variants and the others have one
     #[arg(
         long,
         value_name = "N,N,...",

@@ -189,4 +189,23 @@ mod tests {
             assert!(!is_unknown, "{name}");
         }
     }
+
+    #[test]
+    fn the_values_of_credentials_and_of_unknown_names_are_masked() {
+        for name in [
+            "sasl.password",
+            "sasl.jaas.config",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.config",
+            "sasl.oauthbearer.token.endpoint.url",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "ssl.keystore.password",
+            "SASL.USERNAME",
+            "unheard.of",
+        ] {
+            assert_eq!(masked_property(name, "hunter2"), MASK, "{name}");
+        }
+        assert_eq!(masked_property("sasl.username", "app"), "app");
+    }
 }

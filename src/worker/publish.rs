@@ -106,9 +106,9 @@ impl PublishLoop {
         let diagnosis = match is_diagnosis {
             true => {
                 let state = self.store.population_state(&pass.population).await?;
-                diagnosed(&pass.population, || {
-                    Diagnosis::new(state, priors, self.grouping.clone(), self.shipped_decisions.clone())
-                })
+                let (grouping, shipped_decisions) = (self.grouping.clone(), self.shipped_decisions.clone());
+                let begin = move || Diagnosis::new(state, priors, grouping, shipped_decisions);
+                diagnosed_aside(&pass.population, begin).await?
             }
             false => None,
         };
@@ -131,8 +131,13 @@ impl PublishLoop {
                 return Ok(());
             }
         }
-        let diagnostics = diagnosis
-            .and_then(|diagnosis| diagnosed(&pass.population, || diagnosis.finish(&pass.population, &self.thresholds)));
+        let diagnostics = match diagnosis {
+            Some(diagnosis) => {
+                let (population, thresholds) = (pass.population.clone(), self.thresholds);
+                diagnosed_aside(&pass.population, move || diagnosis.finish(&population, &thresholds)).await?
+            }
+            None => None,
+        };
         match self.store.end_pass(&pass, is_diagnosis, diagnostics.as_ref()).await {
             Err(error @ StoreError::NotFinite { .. }) => {
                 warn!(population = %pass.population, %error, "there are no diagnostics");
@@ -206,6 +211,15 @@ fn diagnosed<T>(population: &PopulationName, step: impl FnOnce() -> Option<T>) -
         warn!(%population, error, "there are no diagnostics");
         None
     })
+}
+
+/// The same on a thread that may take its time.
+async fn diagnosed_aside<T: Send + 'static>(
+    population: &PopulationName,
+    step: impl FnOnce() -> Option<T> + Send + 'static,
+) -> Result<Option<T>, WorkerError> {
+    let population = population.clone();
+    Ok(tokio::task::spawn_blocking(move || diagnosed(&population, step)).await?)
 }
 
 /// Logs the first of the estimates that have failed, and how many there are.

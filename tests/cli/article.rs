@@ -9,7 +9,7 @@ use shrinkd::study::Article;
 use shrinkd::study::article::{Figure, Table};
 use shrinkd_model::{Correlation, Verdict};
 
-use crate::common::reference::shared;
+use crate::common::skipped::shared;
 
 /// The data sets as files, in the order of the tables.
 const FILES: [&str; 4] = ["single_variant", "many_variants", "bad_control", "treatment_heavy"];

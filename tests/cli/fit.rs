@@ -70,9 +70,11 @@ fn its_json_has_selection_calibration_with_bounds_and_the_share_of_decisions_tha
     let calibration = &diagnostics["calibration"];
     let histogram = calibration["pit_histogram"].as_array().expect("bins");
     assert_eq!(histogram.iter().map(number).sum::<f64>(), number(&calibration["effects"]));
-    let bounds = calibration["coverage80_bounds"].as_array().expect("bounds");
-    let [low, coverage, high] = [&bounds[0], &calibration["coverage80"], &bounds[1]].map(number);
-    assert!(low <= coverage && coverage <= high && calibration["cause"].is_null(), "{calibration}");
+    for level in ["coverage50", "coverage80", "coverage95"] {
+        let [low, coverage, high] = ["_low", "", "_high"].map(|end| number(&calibration[format!("{level}{end}")]));
+        assert!(low <= coverage && coverage <= high, "{level}: {calibration}");
+    }
+    assert!(calibration["cause"].is_null(), "{calibration}");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::fit::{fit, json, number, stderr_lines, text};
-use crate::common::reference::{Oracle, shared};
+use crate::common::reference::Oracle;
+use crate::common::skipped::shared;
 
 #[test]
 fn its_json_meets_every_reference_posterior_to_1e_6() {
     for oracle in Oracle::all() {
         for want in &oracle.fits {
-            let correlation = correlation(text(&want["treatment"]));
+            let correlation = text(&want["correlation"]);
             let mut arguments = vec!["--format", "json", "--correlation", correlation];
             match want["method"].as_str() {
                 Some(method) => arguments.extend(["--method", method]),
@@ -27,7 +28,8 @@ fn its_json_meets_every_reference_posterior_to_1e_6() {
             assert_eq!(population["population"], "effect/all/absolute", "{label}");
             if want["method"].is_string() {
                 // The point's own scale: that of the exact posterior under flat priors.
-                let flat = oracle.fits.iter().find(|f| f["treatment"] == want["treatment"] && f["prior_tau"] == "flat");
+                let flat =
+                    oracle.fits.iter().find(|f| f["correlation"] == want["correlation"] && f["prior_tau"] == "flat");
                 for parameter in ["mu", "tau"] {
                     let reference = &flat.expect("a flat fit")[parameter];
                     let sd =
@@ -98,8 +100,7 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
     }
     let reference: Value = serde_json::from_str(include_str!("../data/smoking_metafor.json")).expect("JSON");
     for (method, name) in [("reml", "REML"), ("ml", "ML")] {
-        for model in ["correlated", "independent"] {
-            let correlation = correlation(model);
+        for (correlation, model) in [("modelled", "correlated"), ("ignored", "independent")] {
             let output = fit(&events, &["--format", "json", "--method", method, "--correlation", correlation]);
             let refused = stderr_lines(&output);
             assert_eq!(refused.len(), 2, "{refused:?}");
@@ -113,15 +114,6 @@ fn the_smoking_trials_agree_with_metafor_to_1e_6() {
                 assert!((got - want).abs() < 1e-6, "{name} {correlation} {parameter}: {got} instead of {want}");
             }
         }
-    }
-}
-
-/// The value of `--correlation` for a model of the reference data.
-fn correlation(model: &str) -> &'static str {
-    match model {
-        "correlated" => "modelled",
-        "independent" => "ignored",
-        other => panic!("the reference data have no model {other}"),
     }
 }
 

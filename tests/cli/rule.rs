@@ -119,7 +119,7 @@ fn ratio(pairs: &[(f64, f64)]) -> (f64, f64) {
     (ratio, residuals.sqrt() / sum(|pair| pair.1))
 }
 
-/// Student's t of 19 degrees of freedom, for 20 replicates, with 0.05% of the probability outside.
+/// Student's t of 19 degrees of freedom, for 20 replicates, with 0.05% of the probability outside; more have less outside.
 const T: f64 = 4.187;
 
 /// The squared errors of the shrunken effects under a model of correlation, added up.
@@ -145,9 +145,28 @@ fn the_naive_estimates_are_farther_off_by_as_much_as_the_closed_form_says() {
             (squared_errors(&drawn, Block::independent), squared_errors(&drawn, Block::clone))
         };
         let (ratio, error) = ratio(&(0..20).map(of_replicate).collect::<Vec<_>>());
-        let want = (1.0 + design.rmse_excess()).powi(2);
+        let want = (1.0 + design.rmse_excess().expect("an excess")).powi(2);
         assert!((ratio - want).abs() < T * error, "{design:?}: {ratio} ± {error}, not {want}");
     }
+}
+
+/// Posteriors with one variant of each of 2,000 experiments, and with all, per replicate.
+fn with_one_and_all(design: &Design, replicates: u64) -> Vec<[Posterior; 2]> {
+    let of_replicate = |stream| {
+        let drawn = draw(design, 2_000, stream);
+        [posterior(&drawn, |block| block.single(0)), posterior(&drawn, Block::clone)]
+    };
+    (0..replicates).map(of_replicate).collect()
+}
+
+/// A figure with one variant of each experiment over that with all, and its standard error.
+fn price(replicates: &[[Posterior; 2]], figure: fn(&Posterior) -> Option<f64>) -> (f64, f64) {
+    let pairs = replicates.iter().map(|pair| pair.each_ref().map(|p| figure(p).expect("a number")).into());
+    ratio(&pairs.collect::<Vec<_>>())
+}
+
+fn width(posterior: &Posterior) -> Option<f64> {
+    Some(posterior.mu.q975? - posterior.mu.q025?)
 }
 
 /// The width of mu's interval and the posterior sd of tau, averaged over replicates, in four cells: eight ratios at 99.95% each,
@@ -156,22 +175,32 @@ fn the_naive_estimates_are_farther_off_by_as_much_as_the_closed_form_says() {
 #[test]
 fn one_variant_per_experiment_costs_what_the_closed_form_says() {
     for design in [design(&[2], 0.5, 1.0), design(&[3], 0.5, 1.0), design(&[5], 0.25, 2.0), design(&[1, 3], 0.8, 1.0)] {
-        let replicates: Vec<[Posterior; 2]> = (0..20)
-            .map(|stream| {
-                let drawn = draw(&design, 2_000, stream);
-                [posterior(&drawn, |block| block.single(0)), posterior(&drawn, Block::clone)]
-            })
-            .collect();
-        let of = |figure: fn(&Posterior) -> Option<f64>| {
-            let pairs = replicates.iter().map(|pair| pair.each_ref().map(|p| figure(p).expect("a number")).into());
-            ratio(&pairs.collect::<Vec<_>>())
-        };
-        let width = of(|posterior| Some(posterior.mu.q975? - posterior.mu.q025?));
-        let sd = of(|posterior| posterior.tau.sd);
-        for ((got, error), want, what) in
-            [(width, design.mu_interval_ratio(), "interval of mu"), (sd, design.tau_error_ratio(), "error of tau")]
-        {
+        let replicates = with_one_and_all(&design, 20);
+        for ((got, error), want, what) in [
+            (price(&replicates, width), design.mu_interval_ratio(), "interval of mu"),
+            (price(&replicates, |posterior| posterior.tau.sd), design.tau_error_ratio(), "error of tau"),
+        ] {
             assert!((got - want).abs() < T * error, "{what} of {design:?}: {got} ± {error}, not {want}");
+        }
+    }
+}
+
+/// Where tau is 0 its posterior differs from one replicate to the next even with many experiments, so that there are 200 replicates,
+/// and its error is the median itself: the root of the mean square. Six ratios at 99.95% each. What the closed form leaves out is
+/// of the order of the standard error of tau^2, which is sqrt(2 / K) with one variant of each of K experiments: the posterior of
+/// tau reaches that far, and mu's intervals with it. Half of that is allowed for, 1.6%; 0.7% was seen.
+#[test]
+fn one_variant_per_experiment_costs_what_the_closed_form_says_where_true_effects_are_all_the_same() {
+    for design in [design(&[2], 0.5, 0.0), design(&[3], 0.5, 0.0)] {
+        let replicates = with_one_and_all(&design, 200);
+        let tau = design.tau_error_ratio();
+        for ((got, error), want, what) in [
+            (price(&replicates, width), design.mu_interval_ratio(), "interval of mu"),
+            (price(&replicates, |posterior| posterior.tau.sd), tau, "sd of tau"),
+            (price(&replicates, |posterior| Some(posterior.tau.median?.powi(2))), tau.powi(2), "squared error of tau"),
+        ] {
+            let bound = T * error + 0.5 * f64::sqrt(2.0 / 2_000.0) * want;
+            assert!((got - want).abs() < bound, "{what} of {design:?}: {got} ± {error}, not {want}");
         }
     }
 }

@@ -68,17 +68,17 @@ fn the_figures_of_a_design_are_the_closed_forms_in_json_and_csv() {
         let cells = row(&csv);
         let (verdict, rests_on, value) = Thresholds::default().verdict_of_design(&design);
         for (name, want) in [
-            ("rho", design.rho),
-            ("tau", design.tau),
-            ("deff", design.design_effect()),
-            ("naive_coverage", design.naive_coverage()),
+            ("rho", Some(design.rho)),
+            ("tau", Some(design.tau)),
+            ("deff", Some(design.design_effect())),
+            ("naive_coverage", Some(design.naive_coverage())),
             ("rmse_excess", design.rmse_excess()),
-            ("mu_interval_ratio", design.mu_interval_ratio()),
-            ("tau_error_ratio", design.tau_error_ratio()),
-            ("verdict_value", value),
+            ("mu_interval_ratio", Some(design.mu_interval_ratio())),
+            ("tau_error_ratio", Some(design.tau_error_ratio())),
+            ("verdict_value", Some(value)),
         ] {
-            assert_eq!(json[name].as_f64(), Some(want), "{name} of {design:?}");
-            assert_eq!(cells[name], want.to_string(), "{csv}");
+            assert!(json.get(name).is_some() && json[name].as_f64() == want, "{name} of {design:?}: {json}");
+            assert_eq!(cells[name], want.map_or(String::new(), |want| want.to_string()), "{csv}");
         }
         assert_eq!(json["variants"], serde_json::json!(design.variants));
         assert_eq!(cells["variants"], design.variants.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
@@ -109,10 +109,17 @@ fn a_design_is_judged_in_words() {
         "error (RMSE) 1.5% larger\n",
         "1.55 times as wide\n",
         "error 1.80 times as large\n",
-        "verdict     noticeable: the naive 95% interval of mu would cover about 92%\n",
+        "verdict     noticeable: the naive 95% interval of mu would cover about 92.0%\n",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
+    let equal = printed(&["--variants", "3", "--tau", "0"]);
+    for words in ["estimates           - (no closed form at tau = 0)\n", "error 1.69 times as large\n"] {
+        assert!(equal.contains(words), "{words} in {equal}");
+    }
+    let mixed = printed(&["--mix", "2,1,1"]);
+    let words = "of every 3 experiments 2 have 1 variant, 1 has 2 variants; ";
+    assert!(mixed.starts_with(words), "{mixed}");
     let single = printed(&["--variants", "1"]);
     assert!(single.contains("verdict     negligible") && single.contains("what to do  nothing"), "{single}");
 }
@@ -318,6 +325,13 @@ fn the_rule_on_the_page_never_contradicts_the_verdict() {
                 let (verdict, ..) = Thresholds::default().verdict_of_design(&design);
                 assert!(x >= negligible || verdict == Verdict::Negligible, "{design:?}: {verdict}");
                 assert!(x <= material || verdict == Verdict::Material, "{design:?}: {verdict}");
+                // With equal traffic, as in the sentence below the rule.
+                if rho == 0.5 && variants == 2 && (0.5..=2.0).contains(&tau) {
+                    assert_eq!(verdict, Verdict::Noticeable, "{design:?}");
+                }
+                if rho == 0.5 && variants == 3 && tau <= 1.5 {
+                    assert_eq!(verdict, Verdict::Material, "{design:?}");
+                }
             }
         }
     }

@@ -1,11 +1,11 @@
 //! Rights on Apache Kafka, and the listener of `scripts/services` that asks for a password.
 
 use std::ffi::CString;
-use std::io::Write;
 use std::ptr;
 
 use rdkafka::bindings as sys;
 
+use super::skipped::skipped;
 use super::topic::Topic;
 
 /// Who may log in there.
@@ -16,7 +16,7 @@ pub const PASSWORD: &str = "app-password";
 pub fn listener_with_password() -> Option<String> {
     let listener = std::env::var("SHRINKD_TEST_KAFKA_SASL").ok();
     if listener.is_none() {
-        let _ = writeln!(std::io::stderr(), "SKIPPED: SHRINKD_TEST_KAFKA_SASL names no Apache Kafka with passwords");
+        skipped("SHRINKD_TEST_KAFKA_SASL names no Apache Kafka with passwords");
     }
     listener
 }

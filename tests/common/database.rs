@@ -1,7 +1,6 @@
 //! Fresh databases for tests: a SQLite file of its own for each, and a PostgreSQL database of its own where a server is
 //! named.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +13,8 @@ use shrinkd_model::ARITHMETIC_VERSION;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteRow};
 use sqlx::{AssertSqlSafe, Connection, Row};
+
+use super::skipped::skipped;
 
 /// What tests fill their databases with.
 pub fn settings() -> StoreSettings {
@@ -155,8 +156,7 @@ impl PostgresDatabase {
         let Ok(url) = std::env::var("SHRINKD_TEST_POSTGRES_URL") else {
             let is_required = std::env::var("SHRINKD_REQUIRE_POSTGRES").is_ok_and(|value| value == "1");
             assert!(!is_required, "SHRINKD_REQUIRE_POSTGRES=1, and SHRINKD_TEST_POSTGRES_URL names no server");
-            // Written past the test harness, which would show the message of a passing test to nobody.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: SHRINKD_TEST_POSTGRES_URL names no PostgreSQL server");
+            skipped("SHRINKD_TEST_POSTGRES_URL names no PostgreSQL server");
             return None;
         };
         Some(PostgresDatabase::empty_on(&url).await)

@@ -1,4 +1,4 @@
-//! What several tests need: the reference posteriors, where they are at hand, fresh databases, topics, and workers.
+//! What several tests need: the reference posteriors, fresh databases, topics, and workers.
 #![allow(dead_code, unused_imports, unused_macros, reason = "each test binary uses a part of it")]
 
 pub mod acl;
@@ -14,6 +14,7 @@ pub mod protocol;
 pub mod reference;
 pub mod role;
 pub mod settling;
+pub mod skipped;
 pub mod topic;
 pub mod worker;
 

@@ -1,6 +1,5 @@
 //! PgBouncer before the PostgreSQL server of the tests.
 
-use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::database::{Database, PostgresDatabase};
 use super::folder::Folder;
 use super::forward::closed_port;
+use super::skipped::skipped;
 use super::worker::TIMEOUT;
 
 pub struct Pooler {
@@ -22,8 +22,7 @@ impl Pooler {
     pub fn start(folder: &Folder, mode: &str, database: &PostgresDatabase) -> Option<Pooler> {
         let programs = ["/usr/sbin/pgbouncer", "/usr/bin/pgbouncer", "/usr/local/bin/pgbouncer"];
         let Some(program) = programs.into_iter().find(|program| Path::new(program).exists()) else {
-            let _ =
-                writeln!(std::io::stderr(), "SKIPPED: pgbouncer is not there (Debian's package `pgbouncer` has it)");
+            skipped("pgbouncer is not there (Debian's package `pgbouncer` has it)");
             return None;
         };
         let server = database.url();

@@ -1,9 +1,10 @@
 //! The servers, which these tests restart: only those that scripts/services has started for the tests can be.
 
-use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::common::skipped::skipped;
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/services");
 
@@ -20,11 +21,7 @@ impl Services {
         let named = |name: &str| std::env::var(name).ok();
         let (folder, kafka) = (named("SHRINKD_TEST_SERVICES"), named("SHRINKD_TEST_KAFKA"));
         let (Some(folder), Some(_), Some(_)) = (folder, kafka, named("SHRINKD_TEST_POSTGRES_URL")) else {
-            let mut stderr = std::io::stderr();
-            let _ = writeln!(
-                stderr,
-                "SKIPPED: faults need PostgreSQL and Apache Kafka of scripts/services, to restart them"
-            );
+            skipped("faults need PostgreSQL and Apache Kafka of scripts/services, to restart them");
             return None;
         };
         Some(Services { folder, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })

@@ -155,16 +155,27 @@ fn a_secret_comes_from_a_file_without_its_line_end_and_stays_text() {
 }
 
 #[test]
+fn a_share_of_all_messages_is_allowed_for_dead_letters() {
+    let config = Config::load(None, environment(&[SOURCE, STORE, ("SHRINKD__DEAD_LETTERS__SHARE", "1")]));
+    assert_eq!(config.expect("it can be run").dead_letters.share, 1.0);
+}
+
+#[test]
 fn a_population_has_its_own_settings_and_the_general_ones_for_the_rest() {
     let config = from_file(
         "settings",
         "[refit]\nprior_mu = \"normal:0,1sd\"\nmin_experiments = 9\n\
-         [populations.settings.\"conversion/all/relative\"]\nprior_tau = \"half-cauchy:0.1se\"\n",
+         [populations.settings.\"conversion/all/relative\"]\nprior_tau = \"half-cauchy:0.1se\"\n\
+         [populations.settings.\"signup/all/relative\"]\nprior_mu = \"normal:1,2\"\nmin_experiments = 3\n",
     )
     .expect("it can be run");
     let own = config.settings(&"conversion/all/relative".parse().expect("a name"));
     assert_eq!(own.priors.mu, PriorMu::Normal { mean: Quantity::Absolute(0.0), sd: Quantity::Sd(1.0) });
     assert_eq!((own.priors.tau, own.min_experiments), (PriorTau::HalfCauchy { scale: Quantity::Se(0.1) }, 9));
+    let own = config.settings(&"signup/all/relative".parse().expect("a name"));
+    assert_eq!(own.priors.mu, PriorMu::Normal { mean: Quantity::Absolute(1.0), sd: Quantity::Absolute(2.0) });
+    assert_eq!((own.priors.tau, own.min_experiments), (PriorTau::Flat, 3));
     let other = config.settings(&"revenue/all/absolute".parse().expect("a name"));
-    assert_eq!(other.priors.tau, PriorTau::Flat);
+    assert_eq!(other.priors.mu, PriorMu::Normal { mean: Quantity::Absolute(0.0), sd: Quantity::Sd(1.0) });
+    assert_eq!((other.priors.tau, other.min_experiments), (PriorTau::Flat, 9));
 }

@@ -111,6 +111,15 @@ fn the_status_page_shows_the_worker_and_needs_nothing_from_elsewhere() {
 }
 
 #[test]
+fn the_status_page_marks_partitions_that_are_halted() {
+    let served = Served::new("stdin");
+    let halted = "<strong>halted</strong>, see <code>shrinkd partitions</code>";
+    assert!(!served.get("/").1.contains(halted));
+    served.site.metrics.set_halted(0, true);
+    assert_eq!(served.get("/").1.matches(halted).count(), 1);
+}
+
+#[test]
 fn the_status_page_names_populations_that_failed() {
     let served = Served::new("stdin");
     assert!(!served.get("/").1.contains("failed"));

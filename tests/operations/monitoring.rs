@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +10,7 @@ use shrinkd::telemetry::health::Health;
 use shrinkd::telemetry::metrics::Metrics;
 
 use super::telemetry::report;
+use crate::common::skipped::skipped;
 
 fn path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
@@ -86,8 +87,7 @@ fn promtool(arguments: &[&str], input: &str) -> Option<Result<(), String>> {
     let mut command = Command::new(programs.join("promtool"));
     command.args(arguments).current_dir(path("deploy/prometheus"));
     let Ok(mut child) = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() else {
-        // Written past the test harness, which would show the message of a passing test to nobody.
-        let _ = writeln!(io::stderr(), "SKIPPED: promtool is not there (Debian's package `prometheus` has it)");
+        skipped("promtool is not there (Debian's package `prometheus` has it)");
         return None;
     };
     // A command that reads nothing may have ended already.

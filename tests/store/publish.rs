@@ -270,7 +270,8 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
     refit(&store, "m", 2.0, 0.5, true).await;
     assert_eq!(suspected().await, 1, "what a pass found is carried over");
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    let unknown = PassDiagnostics { selection: None, ..pass_diagnostics() };
+    store.end_pass(&pass, true, Some(&(diagnostics(), unknown))).await.unwrap();
     assert_eq!(suspected().await, 0, "a pass that cannot tell");
     let of_last =
         "select cast(is_selection_suspected as text) from population_diagnostics order by fit_id desc limit 1";

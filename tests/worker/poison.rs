@@ -54,7 +54,7 @@ fn poison() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn a_batch_folds_as_if_its_poison_were_not_there_and_keeps_it(

@@ -5,7 +5,7 @@
 //! effects of one experiment have the correlation `rho = c / sigma^2`. Everything is in units of sigma (`sigma = 1`, `c = rho`,
 //! `d = 1 - rho`), with `v = d + tau^2`. An average E is over experiments, which differ in their number of variants n.
 //!
-//! The formulas hold for many experiments, where tau is known well; for variants whose true effects are independent; and for
+//! The formulas hold for many experiments, where tau is known well, be it that it is 0; for variants whose true effects are independent; and for
 //! controls that are off by chance alone. The number of experiments is in none of them.
 
 use super::diagnostics::naive_coverage;
@@ -42,18 +42,21 @@ impl Design {
     }
 
     /// By how much the root mean squared error of the naive shrunken effects is larger than that of the modelled ones, with mu
-    /// and tau known, as a share: 0.05 is 5%.
+    /// and tau known, as a share: 0.05 is 5%. `None` where tau is 0 and effects share an error: what is left is the error of
+    /// mu and tau themselves, which known ones do not have.
     ///
     /// The mean squared errors are `tau^2 sigma^2 / (tau^2 + sigma^2)`, and the average over effects of
     /// `tau^2 d/v + (tau^2/v)^2 c/(1 + c n/v)` (Lindley & Smith, JRSS B 34, 1972). They differ by the average of
-    /// `tau^4 (n - 1) c^2 / (v (v + n c) (sigma^2 + tau^2))`, in which nothing cancels. Where tau is 0 both are 0, and the limit of
-    /// their ratio, which is 1, is taken.
-    pub fn rmse_excess(&self) -> f64 {
+    /// `tau^4 (n - 1) c^2 / (v (v + n c) (sigma^2 + tau^2))`, in which nothing cancels.
+    pub fn rmse_excess(&self) -> Option<f64> {
+        if self.tau == 0.0 && self.design_effect() > 1.0 {
+            return None;
+        }
         let (t, c, v) = (self.tau * self.tau, self.rho, self.v());
         // Both divided by tau^2.
         let modelled = self.average(|n| n * ((1.0 - c) / v + t / v * c / (v + n * c)));
         let difference = self.average(|n| n * (t / v * (n - 1.0) * c / (v + n * c) * c / self.total_variance()));
-        (1.0 + difference / modelled).sqrt() - 1.0
+        Some((1.0 + difference / modelled).sqrt() - 1.0)
     }
 
     /// How many times as wide mu's interval is with one variant of each experiment: the square root of
@@ -62,12 +65,16 @@ impl Design {
         (self.total_variance() * self.average(|n| 1.0 / (self.v() / n + self.rho))).sqrt()
     }
 
-    /// How many times as large the standard error of tau is with one variant of each experiment: the square root of
-    /// `(sigma^2 + tau^2)^2 E[(n - 1)/v^2 + 1/(v + n c)^2]`, the ratio of the Fisher informations about tau^2, each `tr(V^-2) / 2`
-    /// (Searle, Casella & McCulloch, Variance Components, 1992, section 6.3).
+    /// How many times as large the error of tau is with one variant of each experiment. That of tau^2 is larger by the square
+    /// root of `(sigma^2 + tau^2)^2 E[(n - 1)/v^2 + 1/(v + n c)^2]`, the ratio of the Fisher informations about tau^2, each
+    /// `tr(V^-2) / 2` (Searle, Casella & McCulloch, Variance Components, 1992, section 6.3). Where tau is above 0 its error is in
+    /// proportion to that of tau^2. Where it is 0 an estimate of tau is itself as large as the root of the error of tau^2, and
+    /// the ratio is the root of the other.
     pub fn tau_error_ratio(&self) -> f64 {
         let v = self.v();
-        self.total_variance() * self.average(|n| (n - 1.0) / (v * v) + (v + n * self.rho).powi(-2)).sqrt()
+        let of_square =
+            self.total_variance() * self.average(|n| (n - 1.0) / (v * v) + (v + n * self.rho).powi(-2)).sqrt();
+        if self.tau == 0.0 { of_square.sqrt() } else { of_square }
     }
 
     /// `sigma^2 + tau^2`, the variance of a raw effect about mu.

@@ -124,8 +124,9 @@ fn naive_model(comparison: &Comparison) -> Option<Finding> {
     let shift = |name: &str, sds: Option<f64>| Some(format!("moves {name} by {} posterior sds", signed(sds?)));
     let (coverage, changed) = (consequences.naive_coverage(), consequences.changed_decisions());
     let parts = [
-        (*measure != Measure::NaiveCoverage)
-            .then(|| format!("has a 95% interval of mu that would cover about {}", percent(coverage))),
+        (*measure != Measure::NaiveCoverage).then(|| {
+            format!("has a 95% interval of mu that would cover about {}%", Digits::Decimals(1).value(100.0 * coverage))
+        }),
         consequences
             .rmse_excess()
             .filter(|_| *measure != Measure::RmseExcess)

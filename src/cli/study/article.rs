@@ -103,7 +103,7 @@ fn monte_carlo_error(article: &Article) -> String {
     format!(
         "In table 1 no two effects share a control, so that both of the article's models are one and the same posterior: \
          the difference between its two published rows is the Monte Carlo error of its sampler. Over all tables, the \
-         published figures of mu are within {mu} of the exact ones, those of tau within {tau}."
+         published medians and sds of mu are within {mu} of the exact ones, those of tau within {tau}."
     )
 }
 

@@ -57,8 +57,9 @@ fn legend<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
     let told = format!(
         "mu is the mean of the true effects, tau their sd (heterogeneity), theta the effects themselves, all in the unit \
          of the metric. For the first replicate, {first}the table shows posterior medians and sds. Over all replicates, \
-         bias and RMSE are those of the posterior medians of mu and tau and the posterior means of theta; coverage is the \
-         share of 95% credible intervals that contain the true value; ± is the Monte Carlo standard error."
+         bias and RMSE are those of the posterior medians of mu and tau and the posterior means of theta, which with one \
+         variant per experiment are the effects of the chosen variants only (where experiments differ in size, that RMSE \
+         cannot be compared with the others); coverage is the share of 95% credible intervals that contain the true value; ± is the Monte Carlo standard error."
     );
     page.sentence("", &told)
 }

@@ -30,7 +30,8 @@ pub(super) struct Figures {
     pub(super) tau: f64,
     pub(super) deff: f64,
     pub(super) naive_coverage: f64,
-    pub(super) rmse_excess: f64,
+    /// None where tau is 0 and effects share an error.
+    pub(super) rmse_excess: Option<f64>,
     /// How many times as wide mu's interval is with one variant per experiment.
     pub(super) mu_interval_ratio: f64,
     /// How many times as large the error of tau is with one variant per experiment.

@@ -136,7 +136,7 @@ fn legend() -> Group {
     for (i, shade) in (0..).zip(&shades) {
         let x = ORIGIN.0 + i * 208;
         let range = match (100.0 * shade.from, above.replace(100.0 * shade.from)) {
-            (from, None) => format!("{from:.0}% or more"),
+            (from, None) => format!("above {from:.0}%"),
             (0.0, Some(to)) => format!("below {to:.0}%"),
             (from, Some(to)) => format!("{from:.0} to {to:.0}%"),
         };

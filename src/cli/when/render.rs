@@ -1,5 +1,6 @@
 //! The figures of designs as text and as CSV.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use shrinkd_model::{Thresholds, Verdict};
@@ -22,7 +23,8 @@ pub(super) fn design(figures: &Figures, out: &mut impl Write, width: usize) -> i
     let mut table = Columns::new([text("  "), text("  "), text("  ")]);
     table.row(["naive model", "95% interval of mu", &format!("covers {:.1}%", 100.0 * naive_coverage)]);
     table.row(["", "variance of mu", &format!("{deff:.2} times what it claims")]);
-    table.row(["", "estimates", &format!("error (RMSE) {:.1}% larger", 100.0 * rmse_excess)]);
+    let larger = |excess: f64| format!("error (RMSE) {:.1}% larger", 100.0 * excess);
+    table.row(["", "estimates", &rmse_excess.map_or("- (no closed form at tau = 0)".to_owned(), larger)]);
     table.row(["one per experiment", "95% interval of mu", &format!("{mu_interval_ratio:.2} times as wide")]);
     table.row(["", "tau", &format!("error {tau_error_ratio:.2} times as large")]);
     page.columns(&table)?;
@@ -37,8 +39,13 @@ fn experiments(figures: &Figures) -> String {
     let variants = match &figures.variants[..] {
         [n] => format!("{} in every experiment", counted(*n as u64, "variant")),
         kinds => {
-            let kinds: Vec<String> = kinds.iter().map(usize::to_string).collect();
-            format!("experiments of {} variants, each equally frequent", kinds.join(", "))
+            let mut counts = BTreeMap::new();
+            for &n in kinds {
+                *counts.entry(n as u64).or_insert(0) += 1;
+            }
+            let have = |count| if count == 1 { "has" } else { "have" };
+            let told = counts.iter().map(|(&n, &count)| format!("{count} {} {}", have(count), counted(n, "variant")));
+            format!("of every {} experiments {}", kinds.len(), told.collect::<Vec<_>>().join(", "))
         }
     };
     match (figures.allocation, figures.control_share) {
@@ -53,9 +60,10 @@ fn experiments(figures: &Figures) -> String {
 fn advice(figures: &Figures) -> &'static str {
     match figures.verdict {
         _ if figures.deff == 1.0 => "nothing: no variants share an error, and all models are the same",
-        Verdict::Negligible => "either model will do: readers of the naive figures would hardly notice",
+        Verdict::Negligible => "either model will do: by the default thresholds, the difference does not matter",
         Verdict::Noticeable => {
-            "model the correlation, as shrinkd does by default; naive figures that have been reported need not be withdrawn"
+            "model the correlation, as shrinkd does by default; by the default thresholds, naive figures already reported may \
+             stand"
         }
         _ => {
             "model the correlation, as shrinkd does by default, and do not report naive figures; one variant of each \
@@ -73,8 +81,9 @@ pub(super) fn map(panels: &[Panel], out: &mut impl Write, width: usize) -> io::R
     let legend = format!(
         "Coverage of the naive 95% interval of mu, in percent, by the number of variants of every experiment and by the \
          control's share of the traffic (equal: as much as each variant). The verdict on the naive model is * noticeable \
-         (coverage below {}, or errors of its estimates larger by {}), ! material (below {}, or larger by more than {}), \
-         else negligible. tau, the sd of the true effects, is in standard errors of a raw effect.",
+         (coverage of {} or less, or errors of its estimates larger by at least {}), ! material (below {}, or larger by more \
+         than {}), else negligible; at tau = 0 coverage alone decides. tau, the sd of the true effects, is in standard \
+         errors of a raw effect.",
         below[0], larger[0], below[1], larger[1]
     );
     page.sentence("", &legend)?;
@@ -126,7 +135,8 @@ pub(super) fn csv(designs: &[&Figures], out: &mut impl Write) -> io::Result<()> 
             kinds => format!("\"{}\"", kinds.iter().map(usize::to_string).collect::<Vec<_>>().join(",")),
         };
         let allocation = figures.allocation.as_str();
-        let share = figures.control_share.map_or(String::new(), |share| share.to_string());
+        let cell = |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
+        let (share, rmse_excess) = (cell(figures.control_share), cell(*rmse_excess));
         writeln!(
             out,
             "{variants},{allocation},{share},{rho},{tau},{deff},{naive_coverage},{rmse_excess},{mu_interval_ratio},\

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::rules::{duration, shorten};
 use crate::common::forward::closed_port;
+use crate::common::skipped::skipped;
 
 /// How often its alerts are polled.
 const PACE: Duration = Duration::from_millis(100);
@@ -43,8 +44,7 @@ impl Prometheus {
     /// Starts it with every duration in the rules divided by `speedup`; `None`, with a message, if it is not installed.
     pub fn start(folder: &Path, speedup: u32) -> Option<Prometheus> {
         let Some(programs) = std::env::var_os("SHRINKD_TEST_PROMETHEUS").map(PathBuf::from) else {
-            let _ =
-                writeln!(std::io::stderr(), "SKIPPED: there is no Prometheus (Debian's package `prometheus` has it)");
+            skipped("there is no Prometheus (Debian's package `prometheus` has it)");
             return None;
         };
         let targets = folder.join("targets");

@@ -16,6 +16,7 @@ use super::monitoring::Monitoring;
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::role::Role;
 use crate::common::settling::{committed, settled};
+use crate::common::skipped::skipped;
 use crate::common::topic::Topic;
 use crate::common::worker::TIMEOUT;
 use crate::services::OwnServers;
@@ -44,7 +45,7 @@ pub async fn postgres_is_down(monitoring: Arc<Monitoring>, servers: Arc<OwnServe
 
 pub async fn the_disk_is_full(monitoring: Arc<Monitoring>) {
     let Some(disk) = SmallDisk::mount(&monitoring.folder.path("disk")) else {
-        monitoring.say("SKIPPED: nobody but root can mount a small file system, to fill the database's disk");
+        skipped("nobody but root can mount a small file system, to fill the database's disk");
         return;
     };
     let database = PostgresDatabase::empty().await.expect("there is a server");

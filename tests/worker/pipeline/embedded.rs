@@ -36,6 +36,19 @@ async fn a_file_ends_in_the_tables_as_a_fit_of_it_says_bit_for_bit() {
     check(&database, &Truth::of(&events)).await;
 }
 
+/// Whoever copies the file has all of it.
+#[tokio::test]
+async fn a_worker_that_has_ended_leaves_one_file_without_a_log_beside_it() {
+    let folder = Folder::new("closed");
+    let events = stream::portfolio(&folder, 20);
+    let database = SqliteDatabase::absent();
+    Worker::start(&from_file(&events, &database.url()), folder.path("worker.log")).ends_well();
+    let path = database.path();
+    let files = std::fs::read_dir(path.parent().expect("a folder")).expect("it is readable");
+    let names: Vec<_> = files.map(|file| file.expect("an entry").path()).collect();
+    assert_eq!(names, [path]);
+}
+
 #[tokio::test]
 async fn a_file_that_is_read_twice_counts_once() {
     let folder = Folder::new("twice");

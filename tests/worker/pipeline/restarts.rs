@@ -14,6 +14,7 @@ use super::truth::{Truth, check};
 use super::{Folder, stream};
 use crate::common::database::{Database, PostgresDatabase};
 use crate::common::settling::{committed, settled};
+use crate::common::skipped::skipped;
 use crate::common::topic::Topic;
 use crate::common::worker::{TIMEOUT, Worker, from_kafka, get};
 
@@ -109,9 +110,7 @@ async fn what_a_worker_shows_of_itself_agrees_with_the_tables() {
 #[tokio::test]
 async fn what_an_open_transaction_holds_back_is_lag_and_what_it_leaves_behind_is_none() {
     if std::env::var("SHRINKD_TEST_KAFKA").is_err() {
-        let _ =
-            writeln!(io::stderr(), "SKIPPED: SHRINKD_TEST_KAFKA names no Apache Kafka, which isolates transactions");
-        return;
+        return skipped("SHRINKD_TEST_KAFKA names no Apache Kafka, which isolates transactions");
     }
     let folder = Folder::new("transaction");
     let Some(database) = PostgresDatabase::create().await else { return };

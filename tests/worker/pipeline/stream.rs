@@ -1,12 +1,11 @@
 //! The streams that the tests send: a real one where the reference data is at hand, and a generated one everywhere.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::Folder;
 use crate::common::program;
-use crate::common::reference::shared;
+use crate::common::skipped::{shared, skipped};
 
 /// Revisions, retractions, tombstones and results to refuse, of some hundred experiments on six metrics.
 pub fn portfolio(folder: &Folder, experiments: u32) -> PathBuf {
@@ -34,7 +33,7 @@ fn convert(data: &Path, path: PathBuf, arguments: &[&str]) -> Option<PathBuf> {
     match status {
         Ok(status) => assert!(status.success(), "the conversion failed"),
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "SKIPPED: python3 does not run: {error}");
+            skipped(&format!("python3 does not run: {error}"));
             return None;
         }
     }

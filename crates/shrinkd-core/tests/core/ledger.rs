@@ -4,6 +4,7 @@ mod order;
 mod parts;
 mod retractions;
 mod revisions;
+mod stored;
 
 use std::collections::BTreeMap;
 

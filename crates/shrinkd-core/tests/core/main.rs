@@ -4,5 +4,5 @@ mod event_contract;
 mod hostile_input;
 mod ledger;
 mod population;
-#[path = "../../../shrinkd-model/tests/model/reference.rs"]
-mod reference;
+#[path = "../../../../tests/common/skipped.rs"]
+mod skipped;

@@ -100,6 +100,15 @@ proptest! {
 fn the_choice_never_changes() {
     let chosen = (0..12).map(|k| chosen_variant(7, &format!("exp-{k}"), &["B", "C", "D"]).unwrap());
     assert_eq!(chosen.collect::<Vec<_>>(), [2, 1, 2, 2, 1, 1, 2, 2, 2, 0, 0, 1]);
+    // Seeds and names at their limits, in every script.
+    let long = "x".repeat(300);
+    let variants = ["", "a", "A", "é", "試験", long.as_str()];
+    let experiments = ["", "exp/1", "exp 1", "実験", long.as_str()];
+    let chosen = |seed: u64| experiments.map(|experiment| chosen_variant(seed, experiment, &variants).unwrap());
+    assert_eq!(
+        [0, 1, 1 << 32, u64::MAX].map(chosen),
+        [[1, 1, 0, 1, 3], [5, 4, 5, 2, 3], [2, 3, 0, 2, 5], [5, 2, 5, 2, 0]]
+    );
 }
 
 #[test]

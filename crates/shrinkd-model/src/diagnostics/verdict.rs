@@ -78,9 +78,10 @@ impl Thresholds {
         self.farthest(consequences.naive_coverage(), consequences.rmse_excess(), Some(changed))
     }
 
-    /// The verdict to expect of a design, without data: interval and accuracy decide, because decisions need effects.
+    /// The verdict to expect of a design, without data: interval and accuracy decide, because decisions need effects; the
+    /// interval alone where [`Design::rmse_excess`] has no answer.
     pub fn verdict_of_design(&self, design: &Design) -> (Verdict, Measure, f64) {
-        self.farthest(design.naive_coverage(), Some(design.rmse_excess()), None)
+        self.farthest(design.naive_coverage(), design.rmse_excess(), None)
     }
 
     /// Of interval, accuracy and decisions the one that reaches farthest, and its verdict.

@@ -24,6 +24,8 @@ pub(super) struct Point {
     pub(super) mu_mean: f64,
     /// Variance of mu given tau.
     pub(super) mu_variance: f64,
+    /// The size of the terms of the log density beside its determinants: its rounding error is relative to this.
+    pub(super) summed: f64,
 }
 
 impl<'a, L: Likelihood> Marginal<'a, L> {
@@ -33,13 +35,15 @@ impl<'a, L: Likelihood> Marginal<'a, L> {
 
     pub(super) fn at(&self, tau: f64) -> Point {
         let profile = Profile::new(&self.likelihood.at(tau * tau), self.mu_prior);
+        let log_prior = self.priors.tau.log_density(tau);
         Point {
-            log_density: self.priors.tau.log_density(tau) + profile.log_mass(),
+            log_density: log_prior + profile.log_mass(),
             mu_mean: match self.priors.mu {
                 PriorMu::Fixed { mu } => mu,
                 _ => self.likelihood.centre() + profile.mean,
             },
             mu_variance: 1.0 / profile.precision,
+            summed: log_prior.abs() + 0.5 * profile.summed,
         }
     }
 

@@ -39,6 +39,8 @@ pub(in super::super) struct Profile {
     pub precision: f64,
     /// Squared standardised residuals that the best mu leaves, its own from the prior among them.
     pub misfit: f64,
+    /// The size of what is added up and subtracted in the misfit: its rounding error is relative to this.
+    pub summed: f64,
     log_det: f64,
 }
 
@@ -60,7 +62,7 @@ impl Profile {
             (prior.mean, 0.0)
         };
         let misfit = terms.c - mean * (2.0 * terms.b - mean * terms.a) + from_prior;
-        Profile { mean, precision, misfit, log_det: terms.log_det }
+        Profile { mean, precision, misfit, summed: terms.c + from_prior, log_det: terms.log_det }
     }
 
     /// Log density of the effects and the best mu, without its constants.

@@ -39,7 +39,7 @@ pub fn quadrature(likelihood: &impl Likelihood, priors: &Priors) -> Result<Poste
 /// The posterior where tau is known: mu's, in closed form.
 pub(super) fn given_tau(likelihood: &impl Likelihood, priors: &Priors, tau: f64) -> Posterior {
     let marginal = Marginal::new(likelihood, priors);
-    let Point { log_density, mu_mean, mu_variance } = marginal.at(tau);
+    let Point { log_density, mu_mean, mu_variance, .. } = marginal.at(tau);
     Posterior {
         mu: Summary::of_normal(mu_mean, mu_variance.sqrt()),
         tau: Summary::of_normal(tau, 0.0),
@@ -58,14 +58,12 @@ pub(super) struct Axis<'a, L> {
     pub(super) map: Map,
     /// Beyond this t the density only falls: above every lambda and the mean square of the effects.
     pub(super) far: f64,
-    /// What rounding may do to the log density: no panel is halved in search of more.
-    noise: f64,
 }
 
 /// The largest `a` in scales of the prior of tau: a narrower prior would hide between 0 and the first step of a scan.
 const WIDEST_SCALE: f64 = 100.0;
 
-/// Rounding error of a log density, per effect.
+/// Rounding error of a log density, per effect and relative to its terms.
 const NOISE: f64 = 16.0 * f64::EPSILON;
 
 /// Integrals of moments beyond the support.
@@ -81,6 +79,8 @@ struct Resolved {
     panel: Panel,
     points: [Point; NODES],
     masses: [f64; NODES],
+    /// What rounding may do to the log density: the panel is not halved in search of more.
+    noise: f64,
     /// The highest moment of tau that exists, in units of `a`: its integral over the panel.
     moment: f64,
     /// How much of it the panel's nodes may have missed.
@@ -110,7 +110,6 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             map: Map { scale, is_log: priors.tau.vanishes_at_zero() },
             // The density may rise once more where tau explains how far mu's prior is from the effects.
             far: 4.0 * likelihood.largest_lambda() + 4.0 * mean_square + 4.0 * marginal.prior_distance().powi(2),
-            noise: NOISE * likelihood.effects() as f64,
             marginal,
         }
     }
@@ -161,8 +160,8 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             let Panel { low, high, .. } = candidate.panel;
             let mass = candidate.mass();
             let is_narrow = high - low < 1e-6 * width;
-            let is_resolved = candidate.panel.is_resolved(mass, total, self.noise)
-                && candidate.missed_moment <= self.noise.max(1e-4) * total_moment;
+            let is_resolved = candidate.panel.is_resolved(mass, total, candidate.noise)
+                && candidate.missed_moment <= candidate.noise.max(1e-4) * total_moment;
             if is_narrow || is_resolved || !total.is_finite() {
                 resolved.push(candidate);
                 continue;
@@ -184,7 +183,9 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let powers = Panel::nodes(low, high).map(|x| (self.tau(x) / self.map.scale).powi(power));
         let moment = masses.iter().zip(powers).map(|(mass, power)| mass * power).sum();
         let missed_moment = panel.missed(powers);
-        Resolved { masses, moment, missed_moment, panel, points: evaluated.map(|(point, _)| point) }
+        let points = evaluated.map(|(point, _)| point);
+        let noise = NOISE * points.iter().map(|point| point.summed).fold(self.effects as f64, f64::max);
+        Resolved { masses, noise, moment, missed_moment, panel, points }
     }
 
     fn summarise(&self, scan: &Scan, panels: &[Resolved]) -> Posterior {

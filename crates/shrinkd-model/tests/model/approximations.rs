@@ -132,7 +132,7 @@ fn on_every_reference_population_laplace_sits_at_a_mode_and_the_elbo_stays_below
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
             };
-            let likelihood = SketchLikelihood::new(&sketch_of(&case.under(text("treatment"))));
+            let likelihood = SketchLikelihood::new(&sketch_of(&case.under(text("correlation"))));
             let at_mode = laplace(&likelihood, &priors).expect("a posterior");
             let [along_mu, along_tau] = gradient_at_centre(&likelihood, &priors, &Gaussian::of(&at_mode));
             assert!(along_mu.abs() < 1e-8 && along_tau.abs() < 2e-5, "{}: {along_mu:e} {along_tau:e}", case.name);

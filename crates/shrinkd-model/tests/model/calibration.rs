@@ -145,6 +145,32 @@ fn an_outlier_is_as_far_away_as_the_others_alone_say() {
     }
 }
 
+/// Where mu and tau are known the others say nothing: an effect is N(mu, tau^2 + its variance), and so is the mean of two that share no
+/// control, with half of that.
+#[test]
+fn under_known_mu_and_tau_predictions_are_those_of_the_normal_distribution() {
+    let known = priors("fixed:0.5", "fixed:1");
+    let levels = [(-1.959963984540054, 0.025), (0.0, 0.5), (0.6744897501960817, 0.75), (1.6448536269514722, 0.95)];
+    let two = |z: f64| Block::shared_control(vec![0.5 + 2.0 * z, 0.5], vec![1.0; 2], 0.0).expect("a block");
+    let mut blocks: Vec<Block> = levels.iter().map(|&(z, _)| single(0.5 + z * 2_f64.sqrt(), 1.0)).collect();
+    blocks.extend(levels.iter().map(|&(z, _)| two(z)));
+    let sketch = sketch_of(&blocks);
+    let fit = Fit::new(&SketchLikelihood::new(&sketch), &known, Method::Quadrature).expect("a posterior");
+    let leave_one_out = LeaveOneOut::new(&sketch, &known, &fit);
+    for (block, (z, pit)) in blocks.iter().zip(levels.iter().cycle()) {
+        let got = leave_one_out.predict(block, &block.components().expect("components")).expect("predictions");
+        if block.len() == 1 {
+            let [only] = got.predictions[..] else { panic!("one prediction") };
+            assert!((only.z - z).abs() < 1e-12 && (only.pit - pit).abs() < 1e-12, "{only:?} instead of {z} {pit}");
+            let score = -0.5 * (2.0 * std::f64::consts::TAU).ln() - 0.5 * z * z;
+            assert!((got.score - score).abs() < 1e-12, "{} instead of {score}", got.score);
+        } else {
+            let shift = got.control_shift_z.expect("two effects");
+            assert!((shift - z).abs() < 1e-9, "{shift} instead of {z}");
+        }
+    }
+}
+
 #[test]
 fn a_block_with_most_of_the_effects_is_left_out_as_if_it_had_never_come() {
     let mut blocks: Vec<Block> = (0..30).map(|i| single(0.2 * noise(i), 0.04)).collect();

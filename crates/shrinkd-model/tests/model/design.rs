@@ -95,16 +95,17 @@ fn the_excess_of_the_naive_error_is_that_of_the_estimates_themselves() {
     for design in designs() {
         let of = |form: fn(&Block) -> Block| sum(&design, |truth| squared_errors(&design, truth, form));
         let excess = (of(Block::independent) / of(Block::clone)).sqrt() - 1.0;
-        let got = design.rmse_excess();
+        let got = design.rmse_excess().expect("an excess");
         assert!((got - excess).abs() < 1e-9, "{design:?}: {got}, not {excess}");
     }
 }
 
 #[test]
-fn the_excess_is_none_where_true_effects_are_all_the_same() {
+fn where_true_effects_are_all_the_same_a_shared_error_leaves_no_excess_to_state() {
     for mut design in designs() {
         design.tau = 0.0;
-        assert!(design.rmse_excess().abs() < 1e-12, "{design:?}");
+        let is_shared = design.rho > 0.0 && design.variants.iter().any(|&n| n > 1);
+        assert_eq!(design.rmse_excess(), (!is_shared).then_some(0.0), "{design:?}");
     }
 }
 
@@ -131,7 +132,8 @@ fn with_single_variants_nothing_is_wrong_and_nothing_is_paid() {
         let design = Design { variants: vec![1], rho: 0.3, tau };
         assert_eq!(design.design_effect(), 1.0);
         assert!((design.naive_coverage() - 0.95).abs() < 1e-12);
-        for none in [design.rmse_excess(), design.mu_interval_ratio() - 1.0, design.tau_error_ratio() - 1.0] {
+        let excess = design.rmse_excess().expect("an excess");
+        for none in [excess, design.mu_interval_ratio() - 1.0, design.tau_error_ratio() - 1.0] {
             assert!(none.abs() < 1e-12, "{design:?}: {none}");
         }
     }
@@ -153,7 +155,10 @@ fn three_variants_with_equal_shares_and_tau_of_one_standard_error_have_the_figur
     let design = Design { variants: vec![3], rho: 0.5, tau: 1.0 };
     // DEFF = 1 + 2 * 1/4; v = 3/2, v + 3c = 3; errors 1/2 and 1/3 + 1/9.
     assert!((design.design_effect() - 1.5).abs() < 1e-15);
-    assert!((design.rmse_excess() - (1.125_f64.sqrt() - 1.0)).abs() < 1e-12);
+    assert!((design.rmse_excess().expect("an excess") - (1.125_f64.sqrt() - 1.0)).abs() < 1e-12);
     assert!((design.mu_interval_ratio() - 2.0_f64.sqrt()).abs() < 1e-12);
     assert!((design.tau_error_ratio() - 2.0).abs() < 1e-12);
+    // v = 1/2, v + 3c = 2: 2 / (1/4) + 1/4 times the information about tau^2, and the root of that ratio of errors for tau.
+    let design = Design { tau: 0.0, ..design };
+    assert!((design.tau_error_ratio() - 8.25_f64.sqrt().sqrt()).abs() < 1e-12);
 }

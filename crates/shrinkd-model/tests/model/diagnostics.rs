@@ -1,8 +1,8 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, Estimate, Fit, Likelihood,
-    Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
+    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, DirectLikelihood, Estimate, Fit,
+    Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -115,6 +115,19 @@ fn without_shared_controls_nothing_shifts_and_the_verdict_is_negligible() {
 }
 
 #[test]
+fn two_models_whose_variances_differ_by_rounding_alone_have_no_hausman_z() {
+    let blocks = independent(&population());
+    let components = blocks.iter().flat_map(|block| block.components().expect("components")).collect();
+    let (summed, sketch) = (DirectLikelihood::new(components), SketchLikelihood::new(&sketch_of(&blocks)));
+    for k in 1..400 {
+        let t = 0.01 * f64::from(k);
+        let mut pass = at(t);
+        blocks.iter().for_each(|block| pass.add(block, &[], &[]));
+        assert_eq!((pass.hausman_z(&summed, &sketch), pass.hausman_z(&sketch, &summed)), (None, None), "t = {t}");
+    }
+}
+
+#[test]
 fn the_hausman_z_is_standard_normal_when_the_block_model_is_true() {
     // mu naive - mu is a linear function of the effects: its variance under the block model, the long way.
     let blocks = population();
@@ -173,6 +186,20 @@ fn a_block_is_diagnosed_against_the_rest_of_its_population() {
             assert!(got.information < bound);
         }
         assert_eq!(got.within_q.is_some(), block.len() > 1);
+    }
+}
+
+#[test]
+fn the_only_block_has_no_influence_whatever_rounding_leaves_of_the_others() {
+    for block in population() {
+        let components = block.components().expect("components");
+        let likelihood = SketchLikelihood::new(&sketch_of(std::slice::from_ref(&block)));
+        for k in 0..100 {
+            let t = 0.01 * f64::from(k);
+            let got = BlockDiagnostics::new(&block, &components, t, &likelihood.at(t), likelihood.centre(), None);
+            assert_eq!((got.mu_influence, got.control_shift_z), (None, None), "t = {t}");
+            assert!((got.information_share - 1.0).abs() < 1e-12);
+        }
     }
 }
 

@@ -73,6 +73,35 @@ fn moments_exist_from_the_effects_on_that_theory_says() {
     }
 }
 
+/// Given tau, mu has variance (1 + tau^2) / 5, and p(tau) is proportional to (1 + tau^2)^-2: the second moment lies far out, where
+/// next to nothing of the posterior is.
+#[test]
+fn five_equal_effects_have_the_moments_of_their_closed_form_to_1e_7() {
+    let posterior = exact(&vec![single(0.7, 1.0); 5], &Priors::default()).expect("proper");
+    let tau_mean = std::f64::consts::FRAC_2_PI;
+    let tau_sd = (1.0 - tau_mean * tau_mean).sqrt();
+    for (got, want) in [
+        (posterior.tau.mean, tau_mean),
+        (posterior.tau.sd, tau_sd),
+        (posterior.mu.mean, 0.7),
+        (posterior.mu.sd, 0.4_f64.sqrt()),
+    ] {
+        assert!((got.expect("exists") - want).abs() < 1e-7 * tau_sd, "{got:?} instead of {want}");
+    }
+}
+
+/// Three effects under a proper prior of mu and a flat one of tau: p(tau) falls like tau^-3.
+#[test]
+fn a_new_effect_has_no_sd_where_tau_has_none() {
+    let blocks = [0.1, 0.4, -1.0].map(|effect| single(effect, 1.0));
+    let priors = Priors { mu: "normal:0,10".parse().expect("a prior"), ..Priors::default() };
+    let fit = Fit::new(&SketchLikelihood::new(&sketch_of(&blocks)), &priors, Method::Quadrature).expect("proper");
+    let Fit { posterior, predictive, .. } = fit;
+    assert!(posterior.mu.sd.is_some() && posterior.tau.mean.is_some());
+    assert_eq!((posterior.tau.sd, predictive.sd), (None, None));
+    assert!(predictive.mean.is_some() && predictive.q975.is_some());
+}
+
 #[test]
 fn one_experiment_with_500_variants_agrees_with_the_direct_sum() {
     let effects: Vec<f64> = (0..500).map(|i| (f64::from(i) * 0.77).sin()).collect();
@@ -105,6 +134,23 @@ fn effects_far_from_zero_are_only_moved() {
     }
 }
 
+/// Found by a property: rounding makes steps of 1e-5 in a log likelihood of -1e11, in which panels were halved for ever.
+#[test]
+fn effects_that_are_a_billion_standard_errors_apart_are_integrated_on_a_few_panels() {
+    let effects = vec![4596.375, 97.6171875, -0.41400146484375, 0.163421630859375, 2454.375, 1.0731353759765625];
+    let variances = vec![256.0, 1431.3, 1835.8, 1431.3, 2.522, 1.588];
+    let far = vec![6.577331014322895e17, -1299400882858330.8, 162425110357291.34, -118127352987120.97];
+    let blocks = [
+        single(84.90625, 1.15),
+        Block::shared_control(far, vec![1.27e31, 1.27e31, 8.13e17, 3.06e17], 0.0).expect("a block"),
+        Block::shared_control(effects, variances, 0.0).expect("a block"),
+    ];
+    let (mu, tau) =
+        ("normal:0,1.13671875".parse().expect("a prior"), "half-normal:1.13671875".parse().expect("a prior"));
+    let posterior = exact(&blocks, &Priors { mu, tau }).expect("proper");
+    assert!(posterior.nodes.len() < 2_000, "{} nodes", posterior.nodes.len());
+}
+
 #[test]
 fn the_unit_of_the_effects_does_not_matter() {
     let one = exact(&spread(0.2, 1.0), &Priors::default()).expect("proper");
@@ -133,12 +179,18 @@ fn two_modes_of_tau_are_reported_and_the_posterior_covers_both() {
     let priors = Priors { tau: "half-cauchy:0.02".parse().expect("a prior"), ..Priors::default() };
     let posterior = exact(&blocks, &priors).expect("proper");
     assert_eq!(posterior.modes.len(), 2, "{:?}", posterior.modes);
+    // The second along tau is the higher one.
+    let [highest, other] = [posterior.modes[0], posterior.modes[1]];
+    assert!((highest.tau, other.tau) > (1.5, 0.0) && other.tau == 0.0, "{:?}", posterior.modes);
     // The long way: the density of tau on a fine grid.
     let density = |tau: f64| {
         let v = 1.0 + tau * tau;
         let squares: f64 = blocks.iter().map(|b| b.effects()[0].powi(2)).sum();
         v.powf(-5.5) * (-0.5 * squares / v).exp() / (1.0 + (tau / 0.02).powi(2))
     };
+    assert_eq!(highest.relative_log_density, 0.0);
+    let relative = (density(0.0) / density(highest.tau)).ln();
+    assert!((other.relative_log_density - relative).abs() < 1e-6 && relative < -1.0, "{other:?} {relative}");
     let steps = 2_000_000;
     let total: f64 = (0..steps).map(|i| density((f64::from(i) + 0.5) * 400.0 / f64::from(steps))).sum();
     for (quantile, level) in [(posterior.tau.q025, 0.025), (posterior.tau.median, 0.5), (posterior.tau.q975, 0.975)] {

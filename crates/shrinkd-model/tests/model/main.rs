@@ -5,6 +5,7 @@ mod best;
 mod calibration;
 mod design;
 mod diagnostics;
+mod golden;
 mod hard_cases;
 mod heterogeneity;
 mod known_priors;

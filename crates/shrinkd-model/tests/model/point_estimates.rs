@@ -1,13 +1,12 @@
 //! ML and REML against reference values in many digits and against metafor.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use proptest::prelude::*;
 use serde_json::Value;
 use shrinkd_model::{Block, Component, DirectLikelihood, Likelihood, PointEstimate, SketchLikelihood, ml, reml};
 
-use crate::reference::{Oracle, shared, sketch_of};
+use crate::reference::{Oracle, sketch_of};
 
 fn estimate(method: &str, likelihood: &impl Likelihood) -> PointEstimate {
     match method {
@@ -30,10 +29,10 @@ fn ml_and_reml_are_the_reference_values() {
     for case in Oracle::all() {
         for fit in case.fits.iter().filter(|fit| fit["method"].is_string()) {
             let text = |name: &str| fit[name].as_str().expect("text");
-            let got = estimate(text("method"), &likelihood(&case.under(text("treatment"))));
+            let got = estimate(text("method"), &likelihood(&case.under(text("correlation"))));
             // On the scale of the posterior's sds, of the first fit that has them.
             let scale = |parameter: &str| {
-                let same_model = case.fits.iter().filter(|other| other["treatment"] == fit["treatment"]);
+                let same_model = case.fits.iter().filter(|other| other["correlation"] == fit["correlation"]);
                 same_model.filter_map(|other| other[parameter]["sd"].as_f64()).next().expect("an sd")
             };
             for (parameter, value) in [("mu", got.mu), ("tau", got.tau)] {
@@ -70,10 +69,9 @@ fn smoking_blocks(table: &str) -> Vec<Block> {
 
 #[test]
 fn ml_and_reml_of_the_smoking_cessation_trials_are_metafors() {
-    let Some(folder) = shared("data") else { return };
-    let blocks = smoking_blocks(&fs::read_to_string(folder.join("smoking_cessation.csv")).expect("the trials"));
+    let blocks = smoking_blocks(include_str!("../../../../tests/data/smoking_cessation.csv"));
     let reference: Value =
-        serde_json::from_slice(&fs::read(folder.join("smoking_metafor.json")).expect("figures")).expect("JSON");
+        serde_json::from_str(include_str!("../../../../tests/data/smoking_metafor.json")).expect("JSON");
     assert_eq!(blocks.len(), 22);
     let independent: Vec<Block> = blocks.iter().map(Block::independent).collect();
     for method in ["REML", "ML"] {

@@ -33,8 +33,8 @@ fn every_reference_posterior_of_mu_and_tau_is_met_to_1e_6() {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
             };
-            let likelihood = SketchLikelihood::new(&sketch_of(&oracle.under(text("treatment"))));
-            let label = format!("{} {} {} {}", oracle.name, text("treatment"), priors.mu, priors.tau);
+            let likelihood = SketchLikelihood::new(&sketch_of(&oracle.under(text("correlation"))));
+            let label = format!("{} {} {} {}", oracle.name, text("correlation"), priors.mu, priors.tau);
             let posterior = quadrature(&likelihood, &priors);
             assert_eq!(posterior.is_ok(), fit["proper"].as_bool().expect("a bool"), "{label}: proper");
             let Ok(posterior) = posterior else { continue };
@@ -59,11 +59,11 @@ fn every_reference_posterior_of_the_effects_is_met_to_1e_6() {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
             };
-            let blocks = oracle.under(text("treatment"));
+            let blocks = oracle.under(text("correlation"));
             let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
             let posterior = quadrature(&likelihood, &priors).expect("proper");
             let nodes = condense(&likelihood, &priors, &posterior.nodes);
-            let label = format!("{} {} {} {}", oracle.name, text("treatment"), priors.mu, priors.tau);
+            let label = format!("{} {} {} {}", oracle.name, text("correlation"), priors.mu, priors.tau);
             let want = |name: &str, i: usize| fit["theta"][name][i].as_f64().expect("a number");
             let mut worst = [0.0_f64; 3];
             let mut index = 0;

@@ -1,30 +1,10 @@
-//! The reference posteriors, which are not part of this repository. The tests of other crates include this file by its path.
+//! The reference posteriors of `tests/data/posteriors`, computed apart from this code. The tests of other crates include this file by its path.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use shrinkd_model::{Block, Sketch};
-
-/// The folder of reference data beside the checkout, or `None` with a message: users do not have it.
-pub fn shared(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SHRINKD_SHARED").map_or_else(beside_the_repository, PathBuf::from);
-    let path = root.join(folder);
-    if path.is_dir() {
-        return Some(path);
-    }
-    // Written past the test harness, which would show the message of a passing test to nobody.
-    let mut stderr = std::io::stderr();
-    let _ = writeln!(stderr, "SKIPPED: {} is not there (SHRINKD_SHARED names the reference data)", path.display());
-    None
-}
-
-fn beside_the_repository() -> PathBuf {
-    let member = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let repository = member.ancestors().filter(|folder| folder.join("Cargo.toml").is_file()).last();
-    repository.unwrap_or(member).join("../shared")
-}
 
 /// One reference file: its blocks and what is true of them.
 pub struct Oracle {
@@ -38,13 +18,13 @@ pub struct Oracle {
 impl Oracle {
     /// Every reference file.
     pub fn all() -> Vec<Oracle> {
-        let Some(folder) = shared("oracle") else { return Vec::new() };
-        let mut names: Vec<PathBuf> = std::fs::read_dir(folder)
+        let mut names: Vec<PathBuf> = std::fs::read_dir(folder())
             .expect("the folder is readable")
             .map(|entry| entry.expect("an entry").path())
             .filter(|path| path.extension().is_some_and(|e| e == "json"))
             .collect();
         names.sort();
+        assert_eq!(names.len(), 12, "no reference is missing");
         names.iter().map(|path| Oracle::read(path)).collect()
     }
 
@@ -77,10 +57,18 @@ impl Oracle {
     /// The blocks under a model of correlation.
     pub fn under(&self, correlation: &str) -> Vec<Block> {
         match correlation {
-            "independent" => self.blocks.iter().map(Block::independent).collect(),
-            _ => self.blocks.clone(),
+            "modelled" => self.blocks.clone(),
+            "ignored" => self.blocks.iter().map(Block::independent).collect(),
+            other => panic!("the references have no model {other}"),
         }
     }
+}
+
+/// Other crates have another manifest.
+fn folder() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let data = "crates/shrinkd-model/tests/data/posteriors";
+    manifest.ancestors().map(|folder| folder.join(data)).find(|path| path.is_dir()).expect("the reference posteriors")
 }
 
 /// The sketch of some blocks.

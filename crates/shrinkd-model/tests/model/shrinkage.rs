@@ -138,6 +138,34 @@ fn shifted(block: &Block, by: f64) -> Block {
 }
 
 #[test]
+fn an_effect_that_is_known_to_be_0_is_positive_with_probability_one_half() {
+    let block = Block::shared_control(vec![2.0], vec![0.5], 0.5).expect("a block");
+    let node = Node { weight: 0.5, tau: 0.0, mu_mean: 0.0, mu_variance: 0.0 };
+    let known = BlockPosterior::new(&block, &[Node { weight: 1.0, ..node }]).estimate(0);
+    assert_eq!((known.mean, known.sd, known.prob_positive, known.lfsr()), (0.0, 0.0, 0.5, 0.5));
+    let mixed = BlockPosterior::new(&block, &[node, Node { mu_mean: 1.0, ..node }]).estimate(0);
+    assert_eq!(mixed.prob_positive, 0.75);
+}
+
+/// By hand: V = [[3, 1], [1, 3]] with tau^2 = 1, so that V^-1 = [[3, -1], [-1, 3]] / 8 and Sigma V^-1 = I - V^-1.
+#[test]
+fn a_block_of_two_has_the_shrinkage_factors_of_its_matrices() {
+    let node = Node { weight: 1.0, tau: 1.0, mu_mean: 0.5, mu_variance: 0.25 };
+    let shared = Block::shared_control(vec![2.0, -1.0], vec![1.0, 1.0], 1.0).expect("a block");
+    let dense = Block::dense(vec![2.0, -1.0], vec![2.0, 1.0, 1.0, 2.0]).expect("a block");
+    for block in [shared, dense] {
+        let posterior = BlockPosterior::new(&block, &[node]);
+        // mu + V^-1 r with r = (1.5, -1.5); h = 1 - V^-1 1 = 3/4; variance 1 - 3/8 + h^2 / 4.
+        for (i, mean) in [0.5 + 0.75, 0.5 - 0.75].into_iter().enumerate() {
+            let got = posterior.estimate(i);
+            let figures = [got.shrinkage_factor, got.weight_of_mu, got.mean, got.sd.powi(2), got.conditional_variance];
+            let want = [5.0 / 8.0, 0.75, mean, 5.0 / 8.0 + 9.0 / 64.0, 5.0 / 8.0];
+            assert!(figures.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-14), "{figures:?} {want:?}");
+        }
+    }
+}
+
+#[test]
 fn the_control_shift_is_taken_out_of_every_variant_before_shrinking() {
     // Three variants that all look 2 too good against a noisy control, with precise treatments.
     let block = Block::shared_control(vec![2.0, 2.1, 1.9], vec![0.01; 3], 1.0).expect("a block");

@@ -72,8 +72,13 @@ proptest! {
     }
 
     #[test]
-    fn damaged_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..4000)) {
-        let _ = cell_from_bytes(&bytes);
+    fn bytes_are_a_cell_where_their_length_is_right_and_only_there(bytes in prop::collection::vec(any::<u8>(), 1280)) {
+        let cell = cell_from_bytes(&bytes).expect("a cell");
+        prop_assert_eq!(cell_to_bytes(&cell), &bytes[..]);
+        let longer = [&bytes[..], &bytes[..16]].concat();
+        for damaged in [&[], &bytes[1..], &bytes[16..], &longer[..1281], &longer] {
+            prop_assert_eq!(cell_from_bytes(damaged), None);
+        }
     }
 
     #[test]
@@ -116,6 +121,31 @@ proptest! {
         ] {
             prop_assert!((x - y).abs() <= 1e-10 * y.abs(), "{x:e} {y:e}");
         }
+    }
+}
+
+/// As many powers of the series are kept as can be seen, wherever in its octave a component lies.
+#[test]
+fn a_component_is_evaluated_to_1e_14_at_every_t() {
+    for lambda in [1.0, 1.3, 1.5, 2.0 - f64::EPSILON] {
+        let sketch = SketchLikelihood::new(&sketch_of(&[vec![Component { lambda, a: 1.0, b: 0.0 }]]));
+        for k in 0..2_000 {
+            let t = (0.02 * f64::from(k) - 10.0).exp();
+            let Terms { a, log_det, .. } = sketch.at(t);
+            assert!((a * (lambda + t) - 1.0).abs() < 1e-14, "{lambda} {t}: A is {a:e}");
+            assert!((log_det - (lambda + t).ln()).abs() < 1e-14 * log_det.abs().max(1.0), "{lambda} {t}: {log_det}");
+        }
+    }
+}
+
+#[test]
+fn a_t_whose_square_is_beyond_f64_is_that_of_every_component() {
+    let blocks = vec![vec![Component { lambda: 0.3, a: 1.0, b: 0.0 }, Component { lambda: 2e10, a: -2.0, b: 0.0 }]];
+    let sketch = SketchLikelihood::new(&sketch_of(&blocks));
+    for t in [1e140, 1e170, 1e250] {
+        let (at, slopes) = (sketch.at(t), sketch.derivatives(t));
+        assert!((at.a * t - 5.0).abs() < 1e-13 && (at.log_det - 2.0 * t.ln()).abs() < 1e-12, "{at:?}");
+        assert!((slopes.first.log_det * t - 2.0).abs() < 1e-13, "{slopes:?}");
     }
 }
 

@@ -42,9 +42,12 @@ struct CalibrationDocument {
     coverage50: f64,
     coverage80: f64,
     coverage95: f64,
-    coverage50_bounds: [f64; 2],
-    coverage80_bounds: [f64; 2],
-    coverage95_bounds: [f64; 2],
+    coverage50_low: f64,
+    coverage50_high: f64,
+    coverage80_low: f64,
+    coverage80_high: f64,
+    coverage95_low: f64,
+    coverage95_high: f64,
     pit_histogram: [u64; PIT_BINS],
     /// The likely cause where a coverage or a bin is out of its bounds.
     cause: Option<&'static str>,
@@ -115,17 +118,21 @@ impl DiagnosticsDocument {
 impl CalibrationDocument {
     fn new(calibration: &Calibration, cause: Option<&'static str>) -> CalibrationDocument {
         let Calibration { effects, rms_z, coverage50, coverage80, coverage95, pit_histogram, .. } = *calibration;
-        let [coverage50_bounds, coverage80_bounds, coverage95_bounds] =
-            [0.5, 0.8, 0.95].map(|level| <[f64; 2]>::from(calibration.bounds(level)));
+        let (coverage50_low, coverage50_high) = calibration.bounds(0.5);
+        let (coverage80_low, coverage80_high) = calibration.bounds(0.8);
+        let (coverage95_low, coverage95_high) = calibration.bounds(0.95);
         CalibrationDocument {
             effects,
             rms_z,
             coverage50,
             coverage80,
             coverage95,
-            coverage50_bounds,
-            coverage80_bounds,
-            coverage95_bounds,
+            coverage50_low,
+            coverage50_high,
+            coverage80_low,
+            coverage80_high,
+            coverage95_low,
+            coverage95_high,
             pit_histogram,
             cause,
         }

@@ -175,7 +175,7 @@ fn a_second_result_for_a_block_is_refused_for_the_fault_of_its_treatment_where_t
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
     fn no_bytes_make_the_decoder_panic_or_say_what_a_table_cannot_hold(bytes in broken_message()) {

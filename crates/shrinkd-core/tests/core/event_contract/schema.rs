@@ -184,7 +184,7 @@ fn is_well_shaped(text: &str) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     #[test]
     fn schema_and_decoder_agree_on_generated_messages(message in message()) {

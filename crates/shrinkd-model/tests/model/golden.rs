@@ -1,0 +1,98 @@
+//! What is stored of fixed inputs, byte for byte: databases hold such sums, and a build with another arithmetic would add to
+//! them what does not belong there. Another arithmetic is another version, with a file of its own in `tests/data/golden`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use shrinkd_model::{ARITHMETIC_VERSION, Block, Component, Sketch, cell_to_bytes};
+
+/// What is read beside the cells themselves: the bits of components.
+fn component_lines(name: &str, components: &[Component], lines: &mut String) {
+    for Component { lambda, a, b } in components {
+        let [lambda, a, b] = [lambda, a, b].map(|x| x.to_bits());
+        writeln!(lines, "component {name} {lambda:016x} {a:016x} {b:016x}").expect("a string");
+    }
+}
+
+/// One line for each cell: its octave, then its bytes, with runs of one byte as `(count byte)`.
+fn cell_lines(name: &str, sketch: &Sketch, lines: &mut String) {
+    for (octave, cell) in sketch.cells() {
+        write!(lines, "cell {name} {octave} ").expect("a string");
+        for run in cell_to_bytes(cell).chunk_by(|x, y| x == y) {
+            match run.len() {
+                1..4 => run.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string")),
+                count => write!(lines, "({count} {:02x})", run[0]).expect("a string"),
+            }
+        }
+        lines.push('\n');
+    }
+}
+
+fn sketch_of(components: &[Component]) -> Sketch {
+    let mut sketch = Sketch::new();
+    sketch.add(components).expect("in range");
+    sketch
+}
+
+/// Everything whose bytes are promised, as text.
+fn golden() -> String {
+    let component = |lambda, a, b| Component { lambda, a, b };
+    let power = |exponent: i32| 2_f64.powi(exponent);
+    let third = 1.0 / 3.0;
+    let cases: [(&str, &[Component]); 11] = [
+        ("unit", &[component(1.0, 1.0, 0.0)]),
+        // Every product has bits below the unit of its sum, in which truncation and rounding differ.
+        ("rounded", &[component(1.37, 0.1, third), component(1.9, -1.0 / 7.0, 0.7)]),
+        // a and b half-way between two units of their own; a b of either sign and b^2 between two of the sums'.
+        ("halves", &[component(1.5, power(-7) + power(-59), power(21)), component(1.5, 16.0, power(11) + power(-41))]),
+        ("half products", &[component(1.0, power(-40), power(-23)), component(1.5, -power(-40), power(-23))]),
+        ("half squares", &[component(1.0, 0.0, power(-21))]),
+        // Octaves -1 and -3: half of them is -1 and -2.
+        ("negative odd octaves", &[component(0.6, 0.3, -1.7), component(0.2, 0.9, third)]),
+        ("negative even octaves", &[component(0.3, 0.3, -1.7), component(0.07, 0.9, third)]),
+        ("negative", &[component(2.7, -2.9, 1e3 * third), component(2.1, 0.3, -1e3 / 7.0), component(2.3, -0.7, -0.1)]),
+        ("ends of octaves", &[component(2.0, 1.0, 1.0), component(4.0 - power(-51), 1.0, 1.0)]),
+        // The largest loading and distance that fit.
+        ("limits", &[component(1.25, -31.999, 4_194_303.9), component(1.75, 31.999, 4_194_303.9)]),
+        ("smallest and largest", &[component(1e-100, 0.7, 1e-50), component(1e100, 0.7, -1e50)]),
+    ];
+    let mut lines = String::new();
+    for (name, components) in cases {
+        cell_lines(name, &sketch_of(components), &mut lines);
+    }
+    // 2^39 effects: sums that fill their integers.
+    let mut many = sketch_of(&[component(1.9, 1.7, -3e5 * third), component(0.7, 0.1, 1e5 * third)]);
+    for _ in 0..38 {
+        many.merge(&many.clone());
+    }
+    cell_lines("2^39 effects", &many, &mut lines);
+    let blocks = [
+        ("one effect", vec![0.1], vec![0.3], 0.7),
+        ("no control", vec![0.1, -0.2], vec![0.3, 0.4], 0.0),
+        ("equal variances", vec![0.1, -0.2, 1.3, 0.4], vec![0.3; 4], 0.7),
+        ("unequal variances", vec![0.1, -0.2, 1.3, 0.4, -2.6], vec![0.3, 0.01, 7.0, 0.3, 0.11], 0.07),
+        ("a noisy control", vec![0.1, -0.2, 1.3], vec![1e-6, 2e-6, 1e-6], 1e6),
+    ];
+    for (name, effects, d, c) in blocks {
+        let components = Block::shared_control(effects, d, c).expect("a block").components().expect("components");
+        component_lines(name, &components, &mut lines);
+        cell_lines(name, &sketch_of(&components), &mut lines);
+    }
+    lines
+}
+
+#[test]
+fn the_bytes_of_cells_and_components_are_those_of_their_arithmetic_version() {
+    let file = format!("v{ARITHMETIC_VERSION}.txt");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(&file);
+    let got = golden();
+    let want = std::fs::read_to_string(&path).unwrap_or_else(|error| {
+        let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&file);
+        std::fs::write(&new, &got).expect("a file");
+        panic!("{}: {error}. A new version's bytes are now in {}", path.display(), new.display());
+    });
+    for (got, want) in got.lines().zip(want.lines()) {
+        assert_eq!(got, want, "other bytes need another ARITHMETIC_VERSION, and operators to rebuild");
+    }
+    assert_eq!(got.lines().count(), want.lines().count());
+}
