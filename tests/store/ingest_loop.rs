@@ -22,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 use super::loops::{fails, until};
 use super::{Worker, event, promises, record, topic};
 use crate::common::database::{Database, PostgresDatabase};
-use crate::common::worker::TIMEOUT;
 
 promises! {
     records_before_the_offset_of_their_claim_are_passed_over_and_count_for_nothing,
@@ -37,6 +36,8 @@ promises! {
     what_is_committed_is_counted_and_a_loop_that_has_ended_owes_no_heartbeat,
 }
 
+/// How long a test waits for what must come.
+const TIMEOUT: Duration = Duration::from_secs(30);
 /// A partition halts after so many dead letters in a row.
 const MOST: usize = 3;
 const DEAD: &str = "neither JSON nor an event";
