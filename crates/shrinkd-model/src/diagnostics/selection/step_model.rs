@@ -101,8 +101,9 @@ const MU_GRID: [f64; 7] = [0.0, -0.5, -1.0, -2.0, -4.0, -8.0, -16.0];
 const TAU_GRID: [f64; 6] = [0.0, 0.25, 0.5, 1.0, 2.0, 4.0];
 const STARTS: usize = 2;
 
-/// Points in an octave. They leave some 1e-8 of an effect's log likelihood near the maximum, and 1e-5 where it is 5 sds away.
-const POINTS: usize = 8;
+/// Points in an octave. Eight leave some 1e-8 of an effect's log likelihood near the maximum, but 1e-5 where it is 5 sds away, which is
+/// where the ridge of a population without any result below the cut leads.
+const POINTS: usize = 12;
 
 /// Standard errors at Chebyshev points of an octave, with weights that take a sum over its effects from a function's values there:
 /// interpolation, and the Chebyshev moments of the counts (Mason & Handscomb, Chebyshev Polynomials, 2003, section 6.3).
