@@ -1,5 +1,6 @@
 # What there is to do in this repository. Everything needs the Rust toolchain with a C compiler, and nothing else, but for
-# `deny`: it installs its own tool (some 4 CPU minutes) and fetches the advisories, so that it stands apart from `check`.
+# `deny` and `mutants`: each installs its own tool (some 4 CPU minutes and some 1), so that `check` and `test` are without them.
+# `deny` fetches the advisories too.
 
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
@@ -8,7 +9,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade check lint doc deny approximations ratio-scales verdicts asos
+.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade mutants check lint doc deny approximations ratio-scales verdicts asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +59,10 @@ doc: ## Build the documentation, broken links are errors
 
 fuzz: ## Hostile bytes at what reads bytes from outside, until nothing new is reached (RUNS=1000000 for so many of each target)
 	RUNS=$(RUNS) CARGO="$(CARGO)" scripts/fuzz
+
+mutants: ## Changes that no test notices: of a FILE=, of the lines changed since BASE=main, or of a SAMPLE=100 SEED=1; installs cargo-mutants the first time
+	@$(CARGO) mutants --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-mutants
+	@FILE='$(FILE)' BASE='$(BASE)' SAMPLE='$(SAMPLE)' SEED='$(SEED)' CARGO="$(CARGO)" scripts/mutants
 
 deny: ## Licences, advisories and sources of all dependencies; installs cargo-deny the first time
 	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
