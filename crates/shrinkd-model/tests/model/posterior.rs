@@ -1,8 +1,9 @@
 //! The exact posterior's promise: it agrees with reference posteriors computed in ball arithmetic.
 
 use serde_json::Value;
-use shrinkd_model::{BlockPosterior, Priors, SketchLikelihood, Summary, condense, quadrature};
+use shrinkd_model::{Block, BlockPosterior, Priors, SketchLikelihood, Summary, condense, quadrature};
 
+use crate::random::Random;
 use crate::reference::{Oracle, sketch_of};
 
 /// Largest error of a summary against the reference, in its own posterior sd (where that does not exist, a quarter of
@@ -90,6 +91,27 @@ fn every_reference_posterior_of_the_effects_is_met_to_1e_6() {
                 posterior.nodes.len()
             );
             assert!(worst.iter().all(|&error| error < 1e-6), "{label}: mean, sd, P(theta > 0) off by {worst:?}");
+        }
+    }
+}
+
+#[test]
+fn effects_of_a_thousand_experiments_are_averaged_over_a_quarter_of_the_nodes_at_most() {
+    let mut random = Random(1);
+    let effect = |_| vec![0.1 + 0.3 * random.normal()];
+    let blocks: Vec<Block> =
+        (0..1_000).map(effect).map(|y| Block::shared_control(y, vec![0.04], 0.0).expect("a block")).collect();
+    let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
+    for (mu, tau) in [("flat", "flat"), ("normal:0,1", "half-cauchy:0.1")] {
+        let priors = Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") };
+        let all = quadrature(&likelihood, &priors).expect("a posterior").nodes;
+        let few = condense(&likelihood, &priors, &all);
+        assert!(4 * few.len() <= all.len(), "{mu} {tau}: {} of {}", few.len(), all.len());
+        for block in &blocks[..10] {
+            let (want, got) =
+                (BlockPosterior::new(block, &all).estimate(0), BlockPosterior::new(block, &few).estimate(0));
+            assert!((got.mean - want.mean).abs() <= 1e-8 * want.sd, "{mu} {tau}: {got:?} instead of {want:?}");
+            assert!((got.prob_positive - want.prob_positive).abs() <= 1e-8, "{mu} {tau}: {got:?} instead of {want:?}");
         }
     }
 }
