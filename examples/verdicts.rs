@@ -12,10 +12,7 @@ use std::process::ExitCode;
 
 use shrinkd::simulate::Draws;
 use shrinkd::study::Article;
-use shrinkd_model::{
-    Analysis, Block, Correlation, Design, Member, Method, Priors, Request, Sketches, Thresholds, Verdict,
-    available_threads, map_chunks,
-};
+use shrinkd_model::{Analysis, Block, Design, Member, Request, Sketches, Verdict, available_threads, map_chunks};
 
 const SEED: u64 = 12;
 
@@ -238,15 +235,7 @@ impl Kind {
     /// The verdict on one portfolio, and its design effect.
     fn judge(&self, stream: u64) -> Result<(Verdict, f64), Box<dyn Error>> {
         let members = self.draw(stream)?;
-        let request = Request {
-            correlation: Correlation::Modelled,
-            method: Method::Quadrature,
-            priors: Priors::default(),
-            is_best_wanted: false,
-            thresholds: Thresholds::default(),
-            threads: 1,
-        };
-        let analysis = Analysis::new(&members, &Sketches::of_members(&members, 1)?, &request)?;
+        let analysis = Analysis::new(&members, &Sketches::of_members(&members, 1)?, &Request::default())?;
         let comparison = analysis.comparison.ok_or("a model has no posterior")?;
         Ok((comparison.verdict, comparison.consequences.deff_control()))
     }

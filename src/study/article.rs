@@ -8,8 +8,7 @@
 use serde::Serialize;
 use shrinkd_core::{History, Message, Population, decode};
 use shrinkd_model::{
-    Analysis, Comparison, Correlation, Measure, Method, PriorMu, PriorTau, Priors, Quantity, Request, Summary,
-    Thresholds, Verdict,
+    Analysis, Comparison, Correlation, Measure, PriorMu, PriorTau, Priors, Quantity, Request, Summary, Verdict,
 };
 
 use super::StudyError;
@@ -191,14 +190,7 @@ struct Fits {
 impl Fits {
     fn new(population: &Population) -> Result<Fits, StudyError> {
         let analysis = |priors| {
-            let request = Request {
-                correlation: Correlation::Modelled,
-                method: Method::Quadrature,
-                priors,
-                is_best_wanted: false,
-                thresholds: Thresholds::default(),
-                threads: 1,
-            };
+            let request = Request { correlation: Correlation::Modelled, priors, ..Request::default() };
             Analysis::new(&population.members, &population.sketches, &request)
         };
         Ok(Fits { article: analysis(PRIORS)?, flat: analysis(Priors::default())? })

@@ -147,8 +147,8 @@ impl Diagnosis {
     }
 
     /// Logs what was likely sent in another unit.
-    fn warn_of_mix_ups(&self, population: &PopulationName) {
-        if let Some(mix_up) = self.mix_up_of_all() {
+    fn warn_of_mix_ups(&self, population: &PopulationName, of_all: Option<MixUp>) {
+        if let Some(mix_up) = of_all {
             warn!(%population, %mix_up, "a likely mix-up of the whole population");
         }
         for (experiment_id, variant, mix_up) in &self.named_mix_ups {
@@ -168,13 +168,14 @@ impl Diagnosis {
         if self.experiments == 0 {
             return None;
         }
-        self.warn_of_mix_ups(population);
+        let mix_up_of_all = self.mix_up_of_all();
+        self.warn_of_mix_ups(population, mix_up_of_all);
         let BlockPass { consequences, misfit, selection, calibration } = &self.pass;
         let (verdict, verdict_rests_on, verdict_value) = self.pass.verdict(thresholds);
         let calibration = Calibration::new(calibration);
         let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
         let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
-        let has_mix_ups = self.has_mix_ups_of_units || self.mix_up_of_all().is_some();
+        let has_mix_ups = self.has_mix_ups_of_units || mix_up_of_all.is_some();
         let known = Miscalibration::known(is_selected, has_mix_ups, verdict == Verdict::Misfit);
         let cause = calibration.and_then(|calibration| calibration.cause(known));
         if let Some(cause) = cause {

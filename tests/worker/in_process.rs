@@ -13,7 +13,7 @@ use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::supervise;
 use shrinkd_core::{History, decode};
-use shrinkd_model::{Analysis, Correlation, Method, Priors, Request, Thresholds};
+use shrinkd_model::{Analysis, Correlation, Request};
 use sqlx::{Row, SqlitePool};
 use tokio_util::sync::CancellationToken;
 
@@ -159,15 +159,7 @@ async fn check_diagnostics(lines: &str) {
     lines.lines().for_each(|line| drop(history.take(decode(line.as_bytes()))));
     let populations = history.into_populations(1).expect("blocks fit");
     let population = populations.values().next().expect("one population");
-    let request = Request {
-        correlation: Correlation::Modelled,
-        method: Method::Quadrature,
-        priors: Priors::default(),
-        is_best_wanted: false,
-        thresholds: Thresholds::default(),
-        threads: 1,
-    };
-    let analysis = Analysis::new(&population.members, &population.sketches, &request).expect("a posterior");
+    let analysis = Analysis::new(&population.members, &population.sketches, &Request::default()).expect("a posterior");
     let correlation = analysis.comparison.expect("two models");
     let calibration = analysis.calibration.expect("predictions");
 

@@ -28,6 +28,20 @@ pub struct Request {
     pub threads: usize,
 }
 
+impl Default for Request {
+    /// The exact posterior with the correlation modelled, under flat priors, on one thread.
+    fn default() -> Request {
+        Request {
+            correlation: Correlation::Modelled,
+            method: Method::Quadrature,
+            priors: Priors::default(),
+            is_best_wanted: false,
+            thresholds: Thresholds::default(),
+            threads: 1,
+        }
+    }
+}
+
 /// The analysis of a population.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {

@@ -1,8 +1,8 @@
 //! Hard populations get right answers: no spread at all, hardly any data, far from 0, odd units, several modes.
 
 use shrinkd_model::{
-    Analysis, Block, BlockError, Correlation, DirectLikelihood, Fit, Member, Method, Posterior, PosteriorError, Priors,
-    Request, SketchLikelihood, Sketches, quadrature,
+    Analysis, Block, BlockError, DirectLikelihood, Fit, Member, Method, Posterior, PosteriorError, Priors, Request,
+    SketchLikelihood, Sketches, quadrature,
 };
 
 use crate::reference::sketch_of;
@@ -240,14 +240,7 @@ fn results_are_the_same_whatever_the_number_of_threads() {
         })
         .collect();
     let analyse = |threads| {
-        let request = Request {
-            correlation: Correlation::Modelled,
-            method: Method::Quadrature,
-            priors: Priors::default(),
-            is_best_wanted: true,
-            thresholds: Default::default(),
-            threads,
-        };
+        let request = Request { is_best_wanted: true, threads, ..Request::default() };
         Analysis::new(&members, &sketches, &request).expect("proper")
     };
     let one = analyse(1);

@@ -1,9 +1,6 @@
 //! Likely mix-ups: what is sent in another unit is named, with its likely cause, and nothing else is.
 
-use shrinkd_model::{
-    Analysis, Block, Correlation, Member, Method, MixUp, Priors, Quantity, Request, Sketches, Thresholds,
-    available_threads,
-};
+use shrinkd_model::{Analysis, Block, Member, MixUp, Priors, Quantity, Request, Sketches, available_threads};
 
 /// 30 effects in fractions: standard errors of 0.004 to 0.008, true effects of the same order.
 fn fractions() -> Vec<(f64, f64)> {
@@ -21,14 +18,7 @@ fn analysis_under(effects: &[(f64, f64)], priors: Priors<Quantity>) -> Analysis 
     };
     let members: Vec<Member> = effects.iter().map(member).collect();
     let sketches = Sketches::of_members(&members, 1).expect("in range");
-    let request = Request {
-        correlation: Correlation::Modelled,
-        method: Method::Quadrature,
-        priors,
-        is_best_wanted: false,
-        thresholds: Thresholds::default(),
-        threads: available_threads(),
-    };
+    let request = Request { priors, threads: available_threads(), ..Request::default() };
     Analysis::new(&members, &sketches, &request).expect("fitted")
 }
 
