@@ -21,7 +21,7 @@ demo: ## See it work: a simulated portfolio through the worker into a database, 
 test: export SHRINKD_SKIPPED = $(abspath $(TARGET))/skipped
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
 	@: >$(SHRINKD_SKIPPED)
-	scripts/services run -- $(CARGO) test --locked --workspace; status=$$?; sort -u -o $(SHRINKD_SKIPPED) $(SHRINKD_SKIPPED); \
+	CARGO="$(CARGO)" scripts/services run -- scripts/test; status=$$?; sort -u -o $(SHRINKD_SKIPPED) $(SHRINKD_SKIPPED); \
 		printf '\n%s skipped, whose names are in %s:\n' "$$(wc -l <$(SHRINKD_SKIPPED))" $(SHRINKD_SKIPPED); \
 		sed 's/^[^ ]*: //' $(SHRINKD_SKIPPED) | sort | uniq -c; exit $$status
 

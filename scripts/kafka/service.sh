@@ -68,7 +68,8 @@ listeners=PLAINTEXT://127.0.0.1:$kafka_port,SASL_PLAINTEXT://127.0.0.1:$kafka_sa
 controller.quorum.voters=1@$controller
 log.dirs=$home/data
 PROPERTIES
-    local jvm=("$java" -Xmx512m "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties" -cp "$kafka_libs/*")
+    # Tests restart it and give it little to do: what the second compiler and more threads cost does not come back.
+    local jvm=("$java" -Xmx512m -XX:TieredStopAtLevel=1 -XX:+UseSerialGC "-Dlog4j2.configurationFile=$here/kafka/log4j2.properties" -cp "$kafka_libs/*")
     "${jvm[@]}" kafka.tools.StorageTool format --cluster-id=shrinkd-test-cluster-0 --config "$home/server.properties" \
         >"$dir/kafka.log" 2>&1 || fail "Kafka's folder could not be formatted" "$dir/kafka.log"
     say "starting Apache Kafka $kafka_version on 127.0.0.1:$kafka_port"
