@@ -4,6 +4,7 @@ mod accumulation;
 mod advice;
 mod corpus;
 mod hostile;
+mod keyed;
 mod order;
 mod rare_events;
 mod ratios;
