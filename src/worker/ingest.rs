@@ -117,10 +117,10 @@ impl IngestLoop {
             }
         }
         for (reason, left_out) in self.refusals_logged.left_out() {
-            info!(reason = reason.as_str(), left_out, "refused since the last line of this reason");
+            info!(reason = reason.as_str(), left_out, "further refusals for this reason since its last line");
         }
         for (warning, left_out) in self.warnings_logged.left_out() {
-            info!(warning = warning.as_str(), left_out, "taken with a warning since the last line of this code");
+            info!(warning = warning.as_str(), left_out, "further results with this warning since its last line");
         }
         self.telemetry.health.finish(Loop::Ingest);
         Ok(())

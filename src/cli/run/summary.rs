@@ -87,7 +87,7 @@ impl Summary {
     fn events<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
         let Counts { messages, tombstones, accepted, pending, duplicates, stale, .. } = self.counts;
         let read = match (messages, self.end) {
-            (0, 0) => "none: the file is empty".to_owned(),
+            (0, 0) => "none: the file has no events".to_owned(),
             (0, end) => format!("nothing new since the last run, which read to byte {}", grouped(end.unsigned_abs())),
             (_, _) => counted(messages, "event"),
         };
@@ -124,7 +124,8 @@ impl Summary {
         let advice = match self.counts.messages {
             0 => "Nothing was read. Is this the right file, and did whatever writes it succeed?",
             _ => {
-                "Nothing was taken. docs/events.md describes the events, and `shrinkd simulate --experiments 3` prints some. Once                  the file is corrected give it another name, because reading goes on where it ended."
+                "Nothing was taken. docs/events.md describes the events, and `shrinkd simulate --experiments 3` prints some. Once \
+                 the file is corrected give it another name, because reading goes on where it ended."
             }
         };
         page.sentence("  ", advice)

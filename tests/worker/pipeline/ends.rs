@@ -91,12 +91,12 @@ fn a_file_of_which_nothing_is_taken_ends_with_2_and_one_line_for_each_reason() {
 }
 
 #[test]
-fn an_empty_file_ends_with_2_and_says_that_it_is_empty() {
+fn a_file_without_events_ends_with_2_and_says_so() {
     let folder = Folder::new("ends-empty");
     for (name, text) in [("empty", ""), ("blank", "\n\n")] {
         let (code, printed) = ended(&run(&folder, name, text, &SqliteDatabase::absent().url()));
         assert_eq!(code, Some(2), "{printed}");
-        assert!(printed.contains("none: the file"), "{printed}");
+        assert!(printed.contains("none: the file has no events"), "{printed}");
     }
 }
 
