@@ -101,6 +101,19 @@ fn a_file_without_events_ends_with_2_and_says_so() {
 }
 
 #[test]
+fn an_unknown_field_is_named_once_with_the_field_that_was_probably_meant() {
+    let folder = Folder::new("ends-unknown");
+    let event = |revision: u64| {
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"e","revision":{revision},"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m","segmnt":"all","effects":[{{"variant":"B","estimate":0.1,"variance":0.01}}]}}]}}"#
+        ) + "\n"
+    };
+    let output = run(&folder, "events.ndjson", &(event(1) + &event(2)), &SqliteDatabase::absent().url());
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(log.matches("unknown field: $.results[0].segmnt: did you mean segment?").count(), 1, "{log}");
+}
+
+#[test]
 fn without_a_configuration_the_worker_names_the_one_that_needs_no_server() {
     let output = shrinkd(&Vec::new(), &["run"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
