@@ -83,7 +83,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     match summary.print() {
         // Whoever closes the pipe early wants no summary, but may want the exit code.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ if summary.is_nothing_taken() => Ok(ExitCode::from(2)),
+        // A file that is halted stays a failure of its own, because an operator has to resume it.
+        _ if code == ExitCode::SUCCESS && summary.is_nothing_taken() => Ok(ExitCode::from(2)),
         _ => Ok(code),
     }
 }

@@ -166,12 +166,15 @@ impl Summary {
     }
 
     fn results<W: Write>(&self, page: &mut Page<W>) -> io::Result<()> {
-        page.sentence("  results      ", &format!("tables effect_estimates and population_fits of {}", self.store))?;
+        page.sentence("  results      ", "tables effect_estimates and population_fits of")?;
+        // Not wrapped, because it is to be copied.
+        page.line(&format!("               {}", self.store))?;
         let client = match self.store.file() {
             Some(file) => format!("sqlite3 -box {}", in_shell(file)),
             None => "psql".to_owned(),
         };
-        page.sentence("  a query      ", &format!("to try, for instance in {client}:"))?;
+        page.sentence("  a query      ", "to try, for instance in")?;
+        page.line(&format!("               {client}"))?;
         page.blank()?;
         page.line(QUERY)
     }
