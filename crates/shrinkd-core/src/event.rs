@@ -9,6 +9,7 @@
 //! | `refusal` | reason codes in the order in which they are checked, and where in a message something is refused |
 //! | `leaf`, `lenient` | values of a message, which may be of the wrong type |
 //! | `wire` | the wire format, field by field |
+//! | `unknown` | fields that the contract does not have, and what was probably meant |
 //! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
 //! | `arms`, `effects` | what one result reports |
 //! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
@@ -16,10 +17,14 @@
 //! | `merge` | the parts of a result that accumulates -> the arms of the whole |
 //! | `results` | the results of a message, read and validated |
 //! | `decode` | bytes -> [`Message`] |
+//! | `keyed` | the same for messages with a key, which may be framed |
+//! | `form` | what bytes that are not JSON look like |
 
 mod arms;
 mod decode;
 mod effects;
+mod form;
+mod keyed;
 mod leaf;
 mod lenient;
 mod measure;
@@ -28,6 +33,7 @@ mod refusal;
 mod results;
 mod schema;
 mod schema_rules;
+mod unknown;
 mod warning;
 mod wire;
 
@@ -37,14 +43,16 @@ use serde::{Deserialize, Serialize};
 use shrinkd_model::Block;
 
 pub use arms::{Arm, ArmStatistics, Arms};
-pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, message_too_large};
+pub use decode::{MAX_MESSAGE_BYTES, decode, message_too_large};
 pub use effects::{Effects, Uncertainty};
+pub use keyed::{KeyRule, check_key, decode_keyed, decode_tombstone};
 pub use leaf::SCHEMA_VERSION;
 pub(crate) use measure::examine;
 pub use measure::{Findings, is_lift_too_large, measure};
 pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
+pub use unknown::{UnknownField, nearest_field};
 pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
 
@@ -73,6 +81,8 @@ pub struct Event {
     pub decision: Option<String>,
     /// One entry for each result of the message, in its order; refusing one does not affect the others.
     pub results: Vec<Result<ReportedResult, Refusal>>,
+    /// The first 16 fields that the contract does not have, each name once. They are ignored.
+    pub unknown_fields: Vec<UnknownField>,
 }
 
 /// One result of an event, validated as far as one message alone can be.

@@ -4,6 +4,7 @@ mod accumulation;
 mod advice;
 mod corpus;
 mod hostile;
+mod keyed;
 mod order;
 mod rare_events;
 mod ratios;
@@ -11,6 +12,7 @@ mod real_data;
 mod refusals;
 mod scales;
 mod schema;
+mod unknown_fields;
 
 use shrinkd_core::{Event, Measured, Message, Reason, Refusal, ReportedResult, decode};
 
