@@ -9,6 +9,7 @@
 //! | `refusal` | reason codes in the order in which they are checked, and where in a message something is refused |
 //! | `leaf`, `lenient` | values of a message, which may be of the wrong type |
 //! | `wire` | the wire format, field by field |
+//! | `unknown` | fields that the contract does not have, and what was probably meant |
 //! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
 //! | `arms`, `effects` | what one result reports |
 //! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
@@ -28,6 +29,7 @@ mod refusal;
 mod results;
 mod schema;
 mod schema_rules;
+mod unknown;
 mod warning;
 mod wire;
 
@@ -45,6 +47,7 @@ pub use measure::{Findings, is_lift_too_large, measure};
 pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
+pub use unknown::{UnknownField, nearest_field};
 pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
 
@@ -73,6 +76,8 @@ pub struct Event {
     pub decision: Option<String>,
     /// One entry for each result of the message, in its order; refusing one does not affect the others.
     pub results: Vec<Result<ReportedResult, Refusal>>,
+    /// The first 16 fields that the contract does not have, each name once. They are ignored.
+    pub unknown_fields: Vec<UnknownField>,
 }
 
 /// One result of an event, validated as far as one message alone can be.

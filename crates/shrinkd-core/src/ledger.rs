@@ -157,7 +157,8 @@ impl ExperimentLedger {
 
     /// Applies an event of this experiment.
     pub fn apply(&mut self, event: Event) -> Applied {
-        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id } = event;
+        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id, unknown_fields: _ } =
+            event;
         // The precision that every store keeps, so that a timestamp that is read back compares equal.
         let completed_at = completed_at.truncate_to_microsecond();
         self.latest = self.latest.take().max(Some(Latest { revision, decision, labels, completed_at }));

@@ -10,6 +10,7 @@ use super::leaf::check_identifier;
 use super::lenient::Lenient;
 use super::refusal::{Path, Reason, Refusal, Refusals, quote};
 use super::results::read_results;
+use super::unknown::{Part, UnknownFields};
 use super::wire::{self, MAX_RESULTS};
 use super::{Event, Message};
 
@@ -28,7 +29,9 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
     let text = std::str::from_utf8(bytes)
         .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
     let parsed: Lenient<wire::Event<'_>> = serde_json::from_str(text).map_err(|error| unparsed(text, &error))?;
-    read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?)
+    let mut unknown = UnknownFields::default();
+    parsed.note_unknown(Path::Root, &mut unknown);
+    read(parsed.shape().map_err(|refusal| refusal.at(Path::Root))?, unknown)
 }
 
 /// The refusal of a message of this many bytes, for readers that do not keep them all.
@@ -78,7 +81,7 @@ pub fn decode_tombstone(key: Option<&[u8]>) -> Result<Message, Refusal> {
     Ok(Message::Tombstone { experiment_id: experiment_id.to_owned() })
 }
 
-fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
+fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, Refusal> {
     let mut refusals = Refusals::default();
     let root = Path::Root;
     refusals.note_repeated_key(root, event.repeated.as_deref());
@@ -118,7 +121,8 @@ fn read(event: wire::Event<'_>) -> Result<Message, Refusal> {
     Ok(Message::Event(Event {
         revision,
         completed_at: completed_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
-        results: read_results(&results, &experiment_id, event_id.is_some()),
+        results: read_results(&results, &experiment_id, event_id.is_some(), &mut unknown),
+        unknown_fields: unknown.into_vec(),
         experiment_id: experiment_id.into_owned(),
         event_id: event_id.map(Cow::into_owned),
         labels: labels.unwrap_or_default(),

@@ -12,6 +12,7 @@ use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::
 
 use super::Scale;
 use super::refusal::{Leaf, Reason, Refusal, quote};
+use super::unknown::Part;
 
 /// The version of the contract that this build reads.
 pub const SCHEMA_VERSION: u64 = 1;
@@ -42,6 +43,8 @@ macro_rules! leaf {
                 json_schema!({ $($schema)* })
             }
         }
+
+        impl Part for $name<'_> {}
     )*};
 }
 

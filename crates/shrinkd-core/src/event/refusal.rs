@@ -241,6 +241,11 @@ fn is_plain(name: &str) -> bool {
 
 const QUOTED_CHARS: usize = 60;
 
+/// A name from a producer: escaped and cut short like [`quote`], without the quotes.
+pub(super) fn shortened(name: &str) -> String {
+    name.chars().take(QUOTED_CHARS).flat_map(char::escape_debug).collect()
+}
+
 /// Text of a producer for a sentence: escaped, because tables cannot hold every character, and cut short.
 pub(super) fn quote(text: &str) -> String {
     match text.char_indices().nth(QUOTED_CHARS) {

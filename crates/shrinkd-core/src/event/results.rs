@@ -10,6 +10,7 @@ use super::effects::read_effects;
 use super::lenient::Lenient;
 use super::measure::{Findings, examine};
 use super::refusal::{Path, Reason, Refusal, Refusals};
+use super::unknown::{Part, UnknownFields};
 use super::wire;
 use super::{ArmStatistics, Arms, Measurement, ReportedResult, ResultKey, Scale};
 
@@ -17,12 +18,13 @@ pub(super) fn read_results(
     results: &[&RawValue],
     experiment_id: &str,
     has_event_id: bool,
+    unknown: &mut UnknownFields,
 ) -> Vec<Result<ReportedResult, Refusal>> {
     let at = Path::Root.field("results");
     let mut read: Vec<_> = results
         .iter()
         .enumerate()
-        .map(|(i, raw)| read_result(raw.get(), experiment_id, at.item(i), has_event_id))
+        .map(|(i, raw)| read_result(raw.get(), experiment_id, at.item(i), has_event_id, unknown))
         .collect();
     refuse_overlaps(&mut read, experiment_id, at);
     read
@@ -32,10 +34,17 @@ pub(super) fn read_results(
 ///
 /// # Errors
 /// The first reason that applies, in the order of [`Reason`].
-fn read_result(text: &str, experiment_id: &str, at: Path<'_>, has_event_id: bool) -> Result<ReportedResult, Refusal> {
+fn read_result(
+    text: &str,
+    experiment_id: &str,
+    at: Path<'_>,
+    has_event_id: bool,
+    unknown: &mut UnknownFields,
+) -> Result<ReportedResult, Refusal> {
     let unnamed = |refusal: Refusal| refusal.at(at).named(experiment_id, "");
     let parsed: Lenient<wire::Reported<'_>> =
         serde_json::from_str(text).map_err(|error| unnamed(Refusal::violation(format!("cannot be read: {error}"))))?;
+    parsed.note_unknown(at, unknown);
     let result = parsed.shape().map_err(unnamed)?;
     let mut refusals = Refusals::default();
     refusals.note_repeated_key(at, result.repeated.as_deref());

@@ -14,7 +14,9 @@ use super::leaf::{
     Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, VarianceForm, Version,
 };
 use super::lenient::{Key, Lenient, Shape};
+use super::refusal::Path;
 use super::schema_rules;
+use super::unknown::{Part, UnknownFields};
 
 /// Treatments or effects that one result may have.
 pub(super) const MAX_VARIANTS: usize = 1_000;
@@ -22,7 +24,7 @@ pub(super) const MAX_VARIANTS: usize = 1_000;
 /// Results that one message may have: each that is refused is a row, and a message has room for half a million.
 pub const MAX_RESULTS: usize = 1_000;
 
-/// A wire struct, every field optional. Unknown keys are ignored, a repeated key is remembered.
+/// A wire struct, every field optional. Unknown keys are remembered, and so is a repeated one.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
         #[derive(Default, JsonSchema)]
@@ -31,6 +33,19 @@ macro_rules! object {
             $($(#[$field_meta])* pub(super) $field: Option<$kind>,)*
             #[schemars(skip)]
             pub(super) repeated: Option<Cow<'a, str>>,
+            #[schemars(skip)]
+            unknown: BTreeSet<Cow<'a, str>>,
+        }
+
+        impl $name<'_> {
+            const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+        }
+
+        impl Part for $name<'_> {
+            fn note_unknown(&self, at: Path<'_>, found: &mut UnknownFields) {
+                found.note(at, self.unknown.iter().map(|key| &**key));
+                $(self.$field.note_unknown(at.field(stringify!($field)), found);)*
+            }
         }
 
         impl<'a> Shape<'a> for $name<'a> {
@@ -41,7 +56,7 @@ macro_rules! object {
                 struct Seen {
                     $($field: bool,)*
                 }
-                let (mut object, mut seen, mut unknown) = (Self::default(), Seen::default(), BTreeSet::new());
+                let (mut object, mut seen) = (Self::default(), Seen::default());
                 while let Some(Key(key)) = map.next_key()? {
                     let is_new = match &*key {
                         $(stringify!($field) => {
@@ -50,7 +65,7 @@ macro_rules! object {
                         })*
                         _ => {
                             map.next_value::<IgnoredAny>()?;
-                            unknown.insert(key.clone())
+                            object.unknown.insert(key.clone())
                         }
                     };
                     if !is_new {
@@ -171,6 +186,14 @@ object! {
     }
 }
 
+/// The objects of a message and their fields.
+pub(super) const OBJECTS: [(&str, &[&str]); 4] = [
+    ("the message", Event::FIELDS),
+    ("a result", Reported::FIELDS),
+    ("an arm", Arm::FIELDS),
+    ("an effect", Effect::FIELDS),
+];
+
 /// A list of at most this many items, or one more where it is too long. Further items are dropped, so that memory is bounded.
 pub(super) struct AtMost<T, const MOST: usize>(pub(super) Vec<T>);
 
@@ -194,6 +217,12 @@ impl<'de, T: Deserialize<'de>, const MOST: usize> Shape<'de> for AtMost<T, MOST>
         Ok(Lenient::Right(AtMost(items)))
     }
 }
+
+/// Any key may be a label.
+impl Part for Labels<'_> {}
+
+/// Results are read one by one.
+impl Part for &RawValue {}
 
 impl<'de> Shape<'de> for Labels<'de> {
     const EXPECTED: &'static str = "an object";

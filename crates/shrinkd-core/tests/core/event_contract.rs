@@ -11,6 +11,7 @@ mod real_data;
 mod refusals;
 mod scales;
 mod schema;
+mod unknown_fields;
 
 use shrinkd_core::{Event, Measured, Message, Reason, Refusal, ReportedResult, decode};
 

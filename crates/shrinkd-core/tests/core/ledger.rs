@@ -33,6 +33,7 @@ fn event(revision: u64, results: impl IntoIterator<Item = Reported>) -> Event {
         event_id: None,
         labels: BTreeMap::new(),
         decision: None,
+        unknown_fields: Vec::new(),
         results: results.into_iter().collect(),
     }
 }
