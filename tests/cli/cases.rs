@@ -71,12 +71,13 @@ fn a_line_of_stderr_names_experiment_metric_and_variant_of_what_is_refused_and_o
     assert_eq!(
         lines,
         [
-            "line 1: non_positive_mean: $.results[0]: variant \"t\" has no events, so that there is no log ratio: use scale \
-             absolute (experiment \"signup\", metric \"orders\")",
             "line 2: warning: lift_too_large_for_relative: experiment \"pricing\", metric \"orders\": variant \"t\" has a lift \
              of +70%: intervals on relative are too narrow there, use scale log_ratio where every mean is above 0",
-            "line 3: inconsistent_sums: $.results[0].treatments[0]: successes is 1001, more than n = 1000 (experiment \
+            "2 refused; the first of each reason:",
+            "  1  line 3: inconsistent_sums: $.results[0].treatments[0]: successes is 1001, more than n = 1000 (experiment \
              \"checkout\", metric \"orders\", variant \"t\")",
+            "  1  line 1: non_positive_mean: $.results[0]: variant \"t\" has no events, so that there is no log ratio: use scale \
+             absolute (experiment \"signup\", metric \"orders\")",
         ]
     );
 }

@@ -157,17 +157,21 @@ fn write_result(result: &ResultRows, control: Option<&Row>, others: &[&Row], for
         write_text(name, text, out);
     }
     write_number("coverage", coverage.as_deref(), out);
-    match (control, control_n) {
-        (Some(control), _) => {
+    let name = control.map_or("control", |control| control.variant.as_str());
+    // Beside effects a control has its n alone, which either its row says or a column of all rows.
+    let n = control.map_or(control_n.as_deref(), |control| control.n.as_deref());
+    match (form, control, n) {
+        (Form::Arms, Some(control), _) => {
             out.extend_from_slice(b",\"control\":");
             write_variant(control, out);
         }
-        (None, Some(n)) => {
-            out.extend_from_slice(b",\"control\":{\"n\":");
-            out.extend_from_slice(n.as_bytes());
+        (Form::Effects, _, Some(n)) => {
+            out.extend_from_slice(b",\"control\":{\"variant\":");
+            write_string(name, out);
+            write_number("n", Some(n), out);
             out.push(b'}');
         }
-        (None, None) => {}
+        _ => {}
     }
     out.extend_from_slice(if form == Form::Arms { b",\"treatments\":[" } else { b",\"effects\":[" });
     for (i, row) in others.iter().enumerate() {

@@ -65,6 +65,8 @@ pub(crate) struct Row {
     pub(crate) is_control: Option<bool>,
     /// Whether it has an estimate, which of a control it need not have.
     pub(crate) has_estimate: bool,
+    /// Of effects, its n: a JSON number.
+    pub(crate) n: Option<String>,
     /// Its numbers as members of a JSON object, each after a comma.
     pub(crate) numbers: Box<[u8]>,
 }
@@ -313,6 +315,7 @@ impl<'a> Cells<'a> {
             variant: variant.to_owned(),
             is_control: self.is_control()?,
             has_estimate: self.has(Estimate),
+            n: if form == Form::Effects { self.number_or_none(N)? } else { None },
             numbers: numbers.into(),
         })
     }
