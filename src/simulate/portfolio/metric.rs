@@ -138,6 +138,10 @@ impl Metric {
             Scale::Absolute => control + effect,
             Scale::Relative => control * (1.0 + effect),
             Scale::LogRatio => control * libm::exp(effect),
+            Scale::LogOdds => {
+                let odds = control / (1.0 - control) * libm::exp(effect);
+                odds / (1.0 + odds)
+            }
         };
         let effects = (0..treatments).map(|_| treatment(draws.normal(self.mu, self.tau)));
         std::iter::once(control).chain(effects).collect()
