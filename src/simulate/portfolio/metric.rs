@@ -92,7 +92,7 @@ pub const SESSIONS: Metric = Metric {
 /// The metrics that are reported by arm.
 pub const METRICS: [Metric; 4] = [CONVERSION, REVENUE, LATENCY, SESSIONS];
 
-/// Minutes per user: reported as effects, because its pipeline adjusts for covariates.
+/// Minutes per user: reported as effects with the units of the arms, because its pipeline adjusts for covariates.
 pub const ENGAGEMENT: EffectMetric =
     EffectMetric { name: "engagement", scale: Scale::Absolute, mu: 0.2, tau: 0.5, reported: 0.3, unit_variance: 900.0 };
 
