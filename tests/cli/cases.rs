@@ -114,6 +114,42 @@ fn a_row_says_whether_it_was_corrected_and_whether_its_lift_is_too_large() {
 }
 
 #[test]
+fn a_row_says_where_the_controls_variance_is_from_and_fit_how_many_are_imputed() {
+    let mut events = String::new();
+    for (i, (form, control)) in
+        [("imputed", r#""control":{"variant":"c","n":900},"#), ("given", r#""control_variance":0.01,"#), ("none", "")]
+            .into_iter()
+            .cycle()
+            .take(6)
+            .enumerate()
+    {
+        let effect = format!(r#"{{"variant":"t","n":900,"estimate":0.{i},"standard_error":0.2}}"#);
+        events += &event(&format!("{form}{i}"), &format!(r#"{{"metric":"m",{control}"effects":[{effect}]}}"#));
+    }
+    events += &event(
+        "arms",
+        r#"{"metric":"m","control":{"variant":"c","n":900,"mean":1,"standard_deviation":3},
+            "treatments":[{"variant":"t","n":900,"mean":1.2,"standard_deviation":3}]}"#,
+    );
+    let report = json(&fit(&events, &["--format", "json"]));
+    let rows = report["populations"][0]["estimates"].as_array().unwrap();
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        let source = row["control_variance_source"].as_str().unwrap();
+        assert!(row["experiment_id"].as_str().unwrap().starts_with(source), "{row}");
+    }
+    let csv = String::from_utf8(fit(&events, &["--format", "csv"]).stdout).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with(",control_variance_source"));
+    assert!(csv.lines().any(|line| line.contains(",imputed0,t,") && line.ends_with(",imputed")), "{csv}");
+    let table = String::from_utf8(fit(&events, &[]).stdout).unwrap();
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("the control's variance of 2 of 7 experiments is imputed from the numbers of units"),
+        "{table}"
+    );
+}
+
+#[test]
 fn of_many_warnings_the_first_of_each_code_are_written_and_the_others_counted() {
     let event = |i: usize| {
         let arm =

@@ -11,6 +11,9 @@ use super::topic::Topic;
 
 /// How long anything may take that should be done in seconds.
 pub const TIMEOUT: Duration = Duration::from_secs(120);
+/// What a machine that is busy with other tests may add to a promised duration. What these durations tell apart from a
+/// promise kept, the timeout of a pool or a drain budget, is longer.
+pub const SLACK: Duration = Duration::from_secs(5);
 
 /// Variables that configure shrinkd.
 pub type Environment = Vec<(&'static str, String)>;
@@ -130,8 +133,15 @@ impl Worker {
 }
 
 impl Drop for Worker {
-    /// A test that failed leaves nothing running.
+    /// A test that failed leaves nothing running, and beside the log what the worker said of itself in the end: what failed may
+    /// not come again.
     fn drop(&mut self) {
+        if std::thread::panicking() && matches!(self.child.try_wait(), Ok(None)) && self.log().contains("http") {
+            let address = self.http();
+            let pages = ["/readyz", "/metrics"].map(|path| std::panic::catch_unwind(|| get(&address, path)));
+            let pages: String = pages.into_iter().flatten().collect();
+            let _ = std::fs::write(self.log.with_extension("pages"), pages);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -140,6 +150,7 @@ impl Drop for Worker {
 /// The answer of a worker's page, with its head.
 pub fn get(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("it takes a request");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");

@@ -20,6 +20,8 @@ promises! {
     rejected_rows_are_kept_once_though_applied_twice,
     records_that_are_applied_again_change_nothing,
     any_rfc_3339_time_can_be_stored,
+    a_block_is_counted_under_the_partition_that_wrote_it_last,
+    an_estimate_that_is_written_again_says_when,
 }
 
 /// Everything that a batch could have changed, as text.
@@ -264,4 +266,24 @@ async fn any_rfc_3339_time_can_be_stored<D: Database>(database: &D) {
         let [row] = &changes.new_experiments[..] else { panic!("{time}: one experiment") };
         assert_eq!(worker.stored(&[&id]).await[&id].latest, row.latest);
     }
+}
+
+async fn a_block_is_counted_under_the_partition_that_wrote_it_last<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0, 1]).await;
+    for partition in [0, 1] {
+        worker.ingest(vec![record(partition, 0, &event("exp-1", partition as u64, "m", &[1.0]))]).await;
+        let of_block = database.count("select cast(partition_id as text) from blocks").await;
+        assert_eq!(of_block, worker.claims[&partition].partition_id);
+    }
+}
+
+async fn an_estimate_that_is_written_again_says_when<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![record(0, 0, &event("exp-1", 1, "m", &[1.0]))]).await;
+    database.execute("update effect_estimates set computed_at = '2001-01-01 00:00:00+00:00'").await;
+    worker.ingest(vec![record(0, 1, &event("exp-1", 2, "m", &[1.5]))]).await;
+    let old = "select cast(count(*) as text) from effect_estimates where cast(computed_at as text) like '2001%'";
+    assert_eq!(database.count(old).await, 0);
 }

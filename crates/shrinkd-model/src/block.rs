@@ -202,7 +202,7 @@ fn check_effects(effects: &[f64]) -> Result<usize, BlockError> {
     if effects.is_empty() {
         return Err(BlockError::Empty);
     }
-    check_numbers("effect", effects, effects.len(), effects.len())?;
+    check_numbers("estimate", effects, effects.len(), effects.len())?;
     Ok(effects.len())
 }
 

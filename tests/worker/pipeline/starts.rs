@@ -14,7 +14,7 @@ use crate::common::forward;
 use crate::common::role::Role;
 use crate::common::settling::committed;
 use crate::common::topic::Topic;
-use crate::common::worker::{TIMEOUT, Worker, from_kafka, get};
+use crate::common::worker::{SLACK, TIMEOUT, Worker, from_kafka, get};
 
 type Environment = Vec<(&'static str, String)>;
 
@@ -67,7 +67,7 @@ fn assert_waits(environment: &Environment, folder: &Folder, words: &[&str]) -> W
     }
     let starting = lines.iter().find(|line| line["message"] == "starting").expect("a first line");
     let silence = moment(first) - moment(starting);
-    assert!(silence < Duration::from_secs(2), "it said nothing for {silence}");
+    assert!(silence < Duration::from_secs(2) + SLACK, "it said nothing for {silence}");
     let address = worker.http();
     let ready = get(&address, "/readyz");
     assert!(ready.contains(" 503 ") && ready.contains("connect: "), "{ready}");
@@ -85,7 +85,7 @@ fn assert_stops_at_once(worker: Worker) {
     worker.signal("TERM");
     let told = Instant::now();
     worker.ends_well();
-    assert!(told.elapsed() < Duration::from_secs(1), "it took {:?}", told.elapsed());
+    assert!(told.elapsed() < Duration::from_secs(1) + SLACK, "it took {:?}", told.elapsed());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod approximations;
 mod best;
+mod block;
 mod calibration;
 mod design;
 mod diagnostics;
