@@ -15,12 +15,17 @@ const AIM_TIMES: f64 = 2.0;
 
 pub fn measure(stopwatch: &mut Stopwatch) {
     stopwatch.heading("reading experiments of two arms");
-    let row = |i: usize, variant: &str| format!("exp-{i:06},revenue,{variant},{},{}.25,{}.5\n", 1_000 + i, i % 97, 10 + i % 89);
+    let row = |i: usize, variant: &str| {
+        format!("exp-{i:06},revenue,{variant},{},{}.25,{}.5\n", 1_000 + i, i % 97, 10 + i % 89)
+    };
     let mut table = "experiment,metric,variant,users,mean,variance\n".to_owned();
     table.extend((0..EXPERIMENTS).flat_map(|i| [row(i, "control"), row(i, "treatment")]));
     let events = || {
         let table = Table::new(table.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
-        table.read(|row, refusal| panic!("row {row}: {refusal}")).expect("rows").map(|(_, event)| event.expect("an event"))
+        table
+            .read(|row, refusal| panic!("row {row}: {refusal}"))
+            .expect("rows")
+            .map(|(_, event)| event.expect("an event"))
     };
     let lines: Vec<Vec<u8>> = events().collect();
     let item = |what, aim| Item { what, count: EXPERIMENTS, aim };

@@ -28,8 +28,8 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd convert --from csv experiments.csv > events.ndjson
-  shrinkd convert --from csv experiments.csv | shrinkd run -c config/embedded.toml
-  shrinkd convert --from json array.json.gz | shrinkd simulate --input - --kafka localhost:9092
+  shrinkd convert --from csv 2026.csv | shrinkd run -c config/embedded.toml
+  shrinkd convert --from json array.json.gz > events.ndjson
 
 Exit codes:
   0  events were written

@@ -77,8 +77,7 @@ impl InputArgs {
                     Ok(range) => Some(decode(text.get(range.clone()).unwrap_or_default())),
                     Err(refusal) => Some(Err(refusal.clone())),
                 };
-                let decoded =
-                    map_chunks(&items, CHUNK, threads, |items| items.iter().map(message).collect::<Vec<_>>());
+                let decoded = map_chunks(&items, CHUNK, threads, |items| items.iter().map(message).collect::<Vec<_>>());
                 for (item, message) in items.iter().zip(decoded.into_iter().flatten()) {
                     if let Some(message) = message {
                         take(&Place { file, unit, number: item.number }, message)?;

@@ -7,11 +7,11 @@ use std::process::ExitCode;
 use shrinkd_core::{Event, History, Message, Refusal, ReportedResult, ShippedDecisions};
 use shrinkd_model::{Request, available_threads};
 
+use super::CliError;
 use super::fit::Report;
 use super::input::{InputArgs, Place};
 use super::tally::Tally;
 use super::text::{counted, grouped};
-use super::CliError;
 
 /// Name what in files of events would be refused or ignored, or is probably not what was meant
 ///
@@ -152,8 +152,23 @@ impl Lint {
 
 /// Parts of the names of metrics of which less is better.
 const LOWER_IS_BETTER: [&str; 17] = [
-    "latency", "error", "bounce", "churn", "time", "cost", "unsubscribe", "crash", "duration", "delay", "refund", "complaint", "failure",
-    "abandon", "cancel", "timeout", "load",
+    "latency",
+    "error",
+    "bounce",
+    "churn",
+    "time",
+    "cost",
+    "unsubscribe",
+    "crash",
+    "duration",
+    "delay",
+    "refund",
+    "complaint",
+    "failure",
+    "abandon",
+    "cancel",
+    "timeout",
+    "load",
 ];
 
 /// Names of which a part is among those, and of which more may well be better.

@@ -45,7 +45,7 @@ impl Tally {
         }
         let all: u64 = self.refused.values().map(|(count, _)| count).sum();
         if all > 0 {
-writeln!(out, "{} refused; the first of each reason:", grouped(all))?;
+            writeln!(out, "{} refused; the first of each reason:", grouped(all))?;
         }
         let width = self.refused.values().map(|(count, _)| grouped(*count).len()).max().unwrap_or_default();
         for (count, first) in self.refused.values() {

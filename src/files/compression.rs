@@ -87,9 +87,7 @@ mod tests {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         gzip.write_all(&text).expect("memory");
         let zstd = zstd::encode_all(text.as_slice(), 1).expect("memory");
-        for (compression, bytes) in
-            [(Compression::Gzip, gzip.finish().expect("memory")), (Compression::Zstd, zstd)]
-        {
+        for (compression, bytes) in [(Compression::Gzip, gzip.finish().expect("memory")), (Compression::Zstd, zstd)] {
             assert_eq!(Compression::of(&bytes), compression);
             let read = |most| {
                 let mut read = Vec::new();

@@ -68,15 +68,18 @@ impl Form {
                 let mut documents = serde_json::Deserializer::from_slice(text).into_iter::<IgnoredAny>();
                 match documents.next() {
                     Some(Ok(_)) => Form::Documents,
-                    Some(Err(error)) if error.is_eof() && text.contains(&b'\n') && !lines().any(is_message) => Form::Documents,
+                    Some(Err(error)) if error.is_eof() && text.contains(&b'\n') && !lines().any(is_message) => {
+                        Form::Documents
+                    }
                     _ => Form::Lines,
                 }
             })),
             // Something else stands before the first message.
             Some(_) if lines().any(is_message) => Ok(Some(Form::Lines)),
-            Some(_) if OTHERS.iter().all(|(magic, _)| !text.starts_with(magic))
-                && !text.contains(&0)
-                && shrinkd_csv::delimiter(text).is_some() =>
+            Some(_)
+                if OTHERS.iter().all(|(magic, _)| !text.starts_with(magic))
+                    && !text.contains(&0)
+                    && shrinkd_csv::delimiter(text).is_some() =>
             {
                 Ok(Some(Form::Table))
             }

@@ -59,7 +59,10 @@ fn the_examples_say_the_same_in_each_form_plain_or_compressed() {
             assert_eq!(got.len(), want.len(), "{name}");
             for (got, want) in got.iter().zip(&want) {
                 assert_eq!((&got.0, &got.1), (&want.0, &want.1), "{name}");
-                assert!((got.2 - want.2).abs() < 1e-12 && (got.3 / want.3 - 1.0).abs() < 1e-3, "{name}: {got:?} {want:?}");
+                assert!(
+                    (got.2 - want.2).abs() < 1e-12 && (got.3 / want.3 - 1.0).abs() < 1e-3,
+                    "{name}: {got:?} {want:?}"
+                );
             }
         }
     }
@@ -75,12 +78,16 @@ fn several_files_are_one_history_and_places_name_the_file() {
     let output = run("fit", &one, &[&*two.to_string_lossy(), "--format", "json"]);
     assert_eq!(effects(&output).len(), 3);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(stderr.contains("one.csv row 4: schema_violation") && stderr.contains("two.ndjson line 2: malformed_json"), "{stderr}");
+    assert!(
+        stderr.contains("one.csv row 4: schema_violation") && stderr.contains("two.ndjson line 2: malformed_json"),
+        "{stderr}"
+    );
 }
 
 #[test]
 fn a_preview_says_what_a_table_was_taken_for() {
-    let output = fit("id,Test,Group,Users,Conv,note\n1,a,control,1000,100,x\n1,a,B,1000,120,x\n", &["--map", "successes=Conv"]);
+    let output =
+        fit("id,Test,Group,Users,Conv,note\n1,a,control,1000,100,x\n1,a,B,1000,120,x\n", &["--map", "successes=Conv"]);
     let stderr = stderr_lines(&output);
     for line in [
         "stdin: a table with one row per arm: 2 rows, 1 experiment",
@@ -92,7 +99,10 @@ fn a_preview_says_what_a_table_was_taken_for() {
     ] {
         assert!(stderr.iter().any(|told| told == line), "{line}: {stderr:?}");
     }
-    assert!(stderr.iter().any(|line| line.starts_with("  the first as an event: {\"schema_version\":1,")), "{stderr:?}");
+    assert!(
+        stderr.iter().any(|line| line.starts_with("  the first as an event: {\"schema_version\":1,")),
+        "{stderr:?}"
+    );
 }
 
 #[test]
@@ -113,7 +123,10 @@ fn a_file_that_is_not_understood_is_refused_once_with_its_beginning_and_what_to_
         }
     }
     let empty = fit("", &[]);
-    assert_eq!((empty.status.code(), &stderr_lines(&empty)[0][..]), (Some(2), "stdin is empty: there is no event in it"));
+    assert_eq!(
+        (empty.status.code(), &stderr_lines(&empty)[0][..]),
+        (Some(2), "stdin is empty: there is no event in it")
+    );
 }
 
 #[test]
@@ -157,6 +170,8 @@ fn lint_finds_by_kind_what_is_probably_not_meant_and_strict_makes_it_an_error() 
     let mut events = event("a", "m", r#","segmnt":"de""#);
     events += &event("b", "m", r#","segmnt":"de""#);
     events += &event("b", "m", "");
+    events += &event("e", "m", "");
+    events += &event("f", "m", "");
     events += &event("c", "page_load_latency", "");
     events += &event("d", "time_spent", "");
     events += "not json\n";
@@ -167,10 +182,10 @@ fn lint_finds_by_kind_what_is_probably_not_meant_and_strict_makes_it_an_error() 
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8(output.stdout).expect("UTF-8");
     for line in [
-        "  1  line 6: malformed_json: ",
+        "  1  line 8: malformed_json: ",
         "  2  line 1: unknown field: $.results[0].segmnt: did you mean segment?",
         "  1  line 3: experiment \"b\" comes again at revision 1 (first in line 2)",
-        "  1  line 4: metric \"page_load_latency\" has no direction",
+        "  1  line 6: metric \"page_load_latency\" has no direction",
     ] {
         assert!(told.lines().any(|told| told.starts_with(line)), "{line}: {told}");
     }
@@ -197,14 +212,18 @@ fn a_simulated_table_has_the_effects_of_the_simulated_events() {
 }
 
 #[test]
-fn a_clone_a_build_and_a_table_are_three_commands_from_estimates() {
-    // The clone and the build are this test's own; `cargo build` has nothing left to do but to say so.
-    let folder = Folder::new("three-commands");
-    let table = folder.path("experiments.csv");
-    let simulated = shrinkd(&Vec::new(), &["simulate", "--format", "csv", "--experiments", "40"]);
-    fs::write(&table, simulated.stdout).expect("a file");
-    let script = format!("'{}' fit experiments.csv", env!("CARGO_BIN_EXE_shrinkd"));
-    let output = Command::new("sh").args(["-c", &script]).current_dir(folder.path("")).output().expect("sh runs");
+fn after_the_build_two_commands_of_the_readme_give_the_estimates_of_40_experiments() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("the README");
+    let block =
+        readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the first block of commands");
+    let commands: Vec<&str> = block.lines().collect();
+    assert!(commands.len() == 3 && commands[0].starts_with("cargo install"), "{commands:?}");
+    let folder = Folder::new("readme");
+    let program = Path::new(env!("CARGO_BIN_EXE_shrinkd")).parent().expect("a folder").display().to_string();
+    let path = format!("{program}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", &commands[1..].join("\n")]).env("PATH", path).env_remove("COLUMNS").current_dir(folder.path(""));
+    let output = shell.output().expect("sh runs");
     let told = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success() && told.contains("40 experiments, 40 effects"), "{told}");
 }

@@ -25,7 +25,20 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("worker", &["config", "estimate", "files", "panics", "refit", "row", "store", "stream", "telemetry"]),
     (
         "cli",
-        &["config", "files", "http", "panics", "row", "simulate", "store", "stream", "study", "telemetry", "verify", "worker"],
+        &[
+            "config",
+            "files",
+            "http",
+            "panics",
+            "row",
+            "simulate",
+            "store",
+            "stream",
+            "study",
+            "telemetry",
+            "verify",
+            "worker",
+        ],
     ),
 ];
 

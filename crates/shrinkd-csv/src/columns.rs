@@ -123,7 +123,9 @@ impl Columns {
 
     /// Whether rows are arms or effects. Arms where the columns allow both: they carry the error of the control.
     fn judge(&self) -> Result<Form, TableError> {
-        use Field::{CiHigh, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares, Variance};
+        use Field::{
+            CiHigh, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares, Variance,
+        };
         let has_spread = self.has(Variance) || self.has(StandardDeviation);
         let is_arms = (self.has(N) && self.has(Successes))
             || (self.has(Mean) && ((self.has(N) && has_spread) || self.has(StandardError)))
@@ -153,7 +155,8 @@ impl Columns {
             return Ok(if is_arms { Form::Arms } else { Form::Effects });
         }
         let header = self.header.join(", ");
-        let found = self.used().map(|(name, field)| format!("{name} as {}", field.as_str())).collect::<Vec<_>>().join(", ");
+        let found =
+            self.used().map(|(name, field)| format!("{name} as {}", field.as_str())).collect::<Vec<_>>().join(", ");
         let found = if found.is_empty() { "none".to_owned() } else { found };
         Err(TableError::Columns { header, found, missing: missing.join("; ") })
     }

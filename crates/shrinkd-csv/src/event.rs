@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 
-
 use shrinkd_core::{MAX_MESSAGE_BYTES, MAX_RESULTS, Reason, Refusal, SCHEMA_VERSION};
 use time::OffsetDateTime;
 
@@ -89,7 +88,8 @@ impl Experiments {
 
     /// Writes an event up to its results.
     fn write_head(&self, experiment: &Experiment, out: &mut Vec<u8>) {
-        let Experiment { experiment_id, revision, completed_at, started_at, decision, shipped_variant, .. } = experiment;
+        let Experiment { experiment_id, revision, completed_at, started_at, decision, shipped_variant, .. } =
+            experiment;
         out.extend_from_slice(b"{\"schema_version\":");
         out.extend_from_slice(SCHEMA_VERSION.to_string().as_bytes());
         write_text("experiment_id", experiment_id, out);

@@ -81,9 +81,10 @@ fields! {
         "ate", "yi"
     ],
     CiLow = "ci_low" [
-        "cilower", "lowerci", "confidenceintervallower", "lowerbound", "lower", "conflow", "lowerconfidencelimit", "lcl"
+        "cilower", "lowerci", "ci95low", "ci95lower", "cilow95", "lower95", "lowerci95", "confidenceintervallower", "lowerbound", "lower", "conflow", "lowerconfidencelimit", "lcl"
     ],
-    CiHigh = "ci_high" ["ciupper", "upperci", "confidenceintervalupper", "upperbound", "upper", "confhigh", "upperconfidencelimit", "ucl"],
+    CiHigh = "ci_high" [
+        "ciupper", "upperci", "ci95high", "ci95upper", "cihigh95", "upper95", "upperci95", "confidenceintervalupper", "upperbound", "upper", "confhigh", "upperconfidencelimit", "ucl"],
     CiLevel = "ci_level" ["confidencelevel", "level", "confidence"],
 }
 
@@ -104,7 +105,7 @@ impl Field {
 
     /// Whether its cells are numbers.
     pub(crate) fn is_number(self) -> bool {
-        use Field::{Coverage, ControlN, ControlVariance, Revision};
+        use Field::{ControlN, ControlVariance, Coverage, Revision};
         self >= Field::N || matches!(self, Coverage | ControlN | ControlVariance | Revision)
     }
 }
@@ -112,4 +113,25 @@ impl Field {
 /// A name without what people write differently: letters and digits alone, in lower case.
 pub(crate) fn reduced(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_reduced_and_belongs_to_one_field() {
+        let mut seen = BTreeSet::new();
+        for field in Field::ALL {
+            assert_eq!(Field::named(field.as_str()), Some(*field));
+            for spelling in
+                field.spellings().iter().map(|spelling| (*spelling).to_owned()).chain([reduced(field.as_str())])
+            {
+                assert_eq!(reduced(&spelling), spelling);
+                assert!(seen.insert(spelling.clone()), "{spelling} is spelt twice");
+            }
+        }
+    }
 }

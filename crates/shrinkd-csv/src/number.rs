@@ -183,7 +183,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_or_could_be_two_is_not_read() {
-        for cell in ["abc", "1,5", "0,125", "12,34,567", "1.2.3", "$5", "1e", "e5", ".", "%", "+", "--1", "1 2", "inf", "0x10"] {
+        for cell in
+            ["abc", "1,5", "0,125", "12,34,567", "1.2.3", "$5", "1e", "e5", ".", "%", "+", "--1", "1 2", "inf", "0x10"]
+        {
             assert_eq!(read(DecimalMark::Point, cell), None, "{cell}");
         }
         assert_eq!(read(DecimalMark::Comma, "0.5"), None);

@@ -111,7 +111,12 @@ impl Rows {
     }
 
     /// The positions of a row's experiment and result, which are new where the row is the first.
-    fn place(&mut self, cells: &Cells<'_>, experiment_id: &str, revision: Option<&str>) -> Result<(usize, usize), Refusal> {
+    fn place(
+        &mut self,
+        cells: &Cells<'_>,
+        experiment_id: &str,
+        revision: Option<&str>,
+    ) -> Result<(usize, usize), Refusal> {
         let metric = cells.identifier(Field::Metric)?;
         let segment = match cells.identifier(Field::Segment)? {
             // Statsig's name for all users.
@@ -189,7 +194,8 @@ impl ResultRows {
             let Some(number) = cells.number_or_none(field)? else { continue };
             match kept {
                 Some(first) if *first != number => {
-                    let detail = format!("{} is {number}, in another row of the same result it is {first}", field.as_str());
+                    let detail =
+                        format!("{} is {number}, in another row of the same result it is {first}", field.as_str());
                     return Err(refused(&detail));
                 }
                 _ => *kept = Some(number),
@@ -234,7 +240,8 @@ impl<'a> Cells<'a> {
             return Ok(None);
         }
         let read = self.text(field).and_then(timestamp::read);
-        let why = "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
+        let why =
+            "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
         read.map(Some).ok_or_else(|| self.unreadable(field, why))
     }
 
@@ -271,14 +278,20 @@ impl<'a> Cells<'a> {
             Read::Absent => Ok(false),
             Read::Unreadable => {
                 let mark = if self.mark == DecimalMark::Point { "point" } else { "comma" };
-                Err(self.unreadable(field, &format!("which is not a number with a decimal {mark}, as in the rest of the file")))
+                Err(self.unreadable(
+                    field,
+                    &format!("which is not a number with a decimal {mark}, as in the rest of the file"),
+                ))
             }
         }
     }
 
     /// The row as an arm or an effect.
     fn row_of(&self, form: Form) -> Result<Row, Refusal> {
-        use Field::{CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares, Variance};
+        use Field::{
+            CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares,
+            Variance,
+        };
         let fields: &[Field] = match form {
             Form::Arms if self.has(Successes) => &[N, Successes],
             Form::Arms if self.has(Sum) && self.has(SumSquares) => &[

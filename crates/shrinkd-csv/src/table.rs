@@ -106,7 +106,10 @@ impl<R: BufRead> Table<R> {
                 || record.iter().skip(self.columns.len()).any(|cell| !cell.is_empty());
             let taken = if is_ragged {
                 let (cells, columns) = (record.len(), self.columns.len());
-                Err(Refusal::new(Reason::SchemaViolation, format!("has {cells} cells, the header {columns}: the row is left out")))
+                Err(Refusal::new(
+                    Reason::SchemaViolation,
+                    format!("has {cells} cells, the header {columns}: the row is left out"),
+                ))
             } else {
                 rows.take(&cells)
             };

@@ -101,7 +101,8 @@ fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
     let want = r#""experiment_id":"a, \"b\"","revision":1"#;
     let event = &events(quoted)[0];
     assert!(event.contains(want) && event.contains(r#""n":1000,"successes":100}"#), "{event}");
-    let semicolons = "sep=;\nexperiment;variant;users;mean;variance\ne;control;1.000;0,5;0,25\ne;t;1.000;1.234,5;1e-3\n";
+    let semicolons =
+        "sep=;\nexperiment;variant;users;mean;variance\ne;control;1.000;0,5;0,25\ne;t;1.000;1.234,5;1e-3\n";
     let event = &events(semicolons)[0];
     assert!(event.contains(r#""n":1000,"mean":0.5,"variance":0.25"#) && event.contains(r#""mean":1234.5"#), "{event}");
     let tabs = "experiment\tvariant\testimate\tse\ne\tt\t+5%\t2.5 %\n";
@@ -111,7 +112,10 @@ fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
 #[test]
 fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
     let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
-    assert!(event.contains(r#"{"variant":"B","n":100}"#) && event.contains(r#"{"variant":"C","successes":12}"#), "{event}");
+    assert!(
+        event.contains(r#"{"variant":"B","n":100}"#) && event.contains(r#"{"variant":"C","successes":12}"#),
+        "{event}"
+    );
 }
 
 #[test]
@@ -119,11 +123,17 @@ fn a_number_that_cannot_be_read_is_refused_with_its_row_and_column_and_takes_no_
     let (events, refused) = read("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,many\ne,C,100,12\n");
     assert!(events[0].contains("\"C\"") && !events[0].contains("\"B\""), "{events:?}");
     assert_eq!(refused.len(), 1);
-    assert!(refused[0].starts_with("row 3: schema_violation: column \"conversions\" holds \"many\", which is not a number"), "{refused:?}");
+    assert!(
+        refused[0].starts_with("row 3: schema_violation: column \"conversions\" holds \"many\", which is not a number"),
+        "{refused:?}"
+    );
     assert!(refused[0].ends_with("(experiment \"e\", metric \"conversion\")"), "{refused:?}");
     // Of a control the result cannot do without.
     let (events, refused) = read("experiment,variant,users,conversions\ne,control,x,10\ne,B,100,12\n");
-    assert!(events.is_empty() && refused.len() == 2 && refused[1].contains("row of the control could not be read"), "{refused:?}");
+    assert!(
+        events.is_empty() && refused.len() == 2 && refused[1].contains("row of the control could not be read"),
+        "{refused:?}"
+    );
     let ragged = refused_once("experiment,variant,estimate,variance\ne,t,1\n");
     assert!(ragged.starts_with("row 2: schema_violation: has 3 cells, the header 4"), "{ragged}");
 }
@@ -147,7 +157,10 @@ fn the_control_is_told_by_a_column_or_by_its_name_or_the_result_is_refused() {
 #[test]
 fn effects_take_the_n_of_a_control_that_has_no_estimate() {
     let event = &events("experiment,variant,lift,se,users\ne,control,,,500\ne,B,0.1,0.02,400\n")[0];
-    assert!(event.contains(r#""control":{"variant":"control","n":500},"effects":[{"variant":"B","n":400,"estimate":0.1"#), "{event}");
+    assert!(
+        event.contains(r#""control":{"variant":"control","n":500},"effects":[{"variant":"B","n":400,"estimate":0.1"#),
+        "{event}"
+    );
     let event = &events("experiment,variant,lift,variance,control_variance\ne,B,0.1,0.02,0.01\ne,C,0.1,0.02,0.01\n")[0];
     assert!(event.ends_with(r#"],"control_variance":0.01}]}"#), "{event}");
     let two = refused_once("experiment,variant,lift,variance,control_variance\ne,B,0.1,0.02,0.01\ne,C,0.1,0.02,0.02\n");

@@ -51,7 +51,11 @@ impl Report {
     ///
     /// # Errors
     /// Where a block that was accepted does not fit its population, which is a bug.
-    pub(in crate::cli) fn new(history: History, request: &Request, shipped: &ShippedDecisions) -> Result<Report, CliError> {
+    pub(in crate::cli) fn new(
+        history: History,
+        request: &Request,
+        shipped: &ShippedDecisions,
+    ) -> Result<Report, CliError> {
         let counts = history.counts;
         let pending = history
             .pending()
@@ -65,9 +69,9 @@ impl Report {
             let shipped_share = population.shipped_share(shipped);
             let mut warnings = warnings(&population, shipped_share, request);
             warnings.extend(analysis.iter().flat_map(not_borne_out));
-            let mix_ups = analysis.as_ref().map_or_else(|_| Vec::new(), |analysis| {
-                mix_ups(&population, analysis, request.correlation)
-            });
+            let mix_ups = analysis
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |analysis| mix_ups(&population, analysis, request.correlation));
             warnings.extend(at_most(MIX_UPS, mix_ups.clone()));
             FittedPopulation { scale, population, shipped_share, analysis, warnings, mix_ups }
         };

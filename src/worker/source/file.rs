@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
 use super::{BatchLimits, Record, SourceError, SourceEvent};
+use crate::files::BOM;
 use crate::stream::{Claim, NextOffset, Topic};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Operation;
-use crate::files::BOM;
 use input::{Input, InputError, Read};
 use lines::{Line, Lines};
 
