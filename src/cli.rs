@@ -3,20 +3,25 @@
 //! The doc comments of the arguments are the text of `--help`.
 
 pub mod check;
+pub mod convert;
 mod correlation;
 pub mod demo;
 mod design;
 pub mod fit;
+mod input;
+pub mod lint;
 pub mod migrate;
 mod operator;
 pub mod partitions;
 mod plot;
+mod preview;
 pub mod rebuild;
 pub mod replay_rejected;
 pub mod run;
 pub mod schema;
 pub mod simulate;
 pub mod study;
+mod tally;
 mod text;
 mod verdict;
 pub mod verify;
@@ -36,6 +41,7 @@ use crate::study::StudyError;
 use crate::verify::VerifyError;
 use crate::worker::WorkerError;
 use crate::worker::replay::ReplayError;
+use crate::worker::source::SourceError;
 
 /// Empirical-Bayes estimates for experimentation platforms, exact under a shared control
 ///
@@ -66,6 +72,8 @@ enum Command {
     Rebuild(rebuild::Args),
     Demo(demo::Args),
     Fit(fit::Args),
+    Lint(lint::Args),
+    Convert(convert::Args),
     Simulate(simulate::Args),
     Study(study::Args),
     When(when::Args),
@@ -159,6 +167,8 @@ impl Cli {
             Command::Rebuild(args) => rebuild::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Fit(args) => fit::run(&args),
+            Command::Lint(args) => lint::run(&args),
+            Command::Convert(args) => convert::run(&args),
             Command::Simulate(args) => simulate::run(&args),
             Command::Study(args) => study::run(&args),
             Command::When(args) => when::run(&args),
@@ -190,6 +200,7 @@ impl CliError {
                 StoreError::Schema { .. } | StoreError::Settings { .. } | StoreError::Open { .. } => ExitCode::from(2),
                 _ => ExitCode::from(1),
             },
+            CliError::Worker(WorkerError::Source(SourceError::NotLines { .. })) => ExitCode::from(2),
             CliError::Worker(_) | CliError::Replay(_) => ExitCode::from(1),
             CliError::Usage(_) | CliError::Config(_) => ExitCode::from(2),
         }

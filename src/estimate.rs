@@ -25,7 +25,7 @@ impl BlockEstimates {
     /// block alone.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
         let BlockToEstimate { population, experiment_id, revision, measured } = block;
-        let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
+        let Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source } = measured;
         let scale = population.key().scale;
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
         let (status, shrunken) = match is_fitted.then(|| caught(|| Shrunken::new(block, fit))) {
@@ -49,6 +49,7 @@ impl BlockEstimates {
                 lift_too_large_for_relative: is_lift_too_large(scale, block.effects()[i]),
                 treatment_variance: shared.map(|(d, _)| d),
                 control_variance: shared.map(|(_, c)| c),
+                control_variance_source: *control_variance_source,
                 shrunk: figures.get(i).copied(),
                 fit_id: fit.fit_id,
             }

@@ -11,6 +11,7 @@
 //!
 //! | step | where |
 //! | --- | --- |
+//! | files as they are, plain or compressed, JSON or CSV -> messages | [`files`], [`shrinkd_csv`] |
 //! | a topic or file -> records, in batches, of the partitions that this worker owns | [`worker::source`], [`stream`] |
 //! | bytes -> event: the contract, with a [`Reason`](shrinkd_core::Reason) for each refusal | [`shrinkd_core`] |
 //! | event -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`shrinkd_core`] |
@@ -21,7 +22,7 @@
 //! | estimate -> row: the plain data of the tables | [`row`] |
 //! | row -> table: [`Store`](store::Store), a struct over two databases, PostgreSQL and SQLite | [`store`] |
 //!
-//! [`shrinkd_model`] and [`shrinkd_core`] are crates of their own, and pure: no I/O, no clock, no configuration.
+//! [`shrinkd_model`], [`shrinkd_core`] and [`shrinkd_csv`] are crates of their own, and pure: no I/O, no clock, no configuration.
 //!
 //! Three modules drive these steps. [`worker`] runs all of them continuously, batch after batch (`docs/worker.md`), and retries
 //! transient errors of the store in one place ([`worker::retry`]). [`cli`] runs them once over a file, without a store
@@ -62,6 +63,7 @@
 pub mod cli;
 pub mod config;
 pub mod estimate;
+pub mod files;
 pub mod http;
 mod panics;
 pub mod refit;

@@ -8,7 +8,7 @@ pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd_core::{Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
+use shrinkd_core::{ControlVarianceSource, Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
 use shrinkd_model::{Member, OutOfRange, Sketches};
 use time::OffsetDateTime;
 
@@ -197,6 +197,7 @@ pub struct EstimateRow {
     /// d and c of the block, from which a query can compute plug-in estimates; `None` if the covariance is dense.
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
+    pub control_variance_source: ControlVarianceSource,
     /// `None` unless fitted.
     pub shrunk: Option<ShrunkEstimate>,
     /// 0 before the first fit.

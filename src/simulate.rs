@@ -6,11 +6,13 @@
 //! | [`population`] | one population of effects with a known mu and tau: the scenarios that `shrinkd study` repeats |
 //! | [`portfolio`] | a platform's mixed traffic: several metrics, revisions, retractions, invalid results |
 //! | [`message`] | the event contract from the producer's side |
+//! | [`table`] | one population as CSV |
 
 pub mod draws;
 pub mod message;
 pub mod population;
 pub mod portfolio;
+pub mod table;
 
 pub use draws::Draws;
 pub use message::Message;

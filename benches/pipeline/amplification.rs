@@ -6,7 +6,7 @@ use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
 use shrinkd::row::{BlockToEstimate, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
-use shrinkd_core::{Measured, PopulationName, ResultKey, Scale};
+use shrinkd_core::{ControlVarianceSource, Measured, PopulationName, ResultKey, Scale};
 use shrinkd_model::{Block, BlockPosterior, Correlation, Member, Priors, Sketches, available_threads, map_chunks};
 
 use crate::Outcome;
@@ -99,7 +99,13 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
         let names = (0..variants).map(|variant| format!("v{variant}")).collect();
         sketches.add(&Member::new(block.clone(), 0)?)?;
         let raw_variances = (0..block.len()).map(|i| block.sampling_variance(i)).collect();
-        let measured = Measured { variants: names, block, raw_variances, is_continuity_corrected: false };
+        let measured = Measured {
+            variants: names,
+            block,
+            raw_variances,
+            is_continuity_corrected: false,
+            control_variance_source: ControlVarianceSource::Arms,
+        };
         let block = BlockToEstimate {
             population: population.clone(),
             experiment_id: format!("exp-{:06}", rows.len()),

@@ -9,6 +9,7 @@ mod fit;
 mod program;
 mod sketch;
 mod stopwatch;
+mod table;
 
 use stopwatch::Stopwatch;
 
@@ -17,6 +18,7 @@ fn main() {
     fit::measure(&mut stopwatch);
     sketch::measure(&mut stopwatch);
     estimates::measure(&mut stopwatch);
+    table::measure(&mut stopwatch);
     program::measure(&mut stopwatch);
     stopwatch.print();
 }

@@ -239,11 +239,15 @@ create index current_population_fits_prior_far on current_population_fits (popul
 -- What the row of an effect says of its scale.
 alter table effect_estimates
     add column is_continuity_corrected boolean not null default false,
-    add column lift_too_large_for_relative boolean not null default false;
+    add column lift_too_large_for_relative boolean not null default false,
+    add column control_variance_source text
+        check (control_variance_source in ('arms', 'given', 'imputed', 'none'));
 comment on column effect_estimates.raw_se is
     'Its standard error as platforms show it (delta method), from the arms'' own variances, the control''s part included';
 comment on column effect_estimates.is_continuity_corrected is
-    'Whether the effect is a log ratio of (events + 1/2) / (units + 1/2), because the experiment has few events';
+    'Whether half an event was added to every arm for the effect, a log ratio or a log odds ratio, because the experiment has few events';
+comment on column effect_estimates.control_variance_source is
+    'How control_variance is known: arms: from the control''s arm; given: sent with the effects; imputed: from the numbers of units; none: not at all, of a single effect. Null in a row that has not been written since the upgrade';
 comment on column effect_estimates.lift_too_large_for_relative is
     'Whether the effect is a lift beyond +50% on relative, where intervals are too narrow';
 

@@ -275,10 +275,14 @@ alter table population_fits add column is_prior_far integer not null default 0 c
 create index current_population_fits_failed on current_population_fits (population_id) where status = 'failed';
 create index current_population_fits_prior_far on current_population_fits (population_id) where is_prior_far;
 
--- Whether the effect is a log ratio of (events + 1/2) / (units + 1/2), because the experiment has few events.
+-- Whether half an event was added to every arm for the effect, a log ratio or a log odds ratio, because the experiment has few events.
 alter table effect_estimates add column is_continuity_corrected integer not null default 0;
 -- Whether the effect is a lift beyond +50% on relative, where intervals are too narrow.
 alter table effect_estimates add column lift_too_large_for_relative integer not null default 0;
+-- How control_variance is known: arms: from the control's arm; given: sent with the effects; imputed: from the numbers of units; none: not
+-- at all, of a single effect. Null in a row that has not been written since the upgrade.
+alter table effect_estimates add column control_variance_source text
+    check (control_variance_source in ('arms', 'given', 'imputed', 'none'));
 
 -- The variant that the refusal is about; null where it is about no single one. Of a result several treatments can be refused,
 -- each with a row of its own.

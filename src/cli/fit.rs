@@ -3,40 +3,44 @@
 mod csv;
 mod estimates;
 mod findings;
-mod input;
 mod json;
 mod report;
 mod table;
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use shrinkd_core::ShippedDecisions;
+use shrinkd_core::{History, ShippedDecisions};
 use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads};
 
+use super::input::InputArgs;
+use super::lint::Lint;
+use super::tally::Tally;
 use super::text;
 use super::{CliError, Format};
-use report::Report;
+pub(super) use report::Report;
 
-/// Fit a random-effects model to a file of events, and shrink every effect
+/// Fit a random-effects model to files of events or tables, and shrink every effect
 ///
-/// Reads events as NDJSON, one JSON message per line, and applies revisions, retractions and accumulating parts as the
+/// Reads events as NDJSON (one JSON message per line), as a JSON array, or as pretty-printed JSON, and tables (CSV, TSV) with one row per
+/// arm or per effect, each plain or compressed with gzip or zstd. Applies revisions, retractions and accumulating parts as the
 /// worker does. For each population (metric x segment x scale) it fits the mean mu and the standard deviation tau
 /// (heterogeneity) of the true effects, and prints them with every effect's shrunken estimate and credible interval.
 /// Shrinkage corrects for the winner's curse, by which the largest measured effects are overestimates.
 ///
-/// Refused messages and results are reported on stderr, one per line (`line 12: non_positive_variance: ...`), and left
-/// out of the fit.
+/// Refused messages and results are left out of the fit. How many of them there are of each reason, and the first
+/// (`line 12: non_positive_variance: ...`), is said on stderr, and of a table what its columns were taken for.
 ///
 /// The table is as wide as the terminal, within 80 to 100 columns. Set COLUMNS to override its width.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// File of events; - is stdin
-    #[arg(default_value = "-")]
-    file: PathBuf,
+    #[command(flatten)]
+    input: InputArgs,
+    /// Exit with code 2 if there is anything that `shrinkd lint` would name
+    #[arg(long)]
+    strict: bool,
     /// How to handle the correlation between variants that share a control
     #[arg(long, alias = "treatment", value_enum, default_value_t = CorrelationArg::Modelled)]
     correlation: CorrelationArg,
@@ -71,6 +75,8 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd simulate --scenario portfolio | shrinkd fit
+  shrinkd fit experiments.csv
+  shrinkd fit 2025.csv.gz 2026.csv --map mean=avg_value
   shrinkd fit events.ndjson --format json | jq '.populations[].mu'
   shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
   shrinkd fit events.ndjson --prior-tau half-normal:0.5se
@@ -81,7 +87,8 @@ Examples:
 Exit codes:
   0  at least one population was fitted
   1  input or output failed
-  2  no population could be fitted, or the command line is invalid";
+  2  no population could be fitted, a file cannot be understood, the command
+     line is invalid, or --strict found something";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CorrelationArg {
@@ -147,7 +154,17 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     if request.method.is_point() && request.priors != Priors::default() {
         writeln!(io::stderr(), "{} takes no priors: --prior-mu and --prior-tau are ignored", request.method.as_str())?;
     }
-    let history = input::read(&args.file, request.threads, &mut io::stderr().lock())?;
+    let mut stderr = io::stderr();
+    let (mut history, mut tally, mut lint) = (History::default(), Tally::default(), Lint::default());
+    args.input.each(request.threads, &mut io::stderr(), |place, message| {
+        if args.strict {
+            lint.see(place, &message);
+        }
+        let (refusals, warnings) = history.take(message);
+        refusals.iter().for_each(|refusal| tally.refuse(place, refusal));
+        Ok(warnings.iter().try_for_each(|warning| tally.warn(place, warning, &mut stderr))?)
+    })?;
+    tally.write(&mut stderr)?;
     let report = Report::new(history, &request, &ShippedDecisions::new(&args.shipped_decisions))?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match args.format {
@@ -156,7 +173,12 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         Format::Csv => csv::write(&mut out, &report)?,
     }
     out.flush()?;
-    let code = if report.is_any_fitted() { ExitCode::SUCCESS } else { ExitCode::from(2) };
+    let is_flawed = args.strict && {
+        lint.judge(&report);
+        lint.write(&mut stderr)?;
+        !(lint.is_empty() && tally.is_empty())
+    };
+    let code = if report.is_any_fitted() && !is_flawed { ExitCode::SUCCESS } else { ExitCode::from(2) };
     // The process exits here; freeing every small allocation first would take a tenth of its run time.
     std::mem::forget(report);
     Ok(code)

@@ -54,9 +54,10 @@ Exit codes:
   0  stopped by a signal or at the end of the file; what was read is committed
   1  fatal error, or the drain budget was spent: the last log line gives the
      reason. Committed work is kept, and a restart resumes after it
-  2  the configuration is invalid, the SQLite file cannot be opened, the
-     database does not fit this build and these settings, or nothing of the
-     file was taken: it has no events, or every one was refused";
+  2  the configuration is invalid, the source's file is not NDJSON, the SQLite
+     file cannot be opened, the database does not fit this build and these
+     settings, or nothing of the file was taken: it has no events, or every
+     one was refused";
 
 /// How long the brokers may take to answer everything that is asked at the start.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);

@@ -13,10 +13,10 @@ use clap::builder::RangedU64ValueParser;
 
 use super::CliError;
 use crate::config::Properties;
-use crate::simulate::{Message, Population, Portfolio, Scenario};
+use crate::simulate::{Message, Population, Portfolio, Scenario, table};
 use producer::Producer;
 
-/// Simulate events with known truth, as NDJSON on stdout or in a Kafka topic
+/// Simulate events with known truth, as NDJSON or a table on stdout or in a Kafka topic
 ///
 /// The output is reproducible: the same arguments give the same bytes on every platform. Kafka messages are keyed by
 /// experiment_id, and the retraction of a whole experiment is a tombstone (a null payload).
@@ -51,6 +51,9 @@ pub struct Args {
     /// Sampling error of the control's mean in the last experiment [default: bad-control: -4, else random]
     #[arg(long, value_name = "ERROR", allow_negative_numbers = true, value_parser = finite)]
     control_error: Option<f64>,
+    /// Format on stdout; csv has one row per arm, and no revisions or retractions: not of a portfolio
+    #[arg(long, value_enum, default_value_t = EventFormat::Ndjson, conflicts_with = "brokers")]
+    format: EventFormat,
     #[command(flatten)]
     kafka: KafkaArgs,
 }
@@ -73,7 +76,7 @@ struct KafkaArgs {
     rate: Option<f64>,
     /// Send the lines of this file unchanged, instead of simulated events; - is stdin
     #[arg(long, value_name = "FILE", requires = "brokers", conflicts_with_all = [
-        "scenario", "seed", "experiments", "variants", "mu", "tau", "se", "control_se", "control_error",
+        "format", "scenario", "seed", "experiments", "variants", "mu", "tau", "se", "control_se", "control_error",
     ])]
     input: Option<PathBuf>,
 }
@@ -81,12 +84,21 @@ struct KafkaArgs {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd simulate | shrinkd fit
+  shrinkd simulate --format csv --experiments 40 > experiments.csv
   shrinkd simulate --scenario bad-control --seed 7 --control-error -8
   shrinkd simulate --scenario many-variants --variants 100 --tau 0.1
   shrinkd simulate --scenario baseline --experiments 1000 --variants 3
   shrinkd simulate --scenario portfolio --experiments 2000 > events.ndjson
   shrinkd simulate --scenario portfolio --kafka localhost:9092 --rate 200
   shrinkd simulate --input past.ndjson --kafka localhost:9092 --set linger.ms=50";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum EventFormat {
+    /// Events, one a line
+    Ndjson,
+    /// A table
+    Csv,
+}
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum ScenarioName {
@@ -100,6 +112,19 @@ enum ScenarioName {
     TreatmentHeavy,
     /// A platform's mixed traffic: six metrics on three scales, revisions, retractions, invalid results
     Portfolio,
+}
+
+impl ScenarioName {
+    /// The scenario, unless it is the portfolio.
+    fn of_one_population(self) -> Option<Scenario> {
+        match self {
+            ScenarioName::Baseline => Some(Scenario::Baseline),
+            ScenarioName::ManyVariants => Some(Scenario::ManyVariants),
+            ScenarioName::BadControl => Some(Scenario::BadControl),
+            ScenarioName::TreatmentHeavy => Some(Scenario::TreatmentHeavy),
+            ScenarioName::Portfolio => None,
+        }
+    }
 }
 
 /// Writes the events, or sends them.
@@ -130,14 +155,10 @@ impl KafkaArgs {
 impl Args {
     /// Generates the messages, one by one.
     fn each_message(&self, take: impl FnMut(Message) -> Result<(), CliError>) -> Result<(), CliError> {
-        let scenario = match self.scenario {
-            ScenarioName::Baseline => Scenario::Baseline,
-            ScenarioName::ManyVariants => Scenario::ManyVariants,
-            ScenarioName::BadControl => Scenario::BadControl,
-            ScenarioName::TreatmentHeavy => Scenario::TreatmentHeavy,
-            ScenarioName::Portfolio => return self.portfolio()?.messages(self.seed).try_for_each(take),
-        };
-        self.population(scenario).messages(self.seed).try_for_each(take)
+        match self.scenario.of_one_population() {
+            Some(scenario) => self.population(scenario).messages(self.seed).try_for_each(take),
+            None => self.portfolio()?.messages(self.seed).try_for_each(take),
+        }
     }
 
     fn population(&self, scenario: Scenario) -> Population {
@@ -178,6 +199,13 @@ impl Args {
 
 fn write(args: &Args) -> Result<(), CliError> {
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
+    if args.format == EventFormat::Csv {
+        let scenario = args.scenario.of_one_population().ok_or_else(|| {
+            CliError::Usage("--format csv cannot hold the revisions and retractions of --scenario portfolio".to_owned())
+        })?;
+        table::write(&args.population(scenario), args.seed, &mut out)?;
+        return Ok(out.flush()?);
+    }
     args.each_message(|message| Ok(write_line(&mut out, &message)?))?;
     Ok(out.flush()?)
 }

@@ -63,6 +63,13 @@ pub enum Report {
         control: Arm,
         treatments: Vec<Arm>,
     },
+    /// Effects with the units of every arm, from which the control's variance is imputed.
+    Units {
+        metric: &'static str,
+        scale: &'static str,
+        control: Units,
+        effects: Vec<EffectOfUnits>,
+    },
     SharedControl {
         metric: &'static str,
         scale: &'static str,
@@ -122,6 +129,22 @@ pub struct Effect {
     /// The whole sampling variance; absent if a covariance matrix contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variance: Option<f64>,
+}
+
+/// An arm of which only the size is reported.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Units {
+    pub variant: String,
+    pub n: u64,
+}
+
+/// One effect with its standard error and the units of its treatment.
+#[derive(Debug, Clone, Serialize)]
+pub struct EffectOfUnits {
+    #[serde(flatten)]
+    pub treatment: Units,
+    pub estimate: f64,
+    pub standard_error: f64,
 }
 
 impl Message {

@@ -23,6 +23,7 @@ pub(super) const RAW: &[Column<EstimateRow>] = &[
     boolean("lift_too_large_for_relative", |row| Some(row.lift_too_large_for_relative)),
     float("treatment_variance", |row| row.treatment_variance),
     float("control_variance", |row| row.control_variance),
+    text("control_variance_source", |row| Some(row.control_variance_source.as_str().into())),
 ];
 
 /// What follows from the fit.

@@ -4,7 +4,7 @@
 //! | room | what happens there |
 //! | --- | --- |
 //! | [`kafka`] | a member of a consumer group: partitions are claimed and released with the group's rebalances |
-//! | [`mod@file`] | NDJSON: partition 0, whose offsets are byte positions |
+//! | [`mod@file`] | NDJSON, plain or compressed: partition 0, whose offsets are byte positions |
 //! | `assembly` | records are gathered into a batch, until it is large or old enough |
 
 mod assembly;
@@ -121,6 +121,9 @@ pub enum SourceError {
     Unavailable(String),
     #[error("cannot read {path}: {source}")]
     File { path: String, source: std::io::Error },
+    /// The worker reads NDJSON; the detail says what the file is, and what to do.
+    #[error("cannot take events from {path}, which is not NDJSON: {detail}")]
+    NotLines { path: String, detail: String },
     #[error(
         "{path} has {length} bytes, but reading continues at byte {next}: the file was truncated or replaced. Restore the whole \
          file, or give the new one another name"

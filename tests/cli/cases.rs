@@ -71,12 +71,13 @@ fn a_line_of_stderr_names_experiment_metric_and_variant_of_what_is_refused_and_o
     assert_eq!(
         lines,
         [
-            "line 1: non_positive_mean: $.results[0]: variant \"t\" has no events, so that there is no log ratio: use scale \
-             absolute (experiment \"signup\", metric \"orders\")",
             "line 2: warning: lift_too_large_for_relative: experiment \"pricing\", metric \"orders\": variant \"t\" has a lift \
              of +70%: intervals on relative are too narrow there, use scale log_ratio where every mean is above 0",
-            "line 3: inconsistent_sums: $.results[0].treatments[0]: successes is 1001, more than n = 1000 (experiment \
+            "2 refused; the first of each reason:",
+            "  1  line 3: inconsistent_sums: $.results[0].treatments[0]: successes is 1001, more than n = 1000 (experiment \
              \"checkout\", metric \"orders\", variant \"t\")",
+            "  1  line 1: non_positive_mean: $.results[0]: variant \"t\" has no events, so that there is no log ratio: use scale \
+             absolute (experiment \"signup\", metric \"orders\")",
         ]
     );
 }
@@ -110,6 +111,42 @@ fn a_row_says_whether_it_was_corrected_and_whether_its_lift_is_too_large() {
             assert_eq!(flags, (&Value::from(is_corrected), &Value::from(is_too_large)), "{population}");
         }
     }
+}
+
+#[test]
+fn a_row_says_where_the_controls_variance_is_from_and_fit_how_many_are_imputed() {
+    let mut events = String::new();
+    for (i, (form, control)) in
+        [("imputed", r#""control":{"variant":"c","n":900},"#), ("given", r#""control_variance":0.01,"#), ("none", "")]
+            .into_iter()
+            .cycle()
+            .take(6)
+            .enumerate()
+    {
+        let effect = format!(r#"{{"variant":"t","n":900,"estimate":0.{i},"standard_error":0.2}}"#);
+        events += &event(&format!("{form}{i}"), &format!(r#"{{"metric":"m",{control}"effects":[{effect}]}}"#));
+    }
+    events += &event(
+        "arms",
+        r#"{"metric":"m","control":{"variant":"c","n":900,"mean":1,"standard_deviation":3},
+            "treatments":[{"variant":"t","n":900,"mean":1.2,"standard_deviation":3}]}"#,
+    );
+    let report = json(&fit(&events, &["--format", "json"]));
+    let rows = report["populations"][0]["estimates"].as_array().unwrap();
+    assert_eq!(rows.len(), 7);
+    for row in rows {
+        let source = row["control_variance_source"].as_str().unwrap();
+        assert!(row["experiment_id"].as_str().unwrap().starts_with(source), "{row}");
+    }
+    let csv = String::from_utf8(fit(&events, &["--format", "csv"]).stdout).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with(",control_variance_source"));
+    assert!(csv.lines().any(|line| line.contains(",imputed0,t,") && line.ends_with(",imputed")), "{csv}");
+    let table = String::from_utf8(fit(&events, &[]).stdout).unwrap();
+    let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("the control's variance of 2 of 7 experiments is imputed from the numbers of units"),
+        "{table}"
+    );
 }
 
 #[test]

@@ -122,14 +122,15 @@ fn a_wrong_command_line_exits_with_2_and_prints_nothing_on_stdout() {
 }
 
 #[test]
-fn a_refusal_is_one_line_on_stderr_with_its_line_number_and_code() {
-    let events = format!("\n{}\nnot an event\n", ONE_EFFECT.replace('\n', "").replace("0.01", "-0.01"));
+fn refusals_are_one_line_on_stderr_for_each_reason_with_their_count_and_the_first_ones_place() {
+    let events = format!("\n{}\nnot an event\nnor this\n", ONE_EFFECT.replace('\n', "").replace("0.01", "-0.01"));
     let output = run(&["fit", "--format", "json"], &events);
     let stderr = String::from_utf8(output.stderr).expect("text");
     let lines: Vec<&str> = stderr.lines().collect();
-    assert_eq!(lines.len(), 2, "{stderr}");
-    assert!(lines[0].starts_with("line 2: non_positive_variance: "), "{stderr}");
-    assert!(lines[1].starts_with("line 3: malformed_json: "), "{stderr}");
+    assert_eq!(lines.len(), 3, "{stderr}");
+    assert_eq!(lines[0], "3 refused; the first of each reason:");
+    assert!(lines[1].starts_with("  2  line 3: malformed_json: "), "{stderr}");
+    assert!(lines[2].starts_with("  1  line 2: non_positive_variance: "), "{stderr}");
 }
 
 #[test]

@@ -78,13 +78,13 @@ fn its_json_has_selection_calibration_with_bounds_and_the_share_of_decisions_tha
 }
 
 #[test]
-fn each_refusal_is_one_line_on_stderr_and_the_rest_is_fitted() {
+fn what_is_refused_is_counted_on_stderr_and_the_rest_is_fitted() {
     let bad = "{\"schema_version\":1,\n\nnot json\n";
     let output = fit(&format!("{bad}{THREE}"), &["--format", "json"]);
     assert!(output.status.success());
     let lines = stderr_lines(&output);
     assert_eq!(lines.len(), 2, "{lines:?}");
-    assert!(lines[0].starts_with("line 1: malformed_json: ") && lines[1].starts_with("line 3: malformed_json: "));
+    assert!(lines[0].starts_with("2 refused") && lines[1].starts_with("  2  line 1: malformed_json: "), "{lines:?}");
     assert_eq!(json(&output)["populations"][0]["effects"], 3);
 }
 

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms from the bottom to the top, and what each of them may import.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
+    ("files", &[]),
     ("panics", &[]),
     ("roles", &[]),
     ("sqlstate", &[]),
@@ -21,10 +22,23 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("simulate", &[]),
     ("study", &["simulate"]),
     ("verify", &["config", "estimate", "refit", "row", "store", "stream"]),
-    ("worker", &["config", "estimate", "panics", "refit", "row", "store", "stream", "telemetry"]),
+    ("worker", &["config", "estimate", "files", "panics", "refit", "row", "store", "stream", "telemetry"]),
     (
         "cli",
-        &["config", "http", "panics", "row", "simulate", "store", "stream", "study", "telemetry", "verify", "worker"],
+        &[
+            "config",
+            "files",
+            "http",
+            "panics",
+            "row",
+            "simulate",
+            "store",
+            "stream",
+            "study",
+            "telemetry",
+            "verify",
+            "worker",
+        ],
     ),
 ];
 

@@ -12,6 +12,7 @@
 //! | `unknown` | fields that the contract does not have, and what was probably meant |
 //! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
 //! | `arms`, `effects` | what one result reports |
+//! | `sums` | sums over units -> moments |
 //! | `measure` | arms or reported effects -> the effects and covariance of a [`Block`] |
 //! | `warning` | what is taken although its figures need caution |
 //! | `merge` | the parts of a result that accumulates -> the arms of the whole |
@@ -33,6 +34,7 @@ mod refusal;
 mod results;
 mod schema;
 mod schema_rules;
+mod sums;
 mod unknown;
 mod warning;
 mod wire;
@@ -44,7 +46,7 @@ use shrinkd_model::Block;
 
 pub use arms::{Arm, ArmStatistics, Arms};
 pub use decode::{MAX_MESSAGE_BYTES, decode, message_too_large};
-pub use effects::{Effects, Uncertainty};
+pub use effects::{Effects, Uncertainty, VarianceForm};
 pub use keyed::{KeyRule, check_key, decode_keyed, decode_tombstone};
 pub use leaf::SCHEMA_VERSION;
 pub(crate) use measure::examine;
@@ -52,6 +54,7 @@ pub use measure::{Findings, is_lift_too_large, measure};
 pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
+pub use sums::PairedMoments;
 pub use unknown::{UnknownField, nearest_field};
 pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
@@ -113,6 +116,8 @@ pub enum Scale {
     Relative,
     /// `ln(m_i / m_c)`
     LogRatio,
+    /// `logit(m_i) - logit(m_c)`, the logarithm of the odds ratio of two rates, with `logit(p) = ln(p / (1 - p))`.
+    LogOdds,
 }
 
 /// What was measured: arms, or effects that the producer computed. Sorted by variant, so that equal content is equal
@@ -135,6 +140,20 @@ pub struct Measured {
     pub raw_variances: Vec<f64>,
     /// Whether half an event was added to every arm.
     pub is_continuity_corrected: bool,
+    pub control_variance_source: ControlVarianceSource,
+}
+
+/// How the control's part of the variances of a block is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControlVarianceSource {
+    /// It is the variance of the control's mean, from its arm.
+    Arms,
+    /// The producer computed it, alone or within a covariance.
+    Given,
+    /// It follows from the variances of the effects and the numbers of units, as if all units had one variance.
+    Imputed,
+    /// It is unknown, and taken as 0: a single effect was sent without it.
+    None,
 }
 
 /// A measurement as it was stored, which is validated again because stored bytes can be damaged.
@@ -144,26 +163,28 @@ struct UncheckedMeasured {
     block: Block,
     raw_variances: Vec<f64>,
     is_continuity_corrected: bool,
+    control_variance_source: ControlVarianceSource,
 }
 
 impl TryFrom<UncheckedMeasured> for Measured {
     type Error = String;
 
     fn try_from(unchecked: UncheckedMeasured) -> Result<Measured, String> {
-        let UncheckedMeasured { variants, block, raw_variances, is_continuity_corrected } = unchecked;
+        let UncheckedMeasured { variants, block, raw_variances, is_continuity_corrected, control_variance_source } =
+            unchecked;
         if variants.len() != block.len() {
             return Err(format!("{} effects have {} names", block.len(), variants.len()));
         }
         if raw_variances.len() != block.len() || !raw_variances.iter().all(|variance| *variance > 0.0) {
             return Err(format!("{} effects have the variances {raw_variances:?}", block.len()));
         }
-        Ok(Measured { variants, block, raw_variances, is_continuity_corrected })
+        Ok(Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source })
     }
 }
 
 impl Scale {
     /// Every scale.
-    pub const ALL: [Scale; 3] = [Scale::Absolute, Scale::Relative, Scale::LogRatio];
+    pub const ALL: [Scale; 4] = [Scale::Absolute, Scale::Relative, Scale::LogRatio, Scale::LogOdds];
 
     /// The scale's name on the wire, in tables and in population names.
     pub fn as_str(self) -> &'static str {
@@ -171,6 +192,19 @@ impl Scale {
             Scale::Absolute => "absolute",
             Scale::Relative => "relative",
             Scale::LogRatio => "log_ratio",
+            Scale::LogOdds => "log_odds",
+        }
+    }
+}
+
+impl ControlVarianceSource {
+    /// The source as it stands in tables, JSON and CSV.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ControlVarianceSource::Arms => "arms",
+            ControlVarianceSource::Given => "given",
+            ControlVarianceSource::Imputed => "imputed",
+            ControlVarianceSource::None => "none",
         }
     }
 }

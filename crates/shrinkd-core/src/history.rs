@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
 
 use crate::decision::ShippedDecisions;
-use crate::event::{Event, Measured, Message, Refusal, ResultKey, Warning};
+use crate::event::{ControlVarianceSource, Event, Measured, Message, Refusal, ResultKey, Warning};
 use crate::ledger::{Applied, Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName};
 
@@ -36,6 +36,7 @@ pub struct Experiment {
     /// Likewise: see [`Measured::raw_variances`].
     pub raw_variances: Vec<f64>,
     pub is_continuity_corrected: bool,
+    pub control_variance_source: ControlVarianceSource,
     /// What the platform decided at the largest revision.
     pub decision: Option<String>,
 }
@@ -100,7 +101,8 @@ impl History {
         for (experiment_id, ledger) in self.experiments {
             let decision = ledger.decision().map(str::to_owned);
             for (key, CurrentBlock { revision, measured }) in ledger.into_blocks() {
-                let Measured { variants, block, raw_variances, is_continuity_corrected } = measured;
+                let Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source } =
+                    measured;
                 let chosen = grouping.chosen_variant(&experiment_id, &variants);
                 let member = Member::new(block, chosen)
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
@@ -113,6 +115,7 @@ impl History {
                     variants,
                     raw_variances,
                     is_continuity_corrected,
+                    control_variance_source,
                     decision,
                 });
             }

@@ -79,7 +79,7 @@ impl FromStr for PopulationName {
         };
         let label = |part: &str| part.split_once('=').map(|(label, value)| (decode(label), decode(value)));
         let labels = parts.map(label).collect::<Option<_>>().ok_or_else(error)?;
-        let scale = [Scale::Absolute, Scale::Relative, Scale::LogRatio].into_iter().find(|s| s.as_str() == scale);
+        let scale = Scale::ALL.into_iter().find(|s| s.as_str() == scale);
         let key = ResultKey { metric: decode(metric), segment: decode(segment), scale: scale.ok_or_else(error)? };
         let name = PopulationName { key, labels };
         let is_canonical = !metric.is_empty() && !segment.is_empty() && name.to_string() == text;

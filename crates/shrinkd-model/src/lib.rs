@@ -59,6 +59,7 @@ pub use diagnostics::{
     Thresholds, Verdict, set_q_values,
 };
 pub use mix_up::{MedianError, MixUp};
+pub use normal::upper_quantile as normal_upper_quantile;
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
 // What to expect before there are data.
 pub use design::{Design, rho_of_control_share};

@@ -30,7 +30,7 @@ pub(crate) fn pdf(z: f64) -> f64 {
 
 /// The z above which lies this much of the standard normal distribution, for `0 < above <= 1/2`, to some 1e-14 of itself.
 /// Newton's method on the logarithm, which is concave, from above: it cannot overshoot.
-pub(crate) fn upper_quantile(above: f64) -> f64 {
+pub fn upper_quantile(above: f64) -> f64 {
     let log = above.ln();
     let mut z = (-2.0 * log).sqrt();
     for _ in 0..60 {

@@ -1,6 +1,6 @@
 //! Findings about a population, in sentences: whether correlation matters, calibration, suspect controls, warnings.
 
-use shrinkd_core::Experiment;
+use shrinkd_core::{ControlVarianceSource, Experiment};
 use shrinkd_model::{
     Analysis, BlockAnalysis, Calibration, Comparison, Correlation, Distance, Heterogeneity, Measure, Method, Posterior,
     Request, Selection, Verdict,
@@ -35,6 +35,7 @@ pub(super) fn findings(fitted: &FittedPopulation, request: &Request) -> Vec<Find
             findings.extend(analysis.calibration.as_ref().map(calibration));
             findings.extend(analysis.selection.as_ref().filter(|selection| selection.is_suspected()).map(selection));
             findings.extend(anomalies(fitted, analysis));
+            findings.extend(imputed(&fitted.population.experiments));
         }
     }
     findings.extend(fitted.warnings.iter().map(|warning| ("warning", warning.clone())));
@@ -200,6 +201,20 @@ fn selection(selection: &Selection) -> Finding {
         percent(missing_share)
     );
     ("selection", told)
+}
+
+/// How many experiments have a control's variance that was not sent; `None` where no one has.
+fn imputed(experiments: &[Experiment]) -> Option<Finding> {
+    let is_imputed = |experiment: &&Experiment| experiment.control_variance_source == ControlVarianceSource::Imputed;
+    let count = experiments.iter().filter(is_imputed).count();
+    (count > 0).then(|| {
+        let told = format!(
+            "the control's variance of {} of {} is imputed from the numbers of units, as if all units had one variance",
+            grouped(count as u64),
+            counted(experiments.len() as u64, "experiment")
+        );
+        ("imputed", told)
+    })
 }
 
 /// The controls that look shifted, the farthest first, and a caveat.

@@ -10,23 +10,25 @@ use crate::panics::caught;
 use crate::row::FitStatus;
 
 /// A fit of every population of a history.
-pub(super) struct Report {
-    pub(super) request: Request,
-    pub(super) counts: Counts,
+pub(in crate::cli) struct Report {
+    pub(in crate::cli) request: Request,
+    pub(in crate::cli) counts: Counts,
     /// Sums of parts that cannot be estimated yet: experiment, population, and the reason.
-    pub(super) pending: Vec<(String, PopulationName, Refusal)>,
-    pub(super) populations: BTreeMap<PopulationName, FittedPopulation>,
+    pub(in crate::cli) pending: Vec<(String, PopulationName, Refusal)>,
+    pub(in crate::cli) populations: BTreeMap<PopulationName, FittedPopulation>,
 }
 
 /// One population and its analysis.
-pub(super) struct FittedPopulation {
-    pub(super) scale: Scale,
-    pub(super) population: Population,
+pub(in crate::cli) struct FittedPopulation {
+    pub(in crate::cli) scale: Scale,
+    pub(in crate::cli) population: Population,
     /// The share of its experiments that were shipped; `None` where none has a decision.
-    pub(super) shipped_share: Option<f64>,
-    pub(super) analysis: Result<Analysis, NoAnalysis>,
+    pub(in crate::cli) shipped_share: Option<f64>,
+    pub(in crate::cli) analysis: Result<Analysis, NoAnalysis>,
     /// Reasons for caution in using the numbers.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::cli) warnings: Vec<String>,
+    /// Likely mix-ups of units, all of them.
+    pub(in crate::cli) mix_ups: Vec<String>,
 }
 
 /// Number of likely mix-ups of a population that are reported one by one.
@@ -34,7 +36,7 @@ const MIX_UPS: usize = 5;
 
 /// Why a population has no analysis. The others have theirs.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NoAnalysis {
+pub(in crate::cli) enum NoAnalysis {
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
     #[error("{0}. This is a bug of shrinkd: please report it with these priors and data")]
@@ -49,7 +51,11 @@ impl Report {
     ///
     /// # Errors
     /// Where a block that was accepted does not fit its population, which is a bug.
-    pub(super) fn new(history: History, request: &Request, shipped: &ShippedDecisions) -> Result<Report, CliError> {
+    pub(in crate::cli) fn new(
+        history: History,
+        request: &Request,
+        shipped: &ShippedDecisions,
+    ) -> Result<Report, CliError> {
         let counts = history.counts;
         let pending = history
             .pending()
@@ -63,8 +69,11 @@ impl Report {
             let shipped_share = population.shipped_share(shipped);
             let mut warnings = warnings(&population, shipped_share, request);
             warnings.extend(analysis.iter().flat_map(not_borne_out));
-            warnings.extend(analysis.iter().flat_map(|analysis| mix_ups(&population, analysis, request.correlation)));
-            FittedPopulation { scale, population, shipped_share, analysis, warnings }
+            let mix_ups = analysis
+                .as_ref()
+                .map_or_else(|_| Vec::new(), |analysis| mix_ups(&population, analysis, request.correlation));
+            warnings.extend(at_most(MIX_UPS, mix_ups.clone()));
+            FittedPopulation { scale, population, shipped_share, analysis, warnings, mix_ups }
         };
         let populations = populations
             .into_iter()
@@ -73,18 +82,18 @@ impl Report {
         Ok(Report { request: *request, counts, pending, populations })
     }
 
-    pub(super) fn is_any_fitted(&self) -> bool {
+    pub(in crate::cli) fn is_any_fitted(&self) -> bool {
         self.populations.values().any(|fitted| fitted.analysis.is_ok())
     }
 }
 
 impl FittedPopulation {
-    pub(super) fn experiments(&self) -> usize {
+    pub(in crate::cli) fn experiments(&self) -> usize {
         self.population.experiments.len()
     }
 
     /// Whether there is a fit, and if not, why.
-    pub(super) fn status(&self) -> FitStatus {
+    pub(in crate::cli) fn status(&self) -> FitStatus {
         match &self.analysis {
             Ok(_) => FitStatus::Fitted,
             Err(NoAnalysis::Posterior(error)) => FitStatus::without(error),
@@ -93,7 +102,7 @@ impl FittedPopulation {
     }
 
     /// Number of effects that this model of correlation uses.
-    pub(super) fn effects(&self, correlation: Correlation) -> u64 {
+    pub(in crate::cli) fn effects(&self, correlation: Correlation) -> u64 {
         self.population.sketches.of(correlation).effects()
     }
 }
@@ -131,8 +140,13 @@ fn mix_ups(population: &Population, analysis: &Analysis, correlation: Correlatio
             told.extend(effect.mix_up.as_ref().map(name));
         }
     }
-    let more = told.len().saturating_sub(MIX_UPS);
-    told.truncate(MIX_UPS);
+    told
+}
+
+/// The first of several, and how many more there are.
+fn at_most(most: usize, mut told: Vec<String>) -> Vec<String> {
+    let more = told.len().saturating_sub(most);
+    told.truncate(most);
     told.extend((more > 0).then(|| format!("and {more} more likely mix-ups (mix_up in the JSON)")));
     told
 }

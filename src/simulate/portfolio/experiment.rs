@@ -2,7 +2,7 @@
 
 use super::metric::{CONVERSION, ENGAGEMENT, EffectMetric, LATENCY_P95, METRICS, Metric, Totals};
 use crate::simulate::Draws;
-use crate::simulate::message::{self, Arm, Effect, Event, Labels, Report};
+use crate::simulate::message::{self, Arm, Effect, EffectOfUnits, Event, Labels, Report, Units};
 
 const TEAMS: [&str; 5] = ["ads", "checkout", "growth", "platform", "search"];
 const SURFACES: [&str; 3] = ["android", "ios", "web"];
@@ -199,21 +199,35 @@ fn draw_effects(
     let control_variance = variances.next().unwrap_or_default();
     let control_error = draws.normal(0.0, control_variance.sqrt());
     let treatment_variances: Vec<f64> = variances.collect();
-    let effects = variants.iter().zip(&treatment_variances).map(|(variant, &own)| {
-        let true_effect = draws.normal(metric.mu, metric.tau);
-        let estimate = draws.normal(true_effect, own.sqrt()) - control_error;
-        let variance = (!is_bootstrapped).then_some(own + control_variance);
-        Effect { variant: variant.clone(), estimate, variance }
-    });
-    let (name, scale, effects) = (metric.name, metric.scale.as_str(), effects.collect());
+    let estimates: Vec<f64> = treatment_variances
+        .iter()
+        .map(|own| {
+            let true_effect = draws.normal(metric.mu, metric.tau);
+            draws.normal(true_effect, own.sqrt()) - control_error
+        })
+        .collect();
+    let (name, scale) = (metric.name, metric.scale.as_str());
     if !is_bootstrapped {
-        return Report::SharedControl { metric: name, scale, effects, control_variance };
+        let mut arms = std::iter::once(CONTROL).chain(variants.iter().map(String::as_str)).zip(sizes).map(units);
+        let control = arms.next().unwrap_or_default();
+        let effects = arms.zip(estimates).zip(&treatment_variances).map(|((treatment, estimate), own)| EffectOfUnits {
+            treatment,
+            estimate,
+            standard_error: (own + control_variance).sqrt(),
+        });
+        return Report::Units { metric: name, scale, control, effects: effects.collect() };
     }
+    let effect = |(variant, &estimate): (&String, &f64)| Effect { variant: variant.clone(), estimate, variance: None };
+    let effects = variants.iter().zip(&estimates).map(effect).collect();
     let row = |i| {
         let entry = |(j, own): (usize, &f64)| if i == j { own + control_variance } else { control_variance };
         treatment_variances.iter().enumerate().map(entry).collect()
     };
     Report::Covariance { metric: name, scale, effects, covariance: (0..variants.len()).map(row).collect() }
+}
+
+fn units((variant, &n): (&str, &u64)) -> Units {
+    Units { variant: variant.to_owned(), n }
 }
 
 /// The platform ships if a variant beats the control at the 5% level; one decision in ten is not recorded.

@@ -92,7 +92,7 @@ pub const SESSIONS: Metric = Metric {
 /// The metrics that are reported by arm.
 pub const METRICS: [Metric; 4] = [CONVERSION, REVENUE, LATENCY, SESSIONS];
 
-/// Minutes per user: reported as effects, because its pipeline adjusts for covariates.
+/// Minutes per user: reported as effects with the units of the arms, because its pipeline adjusts for covariates.
 pub const ENGAGEMENT: EffectMetric =
     EffectMetric { name: "engagement", scale: Scale::Absolute, mu: 0.2, tau: 0.5, reported: 0.3, unit_variance: 900.0 };
 
@@ -138,6 +138,10 @@ impl Metric {
             Scale::Absolute => control + effect,
             Scale::Relative => control * (1.0 + effect),
             Scale::LogRatio => control * libm::exp(effect),
+            Scale::LogOdds => {
+                let odds = control / (1.0 - control) * libm::exp(effect);
+                odds / (1.0 + odds)
+            }
         };
         let effects = (0..treatments).map(|_| treatment(draws.normal(self.mu, self.tau)));
         std::iter::once(control).chain(effects).collect()

@@ -1,6 +1,8 @@
 //! NDJSON from a file or stdin: one partition, whose offsets are the positions of the lines' first bytes.
 //!
-//! A file that is followed may grow; one that has shrunk is another file. Stdin cannot be read again: in each run it is a
+//! A file may be compressed with gzip or zstd. Its offsets are positions in what it holds, and it is read once, to its end: it cannot be
+//! followed, and goes on after a restart by decompressing what was read before. One that holds something else than NDJSON is not read at
+//! all. A file that is followed may grow; one that has shrunk is another file. Stdin cannot be read again: in each run it is a
 //! topic of its own.
 
 mod input;
@@ -17,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::Assembly;
 use super::{BatchLimits, Record, SourceError, SourceEvent};
+use crate::files::BOM;
 use crate::stream::{Claim, NextOffset, Topic};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::Operation;
-use input::{Input, Read};
+use input::{Input, InputError, Read};
 use lines::{Line, Lines};
 
 /// A file has one partition.
@@ -36,7 +39,7 @@ const LENGTH_INTERVAL: Duration = Duration::from_secs(1);
 pub struct FileSource {
     /// `-` for stdin.
     pub path: PathBuf,
-    /// Whether to wait for more at the end of the file. A last line without a line end is then still being written.
+    /// Whether to wait for more at the end of the file, unless it is compressed. A last line without a line end is then still being written.
     pub follow: bool,
     pub limits: BatchLimits,
 }
@@ -81,6 +84,13 @@ impl Reader<'_> {
         stop: &CancellationToken,
     ) -> Result<(), SourceError> {
         let failed = |source: io::Error| SourceError::File { path: config.path.display().to_string(), source };
+        let ended = |error: InputError, next: u64| match error {
+            InputError::Read(source) => failed(source),
+            InputError::NotLines(detail) => SourceError::NotLines { path: config.path.display().to_string(), detail },
+            InputError::Short(length) => SourceError::Shrunk { path: config.path.display().to_string(), length, next },
+        };
+        // Before it is claimed: of what is no source of events nothing is stored.
+        let mut input = Input::open(&config.path).map_err(|error| ended(error, 0))?;
         let topic = Topic::of_file(&config.path).map_err(failed)?;
         let claims = claim(&topic, &[PARTITION])?;
         if claims.iter().any(|claim| claim.is_halted) {
@@ -92,7 +102,7 @@ impl Reader<'_> {
         self.telemetry.health.succeeded(Operation::Group);
         self.send(SourceEvent::Assigned(claims));
 
-        let mut input = Input::open(&config.path, start).map_err(failed)?;
+        input.start_at(start).map_err(|error| ended(error, start))?;
         let mut lines = Lines::starting_at(start);
         let may_grow = config.follow && input.length().map_err(failed)?.is_some();
         let mut reported: Option<Instant> = None;
@@ -106,7 +116,7 @@ impl Reader<'_> {
                     self.telemetry.lag.end_offsets(&[(PARTITION, offset(length))]);
                 }
             }
-            match input.read(self.wait_limit()).map_err(failed)? {
+            match input.read(self.wait_limit()).map_err(|error| ended(error, lines.position()))? {
                 Read::Bytes(bytes) => lines.split(bytes, &mut |line| self.take(&line)),
                 Read::NothingYet => {}
                 Read::End if may_grow => {
@@ -125,18 +135,20 @@ impl Reader<'_> {
     }
 
     fn take(&mut self, line: &Line<'_>) {
-        if line.text.is_empty() {
+        let mark = if line.start == 0 && line.text.starts_with(BOM) { BOM.len() } else { 0 };
+        let (text, bytes) = (&line.text[mark..], line.bytes - mark);
+        if text.is_empty() {
             return;
         }
-        let is_whole = line.text.len() == line.bytes;
+        let is_whole = text.len() == bytes;
         let record = Record {
             partition: PARTITION,
             offset: offset(line.start),
             produced_at: None,
             key: None,
-            payload: Some(Record::kept(line.text).to_vec()),
-            payload_bytes: line.bytes,
-            message: if is_whole { decode(line.text) } else { Err(message_too_large(line.bytes)) },
+            payload: Some(Record::kept(text).to_vec()),
+            payload_bytes: bytes,
+            message: if is_whole { decode(text) } else { Err(message_too_large(bytes)) },
         };
         self.telemetry.lag.read(PARTITION, offset(line.next), None);
         self.assembly.push(record, NextOffset(offset(line.next)));

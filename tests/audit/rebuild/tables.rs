@@ -72,6 +72,7 @@ pub async fn fits<D: Database>(database: &D) -> Figures {
 pub async fn estimates<D: Database>(database: &D) -> Figures {
     let keys = database.texts(
         "select population_id || ' ' || experiment_id || ' ' || variant || ' ' || status || ' ' || cast(block_revision as text)
+                || ' ' || coalesce(control_variance_source, '')
          from effect_estimates order by population_id, experiment_id, variant",
     );
     let numbers = database.numbers(

@@ -164,3 +164,71 @@ fn nothing_is_read_without_a_claim() {
     let SourceEvent::Failed(error) = next_event(&mut events) else { panic!("it was read") };
     assert_eq!(error.to_string(), "the store is gone");
 }
+
+fn gzip(text: &str) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text.as_bytes()).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+#[test]
+fn a_compressed_file_has_the_offsets_of_what_it_holds_and_goes_on_at_each() {
+    let text: String = (0..25).map(|i| format!("{}\n", event(&format!("e{i:02}")))).collect();
+    let plain = records(&Scratch::new("plain", text.as_bytes()).0, None);
+    // Members one after the other are one file.
+    let (head, tail) = text.split_at(text.len() / 2);
+    for (name, bytes) in [
+        ("gzip", gzip(&text)),
+        ("members", [gzip(head), gzip(tail)].concat()),
+        ("zstd", zstd::encode_all(text.as_bytes(), 1).expect("memory")),
+    ] {
+        let file = Scratch::new(name, &bytes);
+        let whole = records(&file.0, None);
+        assert_eq!(whole, plain, "{name}");
+        for (i, record) in whole.iter().enumerate() {
+            assert_eq!(records(&file.0, Some(record.offset)), whole[i..], "{name} from {}", record.offset);
+        }
+        let end = i64::try_from(text.len()).expect("small");
+        assert!(records(&file.0, Some(end)).is_empty(), "{name} at its end");
+    }
+}
+
+#[test]
+fn a_compressed_file_that_holds_less_than_was_read_of_it_is_refused() {
+    let file = Scratch::new("short", &gzip(&format!("{}\n", event("a"))));
+    let mut events = start(&file.0, Some(100_000), false).0;
+    let failed = loop {
+        match next_event(&mut events) {
+            SourceEvent::Failed(error) => break error,
+            SourceEvent::Ended => panic!("it ended without an error"),
+            _ => {}
+        }
+    };
+    assert!(matches!(failed, SourceError::Shrunk { next: 100_000, .. }), "{failed}");
+}
+
+#[test]
+fn a_byte_order_mark_in_front_of_the_first_message_is_no_part_of_it() {
+    let file = Scratch::new("bom", format!("\u{feff}{}\n{}\n", event("a"), event("b")).as_bytes());
+    let records = records(&file.0, None);
+    assert_eq!(records.iter().map(experiment).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(records[1].offset, event("a").len() as i64 + 4);
+}
+
+#[test]
+fn what_is_not_ndjson_is_not_read_and_the_sentence_says_how_to_make_events_of_it() {
+    for (name, text, told) in [
+        ("table", "experiment,variant,estimate,variance\ne,t,1,1\n".to_owned(), "shrinkd convert --from csv"),
+        ("array", format!("[{},\n{}]", event("a"), event("b")), "shrinkd convert --from json"),
+        ("text", "hello\n".to_owned(), "neither JSON nor a table"),
+    ] {
+        let file = Scratch::new(name, text.as_bytes());
+        let mut events = start(&file.0, None, false).0;
+        match next_event(&mut events) {
+            SourceEvent::Failed(error @ SourceError::NotLines { .. }) => {
+                assert!(error.to_string().contains(told), "{error}");
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}

@@ -3,8 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::leaf::Number;
 use super::lenient::Lenient;
 use super::refusal::{Path, Reason, Refusal, Refusals, drop_faulty, quote};
+use super::sums::{PairedMoments, moments_of_sums};
 use super::wire::{self, AtMost, MAX_VARIANTS};
 
 /// Control and treatments of one result; a part may lack either.
@@ -31,12 +33,24 @@ pub enum ArmStatistics {
     Summary { n: Option<u64>, mean: f64, standard_error: f64 },
     /// `successes` of `n` units, at most as many. Version 0.1 kept them as `Moments`.
     Successes { n: u64, successes: u64 },
+    /// A ratio metric: the value is the numerator's mean over the denominator's.
+    Ratio(PairedMoments),
+    /// A metric with a covariate, which the value is adjusted for (CUPED) together with the other arms.
+    Covariate(PairedMoments),
+}
+
+/// What all arms of a result have in common, because they are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Mean,
+    Ratio,
+    Adjusted,
 }
 
 /// Successes equal the moments that version 0.1 kept of them, so that sending them again is a duplicate there, too.
 impl PartialEq for ArmStatistics {
     fn eq(&self, other: &ArmStatistics) -> bool {
-        use ArmStatistics::{Moments, Successes, Summary};
+        use ArmStatistics::{Covariate, Moments, Ratio, Successes, Summary};
         match (*self, *other) {
             (Moments { n, mean, m2 }, Moments { n: other, mean: other_mean, m2: other_m2 }) => {
                 (n, mean, m2) == (other, other_mean, other_m2)
@@ -52,7 +66,8 @@ impl PartialEq for ArmStatistics {
             | (Moments { n: other, mean, m2 }, Successes { n, successes }) => {
                 n == other && were_moments(n, successes, mean, m2)
             }
-            (Summary { .. }, _) | (_, Summary { .. }) => false,
+            (Ratio(own), Ratio(other)) | (Covariate(own), Covariate(other)) => own == other,
+            (Summary { .. } | Ratio(_) | Covariate(_), _) | (_, Summary { .. } | Ratio(_) | Covariate(_)) => false,
         }
     }
 }
@@ -93,6 +108,16 @@ impl Arms {
         };
         Err(Refusal::new(Reason::DuplicateVariant, detail))
     }
+
+    /// The sentence that says so where arms that cannot be compared are in one result.
+    pub(super) fn check_kinds(&self) -> Result<(), String> {
+        let mut kinds = self.control.iter().chain(&self.treatments).map(|arm| arm.statistics.kind());
+        let first = kinds.next();
+        if kinds.all(|kind| Some(kind) == first) {
+            return Ok(());
+        }
+        Err("must have denominator_sum in all arms or in none, and likewise covariate_sum".to_owned())
+    }
 }
 
 impl ArmStatistics {
@@ -100,7 +125,18 @@ impl ArmStatistics {
     pub fn n(&self) -> Option<u64> {
         match self {
             ArmStatistics::Moments { n, .. } | ArmStatistics::Successes { n, .. } => Some(*n),
+            ArmStatistics::Ratio(moments) | ArmStatistics::Covariate(moments) => Some(moments.n),
             ArmStatistics::Summary { n, .. } => *n,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            ArmStatistics::Ratio(_) => Kind::Ratio,
+            ArmStatistics::Covariate(_) => Kind::Adjusted,
+            ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } | ArmStatistics::Successes { .. } => {
+                Kind::Mean
+            }
         }
     }
 
@@ -110,7 +146,10 @@ impl ArmStatistics {
             ArmStatistics::Successes { successes, .. } => Some(successes),
             ArmStatistics::Moments { mean: 0.0, m2: 0.0, .. } => Some(0),
             ArmStatistics::Moments { n, mean: 1.0, m2: 0.0 } => Some(n),
-            ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
+            ArmStatistics::Moments { .. }
+            | ArmStatistics::Summary { .. }
+            | ArmStatistics::Ratio(_)
+            | ArmStatistics::Covariate(_) => None,
         }
     }
 
@@ -124,7 +163,9 @@ impl ArmStatistics {
     }
 
     /// The arm's mean and its sampling variance `s^2`: sample variance over n, or the standard error squared. Where no unit
-    /// or every one succeeded, the variance is that of the rate `(s + 1/2) / (n + 1)`.
+    /// or every one succeeded, the variance is that of the rate `(s + 1/2) / (n + 1)`. That of a ratio `R = a / b` of means is the
+    /// delta method's, the variance of the mean of `(y - R x) / b` (Deng, Knoblich & Lu, "Applying the delta method in metric
+    /// analytics", KDD 2018). A covariate is left out of account.
     pub(super) fn mean_and_variance(&self) -> (f64, f64) {
         let of_moments = |n: u64, (mean, m2): (f64, f64)| (mean, m2 / n.saturating_sub(1) as f64 / n as f64);
         match *self {
@@ -135,6 +176,12 @@ impl ArmStatistics {
                 (moments(n, successes).0, rate * (1.0 - rate) / n as f64)
             }
             ArmStatistics::Successes { n, successes } => of_moments(n, moments(n, successes)),
+            ArmStatistics::Ratio(moments) => {
+                let ratio = moments.mean / moments.second_mean;
+                let m2 = moments.residual_m2(ratio) / moments.second_mean / moments.second_mean;
+                of_moments(moments.n, (ratio, m2))
+            }
+            ArmStatistics::Covariate(PairedMoments { n, mean, m2, .. }) => of_moments(n, (mean, m2)),
         }
     }
 
@@ -144,6 +191,11 @@ impl ArmStatistics {
             ArmStatistics::Moments { m2, .. } => m2 > 0.0,
             ArmStatistics::Summary { standard_error, .. } => standard_error > 0.0,
             ArmStatistics::Successes { .. } => true,
+            ArmStatistics::Covariate(moments) => moments.m2 > 0.0,
+            // Without a denominator there is no ratio, which is judged elsewhere.
+            ArmStatistics::Ratio(moments) => {
+                moments.second_mean == 0.0 || moments.residual_m2(moments.mean / moments.second_mean) > 0.0
+            }
         }
     }
 }
@@ -186,6 +238,9 @@ pub(super) fn read_arms<'a>(
         refusals.note(at_treatments, refusal);
     }
     let faults = drop_faulty(&mut arms.treatments, |arm| &arm.variant, faults, refusals);
+    if let Err(detail) = arms.check_kinds() {
+        refusals.note(at, Refusal::violation(detail));
+    }
     if !has_means {
         arms.count_constants();
     }
@@ -224,15 +279,25 @@ fn read_statistics(
     refusals: &mut Refusals,
     numbers: &mut Refusals,
 ) -> ArmStatistics {
-    let has_sums = arm.sum.is_some() || arm.sum_squares.is_some();
-    let has_mean = arm.mean.is_some() || arm.variance.is_some() || arm.standard_error.is_some();
+    let is_ratio = arm.denominator_sum.is_some()
+        || arm.denominator_sum_squares.is_some()
+        || arm.numerator_denominator_sum_product.is_some();
+    let has_covariate =
+        arm.covariate_sum.is_some() || arm.covariate_sum_squares.is_some() || arm.main_covariate_sum_product.is_some();
+    let has_sums = arm.sum.is_some() || arm.sum_squares.is_some() || is_ratio || has_covariate;
+    let spreads = [arm.variance.is_some(), arm.standard_deviation.is_some(), arm.standard_error.is_some()];
+    let has_mean = arm.mean.is_some() || spreads.contains(&true);
     let forms = [arm.successes.is_some(), has_sums, has_mean].into_iter().filter(|&given| given).count();
-    if forms != 1 || (arm.variance.is_some() && arm.standard_error.is_some()) {
-        let detail = "must be in one form: n with mean and variance, with sum and sum_squares or with successes, \
-                      or mean with standard_error";
+    if forms != 1 || spreads.into_iter().filter(|&given| given).count() > 1 {
+        let detail = "must be in one form: n with mean and variance or standard_deviation, with sum and sum_squares or with \
+                      successes, or mean with standard_error";
         // Where all numbers are null, as exports have an arm without units, no form is mixed with another.
-        let noted = if forms == 0 { &mut *numbers } else { refusals };
+        let noted = if forms == 0 { &mut *numbers } else { &mut *refusals };
         noted.note(at, Refusal::violation(detail));
+    }
+    if is_ratio && has_covariate {
+        let detail = "must have the sums of a denominator or those of a covariate: send an adjusted ratio as effects";
+        refusals.note(at, Refusal::violation(detail));
     }
     if arm.standard_error.is_some() {
         let mean = numbers.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
@@ -245,19 +310,76 @@ fn read_statistics(
     let statistics = if arm.successes.is_some() {
         let successes = numbers.optional(at.field("successes"), arm.successes.as_ref()).unwrap_or_default();
         from_successes(n, successes)
+    } else if is_ratio {
+        let second = Second {
+            sum: ("denominator_sum", &arm.denominator_sum),
+            sum_squares: ("denominator_sum_squares", &arm.denominator_sum_squares),
+            product: ("numerator_denominator_sum_product", &arm.numerator_denominator_sum_product),
+        };
+        read_paired(arm, &second, n, at, numbers).map(ArmStatistics::Ratio)
+    } else if has_covariate {
+        let second = Second {
+            sum: ("covariate_sum", &arm.covariate_sum),
+            sum_squares: ("covariate_sum_squares", &arm.covariate_sum_squares),
+            product: ("main_covariate_sum_product", &arm.main_covariate_sum_product),
+        };
+        read_paired(arm, &second, n, at, numbers).map(ArmStatistics::Covariate)
     } else if has_sums {
         let sum = numbers.required(at.field("sum"), arm.sum.as_ref()).unwrap_or_default();
         let sum_squares = numbers.required(at.field("sum_squares"), arm.sum_squares.as_ref()).unwrap_or_default();
         from_sums(n, sum, sum_squares)
     } else {
         let mean = numbers.required(at.field("mean"), arm.mean.as_ref()).unwrap_or_default();
-        let variance = numbers.required(at.field("variance"), arm.variance.as_ref()).unwrap_or_default();
+        let variance = read_variance(arm, at, numbers);
         Ok(ArmStatistics::Moments { n, mean, m2: n.saturating_sub(1) as f64 * variance })
     };
     statistics.unwrap_or_else(|detail| {
         numbers.note(at, Refusal::new(Reason::InconsistentSums, detail));
         ArmStatistics::Moments { n, mean: 0.0, m2: 0.0 }
     })
+}
+
+/// The variance per unit of an arm with a mean.
+fn read_variance(arm: &wire::Arm<'_>, at: Path<'_>, numbers: &mut Refusals) -> f64 {
+    if let Some(sent) = &arm.standard_deviation {
+        let deviation = numbers.optional(at.field("standard_deviation"), Some(sent)).unwrap_or_default();
+        // One below 0 gives a variance below 0, which is refused as such.
+        return deviation * deviation.abs();
+    }
+    if arm.variance.is_none() {
+        let detail = "is required and is missing or null: beside mean send variance (per unit) or standard_deviation with n, or \
+                      standard_error";
+        numbers.note(at.field("variance"), Refusal::violation(detail));
+    }
+    numbers.optional(at.field("variance"), arm.variance.as_ref()).unwrap_or_default()
+}
+
+/// Where the sums of the second value of each unit stand, and that of its products with the first.
+struct Second<'r, 'a> {
+    sum: (&'static str, &'r Option<Number<'a>>),
+    sum_squares: (&'static str, &'r Option<Number<'a>>),
+    product: (&'static str, &'r Option<Number<'a>>),
+}
+
+fn read_paired(
+    arm: &wire::Arm<'_>,
+    second: &Second<'_, '_>,
+    n: u64,
+    at: Path<'_>,
+    numbers: &mut Refusals,
+) -> Result<PairedMoments, String> {
+    let all = [("sum", &arm.sum), ("sum_squares", &arm.sum_squares), second.sum, second.sum_squares, second.product];
+    let [sum, sum_squares, second_sum, second_sum_squares, product] = all.map(|(name, sent)| {
+        if sent.is_none() {
+            let detail = format!(
+                "is required and is missing or null: send n, sum, sum_squares, {}, {} and {}",
+                second.sum.0, second.sum_squares.0, second.product.0
+            );
+            numbers.note(at.field(name), Refusal::violation(detail));
+        }
+        numbers.optional(at.field(name), sent.as_ref()).unwrap_or_default()
+    });
+    PairedMoments::of_sums(n, (sum, sum_squares), (second_sum, second_sum_squares), product)
 }
 
 fn from_successes(n: u64, successes: u64) -> Result<ArmStatistics, String> {
@@ -279,10 +401,6 @@ fn were_moments(n: u64, successes: u64, mean: f64, m2: f64) -> bool {
     (mean, m2) == moments(n, successes) || moments_of_sums(n, sum, sum).is_ok_and(|moments| moments == (mean, m2))
 }
 
-/// How far below `sum^2 / n` the sum of squares may lie, relative to itself, before it is more than the rounding of
-/// a long sum.
-const SUMS_TOLERANCE: f64 = 1e-9;
-
 /// Whole units of which all have their own square are ones and zeros: successes.
 fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String> {
     let (mean, m2) = moments_of_sums(n, sum, sum_squares)?;
@@ -292,30 +410,4 @@ fn from_sums(n: u64, sum: f64, sum_squares: f64) -> Result<ArmStatistics, String
     } else {
         ArmStatistics::Moments { n, mean, m2 }
     })
-}
-
-/// Mean and `M2 = sum_squares - sum^2 / n`, with the rounding error of `sum^2 / n` carried along (Dekker's two-product by
-/// fma), because the two cancel where the mean is large beside the spread.
-fn moments_of_sums(n: u64, sum: f64, sum_squares: f64) -> Result<(f64, f64), String> {
-    if n == 0 {
-        return if sum == 0.0 && sum_squares == 0.0 {
-            Ok((0.0, 0.0))
-        } else {
-            Err("n is 0, so sum and sum_squares must be 0".to_owned())
-        };
-    }
-    let count = n as f64;
-    let mean = sum / count;
-    let mean_error = (-mean).mul_add(count, sum) / count;
-    let square = sum * mean;
-    let square_error = sum.mul_add(mean, -square) + sum * mean_error;
-    let m2 = (sum_squares - square) - square_error;
-    let tolerance = SUMS_TOLERANCE * sum_squares;
-    // One unit has no spread, so its M2 must be 0 from above as well. Written so that NaN, from a square that
-    // overflows, is refused too.
-    if !(m2 >= -tolerance && (n > 1 || m2 <= tolerance)) {
-        let relation = if n == 1 { "must equal sum^2 where n is 1" } else { "must be at least sum^2 / n" };
-        return Err(format!("sum_squares {relation}; sum is {sum:e}, sum_squares is {sum_squares:e}"));
-    }
-    Ok((mean, if n == 1 { 0.0 } else { m2.max(0.0) }))
 }

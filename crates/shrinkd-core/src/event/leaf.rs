@@ -59,13 +59,14 @@ leaf! {
     Revision { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
     Count { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
     Number { "type": "number" }
+    Level { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }
     Flag { "type": "boolean" }
     Timestamp {
         "type": "string",
         "format": "date-time",
         "pattern": "^\\d{4}-\\d{2}-\\d{2}[Tt]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?([Zz]|[+-]\\d{2}:\\d{2})$"
     }
-    ScaleName { "type": "string", "enum": ["absolute", "relative", "log_ratio"] }
+    ScaleName { "type": "string", "enum": ["absolute", "relative", "log_ratio", "log_odds"] }
     Status { "type": "string", "enum": ["reported", "retracted"] }
     VarianceForm { "type": "string", "enum": ["delta", "scaled"] }
     /// Never refused: what is not a short plain string counts as no decision.
@@ -122,6 +123,18 @@ impl Leaf for Number<'_> {
     }
 }
 
+impl Leaf for Level<'_> {
+    type Value = f64;
+
+    fn read(&self) -> Result<f64, Refusal> {
+        let level = finite(number_text(self.0)?)?;
+        if level > 0.0 && level < 1.0 {
+            return Ok(level);
+        }
+        Err(Refusal::violation(format!("must be a share between 0 and 1 such as 0.95, found {level}")))
+    }
+}
+
 impl Leaf for Flag<'_> {
     type Value = bool;
 
@@ -156,7 +169,7 @@ impl Leaf for ScaleName<'_> {
     fn read(&self) -> Result<Scale, Refusal> {
         let text = string(self.0)?;
         Scale::ALL.into_iter().find(|scale| scale.as_str() == text).ok_or_else(|| {
-            Refusal::violation(format!("must be absolute, relative or log_ratio, found {}", quote(&text)))
+            Refusal::violation(format!("must be absolute, relative, log_ratio or log_odds, found {}", quote(&text)))
         })
     }
 }

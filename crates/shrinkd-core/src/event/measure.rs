@@ -5,6 +5,7 @@
 //! | absolute | `m_i - m_c` | `s_i^2` | `s_c^2` |
 //! | relative | `(m_i - m_c) / abs(m_c)` | `s_i^2 / m_c^2` | `s_c^2 / m_c^2` |
 //! | log_ratio | `ln(m_i / m_c)` | `s_i^2 / m_i^2` | `s_c^2 / m_c^2` |
+//! | log_odds | `logit(p_i) - logit(p_c)` | `1 / (n_i p_i (1 - p_i))` | `1 / (n_c p_c (1 - p_c))` |
 //!
 //! `s^2` is the variance of an arm's mean. On `log_ratio` this is the delta method (Hedges, Gurevitch & Curtis, "The
 //! meta-analysis of response ratios", Ecology 80, 1999). On `relative` the delta method would have the control's error enter
@@ -12,17 +13,22 @@
 //! that follows, and so does a row (`raw_variances`). As a weight it would be biased, because it grows with the estimate
 //! itself: low estimates would count for more. In the block every effect therefore carries the control's error alike.
 //!
-//! Arms that were sent as successes get variances that do not follow their own noise either: see `pool`.
+//! Arms that were sent as successes get variances that do not follow their own noise either: see `pool`. Means are adjusted for
+//! a covariate before all this: see `covariate`. Where reported effects come without the control's part, it is imputed from the
+//! numbers of units: see `impute`.
 
 mod arms;
+mod covariate;
 mod effects;
+mod impute;
 mod pool;
 
 use shrinkd_model::{Block, BlockError, Covariance, Member};
 
 use super::refusal::{Reason, Refusal, quote};
 use super::warning::{Warning, WarningCode};
-use super::{Measured, Measurement, Scale};
+use super::{ControlVarianceSource, Measured, Measurement, Scale};
+pub(super) use arms::no_successes;
 
 /// Variances, in the unit of the scale squared, whose products and squares fit a 64-bit float.
 const PLAUSIBLE_VARIANCES: std::ops::RangeInclusive<f64> = 1e-100..=1e100;
@@ -63,6 +69,7 @@ struct Draft {
     /// What platforms show as the effects' variances.
     raw_variances: Vec<f64>,
     is_continuity_corrected: bool,
+    control_variance_source: ControlVarianceSource,
 }
 
 /// Converts a measurement to its scale: effects in the unit of the scale, variances in its square.
@@ -113,14 +120,16 @@ impl Draft {
     }
 
     fn measured(self) -> Result<Measured, Refusal> {
-        let Draft { variants, effects, covariance, raw_variances, is_continuity_corrected } = self;
+        let Draft { variants, effects, covariance, raw_variances, .. } = self;
+        let (is_continuity_corrected, control_variance_source) =
+            (self.is_continuity_corrected, self.control_variance_source);
         let block = match covariance {
             Covariance::SharedControl { treatment_variances, control_variance } => {
                 Block::shared_control(effects, treatment_variances, control_variance).map_err(beyond)?
             }
             Covariance::Dense { matrix } => Block::dense(effects, matrix).map_err(effects::refuse_dense)?,
         };
-        Ok(Measured { variants, block, raw_variances, is_continuity_corrected })
+        Ok(Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source })
     }
 }
 

@@ -40,6 +40,7 @@ reasons! {
     NotAccumulable = "not_accumulable",
     SampleTooSmall = "sample_too_small",
     InconsistentSums = "inconsistent_sums",
+    InconsistentInterval = "inconsistent_interval",
     NonPositiveVariance = "non_positive_variance",
     CovarianceRequired = "covariance_required",
     ControlVarianceTooLarge = "control_variance_too_large",

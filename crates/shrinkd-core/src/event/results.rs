@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::arms::read_arms;
 use super::effects::read_effects;
 use super::lenient::Lenient;
-use super::measure::{Findings, examine};
+use super::measure::{Findings, examine, no_successes};
 use super::refusal::{Path, Reason, Refusal, Refusals};
 use super::unknown::{Part, UnknownFields};
 use super::wire;
@@ -62,7 +62,8 @@ fn read_result(
     let (measurement, faults) = read_measurement(result, at, &mut refusals);
     if accumulate {
         faults.into_iter().for_each(|fault| refusals.join(fault));
-        let arms = check_part(measurement, has_event_id).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
+        let arms =
+            check_part(scale, measurement, has_event_id).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
         refusals.into_result().map_err(named)?;
         return Ok(ReportedResult::Part { key: ResultKey { metric, segment, scale }, arms });
     }
@@ -86,19 +87,18 @@ fn read_result(
 
 /// What was measured, and the faults of the variants that were left out of it.
 fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Measurement, Vec<Refusal>) {
-    let is_arm_form = result.control.is_some() || result.treatments.is_some();
     let is_effect_form = result.effects.is_some()
         || result.covariance.is_some()
         || result.control_variance.is_some()
         || result.variance_form.is_some();
     if !is_effect_form {
-        if !is_arm_form {
+        if result.control.is_none() && result.treatments.is_none() {
             refusals.note(at, Refusal::violation("must hold control and treatments, or effects, or status retracted"));
         }
         let (arms, faults) = read_arms(result.control, result.treatments, at, refusals);
         return (Measurement::Arms(arms), faults);
     }
-    if is_arm_form {
+    if result.treatments.is_some() {
         refusals.note(at, Refusal::violation("must hold control and treatments or effects, not both"));
     }
     let (effects, faults) = read_effects(result, at, refusals);
@@ -106,7 +106,7 @@ fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Ref
 }
 
 /// Checks one part of an accumulating result; whether an estimate is possible is checked for the sum of the parts.
-fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refusal> {
+fn check_part(scale: Scale, measurement: Measurement, has_event_id: bool) -> Result<Arms, Refusal> {
     let not_accumulable = |detail| Err(Refusal::new(Reason::NotAccumulable, detail));
     let Measurement::Arms(arms) = measurement else {
         return not_accumulable("effects cannot be added up, send arms with n or leave out accumulate");
@@ -118,6 +118,9 @@ fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refu
         return not_accumulable("a part needs the event_id of its message, add one");
     }
     for arm in arms.control.iter().chain(&arms.treatments) {
+        if scale == Scale::LogOdds && arm.statistics.successes().is_none() {
+            return Err(no_successes(arm));
+        }
         match arm.statistics {
             ArmStatistics::Summary { .. } => {
                 return not_accumulable("arms with standard_error cannot be added up, send n with mean and variance");
@@ -125,7 +128,10 @@ fn check_part(measurement: Measurement, has_event_id: bool) -> Result<Arms, Refu
             ArmStatistics::Moments { m2, .. } if m2 < 0.0 => {
                 return Err(Refusal::of_variant(Reason::NonPositiveVariance, &arm.variant, "has a variance below 0"));
             }
-            ArmStatistics::Moments { .. } | ArmStatistics::Successes { .. } => {}
+            ArmStatistics::Moments { .. }
+            | ArmStatistics::Successes { .. }
+            | ArmStatistics::Ratio(_)
+            | ArmStatistics::Covariate(_) => {}
         }
     }
     Ok(arms)

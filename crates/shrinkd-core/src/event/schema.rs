@@ -57,6 +57,25 @@ fn examples() -> Value {
                     "effects": [{ "variant": "B", "estimate": 0.02 }, { "variant": "C", "estimate": -0.01 }],
                     "covariance": [[0.02, 0.01], [0.01, 0.03]]
                 },
+                {
+                    "metric": "minutes",
+                    "control": { "variant": "control", "n": 6000 },
+                    "effects": [
+                        { "variant": "B", "n": 3000, "estimate": 0.31, "ci_low": 0.09, "ci_high": 0.53 },
+                        { "variant": "C", "n": 3000, "estimate": 0.10, "standard_error": 0.11 }
+                    ]
+                },
+                {
+                    "metric": "revenue_per_order",
+                    "control": {
+                        "variant": "control", "n": 1000, "sum": 5210, "sum_squares": 61400, "denominator_sum": 1310,
+                        "denominator_sum_squares": 3170, "numerator_denominator_sum_product": 12900
+                    },
+                    "treatments": [{
+                        "variant": "B", "n": 1000, "sum": 5480, "sum_squares": 64100, "denominator_sum": 1330,
+                        "denominator_sum_squares": 3260, "numerator_denominator_sum_product": 13400
+                    }]
+                },
                 { "metric": "old", "status": "retracted" }
             ]
         },

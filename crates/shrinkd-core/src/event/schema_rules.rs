@@ -17,48 +17,98 @@ pub(super) fn result(schema: &mut Schema) {
     let properties = take_properties(schema, &["metric", "segment", "scale", "status"]);
     schema.insert("if".to_owned(), is("status", json!("retracted")));
     schema.insert("then".to_owned(), json!(true));
+    let measured = json!({ "anyOf": [given(&["mean"]), given(&["sum"]), given(&["successes"])] });
     let arms = json!({
         "allOf": [absent(&["effects", "control_variance", "covariance", "variance_form"])],
+        "properties": { "control": measured, "treatments": { "items": measured } },
         "if": is("accumulate", json!(true)),
         "then": { "anyOf": [given(&["control"]), given(&["treatments"])] },
         "else": given(&["control"])
     });
+    let effects_are = |form: Value| json!({ "properties": { "effects": { "items": form } } });
     let effects = json!({
-        "allOf": [given(&["effects"]), absent(&["control", "treatments"])],
+        "allOf": [given(&["effects"]), absent(&["treatments"])],
+        "properties": { "control": { "allOf": [given(&["n"]), absent(ARM_NUMBERS)] } },
         "anyOf": [
             {
-                "allOf": [given(&["covariance"]), absent(&["control_variance", "variance_form"])],
-                "properties": { "effects": { "items": absent(&["treatment_variance"]) } }
+                "allOf": [
+                    given(&["covariance"]),
+                    absent(&["control_variance", "variance_form"]),
+                    effects_are(absent(&["treatment_variance"]))
+                ]
             },
             {
-                "properties": {
-                    "covariance": { "type": "null" },
-                    "effects": { "items": { "allOf": [given(&["variance"]), absent(&["treatment_variance"])] } }
-                }
+                "allOf": [
+                    absent(&["covariance"]),
+                    effects_are(json!({ "anyOf": [given(&["variance"]), given(&["standard_error"]), given(&["ci_low"])] }))
+                ]
             },
             {
-                "allOf": [given(&["control_variance"]), absent(&["covariance", "variance_form"])],
-                "properties": {
-                    "effects": { "items": { "allOf": [given(&["treatment_variance"]), absent(&["variance"])] } }
-                }
+                "allOf": [
+                    absent(&["covariance", "variance_form"]),
+                    // Without control_variance it is imputed.
+                    { "anyOf": [given(&["control_variance"]), given(&["control"])] },
+                    effects_are(given(&["treatment_variance"]))
+                ]
             }
         ]
     });
     schema.insert("else".to_owned(), json!({ "properties": properties, "oneOf": [arms, effects] }));
 }
 
-/// The four forms of an arm.
+/// What an arm has besides its variant and n.
+const ARM_NUMBERS: &[&str] = &[
+    "mean",
+    "variance",
+    "standard_deviation",
+    "standard_error",
+    "sum",
+    "sum_squares",
+    "denominator_sum",
+    "denominator_sum_squares",
+    "numerator_denominator_sum_product",
+    "covariate_sum",
+    "covariate_sum_squares",
+    "main_covariate_sum_product",
+    "successes",
+];
+
+/// The forms of an arm; n alone stands beside effects.
 pub(super) fn arm(schema: &mut Schema) {
     let form = |needed: &[&str]| {
-        let all = ["mean", "variance", "standard_error", "sum", "sum_squares", "successes"];
-        let others: Vec<&str> = all.into_iter().filter(|name| !needed.contains(name)).collect();
+        let others: Vec<&str> = ARM_NUMBERS.iter().copied().filter(|name| !needed.contains(name)).collect();
+        json!({ "allOf": [given(needed), absent(&others)] })
+    };
+    let sums = ["n", "sum", "sum_squares"];
+    let ratio = ["denominator_sum", "denominator_sum_squares", "numerator_denominator_sum_product"];
+    let covariate = ["covariate_sum", "covariate_sum_squares", "main_covariate_sum_product"];
+    let forms = [
+        form(&["n", "mean", "variance"]),
+        form(&["n", "mean", "standard_deviation"]),
+        form(&sums),
+        form(&[&sums[..], &ratio].concat()),
+        form(&[&sums[..], &covariate].concat()),
+        form(&["n", "successes"]),
+        form(&["mean", "standard_error"]),
+        form(&["n"]),
+    ];
+    schema.insert("oneOf".to_owned(), json!(forms));
+}
+
+/// At most one form of an effect's sampling error; a covariance may say it, too.
+pub(super) fn effect(schema: &mut Schema) {
+    let all = ["variance", "standard_error", "ci_low", "ci_high", "ci_level", "treatment_variance"];
+    let form = |needed: &[&str], optional: &[&str]| {
+        let is_other = |name: &&str| !needed.contains(name) && !optional.contains(name);
+        let others: Vec<&str> = all.into_iter().filter(is_other).collect();
         json!({ "allOf": [given(needed), absent(&others)] })
     };
     let forms = [
-        form(&["n", "mean", "variance"]),
-        form(&["n", "sum", "sum_squares"]),
-        form(&["n", "successes"]),
-        form(&["mean", "standard_error"]),
+        form(&["variance"], &[]),
+        form(&["standard_error"], &[]),
+        form(&["ci_low", "ci_high"], &["ci_level"]),
+        form(&["treatment_variance"], &[]),
+        form(&[], &[]),
     ];
     schema.insert("oneOf".to_owned(), json!(forms));
 }

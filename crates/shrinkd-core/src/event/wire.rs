@@ -11,7 +11,7 @@ use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
 use super::leaf::{
-    Count, Decision, Flag, Identifier, Number, Revision, ScaleName, Status, Timestamp, VarianceForm, Version,
+    Count, Decision, Flag, Identifier, Level, Number, Revision, ScaleName, Status, Timestamp, VarianceForm, Version,
 };
 use super::lenient::{Key, Lenient, Shape};
 use super::refusal::Path;
@@ -120,18 +120,21 @@ object! {
         /// Names the segment of users; `all` where absent. A retraction without it covers all segments.
         segment: Identifier<'a>,
         /// How an effect compares treatment i with control c: `absolute` m_i - m_c, `relative` (m_i - m_c) / |m_c|,
-        /// `log_ratio` ln(m_i / m_c); `absolute` where absent. A retraction without it covers all scales.
+        /// `log_ratio` ln(m_i / m_c), `log_odds` the difference of ln(m / (1 - m)) of two rates; `absolute` where absent. A
+        /// retraction without it covers all scales.
         scale: ScaleName<'a>,
         /// `reported`, or `retracted` to withdraw; `reported` where absent.
         status: Status<'a>,
-        /// The arm that every treatment is compared with.
+        /// The arm that every treatment is compared with. Beside `effects` its variant and n alone, from which
+        /// `control_variance` is imputed where it is absent and every effect has n.
         control: Lenient<Arm<'a>>,
         /// The treatments, at most 1,000, each with its own name.
         treatments: Lenient<AtMost<Lenient<Arm<'a>>, MAX_VARIANTS>>,
         /// Effects that the producer computed, at most 1,000, instead of arms.
         effects: Lenient<AtMost<Lenient<Effect<'a>>, MAX_VARIANTS>>,
         /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's
-        /// mean. Needed for two or more effects without `covariance`; 0 where nothing is shared.
+        /// mean. Two or more effects need it, or `covariance`, or the n of all effects and of the control; 0 where nothing is
+        /// shared.
         control_variance: Number<'a>,
         /// What `variance` contains on `relative`: `delta` d_i + (1 + estimate_i)^2 c, as the delta method has it, or `scaled`
         /// d_i + c; `delta` where absent. On the other scales both are the same.
@@ -145,8 +148,9 @@ object! {
 }
 
 object! {
-    /// One arm in one of four forms: n with mean and variance, n with sum and sum_squares, n with successes, or mean
-    /// with standard_error.
+    /// One arm in one of these forms: n with mean and variance (or standard_deviation), n with sum and sum_squares, n with
+    /// successes, or mean with standard_error. Sums may come with those of a denominator (a ratio metric) or of a covariate
+    /// (CUPED), in all arms of a result alike. Beside `effects` a control has n alone.
     #[schemars(transform = schema_rules::arm)]
     Arm {
         /// Names the variant.
@@ -158,19 +162,35 @@ object! {
         mean: Number<'a>,
         /// Sample variance per unit (n - 1 convention), in the metric's unit squared; not the variance of the mean.
         variance: Number<'a>,
+        /// Standard deviation per unit, instead of variance.
+        standard_deviation: Number<'a>,
         /// Standard error of the mean, in the metric's unit.
         standard_error: Number<'a>,
-        /// Sum over the units.
+        /// Sum over the units; of a ratio metric the numerator's.
         sum: Number<'a>,
         /// Sum of squares over the units.
         sum_squares: Number<'a>,
+        /// Sum of the denominator over the units. Makes the metric a ratio: sum / denominator_sum.
+        denominator_sum: Number<'a>,
+        /// Sum of squares of the denominator over the units.
+        denominator_sum_squares: Number<'a>,
+        /// Sum over the units of numerator times denominator.
+        numerator_denominator_sum_product: Number<'a>,
+        /// Sum of a covariate over the units, such as the same metric before the experiment; the means are adjusted for it.
+        covariate_sum: Number<'a>,
+        /// Sum of squares of the covariate over the units.
+        covariate_sum_squares: Number<'a>,
+        /// Sum over the units of metric times covariate.
+        main_covariate_sum_product: Number<'a>,
         /// Number of units that count 1 where all others count 0, at most n.
         successes: Count<'a>,
     }
 }
 
 object! {
-    /// One effect against the control, in the unit of the scale.
+    /// One effect against the control, in the unit of the scale. Its sampling error is sent as one of variance,
+    /// standard_error, ci_low with ci_high, and treatment_variance.
+    #[schemars(transform = schema_rules::effect)]
     Effect {
         /// Names the variant.
         #[schemars(required)]
@@ -180,6 +200,16 @@ object! {
         estimate: Number<'a>,
         /// Its whole sampling variance, the control's part included; may be left out beside `covariance`.
         variance: Number<'a>,
+        /// Its standard error, instead of variance.
+        standard_error: Number<'a>,
+        /// Lower end of its symmetric normal interval, on the scale of the estimate; with ci_high instead of variance.
+        ci_low: Number<'a>,
+        /// Upper end of its interval.
+        ci_high: Number<'a>,
+        /// Level of the interval; 0.95 where absent.
+        ci_level: Level<'a>,
+        /// Number of units of the treatment. With the control's n it says what of variance is the control's.
+        n: Count<'a>,
         /// What the treatment alone brings to it, without the control's part, instead of `variance`. Needed on `relative`
         /// where the control's mean is below 0.
         treatment_variance: Number<'a>,
@@ -193,6 +223,20 @@ pub(super) const OBJECTS: [(&str, &[&str]); 4] = [
     ("an arm", Arm::FIELDS),
     ("an effect", Effect::FIELDS),
 ];
+
+impl Arm<'_> {
+    /// Whether it has more than its variant and n.
+    pub(super) fn has_numbers(&self) -> bool {
+        let Arm { mean, variance, standard_deviation, standard_error, sum, sum_squares, .. } = self;
+        let Arm { denominator_sum, denominator_sum_squares, numerator_denominator_sum_product, .. } = self;
+        let Arm { covariate_sum, covariate_sum_squares, main_covariate_sum_product, successes, .. } = self;
+        let units = [mean, variance, standard_deviation, standard_error, sum, sum_squares];
+        let denominator = [denominator_sum, denominator_sum_squares, numerator_denominator_sum_product];
+        let covariate = [covariate_sum, covariate_sum_squares, main_covariate_sum_product];
+        let all = units.into_iter().chain(denominator).chain(covariate);
+        successes.is_some() || all.into_iter().any(Option::is_some)
+    }
+}
 
 /// A list of at most this many items, or one more where it is too long. Further items are dropped, so that memory is bounded.
 pub(super) struct AtMost<T, const MOST: usize>(pub(super) Vec<T>);

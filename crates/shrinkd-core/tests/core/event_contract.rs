@@ -1,10 +1,13 @@
 //! What the event contract promises to those who send events and to those who read them.
 
 mod accumulation;
+mod adjusted;
 mod advice;
 mod corpus;
+mod effect_forms;
 mod hostile;
 mod keyed;
+mod odds;
 mod order;
 mod rare_events;
 mod ratios;

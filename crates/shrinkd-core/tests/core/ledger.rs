@@ -9,8 +9,8 @@ mod stored;
 use std::collections::BTreeMap;
 
 use shrinkd_core::{
-    Applied, Arm, ArmStatistics, Arms, Effects, Event, ExperimentLedger, Findings, Measured, Measurement, Outcome,
-    Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty,
+    Applied, Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, ExperimentLedger, Findings, Measured,
+    Measurement, Outcome, PairedMoments, Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty, VarianceForm,
 };
 use shrinkd_model::Block;
 
@@ -47,7 +47,13 @@ fn whole(key: ResultKey, estimate: f64) -> Reported {
     Ok(ReportedResult::Whole {
         key,
         measurement: Measurement::Effects(effects),
-        measured: Measured { variants, block, raw_variances: vec![1.0], is_continuity_corrected: false },
+        measured: Measured {
+            variants,
+            block,
+            raw_variances: vec![1.0],
+            is_continuity_corrected: false,
+            control_variance_source: ControlVarianceSource::Arms,
+        },
         findings: Findings::default(),
     })
 }

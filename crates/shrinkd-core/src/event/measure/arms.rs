@@ -2,18 +2,23 @@
 
 use shrinkd_model::Covariance;
 
+use super::covariate::adjusted;
 use super::pool::{Count, Pool, spread, variation};
-use super::{Draft, Findings, LIMIT_TOLERANCE, NO_TREATMENTS, check_control_variation, first_of};
+use super::{
+    Draft, Findings, LIMIT_TOLERANCE, MOST_CONTROL_VARIATION, NO_TREATMENTS, check_control_variation, first_of,
+};
 use crate::event::refusal::{Reason, Refusal, quote};
 use crate::event::warning::{Warning, WarningCode};
-use crate::event::{Arm, ArmStatistics, Arms, Scale};
+use crate::event::{Arm, ArmStatistics, Arms, ControlVarianceSource, PairedMoments, Scale};
 
 /// How many of its standard errors the control's mean must be from 0 on `log_ratio`, where means are positive and the
 /// logarithm is closer to normal than the ratio.
 const LOG_RATIO_CONTROL_Z: f64 = 1.0;
 
 /// Events per arm below which log ratios are taken of `(s + 1/2) / (n + 1/2)`: there the logarithm of a rate is biased by
-/// its skewness, and correcting only the arms without events would be biased the other way.
+/// its skewness, and correcting only the arms without events would be biased the other way. Log odds are of
+/// `(s + 1/2) / (n - s + 1/2)` below as many events, or units without one (Haldane, Annals of Human Genetics 20, 1956; Anscombe,
+/// Biometrika 43, 1956).
 const FEW_EVENTS: f64 = 40.0;
 
 /// The expected events of an arm below which its error is far from normal.
@@ -21,8 +26,9 @@ const RARE_EVENTS: f64 = 5.0;
 
 /// An arm on a scale.
 struct Point {
+    /// In the metric's unit; on `log_odds` its logit.
     mean: f64,
-    /// Its sampling variance, in the metric's unit squared: what platforms show.
+    /// Its sampling variance, in the unit of the mean squared: what platforms show.
     variance: f64,
     /// What it brings to the block, in the unit of the scale squared: d of a treatment, c of the control.
     part: f64,
@@ -36,6 +42,7 @@ struct Sample<'a> {
 }
 
 pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Result<Draft, Refusal> {
+    let arms = &*adjusted(arms);
     let Some(control) = &arms.control else {
         return Err(Refusal::new(Reason::SchemaViolation, "needs a control beside its treatments"));
     };
@@ -44,18 +51,24 @@ pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Resul
     }
     let mut sample = Sample { control, treatments: arms.treatments.iter().collect(), refused: Vec::new() };
     sample.keep(check_units)?;
-    if scale != Scale::Absolute && sample.pool().is_some_and(|pool| !pool.has_events()) {
-        let reason = if scale == Scale::Relative { Reason::ControlMeanNearZero } else { Reason::NonPositiveMean };
-        return Err(Refusal::new(reason, "has no events in any arm, so that there is no ratio: use scale absolute"));
-    }
-    let is_continuity_corrected = scale == Scale::LogRatio && sample.has_few_events();
-    if scale == Scale::LogRatio && !is_continuity_corrected {
-        check_control_of_logarithm(control)?;
-        sample.keep(check_logarithm)?;
+    sample.keep(check_denominator)?;
+    check_events(scale, &sample)?;
+    let is_continuity_corrected = match scale {
+        Scale::Absolute | Scale::Relative => false,
+        Scale::LogRatio => sample.has_few_events(),
+        Scale::LogOdds => sample.pool().is_some_and(|pool| pool.rarer_per_arm() < FEW_EVENTS),
+    };
+    match scale {
+        Scale::LogRatio if !is_continuity_corrected => {
+            check_control_of_logarithm(control)?;
+            sample.keep(check_logarithm)?;
+        }
+        Scale::LogOdds if !is_continuity_corrected => sample.keep(check_odds)?,
+        Scale::Absolute | Scale::Relative | Scale::LogRatio | Scale::LogOdds => {}
     }
     let points = match sample.pool() {
         Some(pool) => {
-            findings.warnings.extend(rare_events(&sample, &pool));
+            findings.warnings.extend(rare_events(scale, &sample, &pool));
             counted_points(scale, &sample, &pool, is_continuity_corrected, findings)?
         }
         None => points(scale, &sample, findings)?,
@@ -71,6 +84,7 @@ pub(super) fn draft(scale: Scale, arms: &Arms, findings: &mut Findings) -> Resul
             control_variance: control.part,
         },
         is_continuity_corrected,
+        control_variance_source: ControlVarianceSource::Arms,
     })
 }
 
@@ -122,8 +136,38 @@ impl<'a> Sample<'a> {
 fn count(statistics: &ArmStatistics) -> Option<Count> {
     match *statistics {
         ArmStatistics::Successes { n, successes } => Some(Count { n, successes }),
-        ArmStatistics::Moments { .. } | ArmStatistics::Summary { .. } => None,
+        ArmStatistics::Moments { .. }
+        | ArmStatistics::Summary { .. }
+        | ArmStatistics::Ratio(_)
+        | ArmStatistics::Covariate(_) => None,
     }
+}
+
+/// Refuses a scale that needs events, where there are none, or other arms than those of successes.
+fn check_events(scale: Scale, sample: &Sample<'_>) -> Result<(), Refusal> {
+    if scale == Scale::LogOdds
+        && let Some(arm) = sample.arms().find(|arm| arm.statistics.successes().is_none())
+    {
+        return Err(no_successes(arm));
+    }
+    let Some(pool) = sample.pool() else { return Ok(()) };
+    let (reason, what) = match scale {
+        Scale::Absolute => return Ok(()),
+        Scale::Relative if !pool.has_events() => (Reason::ControlMeanNearZero, "has no events in any arm"),
+        Scale::LogRatio | Scale::LogOdds if !pool.has_events() => (Reason::NonPositiveMean, "has no events in any arm"),
+        Scale::LogOdds if pool.rarer_per_arm() == 0.0 => {
+            (Reason::NonPositiveMean, "has no unit without an event in any arm")
+        }
+        Scale::Relative | Scale::LogRatio | Scale::LogOdds => return Ok(()),
+    };
+    Err(Refusal::new(reason, format!("{what}, so that there is no ratio: use scale absolute")))
+}
+
+/// The refusal of an arm on `log_odds` whose units may count other than 1 and 0.
+pub(in crate::event) fn no_successes(arm: &Arm) -> Refusal {
+    let what =
+        "has no odds, because it is not sent as successes: send n and successes, or effects, or use another scale";
+    Refusal::of_variant(Reason::SchemaViolation, &arm.variant, what)
 }
 
 fn check_units(arm: &Arm) -> Result<(), Refusal> {
@@ -135,6 +179,28 @@ fn check_units(arm: &Arm) -> Result<(), Refusal> {
         return refuse(Reason::NonPositiveVariance, "has no variance above 0, so that its error is unknown");
     }
     Ok(())
+}
+
+/// A ratio of two means is near to normal only where the one below is far from 0.
+fn check_denominator(arm: &Arm) -> Result<(), Refusal> {
+    let ArmStatistics::Ratio(moments) = &arm.statistics else { return Ok(()) };
+    let PairedMoments { n, second_mean, second_m2, .. } = *moments;
+    let standard_error = (second_m2 / n.saturating_sub(1) as f64 / n as f64).sqrt();
+    if second_mean > 0.0 && standard_error <= MOST_CONTROL_VARIATION * second_mean * (1.0 + LIMIT_TOLERANCE) {
+        return Ok(());
+    }
+    let what = "has a denominator whose mean is not above 0 by 5 of its standard errors, so that there is no ratio";
+    Err(Refusal::of_variant(Reason::NonPositiveMean, &arm.variant, what))
+}
+
+fn check_odds(arm: &Arm) -> Result<(), Refusal> {
+    let what = match count(&arm.statistics) {
+        Some(Count { successes: 0, .. }) => "has no events",
+        Some(Count { n, successes }) if successes == n => "has no unit without an event",
+        _ => return Ok(()),
+    };
+    let what = format!("{what}, so that there are no log odds: use scale absolute");
+    Err(Refusal::of_variant(Reason::NonPositiveMean, &arm.variant, &what))
 }
 
 fn check_control_of_logarithm(control: &Arm) -> Result<(), Refusal> {
@@ -169,7 +235,8 @@ fn points(scale: Scale, sample: &Sample<'_>, findings: &mut Findings) -> Result<
     let point = |arm: &Arm| {
         let (mean, variance) = arm.statistics.mean_and_variance();
         let unit = match scale {
-            Scale::Absolute => 1.0,
+            // Arms that are not of successes have no odds.
+            Scale::Absolute | Scale::LogOdds => 1.0,
             Scale::Relative => control_mean,
             Scale::LogRatio => mean,
         };
@@ -211,6 +278,13 @@ fn counted_points(
                 Point { mean, variance: own * own, part: pool.variation(arm.n).powi(2) }
             }
             Scale::LogRatio => Point { mean, variance, part: variation(rate, arm.n).powi(2) },
+            Scale::LogOdds => {
+                let half = if is_continuity_corrected { 0.5 } else { 0.0 };
+                let rate = if is_continuity_corrected { pool.rate() } else { rate };
+                let (events, others) = (arm.successes as f64 + half, (arm.n - arm.successes) as f64 + half);
+                let part = 1.0 / (arm.n as f64 * rate * (1.0 - rate));
+                Point { mean: (events / others).ln(), variance: 1.0 / events + 1.0 / others, part }
+            }
         }
     };
     Ok(sample.arms().map(point).collect())
@@ -234,7 +308,7 @@ fn control_mean_of_pool(sample: &Sample<'_>) -> f64 {
 
 fn effect(scale: Scale, mean: f64, control: f64) -> f64 {
     match scale {
-        Scale::Absolute => mean - control,
+        Scale::Absolute | Scale::LogOdds => mean - control,
         Scale::Relative => (mean - control) / control.abs(),
         Scale::LogRatio => log_ratio(mean, control),
     }
@@ -250,7 +324,7 @@ fn log_ratio(mean: f64, control: f64) -> f64 {
 fn raw_variance(scale: Scale, treatment: &Point, control: &Point) -> f64 {
     let on = |point: &Point, unit: f64| point.variance / unit / unit;
     match scale {
-        Scale::Absolute => treatment.variance + control.variance,
+        Scale::Absolute | Scale::LogOdds => treatment.variance + control.variance,
         Scale::Relative => {
             let ratio = treatment.mean / control.mean;
             on(treatment, control.mean) + ratio * ratio * on(control, control.mean)
@@ -259,8 +333,10 @@ fn raw_variance(scale: Scale, treatment: &Point, control: &Point) -> f64 {
     }
 }
 
-fn rare_events(sample: &Sample<'_>, pool: &Pool) -> Option<Warning> {
-    let expected = |arm: &Arm| pool.expected_events(arm.statistics.n().unwrap_or_default());
+fn rare_events(scale: Scale, sample: &Sample<'_>, pool: &Pool) -> Option<Warning> {
+    // Odds count the units without an event alike.
+    let share = if scale == Scale::LogOdds { pool.rarer_per_arm() / pool.events_per_arm() } else { 1.0 };
+    let expected = |arm: &Arm| pool.expected_events(arm.statistics.n().unwrap_or_default()) * share;
     let rarest = sample.arms().min_by(|a, b| expected(a).total_cmp(&expected(b)))?;
     (expected(rarest) < RARE_EVENTS).then(|| {
         let detail = format!(

@@ -2,87 +2,158 @@
 
 use shrinkd_model::{BlockError, Covariance};
 
+use super::impute::{Treatment, control_variance};
 use super::{Draft, Findings, NO_TREATMENTS, beyond, check_control_variation, first_of};
 use crate::event::refusal::{Reason, Refusal};
 use crate::event::warning::{Warning, WarningCode};
-use crate::event::{Effects, Scale, Uncertainty};
+use crate::event::{ControlVarianceSource, Effects, Scale, Uncertainty, VarianceForm};
+
+/// Units below which an arm has no variance.
+const FEWEST_UNITS: u64 = 2;
+
+/// Reported variances, and what they contain.
+struct Sent<'a> {
+    variances: &'a [f64],
+    form: VarianceForm,
+    control_variance: f64,
+    source: ControlVarianceSource,
+}
 
 pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) -> Result<Draft, Refusal> {
     if effects.variants.is_empty() {
         return Err(Refusal::new(Reason::NoTreatments, NO_TREATMENTS));
     }
-    // Only `relative` has the control's error enter in proportion to the treatment's mean.
-    let offset = |estimate: f64| if scale == Scale::Relative { estimate } else { 0.0 };
-    let whole = |(own, estimate): (&f64, &f64), c: f64| own + c * (1.0 + offset(*estimate)).powi(2);
     let estimates = &effects.estimates;
-    let (sent, control_variance) = match &effects.uncertainty {
-        Uncertainty::Covariance { matrix } => return dense(scale, effects, matrix, findings),
-        Uncertainty::SharedControl { variances, control_variance }
-        | Uncertainty::ScaledVariances { variances, control_variance }
-        | Uncertainty::TreatmentVariances { variances, control_variance } => (variances, *control_variance),
-    };
+    let Some(sent) = sent(scale, effects)? else { return dense(scale, effects, findings) };
+    let Sent { variances, form, control_variance, source } = sent;
     if control_variance < 0.0 {
         return Err(Refusal::new(Reason::NonPositiveVariance, "control_variance is below 0"));
     }
-    let (own, raw_variances): (Vec<f64>, Vec<f64>) = match &effects.uncertainty {
-        Uncertainty::TreatmentVariances { .. } => {
-            (sent.clone(), sent.iter().zip(estimates).map(|effect| whole(effect, control_variance)).collect())
-        }
-        Uncertainty::ScaledVariances { .. } => {
-            let own: Vec<f64> = sent.iter().map(|variance| variance - control_variance).collect();
-            let raw = own.iter().zip(estimates).map(|effect| whole(effect, control_variance)).collect();
+    let whole = |(own, estimate): (&f64, &f64)| own + control_variance * (1.0 + offset(scale, *estimate)).powi(2);
+    let (own, raw_variances): (Vec<f64>, Vec<f64>) = match form {
+        VarianceForm::Treatment => (variances.to_vec(), variances.iter().zip(estimates).map(whole).collect()),
+        VarianceForm::Scaled => {
+            let own: Vec<f64> = variances.iter().map(|variance| variance - control_variance).collect();
+            let raw = own.iter().zip(estimates).map(whole).collect();
             (own, raw)
         }
-        Uncertainty::SharedControl { .. } | Uncertainty::Covariance { .. } => {
-            let own = |(variance, estimate): (&f64, &f64)| own_variance(*variance, control_variance, offset(*estimate));
-            (sent.iter().zip(estimates).map(own).collect(), sent.clone())
+        VarianceForm::Delta => {
+            let own = |(variance, estimate): (&f64, &f64)| {
+                own_variance(*variance, control_variance, offset(scale, *estimate))
+            };
+            (variances.iter().zip(estimates).map(own).collect(), variances.to_vec())
         }
     };
     let covariance = Covariance::SharedControl { treatment_variances: own, control_variance };
-    let mut draft = draft_of(effects, covariance, raw_variances);
-    refuse_without_variance(&mut draft, sent, findings)?;
+    let mut draft = draft_of(effects, covariance, raw_variances, source);
+    refuse_unusable(&mut draft, effects, variances, findings)?;
     check_own_variances(scale, &draft)?;
     if scale == Scale::Relative {
         // The means themselves are unknown.
         let may_have_logarithms = || estimates.iter().all(|estimate| *estimate > -1.0);
         let instead = || if may_have_logarithms() { "log_ratio where every mean is above 0" } else { "absolute" };
         findings.warnings.extend(check_control_variation(control_variance.sqrt(), instead)?);
-        let follows_estimates = matches!(effects.uncertainty, Uncertainty::SharedControl { .. });
+        let follows_estimates = form == VarianceForm::Delta;
         findings.warnings.extend((follows_estimates && control_variance == 0.0).then(biased));
     }
     Ok(draft)
 }
 
-fn dense(scale: Scale, effects: &Effects, matrix: &[f64], findings: &mut Findings) -> Result<Draft, Refusal> {
+/// What was sent; `None` where it is a covariance.
+///
+/// # Errors
+/// `sample_too_small` where the control's variance cannot be imputed from its units.
+fn sent(scale: Scale, effects: &Effects) -> Result<Option<Sent<'_>>, Refusal> {
+    let given = |variances, form, control_variance| {
+        let is_unknown = effects.variants.len() == 1 && control_variance == 0.0;
+        let source = if is_unknown { ControlVarianceSource::None } else { ControlVarianceSource::Given };
+        Some(Sent { variances, form, control_variance, source })
+    };
+    Ok(match &effects.uncertainty {
+        Uncertainty::Covariance { .. } => None,
+        Uncertainty::SharedControl { variances, control_variance } => {
+            given(variances, VarianceForm::Delta, *control_variance)
+        }
+        Uncertainty::ScaledVariances { variances, control_variance } => {
+            given(variances, VarianceForm::Scaled, *control_variance)
+        }
+        Uncertainty::TreatmentVariances { variances, control_variance } => {
+            given(variances, VarianceForm::Treatment, *control_variance)
+        }
+        Uncertainty::Units { variances, form, units, control_units } => {
+            if *control_units < FEWEST_UNITS {
+                let detail = "the control has fewer than 2 units, from which its variance cannot be imputed";
+                return Err(Refusal::new(Reason::SampleTooSmall, detail));
+            }
+            let usable = variances.iter().zip(&effects.estimates).zip(units);
+            let usable = usable.filter(|((variance, _), units)| **variance > 0.0 && **units >= FEWEST_UNITS);
+            let treatments = usable.map(|((&variance, &estimate), &units)| Treatment {
+                variance,
+                loading: if *form == VarianceForm::Delta { 1.0 + offset(scale, estimate) } else { 1.0 },
+                units: units as f64,
+            });
+            let control_variance = control_variance(*form, treatments, *control_units as f64);
+            Some(Sent { variances, form: *form, control_variance, source: ControlVarianceSource::Imputed })
+        }
+    })
+}
+
+/// Only `relative` has the control's error enter in proportion to the treatment's mean.
+fn offset(scale: Scale, estimate: f64) -> f64 {
+    if scale == Scale::Relative { estimate } else { 0.0 }
+}
+
+fn dense(scale: Scale, effects: &Effects, findings: &mut Findings) -> Result<Draft, Refusal> {
     let n = effects.variants.len();
+    let matrix: &[f64] = if let Uncertainty::Covariance { matrix } = &effects.uncertainty { matrix } else { &[] };
     if matrix.len() != n * n {
         let detail = format!("covariance must have {n} rows of {n} numbers, one for each effect");
         return Err(Refusal::new(Reason::SchemaViolation, detail));
     }
     let diagonal: Vec<f64> = matrix.iter().step_by(n + 1).copied().collect();
-    let mut draft = draft_of(effects, Covariance::Dense { matrix: matrix.to_vec() }, diagonal.clone());
-    refuse_without_variance(&mut draft, &diagonal, findings)?;
+    let covariance = Covariance::Dense { matrix: matrix.to_vec() };
+    let mut draft = draft_of(effects, covariance, diagonal.clone(), ControlVarianceSource::Given);
+    refuse_unusable(&mut draft, effects, &diagonal, findings)?;
     findings.warnings.extend((scale == Scale::Relative).then(biased));
     Ok(draft)
 }
 
-fn draft_of(effects: &Effects, covariance: Covariance, raw_variances: Vec<f64>) -> Draft {
+fn draft_of(
+    effects: &Effects,
+    covariance: Covariance,
+    raw_variances: Vec<f64>,
+    control_variance_source: ControlVarianceSource,
+) -> Draft {
     Draft {
         variants: effects.variants.clone(),
         effects: effects.estimates.clone(),
         covariance,
         raw_variances,
         is_continuity_corrected: false,
+        control_variance_source,
     }
 }
 
-/// Refuses the effects whose variance, as it was sent, is not above 0.
-fn refuse_without_variance(draft: &mut Draft, sent: &[f64], findings: &mut Findings) -> Result<(), Refusal> {
-    let is_kept: Vec<bool> = sent.iter().map(|variance| *variance > 0.0).collect();
-    let without = draft.variants.iter().zip(&is_kept).filter(|(_, is_kept)| !**is_kept);
-    let what = "has no variance above 0, so that its error is unknown";
-    let refused = without.map(|(variant, _)| Refusal::of_variant(Reason::NonPositiveVariance, variant, what));
-    findings.refused.extend(refused);
+/// Refuses the effects whose variance, as it was sent, is not above 0, and those of too few units where these count.
+fn refuse_unusable(
+    draft: &mut Draft,
+    effects: &Effects,
+    variances: &[f64],
+    findings: &mut Findings,
+) -> Result<(), Refusal> {
+    let units: &[u64] = if let Uncertainty::Units { units, .. } = &effects.uncertainty { units } else { &[] };
+    let mut is_kept = vec![true; draft.variants.len()];
+    for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
+        let (reason, what) = if units.get(i).is_some_and(|units| *units < FEWEST_UNITS) {
+            (Reason::SampleTooSmall, "has fewer than 2 units")
+        } else if variances.get(i).is_none_or(|variance| variance.is_nan() || *variance <= 0.0) {
+            (Reason::NonPositiveVariance, "has no variance above 0, so that its error is unknown")
+        } else {
+            continue;
+        };
+        *is_kept = false;
+        findings.refused.push(Refusal::of_variant(reason, variant, what));
+    }
     draft.retain(&is_kept);
     if draft.effects.is_empty() { Err(first_of(std::mem::take(&mut findings.refused))) } else { Ok(()) }
 }
@@ -98,19 +169,19 @@ fn check_own_variances(scale: Scale, draft: &Draft) -> Result<(), Refusal> {
             "control_variance (1 + estimate)^2",
             "; where the control's mean is below 0, send treatment_variance instead of variance",
         ),
-        Scale::Absolute | Scale::LogRatio => ("control_variance", ""),
+        Scale::Absolute | Scale::LogRatio | Scale::LogOdds => ("control_variance", ""),
     };
     let what = format!(
         "keeps nothing of its variance without the control's part: variance is the effect's whole sampling variance and must \
-         be above {part}. Impute control_variance from the control's own n (the variance per unit over n), or send \
-         covariance instead{negative}"
+         be above {part}. Compute control_variance from the control's own n (the variance per unit over n), leave it out and send \
+         the n of every effect and of the control, or send covariance instead{negative}"
     );
     Err(Refusal::of_variant(Reason::ControlVarianceTooLarge, variant, &what))
 }
 
 fn biased() -> Warning {
     let detail = "variances on relative that include the control's error follow the estimates, which biases the mean of \
-                  the population downwards: send control_variance beside each variance, or arms";
+                  the population downwards: send control_variance beside each variance, or the n of effects and control, or arms";
     Warning::new(WarningCode::BiasOfRelative, detail)
 }
 

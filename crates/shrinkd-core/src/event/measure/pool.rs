@@ -19,6 +19,7 @@ pub(super) struct Count {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pool {
     arms: usize,
+    units: f64,
     successes: f64,
     /// Strictly between 0 and 1: half an event is added where no unit, or every one, succeeded.
     rate: f64,
@@ -52,7 +53,7 @@ impl Pool {
             })
             .sum();
         let spread = if is_constant { 0.0 } else { spread(homogeneity, arms.len()) };
-        Pool { arms: arms.len(), successes, rate, spread }
+        Pool { arms: arms.len(), units, successes, rate, spread }
     }
 
     pub fn has_events(&self) -> bool {
@@ -62,6 +63,16 @@ impl Pool {
     /// Events per arm.
     pub fn events_per_arm(&self) -> f64 {
         self.successes / self.arms as f64
+    }
+
+    /// Events per arm, or units without one, of which there are fewer.
+    pub fn rarer_per_arm(&self) -> f64 {
+        self.successes.min(self.units - self.successes) / self.arms as f64
+    }
+
+    /// The pooled rate.
+    pub fn rate(&self) -> f64 {
+        self.rate
     }
 
     /// The events that an arm of n units is expected to have.

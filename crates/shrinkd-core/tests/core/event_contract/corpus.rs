@@ -345,6 +345,43 @@ pub const GOOD_RESULTS: &[(&str, &str)] = &[
         "a control's variance of a subnormal estimate",
         r#"{"metric":"m","effects":[{"variant":"t","estimate":5e-324,"variance":0.012}],"control_variance":0.004}"#,
     ),
+    (
+        "a standard deviation",
+        r#"{"metric":"m","control":{"variant":"c","n":10,"mean":1,"standard_deviation":2},"treatments":[{"variant":"t","n":10,"mean":1,"variance":2}]}"#,
+    ),
+    (
+        "a ratio metric",
+        r#"{"metric":"m","scale":"log_ratio","control":{"variant":"c","n":4,"sum":10,"sum_squares":30,"denominator_sum":20,"denominator_sum_squares":102,"numerator_denominator_sum_product":51},"treatments":[{"variant":"t","n":4,"sum":12,"sum_squares":40,"denominator_sum":20,"denominator_sum_squares":102,"numerator_denominator_sum_product":61}]}"#,
+    ),
+    (
+        "a covariate",
+        r#"{"metric":"m","control":{"variant":"c","n":4,"sum":10,"sum_squares":30,"covariate_sum":10,"covariate_sum_squares":30,"main_covariate_sum_product":27},"treatments":[{"variant":"t","n":4,"sum":12,"sum_squares":40,"covariate_sum":11,"covariate_sum_squares":33,"main_covariate_sum_product":35}]}"#,
+    ),
+    (
+        "a part of a ratio metric",
+        r#"{"metric":"m","accumulate":true,"control":{"variant":"c","n":0,"sum":0,"sum_squares":0,"denominator_sum":0,"denominator_sum_squares":0,"numerator_denominator_sum_product":0}}"#,
+    ),
+    (
+        "successes on log_odds",
+        r#"{"metric":"m","scale":"log_odds","control":{"variant":"c","n":10,"successes":1},"treatments":[{"variant":"t","n":10,"sum":9,"sum_squares":9}]}"#,
+    ),
+    (
+        "a standard error",
+        r#"{"metric":"m","scale":"log_odds","effects":[{"variant":"t","estimate":0.3,"standard_error":0.1}]}"#,
+    ),
+    ("an interval", r#"{"metric":"m","effects":[{"variant":"t","estimate":0.1,"ci_low":-0.1,"ci_high":0.3}]}"#),
+    (
+        "effects with units, in different forms",
+        r#"{"metric":"m","control":{"variant":"c","n":90},"effects":[{"variant":"t","n":100,"estimate":0.1,"ci_low":-0.1,"ci_high":0.3,"ci_level":0.9},{"variant":"u","n":100,"estimate":0.1,"standard_error":0.1}]}"#,
+    ),
+    (
+        "units beside a control variance, a covariance and nothing",
+        r#"{"metric":"m","control":{"variant":"c","n":90,"mean":null},"effects":[{"variant":"t","estimate":0.3},{"variant":"u","n":0,"estimate":0.1,"standard_error":null}],"covariance":[[0.02,0.01],[0.01,0.03]]}"#,
+    ),
+    (
+        "a treatment's own variance with units",
+        r#"{"metric":"m","scale":"relative","control":{"variant":"c","n":90},"effects":[{"variant":"t","n":80,"estimate":0.3,"treatment_variance":0.001}]}"#,
+    ),
     ("a retraction", r#"{"metric":"m","status":"retracted"}"#),
     (
         "a retraction that still holds bad numbers",

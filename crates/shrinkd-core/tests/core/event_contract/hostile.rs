@@ -74,7 +74,7 @@ const RESULTS: &[(&str, &str, &str, &str)] = &[
     ("a key given twice in the second effect", r#"{"metric":"m","control_variance":0,"effects":[{"variant":"t","estimate":1,"variance":1},{"variant":"u","estimate":1,"estimate":1,"variance":1}]}"#, "schema_violation", "$.results[0].effects[1].estimate appears twice"),
     ("a NUL in a variant", r#"{"metric":"m","effects":[{"variant":"t\u0000","estimate":1,"variance":1}]}"#, "invalid_identifier", "$.results[0].effects[0].variant must not hold control characters"),
     ("half a surrogate pair in a variant", r#"{"metric":"m","effects":[{"variant":"\udfff","estimate":1,"variance":1}]}"#, "schema_violation", "$.results[0].effects[0].variant is not a string"),
-    ("a name that a sentence could not hold", r#"{"metric":"m","scale":"\u0000\u001b[2J","status":"retracted"}"#, "schema_violation", r"$.results[0].scale must be absolute, relative or log_ratio, found"),
+    ("a name that a sentence could not hold", r#"{"metric":"m","scale":"\u0000\u001b[2J","status":"retracted"}"#, "schema_violation", r"$.results[0].scale must be absolute, relative, log_ratio or log_odds, found"),
     ("accumulate 1", r#"{"metric":"m","accumulate":1,"control":{"variant":"c","n":9,"successes":2}}"#, "schema_violation", "$.results[0].accumulate must be true or false, found a number"),
     ("a part with two controls' names", r#"{"metric":"m","accumulate":true,"control":{"variant":"t","n":9,"successes":2},"treatments":[{"variant":"t","n":9,"successes":2}]}"#, "duplicate_variant", "like the control"),
 ];

@@ -69,8 +69,8 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
     };
     assert_eq!(
         refused("null"),
-        "schema_violation: $.results[0].treatments[1].variance is required and is missing or null \
-         (experiment \"exp-1\", metric \"m\", variant \"u\")"
+        "schema_violation: $.results[0].treatments[1].variance is required and is missing or null: beside mean send \
+         variance (per unit) or standard_deviation with n, or standard_error (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
     assert_eq!(
         refused("\"1\""),

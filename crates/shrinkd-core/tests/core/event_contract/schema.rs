@@ -109,7 +109,12 @@ fn arm(names: &[Value]) -> BoxedStrategy<Value> {
         object([field("variant", &one_of(names))].into_iter().chain(form).chain(others).collect())
     };
     prop_oneof![
-        with(vec![field("n", &count), field("mean", &number), field("variance", &number)], &["standard_error"]),
+        with(
+            vec![field("n", &count), field("mean", &number), field("variance", &number)],
+            &["standard_error", "standard_deviation"]
+        ),
+        with(vec![field("n", &count), field("mean", &number), field("standard_deviation", &number)], &["variance"]),
+        with(vec![field("n", &count)], &["mean", "covariate_sum"]),
         with(vec![field("n", &count), field("sum", &number), field("sum_squares", &number)], &["mean"]),
         with(vec![field("n", &count), field("successes", &count)], &["variance", "sum"]),
         with(vec![rare("n", &count), field("mean", &number), field("standard_error", &number)], &["successes"]),
@@ -122,7 +127,12 @@ fn result() -> BoxedStrategy<Value> {
     let effect = object(vec![
         ("variant", field(one_of(&[json!("t"), json!("u")])).boxed()),
         ("estimate", field(number.clone()).boxed()),
-        ("variance", field(number.clone()).boxed()),
+        ("variance", prop_oneof![3 => field(number.clone()), 1 => Just(None)].boxed()),
+        ("standard_error", rare(number.clone()).boxed()),
+        ("ci_low", rare(one_of(&[json!(-1), json!(0.5)])).boxed()),
+        ("ci_high", rare(one_of(&[json!(4), json!(2.5)])).boxed()),
+        ("ci_level", rare(one_of(&[json!(0.9), json!(90)])).boxed()),
+        ("n", rare(one_of(&[json!(9), json!(1.5)])).boxed()),
     ]);
     let list = |item: BoxedStrategy<Value>| prop::collection::vec(item, 1..3).prop_map(Value::from).boxed();
     let arms = vec![
@@ -133,13 +143,16 @@ fn result() -> BoxedStrategy<Value> {
     let effects = vec![
         ("effects", field(list(effect)).boxed()),
         ("control_variance", rare(number.clone()).boxed()),
-        ("control", rare(arm(&[json!("c")])).boxed()),
+        ("control", rare(prop_oneof![arm(&[json!("c")]), Just(json!({"variant": "c", "n": 9}))]).boxed()),
     ];
     let with = |form: Vec<_>| {
         let mut fields = vec![
             ("metric", field(one_of(&[json!("m")])).boxed()),
             ("segment", rare(one_of(&[json!("s")])).boxed()),
-            ("scale", rare(one_of(&[json!("absolute"), json!("relative"), json!("log_ratio")])).boxed()),
+            (
+                "scale",
+                rare(one_of(&[json!("absolute"), json!("relative"), json!("log_ratio"), json!("log_odds")])).boxed(),
+            ),
             ("status", rare(one_of(&[json!("reported"), json!("retracted")])).boxed()),
             ("accumulate", rare(one_of(&[json!(true), json!(false)])).boxed()),
         ];

@@ -1,6 +1,6 @@
 //! What fuzzing found, each as the promise that it broke.
 
-use shrinkd_core::{Measured, pack, unpack};
+use shrinkd_core::{ControlVarianceSource, Measured, pack, unpack};
 use shrinkd_model::{Block, BlockError, BlockPosterior, Node};
 
 /// Rounding made the smaller eigenvalue 0, and 0 / 0 of it at tau = 0. Next to singular a covariance is refused; this near
@@ -37,6 +37,7 @@ fn a_stored_block_whose_names_are_not_as_many_as_its_effects_is_damaged() {
             block: block.clone(),
             raw_variances: vec![1.0; block.len()],
             is_continuity_corrected: false,
+            control_variance_source: ControlVarianceSource::Arms,
         };
         assert!(unpack::<Measured>("block", &pack(&measured)).is_err(), "{names} names");
     }

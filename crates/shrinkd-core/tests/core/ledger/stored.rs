@@ -70,6 +70,25 @@ fn the_bytes_of_statistics_never_change() {
         "00 01 02 01 61 01 62 02 000000000000f03f 000000000000e0bf 03 02 0000000000000040 0000000000001040 \
          000000000000e03f",
     );
+    for (form, byte) in [(VarianceForm::Delta, "00"), (VarianceForm::Scaled, "01"), (VarianceForm::Treatment, "02")] {
+        assert_bytes(
+            &effects(Uncertainty::Units { variances: vec![2.0, 4.0], form, units: vec![3, 300], control_units: 7 }),
+            &format!(
+                "00 01 02 01 61 01 62 02 000000000000f03f 000000000000e0bf 04 02 0000000000000040 0000000000001040 {byte} \
+                 02 03 ac02 07"
+            ),
+        );
+    }
+    let moments = PairedMoments { n: 300, mean: 1.5, m2: 2.0, second_mean: -0.5, second_m2: 4.0, comoment: 0.5 };
+    for (statistics_of, byte) in [(ArmStatistics::Ratio(moments), "03"), (ArmStatistics::Covariate(moments), "04")] {
+        assert_bytes(
+            &statistics(Measurement::Arms(arms(Some(arm("c", statistics_of)), []))),
+            &format!(
+                "00 00 01 01 63 {byte} ac02 000000000000f83f 0000000000000040 000000000000e0bf 0000000000001040 \
+                 000000000000e03f 00"
+            ),
+        );
+    }
 
     let mut ledger = ExperimentLedger::default();
     let treatment = arm("t", ArmStatistics::Moments { n: 2, mean: 1.0, m2: 0.5 });
@@ -87,9 +106,10 @@ fn the_bytes_of_retractions_never_change() {
     let mut ledger = ExperimentLedger::default();
     ledger.apply(event(300, [retraction("m", None, None)]));
     ledger.apply(event(2, [retraction("n", Some("all"), None), retraction("o", Some("all"), Some(Scale::LogRatio))]));
+    ledger.apply(event(3, [retraction("p", Some("all"), Some(Scale::LogOdds))]));
     assert_bytes(
         &ledger.retractions().expect("retractions"),
-        "03 01 6d 00 00 ac02 01 6e 01 03 616c6c 00 02 01 6f 01 03 616c6c 01 02 02",
+        "04 01 6d 00 00 ac02 01 6e 01 03 616c6c 00 02 01 6f 01 03 616c6c 01 02 02 01 70 01 03 616c6c 01 03 03",
     );
 }
 
@@ -98,18 +118,19 @@ fn the_bytes_of_blocks_components_and_nodes_never_change() {
     let names = ["a", "b"].map(str::to_owned).to_vec();
     let shared = Block::shared_control(vec![1.0, -0.5], vec![2.0, 4.0], 0.5).expect("a block");
     let dense = Block::dense(vec![1.0, -0.5], vec![2.0, 0.5, 0.5, 4.0]).expect("a block");
-    let measured = |block, is_continuity_corrected| {
-        pack(&Measured { variants: names.clone(), block, raw_variances: vec![2.0, 4.0], is_continuity_corrected })
+    let measured = |block, is_continuity_corrected, control_variance_source| {
+        let (variants, raw_variances) = (names.clone(), vec![2.0, 4.0]);
+        pack(&Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source })
     };
     assert_bytes(
-        &measured(shared, false),
+        &measured(shared, false, ControlVarianceSource::Arms),
         "02 01 61 01 62 02 000000000000f03f 000000000000e0bf 00 02 0000000000000040 0000000000001040 \
-         000000000000e03f 02 0000000000000040 0000000000001040 00",
+         000000000000e03f 02 0000000000000040 0000000000001040 00 00",
     );
     assert_bytes(
-        &measured(dense, true),
+        &measured(dense, true, ControlVarianceSource::None),
         "02 01 61 01 62 02 000000000000f03f 000000000000e0bf 01 04 0000000000000040 000000000000e03f \
-         000000000000e03f 0000000000001040 02 0000000000000040 0000000000001040 01",
+         000000000000e03f 0000000000001040 02 0000000000000040 0000000000001040 01 03",
     );
     assert_bytes(
         &pack(&[Component { lambda: 1.0, a: -0.5, b: 2.0 }][..]),

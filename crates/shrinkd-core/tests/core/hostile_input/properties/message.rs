@@ -76,6 +76,12 @@ const FIELDS: &[&str] = &[
     "sum_squares",
     "successes",
     "estimate",
+    "standard_deviation",
+    "denominator_sum",
+    "covariate_sum",
+    "ci_low",
+    "ci_high",
+    "ci_level",
     "unknown",
     "retracted",
     "revision",
@@ -131,13 +137,13 @@ impl<'c, 'a> Text<'c, 'a> {
     fn result(&mut self) {
         let metric: (&str, Write) = ("metric", |text| text.name(&["m", "revenue"]));
         let segment: (&str, Write) = ("segment", |text| text.name(&["all", "new"]));
-        let scale: (&str, Write) = ("scale", |text| text.name(&["absolute", "relative", "log_ratio"]));
+        let scale: (&str, Write) = ("scale", |text| text.name(&["absolute", "relative", "log_ratio", "log_odds"]));
         let control: (&str, Write) = ("control", |text| text.control());
         let treatments: (&str, Write) = ("treatments", |text| text.array(4, Text::arm));
         let effects: (&str, Write) = ("effects", |text| text.array(4, Text::effect));
         let accumulate: (&str, Write) = ("accumulate", |text| text.put("true"));
         let retracted: (&str, Write) = ("status", |text| text.put("\"retracted\""));
-        match self.choices.byte() % 12 {
+        match self.choices.byte() % 14 {
             0..=2 => self.object(&[metric, scale, control, treatments]),
             3 => self.object(&[metric, accumulate, control, treatments]),
             4 => self.object(&[metric, scale, accumulate, treatments]),
@@ -146,6 +152,16 @@ impl<'c, 'a> Text<'c, 'a> {
             8 => self.object(&[metric, scale, effects, ("covariance", Text::covariance)]),
             9 => self.object(&[metric, retracted]),
             10 => self.object(&[metric, segment, scale, retracted]),
+            11 => {
+                let units: (&str, Write) = ("control", |text| {
+                    text.object(&[("variant", |text| text.put("\"control\"")), ("n", |text| text.count(200))])
+                });
+                self.object(&[metric, scale, units, effects]);
+            }
+            12 => {
+                let whole: (&str, Write) = ("control", |text| text.paired("control"));
+                self.object(&[metric, scale, whole, ("treatments", |text| text.array(3, |text| text.paired("t")))]);
+            }
             _ => self.object(&[metric, segment, scale, effects]),
         }
     }
@@ -163,8 +179,41 @@ impl<'c, 'a> Text<'c, 'a> {
     }
 
     fn effect(&mut self) {
-        let fields: [(&str, Write); 3] =
-            [("variant", Text::variant), ("estimate", Text::number), ("variance", |text| text.count(9))];
+        let (variant, estimate): ((&str, Write), (&str, Write)) =
+            (("variant", Text::variant), ("estimate", Text::number));
+        match self.choices.byte() % 4 {
+            0 => self.object(&[variant, estimate, ("standard_error", Text::small), ("n", |text| text.count(200))]),
+            1 => {
+                let level: (&str, Write) = ("ci_level", Text::small);
+                self.object(&[
+                    variant,
+                    ("estimate", |text| text.put("0.5")),
+                    ("ci_low", Text::small),
+                    ("ci_high", Text::small),
+                    level,
+                ]);
+            }
+            2 => self.object(&[variant, estimate, ("variance", |text| text.count(9)), ("n", |text| text.count(200))]),
+            _ => self.object(&[variant, estimate, ("variance", |text| text.count(9))]),
+        }
+    }
+
+    /// An arm with the sums of a denominator, for once of a covariate.
+    fn paired(&mut self, name: &'static str) {
+        let variant: (&str, Write) =
+            if name == "control" { ("variant", |text| text.put("\"control\"")) } else { ("variant", Text::variant) };
+        let sums: [(&str, Write); 3] =
+            [("n", |text| text.count(200)), ("sum", |text| text.count(100)), ("sum_squares", |text| text.count(250))];
+        let names = match self.choices.one_in(12) {
+            true => ["covariate_sum", "covariate_sum_squares", "main_covariate_sum_product"],
+            false => ["denominator_sum", "denominator_sum_squares", "numerator_denominator_sum_product"],
+        };
+        let second: [(&str, Write); 3] = [
+            (names[0], |text| text.count(200)),
+            (names[1], |text| text.count(250)),
+            (names[2], |text| text.count(100)),
+        ];
+        let fields: Vec<(&str, Write)> = [variant].into_iter().chain(sums).chain(second).collect();
         self.object(&fields);
     }
 

@@ -1,6 +1,8 @@
 //! What a database gives back, after damage: cells, sketches, packed statistics, blocks, components, nodes and names.
 
-use shrinkd_core::{ExperimentLedger, Measured, Message, PopulationName, StoredResult, decode, pack, unpack};
+use shrinkd_core::{
+    ControlVarianceSource, ExperimentLedger, Measured, Message, PopulationName, StoredResult, decode, pack, unpack,
+};
 use shrinkd_model::{
     Block, BlockPosterior, Cell, Component, Correlation, Likelihood, Member, Node, Sketch, SketchLikelihood, Sketches,
     cell_from_bytes, cell_to_bytes, prob_best,
@@ -90,7 +92,16 @@ fn packed(bytes: &[u8]) {
                 let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 1.5], 0.5).expect("a block");
                 let variants = vec!["a".to_owned(), "b".to_owned()];
                 let raw_variances = vec![1.0; 2];
-                use_measured(&Measured { variants, block, raw_variances, is_continuity_corrected: false }, &nodes);
+                use_measured(
+                    &Measured {
+                        variants,
+                        block,
+                        raw_variances,
+                        is_continuity_corrected: false,
+                        control_variance_source: ControlVarianceSource::Given,
+                    },
+                    &nodes,
+                );
             }
         }
     }

@@ -1,0 +1,143 @@
+//! Reads a table: its header, then its rows.
+
+use std::io::{self, BufRead};
+
+use csv::{ByteRecord, ReaderBuilder};
+use shrinkd_core::{MAX_MESSAGE_BYTES, Reason, Refusal};
+use time::OffsetDateTime;
+
+use super::columns::{Columns, MapArg};
+use super::event::Experiments;
+use super::field::Field;
+use super::limited::{Exceeded, Limited};
+use super::number::DecimalMark;
+use super::rows::{Cells, Rows};
+
+/// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory.
+pub const MAX_TABLE_BYTES: u64 = 1 << 29;
+
+/// Rows in the beginning of the file that tell the decimal mark.
+const SAMPLE: usize = 1_000;
+
+/// Why a table cannot be read as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error(transparent)]
+    Read(#[from] io::Error),
+    #[error(
+        "the table has too few columns that are understood. Its columns: {header}. Understood: {found}. Missing: {missing}. Name a column of \
+         the file with --map FIELD=COLUMN, such as --map mean=avg_value"
+    )]
+    Columns { header: String, found: String, missing: String },
+    #[error("--map {field}={column}: the table has no such column, but {header}")]
+    NoColumn { field: &'static str, column: String, header: String },
+    #[error("row {row} has more than {MAX_MESSAGE_BYTES} bytes: is there a quotation mark (\") that is not closed?")]
+    Row { row: u64 },
+    #[error("the table has more than {} MiB: split it by experiment", MAX_TABLE_BYTES >> 20)]
+    Large,
+}
+
+/// A table whose header is understood.
+pub struct Table<R> {
+    reader: csv::Reader<Limited<R>>,
+    columns: Columns,
+    mark: DecimalMark,
+    completed_at: OffsetDateTime,
+}
+
+/// What separates the cells of a table that begins with these bytes, and how many of them are to be skipped, because they only say
+/// that (`sep=;`, which Excel reads). `None` if its first line has one cell, so that it is no table.
+pub fn delimiter(head: &[u8]) -> Option<(u8, usize)> {
+    let line = head.split(|byte| *byte == b'\n').next()?;
+    if let [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', delimiter, rest @ ..] = line
+        && rest.trim_ascii().is_empty()
+    {
+        return Some((*delimiter, line.len() + 1));
+    }
+    let mut counts = [(0, b','), (0, b';'), (0, b'\t'), (0, b'|')];
+    let mut is_quoted = false;
+    for byte in line {
+        is_quoted ^= *byte == b'"';
+        if let Some((count, _)) = counts.iter_mut().find(|(_, delimiter)| delimiter == byte && !is_quoted) {
+            *count += 1;
+        }
+    }
+    // Of equals the first.
+    let (count, delimiter) = counts.into_iter().rev().max_by_key(|(count, _)| *count)?;
+    (count > 0).then_some((delimiter, 0))
+}
+
+impl<R: BufRead> Table<R> {
+    /// Reads the header. `completed_at` is when experiments were completed of which no cell says that.
+    ///
+    /// # Errors
+    /// Where the header cannot be read, or not be understood.
+    pub fn new(mut reader: R, map: &[MapArg], completed_at: OffsetDateTime) -> Result<Table<R>, TableError> {
+        let head = reader.fill_buf()?;
+        let (delimiter, skipped) = delimiter(head).unwrap_or((b',', 0));
+        let skipped = skipped.min(head.len());
+        let mut build = ReaderBuilder::new();
+        build.delimiter(delimiter).flexible(true).trim(csv::Trim::All).has_headers(true);
+        let mut sample = build.from_reader(&head[skipped..]);
+        let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
+        let mark = mark_of(&mut sample, &columns, delimiter);
+        reader.consume(skipped);
+        let reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
+        Ok(Table { reader, columns, mark, completed_at })
+    }
+
+    /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number, where the header is row 1.
+    ///
+    /// # Errors
+    /// Where reading fails, or the table is too large.
+    pub fn read(mut self, mut refuse: impl FnMut(u64, Refusal)) -> Result<Experiments, TableError> {
+        let (mut rows, mut record) = (Rows::default(), ByteRecord::new());
+        loop {
+            let row = self.reader.position().line();
+            if !self.reader.read_byte_record(&mut record).map_err(|error| failed(error, row))? {
+                break;
+            }
+            self.reader.get_mut().row_ended();
+            // Blank lines before it were skipped.
+            let row = record.position().map_or(row, csv::Position::line);
+            rows.count += 1;
+            let cells = Cells { record: &record, columns: &self.columns, mark: self.mark, row };
+            let is_ragged = record.len() < self.columns.len()
+                || record.iter().skip(self.columns.len()).any(|cell| !cell.is_empty());
+            let taken = if is_ragged {
+                let (cells, columns) = (record.len(), self.columns.len());
+                Err(Refusal::new(
+                    Reason::SchemaViolation,
+                    format!("has {cells} cells, the header {columns}: the row is left out"),
+                ))
+            } else {
+                rows.take(&cells)
+            };
+            if let Err(refusal) = taken {
+                refuse(row, refusal);
+            }
+        }
+        Ok(Experiments::new(self.columns, rows, self.completed_at))
+    }
+}
+
+/// The decimal mark, from the cells of the first rows; the last of them may be cut.
+fn mark_of(sample: &mut csv::Reader<&[u8]>, columns: &Columns, delimiter: u8) -> DecimalMark {
+    let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
+    let numbers: Vec<usize> =
+        Field::ALL.iter().filter(|field| field.is_number()).filter_map(|field| columns.of(*field)).collect();
+    let cells = rows.iter().flat_map(|row| numbers.iter().filter_map(|column| row.get(*column)));
+    DecimalMark::of(cells, delimiter)
+}
+
+/// The error of a reader that stopped in a row.
+fn failed(error: csv::Error, row: u64) -> TableError {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => match error.get_ref().and_then(|error| error.downcast_ref::<Exceeded>()) {
+            Some(Exceeded::Row) => TableError::Row { row },
+            Some(Exceeded::Table) => TableError::Large,
+            None => TableError::Read(error),
+        },
+        other => TableError::Read(io::Error::other(format!("{other:?}"))),
+    }
+}

@@ -1,0 +1,219 @@
+//! What tables become.
+
+use shrinkd_core::{Message, Refusal, ReportedResult, decode};
+use shrinkd_csv::{Form, MapArg, Table, TableError};
+use time::OffsetDateTime;
+
+/// The events of a table, and what is refused with its row.
+fn read_mapped(text: &str, map: &[&str]) -> Result<(Vec<String>, Vec<String>), TableError> {
+    let map: Vec<MapArg> = map.iter().map(|map| map.parse().expect("a map")).collect();
+    let mut refused = Vec::new();
+    let note = |row: u64, refusal: Refusal| format!("row {row}: {refusal}");
+    let table = Table::new(text.as_bytes(), &map, OffsetDateTime::UNIX_EPOCH)?;
+    let experiments = table.read(|row, refusal| refused.push(note(row, refusal)))?;
+    let mut events = Vec::new();
+    for (row, event) in experiments {
+        match event {
+            Ok(event) => events.push(String::from_utf8(event).expect("UTF-8")),
+            Err(refusal) => refused.push(note(row, refusal)),
+        }
+    }
+    Ok((events, refused))
+}
+
+#[track_caller]
+fn read(text: &str) -> (Vec<String>, Vec<String>) {
+    read_mapped(text, &[]).expect("a table")
+}
+
+/// The events of a table of which nothing is refused.
+#[track_caller]
+fn events(text: &str) -> Vec<String> {
+    let (events, refused) = read(text);
+    assert!(refused.is_empty(), "{refused:?}");
+    events
+}
+
+#[track_caller]
+fn refused_once(text: &str) -> String {
+    let (_, refused) = read(text);
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    refused.into_iter().next().unwrap_or_default()
+}
+
+#[test]
+fn rows_of_one_experiment_become_one_event_wherever_they_stand() {
+    let text = "experiment,metric,variant,users,conversions,ended\n\
+                a,m1,control,100,10,2026-01-01\n\
+                b,m1,control,200,20,2026-01-02\n\
+                a,m2,control,100,1,2026-01-01\n\
+                a,m1,B,100,12,2026-01-03\n\
+                b,m1,B,200,24,2026-01-02\n\
+                a,m2,B,100,2,2026-01-01\n";
+    assert_eq!(
+        events(text),
+        [
+            r#"{"schema_version":1,"experiment_id":"a","revision":1,"completed_at":"2026-01-03T00:00:00Z","results":[{"metric":"m1","control":{"variant":"control","n":100,"successes":10},"treatments":[{"variant":"B","n":100,"successes":12}]},{"metric":"m2","control":{"variant":"control","n":100,"successes":1},"treatments":[{"variant":"B","n":100,"successes":2}]}]}"#,
+            r#"{"schema_version":1,"experiment_id":"b","revision":1,"completed_at":"2026-01-02T00:00:00Z","results":[{"metric":"m1","control":{"variant":"control","n":200,"successes":20},"treatments":[{"variant":"B","n":200,"successes":24}]}]}"#,
+        ]
+    );
+}
+
+#[test]
+fn every_event_of_a_table_is_one_of_the_contract() {
+    for text in [
+        "experiment_id,variant,estimate,variance\ne1,t,0.1,0.01\n",
+        "study,yi,vi\ns1,0.3,0.04\n",
+        "exp,metric,segment,scale,arm,is_control,n,mean,var\ne,m,de,Log-Ratio,a,yes,10,1,2\ne,m,de,Log-Ratio,b,no,10,2,2\n",
+        "name,metric_name,metric_dimension,experiment_group,units,mean,stderr\ne,m,!statsig_topline,Control,9,1,0.1\ne,m,!statsig_topline,Test,9,1,0.1\n",
+        "trial_index,arm_name,metric_name,mean,sem\n0,baseline,m,1,0.5\n0,0_1,m,1,0.5\n",
+        "experiment,variant,users,sum,sum_squares\ne,0,10,5,5\ne,1,10,6,6\n",
+    ] {
+        for event in events(text) {
+            let Ok(Message::Event(event)) = decode(event.as_bytes()) else { panic!("{event} is refused") };
+            for result in event.results {
+                assert!(matches!(result, Ok(ReportedResult::Whole { .. })), "{text}: {result:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_revision_is_that_of_the_column_and_each_makes_an_event() {
+    let events = events("experiment,variant,estimate,variance,rev\ne,t,1,1,3\ne,t,2,1,4\n");
+    assert!(events[0].contains("\"revision\":3") && events[1].contains("\"revision\":4"), "{events:?}");
+}
+
+#[test]
+fn a_time_comes_from_the_column_else_it_is_that_of_the_file() {
+    let with = events("experiment,variant,estimate,variance,end_date\ne,t,1,1,2026-01-31 12:00\n");
+    assert!(with[0].contains("\"completed_at\":\"2026-01-31T12:00:00Z\""), "{with:?}");
+    let without = events("experiment,variant,estimate,variance\ne,t,1,1\n");
+    assert!(without[0].contains("\"completed_at\":\"1970-01-01T00:00:00Z\""), "{without:?}");
+    let refused = refused_once("experiment,variant,estimate,variance,end_date\ne,t,1,1,1/2/2026\n");
+    assert!(refused.starts_with("row 2: schema_violation: column \"end_date\" holds \"1/2/2026\""), "{refused}");
+}
+
+#[test]
+fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
+    let quoted = "\u{feff}experiment,variant,users,conversions\r\n\"a, \"\"b\"\"\",Control,\"1,000\", 100 \r\n\"a, \"\"b\"\"\",T,\"1,000\",120\r\n";
+    let quoted = quoted.strip_prefix('\u{feff}').expect("the reader of files takes it off");
+    let want = r#""experiment_id":"a, \"b\"","revision":1"#;
+    let event = &events(quoted)[0];
+    assert!(event.contains(want) && event.contains(r#""n":1000,"successes":100}"#), "{event}");
+    let semicolons =
+        "sep=;\nexperiment;variant;users;mean;variance\ne;control;1.000;0,5;0,25\ne;t;1.000;1.234,5;1e-3\n";
+    let event = &events(semicolons)[0];
+    assert!(event.contains(r#""n":1000,"mean":0.5,"variance":0.25"#) && event.contains(r#""mean":1234.5"#), "{event}");
+    let tabs = "experiment\tvariant\testimate\tse\ne\tt\t+5%\t2.5 %\n";
+    assert!(events(tabs)[0].contains(r#""estimate":5e-2,"standard_error":2.5e-2"#));
+}
+
+#[test]
+fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
+    let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
+    assert!(
+        event.contains(r#"{"variant":"B","n":100}"#) && event.contains(r#"{"variant":"C","successes":12}"#),
+        "{event}"
+    );
+}
+
+#[test]
+fn a_number_that_cannot_be_read_is_refused_with_its_row_and_column_and_takes_no_other_row_along() {
+    let (events, refused) = read("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,many\ne,C,100,12\n");
+    assert!(events[0].contains("\"C\"") && !events[0].contains("\"B\""), "{events:?}");
+    assert_eq!(refused.len(), 1);
+    assert!(
+        refused[0].starts_with("row 3: schema_violation: column \"conversions\" holds \"many\", which is not a number"),
+        "{refused:?}"
+    );
+    assert!(refused[0].ends_with("(experiment \"e\", metric \"conversion\")"), "{refused:?}");
+    // Of a control the result cannot do without.
+    let (events, refused) = read("experiment,variant,users,conversions\ne,control,x,10\ne,B,100,12\n");
+    assert!(
+        events.is_empty() && refused.len() == 2 && refused[1].contains("row of the control could not be read"),
+        "{refused:?}"
+    );
+    let ragged = refused_once("experiment,variant,estimate,variance\ne,t,1\n");
+    assert!(ragged.starts_with("row 2: schema_violation: has 3 cells, the header 4"), "{ragged}");
+}
+
+#[test]
+fn the_control_is_told_by_a_column_or_by_its_name_or_the_result_is_refused() {
+    for name in ["control", "Control", "BASELINE", "0", "control group"] {
+        let event = &events(&format!("experiment,variant,users,conversions\ne,B,9,1\ne,{name},9,1\n"))[0];
+        assert!(event.contains(&format!(r#""control":{{"variant":"{name}""#)), "{event}");
+    }
+    let told = events("experiment,variant,control,users,conversions\ne,old,1,9,1\ne,new,0,9,1\n");
+    assert!(told[0].contains(r#""control":{"variant":"old""#), "{told:?}");
+    let none = refused_once("experiment,variant,users,conversions\ne,A,9,1\ne,B,9,1\n");
+    assert!(none.contains("add a column is_control, or name one with --map is_control=COLUMN"), "{none}");
+    let two = refused_once("experiment,variant,users,conversions\ne,control,9,1\ne,baseline,9,1\n");
+    assert!(two.contains("more than one of its variants"), "{two}");
+    let nobody = refused_once("experiment,variant,is_control,users,conversions\ne,A,no,9,1\ne,B,no,9,1\n");
+    assert!(nobody.contains("is_control is true of none"), "{nobody}");
+}
+
+#[test]
+fn effects_take_the_n_of_a_control_that_has_no_estimate() {
+    let event = &events("experiment,variant,lift,se,users\ne,control,,,500\ne,B,0.1,0.02,400\n")[0];
+    assert!(
+        event.contains(r#""control":{"variant":"control","n":500},"effects":[{"variant":"B","n":400,"estimate":0.1"#),
+        "{event}"
+    );
+    let event = &events("experiment,variant,lift,variance,control_variance\ne,B,0.1,0.02,0.01\ne,C,0.1,0.02,0.01\n")[0];
+    assert!(event.ends_with(r#"],"control_variance":0.01}]}"#), "{event}");
+    let two = refused_once("experiment,variant,lift,variance,control_variance\ne,B,0.1,0.02,0.01\ne,C,0.1,0.02,0.02\n");
+    assert!(two.contains("control_variance is 0.02, in another row of the same result it is 0.01"), "{two}");
+    let level = &events("experiment,variant,effect,ci_lower,ci_upper,confidence_level\ne,B,0.1,0,0.2,90\n")[0];
+    assert!(level.contains(r#""ci_low":0,"ci_high":0.2,"ci_level":90e-2"#), "{level}");
+}
+
+#[test]
+fn arms_go_before_effects_and_counts_before_means() {
+    let text = "experiment,variant,users,conversions,mean,sd,lift,se\ne,control,9,1,.1,.3,,\ne,B,9,1,.1,.3,.5,.1\n";
+    let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+    let experiments = table.read(|_, refusal| panic!("{refusal}")).expect("rows");
+    assert_eq!(experiments.columns().form, Form::Arms);
+    assert_eq!(experiments.columns().unused().collect::<Vec<_>>(), ["lift"]);
+    assert!(String::from_utf8_lossy(&experiments.first().expect("an event")).contains(r#""n":9,"successes":1}"#));
+}
+
+#[test]
+fn a_column_of_another_name_is_mapped_and_goes_before_all_spellings() {
+    let text = "experiment,variant,users,mean,avg_value,sd\ne,control,9,1,2,3\ne,B,9,1,2,3\n";
+    let (events, _) = read_mapped(text, &["mean=avg_value"]).expect("a table");
+    assert!(events[0].contains(r#""mean":2,"standard_deviation":3"#), "{events:?}");
+    let missing = read_mapped(text, &["mean=avg"]).expect_err("no such column").to_string();
+    assert!(missing.contains("--map mean=avg: the table has no such column, but experiment, variant"), "{missing}");
+    let unknown = "means=avg".parse::<MapArg>().expect_err("no such field");
+    assert!(unknown.contains("standard_deviation"), "{unknown}");
+}
+
+#[test]
+fn columns_that_say_too_little_are_named_with_what_is_missing_and_what_to_do() {
+    let error = read_mapped("a,b\n1,2\n", &[]).expect_err("nothing is understood").to_string();
+    for part in ["Its columns: a, b", "Understood: none", "experiment_id", "variant", "--map FIELD=COLUMN"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let error = read_mapped("experiment,variant,mean\n", &[]).expect_err("no precision").to_string();
+    assert!(error.contains("the precision of the mean"), "{error}");
+}
+
+#[test]
+fn a_quote_that_is_not_closed_ends_in_a_sentence_and_not_in_memory() {
+    let text = format!("experiment,variant,estimate,variance\ne,\"t,1,1\n{}", "e,t,1,1\n".repeat(300_000));
+    let error = read_mapped(&text, &[]).expect_err("no end").to_string();
+    assert!(error.starts_with("row 2 has more than 1048576 bytes: is there a quotation mark"), "{error}");
+}
+
+#[test]
+fn results_beyond_what_one_message_holds_go_into_another_of_the_same_revision() {
+    let rows: String = (0..1_500).map(|i| format!("e,m{i},t,1,1\n")).collect();
+    let events = events(&format!("experiment,metric,variant,estimate,variance\n{rows}"));
+    let results = |event: &String| match decode(event.as_bytes()) {
+        Ok(Message::Event(event)) => event.results.iter().filter(|result| result.is_ok()).count(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(events.iter().map(results).collect::<Vec<_>>(), [1_000, 500]);
+}
