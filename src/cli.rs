@@ -34,7 +34,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, StoreConfig};
 use crate::http::BindError;
 use crate::store::StoreError;
 use crate::study::StudyError;
@@ -130,6 +130,14 @@ impl ConfigArg {
     /// As for [`Config::load`].
     pub fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.config.as_deref(), env::vars_os())
+    }
+
+    /// Reads the store alone, for a command that needs no source.
+    ///
+    /// # Errors
+    /// As for [`Config::load_store`].
+    pub fn load_store(&self) -> Result<StoreConfig, ConfigError> {
+        Config::load_store(self.config.as_deref(), env::vars_os())
     }
 }
 

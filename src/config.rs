@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_core::{Grouping, KeyRule, PopulationName};
 use shrinkd_model::{ARITHMETIC_VERSION, Priors, Quantity};
 
 pub use kafka::KafkaConfig;
@@ -164,6 +164,18 @@ impl Config {
         Ok((resolve::resolve(keys, &layers)?, dump))
     }
 
+    /// The store of a configuration, which needs no source. Every other key is read as by [`Config::load`].
+    ///
+    /// # Errors
+    /// If a file cannot be read, a key or value in any section is unknown or of the wrong type, or the store's URL is not valid.
+    pub fn load_store(
+        file: Option<&Path>,
+        environment: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<StoreConfig, ConfigError> {
+        let layers = Layers::read(file, environment)?;
+        resolve::resolve_store(layers.keys()?, &layers)
+    }
+
     /// The settings with which the store must have been filled.
     pub fn store_settings(&self) -> StoreSettings {
         StoreSettings { arithmetic_version: ARITHMETIC_VERSION, grouping: self.grouping() }
@@ -186,6 +198,16 @@ impl Config {
                 tau: own.prior_tau.unwrap_or(self.refit.prior_tau),
             },
             min_experiments: own.min_experiments.unwrap_or(self.refit.min_experiments),
+        }
+    }
+}
+
+impl SourceConfig {
+    /// What the key of a message from Kafka has to be, also of one that is replayed.
+    pub fn key_rule(&self) -> KeyRule {
+        match self {
+            SourceConfig::Kafka(kafka) => kafka.key,
+            SourceConfig::File(_) => KeyRule::default(),
         }
     }
 }

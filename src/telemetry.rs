@@ -5,6 +5,7 @@
 //! | this file | log lines on stderr, as text or JSON |
 //! | [`metrics`] | counters, gauges and histograms in the text format of Prometheus |
 //! | [`lag`] | how far the owned partitions are behind, measured also while nothing is committed |
+//! | [`refusals`] | what was refused, by reason, with the first of each |
 //! | [`health`] | whether the worker is alive, and whether it is ready |
 //!
 //! `docs/operations.md` has the table of metrics and a runbook for the alerts; a test checks it against the code.
@@ -12,6 +13,7 @@
 pub mod health;
 pub mod lag;
 pub mod metrics;
+pub mod refusals;
 
 use std::io::{self, IsTerminal};
 
@@ -24,19 +26,21 @@ use crate::config::{LogConfig, LogFormat};
 use health::Health;
 use lag::Lag;
 use metrics::Metrics;
+use refusals::Refusals;
 
-/// The metrics, lag and health of a worker. Clones share them.
+/// The metrics, lag, refusals and health of a worker. Clones share them.
 #[derive(Clone)]
 pub struct Telemetry {
     pub metrics: Metrics,
     pub lag: Lag,
+    pub refusals: Refusals,
     pub health: Health,
 }
 
 impl Default for Telemetry {
     fn default() -> Telemetry {
         let metrics = Metrics::default();
-        Telemetry { lag: Lag::new(metrics.clone()), metrics, health: Health::default() }
+        Telemetry { lag: Lag::new(metrics.clone()), metrics, refusals: Refusals::default(), health: Health::default() }
     }
 }
 

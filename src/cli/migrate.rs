@@ -9,7 +9,7 @@ use crate::store::Store;
 ///
 /// Creates the tables in an empty database, and applies outstanding migrations to an existing one. Run it before you
 /// start the first worker of a new version: `shrinkd run` refuses a database with any other schema, but creates a new
-/// SQLite file by itself. In PostgreSQL it needs more privileges than the workers do: see deploy/postgres/roles.sql.
+/// SQLite file by itself. Of the configuration only store.url is needed. In PostgreSQL it needs more privileges than the workers do: see deploy/postgres/roles.sql.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
@@ -20,6 +20,7 @@ pub struct Args {
 const EXAMPLES: &str = "\
 Examples:
   shrinkd migrate --config config/local.toml
+  SHRINKD__STORE__URL=sqlite://shrinkd.db shrinkd migrate
   SHRINKD__STORE__URL=postgres://owner@db/shrinkd \\
     shrinkd migrate --config config/production.toml
 
@@ -34,9 +35,9 @@ Exit codes:
 /// # Errors
 /// Where the database cannot be reached, a migration fails, or a newer build has migrated it.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
-    let config = args.config.load()?;
+    let store = args.config.load_store()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Store::migrate(&config.store))?;
-    println!("{} is at the schema of shrinkd {}", config.store.url, env!("CARGO_PKG_VERSION"));
+    runtime.block_on(Store::migrate(&store))?;
+    println!("{} is at the schema of shrinkd {}", store.url, env!("CARGO_PKG_VERSION"));
     Ok(ExitCode::SUCCESS)
 }

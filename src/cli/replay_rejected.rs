@@ -79,8 +79,8 @@ async fn replay(store: Store, config: &Config, args: &Args) -> Result<ExitCode, 
         Args { ids, .. } if !ids.is_empty() => RejectedSelection::Ids(ids.clone()),
         Args { reasons, .. } => RejectedSelection::Reasons(reasons.clone()),
     };
-    let (grouping, limit) = (config.grouping(), config.limits.max_populations);
-    let mut replay = match Replay::begin(store, grouping, limit, &selection, args.dry_run).await {
+    let (grouping, limit, key) = (config.grouping(), config.limits.max_populations, config.source.key_rule());
+    let mut replay = match Replay::begin(store, grouping, limit, key, &selection, args.dry_run).await {
         Err(error @ ReplayError::NoSuchRow(_)) => return Err(CliError::Usage(error.to_string())),
         replay => replay?,
     };

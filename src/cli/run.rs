@@ -1,5 +1,8 @@
 //! `shrinkd run`: the worker.
 
+mod summary;
+
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -21,6 +24,7 @@ use crate::worker::retry::Retry;
 use crate::worker::source::SourceError;
 use crate::worker::source::kafka::Probe;
 use crate::worker::supervise;
+use summary::Summary;
 
 /// Run the worker: ingest events, and keep the shrunken estimates up to date
 ///
@@ -29,7 +33,8 @@ use crate::worker::supervise;
 /// twice when workers join, leave or crash. Back pressure: while the database cannot keep up, fetching is paused.
 ///
 /// On SIGTERM or SIGINT the worker commits what it has read and exits. With a file as its source it exits at the end of
-/// the file, once everything is fitted and published, unless source.file.follow is set.
+/// the file, once everything is fitted and published, unless source.file.follow is set. Then it prints what became of the
+/// events, and where the results are.
 ///
 /// Logs to stderr, and serves metrics (/metrics), health checks (/livez, /readyz) and a status page (/) over HTTP.
 #[derive(Debug, clap::Args)]
@@ -50,8 +55,9 @@ Exit codes:
   1  fatal error, or the drain budget was spent: the last log line gives the
      reason. Committed work is kept, and a restart resumes after it
   2  the configuration is invalid, the source's file is not NDJSON, the SQLite
-     file cannot be opened, or the database does not fit this build and these
-     settings";
+     file cannot be opened, the database does not fit this build and these
+     settings, or nothing of the file was taken: it has no events, or every
+     one was refused";
 
 /// How long the brokers may take to answer everything that is asked at the start.
 const PROBE_LIMIT: Duration = Duration::from_secs(4);
@@ -69,14 +75,22 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let ended = runtime.block_on(serve(config));
     // Computations that nobody waits for any more do not delay the exit.
     runtime.shutdown_background();
-    // In the log, as everything from here on.
-    Ok(ended.unwrap_or_else(|error| {
+    let (code, summary) = ended.unwrap_or_else(|error| {
+        // In the log, as everything from here on.
         error!(%error, "cannot start");
-        error.exit_code()
-    }))
+        (error.exit_code(), None)
+    });
+    let Some(summary) = summary else { return Ok(code) };
+    match summary.print() {
+        // Whoever closes the pipe early wants no summary, but may want the exit code.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ if summary.is_nothing_taken() => Ok(ExitCode::from(2)),
+        _ => Ok(code),
+    }
 }
 
-async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
+/// Returns the exit code, and at the end of a file the summary.
+async fn serve(config: Arc<Config>) -> Result<(ExitCode, Option<Summary>), CliError> {
     let telemetry = Telemetry::default();
     // From the start: alerts compare with it, also while this worker is not connected.
     telemetry.metrics.set_max_populations(config.limits.max_populations);
@@ -94,9 +108,18 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
 
     let Some(store) = connect(&config, &telemetry, &stop).await? else {
         info!("stopped before it was connected");
-        return Ok(ExitCode::SUCCESS);
+        return Ok((ExitCode::SUCCESS, None));
     };
-    let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry, stop).await;
+    let ended = supervise::run(store.clone(), Arc::clone(&config), telemetry.clone(), stop.clone()).await;
+    let is_read_to_the_end = match &ended {
+        Ok(()) => !stop.is_cancelled(),
+        // The rest would have been refused too.
+        Err(error) => matches!(error, WorkerError::Halted(_)),
+    };
+    let summary = match &config.source {
+        SourceConfig::File(_) if is_read_to_the_end => Some(Summary::new(&config, &telemetry, &store).await),
+        _ => None,
+    };
     // Connections of transactions that were cut off are closed by the end of the process.
     let _ = tokio::time::timeout(CLOSE_LIMIT, store.close()).await;
     served.cancel();
@@ -105,11 +128,11 @@ async fn serve(config: Arc<Config>) -> Result<ExitCode, CliError> {
     match ended {
         Ok(()) => {
             info!("stopped");
-            Ok(ExitCode::SUCCESS)
+            Ok((ExitCode::SUCCESS, summary))
         }
         Err(error) => {
             error!(%error, "stopped by a fatal error");
-            Ok(CliError::from(error).exit_code())
+            Ok((CliError::from(error).exit_code(), summary))
         }
     }
 }

@@ -5,6 +5,7 @@ mod digits;
 
 use std::env;
 use std::io::{self, Write};
+use std::path::Path;
 
 use serde::Serialize;
 use terminal_size::{Width, terminal_size_of};
@@ -113,4 +114,11 @@ pub(super) fn grouped(count: u64) -> String {
         0..1_000 => count.to_string(),
         _ => format!("{},{:03}", grouped(count / 1_000), count % 1_000),
     }
+}
+
+/// A path, quoted for a POSIX shell if necessary.
+pub(super) fn in_shell(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
+    if is_plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

@@ -5,6 +5,7 @@
 use std::net::Ipv6Addr;
 
 use rdkafka::ClientConfig;
+use shrinkd_core::KeyRule;
 
 use super::properties::{Properties, PropertyError};
 
@@ -43,6 +44,8 @@ pub struct KafkaConfig {
     pub topic: String,
     /// The consumer group: its members share the topic's partitions. Default `shrinkd`.
     pub group: String,
+    /// What the key of a message has to be. Default `experiment_id`.
+    pub key: KeyRule,
     /// Any further properties of librdkafka, by its names. Default none.
     pub properties: Properties,
 }

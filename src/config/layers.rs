@@ -70,6 +70,11 @@ impl Layers {
         })
     }
 
+    /// Whether there is a file.
+    pub fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
     /// The origin of a key's value. `key` is its path with dots.
     pub fn origin(&self, key: &str) -> Origin {
         let of_variable = |variable: &&Variable| {

@@ -5,19 +5,34 @@ use shrinkd_model::{NOMINAL_COVERAGE, Threshold, Thresholds};
 
 use super::kafka::{KafkaConfig, check_brokers, is_topic};
 use super::layers::Layers;
-use super::sections::{FileKeys, KafkaKeys, Keys};
+use super::sections::{FileKeys, KafkaKeys, Keys, StoreKeys};
 use super::store_url::StoreUrl;
 use super::{Config, ConfigError, FileConfig, Invalid, Origin, SourceConfig, StoreConfig};
 
+/// What to do without a configuration.
+const NO_FILE: &str = "; without a configuration of your own, --config config/embedded.toml reads events from stdin into an SQLite \
+                       file, with no server";
+
 pub(super) fn resolve(keys: Keys, layers: &Layers) -> Result<Config, ConfigError> {
-    config(keys).map_err(|invalid| {
-        let origin = match layers.origin(&invalid.key) {
-            // The section exists by default, but nobody set anything in it.
-            Origin::Default if invalid.key == "source" => Origin::NotSet,
-            origin => origin,
-        };
-        invalid.at(origin)
-    })
+    config(keys).map_err(|invalid| located(invalid, layers))
+}
+
+/// The store alone, whatever the source is.
+pub(super) fn resolve_store(keys: Keys, layers: &Layers) -> Result<StoreConfig, ConfigError> {
+    store_config(keys.store).map_err(|invalid| located(invalid, layers))
+}
+
+/// Says where the value came from.
+fn located(mut invalid: Invalid, layers: &Layers) -> ConfigError {
+    let origin = match layers.origin(&invalid.key) {
+        // The section exists by default, but nobody set anything in it.
+        Origin::Default if invalid.key == "source" => Origin::NotSet,
+        origin => origin,
+    };
+    if invalid.key == "source" && origin == Origin::NotSet && !layers.has_file() {
+        invalid.problem += NO_FILE;
+    }
+    invalid.at(origin)
 }
 
 fn config(keys: Keys) -> Result<Config, Invalid> {
@@ -32,7 +47,7 @@ fn config(keys: Keys) -> Result<Config, Invalid> {
             return Err(Invalid::new("source", problem));
         }
     };
-    let store = StoreConfig { url: store_url(keys.store.url)?, connections: keys.store.connections.get() };
+    let store = store_config(keys.store)?;
     for (key, duration) in [
         ("ingest.batch_age", keys.ingest.batch_age),
         ("refit.interval", keys.refit.interval),
@@ -83,7 +98,7 @@ fn kafka_config(keys: KafkaKeys) -> Result<KafkaConfig, Invalid> {
         let problem = "is not the name of a topic: expected at most 249 letters, digits, dots, underscores and hyphens";
         return Err(Invalid::new("source.kafka.topic", problem));
     }
-    let kafka = KafkaConfig { brokers, topic, group, properties: keys.properties };
+    let kafka = KafkaConfig { brokers, topic, group, key: keys.key, properties: keys.properties };
     match kafka.consumer() {
         Ok(_) => Ok(kafka),
         Err(error) => Err(Invalid::new(format!("source.kafka.properties.{}", error.property), error.to_string())),
@@ -109,8 +124,9 @@ fn required(value: Option<String>, key: &'static str, expected: &str) -> Result<
     value.ok_or_else(|| Invalid::new(key, format!("expected {expected}")))
 }
 
-fn store_url(url: Option<String>) -> Result<StoreUrl, Invalid> {
-    StoreUrl::parse(url.unwrap_or_default()).map_err(|problem| Invalid::new("store.url", problem))
+fn store_config(keys: StoreKeys) -> Result<StoreConfig, Invalid> {
+    let url = StoreUrl::parse(keys.url.unwrap_or_default()).map_err(|problem| Invalid::new("store.url", problem))?;
+    Ok(StoreConfig { url, connections: keys.connections.get() })
 }
 
 fn check_thresholds(thresholds: &Thresholds) -> Result<(), Invalid> {

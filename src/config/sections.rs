@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
+use shrinkd_core::{Grouping, KeyRule, PopulationName, ShippedDecisions};
 use shrinkd_model::{PriorMu, PriorTau, Quantity, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
@@ -24,6 +24,7 @@ impl Keys {
             brokers: Some(String::new()),
             topic: Some(String::new()),
             group: default_group(),
+            key: KeyRule::default(),
             properties: Properties::default(),
         };
         let file = FileKeys { path: Some(PathBuf::new()), follow: false };
@@ -51,6 +52,8 @@ pub(super) struct KafkaKeys {
     pub topic: Option<String>,
     #[serde(default = "default_group")]
     pub group: String,
+    #[serde(default)]
+    pub key: KeyRule,
     #[serde(default)]
     pub properties: Properties,
 }

@@ -3,6 +3,7 @@
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Postgres, Sqlite};
+use time::OffsetDateTime;
 
 use super::error::{cannot_connect, classify};
 use super::{StoreError, schema};
@@ -25,7 +26,8 @@ pub(super) enum Pools {
 /// Dropped without a commit, nothing of it has happened.
 pub(super) enum Transaction {
     Postgres(sqlx::Transaction<'static, Postgres>),
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    /// With the time at which it began, which is `{now}` in all of its statements, as `now()` is on PostgreSQL.
+    Sqlite(sqlx::Transaction<'static, Sqlite>, OffsetDateTime),
 }
 
 impl Pools {
@@ -33,9 +35,7 @@ impl Pools {
     pub async fn read(&self) -> Result<Transaction, StoreError> {
         match self {
             Pools::Postgres { .. } => self.begin_with("begin isolation level repeatable read, read only").await,
-            Pools::Sqlite { readers, .. } => {
-                readers.begin().await.map(Transaction::Sqlite).map_err(|error| classify(OPEN, error))
-            }
+            Pools::Sqlite { readers, .. } => readers.begin().await.map(sqlite).map_err(|error| classify(OPEN, error)),
         }
     }
 
@@ -60,10 +60,15 @@ impl Pools {
             },
             Pools::Sqlite { writer, .. } => {
                 let begun = writer.begin_with("begin immediate").await;
-                begun.map(Transaction::Sqlite).map_err(|error| classify(OPEN, error))
+                begun.map(sqlite).map_err(|error| classify(OPEN, error))
             }
         }
     }
+}
+
+/// A transaction that begins now.
+fn sqlite(transaction: sqlx::Transaction<'static, Sqlite>) -> Transaction {
+    Transaction::Sqlite(transaction, OffsetDateTime::now_utc())
 }
 
 impl Transaction {
@@ -74,7 +79,7 @@ impl Transaction {
     pub async fn commit(self, name: &'static str) -> Result<(), StoreError> {
         match self {
             Transaction::Postgres(transaction) => transaction.commit().await,
-            Transaction::Sqlite(transaction) => transaction.commit().await,
+            Transaction::Sqlite(transaction, _) => transaction.commit().await,
         }
         .map_err(|error| classify(name, error))
     }
@@ -83,7 +88,7 @@ impl Transaction {
     pub async fn rollback(self, name: &'static str) -> Result<(), StoreError> {
         match self {
             Transaction::Postgres(transaction) => transaction.rollback().await,
-            Transaction::Sqlite(transaction) => transaction.rollback().await,
+            Transaction::Sqlite(transaction, _) => transaction.rollback().await,
         }
         .map_err(|error| classify(name, error))
     }

@@ -4,7 +4,7 @@
 //!
 //! | mark | PostgreSQL | SQLite |
 //! | --- | --- | --- |
-//! | `{now}` | `now()`, the server's clock | the time of this process, bound as a value |
+//! | `{now}` | `now()`: when the transaction began, by the server's clock | the same by the clock of this process, bound as a value |
 //! | `{30 s ago}` | `now() - interval '30 s'` | the same, to the millisecond |
 //! | `{any $1}` | `= any($1)` | `in (select value from json_each($1))` |
 //! | `{json $1}` | `cast($1 as jsonb)` | `$1` |
@@ -177,10 +177,10 @@ impl<'c> Query<'c> {
                 let query = sqlx::query_with(AssertSqlSafe(sql), arguments);
                 Prepared::Postgres(connection, query.persistent(is_cached))
             }
-            Transaction::Sqlite(connection) => {
+            Transaction::Sqlite(connection, began) => {
                 let mut sql = replace_marks(sql, SQLITE_MARKS);
                 if sql.contains("{now}") {
-                    values.push(OffsetDateTime::now_utc().into());
+                    values.push((*began).into());
                     sql = sql.replace("{now}", &format!("?{}", values.len()));
                 }
                 let mut arguments = SqliteArguments::default();

@@ -78,7 +78,9 @@ const REPLAYED: Columns<ReplayedRow> = Columns(
 
 impl Ingest {
     /// Which of these refused messages (a row of theirs, and the experiment that they are about) came before the tombstone of
-    /// their experiment: in its partition where they share one, else in time.
+    /// their experiment: by their offsets where both are of one partition, else by the times of their transactions. Of one
+    /// transaction nobody knows which was produced first. Then the tombstone counts as the later one, because what was withdrawn
+    /// must not come back by itself, while a message that is missing can be sent again.
     pub async fn retracted(&mut self, messages: &[(i64, String)]) -> Result<BTreeSet<i64>, StoreError> {
         let sql = "select r.rejected_event_id
                    from n

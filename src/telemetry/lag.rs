@@ -59,6 +59,11 @@ impl Lag {
         self.positions().keys().copied().collect()
     }
 
+    /// The offset of a partition's next record, as far as that is committed; `None` for one that is not owned.
+    pub fn next_offset(&self, partition: i32) -> Option<i64> {
+        self.positions().get(&partition).map(|position| position.committed)
+    }
+
     /// A record was read that was produced at this time, and after which the partition continues at `next`.
     pub fn read(&self, partition: i32, next: i64, produced_at: Option<OffsetDateTime>) {
         if let Some(position) = self.positions().get_mut(&partition) {

@@ -4,6 +4,7 @@
 //! loops report after their transactions, so that a batch that is rolled back and retried counts once.
 
 mod family;
+mod fields;
 mod populations;
 mod state;
 
@@ -17,6 +18,7 @@ use time::OffsetDateTime;
 use super::health::Health;
 use family::Families;
 pub use family::Family;
+pub use fields::Counted;
 use populations::PopulationGauges;
 pub use state::{Lag, PopulationCounts, PopulationSummary};
 use state::{State, seconds_since};
@@ -38,6 +40,7 @@ struct Inner {
     tombstones: IntCounter,
     rejected_events: IntCounterVec,
     result_warnings: IntCounterVec,
+    unknown_fields: IntCounterVec,
     topic_partitions: IntGauge,
     owned_partitions: IntGauge,
     halted: IntGaugeVec,
@@ -84,6 +87,11 @@ impl Metrics {
                 "shrinkd_result_warnings_total",
                 &["warning"],
                 "Results that were taken although their figures need caution; the log says which",
+            ),
+            unknown_fields: f.counters(
+                "shrinkd_unknown_fields_total",
+                &["field"],
+                "Events with a field that the contract does not have, by its name, or (other) beyond 50 names; the log has the first of each",
             ),
             topic_partitions: f
                 .int_gauge("shrinkd_topic_partitions", "Partitions of the topic, from the broker; 0 while unknown"),
@@ -216,6 +224,13 @@ impl Metrics {
         for warning in warnings {
             self.0.result_warnings.with_label_values(&[warning.as_str()]).inc();
         }
+    }
+
+    /// Counts an event with an unknown field, by the field's name.
+    pub fn count_unknown_field(&self, name: &str) -> Counted {
+        let (label, counted) = self.state().unknown_fields.label(name);
+        self.0.unknown_fields.with_label_values(&[label]).inc();
+        counted
     }
 
     /// Sets how many partitions the topic has.

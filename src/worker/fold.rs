@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
     Applied, Change, Counts, DamagedBytes, Event, ExperimentLedger, Grouping, Measured, Message, Outcome,
-    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, Warning, pack, unpack,
+    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack, unpack,
 };
 use shrinkd_model::{Component, Member, MemberError};
 
@@ -25,6 +25,8 @@ pub struct Folded {
     pub outcomes: Vec<Vec<Outcome>>,
     /// What the results that were taken warn of.
     pub warnings: Vec<Warning>,
+    /// The fields of events that the contract does not have.
+    pub unknown_fields: Vec<UnknownField>,
 }
 
 /// Damaged stored data, or a block that does not fit its population. Input cannot cause either.
@@ -73,6 +75,7 @@ pub fn fold(
     let mut counts = Counts::default();
     let mut outcomes = vec![Vec::new(); records.len()];
     let mut warnings = Vec::new();
+    let mut unknown_fields = Vec::new();
     for (record, outcomes) in records.iter().zip(&mut outcomes) {
         let Some(partition_id) = is_ours(record) else { continue };
         counts.messages += 1;
@@ -86,7 +89,8 @@ pub fn fold(
                 }
                 continue;
             }
-            Ok(Message::Event(event)) => {
+            Ok(Message::Event(mut event)) => {
+                unknown_fields.append(&mut event.unknown_fields);
                 let experiment_id = event.experiment_id.clone();
                 let new = || Working::new(experiment_id.clone(), grouping);
                 let working = experiments.entry(experiment_id.clone()).or_insert_with(new);
@@ -113,7 +117,7 @@ pub fn fold(
         working.finish(&mut changes)?;
     }
     changes.new_populations = admission.into_admitted();
-    Ok(Folded { changes, counts, outcomes, warnings })
+    Ok(Folded { changes, counts, outcomes, warnings, unknown_fields })
 }
 
 /// One experiment while a batch is folded.

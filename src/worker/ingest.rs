@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Counts, Grouping, Reason, Refusal, Warning, WarningCode};
+use shrinkd_core::{Counts, Grouping, Reason, Refusal, UnknownField, Warning, WarningCode};
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
@@ -25,6 +25,7 @@ use crate::store::{Store, StoreError, Written};
 use crate::stream::{Advance, Claim, NextOffset};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
+use crate::telemetry::metrics::Counted;
 
 /// How often the loop reports itself alive while no events arrive.
 const BEAT: Duration = Duration::from_secs(5);
@@ -47,8 +48,10 @@ pub struct IngestLoop {
 /// The result of a commit.
 struct Committed {
     counts: Counts,
-    rejected: Vec<Refusal>,
+    /// Each with the offset of its message.
+    rejected: Vec<(i64, Refusal)>,
     warnings: Vec<Warning>,
+    unknown_fields: Vec<UnknownField>,
     written: Written,
     steps: StepTimes,
     elapsed: Duration,
@@ -112,6 +115,12 @@ impl IngestLoop {
                 SourceEvent::Ended => break,
                 SourceEvent::Failed(error) => return Err(error.into()),
             }
+        }
+        for (reason, left_out) in self.refusals_logged.left_out() {
+            info!(reason = reason.as_str(), left_out, "further refusals for this reason since its last line");
+        }
+        for (warning, left_out) in self.warnings_logged.left_out() {
+            info!(warning = warning.as_str(), left_out, "further results with this warning since its last line");
         }
         self.telemetry.health.finish(Loop::Ingest);
         Ok(())
@@ -251,9 +260,10 @@ impl IngestLoop {
     }
 
     fn report(&mut self, committed: &Committed, records: &[Record]) {
-        let Committed { counts, rejected, warnings, written, steps, elapsed } = committed;
+        let Committed { counts, rejected, warnings, unknown_fields, written, steps, elapsed } = committed;
         let now = Instant::now();
-        for Refusal { reason, detail, .. } in rejected {
+        for (offset, refusal @ Refusal { reason, detail, .. }) in rejected {
+            self.telemetry.refusals.count(*offset, refusal);
             if let Some(left_out) = self.refusals_logged.take(*reason, now) {
                 info!(reason = reason.as_str(), left_out, "refused: {detail}");
             }
@@ -264,8 +274,17 @@ impl IngestLoop {
             }
         }
         let metrics = &self.telemetry.metrics;
-        metrics.count_batch(counts, &rejected.iter().map(|refusal| refusal.reason).collect::<Vec<_>>());
+        metrics.count_batch(counts, &rejected.iter().map(|(_, refusal)| refusal.reason).collect::<Vec<_>>());
         metrics.count_warnings(&warnings.iter().map(|warning| warning.code).collect::<Vec<_>>());
+        for field in unknown_fields {
+            match metrics.count_unknown_field(&field.name) {
+                Counted::First => info!("unknown field: {field}"),
+                Counted::FirstOfOthers => {
+                    info!("unknown field: {field}; further names are not logged, and counted under (other)");
+                }
+                Counted::Again => {}
+            }
+        }
         metrics.observe_commit(*elapsed);
         for (table, rows) in written {
             metrics.count_rows_written(table, *rows);
@@ -300,12 +319,12 @@ impl IngestLoop {
         };
         let mut steps = StepTimes::new(started);
         steps.record("begin");
-        let Folded { changes, counts, warnings, .. } =
+        let Folded { changes, counts, warnings, unknown_fields, .. } =
             read_and_fold(&mut transaction, records, &self.grouping, self.max_populations, is_ours, &mut steps).await?;
-        let rejected = changes.rejected.iter().map(|row| row.refusal.clone()).collect();
+        let rejected = changes.rejected.iter().map(|row| (row.offset, row.refusal.clone())).collect();
         let written = write(&mut transaction, changes, &mut steps).await?;
         transaction.commit().await?;
         steps.record("commit");
-        Ok(Committed { counts, rejected, warnings, written, steps, elapsed: started.elapsed() })
+        Ok(Committed { counts, rejected, warnings, unknown_fields, written, steps, elapsed: started.elapsed() })
     }
 }

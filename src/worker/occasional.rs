@@ -15,6 +15,11 @@ impl<K: Ord> Occasional<K> {
         Occasional(BTreeMap::new())
     }
 
+    /// The kinds of which lines were left out since the last, and how many.
+    pub fn left_out(&self) -> impl Iterator<Item = (&K, u64)> {
+        self.0.iter().map(|(kind, &(_, left_out))| (kind, left_out)).filter(|(_, left_out)| *left_out > 0)
+    }
+
     /// Whether to write a line of this kind now: `None` if not, else how many were left out since the last.
     pub fn take(&mut self, kind: K, now: Instant) -> Option<u64> {
         match self.0.get_mut(&kind) {
@@ -43,6 +48,7 @@ mod tests {
         for second in 1..60 {
             assert_eq!(lines.take("a", start + Duration::from_secs(second)), None);
         }
+        assert_eq!(lines.left_out().collect::<Vec<_>>(), [(&"a", 59)]);
         assert_eq!(lines.take("a", start + PAUSE), Some(59));
         assert_eq!(lines.take("a", start + 2 * PAUSE), Some(0));
     }

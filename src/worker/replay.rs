@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use shrinkd_core::{Grouping, Message, Outcome, Reason, Refusal, ReportedResult, decode, decode_keyed};
+use shrinkd_core::{Grouping, KeyRule, Message, Outcome, Reason, Refusal, ReportedResult, decode, decode_keyed};
 use tracing::debug;
 
 use super::WorkerError;
@@ -66,6 +66,7 @@ pub struct Replay {
     store: Store,
     grouping: Arc<Grouping>,
     max_populations: u64,
+    key: KeyRule,
     /// `None` for a dry run.
     claim: Option<Claim>,
     /// One row for each message that is left, in reverse order.
@@ -82,6 +83,7 @@ impl Replay {
         store: Store,
         grouping: Grouping,
         max_populations: u64,
+        key: KeyRule,
         selection: &RejectedSelection,
         is_dry_run: bool,
     ) -> Result<Replay, ReplayError> {
@@ -100,7 +102,7 @@ impl Replay {
         let mut seen = HashSet::new();
         left.retain(|row| seen.insert((row.partition_id, row.offset)));
         left.reverse();
-        Ok(Replay { store, grouping: Arc::new(grouping), max_populations, claim, left })
+        Ok(Replay { store, grouping: Arc::new(grouping), max_populations, key, claim, left })
     }
 
     /// How many messages are left.
@@ -120,7 +122,8 @@ impl Replay {
             return Ok(None);
         }
         let messages = self.store.rejected_messages(&batch).await?;
-        let records: Arc<Vec<Record>> = Arc::new(messages.iter().zip(0..).map(record).collect());
+        let records: Arc<Vec<Record>> =
+            Arc::new(messages.iter().zip(0..).map(|(message, place)| record(message, place, self.key)).collect());
         let mut steps = StepTimes::new(Instant::now());
         let mut transaction = match self.advance(batch.len()) {
             Some(advance) => self.store.begin_replay(&advance).await?,
@@ -217,7 +220,7 @@ fn next_offset(claim: &Claim, messages: usize) -> NextOffset {
 }
 
 /// A message as its source would read it now. Its offset is its position in the batch.
-fn record((message, place): (&RejectedMessage, i64)) -> Record {
+fn record(message: &RejectedMessage, place: i64, rule: KeyRule) -> Record {
     let RejectedMessage { key, payload, payload_bytes, .. } = message;
     let kept = payload.as_ref().map_or(0, Vec::len);
     let decoded = match payload {
@@ -226,7 +229,7 @@ fn record((message, place): (&RejectedMessage, i64)) -> Record {
             format!("only the first {kept} of the message's {payload_bytes} bytes were kept: send it again in parts"),
         )),
         Some(payload) if message.cluster_id == FILE_CLUSTER => decode(payload),
-        payload => decode_keyed(key.as_deref(), payload.as_deref()),
+        payload => decode_keyed(rule, key.as_deref(), payload.as_deref()),
     };
     Record {
         partition: PARTITION,

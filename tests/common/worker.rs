@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::topic::Topic;
@@ -57,6 +57,8 @@ impl Worker {
             .env("SHRINKD__HTTP__LISTEN", "127.0.0.1:0")
             .env("SHRINKD__LOG__LEVEL", level)
             .envs(environment.iter().map(|(name, value)| (*name, value)))
+            // The summary at the end of a file.
+            .stdout(Stdio::null())
             .stderr(File::create(&log).expect("a log file"))
             .spawn()
             .expect("shrinkd runs");

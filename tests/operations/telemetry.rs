@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use shrinkd::config::{LogConfig, LogFormat};
 use shrinkd::telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop, Operation};
-use shrinkd::telemetry::metrics::{Metrics, PopulationCounts, PopulationSummary};
+use shrinkd::telemetry::metrics::{Counted, Metrics, PopulationCounts, PopulationSummary};
 use shrinkd_core::{Counts, PopulationName, Reason, ResultKey, Scale, WarningCode};
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
@@ -57,6 +57,7 @@ pub(super) fn busy() -> Metrics {
     metrics.count_rows_written("effect_estimates", 2);
     metrics.count_rows_skipped("effect_estimates", 1);
     metrics.count_retry("ingest", Some("40001"));
+    metrics.count_unknown_field("segmnt");
     metrics
 }
 
@@ -104,6 +105,25 @@ fn a_refused_result_counts_as_a_result_and_under_its_reason() {
     assert_eq!(value(&metrics, "shrinkd_results_total{outcome=\"pending\"}"), Some(1.0));
     assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"sample_too_small\"}"), Some(0.0));
     assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"malformed_json\"}"), Some(1.0));
+}
+
+#[test]
+fn unknown_fields_are_counted_by_name_and_beyond_fifty_names_together() {
+    let metrics = Metrics::new();
+    for field in 0..60 {
+        let counted = match field {
+            0..50 => Counted::First,
+            50 => Counted::FirstOfOthers,
+            _ => Counted::Again,
+        };
+        assert_eq!(metrics.count_unknown_field(&format!("field_{field}")), counted, "{field}");
+    }
+    assert_eq!(metrics.count_unknown_field("field_7"), Counted::Again);
+    let of = |field: &str| value(&metrics, &format!("shrinkd_unknown_fields_total{{field=\"{field}\"}}"));
+    assert_eq!(
+        (of("field_7"), of("field_49"), of("field_50"), of("(other)")),
+        (Some(2.0), Some(1.0), None, Some(10.0))
+    );
 }
 
 #[test]

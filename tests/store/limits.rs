@@ -11,7 +11,7 @@ use shrinkd::row::{NewPopulations, StoreSettings};
 use shrinkd::store::{Ingest, Store};
 use shrinkd::worker::replay::Replay;
 use shrinkd::worker::source::Record;
-use shrinkd_core::{Grouping, Message, PopulationName};
+use shrinkd_core::{Grouping, KeyRule, Message, PopulationName};
 
 use super::poison::ingest_within;
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};
@@ -129,7 +129,8 @@ async fn an_event_whose_labels_would_move_blocks_to_a_population_beyond_the_limi
 /// What a replay under this limit says of each row.
 async fn replay(store: &Store, limit: u64, is_dry_run: bool) -> Vec<String> {
     let selection = RejectedSelection::All;
-    let begun = Replay::begin(store.clone(), Grouping::default(), limit, &selection, is_dry_run).await;
+    let begun =
+        Replay::begin(store.clone(), Grouping::default(), limit, KeyRule::default(), &selection, is_dry_run).await;
     let mut replay = begun.expect("a replay");
     let mut said = Vec::new();
     while let Some(rows) = replay.next().await.expect("a batch") {

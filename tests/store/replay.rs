@@ -7,7 +7,7 @@ use shrinkd::store::Store;
 use shrinkd::stream::{Claim, Topic};
 use shrinkd::worker::replay::{Replay, ReplayError};
 use shrinkd::worker::source::Record;
-use shrinkd_core::{Grouping, Message, Reason, Refusal};
+use shrinkd_core::{Grouping, KeyRule, Message, Reason, Refusal};
 
 use super::ingest::contents;
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};
@@ -23,6 +23,7 @@ promises! {
     a_message_of_which_only_the_beginning_was_kept_is_named,
     what_is_refused_again_keeps_its_row_and_says_why_now,
     a_message_is_held_against_its_key_where_it_came_by_kafka_alone,
+    a_message_is_replayed_in_its_frame_and_under_the_rule_for_keys_as_it_is_now,
     messages_are_replayed_in_the_order_in_which_they_were_refused,
     only_what_is_selected_is_replayed,
     a_dry_run_says_what_would_come_of_it_and_changes_nothing,
@@ -50,7 +51,29 @@ pub fn partly_refused(partition: i32, offset: i64, experiment_id: &str, message:
 }
 
 async fn begin(store: &Store, selection: &RejectedSelection, is_dry_run: bool) -> Replay {
-    Replay::begin(store.clone(), Grouping::default(), u64::MAX, selection, is_dry_run).await.expect("a replay")
+    Replay::begin(store.clone(), Grouping::default(), u64::MAX, KeyRule::default(), selection, is_dry_run)
+        .await
+        .expect("a replay")
+}
+
+async fn a_message_is_replayed_in_its_frame_and_under_the_rule_for_keys_as_it_is_now<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let framed = |offset, experiment_id: &str| {
+        let payload = [b"\0\0\0\0\x07", event(experiment_id, 1, "m", &[1.0]).as_bytes()].concat();
+        let (payload_bytes, payload) = (payload.len(), Some(payload));
+        Record { key: None, payload, payload_bytes, ..refused(0, offset, experiment_id, "") }
+    };
+    worker.ingest(vec![framed(0, "exp-1"), framed(1, "exp-2")]).await;
+    assert_eq!(
+        replay(&store, &RejectedSelection::Ids(vec![1])).await,
+        ["unsupported_version -> refused: key_mismatch"]
+    );
+    let all = RejectedSelection::All;
+    let replay = Replay::begin(store.clone(), Grouping::default(), u64::MAX, KeyRule::Any, &all, false).await;
+    let came = said(replay.expect("a replay")).await;
+    assert_eq!(came, ["key_mismatch -> accepted", "unsupported_version -> accepted"]);
+    assert_eq!(database.count("select cast(count(*) as text) from blocks").await, 2);
 }
 
 /// Replays, and says what came of each row.
@@ -313,7 +336,7 @@ async fn only_what_is_selected_is_replayed<D: Database>(database: &D) {
     assert_eq!(replay(&store, &RejectedSelection::Ids(vec![4])).await, ["unsupported_version -> accepted"]);
     assert_eq!(kept(database).await[2], "unsupported_version -> ?");
     let missing = RejectedSelection::Ids(vec![3, 99]);
-    let begun = Replay::begin(store.clone(), Grouping::default(), u64::MAX, &missing, false).await;
+    let begun = Replay::begin(store.clone(), Grouping::default(), u64::MAX, KeyRule::default(), &missing, false).await;
     assert!(matches!(begun, Err(ReplayError::NoSuchRow(99))));
     assert_eq!(kept(database).await[2], "unsupported_version -> ?");
 }

@@ -9,6 +9,7 @@ use crate::common::database::Database;
 
 promises! {
     what_was_refused_before_a_tombstone_stays_out,
+    what_was_refused_in_the_transaction_of_a_tombstone_stays_out_whichever_partition_it_is_of,
     a_tombstone_that_is_under_way_is_waited_for,
     a_tombstone_is_not_replayed,
     the_last_tombstone_of_an_experiment_is_kept_with_its_time,
@@ -37,6 +38,27 @@ async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D
     assert_eq!(blocks, [Some("exp-2 1".to_owned())]);
     let estimate = database.texts("select experiment_id || ' ' || round(raw_estimate) from effect_estimates").await;
     assert!(estimate[0].as_ref().is_some_and(|row| row.starts_with("exp-2 5")) && estimate.len() == 1, "{estimate:?}");
+}
+
+/// Nobody knows which of the two was produced first.
+async fn what_was_refused_in_the_transaction_of_a_tombstone_stays_out_whichever_partition_it_is_of<D: Database>(
+    database: &D,
+) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0, 1]).await;
+    let event = |experiment_id: &str| event(experiment_id, 1, "m", &[1.0]);
+    let records = vec![
+        keyed(0, 0, "exp-1", &tombstone("exp-1")),
+        refused(1, 0, "exp-1", &event("exp-1")),
+        refused(1, 1, "exp-2", &event("exp-2")),
+        // In one partition the offsets decide.
+        keyed(0, 1, "exp-2", &tombstone("exp-2")),
+        refused(0, 2, "exp-2", &event("exp-2")),
+    ];
+    worker.ingest(records).await;
+    worker.ingest(vec![refused(1, 2, "exp-1", &event("exp-1"))]).await;
+    let (out, again) = ("unsupported_version -> retracted", "unsupported_version -> accepted");
+    assert_eq!(replay(&store, &RejectedSelection::All).await, [out, out, again, again]);
 }
 
 /// It finds nothing of the experiment to lock: only that the replay is alone keeps the two in an order.

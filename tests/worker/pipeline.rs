@@ -5,6 +5,7 @@
 //! librdkafka's own mock, in this process; where none is named by SHRINKD_TEST_POSTGRES_URL these tests skip.
 
 mod embedded;
+mod ends;
 mod halts;
 mod kafka;
 mod operators;

@@ -18,10 +18,14 @@
 //! | `merge` | the parts of a result that accumulates -> the arms of the whole |
 //! | `results` | the results of a message, read and validated |
 //! | `decode` | bytes -> [`Message`] |
+//! | `keyed` | the same for messages with a key, which may be framed |
+//! | `form` | what bytes that are not JSON look like |
 
 mod arms;
 mod decode;
 mod effects;
+mod form;
+mod keyed;
 mod leaf;
 mod lenient;
 mod measure;
@@ -41,8 +45,9 @@ use serde::{Deserialize, Serialize};
 use shrinkd_model::Block;
 
 pub use arms::{Arm, ArmStatistics, Arms};
-pub use decode::{MAX_MESSAGE_BYTES, check_key, decode, decode_keyed, decode_tombstone, message_too_large};
+pub use decode::{MAX_MESSAGE_BYTES, decode, message_too_large};
 pub use effects::{Effects, Uncertainty, VarianceForm};
+pub use keyed::{KeyRule, check_key, decode_keyed, decode_tombstone};
 pub use leaf::SCHEMA_VERSION;
 pub(crate) use measure::examine;
 pub use measure::{Findings, is_lift_too_large, measure};

@@ -23,7 +23,7 @@ mod population;
 
 // The event contract.
 pub use event::{
-    Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, Findings, MAX_MESSAGE_BYTES, MAX_RESULTS,
+    Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, Findings, KeyRule, MAX_MESSAGE_BYTES, MAX_RESULTS,
     Measured, Measurement, Message, PairedMoments, Reason, Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale,
     Uncertainty, UnknownField, VarianceForm, Warning, WarningCode, check_key, decode, decode_keyed, decode_tombstone,
     event_schema, is_lift_too_large, measure, merge_parts, message_too_large, nearest_field,

@@ -1,7 +1,6 @@
 //! The printed report of a demo: how the events were processed, and the resulting tables.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::time::Duration;
 
 use shrinkd_core::{Counts, Reason};
@@ -11,7 +10,7 @@ use super::folder::Folder;
 use super::queries::QUERIES;
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
-use crate::cli::text::{Columns, Digits, Page, counted, grouped, number, text};
+use crate::cli::text::{Columns, Digits, Page, counted, grouped, in_shell, number, text};
 use crate::cli::verdict;
 use crate::row::{CurrentFit, CurrentPopulation, PublishedEffect};
 
@@ -199,11 +198,4 @@ fn shift(effect: &PublishedEffect) -> f64 {
 fn effect(row: &PublishedEffect) -> Effect<'_> {
     let PublishedEffect { experiment_id, variant, raw_estimate, posterior_mean, ci95_low, ci95_high, .. } = row;
     Effect { experiment_id, variant, raw: *raw_estimate, shrunk: *posterior_mean, ci95: (*ci95_low, *ci95_high) }
-}
-
-/// A path, quoted for a POSIX shell if necessary.
-fn in_shell(path: &Path) -> String {
-    let path = path.display().to_string();
-    let is_plain = path.chars().all(|c| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-'));
-    if is_plain { path } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }

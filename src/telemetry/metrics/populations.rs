@@ -14,7 +14,7 @@ use super::{Metrics, PopulationCounts, PopulationSummary};
 const REPORTING_PARTITION: i32 = 0;
 
 /// The label of the populations that have no series of their own. No population is named so: names have slashes.
-const OTHER: &str = "(other)";
+pub(super) const OTHER: &str = "(other)";
 
 pub(super) struct PopulationGauges {
     mu: GaugeVec,

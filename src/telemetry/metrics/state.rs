@@ -6,6 +6,7 @@ use std::time::Instant;
 use shrinkd_model::Verdict;
 use time::OffsetDateTime;
 
+use super::fields::FieldNames;
 use super::populations::Reported;
 
 /// What cannot be read back from the gauges.
@@ -15,6 +16,7 @@ pub(super) struct State {
     pub(super) batch_since: Option<Instant>,
     pub(super) partitions: BTreeMap<i32, Lag>,
     pub(super) populations: Reported,
+    pub(super) unknown_fields: FieldNames,
 }
 
 /// The lag of a partition.

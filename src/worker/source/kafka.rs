@@ -29,7 +29,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::BorrowedMessage;
-use shrinkd_core::decode_keyed;
+use shrinkd_core::{KeyRule, decode_keyed};
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -99,15 +99,15 @@ pub fn spawn(
     let consumer = client::consumer(&kafka, Context::new(assignment, kafka.properties.clone()))?;
     let thread = std::thread::Builder::new()
         .name("kafka-source".to_owned())
-        .spawn(move || run(consumer, &kafka.topic, &stop))
+        .spawn(move || run(consumer, &kafka, &stop))
         .map_err(|error| SourceError::Kafka(format!("cannot start the thread kafka-source: {error}")))?;
     Ok((thread, commands))
 }
 
-fn run(consumer: BaseConsumer<Context>, topic: &str, stop: &CancellationToken) {
-    let failure = match consumer.subscribe(&[topic]) {
-        Ok(()) => read(&consumer, stop),
-        Err(error) => Some(SourceError::Kafka(format!("cannot subscribe to {topic}: {error}"))),
+fn run(consumer: BaseConsumer<Context>, kafka: &KafkaConfig, stop: &CancellationToken) {
+    let failure = match consumer.subscribe(&[&kafka.topic]) {
+        Ok(()) => read(&consumer, kafka.key, stop),
+        Err(error) => Some(SourceError::Kafka(format!("cannot subscribe to {}: {error}", kafka.topic))),
     };
     let outbox = consumer.context().assignment().stop(&consumer);
     outbox.finish(failure.map_or(SourceEvent::Ended, SourceEvent::Failed));
@@ -116,7 +116,7 @@ fn run(consumer: BaseConsumer<Context>, topic: &str, stop: &CancellationToken) {
 }
 
 /// Reads until it is stopped, the worker is gone, or the source cannot continue: then it returns why.
-fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<SourceError> {
+fn read(consumer: &BaseConsumer<Context>, key: KeyRule, stop: &CancellationToken) -> Option<SourceError> {
     let context = consumer.context();
     let mut last_housekeeping = Instant::now();
     let mut log = RateLimitedLog::default();
@@ -141,7 +141,7 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
         };
         match consumer.poll(timeout) {
             None => {}
-            Some(Ok(message)) => context.assignment().accept(record(&message)),
+            Some(Ok(message)) => context.assignment().accept(record(&message, key)),
             Some(Err(KafkaError::PartitionEOF(partition))) => context.assignment().reach_end(partition),
             Some(Err(error)) => {
                 let reason = context.reason();
@@ -167,8 +167,8 @@ fn read(consumer: &BaseConsumer<Context>, stop: &CancellationToken) -> Option<So
     None
 }
 
-/// A message, decoded and checked against its key.
-fn record(message: &BorrowedMessage<'_>) -> Record {
+/// A message, decoded and checked against its key. Its bytes are kept as they came, in their frame if they have one.
+fn record(message: &BorrowedMessage<'_>, rule: KeyRule) -> Record {
     let (key, payload) = (message.key(), message.payload());
     Record {
         partition: message.partition(),
@@ -177,7 +177,7 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
         key: key.map(<[u8]>::to_vec),
         payload: payload.map(|payload| Record::kept(payload).to_vec()),
         payload_bytes: payload.map_or(0, <[u8]>::len),
-        message: decode_keyed(key, payload),
+        message: decode_keyed(rule, key, payload),
     }
 }
 

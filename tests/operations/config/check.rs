@@ -48,7 +48,8 @@ fn check_says_on_stderr_what_cannot_be_run_and_exits_with_2() {
     assert_eq!((code, printed.as_str()), (2, ""));
     assert_eq!(
         error,
-        "error: `source` (not set): no source is configured: set [source.kafka] (brokers, topic) or [source.file] (path)\n"
+        "error: `source` (not set): no source is configured: set [source.kafka] (brokers, topic) or [source.file] (path); without a configuration \
+         of your own, --config config/embedded.toml reads events from stdin into an SQLite file, with no server\n"
     );
 }
 

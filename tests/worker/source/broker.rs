@@ -71,6 +71,7 @@ impl Broker {
                 brokers: self.cluster.bootstrap_servers(),
                 topic: TOPIC.to_owned(),
                 group: "shrinkd".to_owned(),
+                key: shrinkd_core::KeyRule::default(),
                 properties: properties.iter().copied().collect(),
             },
             limits: SMALL,

@@ -10,7 +10,7 @@ use shrinkd::telemetry::Telemetry;
 use shrinkd::telemetry::metrics::Lag;
 use shrinkd::worker::source::kafka::spawn;
 use shrinkd::worker::source::{BatchLimits, Record, SourceError, SourceEvent};
-use shrinkd_core::{Message, Reason};
+use shrinkd_core::{KeyRule, Message, Reason};
 use time::OffsetDateTime;
 use tokio::sync::mpsc::channel;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,29 @@ fn records_come_in_the_order_of_their_partition_with_their_own_offsets() {
         assert!(record.produced_at.is_some());
     }
     member.leave();
+}
+
+#[test]
+fn a_framed_message_is_decoded_and_kept_as_it_came_and_with_any_key_no_key_is_compared() {
+    let framed = [b"\0\0\0\0\x07", event("exp-1").as_bytes()].concat();
+    for (key, unkeyed) in [(KeyRule::ExperimentId, Some(Reason::KeyMismatch)), (KeyRule::Any, None)] {
+        let broker = Broker::new(1);
+        broker.send(0, Some(b"exp-1"), Some(&framed));
+        broker.send(0, None, Some(&framed));
+        broker.send(0, None, None);
+        broker.send(0, Some(b"exp-1"), None);
+        broker.flush();
+        let mut source = broker.quick_source();
+        source.kafka.key = key;
+        let mut member = Member::join(source, 8, &Progress::default());
+        let records = member.read(4);
+        assert!(records[..2].iter().all(|record| record.payload.as_ref() == Some(&framed)));
+        assert!(matches!(&records[0].message, Ok(Message::Event(event)) if event.experiment_id == "exp-1"));
+        assert_eq!(records[1].message.as_ref().err().map(|refusal| refusal.reason), unkeyed, "{key:?}");
+        assert_eq!(refusal(&records[2]), Reason::KeyMismatch);
+        assert_eq!(records[3].message, Ok(Message::Tombstone { experiment_id: "exp-1".to_owned() }));
+        member.leave();
+    }
 }
 
 #[test]

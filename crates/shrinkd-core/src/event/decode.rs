@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use time::OffsetDateTime;
 
+use super::form::Form;
 use super::leaf::check_identifier;
 use super::lenient::Lenient;
-use super::refusal::{Path, Reason, Refusal, Refusals, quote};
+use super::refusal::{Path, Reason, Refusal, Refusals};
 use super::results::read_results;
 use super::unknown::{Part, UnknownFields};
 use super::wire::{self, MAX_RESULTS};
@@ -27,7 +28,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
         return Err(message_too_large(bytes.len()));
     }
     let text = std::str::from_utf8(bytes)
-        .map_err(|error| malformed(format!("the message is not UTF-8 from byte {} on", error.valid_up_to())))?;
+        .map_err(|error| malformed(bytes, &format!("not UTF-8 from byte {} on", error.valid_up_to()), ""))?;
     let parsed: Lenient<wire::Event<'_>> = serde_json::from_str(text).map_err(|error| unparsed(text, &error))?;
     let mut unknown = UnknownFields::default();
     parsed.note_unknown(Path::Root, &mut unknown);
@@ -37,48 +38,6 @@ pub fn decode(bytes: &[u8]) -> Result<Message, Refusal> {
 /// The refusal of a message of this many bytes, for readers that do not keep them all.
 pub fn message_too_large(bytes: usize) -> Refusal {
     Refusal::new(Reason::TooLarge, format!("the message has {bytes} bytes, at most {MAX_MESSAGE_BYTES} are accepted"))
-}
-
-/// Compares a message with its key, which is null where the producer sent none.
-///
-/// # Errors
-/// `key_mismatch` where the key is not the message's `experiment_id`: the key determines the partition, which all messages of
-/// an experiment must share.
-pub fn check_key(message: &Message, key: Option<&[u8]>) -> Result<(), Refusal> {
-    let (Message::Event(Event { experiment_id, .. }) | Message::Tombstone { experiment_id }) = message;
-    if key == Some(experiment_id.as_bytes()) {
-        return Ok(());
-    }
-    let found = key.map_or("null".to_owned(), |key| quote(&String::from_utf8_lossy(key)));
-    let detail = format!("the key is {found}, it must be the experiment_id {}", quote(experiment_id));
-    Err(Refusal::new(Reason::KeyMismatch, detail))
-}
-
-/// Decodes a message from Kafka, of which the key is a part.
-///
-/// # Errors
-/// As for [`decode`], [`check_key`] and [`decode_tombstone`].
-pub fn decode_keyed(key: Option<&[u8]>, payload: Option<&[u8]>) -> Result<Message, Refusal> {
-    match payload {
-        None => decode_tombstone(key),
-        Some(payload) => decode(payload).and_then(|message| check_key(&message, key).map(|()| message)),
-    }
-}
-
-/// Decodes a message without a payload, which withdraws the experiment that its key names.
-///
-/// # Errors
-/// `key_mismatch` where there is no key or it is not UTF-8, `invalid_identifier` where it could not name an experiment.
-pub fn decode_tombstone(key: Option<&[u8]>) -> Result<Message, Refusal> {
-    let mismatch = |found: &str| {
-        let detail = format!("the key is {found}; a null payload withdraws the experiment whose id is the key");
-        Refusal::new(Reason::KeyMismatch, detail)
-    };
-    let key = key.ok_or_else(|| mismatch("null"))?;
-    let experiment_id = std::str::from_utf8(key).map_err(|_| mismatch("not UTF-8"))?;
-    check_identifier(experiment_id)
-        .map_err(|refusal| Refusal { detail: format!("the key {}", refusal.detail), ..refusal })?;
-    Ok(Message::Tombstone { experiment_id: experiment_id.to_owned() })
 }
 
 fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, Refusal> {
@@ -151,16 +110,18 @@ fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
     if serde_json::from_str::<IgnoredAny>(text).is_ok() {
         return Refusal::violation(format!("cannot be read: {error}")).at(Path::Root);
     }
-    let hint = if text.starts_with('\u{feff}') {
-        "; leave out the byte order mark"
-    } else if text.contains("NaN") || text.contains("Infinity") {
+    let hint = if text.contains("NaN") || text.contains("Infinity") {
         "; JSON has no NaN and no Infinity"
+    } else if error.is_eof() {
+        "; it is cut short, or goes on in the next message or line: each event is one message, in a file one line"
     } else {
         ""
     };
-    malformed(format!("the message is not JSON: {error}{hint}"))
+    malformed(text.as_bytes(), &format!("not JSON: {error}"), hint)
 }
 
-fn malformed(detail: String) -> Refusal {
-    Refusal::new(Reason::MalformedJson, detail)
+/// Says what the bytes look like; where they look like nothing else, the hint.
+fn malformed(bytes: &[u8], problem: &str, hint: &str) -> Refusal {
+    let hint = Form::of(bytes).map_or_else(|| hint.to_owned(), |form| format!("; it looks like {form}"));
+    Refusal::new(Reason::MalformedJson, format!("the message is {problem}{hint}"))
 }

@@ -38,8 +38,8 @@ impl PairedMoments {
         let comoment = if n == 0 { sum_product } else { centred(n, sum, second_sum, sum_product) };
         let most = m2.sqrt() * second_m2.sqrt();
         let tolerance = SUMS_TOLERANCE * sum_squares.abs().sqrt() * second_sum_squares.abs().sqrt();
-        // Written so that NaN, from a product that overflows, is refused too.
-        if !(comoment.abs() <= most + tolerance) {
+        // NaN comes of a product that overflows.
+        if comoment.is_nan() || comoment.abs() > most + tolerance {
             return Err(format!(
                 "the sum of products is {sum_product:e}, further from sum times sum over n than the sums of squares allow"
             ));

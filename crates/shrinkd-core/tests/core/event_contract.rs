@@ -6,6 +6,7 @@ mod advice;
 mod corpus;
 mod effect_forms;
 mod hostile;
+mod keyed;
 mod odds;
 mod order;
 mod rare_events;

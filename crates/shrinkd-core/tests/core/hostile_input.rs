@@ -8,7 +8,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use properties::{block, decode, stored};
+use properties::{block, decode, framing, stored};
 
 fn bytes(most: usize) -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..most)
@@ -26,6 +26,11 @@ proptest! {
     #[test]
     fn any_numbers_make_a_block_that_is_finite_and_exact_or_a_refusal(bytes in bytes(300)) {
         block::holds(&bytes);
+    }
+
+    #[test]
+    fn any_payload_says_the_same_in_a_frame_as_without_one(bytes in bytes(600)) {
+        framing::holds(&bytes);
     }
 
     #[test]
@@ -47,7 +52,8 @@ type Target = (&'static str, fn(&[u8]));
 
 #[test]
 fn every_seed_of_the_fuzz_targets_holds() {
-    let targets: [Target; 3] = [("decode", decode::holds), ("block", block::holds), ("stored", stored::holds)];
+    let targets: [Target; 4] =
+        [("decode", decode::holds), ("block", block::holds), ("framing", framing::holds), ("stored", stored::holds)];
     for (target, holds) in targets {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/seeds").join(target);
         let mut seeds = 0;

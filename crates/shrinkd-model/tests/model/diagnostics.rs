@@ -238,12 +238,14 @@ fn the_consequences_are_what_their_definitions_say() {
     let mut consequences = Consequences::new(&fit.nodes, tau);
     let mut halves = [consequences.clone(), consequences.clone()];
     let (mut shift, mut variance, mut changed, mut value, mut given_up) = (0.0, 0.0, 0, 0.0, 0.0);
+    let mut largest_shift = 0.0_f64;
     for (k, (block, naive_block)) in blocks.iter().zip(&naive_blocks).enumerate() {
         let (own, other) = (estimates(block, &fit.nodes), estimates(naive_block, &naive.nodes));
         consequences.add(block, &own, &other);
         halves[k % 2].add(block, &own, &other);
         for (own, other) in own.iter().zip(&other) {
             shift += (other.mean - own.mean).powi(2);
+            largest_shift = largest_shift.max((other.mean - own.mean).abs() / own.sd);
             variance += own.sd.powi(2);
             let call = |p: f64| (p > 0.975, p < 0.025);
             let is_far = (own.prob_positive - other.prob_positive).abs() > 0.02;
@@ -274,6 +276,7 @@ fn the_consequences_are_what_their_definitions_say() {
         assert!((got.deff() - deff).abs() < 1e-12 && deff > 1.1);
         assert!((got.naive_coverage() - libm::erf(1.959963984540054 / (2.0 * deff).sqrt())).abs() < 1e-12);
         assert!((got.rmse_excess().expect("an excess") - excess).abs() < 1e-12 && excess > 1e-3);
+        assert!((got.largest_estimate_shift() - largest_shift).abs() < 1e-12 && largest_shift > 1e-3);
         assert_eq!(got.changed_decisions(), changed);
         assert!((got.value_given_up().expect("a value") - given_up / value).abs() < 1e-12);
     }

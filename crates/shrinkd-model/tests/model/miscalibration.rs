@@ -71,6 +71,21 @@ fn share(causes: &[Option<Miscalibration>], cause: Option<Miscalibration>) -> f6
 }
 
 #[test]
+fn counts_of_parts_merge_into_those_of_the_whole() {
+    let predictions: Vec<Prediction> =
+        (0..40).map(|i| f64::from(i) / 40.0).map(|pit| Prediction { z: 4.0 * pit - 2.0, pit }).collect();
+    let counts = |predictions: &[Prediction]| {
+        let mut counts = CalibrationCounts::default();
+        predictions.chunks(3).for_each(|experiment| counts.add(experiment));
+        counts
+    };
+    let (first, rest) = predictions.split_at(15);
+    let mut merged = counts(first);
+    merged.merge(&counts(rest));
+    assert_eq!(Calibration::new(&merged), Calibration::new(&counts(&predictions)));
+}
+
+#[test]
 fn an_honest_population_is_out_of_a_bound_in_one_of_a_hundred_at_most() {
     let mut causes = Vec::new();
     for tau in [0.0, 0.5, 1.5] {

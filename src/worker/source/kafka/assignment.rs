@@ -436,6 +436,7 @@ mod tests {
             brokers: cluster.bootstrap_servers(),
             topic: TOPIC.to_owned(),
             group: "shrinkd".to_owned(),
+            key: shrinkd_core::KeyRule::default(),
             properties: Properties::default(),
         };
         for is_same in [true, false] {

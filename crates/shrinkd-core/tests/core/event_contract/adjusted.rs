@@ -102,9 +102,9 @@ fn assert_equal(scale: &str, measured: &Measured, values: &[f64], of_values: &[V
         assert_close(measured.raw_variances[i], dense[i][i], "variance");
         // On relative the control's error enters an effect with 1 + estimate, and the block has it alike in all.
         let loading = |i: usize| if scale == "relative" { 1.0 + effects[i] } else { 1.0 };
-        for j in 0..effects.len() {
+        for (j, expected) in dense[i].iter().enumerate() {
             let own = if i == j { treatment_variances[i] } else { 0.0 };
-            assert_close(own + control_variance * loading(i) * loading(j), dense[i][j], "covariance");
+            assert_close(own + control_variance * loading(i) * loading(j), *expected, "covariance");
         }
     }
 }
