@@ -125,7 +125,7 @@ impl Messages {
             let start = text.len();
             let message = match &mut self.source {
                 Source::Lines(reader) => {
-                    self.number += 1;
+                    self.number += 1 + skip_line_ends(reader)?;
                     line(reader, text)?.map(Ok)
                 }
                 Source::Documents(documents) => {
@@ -155,6 +155,21 @@ impl Messages {
             }
         }
         Ok(items)
+    }
+}
+
+/// Skips empty lines, and returns how many: of a compressed file there can be billions.
+fn skip_line_ends(reader: &mut impl BufRead) -> io::Result<u64> {
+    let mut skipped = 0;
+    loop {
+        let buffer = reader.fill_buf()?;
+        let run = buffer.iter().take_while(|byte| **byte == b'\n').count();
+        let is_over = run < buffer.len() || run == 0;
+        reader.consume(run);
+        skipped += run as u64;
+        if is_over {
+            return Ok(skipped);
+        }
     }
 }
 

@@ -82,7 +82,9 @@ impl<R: BufRead> Table<R> {
         let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
         let mark = mark_of(&mut sample, &columns, delimiter);
         reader.consume(skipped);
-        let reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
+        let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
+        // Once more, and past it: from here on the position is that of the next row.
+        reader.byte_headers().map_err(|error| failed(error, 1))?;
         Ok(Table { reader, columns, mark, completed_at })
     }
 

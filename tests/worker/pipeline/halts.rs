@@ -136,7 +136,7 @@ async fn a_file_of_anything_else_ends_the_worker_before_all_of_it_is_refused() {
     let folder = Folder::new("junk");
     let database = crate::common::database::SqliteDatabase::absent();
     let junk = folder.path("junk.ndjson");
-    std::fs::write(&junk, "not an event\n".repeat(2_000)).expect("a file");
+    std::fs::write(&junk, "{\"level\":\"info\"}\n".repeat(2_000)).expect("a file");
     let environment = from_file(&junk, &database.url());
     for lines in [500, 1_000] {
         let log = Worker::start(&environment, folder.path("worker.log")).ends_with(1);

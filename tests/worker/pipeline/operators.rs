@@ -14,7 +14,7 @@ use crate::common::topic::Topic;
 use crate::common::worker::{Environment, Worker, from_file, from_kafka};
 
 /// A line of 21 bytes.
-const UNREADABLE: &str = "this is not an event\n";
+const UNREADABLE: &str = "{\"a\":\"not an event\"}\n";
 
 /// Text in one line, however it was wrapped.
 fn unwrapped(text: &str) -> String {
