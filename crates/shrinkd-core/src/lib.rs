@@ -23,10 +23,10 @@ mod population;
 
 // The event contract.
 pub use event::{
-    Arm, ArmStatistics, Arms, Effects, Event, Findings, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message,
-    Reason, Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, UnknownField, Warning, WarningCode,
-    check_key, decode, decode_keyed, decode_tombstone, event_schema, is_lift_too_large, measure, merge_parts,
-    message_too_large, nearest_field,
+    Arm, ArmStatistics, Arms, Effects, Event, ExperimentKind, Findings, MAX_MESSAGE_BYTES, MAX_RESULTS, Measured,
+    Measurement, Message, Properties, Reason, Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty,
+    UnknownField, Warning, WarningCode, check_key, decode, decode_keyed, decode_tombstone, event_schema,
+    is_lift_too_large, measure, merge_parts, message_too_large, nearest_field,
 };
 // The state of one experiment, and its stored form.
 pub use ledger::{

@@ -2,9 +2,11 @@
 
 mod accumulation;
 mod advice;
+mod advice_on_values;
 mod corpus;
 mod hostile;
 mod order;
+mod properties;
 mod rare_events;
 mod ratios;
 mod real_data;

@@ -9,8 +9,8 @@ mod stored;
 use std::collections::BTreeMap;
 
 use shrinkd_core::{
-    Applied, Arm, ArmStatistics, Arms, Effects, Event, ExperimentLedger, Findings, Measured, Measurement, Outcome,
-    Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty,
+    Applied, Arm, ArmStatistics, Arms, Effects, Event, ExperimentKind, ExperimentLedger, Findings, Measured,
+    Measurement, Outcome, Properties, Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty,
 };
 use shrinkd_model::Block;
 
@@ -34,6 +34,9 @@ fn event(revision: u64, results: impl IntoIterator<Item = Reported>) -> Event {
         labels: BTreeMap::new(),
         decision: None,
         unknown_fields: Vec::new(),
+        kind: ExperimentKind::Experiment,
+        started_at: None,
+        shipped_variant: None,
         results: results.into_iter().collect(),
     }
 }
@@ -48,6 +51,7 @@ fn whole(key: ResultKey, estimate: f64) -> Reported {
         key,
         measurement: Measurement::Effects(effects),
         measured: Measured { variants, block, raw_variances: vec![1.0], is_continuity_corrected: false },
+        properties: Properties::default(),
         findings: Findings::default(),
     })
 }
@@ -62,7 +66,7 @@ fn retraction_of(key: &ResultKey) -> Reported {
 
 /// An event that brings one part.
 fn part(revision: u64, event_id: &str, key: ResultKey, arms: Arms) -> Event {
-    let event = event(revision, [Ok(ReportedResult::Part { key, arms })]);
+    let event = event(revision, [Ok(ReportedResult::Part { key, arms, properties: Properties::default() })]);
     Event { event_id: Some(event_id.to_owned()), ..event }
 }
 
