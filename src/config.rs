@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, KeyRule, PopulationName};
-use shrinkd_model::{ARITHMETIC_VERSION, Priors, Quantity};
+use shrinkd_model::{ARITHMETIC_VERSION, Direction, Priors, Quantity};
 
 pub use kafka::KafkaConfig;
 pub use properties::{Properties, PropertyError};
@@ -88,6 +88,8 @@ pub struct PopulationSettings {
     pub priors: Priors<Quantity>,
     /// Fewest experiments for which shrunken estimates are published under improper priors.
     pub min_experiments: u64,
+    /// Which way of the effects is better where a result does not say.
+    pub direction: Direction,
 }
 
 /// The settings of each population.
@@ -198,6 +200,7 @@ impl Config {
                 tau: own.prior_tau.unwrap_or(self.refit.prior_tau),
             },
             min_experiments: own.min_experiments.unwrap_or(self.refit.min_experiments),
+            direction: own.direction.unwrap_or_default(),
         }
     }
 }
@@ -214,7 +217,9 @@ impl SourceConfig {
 
 impl fmt::Display for PopulationSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mu {}, tau {}, from {} experiments", self.priors.mu, self.priors.tau, self.min_experiments)
+        write!(f, "mu {}, tau {}, from {} experiments", self.priors.mu, self.priors.tau, self.min_experiments)?;
+        // Nothing where more is better, as in the fits of 0.1, so that these need not be made again.
+        if self.direction == Direction::Decrease { write!(f, ", less is better") } else { Ok(()) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The estimates of the effects of one block under a published fit: rows of `effect_estimates`.
 
 use shrinkd_core::{Measured, is_lift_too_large};
-use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, prob_best};
+use shrinkd_model::{Block, BlockPosterior, Covariance, Direction, Estimate, prob_best};
 
 use crate::panics::caught;
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit, ShrunkEstimate};
@@ -24,15 +24,17 @@ impl BlockEstimates {
     /// they have, with the status `failed`, if the arithmetic panics or gives a figure that is no finite number: it concerns this
     /// block alone.
     pub fn new(block: &BlockToEstimate, commit_id: i64, fit: &PublishedFit) -> BlockEstimates {
-        let BlockToEstimate { population, experiment_id, revision, measured } = block;
+        let BlockToEstimate { population, experiment_id, revision, measured, properties, shipped_variant } = block;
         let Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source } = measured;
         let scale = population.key().scale;
+        let direction = properties.direction.or(fit.direction);
         let is_fitted = fit.status == FitStatus::Fitted && !fit.nodes.is_empty();
-        let (status, shrunken) = match is_fitted.then(|| caught(|| Shrunken::new(block, fit))) {
-            None => (fit.status, Shrunken::default()),
-            Some(Ok(shrunken)) if shrunken.is_finite() => (fit.status, shrunken),
-            Some(_) => (FitStatus::Failed, Shrunken::default()),
-        };
+        let (status, shrunken) =
+            match is_fitted.then(|| caught(|| Shrunken::new(block, direction.unwrap_or_default(), fit))) {
+                None => (fit.status, Shrunken::default()),
+                Some(Ok(shrunken)) if shrunken.is_finite() => (fit.status, shrunken),
+                Some(_) => (FitStatus::Failed, Shrunken::default()),
+            };
         let Shrunken { modelled, naive, figures } = shrunken;
         let row = |(i, variant): (usize, &String)| {
             let shared = shared_control(block, i);
@@ -50,6 +52,9 @@ impl BlockEstimates {
                 treatment_variance: shared.map(|(d, _)| d),
                 control_variance: shared.map(|(_, c)| c),
                 control_variance_source: *control_variance_source,
+                direction,
+                coverage: properties.coverage.unwrap_or(1.0),
+                is_shipped: shipped_variant.as_ref().map(|shipped| shipped == variant),
                 shrunk: figures.get(i).copied(),
                 fit_id: fit.fit_id,
             }
@@ -69,13 +74,13 @@ struct Shrunken {
 }
 
 impl Shrunken {
-    fn new(block: &Block, fit: &PublishedFit) -> Shrunken {
+    fn new(block: &Block, direction: Direction, fit: &PublishedFit) -> Shrunken {
         let posterior = BlockPosterior::new(block, &fit.nodes);
         let naive_posterior =
             (!fit.naive_nodes.is_empty()).then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
         let naive = naive_posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default();
         let modelled = posterior.estimates();
-        let best = best_of(block, fit);
+        let best = best_of(block, direction, fit);
         let figures = modelled.iter().enumerate().map(|(i, estimate)| {
             let intervals = posterior.intervals(i, estimate);
             ShrunkEstimate {
@@ -101,9 +106,9 @@ impl Shrunken {
     }
 }
 
-fn best_of(block: &Block, fit: &PublishedFit) -> Option<Vec<f64>> {
+fn best_of(block: &Block, direction: Direction, fit: &PublishedFit) -> Option<Vec<f64>> {
     let is_slow = matches!(block.covariance(), Covariance::Dense { .. }) && block.len() >= DENSE_PROB_BEST;
-    if is_slow { None } else { prob_best(block, &fit.nodes).ok().map(|best| best.variants) }
+    if is_slow { None } else { prob_best(block, &fit.nodes, direction).ok().map(|best| best.variants) }
 }
 
 /// d and c of one effect; `None` if the covariance is dense.

@@ -2,8 +2,8 @@
 //! moved so far from the published fit that the estimates have to be rewritten.
 
 use shrinkd_model::{
-    Component, Correlation, DataScale, Diagnostics, Distance, FarPrior, Fit, Method, Posterior, PosteriorError,
-    PriorTau, SketchLikelihood, Sketches, laplace, variational,
+    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, Method, Posterior,
+    PosteriorError, PriorTau, SketchLikelihood, Sketches, laplace, variational,
 };
 
 use crate::config::PopulationSettings;
@@ -36,9 +36,12 @@ impl Refitted {
     /// Fits the cells of a population, which hold that many experiments, under the three models of correlation. A panic of the
     /// arithmetic is caught: see [`Refitted::failed`].
     pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
-        caught(|| Refitted::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
+        let mut refitted = caught(|| Refitted::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
             Refitted::failed(&why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
-        })
+        });
+        refitted.fits.iter_mut().for_each(|fit| fit.direction = settings.direction);
+        refitted.judged.direction = settings.direction;
+        refitted
     }
 
     /// What stands for the fits of a population that cannot be fitted, with so many effects under each model of correlation: rows
@@ -81,6 +84,7 @@ impl Refitted {
                     correlation,
                     status: if is_cold { FitStatus::ColdStart } else { FitStatus::Fitted },
                     message: (!told.is_empty()).then(|| told.join("; ")),
+                    direction: settings.direction,
                     is_prior_far: !far.is_empty(),
                     effects,
                     mu: fit.posterior.mu,
@@ -146,6 +150,7 @@ pub struct Judged {
     /// Posterior median.
     pub tau: Option<f64>,
     pub log_tau_sd: Option<f64>,
+    pub direction: Direction,
 }
 
 impl Judged {
@@ -157,12 +162,13 @@ impl Judged {
             mu_sd: fit.mu.sd,
             tau: fit.tau.median,
             log_tau_sd: fit.log_tau_sd,
+            direction: fit.direction,
         }
     }
 
     /// Whether estimates under the `published` fit are too far from those under this one. They are if mu or its sd moved by
-    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, or if the status
-    /// changed. A fit that failed is never published: the estimates stay as they are.
+    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, or if the
+    /// status or the direction changed. A fit that failed is never published: the estimates stay as they are.
     ///
     /// If mu moves by `x`, an effect moves by `h x`, where `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
     /// `h^2 (tau^2 / n + sd(mu)^2)` (Cauchy-Schwarz). The move of mu therefore shifts no effect by more than
@@ -172,7 +178,7 @@ impl Judged {
             return false;
         }
         let Some(published) = published else { return self.status != FitStatus::ColdStart };
-        if self.status != published.status {
+        if self.status != published.status || self.direction != published.direction {
             return true;
         }
         if self.status != FitStatus::Fitted {

@@ -8,8 +8,8 @@ pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shrinkd_core::{ControlVarianceSource, Grouping, Latest, Measured, PopulationName, Refusal, ResultKey};
-use shrinkd_model::{Member, OutOfRange, Sketches};
+use shrinkd_core::{ControlVarianceSource, Grouping, Latest, Measured, PopulationName, Properties, Refusal, ResultKey};
+use shrinkd_model::{Direction, Member, OutOfRange, Sketches};
 use time::OffsetDateTime;
 
 pub use fit::{CellDiagnostics, CurrentFit, FitRow, FitStatus, PassDiagnostics, PublishedFit};
@@ -45,12 +45,14 @@ pub struct StoredExperiment {
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredBlock {
     pub key: ResultKey,
-    pub population: PopulationName,
+    /// `None` of a holdout.
+    pub population: Option<PopulationName>,
     pub revision: u64,
     pub statistics: Vec<u8>,
+    pub properties: Properties,
     /// Packed [`Measured`]; `None` while pending.
     pub block: Option<Vec<u8>>,
-    /// Packed components of the block; `None` while pending.
+    /// Packed components of the block; `None` while pending, and of a holdout.
     pub components: Option<Vec<u8>>,
 }
 
@@ -148,6 +150,9 @@ pub struct BlockToEstimate {
     pub experiment_id: String,
     pub revision: u64,
     pub measured: Measured,
+    pub properties: Properties,
+    /// Of the experiment.
+    pub shipped_variant: Option<String>,
 }
 
 /// An estimate to delete, because its variant no longer has a block in this population.
@@ -198,6 +203,12 @@ pub struct EstimateRow {
     pub treatment_variance: Option<f64>,
     pub control_variance: Option<f64>,
     pub control_variance_source: ControlVarianceSource,
+    /// Which way of the effect is better; `None` where neither the result nor a published fit says.
+    pub direction: Option<Direction>,
+    /// The share of the whole traffic that the effect applies to.
+    pub coverage: f64,
+    /// Whether all users have got the variant since; `None` where the experiment does not say which was shipped.
+    pub is_shipped: Option<bool>,
     /// `None` unless fitted.
     pub shrunk: Option<ShrunkEstimate>,
     /// 0 before the first fit.

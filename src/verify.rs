@@ -74,6 +74,9 @@ pub async fn verify(audit: &mut Audit, rules: &Rules, progress: Progress<'_>) ->
     let ids = audit.population_ids().await?;
     // Each block is read twice: for the cells, and for the estimates.
     let all = 2 * u64::try_from(audit.counted_blocks().await?).unwrap_or(0);
+    for experiment_id in audit.without_population().await? {
+        report.differs(Check::Blocks, experiment_id, "population_id", "none", "a population: it is no holdout");
+    }
     let mut walk = Walk { audit, rules, progress, done: 0, all };
     for id in ids {
         report.merge(walk.population(&id).await?);

@@ -6,8 +6,10 @@ use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
 use shrinkd::row::{BlockToEstimate, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
-use shrinkd_core::{ControlVarianceSource, Measured, PopulationName, ResultKey, Scale};
-use shrinkd_model::{Block, BlockPosterior, Correlation, Member, Priors, Sketches, available_threads, map_chunks};
+use shrinkd_core::{ControlVarianceSource, Measured, PopulationName, Properties, ResultKey, Scale};
+use shrinkd_model::{
+    Block, BlockPosterior, Correlation, Direction, Member, Priors, Sketches, available_threads, map_chunks,
+};
 
 use crate::Outcome;
 use crate::report::{Table, heading, progress};
@@ -86,7 +88,11 @@ pub fn measure(effects: usize) -> Outcome<()> {
 fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
     let key = ResultKey { metric: "metric".to_owned(), segment: "all".to_owned(), scale: Scale::Absolute };
     let population = PopulationName::from(key);
-    let settings = PopulationSettings { priors: Priors::default(), min_experiments: MIN_EXPERIMENTS };
+    let settings = PopulationSettings {
+        priors: Priors::default(),
+        min_experiments: MIN_EXPERIMENTS,
+        direction: Direction::Increase,
+    };
     let mut draws = Draws::new(1, variants as u64);
     let mut history = History::default();
     let mut rows: Vec<Row> = Vec::new();
@@ -111,6 +117,8 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
             experiment_id: format!("exp-{:06}", rows.len()),
             revision: 1,
             measured,
+            properties: Properties::default(),
+            shipped_variant: None,
         };
         let published = estimate(&block, &fit);
         rows.push(Row { block, published });
@@ -124,6 +132,7 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
         let current = PublishedFit {
             fit_id: fit.fit_id + 1,
             status: refitted.judged.status,
+            direction: Some(settings.direction),
             nodes: refitted.fits[Correlation::Modelled as usize].nodes.clone(),
             naive_nodes: refitted.fits[Correlation::Ignored as usize].nodes.clone(),
         };

@@ -1,6 +1,6 @@
 //! Shrunken estimates from blocks in memory.
 
-use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, Node, prob_best};
+use shrinkd_model::{Block, BlockPosterior, Covariance, Direction, Estimate, Node, prob_best};
 
 use crate::stopwatch::{Aim, Baseline, Item, Stopwatch};
 use crate::{data, fit};
@@ -30,7 +30,7 @@ pub fn measure(stopwatch: &mut Stopwatch) {
         stopwatch.time(&item, || (), |()| blocks.iter().map(|block| intervals(block, &nodes)).sum::<f64>());
         if variants == 3 {
             let item = Item { what: "P(best), a block of 3", count: CONTESTS, aim: Aim::Seconds(AIM_BEST) };
-            let best = |block| prob_best(block, &nodes).map_or(f64::NAN, |best| best.control);
+            let best = |block| prob_best(block, &nodes, Direction::Increase).map_or(f64::NAN, |best| best.control);
             stopwatch.time(&item, || (), |()| blocks[..CONTESTS].iter().map(best).sum::<f64>());
         }
     }

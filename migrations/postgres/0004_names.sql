@@ -347,7 +347,7 @@ comment on column population_diagnostics.pit_histogram is
 comment on column population_diagnostics.calibration_cause is
     'The likely cause where a coverage or a bin of the histogram is out of its bounds; null where none is';
 comment on column population_diagnostics.selection_log_lr is
-    'Log likelihood ratio of a selection by which results with z below 1.96 are less likely to arrive than others';
+    'Log likelihood ratio of a selection by which results with z below 1.96 (where less is better, above -1.96) are less likely to arrive than others';
 comment on column population_diagnostics.selection_eta is
     'How likely they are to arrive, relative to others; says little where selection_log_lr is small';
 comment on column population_diagnostics.selection_missing_share is
@@ -356,3 +356,41 @@ comment on column population_diagnostics.caliper_p is
     'One-sided p of the caliper test: whether more results lie just above z = 1.96 than just below; null where none is near';
 comment on column population_diagnostics.is_selection_suspected is
     'Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4; null where they are';
+
+-- Which way of an effect is better, how much of the traffic it applies to, what was shipped, and holdouts.
+alter table experiments
+    add column kind text not null default 'experiment' check (kind in ('experiment', 'holdout')),
+    add column started_at timestamptz,
+    add column shipped_variant text;
+comment on column experiments.kind is 'experiment, or holdout: its blocks are in no population';
+comment on column experiments.started_at is 'When the experiment was started, where it was sent';
+comment on column experiments.shipped_variant is 'The variant that all users have got since, which may be the control; null where it was not sent';
+
+alter table blocks
+    alter column population_id drop not null,
+    add column direction text check (direction in ('increase', 'decrease')),
+    add column coverage double precision check (coverage > 0 and coverage <= 1);
+comment on column blocks.population_id is 'Null of a holdout';
+comment on column blocks.components is
+    'Spectral components (lambda, a, b) of the covariance: what was added to the cells (packed); null of a holdout';
+comment on column blocks.direction is 'Which way of the effects is better: increase or decrease; null where it was not sent';
+comment on column blocks.coverage is 'The share of the whole traffic that the effects apply to; null where it was not sent';
+
+alter table current_population_fits
+    add column direction text not null default 'increase' check (direction in ('increase', 'decrease'));
+alter table population_fits
+    add column direction text not null default 'increase' check (direction in ('increase', 'decrease'));
+comment on column current_population_fits.direction is 'Which way of the effects is better where a result does not say';
+comment on column population_fits.direction is 'Which way of the effects is better where a result does not say';
+
+alter table effect_estimates
+    add column direction text check (direction in ('increase', 'decrease')),
+    add column coverage double precision not null default 1 check (coverage > 0 and coverage <= 1),
+    add column is_shipped boolean;
+comment on column effect_estimates.direction is
+    'Which way of the effect is better, increase or decrease: of the result, else of the population; null before its first fit where the result does not say';
+comment on column effect_estimates.coverage is 'The share of the whole traffic that the effect applies to';
+comment on column effect_estimates.is_shipped is
+    'Whether all users have got the variant since; null where the experiment does not say which was shipped';
+comment on column effect_estimates.prob_best is
+    'Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease; null for full covariances of four and more';

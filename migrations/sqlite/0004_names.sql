@@ -212,7 +212,7 @@ create table effect_estimates ( -- One row per population x experiment x variant
     lfsr real check (abs(lfsr) < 9e999), -- Local false sign rate: probability that the more probable sign is wrong
     shrinkage_factor real check (abs(shrinkage_factor) < 9e999), -- How much of a change of the raw estimate is taken back: 0 none, 1 all
     naive_posterior_mean real check (abs(naive_posterior_mean) < 9e999), -- What the model that ignores the shared control would say
-    prob_best real check (abs(prob_best) < 9e999), -- Probability of being the best of the experiment, the control included; null for full covariances of four and more
+    prob_best real check (abs(prob_best) < 9e999), -- Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease; null for full covariances of four and more
     control_shift real check (abs(control_shift) < 9e999), -- The shift that the control's error is estimated to have put into every effect
     control_shift_sd real check (abs(control_shift_sd) < 9e999),
     computed_at text not null,
@@ -349,7 +349,7 @@ alter table population_diagnostics add column coverage95_high real check (covera
 alter table population_diagnostics add column pit_histogram text check (json_valid(pit_histogram));
 -- The likely cause where a coverage or a bin of the histogram is out of its bounds; null where none is.
 alter table population_diagnostics add column calibration_cause text;
--- Log likelihood ratio of a selection by which results with z below 1.96 are less likely to arrive than others.
+-- Log likelihood ratio of a selection by which results with z below 1.96 (where less is better, above -1.96) are less likely to arrive than others.
 alter table population_diagnostics add column selection_log_lr real check (abs(selection_log_lr) < 9e999);
 -- How likely they are to arrive, relative to others; says little where selection_log_lr is small.
 alter table population_diagnostics add column selection_eta real check (selection_eta between 0 and 1);
@@ -359,3 +359,46 @@ alter table population_diagnostics add column selection_missing_share real check
 alter table population_diagnostics add column caliper_p real check (caliper_p between 0 and 1);
 -- Whether only winners seem to arrive: selection_log_lr is above 4 and selection_missing_share above 0.4; null where they are.
 alter table population_diagnostics add column is_selection_suspected integer check (is_selection_suspected in (0, 1));
+
+-- Which way of an effect is better, how much of the traffic it applies to, what was shipped, and holdouts.
+-- experiment, or holdout: its blocks are in no population.
+alter table experiments add column kind text not null default 'experiment' check (kind in ('experiment', 'holdout'));
+-- When the experiment was started, where it was sent.
+alter table experiments add column started_at text;
+-- The variant that all users have got since, which may be the control; null where it was not sent.
+alter table experiments add column shipped_variant text;
+
+alter table blocks rename to old;
+create table blocks ( -- One row per experiment x metric x segment x scale that stands: what was sent, and the block made of it
+    experiment_id text not null,
+    metric text not null,
+    segment text not null,
+    scale text not null,
+    population_id text, -- Null of a holdout
+    revision integer not null, -- The revision that last changed the block
+    commit_id integer not null, -- The worker's commit that last changed the row
+    partition_id integer not null, -- The partition under which the block is counted in sketch_cells: of its batch, not of its own record
+    statistics blob not null, -- The arms or effects as they were sent (packed)
+    block blob, -- Variants, effects and their sampling covariance (packed); null while the parts of a sum cannot be estimated
+    components blob, -- Spectral components (lambda, a, b) of the covariance: what was added to the cells (packed); null of a holdout
+    pending_reason text, -- Why the parts of a sum cannot be estimated yet
+    pending_detail text,
+    direction text check (direction in ('increase', 'decrease')), -- Which way of the effects is better; null where it was not sent
+    coverage real check (coverage > 0 and coverage <= 1), -- The share of the whole traffic that the effects apply to; null where it was not sent
+    primary key (experiment_id, metric, segment, scale)
+) strict;
+insert into blocks select *, null, null from old;
+drop table old;
+create index blocks_by_population on blocks (population_id, experiment_id);
+
+-- Which way of the effects is better where a result does not say.
+alter table current_population_fits add column direction text not null default 'increase' check (direction in ('increase', 'decrease'));
+alter table population_fits add column direction text not null default 'increase' check (direction in ('increase', 'decrease'));
+
+-- Which way of the effect is better, increase or decrease: of the result, else of the population; null before its first fit where the
+-- result does not say.
+alter table effect_estimates add column direction text check (direction in ('increase', 'decrease'));
+-- The share of the whole traffic that the effect applies to.
+alter table effect_estimates add column coverage real not null default 1 check (coverage > 0 and coverage <= 1);
+-- Whether all users have got the variant since; null where the experiment does not say which was shipped.
+alter table effect_estimates add column is_shipped integer check (is_shipped in (0, 1));

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use shrinkd_core::{History, ShippedDecisions};
-use shrinkd_model::{Correlation, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads};
+use shrinkd_model::{
+    Correlation, Direction, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads,
+};
 
 use super::input::InputArgs;
 use super::lint::Lint;
@@ -60,6 +62,12 @@ pub struct Args {
     /// model. sd, the standard deviation of the raw effects, is a unit too, but contains their noise.
     #[arg(long, default_value = "flat", value_name = "PRIOR")]
     prior_tau: PriorTau<Quantity>,
+    /// Which way of a metric's effects is better, where its results do not say; may be given several times
+    ///
+    /// More is better unless it is `decrease`, as of latencies and errors (latency=decrease). Estimates do not depend on it: P(best) and
+    /// the search for missing losers do.
+    #[arg(long, value_parser = parse_direction, value_name = "METRIC=DIRECTION")]
+    direction: Vec<(String, Direction)>,
     /// Also compute each variant's probability of being the best of its experiment, counting the control
     #[arg(long)]
     best: bool,
@@ -80,6 +88,7 @@ Examples:
   shrinkd fit events.ndjson --format json | jq '.populations[].mu'
   shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
   shrinkd fit events.ndjson --prior-tau half-normal:0.5se
+  shrinkd fit events.ndjson --best --direction latency=decrease
   shrinkd fit events.ndjson --method reml
   shrinkd fit events.ndjson --method reml --format json > fit.json
   shrinkd fit events.ndjson --method dl --format csv > estimates.csv
@@ -145,6 +154,14 @@ impl Args {
     }
 }
 
+fn parse_direction(text: &str) -> Result<(String, Direction), String> {
+    let parsed = text.rsplit_once('=').and_then(|(metric, name)| {
+        let direction = Direction::ALL.into_iter().find(|direction| direction.as_str() == name)?;
+        Some((metric.to_owned(), direction))
+    });
+    parsed.ok_or_else(|| "expected METRIC=increase or METRIC=decrease".to_owned())
+}
+
 /// Reads the events, fits every population, and prints the report.
 ///
 /// # Errors
@@ -155,7 +172,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         writeln!(io::stderr(), "{} takes no priors: --prior-mu and --prior-tau are ignored", request.method.as_str())?;
     }
     let mut stderr = io::stderr();
-    let (mut history, mut tally, mut lint) = (History::default(), Tally::default(), Lint::default());
+    let (mut history, mut tally, mut lint) =
+        (History::default(), Tally::default(), Lint::with_directions(&args.direction));
     args.input.each(request.threads, &mut io::stderr(), |place, message| {
         if args.strict {
             lint.see(place, &message);
@@ -165,7 +183,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         Ok(warnings.iter().try_for_each(|warning| tally.warn(place, warning, &mut stderr))?)
     })?;
     tally.write(&mut stderr)?;
-    let report = Report::new(history, &request, &ShippedDecisions::new(&args.shipped_decisions))?;
+    let report = Report::new(history, &request, &args.direction, &ShippedDecisions::new(&args.shipped_decisions))?;
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     match args.format {
         Format::Table => table::write(&mut out, &report, text::width())?,

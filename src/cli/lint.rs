@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use shrinkd_core::{Event, History, Message, Refusal, ReportedResult, ShippedDecisions};
-use shrinkd_model::{Request, available_threads};
+use shrinkd_model::{Direction, Request, available_threads};
 
 use super::CliError;
 use super::fit::Report;
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
         Ok(())
     })?;
     let request = Request { threads: available_threads(), ..Request::default() };
-    lint.judge(&Report::new(history, &request, &ShippedDecisions::default())?);
+    lint.judge(&Report::new(history, &request, &[], &ShippedDecisions::default())?);
     let mut out = io::stdout().lock();
     tally.write(&mut out)?;
     lint.write(&mut out)?;
@@ -81,9 +81,16 @@ pub(super) struct Lint {
     found: BTreeMap<Kind, (u64, String)>,
     /// Where each experiment came at each revision, parts with their event id.
     seen: HashMap<(String, u64, Option<String>), String>,
+    /// The metrics whose direction is known otherwise than from the messages.
+    with_direction: BTreeSet<String>,
 }
 
 impl Lint {
+    /// A lint that does not miss the directions of these metrics.
+    pub(super) fn with_directions(directions: &[(String, Direction)]) -> Lint {
+        Lint { with_direction: directions.iter().map(|(metric, _)| metric.clone()).collect(), ..Lint::default() }
+    }
+
     /// Looks at a message before it is taken.
     pub(super) fn see(&mut self, place: &Place<'_>, message: &Result<Message, Refusal>) {
         match message {
@@ -109,10 +116,13 @@ impl Lint {
             self.seen.insert(key, place.to_string());
         }
         let whole = event.results.iter().flatten().filter_map(|result| match result {
-            ReportedResult::Whole { key, .. } => Some(key.metric.as_str()),
+            ReportedResult::Whole { key, properties, .. } if properties.direction.is_none() => {
+                Some(key.metric.as_str())
+            }
             _ => None,
         });
-        for metric in whole.filter(|metric| is_lower_better(metric)).collect::<BTreeSet<_>>() {
+        let is_open = |metric: &&str| is_lower_better(metric) && !self.with_direction.contains(*metric);
+        for metric in whole.filter(is_open).collect::<BTreeSet<_>>() {
             self.find(Kind::NoDirection(metric.to_owned()), || {
                 format!("{place}: metric {metric:?} has no direction: is lower better? Then send \"direction\": \"decrease\"")
             });

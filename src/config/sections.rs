@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, KeyRule, PopulationName, ShippedDecisions};
-use shrinkd_model::{PriorMu, PriorTau, Quantity, Threshold, Thresholds};
+use shrinkd_model::{Direction, PriorMu, PriorTau, Quantity, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::properties::Properties;
@@ -270,7 +270,8 @@ pub struct PopulationsConfig {
     pub settings: BTreeMap<PopulationName, PopulationOverride>,
 }
 
-/// `[populations.settings."metric/segment/scale"]`: settings of one population; those left out are as in `[refit]`.
+/// `[populations.settings."metric/segment/scale"]`: settings of one population; priors and `min_experiments` that are left out are as
+/// in `[refit]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub struct PopulationOverride {
@@ -279,6 +280,8 @@ pub struct PopulationOverride {
     #[serde(with = "text::optional")]
     pub prior_tau: Option<PriorTau<Quantity>>,
     pub min_experiments: Option<u64>,
+    /// `increase` or `decrease`: which way of the effects is better where a result does not say. Default `increase`.
+    pub direction: Option<Direction>,
 }
 
 /// `[metrics]`: how many series there are.

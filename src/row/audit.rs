@@ -1,5 +1,7 @@
 //! Rows as an audit reads them. Nothing in them is assumed to be valid, so names and packed columns are not decoded.
 
+use shrinkd_core::Properties;
+
 use super::Counters;
 
 /// Records that an operator skipped.
@@ -62,9 +64,12 @@ pub struct AuditedBlock {
     pub block: Option<Vec<u8>>,
     pub components: Option<Vec<u8>>,
     pub pending_reason: Option<String>,
-    /// `None` if there is no such experiment. Its `labels` (JSON) are `None` then, too.
+    pub properties: Properties,
+    /// `None` if there is no such experiment. Its kind and its `labels` (JSON) are `None` then, too.
     pub experiment_revision: Option<i64>,
     pub labels: Option<String>,
+    pub kind: Option<String>,
+    pub shipped_variant: Option<String>,
 }
 
 /// A row of `effect_estimates`.

@@ -1,12 +1,14 @@
 //! Rows of fits and of what a pass diagnoses.
 
-use shrinkd_model::{Node, PosteriorError, ScaleError, Summary};
+use shrinkd_model::{Direction, Node, PosteriorError, ScaleError, Summary};
 
 /// The published fit of a population, with which its estimates are computed until the next fit is published.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PublishedFit {
     pub fit_id: i64,
     pub status: FitStatus,
+    /// Which way of the effects is better where a result does not say; `None` before the first fit.
+    pub direction: Option<Direction>,
     /// With the correlation modelled; empty unless fitted.
     pub nodes: Vec<Node>,
     /// With the correlation ignored; empty if that model has no posterior.
@@ -16,7 +18,13 @@ pub struct PublishedFit {
 impl PublishedFit {
     /// Stands in for a fit before the first one is published.
     pub fn none() -> PublishedFit {
-        PublishedFit { fit_id: 0, status: FitStatus::ColdStart, nodes: Vec::new(), naive_nodes: Vec::new() }
+        PublishedFit {
+            fit_id: 0,
+            status: FitStatus::ColdStart,
+            direction: None,
+            nodes: Vec::new(),
+            naive_nodes: Vec::new(),
+        }
     }
 }
 
@@ -67,6 +75,8 @@ pub struct FitRow {
     pub correlation: shrinkd_model::Correlation,
     pub status: FitStatus,
     pub message: Option<String>,
+    /// Which way of the effects is better where a result does not say.
+    pub direction: Direction,
     /// Whether a prior is in another unit than the data, as it seems: see [`FarPrior`](shrinkd_model::FarPrior).
     pub is_prior_far: bool,
     pub effects: u64,
@@ -101,6 +111,7 @@ impl FitRow {
             correlation,
             status,
             message: Some(message),
+            direction: Direction::default(),
             is_prior_far: false,
             effects,
             mu: Summary::default(),

@@ -6,6 +6,7 @@ use shrinkd_core::PopulationName;
 use super::columns::Columns;
 use super::database::Transaction;
 use super::estimates::{FITTED, RAW, RAW_FIGURES};
+use super::experiments::read_properties;
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, fits, partitions};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
@@ -66,13 +67,21 @@ impl Audit {
     /// The name of every population that any table mentions, in order.
     pub async fn population_ids(&mut self) -> Result<Vec<String>, StoreError> {
         let sql = "select population_id from populations
-                   union select population_id from blocks
+                   union select population_id from blocks where population_id is not null
                    union select population_id from sketch_cells
                    union select population_id from cell_counters
                    union select population_id from effect_estimates
                    union select population_id from current_population_fits
                    order by 1";
         self.transaction.query("audit: populations", sql, []).all(|row| row.get("population_id")).await
+    }
+
+    /// The experiments that have a block in no population although they are no holdouts.
+    pub async fn without_population(&mut self) -> Result<Vec<String>, StoreError> {
+        let sql = "select distinct b.experiment_id
+                   from blocks as b left join experiments as e on e.experiment_id = b.experiment_id
+                   where b.population_id is null and coalesce(e.kind, '') <> 'holdout' order by 1";
+        self.transaction.query("audit: without a population", sql, []).all(|row| row.get("experiment_id")).await
     }
 
     /// How many blocks the counters know.
@@ -109,7 +118,10 @@ impl Audit {
         // The experiment is looked up for each block: a join reads all experiments for every page.
         let sql =
             "select b.experiment_id, b.metric, b.segment, b.scale, b.revision, b.commit_id, b.statistics, b.block,
-                    b.components, b.pending_reason,
+                    b.components, b.pending_reason, b.direction, b.coverage,
+                    (select e.kind from experiments as e where e.experiment_id = b.experiment_id) as kind,
+                    (select e.shipped_variant from experiments as e where e.experiment_id = b.experiment_id)
+                        as shipped_variant,
                     (select e.revision from experiments as e where e.experiment_id = b.experiment_id)
                         as experiment_revision,
                     (select cast(e.labels as text) from experiments as e where e.experiment_id = b.experiment_id)
@@ -120,7 +132,7 @@ impl Audit {
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
         let block = record!(AuditedBlock:
             experiment_id, metric, segment, scale, revision, commit_id, statistics, block, components, pending_reason,
-            experiment_revision, labels);
+            experiment_revision, labels, kind, shipped_variant; properties: read_properties);
         query.all(block).await
     }
 

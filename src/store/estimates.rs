@@ -21,15 +21,18 @@ pub(super) const RAW: &[Column<EstimateRow>] = &[
     float("raw_se", |row| Some(row.raw_se)),
     boolean("is_continuity_corrected", |row| Some(row.is_continuity_corrected)),
     boolean("lift_too_large_for_relative", |row| Some(row.lift_too_large_for_relative)),
+    float("coverage", |row| Some(row.coverage)),
+    boolean("is_shipped", |row| row.is_shipped),
     float("treatment_variance", |row| row.treatment_variance),
     float("control_variance", |row| row.control_variance),
     text("control_variance_source", |row| Some(row.control_variance_source.as_str().into())),
 ];
 
-/// What follows from the fit.
+/// What follows from the fit, and may change with it.
 pub(super) const FITTED: &[Column<EstimateRow>] = &[
     integer("fit_id", |row| Some(row.fit_id)),
     text("status", |row| Some(row.status.as_str().into())),
+    text("direction", |row| row.direction.map(|direction| direction.as_str().into())),
     float("posterior_mean", |row| shrunk(row, |shrunk| Some(shrunk.posterior_mean))),
     float("posterior_sd", |row| shrunk(row, |shrunk| Some(shrunk.posterior_sd))),
     float("ci80_low", |row| shrunk(row, |shrunk| Some(shrunk.ci80.0))),

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use shrinkd_core::{Latest, ResultKey};
+use shrinkd_core::{Latest, Properties, ResultKey};
 
 use super::StoreError;
-use super::columns::{Column, Columns, NONE, bytes, integer, json, text, time};
+use super::columns::{Column, Columns, NONE, bytes, float, integer, json, text, time};
 use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
@@ -18,7 +18,8 @@ pub(super) async fn read(
     values: Vec<Value<'_>>,
 ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
     let sql = format!(
-        "select experiment_id, revision, decision, cast(labels as text) as labels, completed_at, retractions
+        "select experiment_id, revision, decision, cast(labels as text) as labels, completed_at, kind, started_at,
+                shipped_variant, retractions
          from experiments {condition}"
     );
     let found = on.query("ingest: read experiments", sql, values).all(read_experiment).await?;
@@ -27,7 +28,9 @@ pub(super) async fn read(
         return Ok(experiments);
     }
     let ids: Vec<String> = experiments.keys().cloned().collect();
-    let sql = "select experiment_id, metric, segment, scale, population_id, revision, statistics, block, components
+    let sql =
+        "select experiment_id, metric, segment, scale, population_id, revision, statistics, direction, coverage, block,
+                      components
                from blocks where experiment_id {any $1}";
     for (experiment_id, block) in on.query("ingest: read blocks", sql, values![ids]).all(read_block).await? {
         if let Some(experiment) = experiments.get_mut(&experiment_id) {
@@ -38,8 +41,8 @@ pub(super) async fn read(
 }
 
 fn read_experiment(row: &Row) -> Result<(String, StoredExperiment), StoreError> {
-    let latest =
-        record!(Latest: revision, decision, completed_at; labels: |row: &Row| row.json("experiments", "labels"));
+    let latest = record!(Latest: revision, decision, completed_at, kind, started_at, shipped_variant;
+            labels: |row: &Row| row.json("experiments", "labels"));
     let (latest, retractions) = (latest(row)?, row.get("retractions")?);
     Ok((row.get("experiment_id")?, StoredExperiment { latest, retractions, blocks: Vec::new() }))
 }
@@ -47,8 +50,13 @@ fn read_experiment(row: &Row) -> Result<(String, StoredExperiment), StoreError> 
 fn read_block(row: &Row) -> Result<(String, StoredBlock), StoreError> {
     let key = record!(ResultKey: metric, segment, scale);
     let block = record!(StoredBlock:
-        population = "population_id", revision, statistics, block, components; key: key);
+        population = "population_id", revision, statistics, block, components; key: key, properties: read_properties);
     Ok((row.get("experiment_id")?, block(row)?))
+}
+
+/// What a block says of its effects.
+pub(super) fn read_properties(row: &Row) -> Result<Properties, StoreError> {
+    record!(Properties: direction, coverage)(row)
 }
 
 const EXPERIMENTS: Columns<ExperimentRow> = Columns(
@@ -61,6 +69,9 @@ const EXPERIMENTS: Columns<ExperimentRow> = Columns(
             Some(serde_json::to_string(&row.latest.labels).unwrap_or_else(|_| "{}".to_owned()).into())
         }),
         time("completed_at", |row| Some(row.latest.completed_at)),
+        text("kind", |row| Some(row.latest.kind.as_str().into())),
+        time("started_at", |row| row.latest.started_at),
+        text("shipped_variant", |row| row.latest.shipped_variant.as_deref().map(Cow::from)),
         bytes("retractions", |row| row.retractions.as_deref().map(Cow::from)),
     ]],
 );
@@ -81,9 +92,11 @@ const BLOCK_KEY: &[Column<BlockRow>] = &[
     text("scale", |row| Some(row.block.key.scale.as_str().into())),
 ];
 const BLOCK: &[Column<BlockRow>] = &[
-    text("population_id", |row| Some(row.block.population.to_string().into())),
+    text("population_id", |row| row.block.population.as_ref().map(|population| population.to_string().into())),
     integer("revision", |row| Some(row.block.revision as i64)),
     bytes("statistics", |row| Some(row.block.statistics.as_slice().into())),
+    text("direction", |row| row.block.properties.direction.map(|direction| direction.as_str().into())),
+    float("coverage", |row| row.block.properties.coverage),
     bytes("block", |row| row.block.block.as_deref().map(Cow::from)),
     bytes("components", |row| row.block.components.as_deref().map(Cow::from)),
     text("pending_reason", |row| row.pending.as_ref().map(|refusal| refusal.reason.as_str().into())),

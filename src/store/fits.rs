@@ -18,6 +18,7 @@ const KEY: &[Column<FitRow>] = &[text("correlation", |row| Some(row.correlation.
 pub(super) const FIT: &[Column<FitRow>] = &[
     text("status", |row| Some(row.status.as_str().into())),
     text("message", |row| row.message.as_deref().map(Into::into)),
+    text("direction", |row| Some(row.direction.as_str().into())),
     boolean("is_prior_far", |row| Some(row.is_prior_far)),
     integer("effects", |row| Some(row.effects as i64)),
     float("mu_mean", |row| row.mu.mean),
@@ -96,11 +97,12 @@ pub(super) async fn append(on: &mut Transaction, population_id: &str) -> Result<
 
 /// What the published fit of a population is judged by.
 pub(super) async fn judged(on: &mut Transaction, population_id: &str) -> Result<Option<Judged>, StoreError> {
-    let sql = "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd
+    let sql = "select f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd,
+                      f.direction
                from populations as p
                join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                where p.population_id = $1 and f.correlation = 'modelled'";
-    let read = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd);
+    let read = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
     on.query("refit: published fit", sql, values![population_id]).optional(read).await
 }
 
@@ -142,14 +144,16 @@ async fn read(
     values: Vec<Value<'_>>,
 ) -> Result<Vec<(PopulationName, PublishedFit)>, StoreError> {
     let sql = format!(
-        "select f.population_id, f.fit_id, f.status, f.nodes, i.nodes as naive_nodes
+        "select f.population_id, f.fit_id, f.status, f.direction, f.nodes, i.nodes as naive_nodes
          from {fits} join population_fits as i on i.population_id = f.population_id and i.fit_id = f.fit_id
          where f.correlation = 'modelled' and i.correlation = 'ignored'"
     );
     let fit = |row: &Row| {
-        let nodes = |column| row.unpack("population_fits", column);
-        let (nodes, naive_nodes) = (nodes("nodes")?, nodes("naive_nodes")?);
-        let fit = PublishedFit { fit_id: row.get("fit_id")?, status: row.get("status")?, nodes, naive_nodes };
+        let fit = record!(PublishedFit:
+            fit_id, status, direction;
+            nodes: |row: &Row| row.unpack("population_fits", "nodes"),
+            naive_nodes: |row: &Row| row.unpack("population_fits", "naive_nodes"));
+        let fit = fit(row)?;
         Ok((row.get("population_id")?, fit))
     };
     on.query(name, sql, values).all(fit).await

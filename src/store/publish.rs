@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
+use super::experiments::read_properties;
 use super::query::{Row, record, values};
 use super::{Store, StoreError, estimates, fits, settings};
 use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, DuePass, EstimateRow, Pass, PassDiagnostics};
@@ -74,14 +75,17 @@ impl Store {
     ) -> Result<Vec<BlockToPublish>, StoreError> {
         let mut reader = self.pools.read().await?;
         // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
-        let sql = "select b.experiment_id, b.revision, b.commit_id, b.block,
-                          (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision
+        let sql = "select b.experiment_id, b.revision, b.commit_id, b.block, b.direction, b.coverage,
+                          (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision,
+                          (select e.shipped_variant from experiments as e where e.experiment_id = b.experiment_id)
+                              as shipped_variant
                    from blocks as b
                    where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
                    order by b.experiment_id limit $3";
         let block = record!(BlockToEstimate:
-            experiment_id, revision;
-            population: |_| Ok(population.clone()), measured: |row: &Row| row.unpack("blocks", "block"));
+            experiment_id, revision, shipped_variant;
+            population: |_| Ok(population.clone()), measured: |row: &Row| row.unpack("blocks", "block"),
+            properties: read_properties);
         let block = record!(BlockToPublish: commit_id, decision; block: block);
         let values = values![population.to_string(), after, limit as i64];
         reader.query("publish: read blocks", sql, values).all(block).await

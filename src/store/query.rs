@@ -17,8 +17,8 @@
 use std::borrow::Cow;
 use std::pin::Pin;
 
-use shrinkd_core::{PopulationName, Scale, unpack};
-use shrinkd_model::{Cell, Correlation, Measure, Verdict, cell_from_bytes};
+use shrinkd_core::{ExperimentKind, PopulationName, Scale, unpack};
+use shrinkd_model::{Cell, Correlation, Direction, Measure, Verdict, cell_from_bytes};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, ValueRef as _};
@@ -332,6 +332,8 @@ stored_as! {
     PopulationName, name: String => name.parse().map_err(|error| format!("{error}"));
     Scale, name: String => named(&name, Scale::ALL, Scale::as_str);
     Correlation, name: String => named(&name, Correlation::ALL, Correlation::as_str);
+    Direction, name: String => named(&name, Direction::ALL, Direction::as_str);
+    ExperimentKind, name: String => named(&name, ExperimentKind::ALL, ExperimentKind::as_str);
     Verdict, name: String => named(&name, Verdict::ALL, Verdict::as_str);
     Measure, name: String => named(&name, Measure::ALL, Measure::as_str);
     FitStatus, name: String => named(&name, FitStatus::ALL, FitStatus::as_str);

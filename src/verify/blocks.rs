@@ -1,7 +1,7 @@
 //! Checks of blocks: each equals what its statistics give, its experiment exists, and its population is that of the grouping.
 //! The cells must hold the sum of the blocks.
 
-use shrinkd_core::{Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack};
+use shrinkd_core::{ExperimentKind, Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack};
 use shrinkd_model::{Component, Member, Sketches};
 
 use super::report::{Check, Report, excerpts};
@@ -66,6 +66,9 @@ impl Blocks {
         };
         if *revision < row.revision {
             differs("revision", row.revision.to_string(), format!("at most {revision}, that of its experiment"));
+        }
+        if row.kind.as_deref() == Some(ExperimentKind::Holdout.as_str()) {
+            return differs("population_id", population_id.to_owned(), "none: the experiment is a holdout".to_owned());
         }
         let Ok(labels) = serde_json::from_str(labels) else {
             return differs("labels of its experiment", labels.clone(), "an object of text".to_owned());

@@ -69,6 +69,8 @@ impl Expected {
             experiment_id: block.experiment_id.clone(),
             revision: block.revision as u64,
             measured,
+            properties: block.properties,
+            shipped_variant: block.shipped_variant.clone(),
         };
         let measured = &to_estimate.measured;
         let mut rows: BTreeMap<&str, &AuditedEstimate> = rows.iter().map(|row| (row.variant.as_str(), row)).collect();

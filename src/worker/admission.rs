@@ -8,7 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
-    Event, ExperimentLedger, Grouping, Message, Outcome, PopulationName, Reason, Refusal, ReportedResult, ResultKey,
+    Event, ExperimentKind, ExperimentLedger, Grouping, Message, Outcome, PopulationName, Reason, Refusal,
+    ReportedResult, ResultKey,
 };
 
 use super::source::Record;
@@ -28,15 +29,17 @@ pub fn named_populations(
         let named = experiments.entry(&event.experiment_id).or_default();
         named.keys.extend(event.results.iter().filter_map(key));
         named.labels.insert(&event.labels);
+        named.is_experiment |= event.kind == ExperimentKind::Experiment;
     }
     for (experiment_id, named) in &mut experiments {
         if let Some(stored) = stored.get(*experiment_id) {
             named.keys.extend(stored.blocks.iter().map(|block| &block.key));
             named.labels.insert(&stored.latest.labels);
+            named.is_experiment |= stored.latest.kind == ExperimentKind::Experiment;
         }
     }
     let mut populations = BTreeSet::new();
-    for Named { keys, labels } in experiments.into_values() {
+    for Named { keys, labels, .. } in experiments.into_values().filter(|named| named.is_experiment) {
         for labels in labels {
             populations.extend(keys.iter().map(|&key| grouping.population(key.clone(), Some(labels))));
         }
@@ -49,6 +52,8 @@ pub fn named_populations(
 struct Named<'a> {
     keys: BTreeSet<&'a ResultKey>,
     labels: BTreeSet<&'a BTreeMap<String, String>>,
+    /// Whether any of them says that it is no holdout.
+    is_experiment: bool,
 }
 
 /// The key of a result that can have a block.
@@ -143,7 +148,8 @@ impl Admission {
         let outcomes = after.apply(event.clone()).outcomes;
         let labels = after.latest().map(|latest| &latest.labels);
         let population = |key: &ResultKey| (key.clone(), grouping.population(key.clone(), labels));
-        let created = after.blocks().map(|(key, ..)| population(key));
+        let in_populations = after.blocks().filter(|_| after.kind() == ExperimentKind::Experiment);
+        let created = in_populations.map(|(key, ..)| population(key));
         (created.filter(|(_, population)| self.new.names.contains(population)).collect(), outcomes)
     }
 

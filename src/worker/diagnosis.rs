@@ -113,7 +113,8 @@ impl Diagnosis {
         let Measured { variants, block: effects, .. } = &block.measured;
         let chosen = self.grouping.chosen_variant(&block.experiment_id, variants);
         // A block that is stored was a member of its population.
-        let member = Member::new(effects.clone(), chosen).ok()?;
+        let direction = estimates.rows.first().and_then(|row| row.direction).unwrap_or_default();
+        let member = Member::new(effects.clone(), chosen).ok()?.with_direction(direction);
         let one = self.fits[Correlation::OnePerExperiment as usize]
             .as_ref()
             .map(|fit| BlockPosterior::new(&member.under(Correlation::OnePerExperiment), &fit.nodes).estimates());

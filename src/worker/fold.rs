@@ -4,8 +4,8 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
-    Applied, Change, Counts, DamagedBytes, Event, ExperimentLedger, Grouping, Measured, Message, Outcome,
-    PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack, unpack,
+    Applied, Change, Counts, DamagedBytes, Event, ExperimentKind, ExperimentLedger, Grouping, Measured, Message,
+    Outcome, PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack, unpack,
 };
 use shrinkd_model::{Component, Member, MemberError};
 
@@ -130,11 +130,13 @@ struct Working<'a> {
     /// The keys that may have changed, and the block that the store holds there.
     touched: BTreeMap<ResultKey, Option<Measured>>,
     is_stored: bool,
+    /// As it is stored.
+    shipped_variant: Option<String>,
     has_changed: bool,
 }
 
 struct Held {
-    population: PopulationName,
+    population: Option<PopulationName>,
     components: Option<Vec<u8>>,
 }
 
@@ -154,6 +156,7 @@ impl<'a> Working<'a> {
             held: BTreeMap::new(),
             touched: BTreeMap::new(),
             is_stored: false,
+            shipped_variant: None,
             has_changed: false,
         }
     }
@@ -163,13 +166,14 @@ impl<'a> Working<'a> {
         stored: StoredExperiment,
         grouping: &'a Grouping,
     ) -> Result<Working<'a>, FoldError> {
-        let mut working = Working { is_stored: true, ..Working::new(experiment_id, grouping) };
+        let shipped_variant = stored.latest.shipped_variant.clone();
+        let mut working = Working { is_stored: true, shipped_variant, ..Working::new(experiment_id, grouping) };
         let mut results = Vec::with_capacity(stored.blocks.len());
-        for StoredBlock { key, population, revision, statistics, block, components } in stored.blocks {
+        for StoredBlock { key, population, revision, statistics, properties, block, components } in stored.blocks {
             let measured = block.map(|bytes| unpack("block", &bytes)).transpose();
             let measured = measured.map_err(|source| working.damaged(source))?;
             working.held.insert(key.clone(), Held { population, components });
-            results.push(StoredResult { key, revision, statistics, measured });
+            results.push(StoredResult { key, revision, statistics, properties, measured });
         }
         working.ledger = ExperimentLedger::restore(Some(stored.latest), stored.retractions.as_deref(), results)
             .map_err(|source| working.damaged(source))?;
@@ -260,6 +264,8 @@ impl<'a> Working<'a> {
                         experiment_id: self.experiment_id.clone(),
                         revision: row.block.revision,
                         measured,
+                        properties: row.block.properties,
+                        shipped_variant: self.shipped_variant_now().cloned(),
                     }));
                     changes.blocks.push(row);
                 }
@@ -278,28 +284,39 @@ impl<'a> Working<'a> {
         withdrawn.into_iter().for_each(|key| self.touch(key, None));
     }
 
-    /// New labels can move an experiment's blocks to other populations, including blocks that no result of the event names.
+    /// New labels can move an experiment's blocks to other populations, another kind into one or out of all, and what was shipped is
+    /// written with every estimate: also of blocks that no result of the event names.
     fn touch_moved_blocks(&mut self) {
+        let is_shipped_anew = self.shipped_variant.as_ref() != self.shipped_variant_now();
         let moved: Vec<(ResultKey, Option<Measured>)> = self
             .held
             .iter()
-            .filter(|(key, held)| held.population != self.population(key))
+            .filter(|(key, held)| is_shipped_anew || held.population != self.population(key))
             .map(|(key, _)| (key.clone(), self.ledger.estimate(key).and_then(Result::ok).cloned()))
             .collect();
         moved.into_iter().for_each(|(key, measured)| self.touch(key, measured));
     }
 
-    /// The current block of a key; `None` if it holds no result, or a sum that cannot be estimated yet.
+    fn shipped_variant_now(&self) -> Option<&String> {
+        self.ledger.latest()?.shipped_variant.as_ref()
+    }
+
+    /// The current block of a key in its population; `None` if it holds no result, or a sum that cannot be estimated yet, and of a
+    /// holdout.
     fn block_now(&self, key: &ResultKey) -> Result<Option<CountedBlock>, FoldError> {
-        let Some(Ok(measured)) = self.ledger.estimate(key) else { return Ok(None) };
+        let (Some(Ok(measured)), Some(population)) = (self.ledger.estimate(key), self.population(key)) else {
+            return Ok(None);
+        };
         let member = Member::new(measured.block.clone(), self.chosen_variant(measured));
         let member = member.map_err(|source| self.unfit(source))?;
-        Ok(Some(CountedBlock { population: self.population(key), measured: measured.clone(), member }))
+        Ok(Some(CountedBlock { population, measured: measured.clone(), member }))
     }
 
     /// The block that the cells of its population hold.
     fn block_before(&self, before: Option<Measured>, held: Option<Held>) -> Result<Option<CountedBlock>, FoldError> {
-        let (Some(measured), Some(Held { population, components })) = (before, held) else { return Ok(None) };
+        let (Some(measured), Some(Held { population: Some(population), components })) = (before, held) else {
+            return Ok(None);
+        };
         let components: Vec<Component> =
             unpack("components", components.as_deref().unwrap_or_default()).map_err(|source| self.damaged(source))?;
         let member = Member::restore(measured.block.clone(), components, self.chosen_variant(&measured));
@@ -314,7 +331,8 @@ impl<'a> Working<'a> {
             population: self.population(key),
             revision,
             statistics,
-            block: block.map(|block| pack(&block.measured)),
+            properties: self.ledger.properties(key)?,
+            block: self.ledger.estimate(key)?.ok().map(pack),
             components: block.map(|block| pack(block.member.own_components())),
         };
         let pending = self.ledger.estimate(key).and_then(Result::err).cloned();
@@ -349,8 +367,10 @@ impl<'a> Working<'a> {
         }
     }
 
-    fn population(&self, key: &ResultKey) -> PopulationName {
-        self.grouping.population(key.clone(), self.ledger.latest().map(|latest| &latest.labels))
+    /// `None` of a holdout.
+    fn population(&self, key: &ResultKey) -> Option<PopulationName> {
+        let labels = self.ledger.latest().map(|latest| &latest.labels);
+        (self.ledger.kind() == ExperimentKind::Experiment).then(|| self.grouping.population(key.clone(), labels))
     }
 
     fn chosen_variant(&self, measured: &Measured) -> usize {

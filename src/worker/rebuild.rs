@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shrinkd_core::{Grouping, PopulationName, Reason, Refusal, pack, remeasure, with_successes};
+use shrinkd_core::{ExperimentKind, Grouping, PopulationName, Reason, Refusal, pack, remeasure, with_successes};
 use shrinkd_model::Member;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -148,30 +148,42 @@ fn recompute(
                 |error| Refusal::new(Reason::ImplausibleScale, format!("does not fit the statistics: {error}"));
             member.map(|member| (measured, member)).map_err(refused)
         });
-        let population = grouping.population(key.clone(), Some(&stored.latest.labels));
+        let is_experiment = stored.latest.kind == ExperimentKind::Experiment;
+        let population = is_experiment.then(|| grouping.population(key.clone(), Some(&stored.latest.labels)));
         let block = StoredBlock {
             key: key.clone(),
             population: population.clone(),
             revision: *revision,
             statistics,
+            properties: held.properties,
             block: member.as_ref().ok().map(|(measured, _)| pack(measured)),
-            components: member.as_ref().ok().map(|(_, member)| pack(member.own_components())),
+            components: member.as_ref().ok().filter(|_| is_experiment).map(|(_, member)| pack(member.own_components())),
         };
         counts.all += 1;
         counts.moved += u64::from(population != held.population);
         counts.recomputed += u64::from((&block.block, &block.components) != (&held.block, &held.components));
         counts.refused += u64::from(held.block.is_some() && block.block.is_none());
-        let pending = match member {
-            Err(refusal) => Some(refusal),
-            Ok((measured, member)) => {
+        let pending = match (member, population) {
+            (Err(refusal), _) => Some(refusal),
+            (Ok(_), None) if block == held => continue,
+            (Ok(_), None) => None,
+            (Ok((measured, member)), Some(population)) => {
                 let cells = changes.cells.entry(population.clone()).or_default();
                 cells.add(&member).map_err(|error| FoldError::Member {
                     experiment_id: experiment_id.to_owned(),
                     source: error.into(),
                 })?;
                 let experiment_id = experiment_id.to_owned();
-                let to_estimate = BlockToEstimate { population, experiment_id, revision: *revision, measured };
-                let written = estimates.get(&(held.population.to_string(), to_estimate.experiment_id.clone()));
+                let to_estimate = BlockToEstimate {
+                    population,
+                    experiment_id,
+                    revision: *revision,
+                    measured,
+                    properties: held.properties,
+                    shipped_variant: stored.latest.shipped_variant.clone(),
+                };
+                let of = held.population.as_ref().map(PopulationName::to_string).unwrap_or_default();
+                let written = estimates.get(&(of, to_estimate.experiment_id.clone()));
                 if block == held && written == Some(&raw_estimates(&to_estimate)) {
                     continue;
                 }

@@ -23,7 +23,7 @@ impl Filled {
                 r#"{{"schema_version":{version},"experiment_id":"exp-{i}","revision":1,"completed_at":"2026-11-01T12:00:00Z","results":[{{"metric":"m","effects":[{{"variant":"a","estimate":{i},"variance":0.5}}]}}]}}"#
             )
         };
-        let lines = [event(1, 1), event(2, 1), event(3, 2), "not JSON".to_owned()];
+        let lines = [event(1, 1), event(2, 1), event(3, 9), "not JSON".to_owned()];
         std::fs::write(&events, lines.join("\n") + "\n").expect("a file");
         let filled = Filled { database, events };
         assert_eq!(filled.run(&["run"]).status.code(), Some(0));
@@ -46,7 +46,7 @@ impl Filled {
         self.database
             .execute(
                 r#"update rejected_events set payload = cast(replace(
-                       cast(payload as text), '"schema_version":2', '"schema_version":1') as blob)"#,
+                       cast(payload as text), '"schema_version":9', '"schema_version":1') as blob)"#,
             )
             .await;
     }

@@ -7,6 +7,7 @@ mod article;
 mod cases;
 mod commands;
 mod demo;
+mod direction;
 mod files;
 mod fit;
 mod fit_references;

@@ -11,7 +11,7 @@ use shrinkd::worker::WorkerError;
 use shrinkd::worker::publish::PublishLoop;
 use shrinkd::worker::refit::RefitLoop;
 use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
-use shrinkd_model::{Priors, Thresholds};
+use shrinkd_model::{Direction, Priors, Thresholds};
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,11 @@ promises! {
 
 /// The loops of a worker with these priors.
 pub fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
-    let settings = Arc::new(move |_: &PopulationName| PopulationSettings { priors: priors.into(), min_experiments: 1 });
+    let settings = Arc::new(move |_: &PopulationName| PopulationSettings {
+        priors: priors.into(),
+        min_experiments: 1,
+        direction: Direction::Increase,
+    });
     let telemetry = Telemetry::default();
     let refit = RefitLoop {
         store: store.clone(),

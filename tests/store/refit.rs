@@ -3,7 +3,7 @@
 use shrinkd::refit::{Judged, Publication, RefitState};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
 use shrinkd::store::Store;
-use shrinkd_model::{Correlation, Distance, Node, Summary};
+use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
 use time::OffsetDateTime;
 
 use super::{Worker, event, population, promises, record};
@@ -42,6 +42,7 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
         correlation,
         status: FitStatus::Fitted,
         message: None,
+        direction: Direction::Increase,
         is_prior_far: false,
         effects: 7,
         mu: summary(mu),
@@ -153,8 +154,14 @@ async fn only_published_fits_enter_the_history<D: Database>(database: &D) {
     assert_eq!(refit(&store, "m", 1.0, 0.5, false).await.published, None);
     assert_eq!(refit(&store, "m", 2.0, 0.6, true).await.published, None);
     let state = refit(&store, "m", 3.0, 0.7, false).await;
-    let expected =
-        Judged { status: FitStatus::Fitted, mu: Some(2.0), mu_sd: Some(0.25), tau: Some(0.6), log_tau_sd: Some(0.5) };
+    let expected = Judged {
+        status: FitStatus::Fitted,
+        mu: Some(2.0),
+        mu_sd: Some(0.25),
+        tau: Some(0.6),
+        log_tau_sd: Some(0.5),
+        direction: Direction::Increase,
+    };
     assert_eq!((state.published, state.is_publishing), (Some(expected), true));
     let history = database.numbers("select mu_mean, tau_median from population_fits where correlation = 'modelled'");
     assert_eq!(history.await, [[Some(2.0), Some(0.6)]]);

@@ -6,7 +6,8 @@ use shrinkd::row::{Changes, StoredExperiment};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold};
 use shrinkd::worker::source::Record;
-use shrinkd_core::{Grouping, decode};
+use shrinkd_core::{ExperimentKind, Grouping, Properties, decode};
+use shrinkd_model::Direction;
 
 fn by_team() -> Grouping {
     Grouping { labels: vec!["team".to_owned()], ..Grouping::default() }
@@ -14,8 +15,13 @@ fn by_team() -> Grouping {
 
 /// A message of the experiment `e`.
 fn message(revision: u64, team: &str, results: &str) -> Record {
+    message_with(1, revision, team, "", results)
+}
+
+/// The same of a version of the contract, with further fields.
+fn message_with(version: u64, revision: u64, team: &str, fields: &str, results: &str) -> Record {
     let message = format!(
-        r#"{{"schema_version":1,"experiment_id":"e","revision":{revision},"completed_at":"2026-11-01T12:00:00Z","labels":{{"team":"{team}"}},"results":[{results}]}}"#
+        r#"{{"schema_version":{version},"experiment_id":"e","revision":{revision},{fields}"completed_at":"2026-11-01T12:00:00Z","labels":{{"team":"{team}"}},"results":[{results}]}}"#
     );
     Record {
         partition: 0,
@@ -63,7 +69,7 @@ fn new_labels_move_the_blocks_of_an_experiment_and_retire_all_its_estimates_in_t
     let (from, to) = ("m/all/absolute/team=search".parse().unwrap(), "m/all/absolute/team=ads".parse().unwrap());
     let cells: Vec<_> = moved.cells.keys().collect();
     assert_eq!(cells, [&to, &from]);
-    assert_eq!(moved.blocks.iter().map(|row| &row.block.population).collect::<Vec<_>>(), [&to]);
+    assert_eq!(moved.blocks.iter().map(|row| &row.block.population).collect::<Vec<_>>(), [&Some(to.clone())]);
     assert_eq!(moved.changed.iter().map(|block| &block.population).collect::<Vec<_>>(), [&to]);
 }
 
@@ -77,4 +83,68 @@ fn a_retraction_that_conflicts_with_one_key_is_stored_for_the_others() {
     // An older result of another segment comes in a later batch.
     let late = folded(message(0, "search", &result("mobile")), Some(&stored(&first, Some(&refused.changes))));
     assert_eq!((late.counts.accepted, late.counts.stale), (0, 1));
+}
+
+#[test]
+fn a_holdout_is_stored_with_its_blocks_and_is_in_no_population() {
+    let holdout = message_with(2, 1, "search", r#""kind":"holdout","#, &result("all"));
+    let first = folded(holdout.clone(), None).changes;
+    assert_eq!(first.new_experiments[0].latest.kind, ExperimentKind::Holdout);
+    let block = &first.blocks[0].block;
+    assert!(block.population.is_none() && block.block.is_some() && block.components.is_none(), "{block:?}");
+    assert!(first.cells.is_empty() && first.changed.is_empty() && first.new_populations.is_empty());
+
+    // Its revisions and retractions are those of an experiment.
+    let kept = stored(&first, None);
+    assert_eq!(folded(holdout, Some(&kept)).counts.duplicates, 1);
+    let retraction = message_with(2, 2, "search", r#""kind":"holdout","#, r#"{"metric":"m","status":"retracted"}"#);
+    let withdrawn = folded(retraction, Some(&kept)).changes;
+    assert_eq!(withdrawn.withdrawn_blocks.len(), 1);
+    assert!(withdrawn.cells.is_empty() && withdrawn.retired.is_empty());
+}
+
+#[test]
+fn an_experiment_that_turns_out_a_holdout_leaves_its_population_and_may_come_back() {
+    let first = folded(message(1, "search", &result("all")), None).changes;
+    let left = folded(message_with(2, 2, "search", r#""kind":"holdout","#, ""), Some(&stored(&first, None))).changes;
+    assert_eq!(left.retired.len(), 2);
+    let left_cells = left.cells.values().map(|change| change.counters.experiments).collect::<Vec<_>>();
+    assert_eq!((left_cells, left.changed.len()), (vec![-1], 0));
+    assert_eq!(left.blocks[0].block.population, None);
+
+    let holdout = StoredExperiment {
+        latest: left.experiments[0].latest.clone(),
+        retractions: None,
+        blocks: left.blocks.iter().map(|row| row.block.clone()).collect(),
+    };
+    let back = folded(message(3, "search", ""), Some(&holdout)).changes;
+    let back_cells = back.cells.values().map(|change| change.counters.experiments).collect::<Vec<_>>();
+    assert_eq!((back_cells, back.changed.len(), back.retired.len()), (vec![1], 1, 0));
+    assert_eq!(back.blocks[0].block, first.blocks[0].block);
+}
+
+#[test]
+fn what_was_shipped_is_written_with_every_estimate_of_the_experiment() {
+    let first = folded(message(1, "search", &[result("all"), result("new")].join(",")), None).changes;
+    let kept = stored(&first, None);
+    let shipped = folded(message_with(1, 2, "search", r#""shipped_variant":"b","#, ""), Some(&kept)).changes;
+    assert_eq!(shipped.changed.len(), 2);
+    assert!(shipped.changed.iter().all(|block| block.shipped_variant.as_deref() == Some("b")));
+    let counters: Vec<_> = shipped.cells.values().map(|change| change.counters.effects).collect();
+    assert_eq!(counters, [0, 0], "the statistics stay");
+}
+
+#[test]
+fn a_direction_that_comes_later_takes_effect_on_the_rows_of_the_same_block() {
+    let first = folded(message(1, "search", &result("all")), None).changes;
+    let kept = stored(&first, None);
+    for revision in [1, 2] {
+        let directed =
+            result("all").replace(r#""metric":"m""#, r#""metric":"m","direction":"decrease","coverage":0.5"#);
+        let changes = folded(message(revision, "search", &directed), Some(&kept)).changes;
+        let expected = Properties { direction: Some(Direction::Decrease), coverage: Some(0.5) };
+        assert_eq!(changes.changed[0].properties, expected);
+        assert_eq!(changes.blocks[0].block.properties, expected);
+        assert_eq!(changes.changed[0].measured, first.changed[0].measured);
+    }
 }

@@ -13,7 +13,7 @@ use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::supervise;
 use shrinkd_core::{History, decode};
-use shrinkd_model::{Analysis, Correlation, Request};
+use shrinkd_model::{Analysis, Correlation, Direction, Request};
 use sqlx::{Row, SqlitePool};
 use tokio_util::sync::CancellationToken;
 
@@ -242,6 +242,7 @@ fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_toleran
         mu_sd: Some(mu_sd),
         tau: Some(tau),
         log_tau_sd: Some(log_tau_sd),
+        direction: Direction::Increase,
     };
     let published = fitted(1.0, 0.1, 2.0, 0.3);
     let has_moved = |current: Judged| current.has_moved(Some(&published), 0.01);
@@ -250,10 +251,18 @@ fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_toleran
     assert!(!has_moved(fitted(1.0, 0.119, 2.0, 0.3)) && has_moved(fitted(1.0, 0.121, 2.0, 0.3)), "its sd likewise");
     assert!(!has_moved(fitted(1.0, 0.1, 2.019, 0.3)) && has_moved(fitted(1.0, 0.1, 2.021, 0.3)), "log tau");
     assert!(!has_moved(fitted(1.0, 0.1, 2.0, 0.309)) && has_moved(fitted(1.0, 0.1, 2.0, 0.311)), "its sd");
-    let cold = Judged { status: FitStatus::ColdStart, mu: None, mu_sd: None, tau: None, log_tau_sd: None };
+    let cold = Judged {
+        status: FitStatus::ColdStart,
+        mu: None,
+        mu_sd: None,
+        tau: None,
+        log_tau_sd: None,
+        direction: Direction::Increase,
+    };
     assert!(has_moved(cold), "a population that fell below the fewest experiments");
     assert!(!cold.has_moved(None, 0.01), "nothing was published, and nothing is to be");
     assert!(published.has_moved(None, 0.01), "the first fit");
+    assert!(has_moved(Judged { direction: Direction::Decrease, ..published }), "what is configured to be better");
 }
 
 #[test]
@@ -264,6 +273,7 @@ fn a_fixed_tau_of_0_has_not_moved() {
         mu_sd: Some(0.1),
         tau: Some(tau),
         log_tau_sd: Some(0.0),
+        direction: Direction::Increase,
     };
     assert!(!known(0.0).has_moved(Some(&known(0.0)), 0.01));
     assert!(known(0.0).has_moved(Some(&known(0.1)), 0.01) && known(0.1).has_moved(Some(&known(0.0)), 0.01));
@@ -271,8 +281,14 @@ fn a_fixed_tau_of_0_has_not_moved() {
 
 #[test]
 fn a_figure_that_appears_or_goes_has_moved_and_one_that_neither_fit_has_has_not() {
-    let all =
-        Judged { status: FitStatus::Fitted, mu: Some(1.0), mu_sd: Some(0.1), tau: Some(2.0), log_tau_sd: Some(0.3) };
+    let all = Judged {
+        status: FitStatus::Fitted,
+        mu: Some(1.0),
+        mu_sd: Some(0.1),
+        tau: Some(2.0),
+        log_tau_sd: Some(0.3),
+        direction: Direction::Increase,
+    };
     let lacking = [
         Judged { mu: None, ..all },
         Judged { mu_sd: None, ..all },
@@ -289,7 +305,14 @@ fn a_figure_that_appears_or_goes_has_moved_and_one_that_neither_fit_has_has_not(
 
 #[test]
 fn a_status_decides_before_any_figure() {
-    let of = |status, mu| Judged { status, mu: Some(mu), mu_sd: Some(0.1), tau: Some(2.0), log_tau_sd: Some(0.3) };
+    let of = |status, mu| Judged {
+        status,
+        mu: Some(mu),
+        mu_sd: Some(0.1),
+        tau: Some(2.0),
+        log_tau_sd: Some(0.3),
+        direction: Direction::Increase,
+    };
     let (fitted, failed) = (of(FitStatus::Fitted, 1.0), of(FitStatus::Failed, 1.0));
     assert!(!failed.has_moved(Some(&fitted), 0.01) && !failed.has_moved(None, 0.01), "the estimates stay as they are");
     for status in [FitStatus::ColdStart, FitStatus::Improper] {
@@ -330,4 +353,33 @@ async fn a_unit_that_the_data_do_not_set_fails_the_fit_with_what_to_do() {
     let row = row.fetch_one(&tables).await.expect("a row");
     assert_eq!(row.get::<String, _>(0), "failed");
     assert!(row.get::<String, _>(1).contains("state it in se or in the effects' unit"));
+}
+
+/// Rows of `effect_estimates`: variant, direction, whether it is best for sure, coverage, whether it was shipped.
+async fn described(pool: &SqlitePool) -> Vec<String> {
+    let sql =
+        "select variant || ' ' || coalesce(direction, '-') || ' ' || coalesce(prob_best > 0.99, '-') || ' ' || coverage
+                      || ' ' || coalesce(is_shipped, '-') as row
+               from effect_estimates where experiment_id = 'lat0' order by variant";
+    let rows = sqlx::query(sql).fetch_all(pool).await.expect("rows");
+    rows.iter().map(|row| row.get("row")).collect()
+}
+
+#[tokio::test]
+async fn the_direction_of_a_result_or_else_of_its_population_decides_which_variant_is_best() {
+    const LATENCIES: &str = include_str!("../data/cases/inverse_metric.ndjson");
+    let decrease = ("POPULATIONS__SETTINGS", r#"{ "latency/all/absolute" = { direction = "decrease" } }"#);
+
+    let database = SqliteDatabase::absent();
+    let pool = run(&database, LATENCIES, &[]).await;
+    assert_eq!(described(&pool).await, ["faster increase 0 1.0 -", "slower increase 1 1.0 -"]);
+    // As configured from now on, although no event has come.
+    let pool = run(&database, "", &[decrease]).await;
+    assert_eq!(described(&pool).await, ["faster decrease 1 1.0 -", "slower decrease 0 1.0 -"]);
+    // What a result says counts; the rest of a later revision follows too.
+    let sent = LATENCIES
+        .replace(r#""revision": 1"#, r#""revision": 2, "shipped_variant": "slower""#)
+        .replace(r#""metric": "latency""#, r#""metric": "latency", "direction": "increase", "coverage": 0.5"#);
+    let pool = run(&database, &sent, &[decrease]).await;
+    assert_eq!(described(&pool).await, ["faster increase 0 0.5 0", "slower increase 1 0.5 1"]);
 }

@@ -7,7 +7,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | `refusal` | reason codes in the order in which they are checked, and where in a message something is refused |
-//! | `leaf`, `lenient` | values of a message, which may be of the wrong type |
+//! | `leaf`, `timestamp`, `lenient` | values of a message, which may be of the wrong type |
 //! | `wire` | the wire format, field by field |
 //! | `unknown` | fields that the contract does not have, and what was probably meant |
 //! | `schema`, `schema_rules` | the same contract as a JSON Schema, generated from the wire format |
@@ -35,6 +35,7 @@ mod results;
 mod schema;
 mod schema_rules;
 mod sums;
+mod timestamp;
 mod unknown;
 mod warning;
 mod wire;
@@ -42,7 +43,7 @@ mod wire;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use shrinkd_model::Block;
+use shrinkd_model::{Block, Direction};
 
 pub use arms::{Arm, ArmStatistics, Arms};
 pub use decode::{MAX_MESSAGE_BYTES, decode, message_too_large};
@@ -78,6 +79,12 @@ pub struct Event {
     pub completed_at: time::OffsetDateTime,
     /// Names the message itself; required where results accumulate.
     pub event_id: Option<String>,
+    /// Whether it takes part in populations.
+    pub kind: ExperimentKind,
+    /// When the experiment was started; not after `completed_at`.
+    pub started_at: Option<time::OffsetDateTime>,
+    /// The variant that all users have got since, which may be the control.
+    pub shipped_variant: Option<String>,
     pub labels: BTreeMap<String, String>,
     /// What the platform decided; what means shipped is counted in the selection diagnostic. `None` also where it is not a valid
     /// identifier.
@@ -88,13 +95,32 @@ pub struct Event {
     pub unknown_fields: Vec<UnknownField>,
 }
 
+/// What an event reports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum ExperimentKind {
+    #[default]
+    Experiment,
+    /// Users who are kept from many changes at once, against all others. Its effects are no draws from the population of single
+    /// changes: it is stored, and in no population.
+    Holdout,
+}
+
+/// What a result says of its effects beside what was measured. No block depends on it; what is `None` was not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Properties {
+    /// Which way of the effects is better.
+    pub direction: Option<Direction>,
+    /// The share of the whole traffic that the effects apply to, above 0 and at most 1. All of it where it was not sent.
+    pub coverage: Option<f64>,
+}
+
 /// One result of an event, validated as far as one message alone can be.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ReportedResult {
     /// Replaces the results of earlier revisions for this key.
-    Whole { key: ResultKey, measurement: Measurement, measured: Measured, findings: Findings },
+    Whole { key: ResultKey, measurement: Measurement, measured: Measured, properties: Properties, findings: Findings },
     /// One part of a result that accumulates (`"accumulate": true`).
-    Part { key: ResultKey, arms: Arms },
+    Part { key: ResultKey, arms: Arms, properties: Properties },
     /// Withdraws the results that match: `None` means every segment, every scale.
     Retraction { metric: String, segment: Option<String>, scale: Option<Scale> },
 }
@@ -179,6 +205,30 @@ impl TryFrom<UncheckedMeasured> for Measured {
             return Err(format!("{} effects have the variances {raw_variances:?}", block.len()));
         }
         Ok(Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source })
+    }
+}
+
+impl ExperimentKind {
+    /// Every kind.
+    pub const ALL: [ExperimentKind; 2] = [ExperimentKind::Experiment, ExperimentKind::Holdout];
+
+    /// The kind's name on the wire and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExperimentKind::Experiment => "experiment",
+            ExperimentKind::Holdout => "holdout",
+        }
+    }
+}
+
+impl Properties {
+    /// Of two messages of one revision, whichever came first: the larger of each property, and one that was sent rather than none.
+    pub(crate) fn max(self, other: Properties) -> Properties {
+        let coverage = match (self.coverage, other.coverage) {
+            (Some(one), Some(other)) => Some(one.max(other)),
+            (one, other) => one.or(other),
+        };
+        Properties { direction: self.direction.max(other.direction), coverage }
     }
 }
 

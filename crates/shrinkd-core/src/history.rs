@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_model::{Member, MemberError, OutOfRange, Sketches};
+use shrinkd_model::{Direction, Member, MemberError, OutOfRange, Sketches};
 
 use crate::decision::ShippedDecisions;
-use crate::event::{ControlVarianceSource, Event, Measured, Message, Refusal, ResultKey, Warning};
+use crate::event::{
+    ControlVarianceSource, Event, ExperimentKind, Measured, Message, Properties, Refusal, ResultKey, Warning,
+};
 use crate::ledger::{Applied, Counts, CurrentBlock, ExperimentLedger, Outcome};
 use crate::population::{Grouping, PopulationName};
 
@@ -37,6 +39,8 @@ pub struct Experiment {
     pub raw_variances: Vec<f64>,
     pub is_continuity_corrected: bool,
     pub control_variance_source: ControlVarianceSource,
+    /// What the result says of its effects.
+    pub properties: Properties,
     /// What the platform decided at the largest revision.
     pub decision: Option<String>,
 }
@@ -91,6 +95,11 @@ impl History {
         })
     }
 
+    /// How many holdouts there are. They are in no population.
+    pub fn holdouts(&self) -> usize {
+        self.experiments.values().filter(|ledger| ledger.kind() == ExperimentKind::Holdout).count()
+    }
+
     /// The populations that the blocks form, one per metric x segment x scale, by name. Consumes the ledgers.
     ///
     /// # Errors
@@ -99,12 +108,16 @@ impl History {
         let grouping = Grouping::default();
         let mut populations: BTreeMap<PopulationName, Population> = BTreeMap::new();
         for (experiment_id, ledger) in self.experiments {
+            if ledger.kind() == ExperimentKind::Holdout {
+                continue;
+            }
             let decision = ledger.decision().map(str::to_owned);
-            for (key, CurrentBlock { revision, measured }) in ledger.into_blocks() {
+            for (key, CurrentBlock { revision, measured }, properties) in ledger.into_blocks() {
                 let Measured { variants, block, raw_variances, is_continuity_corrected, control_variance_source } =
                     measured;
                 let chosen = grouping.chosen_variant(&experiment_id, &variants);
                 let member = Member::new(block, chosen)
+                    .map(|member| member.with_direction(properties.direction.unwrap_or_default()))
                     .map_err(|source| UnfitBlock::Member { experiment_id: experiment_id.clone(), source })?;
                 let population = populations.entry(PopulationName::from(key)).or_default();
                 population.members.push(member);
@@ -116,6 +129,7 @@ impl History {
                     raw_variances,
                     is_continuity_corrected,
                     control_variance_source,
+                    properties,
                     decision,
                 });
             }
@@ -129,6 +143,14 @@ impl History {
 }
 
 impl Population {
+    /// Which way of the effects is better where a result does not say it.
+    pub fn set_direction(&mut self, direction: Direction) {
+        let members = std::mem::take(&mut self.members).into_iter().zip(&self.experiments);
+        let members = members
+            .map(|(member, experiment)| member.with_direction(experiment.properties.direction.unwrap_or(direction)));
+        self.members = members.collect();
+    }
+
     /// The share of experiments with one of these decisions; `None` where no experiment has a decision.
     pub fn shipped_share(&self, shipped: &ShippedDecisions) -> Option<f64> {
         let decided = self.experiments.iter().filter_map(|experiment| experiment.decision.as_deref());

@@ -26,8 +26,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 
 use crate::event::{
-    Arms, Event, Findings, Measured, Measurement, Reason, Refusal, ReportedResult, ResultKey, Warning, examine,
-    merge_parts,
+    Arms, Event, ExperimentKind, Findings, Measured, Measurement, Properties, Reason, Refusal, ReportedResult,
+    ResultKey, Warning, examine, merge_parts,
 };
 use results::Results;
 use retraction::{Retractions, Scope};
@@ -52,6 +52,9 @@ pub struct Latest {
     pub decision: Option<String>,
     pub labels: BTreeMap<String, String>,
     pub completed_at: OffsetDateTime,
+    pub kind: ExperimentKind,
+    pub started_at: Option<OffsetDateTime>,
+    pub shipped_variant: Option<String>,
 }
 
 /// What a key holds.
@@ -59,6 +62,7 @@ pub struct Latest {
 struct Entry {
     revision: u64,
     statistics: Statistics,
+    properties: Properties,
     /// The block, or why the parts cannot be estimated yet.
     estimate: Result<Measured, Refusal>,
 }
@@ -104,7 +108,8 @@ pub struct Counts {
     pub refused: u64,
 }
 
-/// A block that was added, replaced or withdrawn: subtract `before`, add `after`. At least one of them is `Some`.
+/// A block that was added, replaced or withdrawn: subtract `before`, add `after`. At least one of them is `Some`; both are the same
+/// where only what is said of the effects has changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
     pub key: ResultKey,
@@ -144,37 +149,46 @@ impl ExperimentLedger {
     ) -> Result<ExperimentLedger, DamagedBytes> {
         let retractions = retractions.map(|bytes| unpack("retractions", bytes)).transpose()?.unwrap_or_default();
         let mut ledger = ExperimentLedger { retractions, latest, ..ExperimentLedger::default() };
-        for StoredResult { key, revision, statistics, measured } in results {
+        for StoredResult { key, revision, statistics, properties, measured } in results {
             let statistics: Statistics = unpack("statistics", &statistics)?;
             let estimate = match measured {
                 Some(measured) => Ok(measured),
                 None => Err(statistics.pending(key.scale)),
             };
-            ledger.results.insert(key, Entry { revision, statistics, estimate });
+            ledger.results.insert(key, Entry { revision, statistics, properties, estimate });
         }
         Ok(ledger)
     }
 
     /// Applies an event of this experiment.
     pub fn apply(&mut self, event: Event) -> Applied {
-        let Event { revision, event_id, decision, labels, completed_at, results, experiment_id, unknown_fields: _ } =
-            event;
+        let Event { revision, event_id, decision, labels, completed_at, kind, .. } = event;
+        let Event { started_at, shipped_variant, results, experiment_id, .. } = event;
         // The precision that every store keeps, so that a timestamp that is read back compares equal.
         let completed_at = completed_at.truncate_to_microsecond();
-        self.latest = self.latest.take().max(Some(Latest { revision, decision, labels, completed_at }));
+        let started_at = started_at.map(OffsetDateTime::truncate_to_microsecond);
+        let latest = Latest { revision, decision, labels, completed_at, kind, started_at, shipped_variant };
+        self.latest = self.latest.take().max(Some(latest));
         let mut applied = Applied { outcomes: Vec::with_capacity(results.len()), ..Applied::default() };
         for (index, result) in results.into_iter().enumerate() {
             let mut findings = Findings::default();
             let changes = &mut applied.changes;
             let (outcome, metric) = match result {
-                Ok(ReportedResult::Whole { key, measurement, measured, findings: found }) => {
+                Ok(ReportedResult::Whole { key, measurement, measured, properties, findings: found }) => {
                     findings = found;
                     let metric = key.metric.clone();
-                    (self.replace(revision, key, measurement, measured, changes), metric)
+                    let entry = Entry {
+                        revision,
+                        statistics: Statistics::Whole(measurement),
+                        properties,
+                        estimate: Ok(measured),
+                    };
+                    (self.replace(key, entry, changes), metric)
                 }
-                Ok(ReportedResult::Part { key, arms }) => {
+                Ok(ReportedResult::Part { key, arms, properties }) => {
                     let metric = key.metric.clone();
-                    let (outcome, warnings) = self.accumulate(revision, event_id.as_deref(), key, arms, changes);
+                    let part = (event_id.as_deref(), arms, properties);
+                    let (outcome, warnings) = self.accumulate(revision, key, part, changes);
                     findings.warnings =
                         warnings.into_iter().map(|warning| warning.named(&experiment_id, &metric)).collect();
                     (outcome, metric)
@@ -213,9 +227,12 @@ impl ExperimentLedger {
         self.results.iter().filter_map(|(key, entry)| Some((key, entry.revision, entry.estimate.as_ref().ok()?)))
     }
 
-    /// The same, by value.
-    pub(crate) fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock)> {
-        self.results.into_iter().filter_map(|(key, entry)| Some((key, entry.into_block()?)))
+    /// The same, by value, with what each says of its effects.
+    pub(crate) fn into_blocks(self) -> impl Iterator<Item = (ResultKey, CurrentBlock, Properties)> {
+        self.results.into_iter().filter_map(|(key, entry)| {
+            let properties = entry.properties;
+            Some((key, entry.into_block()?, properties))
+        })
     }
 
     /// The keys whose parts cannot be estimated yet, and why.
@@ -234,6 +251,11 @@ impl ExperimentLedger {
         Some(self.results.get(key)?.estimate.as_ref())
     }
 
+    /// What the result of a key says of its effects at its largest revision; `None` where it holds no result.
+    pub fn properties(&self, key: &ResultKey) -> Option<Properties> {
+        Some(self.results.get(key)?.properties)
+    }
+
     /// The retractions, packed; `None` where there are none.
     pub fn retractions(&self) -> Option<Vec<u8>> {
         (!self.retractions.is_empty()).then(|| pack::<Retractions>(&self.retractions))
@@ -244,40 +266,50 @@ impl ExperimentLedger {
         self.latest.as_ref()
     }
 
+    /// What its events report: an experiment, before its first.
+    pub fn kind(&self) -> ExperimentKind {
+        self.latest.as_ref().map(|latest| latest.kind).unwrap_or_default()
+    }
+
     /// What the platform decided at the largest revision seen.
     pub fn decision(&self) -> Option<&str> {
         self.latest.as_ref()?.decision.as_deref()
     }
 
-    fn replace(
-        &mut self,
-        revision: u64,
-        key: ResultKey,
-        measurement: Measurement,
-        measured: Measured,
-        changes: &mut Vec<Change>,
-    ) -> Outcome {
-        let statistics = Statistics::Whole(measurement);
-        match Some(revision).cmp(&self.revision(&key)) {
+    fn replace(&mut self, key: ResultKey, entry: Entry, changes: &mut Vec<Change>) -> Outcome {
+        match Some(entry.revision).cmp(&self.revision(&key)) {
             Ordering::Less => Outcome::Stale,
             Ordering::Equal => match self.results.get(&key) {
-                Some(held) if held.statistics == statistics => Outcome::Duplicate,
-                _ => revision_conflict(revision, &key),
+                Some(held) if held.statistics == entry.statistics => {
+                    changes.extend(self.describe(key, entry.properties));
+                    Outcome::Duplicate
+                }
+                _ => revision_conflict(entry.revision, &key),
             },
             Ordering::Greater => {
-                changes.extend(self.put(key, Entry { revision, statistics, estimate: Ok(measured) }));
+                changes.extend(self.put(key, entry));
                 Outcome::Accepted
             }
         }
+    }
+
+    /// Adds what a duplicate says of its effects to what the key holds. The block stays; whoever writes rows learns of it.
+    fn describe(&mut self, key: ResultKey, properties: Properties) -> Option<Change> {
+        let held = self.results.get(&key)?;
+        let properties = held.properties.max(properties);
+        if properties == held.properties {
+            return None;
+        }
+        let described = Entry { properties, ..held.clone() };
+        self.put(key, described)
     }
 
     /// The warnings are those of the sum.
     fn accumulate(
         &mut self,
         revision: u64,
-        event_id: Option<&str>,
         key: ResultKey,
-        arms: Arms,
+        (event_id, arms, properties): (Option<&str>, Arms, Properties),
         changes: &mut Vec<Change>,
     ) -> (Outcome, Vec<Warning>) {
         let without_warning = |outcome: Outcome| (outcome, Vec::new());
@@ -287,16 +319,19 @@ impl ExperimentLedger {
                 format!("a part for {} came without an event_id: send one that names this message", name(&key)),
             )));
         };
-        let mut parts = match Some(revision).cmp(&self.revision(&key)) {
+        let (mut parts, held) = match Some(revision).cmp(&self.revision(&key)) {
             Ordering::Less => return without_warning(Outcome::Stale),
-            Ordering::Equal => match self.results.get(&key).map(|held| &held.statistics) {
-                Some(Statistics::Parts(parts)) => parts.clone(),
+            Ordering::Equal => match self.results.get(&key) {
+                Some(Entry { statistics: Statistics::Parts(parts), properties, .. }) => (parts.clone(), *properties),
                 _ => return without_warning(revision_conflict(revision, &key)),
             },
-            Ordering::Greater => BTreeMap::new(),
+            Ordering::Greater => (BTreeMap::new(), Properties::default()),
         };
         match parts.get(event_id) {
-            Some(held) if *held == arms => return without_warning(Outcome::Duplicate),
+            Some(known) if *known == arms => {
+                changes.extend(self.describe(key, properties));
+                return without_warning(Outcome::Duplicate);
+            }
             Some(_) => return without_warning(event_id_conflict(event_id, &key)),
             None => parts.insert(event_id.to_owned(), arms),
         };
@@ -309,7 +344,8 @@ impl ExperimentLedger {
             Ok((measured, Findings { warnings, .. })) => (Outcome::Accepted, Ok(measured), warnings),
             Err(refusal) => (Outcome::Pending(refusal.clone()), Err(refusal), Vec::new()),
         };
-        changes.extend(self.put(key, Entry { revision, statistics: Statistics::Parts(parts), estimate }));
+        let (statistics, properties) = (Statistics::Parts(parts), held.max(properties));
+        changes.extend(self.put(key, Entry { revision, statistics, properties, estimate }));
         (outcome, warnings)
     }
 

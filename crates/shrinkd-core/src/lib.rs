@@ -23,10 +23,11 @@ mod population;
 
 // The event contract.
 pub use event::{
-    Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, Findings, KeyRule, MAX_MESSAGE_BYTES, MAX_RESULTS,
-    Measured, Measurement, Message, PairedMoments, Reason, Refusal, ReportedResult, ResultKey, SCHEMA_VERSION, Scale,
-    Uncertainty, UnknownField, VarianceForm, Warning, WarningCode, check_key, decode, decode_keyed, decode_tombstone,
-    event_schema, is_lift_too_large, measure, merge_parts, message_too_large, nearest_field,
+    Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, ExperimentKind, Findings, KeyRule,
+    MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message, PairedMoments, Properties, Reason, Refusal,
+    ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, UnknownField, VarianceForm, Warning, WarningCode,
+    check_key, decode, decode_keyed, decode_tombstone, event_schema, is_lift_too_large, measure, merge_parts,
+    message_too_large, nearest_field,
 };
 // The state of one experiment, and its stored form.
 pub use ledger::{

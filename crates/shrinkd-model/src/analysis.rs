@@ -290,7 +290,10 @@ impl Context<'_> {
             best: self
                 .request
                 .is_best_wanted
-                .then(|| prob_best(&member.under(correlation), self.nodes[correlation as usize]).ok())
+                .then(|| {
+                    let nodes = self.nodes[correlation as usize];
+                    prob_best(&member.under(correlation), nodes, member.direction()).ok()
+                })
                 .flatten(),
         }
     }

@@ -1,5 +1,5 @@
-//! P(best in experiment): the posterior probability that each variant has the largest effect of its experiment. The control,
-//! whose effect is exactly 0, takes part in the comparison.
+//! P(best in experiment): the posterior probability that each variant has the largest effect of its experiment, or the smallest
+//! where less is better. The control, whose effect is exactly 0, takes part in the comparison.
 //!
 //! Given tau the effects of a block are jointly normal: with `t = tau^2`, `v_i = d_i + t`, `r = delta - mu`, `S = sum 1 / v_i`
 //! and `e = c sum(r_i / v_i) / (1 + cS)`,
@@ -30,6 +30,7 @@ mod normal;
 use faer::{Mat, Side};
 
 use super::block::{Block, BlockError, Covariance};
+use super::direction::Direction;
 use super::posterior::Node;
 use super::spectrum::Axes;
 use factors::{Factor, FactorModel};
@@ -43,14 +44,25 @@ pub struct BestProbabilities {
     pub control: f64,
 }
 
-/// The posterior probability that each variant is the best of its experiment, averaged over a population's posterior.
+/// The posterior probability that each variant is the best of its experiment, averaged over a population's posterior: that its
+/// effect is the largest, or where less is better the smallest.
 ///
 /// Deterministic. One variant alone is exact. Of more, each probability is within 5e-4 where the control is shared and
 /// within 1e-3 where the covariance is dense. A tie, as at `tau = 0` where every effect is mu, is split evenly.
 ///
 /// # Errors
 /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense covariance fails.
-pub fn prob_best(block: &Block, nodes: &[Node]) -> Result<BestProbabilities, BlockError> {
+pub fn prob_best(block: &Block, nodes: &[Node], direction: Direction) -> Result<BestProbabilities, BlockError> {
+    match direction {
+        Direction::Increase => prob_largest(block, nodes),
+        Direction::Decrease => {
+            let mirrored: Vec<Node> = nodes.iter().map(|node| Node { mu_mean: -node.mu_mean, ..*node }).collect();
+            prob_largest(&block.mirrored(), &mirrored)
+        }
+    }
+}
+
+fn prob_largest(block: &Block, nodes: &[Node]) -> Result<BestProbabilities, BlockError> {
     let n = block.len();
     let mut variants = vec![0.0; n];
     if n == 1 {

@@ -186,6 +186,11 @@ impl Block {
         }
     }
 
+    /// The same with the sign of every effect turned.
+    pub(crate) fn mirrored(&self) -> Block {
+        Block { effects: self.effects.iter().map(|effect| -effect).collect(), covariance: self.covariance.clone() }
+    }
+
     /// Effect `i` alone, with its total sampling variance.
     pub fn single(&self, i: usize) -> Block {
         Block {

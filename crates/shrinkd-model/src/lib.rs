@@ -23,6 +23,7 @@ mod best;
 mod block;
 mod design;
 mod diagnostics;
+mod direction;
 mod distributions;
 mod double_double;
 mod fit;
@@ -58,6 +59,7 @@ pub use diagnostics::{
     Measure, Miscalibration, Misfit, NOMINAL_COVERAGE, PIT_BINS, Prediction, Selection, SelectionCounts, Threshold,
     Thresholds, Verdict, set_q_values,
 };
+pub use direction::Direction;
 pub use mix_up::{MedianError, MixUp};
 pub use normal::upper_quantile as normal_upper_quantile;
 pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};

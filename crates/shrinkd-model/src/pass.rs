@@ -38,9 +38,9 @@ impl BlockPass {
         predictions: &[Prediction],
     ) {
         let [modelled, ignored, _] = estimates;
-        self.consequences.add(member.block(), modelled, ignored);
+        self.consequences.add(member.block(), member.direction(), modelled, ignored);
         self.misfit.add(member.block(), member.chosen(), estimates, scores);
-        self.selection.add_block(member.block());
+        self.selection.add_block(member.block(), member.direction());
         self.calibration.add(predictions);
     }
 

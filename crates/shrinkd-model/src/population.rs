@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::block::{Block, BlockError};
+use super::direction::Direction;
 use super::fit::Correlation;
 use super::parallel::map_chunks;
 use super::sketch::{Cell, OutOfRange, Sketch};
@@ -17,6 +18,7 @@ pub struct Member {
     block: Block,
     components: Vec<Component>,
     chosen: usize,
+    direction: Direction,
 }
 
 /// Why a block cannot join a population.
@@ -35,7 +37,7 @@ impl Member {
     /// Where the block has no spectral form, or a component does not fit the sketch under some model of correlation.
     pub fn new(block: Block, chosen: usize) -> Result<Member, MemberError> {
         let components = block.components()?;
-        let member = Member { chosen: chosen.min(block.len() - 1), block, components };
+        let member = Member::restore(block, components, chosen);
         for component in member.components.iter().copied().chain((0..member.block.len()).map(|i| member.alone(i))) {
             Sketch::check(&component)?;
         }
@@ -44,7 +46,17 @@ impl Member {
 
     /// A member whose components were computed before, and are not checked again.
     pub fn restore(block: Block, components: Vec<Component>, chosen: usize) -> Member {
-        Member { chosen: chosen.min(block.len() - 1), block, components }
+        Member { chosen: chosen.min(block.len() - 1), block, components, direction: Direction::default() }
+    }
+
+    /// The same member, of which this direction is the better one.
+    pub fn with_direction(self, direction: Direction) -> Member {
+        Member { direction, ..self }
+    }
+
+    /// Which way of its effects is better: up, unless [`Member::with_direction`] says otherwise.
+    pub fn direction(&self) -> Direction {
+        self.direction
     }
 
     /// The components of the block itself.

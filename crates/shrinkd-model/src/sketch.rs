@@ -116,6 +116,12 @@ impl Sketch {
         self.cells.iter().map(|(&octave, cell)| (octave, cell))
     }
 
+    /// The sketch of the same components with the sign of every effect turned.
+    pub(crate) fn mirrored(&self) -> Sketch {
+        let mirrored = |cell: &Cell| cell.map(|[count, aa, ab, bb]| [count, aa, ab.wrapping_neg(), bb]);
+        Sketch { cells: self.cells.iter().map(|(&octave, cell)| (octave, mirrored(cell))).collect() }
+    }
+
     /// Adds one cell. A cell that adds up to zero is removed.
     pub fn add_cell(&mut self, octave: i16, cell: &Cell) {
         self.update(octave, |mine| {

@@ -12,7 +12,7 @@ pub(super) fn write(out: &mut impl Write, report: &Report) -> io::Result<()> {
         out,
         "population,experiment_id,variant,revision,raw_estimate,raw_se,posterior_mean,posterior_sd,ci80_low,ci80_high,\
          ci95_low,ci95_high,prob_positive,lfsr,shrinkage_factor,weight_of_mu,naive_posterior_mean,predictive_z,prob_best,\
-         is_continuity_corrected,lift_too_large_for_relative,mix_up,control_variance_source"
+         is_continuity_corrected,lift_too_large_for_relative,mix_up,control_variance_source,direction"
     )?;
     for (name, fitted) in &report.populations {
         let Ok(analysis) = &fitted.analysis else { continue };
@@ -47,8 +47,8 @@ fn write_row(out: &mut impl Write, population: &str, row: &EstimateRow<'_>) -> i
         }
     }
     let mix_up = row.mix_up.unwrap_or_default();
-    let source = row.control_variance_source;
-    writeln!(out, ",{},{},{mix_up},{source}", row.is_continuity_corrected, row.lift_too_large_for_relative)
+    let (corrected, too_large) = (row.is_continuity_corrected, row.lift_too_large_for_relative);
+    writeln!(out, ",{corrected},{too_large},{mix_up},{},{}", row.control_variance_source, row.direction)
 }
 
 /// A field as RFC 4180 wants it; identifiers hold no line ends.

@@ -30,6 +30,8 @@ pub(super) struct EstimateRow<'a> {
     pub(super) naive_posterior_mean: Option<f64>,
     pub(super) predictive_z: Option<f64>,
     pub(super) mix_up: Option<&'static str>,
+    /// Which way of the effect is better.
+    pub(super) direction: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) prob_best: Option<f64>,
 }
@@ -82,6 +84,7 @@ fn row<'a>(
         naive_posterior_mean: naive_mean,
         predictive_z: prediction.map(|prediction| prediction.z),
         mix_up: mix_up.map(|mix_up| mix_up.as_str()),
+        direction: member.direction().as_str(),
         prob_best,
     }
 }

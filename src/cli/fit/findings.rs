@@ -191,11 +191,12 @@ fn calibration(calibration: &Calibration) -> Finding {
 
 /// How likely it is that only winners arrive.
 fn selection(selection: &Selection) -> Finding {
-    let Selection { log_lr, eta, missing_share, caliper_p } = *selection;
+    let Selection { log_lr, eta, missing_share, caliper_p, .. } = *selection;
+    let (_, others) = selection.sides();
     let caliper = caliper_p.map(|p| format!(", p of the caliper test {}", p_value(p))).unwrap_or_default();
     let log_lr = Digits::Decimals(1).value(log_lr);
     let told = format!(
-        "as if {} of the results with z below 1.96 had arrived, and {} of all results were missing (log likelihood ratio \
+        "as if {} of the results with {others} had arrived, and {} of all results were missing (log likelihood ratio \
          {log_lr}{caliper})",
         percent(eta),
         percent(missing_share)

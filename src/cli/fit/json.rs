@@ -25,12 +25,13 @@ struct Document<'a>(&'a Report);
 
 impl Serialize for Document<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Report { request, counts, pending, populations } = self.0;
+        let Report { request, counts, holdouts, pending, populations } = self.0;
         let mut map = serializer.serialize_map(None)?;
         let populations: Vec<PopulationDocument<'_>> =
             populations.iter().map(|(name, fitted)| PopulationDocument::new(name, fitted, request)).collect();
         map.serialize_entry("populations", &populations)?;
         map.serialize_entry("input", counts as &Counts)?;
+        map.serialize_entry("holdouts", holdouts)?;
         let pending: Vec<PendingDocument<'_>> = pending
             .iter()
             .map(|(experiment_id, name, why)| PendingDocument {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, Scale, ShippedDecisions};
-use shrinkd_model::{Analysis, Correlation, DataScale, FarPrior, PosteriorError, Request, Selection};
+use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, ResultKey, Scale, ShippedDecisions};
+use shrinkd_model::{Analysis, Correlation, DataScale, Direction, FarPrior, PosteriorError, Request, Selection};
 
 use crate::cli::CliError;
 use crate::panics::caught;
@@ -13,6 +13,8 @@ use crate::row::FitStatus;
 pub(in crate::cli) struct Report {
     pub(in crate::cli) request: Request,
     pub(in crate::cli) counts: Counts,
+    /// They are in no population.
+    pub(super) holdouts: usize,
     /// Sums of parts that cannot be estimated yet: experiment, population, and the reason.
     pub(in crate::cli) pending: Vec<(String, PopulationName, Refusal)>,
     pub(in crate::cli) populations: BTreeMap<PopulationName, FittedPopulation>,
@@ -54,16 +56,21 @@ impl Report {
     pub(in crate::cli) fn new(
         history: History,
         request: &Request,
+        directions: &[(String, Direction)],
         shipped: &ShippedDecisions,
     ) -> Result<Report, CliError> {
-        let counts = history.counts;
+        let (counts, holdouts) = (history.counts, history.holdouts());
         let pending = history
             .pending()
             .map(|(experiment, key, why)| (experiment.to_owned(), PopulationName::from(key.clone()), why.clone()))
             .collect();
         let populations =
             history.into_populations(request.threads).map_err(|error| CliError::Internal(error.to_string()))?;
-        let fit = |scale: Scale, population: Population| {
+        let fit = |name: &PopulationName, mut population: Population| {
+            let ResultKey { metric, scale, .. } = name.key();
+            if let Some((_, direction)) = directions.iter().rfind(|(of, _)| of == metric) {
+                population.set_direction(*direction);
+            }
             let analysis = caught(|| Analysis::new(&population.members, &population.sketches, request));
             let analysis = analysis.map_err(NoAnalysis::Panic).and_then(|analysis| Ok(analysis?));
             let shipped_share = population.shipped_share(shipped);
@@ -73,13 +80,11 @@ impl Report {
                 .as_ref()
                 .map_or_else(|_| Vec::new(), |analysis| mix_ups(&population, analysis, request.correlation));
             warnings.extend(at_most(MIX_UPS, mix_ups.clone()));
-            FittedPopulation { scale, population, shipped_share, analysis, warnings, mix_ups }
+            FittedPopulation { scale: *scale, population, shipped_share, analysis, warnings, mix_ups }
         };
-        let populations = populations
-            .into_iter()
-            .map(|(name, population)| (name.clone(), fit(name.key().scale, population)))
-            .collect();
-        Ok(Report { request: *request, counts, pending, populations })
+        let populations =
+            populations.into_iter().map(|(name, population)| (name.clone(), fit(&name, population))).collect();
+        Ok(Report { request: *request, counts, holdouts, pending, populations })
     }
 
     pub(in crate::cli) fn is_any_fitted(&self) -> bool {
@@ -99,6 +104,11 @@ impl FittedPopulation {
             Err(NoAnalysis::Posterior(error)) => FitStatus::without(error),
             Err(NoAnalysis::Panic(_)) => FitStatus::Failed,
         }
+    }
+
+    /// Whether less is better in every experiment.
+    pub(super) fn is_less_better(&self) -> bool {
+        self.population.members.iter().all(|member| member.direction() == Direction::Decrease)
     }
 
     /// Number of effects that this model of correlation uses.

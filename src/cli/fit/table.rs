@@ -101,7 +101,8 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
         Priors { mu: PriorMu::Flat, tau: PriorTau::Flat } => "; flat priors".to_owned(),
         Priors { mu, tau } => format!("; priors: mu {mu}, tau {tau}"),
     };
-    format!("{status}; {experiments}, {effects}{priors}")
+    let direction = if fitted.is_less_better() { "; less is better" } else { "" };
+    format!("{status}; {experiments}, {effects}{priors}{direction}")
 }
 
 /// Whether tau may be 0, in a sentence; `None` for a point estimate and where tau is known.
@@ -275,6 +276,9 @@ fn summary<W: Write>(page: &mut Page<W>, report: &Report) -> io::Result<()> {
         grouped(counts.refused)
     );
     page.sentence("", &told)?;
+    if report.holdouts > 0 {
+        page.sentence("", &format!("{}, in no population", counted(report.holdouts as u64, "holdout")))?;
+    }
     for (experiment, population, why) in report.pending.iter().take(PENDING) {
         page.sentence("  ", &format!("still pending: {experiment} in {population}: {why}"))?;
     }

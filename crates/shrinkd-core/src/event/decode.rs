@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 use time::OffsetDateTime;
 
 use super::form::Form;
-use super::leaf::check_identifier;
+use super::leaf::{SCHEMA_VERSION_WITH_KIND, check_identifier};
 use super::lenient::Lenient;
 use super::refusal::{Path, Reason, Refusal, Refusals};
 use super::results::read_results;
@@ -44,7 +44,7 @@ fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, R
     let mut refusals = Refusals::default();
     let root = Path::Root;
     refusals.note_repeated_key(root, event.repeated.as_deref());
-    refusals.required(root.field("schema_version"), event.schema_version.as_ref());
+    let version = refusals.required(root.field("schema_version"), event.schema_version.as_ref());
     let experiment_id =
         refusals.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();
     if refusals.optional(root.field("retracted"), event.retracted.as_ref()) == Some(true) {
@@ -54,8 +54,27 @@ fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, R
         refusals.into_result()?;
         return Ok(Message::Tombstone { experiment_id: experiment_id.into_owned() });
     }
-    let revision = refusals.required(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
+    let kind = refusals.optional(root.field("kind"), event.kind.as_ref());
+    if kind.is_some() && version.is_some_and(|version| version < SCHEMA_VERSION_WITH_KIND) {
+        let detail = format!(
+            "needs \"schema_version\": {SCHEMA_VERSION_WITH_KIND}, so that workers that do not know it refuse it"
+        );
+        refusals.note(root.field("kind"), Refusal::violation(detail));
+    }
+    if event.revision.is_none() {
+        let detail = "is required and is missing or null, send 1 if results are never corrected";
+        refusals.note(root.field("revision"), Refusal::violation(detail));
+    }
+    let revision = refusals.optional(root.field("revision"), event.revision.as_ref()).unwrap_or_default();
     let completed_at = refusals.required(root.field("completed_at"), event.completed_at.as_ref());
+    let started_at = refusals.optional(root.field("started_at"), event.started_at.as_ref());
+    if let Some((started_at, completed_at)) =
+        started_at.zip(completed_at).filter(|(started, completed)| started > completed)
+    {
+        let detail = format!("is {started_at}, after completed_at, which is {completed_at}");
+        refusals.note(root.field("started_at"), Refusal::violation(detail));
+    }
+    let shipped_variant = refusals.optional(root.field("shipped_variant"), event.shipped_variant.as_ref());
     let event_id = refusals.optional(root.field("event_id"), event.event_id.as_ref());
     let labels = event
         .labels
@@ -76,7 +95,7 @@ fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, R
         refusals.note(root.field("results"), Refusal::violation(detail));
     }
     // A missing required field has been noted, so that no default below gets past this line.
-    refusals.into_result()?;
+    refusals.into_result().map_err(|refusal| unknown.explain(refusal))?;
     Ok(Message::Event(Event {
         revision,
         completed_at: completed_at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
@@ -84,6 +103,9 @@ fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, R
         unknown_fields: unknown.into_vec(),
         experiment_id: experiment_id.into_owned(),
         event_id: event_id.map(Cow::into_owned),
+        kind: kind.unwrap_or_default(),
+        started_at,
+        shipped_variant: shipped_variant.map(Cow::into_owned),
         labels: labels.unwrap_or_default(),
         decision,
     }))
@@ -111,7 +133,7 @@ fn unparsed(text: &str, error: &serde_json::Error) -> Refusal {
         return Refusal::violation(format!("cannot be read: {error}")).at(Path::Root);
     }
     let hint = if text.contains("NaN") || text.contains("Infinity") {
-        "; JSON has no NaN and no Infinity"
+        "; JSON has no NaN and no Infinity: send null instead, which leaves out that variant alone"
     } else if error.is_eof() {
         "; it is cut short, or goes on in the next message or line: each event is one message, in a file one line"
     } else {

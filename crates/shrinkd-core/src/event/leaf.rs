@@ -8,20 +8,28 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use time::{Duration, OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+use shrinkd_model::Direction;
+use time::OffsetDateTime;
 
-use super::Scale;
 use super::refusal::{Leaf, Reason, Refusal, quote};
+use super::timestamp;
 use super::unknown::Part;
+use super::{ExperimentKind, Scale};
 
-/// The version of the contract that this build reads.
+/// The first version of the contract.
 pub const SCHEMA_VERSION: u64 = 1;
+
+/// The version that has `kind`, the last that this build reads. It differs in nothing else.
+pub const SCHEMA_VERSION_WITH_KIND: u64 = 2;
 
 /// Identifiers are 1 to this many bytes of UTF-8.
 pub(super) const MAX_IDENTIFIER_BYTES: usize = 512;
 
 /// The largest revision and count: what a signed 64-bit column holds.
 pub(super) const MAX_INTEGER: u64 = i64::MAX as u64;
+
+/// A number that is longer is not repeated in a sentence.
+const MAX_SHOWN_NUMBER: usize = 40;
 
 macro_rules! leaf {
     ($($(#[$doc:meta])* $name:ident { $($schema:tt)* })*) => {$(
@@ -49,7 +57,7 @@ macro_rules! leaf {
 }
 
 leaf! {
-    Version { "type": "integer", "const": SCHEMA_VERSION }
+    Version { "type": "integer", "enum": [SCHEMA_VERSION, SCHEMA_VERSION_WITH_KIND] }
     Identifier {
         "type": "string",
         "minLength": 1,
@@ -60,13 +68,16 @@ leaf! {
     Count { "type": "integer", "minimum": 0, "maximum": MAX_INTEGER }
     Number { "type": "number" }
     Level { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 }
+    Share { "type": "number", "exclusiveMinimum": 0, "maximum": 1 }
     Flag { "type": "boolean" }
     Timestamp {
         "type": "string",
         "format": "date-time",
-        "pattern": "^\\d{4}-\\d{2}-\\d{2}[Tt]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)?([Zz]|[+-]\\d{2}:\\d{2})$"
+        "pattern": "^\\d{4}-\\d{2}-\\d{2}[Tt ]\\d{2}:\\d{2}:\\d{2}(\\.\\d+)? ?([Zz]|UTC|[+-]\\d{2}(:?\\d{2})?)$"
     }
     ScaleName { "type": "string", "enum": ["absolute", "relative", "log_ratio", "log_odds"] }
+    DirectionName { "type": "string", "enum": ["increase", "decrease"] }
+    KindName { "type": "string", "enum": ["experiment", "holdout"] }
     Status { "type": "string", "enum": ["reported", "retracted"] }
     VarianceForm { "type": "string", "enum": ["delta", "scaled"] }
     /// Never refused: what is not a short plain string counts as no decision.
@@ -74,17 +85,17 @@ leaf! {
 }
 
 impl Leaf for Version<'_> {
-    type Value = ();
+    type Value = u64;
 
-    fn read(&self) -> Result<(), Refusal> {
+    fn read(&self) -> Result<u64, Refusal> {
         let text = number_text(self.0)?;
-        if integer(text) == Some(SCHEMA_VERSION) {
-            return Ok(());
-        }
-        Err(Refusal::new(
-            Reason::UnsupportedVersion,
-            format!("version {} is not supported, send version {SCHEMA_VERSION}", text.get(..20).unwrap_or(text)),
-        ))
+        integer(text).filter(|version| (SCHEMA_VERSION..=SCHEMA_VERSION_WITH_KIND).contains(version)).ok_or_else(|| {
+            let found = text.get(..20).unwrap_or(text);
+            let detail = format!(
+                "version {found} is not supported, send version {SCHEMA_VERSION} or {SCHEMA_VERSION_WITH_KIND}"
+            );
+            Refusal::new(Reason::UnsupportedVersion, detail)
+        })
     }
 }
 
@@ -92,6 +103,11 @@ impl<'a> Leaf for Identifier<'a> {
     type Value = Cow<'a, str>;
 
     fn read(&self) -> Result<Cow<'a, str>, Refusal> {
+        if kind(self.0) == "a number" {
+            let number = Some(self.0.get()).filter(|number| number.len() <= MAX_SHOWN_NUMBER);
+            let advice = number.map_or("put it in quotes".to_owned(), |number| format!("send \"{number}\""));
+            return Err(Refusal::violation(format!("must be a string, found a number: {advice}")));
+        }
         let text = string(self.0)?;
         check_identifier(&text)?;
         Ok(text)
@@ -135,6 +151,47 @@ impl Leaf for Level<'_> {
     }
 }
 
+impl Leaf for Share<'_> {
+    type Value = f64;
+
+    fn read(&self) -> Result<f64, Refusal> {
+        let share = finite(number_text(self.0)?)?;
+        if share > 0.0 && share <= 1.0 {
+            return Ok(share);
+        }
+        let detail = format!("must be a share above 0 and at most 1, found {share}");
+        Err(Refusal::violation(if share > 1.0 && share <= 100.0 {
+            format!("{detail}: send {} for {share}%", share / 100.0)
+        } else {
+            detail
+        }))
+    }
+}
+
+impl Leaf for DirectionName<'_> {
+    type Value = Direction;
+
+    fn read(&self) -> Result<Direction, Refusal> {
+        let text = string(self.0)?;
+        Direction::ALL
+            .into_iter()
+            .find(|direction| direction.as_str() == text)
+            .ok_or_else(|| Refusal::violation(format!("must be increase or decrease, found {}", quote(&text))))
+    }
+}
+
+impl Leaf for KindName<'_> {
+    type Value = ExperimentKind;
+
+    fn read(&self) -> Result<ExperimentKind, Refusal> {
+        let text = string(self.0)?;
+        ExperimentKind::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| Refusal::violation(format!("must be experiment or holdout, found {}", quote(&text))))
+    }
+}
+
 impl Leaf for Flag<'_> {
     type Value = bool;
 
@@ -151,15 +208,10 @@ impl Leaf for Timestamp<'_> {
     type Value = OffsetDateTime;
 
     fn read(&self) -> Result<OffsetDateTime, Refusal> {
-        let text = string(self.0)?;
-        // In UTC the first and the last hours of RFC 3339's years are in years that no store can represent.
-        let is_in_range = |time: &OffsetDateTime| {
-            time.checked_to_offset(UtcOffset::UTC).is_some_and(|utc| (0..=9999).contains(&utc.year()))
-        };
-        let time = OffsetDateTime::parse(&text, &Rfc3339).ok().or_else(|| past_the_months_end(&text));
-        time.filter(is_in_range).ok_or_else(|| {
-            Refusal::violation(format!("must be an RFC 3339 time such as 2026-11-01T12:00:00Z, found {}", quote(&text)))
-        })
+        match kind(self.0) {
+            "a number" => Err(Refusal::violation(timestamp::of_number(self.0.get()))),
+            _ => timestamp::parse(&string(self.0)?).map_err(Refusal::violation),
+        }
     }
 }
 
@@ -240,6 +292,12 @@ fn kind(raw: &RawValue) -> &'static str {
 fn number_text(raw: &RawValue) -> Result<&str, Refusal> {
     match kind(raw) {
         "a number" => Ok(raw.get()),
+        "a string" => Err(Refusal::violation(match string(raw) {
+            Ok(text) if text.parse().is_ok_and(f64::is_finite) => {
+                format!("must be a number, found the string {}: send {text} without quotes", quote(&text))
+            }
+            _ => "must be a number, found a string".to_owned(),
+        })),
         found => Err(Refusal::violation(format!("must be a number, found {found}"))),
     }
 }
@@ -291,14 +349,4 @@ fn integer(text: &str) -> Option<u64> {
     let shift = exponent.checked_sub_unsigned(fraction.len() as u64)?.checked_add_unsigned(dropped as u64)?;
     let power = 10_u64.checked_pow(u32::try_from(shift).ok()?)?;
     mantissa.parse::<u64>().ok()?.checked_mul(power).filter(|_| !negative)
-}
-
-/// Some platforms that do their own date arithmetic write `2020-02-30`; such a day is read as one of the next month. Nothing
-/// is ordered by this time, so that it is no reason to lose an event.
-fn past_the_months_end(text: &str) -> Option<OffsetDateTime> {
-    let (month, rest) = text.split_at_checked(8)?;
-    let (day, time) = rest.split_at_checked(2)?;
-    let beyond = ["29", "30", "31"].iter().position(|&late| late == day)?;
-    let last_safe_day = OffsetDateTime::parse(&format!("{month}28{time}"), &Rfc3339).ok()?;
-    last_safe_day.checked_add(Duration::days(1 + i64::try_from(beyond).ok()?))
 }

@@ -12,7 +12,7 @@ use super::measure::{Findings, examine, no_successes};
 use super::refusal::{Path, Reason, Refusal, Refusals};
 use super::unknown::{Part, UnknownFields};
 use super::wire;
-use super::{ArmStatistics, Arms, Measurement, ReportedResult, ResultKey, Scale};
+use super::{ArmStatistics, Arms, Measurement, Properties, ReportedResult, ResultKey, Scale};
 
 pub(super) fn read_results(
     results: &[&RawValue],
@@ -24,7 +24,10 @@ pub(super) fn read_results(
     let mut read: Vec<_> = results
         .iter()
         .enumerate()
-        .map(|(i, raw)| read_result(raw.get(), experiment_id, at.item(i), has_event_id, unknown))
+        .map(|(i, raw)| {
+            read_result(raw.get(), experiment_id, at.item(i), has_event_id, unknown)
+                .map_err(|refusal| unknown.explain(refusal))
+        })
         .collect();
     refuse_overlaps(&mut read, experiment_id, at);
     read
@@ -59,13 +62,17 @@ fn read_result(
     let segment = segment.unwrap_or_else(|| "all".to_owned());
     let scale = scale.unwrap_or(Scale::Absolute);
     let accumulate = refusals.optional(at.field("accumulate"), result.accumulate.as_ref()) == Some(true);
+    let properties = Properties {
+        direction: refusals.optional(at.field("direction"), result.direction.as_ref()),
+        coverage: refusals.optional(at.field("coverage"), result.coverage.as_ref()),
+    };
     let (measurement, faults) = read_measurement(result, at, &mut refusals);
     if accumulate {
         faults.into_iter().for_each(|fault| refusals.join(fault));
         let arms =
             check_part(scale, measurement, has_event_id).map_err(|refusal| named(refusals.first_of(at, refusal)))?;
         refusals.into_result().map_err(named)?;
-        return Ok(ReportedResult::Part { key: ResultKey { metric, segment, scale }, arms });
+        return Ok(ReportedResult::Part { key: ResultKey { metric, segment, scale }, arms, properties });
     }
     let examined = examine(scale, &measurement);
     if examined.is_err() || refusals.reason().is_some() {
@@ -82,7 +89,8 @@ fn read_result(
         refused: faults.into_iter().chain(refused).map(named).collect(),
         warnings: warnings.into_iter().map(|warning| warning.named(experiment_id, &metric)).collect(),
     };
-    Ok(ReportedResult::Whole { key: ResultKey { metric, segment, scale }, measurement, measured, findings })
+    let key = ResultKey { metric, segment, scale };
+    Ok(ReportedResult::Whole { key, measurement, measured, properties, findings })
 }
 
 /// What was measured, and the faults of the variants that were left out of it.

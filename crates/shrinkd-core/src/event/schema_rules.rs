@@ -3,13 +3,20 @@
 use schemars::Schema;
 use serde_json::{Map, Value, json};
 
+use super::leaf::SCHEMA_VERSION_WITH_KIND;
+
 /// A tombstone needs no more than its experiment; every other message says when, at which revision and what.
 pub(super) fn event(schema: &mut Schema) {
     let properties = take_properties(schema, &["schema_version", "experiment_id", "retracted"]);
+    // An older worker ignores `kind`, and must not count a holdout among the experiments.
+    let kind_needs_version = json!({
+        "if": given(&["kind"]),
+        "then": { "properties": { "schema_version": { "const": SCHEMA_VERSION_WITH_KIND } } }
+    });
     schema.insert("if".to_owned(), is("retracted", json!(true)));
     schema.insert("then".to_owned(), absent(&["results"]));
     let needed = given(&["revision", "completed_at", "results"]);
-    schema.insert("else".to_owned(), json!({ "properties": properties, "allOf": [needed] }));
+    schema.insert("else".to_owned(), json!({ "properties": properties, "allOf": [needed, kind_needs_version] }));
 }
 
 /// A retraction needs no more than its key; every other result has arms or effects.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::lenient::Lenient;
-use super::refusal::{Path, shortened};
+use super::refusal::{Path, Refusal, quote, shortened};
 use super::wire::{AtMost, OBJECTS};
 
 /// The most unknown fields that are reported of one message.
@@ -63,6 +63,22 @@ impl UnknownFields {
             if !self.0.iter().any(|known| known.name == name) {
                 self.0.push(UnknownField { path: at.field(key).to_string(), name });
             }
+        }
+    }
+
+    /// The same refusal; where a field is missing that an unknown one is near, it says so.
+    pub(super) fn explain(&self, refusal: Refusal) -> Refusal {
+        let is_near = |unknown: &&UnknownField| {
+            nearest_field(&unknown.name).is_some_and(|field| {
+                let object = unknown.path.strip_suffix(&unknown.name).unwrap_or_default();
+                refusal.detail.starts_with(&format!("{object}{field} is required"))
+            })
+        };
+        match self.0.iter().find(is_near) {
+            Some(unknown) => {
+                Refusal { detail: format!("{}; is it {}?", refusal.detail, quote(&unknown.name)), ..refusal }
+            }
+            None => refusal,
         }
     }
 

@@ -11,7 +11,8 @@ use serde::de::{Deserialize, IgnoredAny, MapAccess, SeqAccess};
 use serde_json::value::RawValue;
 
 use super::leaf::{
-    Count, Decision, Flag, Identifier, Level, Number, Revision, ScaleName, Status, Timestamp, VarianceForm, Version,
+    Count, Decision, DirectionName, Flag, Identifier, KindName, Level, Number, Revision, ScaleName, Share, Status,
+    Timestamp, VarianceForm, Version,
 };
 use super::lenient::{Key, Lenient, Shape};
 use super::refusal::Path;
@@ -84,7 +85,7 @@ object! {
     /// absent. A key must not appear twice in an object.
     #[schemars(transform = schema_rules::event)]
     Event {
-        /// Version of this contract.
+        /// Version of this contract: 1, or 2, which is 1 with `kind`.
         #[schemars(required)]
         schema_version: Version<'a>,
         /// Names the experiment: 1 to 512 bytes of UTF-8 without control characters, like every identifier here.
@@ -92,8 +93,16 @@ object! {
         experiment_id: Identifier<'a>,
         /// Orders the versions of an experiment: a result of a larger revision replaces that of a smaller one.
         revision: Revision<'a>,
-        /// When the experiment was completed, RFC 3339 with an offset.
+        /// When the experiment was completed, RFC 3339 with an offset; a space for the T and an offset without its colon or minutes
+        /// are taken too.
         completed_at: Timestamp<'a>,
+        /// `experiment`, or `holdout` for users who are kept from many changes at once: stored, and in no population; `experiment`
+        /// where absent. Needs schema_version 2, so that a worker that does not know holdouts refuses them.
+        kind: KindName<'a>,
+        /// When the experiment was started, likewise; not after completed_at.
+        started_at: Timestamp<'a>,
+        /// The variant that all users have got since; the control where nothing was shipped.
+        shipped_variant: Identifier<'a>,
         /// Names this message; required where a result accumulates.
         event_id: Identifier<'a>,
         /// Any labels; populations may be formed over them.
@@ -123,6 +132,11 @@ object! {
         /// `log_ratio` ln(m_i / m_c), `log_odds` the difference of ln(m / (1 - m)) of two rates; `absolute` where absent. A
         /// retraction without it covers all scales.
         scale: ScaleName<'a>,
+        /// Which way of the effects is better: `increase`, or `decrease` for latencies and errors; where absent, what is configured
+        /// for the population, else `increase`. No estimate depends on it, only what says better or best.
+        direction: DirectionName<'a>,
+        /// The share of the whole traffic that the effects apply to, above 0 and at most 1; 1 where absent.
+        coverage: Share<'a>,
         /// `reported`, or `retracted` to withdraw; `reported` where absent.
         status: Status<'a>,
         /// The arm that every treatment is compared with. Beside `effects` its variant and n alone, from which

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::event::{Measured, ResultKey};
+use crate::event::{Measured, Properties, ResultKey};
 
 /// The stored result of one key of an experiment.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,7 @@ pub struct StoredResult {
     pub revision: u64,
     /// What was sent, packed: see [`ExperimentLedger::statistics`](super::ExperimentLedger::statistics).
     pub statistics: Vec<u8>,
+    pub properties: Properties,
     /// The block with its variants; `None` while the parts cannot be estimated.
     pub measured: Option<Measured>,
 }

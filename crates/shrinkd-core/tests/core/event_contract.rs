@@ -3,12 +3,14 @@
 mod accumulation;
 mod adjusted;
 mod advice;
+mod advice_on_values;
 mod corpus;
 mod effect_forms;
 mod hostile;
 mod keyed;
 mod odds;
 mod order;
+mod properties;
 mod rare_events;
 mod ratios;
 mod real_data;

@@ -9,8 +9,9 @@ mod stored;
 use std::collections::BTreeMap;
 
 use shrinkd_core::{
-    Applied, Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, ExperimentLedger, Findings, Measured,
-    Measurement, Outcome, PairedMoments, Reason, Refusal, ReportedResult, ResultKey, Scale, Uncertainty, VarianceForm,
+    Applied, Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, ExperimentKind, ExperimentLedger,
+    Findings, Measured, Measurement, Outcome, PairedMoments, Properties, Reason, Refusal, ReportedResult, ResultKey,
+    Scale, Uncertainty, VarianceForm,
 };
 use shrinkd_model::Block;
 
@@ -34,6 +35,9 @@ fn event(revision: u64, results: impl IntoIterator<Item = Reported>) -> Event {
         labels: BTreeMap::new(),
         decision: None,
         unknown_fields: Vec::new(),
+        kind: ExperimentKind::Experiment,
+        started_at: None,
+        shipped_variant: None,
         results: results.into_iter().collect(),
     }
 }
@@ -54,6 +58,7 @@ fn whole(key: ResultKey, estimate: f64) -> Reported {
             is_continuity_corrected: false,
             control_variance_source: ControlVarianceSource::Arms,
         },
+        properties: Properties::default(),
         findings: Findings::default(),
     })
 }
@@ -68,7 +73,7 @@ fn retraction_of(key: &ResultKey) -> Reported {
 
 /// An event that brings one part.
 fn part(revision: u64, event_id: &str, key: ResultKey, arms: Arms) -> Event {
-    let event = event(revision, [Ok(ReportedResult::Part { key, arms })]);
+    let event = event(revision, [Ok(ReportedResult::Part { key, arms, properties: Properties::default() })]);
     Event { event_id: Some(event_id.to_owned()), ..event }
 }
 

@@ -10,6 +10,7 @@
 //! inefficient, so that the variance of the difference is the difference of the variances.
 
 use crate::block::{Block, Covariance};
+use crate::direction::Direction;
 use crate::likelihood::Likelihood;
 use crate::normal::{self, Z_975};
 use crate::posterior::Node;
@@ -78,10 +79,10 @@ impl NaiveMean {
 /// The variants (or controls, whose effect is 0) that look best, experiment by experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 struct Picks {
-    /// Posterior means of those that look best under the block model, and their posterior variances.
+    /// How much better than their controls those are that look best under the block model, by posterior mean, and their posterior variances.
     value: f64,
     variance: f64,
-    /// By how much the posterior means of those that look best under the naive model are smaller.
+    /// By how much less those are that look best under the naive model.
     given_up: f64,
 }
 
@@ -103,8 +104,9 @@ impl Consequences {
         }
     }
 
-    /// Adds one block, with its estimates under the two models; both are empty where one of them has no posterior.
-    pub fn add(&mut self, block: &Block, estimates: &[Estimate], naive: &[Estimate]) {
+    /// Adds one block, which way of its effects is better, and its estimates under the two models; both are empty where one of them
+    /// has no posterior.
+    pub fn add(&mut self, block: &Block, direction: Direction, estimates: &[Estimate], naive: &[Estimate]) {
         let mut weights = vec![0.0; block.len()];
         for mean in &mut self.at_nodes {
             mean.add(block, &mut weights);
@@ -123,7 +125,7 @@ impl Consequences {
             self.sign_flips += u64::from(sign != naive_sign);
             self.changed_decisions += u64::from(sign != naive_sign && moved > MARGIN);
         }
-        self.picks.add(estimates, naive);
+        self.picks.add(direction, estimates, naive);
     }
 
     /// Adds the consequences for other blocks of the same population.
@@ -228,23 +230,24 @@ pub(crate) fn naive_coverage(deff: f64) -> f64 {
 }
 
 impl Picks {
-    fn add(&mut self, estimates: &[Estimate], naive: &[Estimate]) {
+    fn add(&mut self, direction: Direction, estimates: &[Estimate], naive: &[Estimate]) {
         if naive.len() < estimates.len() {
             return;
         }
-        let own = best(estimates).map(|i| &estimates[i]);
-        let naive = best(naive).map(|i| &estimates[i]);
-        let value = |pick: Option<&Estimate>| pick.map_or(0.0, |pick| pick.mean);
+        let own = best(direction, estimates).map(|i| &estimates[i]);
+        let naive = best(direction, naive).map(|i| &estimates[i]);
+        let value = |pick: Option<&Estimate>| pick.map_or(0.0, |pick| direction.gain(pick.mean));
         self.value += value(own);
         self.variance += own.map_or(0.0, |pick| pick.sd * pick.sd);
         self.given_up += value(own) - value(naive);
     }
 }
 
-/// The variant with the largest mean; `None` where that is the control, which has 0.
-fn best(estimates: &[Estimate]) -> Option<usize> {
-    let (i, best) = estimates.iter().enumerate().max_by(|(_, x), (_, y)| x.mean.total_cmp(&y.mean))?;
-    (best.mean > 0.0).then_some(i)
+/// The variant with the best mean; `None` where that is the control, which has 0.
+fn best(direction: Direction, estimates: &[Estimate]) -> Option<usize> {
+    let gains = estimates.iter().map(|estimate| direction.gain(estimate.mean)).enumerate();
+    let (i, best) = gains.max_by(|(_, x), (_, y)| x.total_cmp(y))?;
+    (best > 0.0).then_some(i)
 }
 
 /// -1, 1, or 0 where the sign is not called.

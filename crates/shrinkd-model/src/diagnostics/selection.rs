@@ -7,7 +7,7 @@
 //! `log L(mu, tau, eta) = log L(mu, tau) + n_below log eta - sum_i log(eta Q_i + P_i)`,
 //! `P_i = Phi((mu - 1.96 sigma_i) / sqrt(sigma_i^2 + tau^2))`, `Q_i = 1 - P_i`.
 //!
-//! Everything arrives at eta = 1.
+//! Everything arrives at eta = 1. Where less is better, effects take part with their sign turned: those of winners are below 0.
 //!
 //! Effects are taken as independent. Those of one experiment are not, through their control, which makes this a composite likelihood
 //! (Varin, Reid & Firth, Statistica Sinica 21, 2011): its ratio is somewhat larger by chance than that of independent effects. With
@@ -19,6 +19,7 @@ mod step_model;
 use std::fmt;
 
 use crate::block::Block;
+use crate::direction::Direction;
 use crate::distributions;
 use crate::sketch::Sketch;
 use step_model::{Step, StepModel};
@@ -38,7 +39,7 @@ const SUSPECTED: f64 = 4.0;
 /// effects (t_3 effects about 3 standard errors from 0, say); but a step there hides few results.
 const MANY: f64 = 0.4;
 
-/// Effects by where their `z = effect / standard error` lies.
+/// Effects by where their `z = effect / standard error` lies, whose sign is turned where less is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SelectionCounts {
     /// z above 1.96.
@@ -49,6 +50,8 @@ pub struct SelectionCounts {
     pub just_above: u64,
     /// Of those below, z within 20% of 1.96.
     pub just_below: u64,
+    /// Effects that are better the smaller they are.
+    pub decreasing: u64,
 }
 
 impl SelectionCounts {
@@ -64,10 +67,13 @@ impl SelectionCounts {
         }
     }
 
-    /// Adds the effects of a block.
-    pub fn add_block(&mut self, block: &Block) {
-        for (i, effect) in block.effects().iter().enumerate() {
-            self.add(effect / block.sampling_variance(i).sqrt());
+    /// Adds the effects of a block, of which this direction is the better one.
+    pub fn add_block(&mut self, block: &Block, direction: Direction) {
+        for (i, &effect) in block.effects().iter().enumerate() {
+            self.add(direction.gain(effect) / block.sampling_variance(i).sqrt());
+        }
+        if direction == Direction::Decrease {
+            self.decreasing += block.len() as u64;
         }
     }
 
@@ -77,6 +83,7 @@ impl SelectionCounts {
         self.below += other.below;
         self.just_above += other.just_above;
         self.just_below += other.just_below;
+        self.decreasing += other.decreasing;
     }
 
     /// The caliper test (Gerber & Malhotra, Sociological Methods & Research 37, 2008): the probability that of the results within 20% of
@@ -100,19 +107,35 @@ pub struct Selection {
     pub missing_share: f64,
     /// The one-sided p of the caliper test; `None` with no result within 20% of 1.96.
     pub caliper_p: Option<f64>,
+    /// Which way of the effects is better.
+    pub direction: Direction,
 }
 
 impl Selection {
     /// From the sketch of the effects as independent ones ([`Correlation::Ignored`]), and counts of the same effects; where a few have
-    /// come or gone in between, what counts is the share of those below. `None` without effects.
+    /// come or gone in between, what counts is the share of those below. `None` without effects, and where more is better in some results
+    /// and less in others, because the sketch does not tell them apart.
     ///
     /// [`Correlation::Ignored`]: crate::Correlation::Ignored
     pub fn new(ignored: &Sketch, counts: &SelectionCounts) -> Option<Selection> {
-        let counted = (counts.above + counts.below) as f64;
-        let share_below = (counted > 0.0).then(|| counts.below as f64 / counted)?;
-        let model = StepModel::new(ignored, share_below)?;
+        let counted = counts.above + counts.below;
+        let share_below = (counted > 0).then(|| counts.below as f64 / counted as f64)?;
+        let (direction, model) = match counts.decreasing {
+            0 => (Direction::Increase, StepModel::new(ignored, share_below)?),
+            all if all == counted => (Direction::Decrease, StepModel::new(&ignored.mirrored(), share_below)?),
+            _ => return None,
+        };
         let Step { log_lr, eta, arriving } = model.maximum();
-        Some(Selection { log_lr: log_lr.max(0.0), eta, missing_share: 1.0 - arriving, caliper_p: counts.caliper_p() })
+        let (missing_share, caliper_p) = (1.0 - arriving, counts.caliper_p());
+        Some(Selection { log_lr: log_lr.max(0.0), eta, missing_share, caliper_p, direction })
+    }
+
+    /// The z of a winner, in words, and that of all other results.
+    pub fn sides(&self) -> (&'static str, &'static str) {
+        match self.direction {
+            Direction::Increase => ("z above 1.96", "z below 1.96"),
+            Direction::Decrease => ("z below -1.96", "z above -1.96"),
+        }
     }
 
     /// Whether many results seem to be missing because of their z.
@@ -124,12 +147,11 @@ impl Selection {
 impl fmt::Display for Selection {
     /// What a suspected selection means.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (winners, others) = self.sides();
         f.write_str("only winners seem to arrive: ")?;
         match 1.0 / self.eta {
-            times @ ..1e6 => {
-                write!(f, "results with z above 1.96 are {times:.1} times as likely to be here as others")?
-            }
-            _ => f.write_str("hardly any result with z below 1.96 is here")?,
+            times @ ..1e6 => write!(f, "results with {winners} are {times:.1} times as likely to be here as others")?,
+            _ => write!(f, "hardly any result with {others} is here")?,
         }
         f.write_str("; shrinkage undoes the winner's curse only if the losers arrive too")
     }

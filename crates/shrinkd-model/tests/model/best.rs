@@ -1,10 +1,10 @@
 //! P(best in experiment): its promises about accuracy, symmetry and extreme numbers.
 
 use proptest::prelude::*;
-use shrinkd_model::{BestProbabilities, Block, Node, prob_best};
+use shrinkd_model::{BestProbabilities, Block, Direction, Node, prob_best};
 
 fn best(block: &Block, nodes: &[Node]) -> BestProbabilities {
-    prob_best(block, nodes).expect("positive definite")
+    prob_best(block, nodes, Direction::Increase).expect("positive definite")
 }
 
 fn absolute(effects: &[f64], d: &[f64], c: f64) -> Block {
@@ -22,6 +22,25 @@ fn normal_cdf(z: f64) -> f64 {
 fn distance(x: &BestProbabilities, y: &BestProbabilities) -> f64 {
     let pairs = x.variants.iter().zip(&y.variants);
     pairs.fold((x.control - y.control).abs(), |worst, (x, y)| worst.max((x - y).abs()))
+}
+
+#[test]
+fn where_less_is_better_the_smallest_effect_is_best_as_if_every_sign_were_turned() {
+    let (shared, dense) = ([-10.0, -3.0, 8.0], [3.0, 0.5, 0.2, 0.5, 3.0, 0.1, 0.2, 0.1, 2.0]);
+    let turned = shared.map(|effect| -effect);
+    let (nodes, turned_nodes) = ([node(5.0, -1.5, 0.3)], [node(5.0, 1.5, 0.3)]);
+    for (block, mirrored) in [
+        (absolute(&shared, &[2.0, 1.0, 3.0], 1.0), absolute(&turned, &[2.0, 1.0, 3.0], 1.0)),
+        (
+            Block::dense(shared.to_vec(), dense.to_vec()).expect("valid"),
+            Block::dense(turned.to_vec(), dense.to_vec()).expect("valid"),
+        ),
+        (absolute(&[-2.0], &[1.0], 0.0), absolute(&[2.0], &[1.0], 0.0)),
+    ] {
+        let least = prob_best(&block, &nodes, Direction::Decrease).expect("positive definite");
+        assert_eq!(least, best(&mirrored, &turned_nodes));
+        assert!(least.variants[0] > 0.9, "{least:?}");
+    }
 }
 
 /// The reference: 1e8 draws from each posterior (5e6 for the hundred variants), by numpy from the model's definition in

@@ -1,8 +1,9 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, DirectLikelihood, Estimate, Fit,
-    Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict, quadrature, set_q_values,
+    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, DirectLikelihood, Direction,
+    Estimate, Fit, Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict,
+    quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -44,7 +45,7 @@ fn the_design_effect_is_the_ratio_of_true_to_naive_variance_of_the_weighted_mean
     let mut pass = at(t);
     let (mut numerator, mut denominator, mut largest) = (0.0, 0.0, 0.0_f64);
     for block in &blocks {
-        pass.add(block, &[], &[]);
+        pass.add(block, Direction::Increase, &[], &[]);
         let n = block.len();
         let v = |i: usize, j: usize| block.sampling_covariance(i, j) + if i == j { t } else { 0.0 };
         for i in 0..n {
@@ -66,7 +67,7 @@ fn effects_whose_errors_cancel_make_the_naive_error_too_large() {
     let matrix = vec![1.0, -0.4, -0.4, 1.0];
     let block = Block::dense(vec![0.3, -0.1], matrix).expect("a block");
     let mut pass = at(0.25);
-    pass.add(&block, &[], &[]);
+    pass.add(&block, Direction::Increase, &[], &[]);
     // 1 + 2 (-0.4 / 1.25^2) / (2 / 1.25)
     assert!((pass.deff() - 0.68).abs() < 1e-12, "{}", pass.deff());
 }
@@ -103,7 +104,7 @@ fn without_shared_controls_nothing_shifts_and_the_verdict_is_negligible() {
     let mut pass = Consequences::new(&posterior.nodes, 0.1);
     for block in &blocks {
         let estimates = estimates(block, &posterior.nodes);
-        pass.add(block, &estimates, &estimates);
+        pass.add(block, Direction::Increase, &estimates, &estimates);
     }
     assert!((pass.deff() - 1.0).abs() < 1e-12);
     assert!((pass.naive_coverage() - 0.95).abs() < 1e-12);
@@ -122,7 +123,7 @@ fn two_models_whose_variances_differ_by_rounding_alone_have_no_hausman_z() {
     for k in 1..400 {
         let t = 0.01 * f64::from(k);
         let mut pass = at(t);
-        blocks.iter().for_each(|block| pass.add(block, &[], &[]));
+        blocks.iter().for_each(|block| pass.add(block, Direction::Increase, &[], &[]));
         assert_eq!((pass.hausman_z(&summed, &sketch), pass.hausman_z(&sketch, &summed)), (None, None), "t = {t}");
     }
 }
@@ -135,7 +136,7 @@ fn the_hausman_z_is_standard_normal_when_the_block_model_is_true() {
     let (likelihood, naive) =
         (SketchLikelihood::new(&sketch_of(&blocks)), SketchLikelihood::new(&sketch_of(&independent(&blocks))));
     let mut pass = at(t);
-    blocks.iter().for_each(|block| pass.add(block, &[], &[]));
+    blocks.iter().for_each(|block| pass.add(block, Direction::Increase, &[], &[]));
     // Moving one effect by one moves the difference of the two estimates by its weight in it.
     let difference = |blocks: &[Block]| {
         let (x, y) =
@@ -241,8 +242,8 @@ fn the_consequences_are_what_their_definitions_say() {
     let mut largest_shift = 0.0_f64;
     for (k, (block, naive_block)) in blocks.iter().zip(&naive_blocks).enumerate() {
         let (own, other) = (estimates(block, &fit.nodes), estimates(naive_block, &naive.nodes));
-        consequences.add(block, &own, &other);
-        halves[k % 2].add(block, &own, &other);
+        consequences.add(block, Direction::Increase, &own, &other);
+        halves[k % 2].add(block, Direction::Increase, &own, &other);
         for (own, other) in own.iter().zip(&other) {
             shift += (other.mean - own.mean).powi(2);
             largest_shift = largest_shift.max((other.mean - own.mean).abs() / own.sd);
@@ -265,7 +266,7 @@ fn the_consequences_are_what_their_definitions_say() {
         .iter()
         .map(|node| {
             let mut one = at(node.tau * node.tau);
-            blocks.iter().for_each(|block| one.add(block, &[], &[]));
+            blocks.iter().for_each(|block| one.add(block, Direction::Increase, &[], &[]));
             node.weight * one.deff()
         })
         .sum();
@@ -283,6 +284,28 @@ fn the_consequences_are_what_their_definitions_say() {
 }
 
 #[test]
+fn where_less_is_better_the_value_is_what_the_smallest_estimates_take_away() {
+    let estimate = |mean: f64| Estimate {
+        mean,
+        sd: 0.5,
+        prob_positive: 0.5,
+        shrinkage_factor: 0.5,
+        weight_of_mu: 0.5,
+        conditional_variance: 0.2,
+    };
+    let block = Block::shared_control(vec![1.0, 1.0], vec![1.0, 1.0], 0.5).expect("a block");
+    let given_up = |direction, sign: f64| {
+        let mut consequences = at(1.0);
+        let [own, naive] = [[3.0, 2.0], [1.0, 2.0]].map(|means| means.map(|mean| estimate(sign * mean)));
+        consequences.add(&block, direction, &own, &naive);
+        consequences.value_given_up()
+    };
+    assert_eq!(given_up(Direction::Increase, 1.0), Some(1.0 / 3.0));
+    assert_eq!(given_up(Direction::Decrease, -1.0), Some(1.0 / 3.0));
+    assert_eq!(given_up(Direction::Decrease, 1.0), None);
+}
+
+#[test]
 fn a_borderline_call_is_no_changed_decision_and_three_changed_ones_are_needed() {
     let estimate = |prob_positive: f64| Estimate {
         mean: 1.0,
@@ -296,14 +319,14 @@ fn a_borderline_call_is_no_changed_decision_and_three_changed_ones_are_needed() 
     // Changed calls, and how many of them count.
     for (own, naive, counts) in [(0.961, 0.98, 0), (0.95, 0.98, 1), (0.98, 0.95, 1), (0.01, 0.06, 1), (0.5, 0.9, 0)] {
         let mut consequences = at(1.0);
-        consequences.add(&block, &[estimate(own)], &[estimate(naive)]);
+        consequences.add(&block, Direction::Increase, &[estimate(own)], &[estimate(naive)]);
         assert_eq!(consequences.changed_decisions(), counts, "{own} {naive}");
     }
     let verdict = |changed: usize, others: usize| {
         let mut consequences = at(1.0);
         for i in 0..changed + others {
             let naive = if i < changed { 0.98 } else { 0.9 };
-            consequences.add(&block, &[estimate(0.9)], &[estimate(naive)]);
+            consequences.add(&block, Direction::Increase, &[estimate(0.9)], &[estimate(naive)]);
         }
         Thresholds::default().verdict(&consequences, &Misfit::default()).0
     };
@@ -364,7 +387,7 @@ fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
 fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
     let block = Block::shared_control(vec![0.5, 0.7], vec![1.0, 1.0], 1.0).expect("a block");
     let mut consequences = at(1.0);
-    consequences.add(&block, &[], &[]);
+    consequences.add(&block, Direction::Increase, &[], &[]);
     // (experiments, mean difference in nats, its noise) and whether it counts.
     for (experiments, mean, noise, is_misfit) in [
         (100, 0.1, 0.0, true),
@@ -398,7 +421,7 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
 fn the_model_misfits_where_its_risk_is_larger_by_more_than_noise() {
     let block = Block::shared_control(vec![0.0], vec![1.0], 0.0).expect("a block");
     let mut consequences = at(1.0);
-    consequences.add(&block, &[], &[]);
+    consequences.add(&block, Direction::Increase, &[], &[]);
     // An estimate of an effect of 0 with variance 1 whose risk is this.
     let estimate = |risk: f64| Estimate {
         mean: 0.0,

@@ -1,7 +1,7 @@
 //! Selection by z: winners alone are found out, and a complete stream is seldom suspected.
 
 use proptest::prelude::*;
-use shrinkd_model::{Component, Selection, SelectionCounts, Sketch};
+use shrinkd_model::{Block, Component, Direction, Selection, SelectionCounts, Sketch};
 
 use crate::random::Random;
 
@@ -13,6 +13,27 @@ fn selection(effects: &[(f64, f64)]) -> Option<Selection> {
         counts.add(effect / se);
     }
     Selection::new(&sketch, &counts)
+}
+
+#[test]
+fn where_less_is_better_winners_are_found_below() {
+    let of = |direction: Direction| {
+        let (mut sketch, mut counts) = (Sketch::new(), SelectionCounts::default());
+        for i in 0..60 {
+            let effect = direction.gain(0.6 + 0.002 * f64::from(i));
+            let block = Block::shared_control(vec![effect], vec![0.08], 0.0).expect("a block");
+            sketch.add(&block.components().expect("components")).expect("in range");
+            counts.add_block(&block, direction);
+        }
+        (Selection::new(&sketch, &counts).expect("effects"), sketch, counts)
+    };
+    let ((up, _, up_counts), (down, sketch, mut counts)) = (of(Direction::Increase), of(Direction::Decrease));
+    assert!(up.is_suspected() && down.is_suspected(), "{up:?} {down:?}");
+    assert_eq!(Selection { direction: Direction::Increase, ..down }, up);
+    assert!(down.to_string().contains("z above -1.96"), "{down}");
+    // The sketch does not tell apart which of its effects are better above and which below.
+    counts.merge(&up_counts);
+    assert_eq!(Selection::new(&sketch, &counts), None);
 }
 
 /// A stream of experiments, and which of them arrive.
@@ -161,7 +182,8 @@ fn the_caliper_test_is_the_tail_of_a_fair_coin() {
 
 #[test]
 fn the_sentence_says_what_follows() {
-    let selection = Selection { log_lr: 20.0, eta: 0.125, missing_share: 0.8, caliper_p: None };
+    let selection =
+        Selection { log_lr: 20.0, eta: 0.125, missing_share: 0.8, caliper_p: None, direction: Direction::Increase };
     assert_eq!(
         selection.to_string(),
         "only winners seem to arrive: results with z above 1.96 are 8.0 times as likely to be here as others; shrinkage undoes \

@@ -141,7 +141,7 @@ impl CalibrationDocument {
 
 impl From<Selection> for SelectionDocument {
     fn from(selection: Selection) -> SelectionDocument {
-        let Selection { log_lr, eta, missing_share, caliper_p } = selection;
+        let Selection { log_lr, eta, missing_share, caliper_p, .. } = selection;
         SelectionDocument { log_lr, eta, missing_share, caliper_p, is_suspected: selection.is_suspected() }
     }
 }

@@ -41,12 +41,12 @@ fn the_first_reason_in_order_is_the_one_reported() {
 #[test]
 fn an_unknown_version_is_named_whatever_else_has_changed() {
     for text in [
-        r#"{"results":5,"schema_version":2}"#.to_owned(),
-        GOOD.replace("\"schema_version\": 1", "\"a\": 1, \"a\": 2, \"schema_version\": 2").replace("exp-1", ""),
+        r#"{"results":5,"schema_version":3}"#.to_owned(),
+        GOOD.replace("\"schema_version\": 1", "\"a\": 1, \"a\": 2, \"schema_version\": 3").replace("exp-1", ""),
     ] {
         let refusal = decode(text.as_bytes()).unwrap_err();
         assert_eq!(refusal.reason, Reason::UnsupportedVersion, "{refusal}");
-        assert!(refusal.detail.contains("version 2"), "{refusal}");
+        assert!(refusal.detail.contains("version 3"), "{refusal}");
     }
 }
 

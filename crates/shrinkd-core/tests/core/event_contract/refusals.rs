@@ -74,7 +74,7 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
     );
     assert_eq!(
         refused("\"1\""),
-        "schema_violation: $.results[0].treatments[1].variance must be a number, found a string \
+        "schema_violation: $.results[0].treatments[1].variance must be a number, found the string \"1\": send 1 without quotes \
          (experiment \"exp-1\", metric \"m\", variant \"u\")"
     );
     assert_eq!(

@@ -33,7 +33,11 @@ impl Says {
             Says::Part(key, control, value) => {
                 let control = control.map(|name| arm(name, &[1.0, 2.0, f64::from(*value)]));
                 let treatment = arm(["B", "C"][usize::from(*value % 2)], &[f64::from(*value), 5.0]);
-                Ok(ReportedResult::Part { key: key.clone(), arms: arms(control, [treatment]) })
+                Ok(ReportedResult::Part {
+                    key: key.clone(),
+                    arms: arms(control, [treatment]),
+                    properties: Properties::default(),
+                })
             }
             Says::Retraction(metric, segment, scale) => retraction(metric, *segment, *scale),
         }

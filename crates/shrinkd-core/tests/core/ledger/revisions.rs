@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use shrinkd_core::{Message, decode};
+use shrinkd_model::Direction;
 
 use super::*;
 
@@ -172,7 +173,16 @@ fn measured_whole(arms: Arms) -> Event {
     let measurement = Measurement::Arms(arms);
     let measured = shrinkd_core::measure(Scale::Relative, &measurement).unwrap();
     let key = key("conversion", "all", Scale::Relative);
-    event(1, [Ok(ReportedResult::Whole { key, measurement, measured, findings: Findings::default() })])
+    event(
+        1,
+        [Ok(ReportedResult::Whole {
+            key,
+            measurement,
+            measured,
+            properties: Properties::default(),
+            findings: Findings::default(),
+        })],
+    )
 }
 
 #[test]
@@ -252,4 +262,38 @@ fn refused_treatments_and_warnings_are_those_of_what_is_taken_and_not_of_duplica
     }
     let (_, _, measured) = ledger.blocks().next().unwrap();
     assert_eq!(measured.variants, ["B", "D"]);
+}
+
+fn described(revision: u64, estimate: f64, direction: Option<Direction>, coverage: Option<f64>) -> Event {
+    let mut event = event(revision, [whole(conversion(), estimate)]);
+    if let Ok(ReportedResult::Whole { properties, .. }) = &mut event.results[0] {
+        *properties = Properties { direction, coverage };
+    }
+    event
+}
+
+#[test]
+fn what_a_result_says_of_its_effects_follows_the_largest_revision_whatever_the_order() {
+    let (up, down) = (Some(Direction::Increase), Some(Direction::Decrease));
+    let events = [described(1, 0.5, down, Some(0.5)), described(2, 0.5, up, None), described(2, 0.5, None, Some(0.1))];
+    for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+        let mut ledger = ExperimentLedger::default();
+        for index in order {
+            ledger.apply(events[index].clone());
+        }
+        let expected = Properties { direction: up, coverage: Some(0.1) };
+        assert_eq!(ledger.properties(&conversion()), Some(expected), "{order:?}");
+    }
+}
+
+#[test]
+fn a_duplicate_that_says_more_of_its_effects_is_a_change_of_the_same_block() {
+    let mut ledger = ExperimentLedger::default();
+    ledger.apply(described(1, 0.5, None, None));
+    let applied = ledger.apply(described(1, 0.5, Some(Direction::Decrease), None));
+    assert_eq!(applied.outcomes, [Outcome::Duplicate]);
+    assert_eq!(applied.changes.len(), 1);
+    assert_eq!(applied.changes[0].before, applied.changes[0].after);
+    let again = ledger.apply(described(1, 0.5, Some(Direction::Decrease), None));
+    assert_eq!((again.outcomes, again.changes), (vec![Outcome::Duplicate], Vec::new()));
 }

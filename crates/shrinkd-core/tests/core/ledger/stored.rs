@@ -18,10 +18,10 @@ fn assert_bytes(bytes: &[u8], expected: &str) {
 
 /// The statistics of a key that holds this measurement.
 fn statistics(measurement: Measurement) -> Vec<u8> {
-    let Ok(ReportedResult::Whole { key, measured, findings, .. }) = whole(conversion(), 0.5) else {
+    let Ok(ReportedResult::Whole { key, measured, properties, findings, .. }) = whole(conversion(), 0.5) else {
         panic!("a result")
     };
-    let result = ReportedResult::Whole { key, measurement, measured, findings };
+    let result = ReportedResult::Whole { key, measurement, measured, properties, findings };
     let mut ledger = ExperimentLedger::default();
     ledger.apply(event(1, [Ok(result)]));
     ledger.statistics(&conversion()).expect("the key holds a result").1

@@ -177,7 +177,8 @@ impl Experiment {
             let (revision, statistics) = self.ledger.statistics(key).expect("a result that stands");
             let measured = self.ledger.estimate(key).and_then(Result::ok).map(pack);
             let measured = measured.map(|bytes| unpack("block", &bytes).expect("own bytes"));
-            StoredResult { key: key.clone(), revision, statistics, measured }
+            let properties = self.ledger.properties(key).expect("a result");
+            StoredResult { key: key.clone(), revision, statistics, properties, measured }
         });
         let (latest, retractions) = (self.ledger.latest().cloned(), self.ledger.retractions());
         ExperimentLedger::restore(latest, retractions.as_deref(), results).expect("own bytes")

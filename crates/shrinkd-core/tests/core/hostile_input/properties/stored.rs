@@ -1,11 +1,12 @@
 //! What a database gives back, after damage: cells, sketches, packed statistics, blocks, components, nodes and names.
 
 use shrinkd_core::{
-    ControlVarianceSource, ExperimentLedger, Measured, Message, PopulationName, StoredResult, decode, pack, unpack,
+    ControlVarianceSource, ExperimentLedger, Measured, Message, PopulationName, Properties, StoredResult, decode, pack,
+    unpack,
 };
 use shrinkd_model::{
-    Block, BlockPosterior, Cell, Component, Correlation, Likelihood, Member, Node, Sketch, SketchLikelihood, Sketches,
-    cell_from_bytes, cell_to_bytes, prob_best,
+    Block, BlockPosterior, Cell, Component, Correlation, Direction, Likelihood, Member, Node, Sketch, SketchLikelihood,
+    Sketches, cell_from_bytes, cell_to_bytes, prob_best,
 };
 
 use super::choices::Choices;
@@ -115,7 +116,7 @@ fn use_measured(Measured { variants, block, .. }: &Measured, nodes: &[Node]) {
         for i in 0..block.len() {
             posterior.intervals(i, &posterior.estimate(i));
         }
-        _ = prob_best(block, nodes);
+        _ = prob_best(block, nodes, Direction::Decrease);
     }
     if let Ok(member) = Member::new(block.clone(), 0) {
         let mut sketches = Sketches::default();
@@ -149,7 +150,13 @@ fn ledger(choices: &mut Choices<'_>) {
             _ => {}
         }
         let Ok(measured) = block.map(|bytes| unpack("block", &bytes)).transpose() else { return };
-        results.push(StoredResult { key: key.clone(), revision, statistics, measured });
+        results.push(StoredResult {
+            key: key.clone(),
+            revision,
+            statistics,
+            properties: Properties::default(),
+            measured,
+        });
     }
     let Ok(mut restored) = ExperimentLedger::restore(ledger.latest().cloned(), retractions.as_deref(), results) else {
         return;
