@@ -185,13 +185,15 @@ struct Stored {
 }
 
 impl Stored {
+    /// Without the experiment `tomorrow`, an event of version 2 of the contract, which 0.1 refused.
     async fn of(database: &impl Database) -> Stored {
         let experiments = database.texts(
             "select experiment_id || ' ' || cast(revision as text) || ' ' || coalesce(decision, '') || ' ' || cast(labels as text)
                     || ' ' || cast(completed_at as text)
-             from experiments order by experiment_id",
+             from experiments where experiment_id <> 'tomorrow' order by experiment_id",
         );
-        let retractions = database.bytes("select retractions from experiments order by experiment_id");
+        let retractions = database
+            .bytes("select retractions from experiments where experiment_id <> 'tomorrow' order by experiment_id");
         let blocks = database.texts(
             "select experiment_id || ' ' || metric || ' ' || segment || ' ' || scale || ' ' || population_id || ' '
                     || cast(revision as text) || ' ' || coalesce(pending_reason, '')

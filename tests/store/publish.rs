@@ -3,7 +3,7 @@
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
 use shrinkd::store::Store;
-use shrinkd_model::{Calibration, Measure, Miscalibration, Selection, Verdict};
+use shrinkd_model::{Calibration, Direction, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
 use super::refit::{begin, diagnostics, filled, node, refit, written};
@@ -193,7 +193,13 @@ pub fn pass_diagnostics() -> PassDiagnostics {
             pit_histogram: [0, 1, 0, 0, 2, 0, 0, 0, 1, 0],
         }),
         calibration_cause: Some(Miscalibration::HeavyTails),
-        selection: Some(Selection { log_lr: 9.0, eta: 0.1, missing_share: 0.6, caliper_p: None }),
+        selection: Some(Selection {
+            log_lr: 9.0,
+            eta: 0.1,
+            missing_share: 0.6,
+            caliper_p: None,
+            direction: Direction::Increase,
+        }),
         mix_ups: 3,
         shipped_share: Some(1.0),
         verdict: Verdict::Material,
@@ -262,7 +268,8 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
     for (log_lr, count) in [(9.0, 1), (0.5, 0), (9.0, 1)] {
         refit(&store, "m", log_lr, 0.5, true).await;
         let pass = begin(&store, "a").await.unwrap();
-        let selection = Some(Selection { log_lr, eta: 0.1, missing_share: 0.6, caliper_p: None });
+        let selection =
+            Some(Selection { log_lr, eta: 0.1, missing_share: 0.6, caliper_p: None, direction: Direction::Increase });
         let diagnostics = (diagnostics(), PassDiagnostics { selection, ..pass_diagnostics() });
         store.end_pass(&pass, true, Some(&diagnostics)).await.unwrap();
         assert_eq!(suspected().await, count, "log likelihood ratio {log_lr}");

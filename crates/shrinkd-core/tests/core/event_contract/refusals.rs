@@ -85,12 +85,12 @@ fn a_refusal_says_where_it_stands_and_what_to_fix() {
     let version = GOOD.replace("\"schema_version\": 1", "\"schema_version\": 3");
     assert_eq!(
         decode(version.as_bytes()).unwrap_err().to_string(),
-        "unsupported_version: $.schema_version version 3 is not supported, send version 1"
+        "unsupported_version: $.schema_version version 3 is not supported, send version 1 or 2"
     );
     let labels = GOOD.replace(r#""tier": "1""#, r#""a \u0000 b": 1"#);
     assert_eq!(
         decode(labels.as_bytes()).unwrap_err().to_string(),
-        r#"schema_violation: $.labels["a \0 b"] must be a string, found a number"#
+        r##"schema_violation: $.labels["a \0 b"] must be a string, found a number: send "1""##
     );
 }
 
