@@ -4,6 +4,7 @@
 mod common;
 
 mod failed;
+mod holdouts;
 mod rebuild;
 mod replay;
 mod site;
