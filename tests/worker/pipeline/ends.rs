@@ -124,7 +124,7 @@ fn without_a_configuration_the_worker_names_the_one_that_needs_no_server() {
 #[test]
 fn a_migration_needs_a_store_and_no_source() {
     let database = SqliteDatabase::absent();
-    let migrate = |key, value: String| shrinkd(&vec![(key, value)], &["migrate"]);
+    let migrate = |key, value: String| shrinkd(&[(key, value)], &["migrate"]);
     let output = migrate("SHRINKD__STORE__URL", database.url());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(Path::new(&database.path()).exists());

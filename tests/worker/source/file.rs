@@ -97,8 +97,7 @@ fn a_line_may_end_like_on_windows_and_the_last_one_not_at_all() {
 #[test]
 fn of_a_line_too_long_to_be_a_message_the_beginning_is_kept_and_reading_goes_on() {
     let length = 3 * MAX_MESSAGE_BYTES;
-    let file =
-        Scratch::new("long", format!("{}\n{}\n", format!("{{{}", "x".repeat(length - 1)), event("after")).as_bytes());
+    let file = Scratch::new("long", format!("{{{}\n{}\n", "x".repeat(length - 1), event("after")).as_bytes());
     let records = records(&file.0, None);
     let refusal = records[0].message.as_ref().expect_err("it is refused");
     assert_eq!((refusal.reason, records[0].payload_bytes), (Reason::TooLarge, length));
