@@ -83,25 +83,25 @@ impl<R: BufRead> Table<R> {
         let mark = mark_of(&mut sample, &columns, delimiter);
         reader.consume(skipped);
         let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
-        // Once more, and past it: from here on the position is that of the next row.
+        // Once more, and past it.
         reader.byte_headers().map_err(|error| failed(error, 1))?;
         Ok(Table { reader, columns, mark, completed_at })
     }
 
-    /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number, where the header is row 1.
+    /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number: the header is row 1, and empty
+    /// lines do not count.
     ///
     /// # Errors
     /// Where reading fails, or the table is too large.
     pub fn read(mut self, mut refuse: impl FnMut(u64, Refusal)) -> Result<Experiments, TableError> {
         let (mut rows, mut record) = (Rows::default(), ByteRecord::new());
         loop {
-            let row = self.reader.position().line();
+            // Not the reader's line, which falls behind where lines end in CRLF.
+            let row = rows.count + 2;
             if !self.reader.read_byte_record(&mut record).map_err(|error| failed(error, row))? {
                 break;
             }
             self.reader.get_mut().row_ended();
-            // Blank lines before it were skipped.
-            let row = record.position().map_or(row, csv::Position::line);
             rows.count += 1;
             let cells = Cells { record: &record, columns: &self.columns, mark: self.mark, row };
             let is_ragged = record.len() < self.columns.len()
