@@ -12,12 +12,16 @@ use super::timestamp;
 /// Results go into another event of the same revision beyond this size.
 const FULL: usize = MAX_MESSAGE_BYTES / 2;
 
+/// Room for an event of one result.
+const USUAL: usize = 512;
+
 /// The experiments of a table.
 #[derive(Debug)]
 pub struct Experiments {
     columns: Columns,
     rows: u64,
-    completed_at: OffsetDateTime,
+    /// Of experiments that do not say so, as the event contract has it.
+    completed_at: String,
     experiments: std::vec::IntoIter<Experiment>,
     /// What the last experiment became, beyond what was handed out.
     rest: VecDeque<(u64, Result<Vec<u8>, Refusal>)>,
@@ -26,6 +30,7 @@ pub struct Experiments {
 impl Experiments {
     pub(crate) fn new(columns: Columns, rows: Rows, completed_at: OffsetDateTime) -> Experiments {
         let Rows { experiments, count, .. } = rows;
+        let completed_at = timestamp::rfc3339(completed_at).unwrap_or_default();
         Experiments { columns, rows: count, completed_at, experiments: experiments.into_iter(), rest: VecDeque::new() }
     }
 
@@ -72,6 +77,7 @@ impl Experiments {
                 results = 0;
             }
             if results == 0 {
+                event.reserve(USUAL);
                 self.write_head(experiment, &mut event);
             } else {
                 event.push(b',');
@@ -95,7 +101,10 @@ impl Experiments {
         write_text("experiment_id", experiment_id, out);
         write_number("revision", Some(revision), out);
         let time = |moment: Option<OffsetDateTime>| moment.and_then(timestamp::rfc3339).unwrap_or_default();
-        write_text("completed_at", &time(Some(completed_at.unwrap_or(self.completed_at))), out);
+        match completed_at {
+            Some(_) => write_text("completed_at", &time(*completed_at), out),
+            None => write_text("completed_at", &self.completed_at, out),
+        }
         write_text("started_at", &time(*started_at), out);
         write_text("decision", decision, out);
         write_text("shipped_variant", shipped_variant, out);

@@ -24,7 +24,9 @@ pub(crate) enum Read {
 const ABSENT: [&str; 7] = ["na", "n/a", "#n/a", "nan", "null", "none", "-"];
 
 pub(crate) fn is_absent(cell: &[u8]) -> bool {
-    cell.is_empty() || ABSENT.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()))
+    // Of most cells the first byte decides.
+    !cell.first().is_some_and(u8::is_ascii_digit)
+        && (cell.is_empty() || ABSENT.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes())))
 }
 
 impl DecimalMark {

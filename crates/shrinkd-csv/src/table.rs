@@ -13,8 +13,8 @@ use super::limited::{Exceeded, Limited};
 use super::number::DecimalMark;
 use super::rows::{Cells, Rows};
 
-/// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory.
-pub const MAX_TABLE_BYTES: u64 = 1 << 29;
+/// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
+pub const MAX_TABLE_BYTES: u64 = 1 << 27;
 
 /// Rows in the beginning of the file that tell the decimal mark.
 const SAMPLE: usize = 1_000;
@@ -77,35 +77,35 @@ impl<R: BufRead> Table<R> {
         let (delimiter, skipped) = delimiter(head).unwrap_or((b',', 0));
         let skipped = skipped.min(head.len());
         let mut build = ReaderBuilder::new();
-        build.delimiter(delimiter).flexible(true).trim(csv::Trim::All).has_headers(true);
+        build.delimiter(delimiter).flexible(true).has_headers(true);
         let mut sample = build.from_reader(&head[skipped..]);
         let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
         let mark = mark_of(&mut sample, &columns, delimiter);
         reader.consume(skipped);
         let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
-        // Once more, and past it: from here on the position is that of the next row.
+        // Once more, and past it.
         reader.byte_headers().map_err(|error| failed(error, 1))?;
         Ok(Table { reader, columns, mark, completed_at })
     }
 
-    /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number, where the header is row 1.
+    /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number: the header is row 1, and empty
+    /// lines do not count.
     ///
     /// # Errors
     /// Where reading fails, or the table is too large.
     pub fn read(mut self, mut refuse: impl FnMut(u64, Refusal)) -> Result<Experiments, TableError> {
         let (mut rows, mut record) = (Rows::default(), ByteRecord::new());
         loop {
-            let row = self.reader.position().line();
+            // Not the reader's line, which falls behind where lines end in CRLF.
+            let row = rows.count + 2;
             if !self.reader.read_byte_record(&mut record).map_err(|error| failed(error, row))? {
                 break;
             }
             self.reader.get_mut().row_ended();
-            // Blank lines before it were skipped.
-            let row = record.position().map_or(row, csv::Position::line);
             rows.count += 1;
             let cells = Cells { record: &record, columns: &self.columns, mark: self.mark, row };
             let is_ragged = record.len() < self.columns.len()
-                || record.iter().skip(self.columns.len()).any(|cell| !cell.is_empty());
+                || record.iter().skip(self.columns.len()).any(|cell| !cell.trim_ascii().is_empty());
             let taken = if is_ragged {
                 let (cells, columns) = (record.len(), self.columns.len());
                 Err(Refusal::new(
@@ -128,7 +128,8 @@ fn mark_of(sample: &mut csv::Reader<&[u8]>, columns: &Columns, delimiter: u8) ->
     let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
     let numbers: Vec<usize> =
         Field::ALL.iter().filter(|field| field.is_number()).filter_map(|field| columns.of(*field)).collect();
-    let cells = rows.iter().flat_map(|row| numbers.iter().filter_map(|column| row.get(*column)));
+    let cells =
+        rows.iter().flat_map(|row| numbers.iter().filter_map(|column| row.get(*column).map(<[u8]>::trim_ascii)));
     DecimalMark::of(cells, delimiter)
 }
 

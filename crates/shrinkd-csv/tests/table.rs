@@ -134,6 +134,10 @@ fn a_number_that_cannot_be_read_is_refused_with_its_row_and_column_and_takes_no_
         events.is_empty() && refused.len() == 2 && refused[1].contains("row of the control could not be read"),
         "{refused:?}"
     );
+    for end in ["\n", "\r\n"] {
+        let lines = ["experiment,variant,estimate,variance", "a,t,1,1", "b,t,1,1", "c,t,x,1", "d,t,1,1", ""];
+        assert!(refused_once(&lines.join(end)).starts_with("row 4: "), "{end:?}");
+    }
     let ragged = refused_once("experiment,variant,estimate,variance\ne,t,1\n");
     assert!(ragged.starts_with("row 2: schema_violation: has 3 cells, the header 4"), "{ragged}");
 }
