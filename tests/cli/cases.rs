@@ -139,8 +139,8 @@ fn a_row_says_where_the_controls_variance_is_from_and_fit_how_many_are_imputed()
         assert!(row["experiment_id"].as_str().unwrap().starts_with(source), "{row}");
     }
     let csv = String::from_utf8(fit(&events, &["--format", "csv"]).stdout).unwrap();
-    assert!(csv.lines().next().unwrap().ends_with(",control_variance_source"));
-    assert!(csv.lines().any(|line| line.contains(",imputed0,t,") && line.ends_with(",imputed")), "{csv}");
+    assert!(csv.lines().next().unwrap().ends_with(",control_variance_source,direction"));
+    assert!(csv.lines().any(|line| line.contains(",imputed0,t,") && line.contains(",imputed,")), "{csv}");
     let table = String::from_utf8(fit(&events, &[]).stdout).unwrap();
     let words = table.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(

@@ -82,7 +82,7 @@ fn an_unknown_field_says_what_was_probably_meant() {
     assert_eq!(
         says(r#"{"metric": "m", "segmnt": "all", "owner": 1, "n": 1, "status": "retracted"}"#),
         [
-            "$.results[0].n: ignored here, n is a field of an arm",
+            "$.results[0].n: ignored here, n is a field of an arm and an effect",
             "$.results[0].owner: not a field of the contract, ignored",
             "$.results[0].segmnt: did you mean segment?",
         ]
