@@ -83,7 +83,7 @@ async fn skipping_moves_the_partition_that_has_this_number_on_the_broker_and_no_
     let skipped = "select partition_number || ' ' || from_offset || ' ' || to_offset from skipped_offsets";
     assert_eq!(database.texts(skipped).await, [Some("3 20 50".to_owned())]);
     let mut truth = Truth::of(&events);
-    *truth.refused.entry("malformed_json".to_owned()).or_default() += 20;
+    *truth.refused.entry("schema_violation".to_owned()).or_default() += 20;
     check(&database, &truth).await;
     topic.remove().await;
     database.remove().await;
