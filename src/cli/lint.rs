@@ -10,8 +10,8 @@ use shrinkd_model::{Direction, Request, available_threads};
 use super::CliError;
 use super::fit::Report;
 use super::input::{InputArgs, Place};
-use super::tally::Tally;
-use super::text::{counted, grouped};
+use super::tally::{Tally, write_firsts};
+use super::text::counted;
 
 /// Name what in files of events would be refused or ignored, or is probably not what was meant
 ///
@@ -144,15 +144,7 @@ impl Lint {
 
     /// Writes a line for each kind of finding: how many, and the first.
     pub(super) fn write(&self, out: &mut impl Write) -> io::Result<()> {
-        let all: u64 = self.found.values().map(|(count, _)| count).sum();
-        if all > 0 {
-            writeln!(out, "{} found; the first of each kind:", grouped(all))?;
-        }
-        let width = self.found.values().map(|(count, _)| grouped(*count).len()).max().unwrap_or_default();
-        for (count, first) in self.found.values() {
-            writeln!(out, "  {:>width$}  {first}", grouped(*count))?;
-        }
-        Ok(())
+        write_firsts(out, "found; the first of each kind", self.found.values())
     }
 
     fn find(&mut self, kind: Kind, told: impl FnOnce() -> String) {

@@ -43,14 +43,23 @@ impl Tally {
         for (code, count) in self.warned.iter().filter(|(_, count)| **count > WARNINGS) {
             writeln!(out, "and {} more warnings {}", count - WARNINGS, code.as_str())?;
         }
-        let all: u64 = self.refused.values().map(|(count, _)| count).sum();
-        if all > 0 {
-            writeln!(out, "{} refused; the first of each reason:", grouped(all))?;
-        }
-        let width = self.refused.values().map(|(count, _)| grouped(*count).len()).max().unwrap_or_default();
-        for (count, first) in self.refused.values() {
-            writeln!(out, "  {:>width$}  {first}", grouped(*count))?;
-        }
-        Ok(())
+        write_firsts(out, "refused; the first of each reason", self.refused.values())
     }
+}
+
+/// Writes how many there are in all, and a line for each kind: how many, and the first.
+pub(super) fn write_firsts<'a>(
+    out: &mut impl Write,
+    what: &str,
+    kinds: impl Iterator<Item = &'a (u64, String)> + Clone,
+) -> io::Result<()> {
+    let all: u64 = kinds.clone().map(|(count, _)| count).sum();
+    if all > 0 {
+        writeln!(out, "{} {what}:", grouped(all))?;
+    }
+    let width = kinds.clone().map(|(count, _)| grouped(*count).len()).max().unwrap_or_default();
+    for (count, first) in kinds {
+        writeln!(out, "  {:>width$}  {first}", grouped(*count))?;
+    }
+    Ok(())
 }

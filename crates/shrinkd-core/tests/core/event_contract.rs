@@ -20,6 +20,7 @@ mod schema;
 mod unknown_fields;
 
 use shrinkd_core::{Event, Measured, Message, Reason, Refusal, ReportedResult, decode};
+use shrinkd_model::Covariance;
 
 /// An event around results that are given as JSON text.
 fn event_text(results: &str) -> String {
@@ -64,4 +65,20 @@ fn refusal(text: &str) -> Refusal {
 #[track_caller]
 fn reason(text: &str) -> Reason {
     refusal(text).reason
+}
+
+/// d and c of a block with a shared control.
+#[track_caller]
+fn parts(measured: &Measured) -> (Vec<f64>, f64) {
+    match measured.block.covariance() {
+        Covariance::SharedControl { treatment_variances, control_variance } => {
+            (treatment_variances.clone(), *control_variance)
+        }
+        Covariance::Dense { .. } => panic!("{measured:?} is dense"),
+    }
+}
+
+#[track_caller]
+fn assert_close(found: f64, expected: f64) {
+    assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{found} is not {expected}");
 }

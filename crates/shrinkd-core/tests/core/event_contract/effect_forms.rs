@@ -1,25 +1,8 @@
 //! Effects whose error comes as a standard error or an interval, and the control's part where it is imputed from units.
 
-use shrinkd_core::{ControlVarianceSource, Measured, ReportedResult};
-use shrinkd_model::Covariance;
+use shrinkd_core::{ControlVarianceSource, ReportedResult};
 
-use super::{measured, reason, refusal, result};
-
-#[track_caller]
-fn assert_close(found: f64, expected: f64) {
-    assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{found} is not {expected}");
-}
-
-/// d and c of a block with a shared control.
-#[track_caller]
-fn parts(measured: &Measured) -> (Vec<f64>, f64) {
-    match measured.block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance } => {
-            (treatment_variances.clone(), *control_variance)
-        }
-        Covariance::Dense { .. } => panic!("a covariance"),
-    }
-}
+use super::{assert_close, measured, parts, reason, refusal, result};
 
 fn of(scale: &str, control: &str, effects: &[&str]) -> String {
     format!(r#"{{"metric":"m","scale":"{scale}",{control}"effects":[{}]}}"#, effects.join(","))

@@ -1,30 +1,14 @@
 //! The scale log_odds: odds ratios of arms that were sent as successes.
 
-use shrinkd_core::{Measured, WarningCode};
-use shrinkd_model::Covariance;
+use shrinkd_core::WarningCode;
 
-use super::{measured, reason, refusal, result};
+use super::{assert_close, measured, parts, reason, refusal, result};
 
 fn counted(arms: &[(u64, u64)]) -> String {
     let arm =
         |(i, (n, successes)): (usize, &(u64, u64))| format!(r#"{{"variant":"{i}","n":{n},"successes":{successes}}}"#);
     let arms: Vec<String> = arms.iter().enumerate().map(arm).collect();
     format!(r#"{{"metric":"m","scale":"log_odds","control":{},"treatments":[{}]}}"#, arms[0], arms[1..].join(","))
-}
-
-#[track_caller]
-fn parts(measured: &Measured) -> (Vec<f64>, f64) {
-    match measured.block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance } => {
-            (treatment_variances.clone(), *control_variance)
-        }
-        Covariance::Dense { .. } => panic!("a covariance"),
-    }
-}
-
-#[track_caller]
-fn assert_close(found: f64, expected: f64) {
-    assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{found} is not {expected}");
 }
 
 #[test]

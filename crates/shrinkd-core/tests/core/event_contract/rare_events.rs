@@ -1,9 +1,8 @@
 //! Arms with few events or none, and treatments that are refused alone.
 
-use shrinkd_core::{Measured, ReportedResult, WarningCode};
-use shrinkd_model::Covariance;
+use shrinkd_core::{ReportedResult, WarningCode};
 
-use super::{measured, reason, refusal, result};
+use super::{assert_close, measured, parts, reason, refusal, result};
 
 /// Control and treatments, as (n, successes).
 fn counted(scale: &str, arms: &[(u64, u64)]) -> String {
@@ -12,20 +11,6 @@ fn counted(scale: &str, arms: &[(u64, u64)]) -> String {
     let arms: Vec<String> = arms.iter().enumerate().map(arm).collect();
     let (control, treatments) = arms.split_first().unwrap();
     format!(r#"{{"metric":"m","scale":"{scale}","control":{control},"treatments":[{}]}}"#, treatments.join(","))
-}
-
-fn variances(measured: &Measured) -> (Vec<f64>, f64) {
-    match measured.block.covariance() {
-        Covariance::SharedControl { treatment_variances, control_variance } => {
-            (treatment_variances.clone(), *control_variance)
-        }
-        Covariance::Dense { .. } => panic!("{measured:?} is dense"),
-    }
-}
-
-#[track_caller]
-fn assert_close(found: f64, expected: f64) {
-    assert!((found - expected).abs() <= 1e-12 * expected.abs(), "{found} is not {expected}");
 }
 
 /// The variants that are refused and those that are measured.
@@ -44,7 +29,7 @@ fn split(text: &str) -> (Vec<(String, &'static str)>, Vec<String>) {
 fn on_absolute_an_arm_of_no_or_only_events_has_the_variance_of_half_an_event_more() {
     let measured = measured(&counted("absolute", &[(100, 10), (50, 0), (50, 50), (50, 5)]));
     assert_eq!(measured.block.effects(), [-0.1, 0.9, 0.0]);
-    let (d, c) = variances(&measured);
+    let (d, c) = parts(&measured);
     let smoothed = 0.5 / 51.0 * (50.5 / 51.0) / 50.0;
     for (found, expected) in d.iter().zip([smoothed, smoothed, 0.09 / 49.0]) {
         assert_close(*found, expected);
@@ -111,7 +96,7 @@ fn below_40_pooled_events_an_arm_a_log_ratio_gets_half_an_event_in_all_arms_and_
     assert_close(measured.block.effects()[0], log_ratio(500.0, 20.0));
     assert_close(measured.block.effects()[1], log_ratio(1_000.0, 50.0));
     let pooled = 109.0 / 2_500.0;
-    let (d, c) = variances(&measured);
+    let (d, c) = parts(&measured);
     for (found, n) in [(d[0], 500.0), (d[1], 1_000.0), (c, 1_000.0)] {
         assert_close(found, (1.0 - pooled) / pooled / n);
     }
