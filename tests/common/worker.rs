@@ -94,14 +94,19 @@ impl Worker {
     pub fn http(&self) -> String {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let log = self.log();
-            let said = log.split_once(" http=").or_else(|| log.split_once("\"http\":\""));
-            if let Some((_, rest)) = said {
-                return rest.split([' ', '\n', '"']).next().expect("an address").to_owned();
+            if let Some(address) = self.said_http() {
+                return address;
             }
-            assert!(Instant::now() < deadline, "no address in its log:\n{log}");
+            assert!(Instant::now() < deadline, "no address in its log:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// The same, if it has said it by now.
+    fn said_http(&self) -> Option<String> {
+        let log = self.log();
+        let (_, rest) = log.split_once(" http=").or_else(|| log.split_once("\"http\":\""))?;
+        rest.split([' ', '\n', '"']).next().map(str::to_owned)
     }
 
     pub fn id(&self) -> u32 {
@@ -138,8 +143,10 @@ impl Drop for Worker {
     /// A test that failed leaves nothing running, and beside the log what the worker said of itself in the end: what failed may
     /// not come again.
     fn drop(&mut self) {
-        if std::thread::panicking() && matches!(self.child.try_wait(), Ok(None)) && self.log().contains("http") {
-            let address = self.http();
+        if std::thread::panicking()
+            && matches!(self.child.try_wait(), Ok(None))
+            && let Some(address) = self.said_http()
+        {
             let pages = ["/readyz", "/metrics"].map(|path| std::panic::catch_unwind(|| get(&address, path)));
             let pages: String = pages.into_iter().flatten().collect();
             let _ = std::fs::write(self.log.with_extension("pages"), pages);
