@@ -19,6 +19,7 @@ demo: ## See it work: a simulated portfolio through the worker into a database, 
 	$(SHRINKD) demo
 
 test: export SHRINKD_SKIPPED = $(abspath $(TARGET))/skipped
+test: export SHRINKD_POSTGRES_FSYNC = off
 test: lint ## Formatting, lints and every test, on real PostgreSQL and Apache Kafka that it installs, starts and stops
 	@: >$(SHRINKD_SKIPPED)
 	CARGO="$(CARGO)" scripts/services run -- scripts/test; status=$$?; sort -u -o $(SHRINKD_SKIPPED) $(SHRINKD_SKIPPED); \
