@@ -29,10 +29,10 @@ mod normal;
 
 use faer::{Mat, Side};
 
+use super::axes::Axes;
 use super::block::{Block, BlockError, Covariance};
 use super::direction::Direction;
 use super::posterior::Node;
-use super::spectrum::Axes;
 use factors::{Factor, FactorModel};
 
 /// Posterior probabilities of being the best of an experiment. They add up to 1.
@@ -113,7 +113,7 @@ fn prob_positive(mean: f64, sd: f64) -> Option<f64> {
 /// A block's effects, prepared for one tau after the other.
 enum Effects<'a> {
     SharedControl { effects: &'a [f64], d: &'a [f64], c: f64 },
-    Dense { effects: &'a [f64], lambda: Vec<f64>, directions: Mat<f64> },
+    Dense { effects: &'a [f64], axes: Axes },
 }
 
 impl Effects<'_> {
@@ -123,17 +123,14 @@ impl Effects<'_> {
             Covariance::SharedControl { treatment_variances, control_variance } => {
                 Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance })
             }
-            Covariance::Dense { matrix } => {
-                let Axes { lambda, directions } = Axes::new(matrix, block.len())?;
-                Ok(Effects::Dense { effects, lambda, directions })
-            }
+            Covariance::Dense { matrix } => Ok(Effects::Dense { effects, axes: Axes::new(matrix, block.len())? }),
         }
     }
 
     fn given(&self, node: &Node) -> Result<FactorModel, BlockError> {
         match self {
             Effects::SharedControl { effects, d, c } => Ok(shared_control(effects, d, *c, node)),
-            Effects::Dense { effects, lambda, directions } => dense(effects, lambda, directions, node),
+            Effects::Dense { effects, axes } => dense(effects, axes, node),
         }
     }
 }
@@ -175,18 +172,19 @@ fn shared_control(effects: &[f64], d: &[f64], c: f64, node: &Node) -> FactorMode
 
 /// The effects given tau under a dense covariance `Q diag(lambda) Q'`, about mu: the largest independent parts, in
 /// proportion to each effect's own standard deviation, that leave the rest a covariance, and the factors of the rest.
-fn dense(effects: &[f64], lambda: &[f64], q: &Mat<f64>, node: &Node) -> Result<FactorModel, BlockError> {
+fn dense(effects: &[f64], axes: &Axes, node: &Node) -> Result<FactorModel, BlockError> {
     let n = effects.len();
     let t = node.tau * node.tau;
+    let (lambda, q) = (&axes.lambda, |i: usize, j: usize| axes.direction(j)[i]);
     let sum = |x: &dyn Fn(usize) -> f64| (0..n).map(x).sum::<f64>();
     let shrinkage: Vec<f64> = lambda.iter().map(|lambda| lambda / (lambda + t)).collect();
     let kept: Vec<f64> =
-        (0..n).map(|j| t / (lambda[j] + t) * sum(&|i| q[(i, j)] * (effects[i] - node.mu_mean))).collect();
-    let shrunk_ones: Vec<f64> = (0..n).map(|j| shrinkage[j] * sum(&|i| q[(i, j)])).collect();
-    let centres: Vec<f64> = (0..n).map(|i| sum(&|j| q[(i, j)] * kept[j])).collect();
-    let h: Vec<f64> = (0..n).map(|i| sum(&|j| q[(i, j)] * shrunk_ones[j])).collect();
+        (0..n).map(|j| t / (lambda[j] + t) * sum(&|i| q(i, j) * (effects[i] - node.mu_mean))).collect();
+    let shrunk_ones: Vec<f64> = (0..n).map(|j| shrinkage[j] * sum(&|i| q(i, j))).collect();
+    let centres: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * kept[j])).collect();
+    let h: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * shrunk_ones[j])).collect();
     let covariance =
-        |i: usize, k: usize| t * sum(&|j| q[(i, j)] * q[(k, j)] * shrinkage[j]) + node.mu_variance * h[i] * h[k];
+        |i: usize, k: usize| t * sum(&|j| q(i, j) * q(k, j) * shrinkage[j]) + node.mu_variance * h[i] * h[k];
     let scales: Vec<f64> = (0..n).map(|i| covariance(i, i).sqrt()).collect();
     let correlation = Mat::from_fn(n, n, |i, k| covariance(i, k) / (scales[i] * scales[k]));
     let eigen = correlation.self_adjoint_eigen(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;

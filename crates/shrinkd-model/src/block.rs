@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::axes::CholeskyFactor;
 use super::spectrum::{self, Component};
 
 /// Effects of one experiment and their sampling covariance, validated: everything finite, the covariance positive
@@ -120,9 +121,8 @@ impl Block {
                 matrix[column * n + row] = mean;
             }
         }
-        let view = faer::MatRef::from_row_major_slice(&matrix, n, n);
-        let factor = view.llt(faer::Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
-        let is_left = |i: usize| factor.L()[(i, i)] * factor.L()[(i, i)] > LEAST_OWN_VARIANCE * matrix[i * n + i];
+        let factor = CholeskyFactor::new(&matrix, n)?;
+        let is_left = |i: usize| factor.own_variance(i) > LEAST_OWN_VARIANCE * matrix[i * n + i];
         if !(0..n).all(is_left) {
             return Err(BlockError::NotPositiveDefinite);
         }

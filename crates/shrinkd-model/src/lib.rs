@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod analysis;
+mod axes;
 mod best;
 mod block;
 mod design;

@@ -10,12 +10,10 @@
 //! variance adds that times `h_i^2`, `h = Sigma V^-1 1`. Averaging over the posterior of tau gives a mixture of
 //! normals for every effect, from which its mean, sd, intervals and probabilities are read.
 
-use faer::Mat;
-
+use super::axes::Axes;
 use super::block::{Block, Covariance};
 use super::normal::{self, Part, Z_90, Z_975};
 use super::posterior::Node;
-use super::spectrum::Axes;
 
 /// One effect's posterior, in the unit of the effects.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -179,13 +177,14 @@ impl BlockPosterior {
         let n = effects.len();
         // The decomposition that the block's components were made by, so that no lambda is 0. It does not fail for a
         // block that has components; were it to, the effects stand as if they were independent.
-        let Axes { lambda, directions } = Axes::new(matrix, n).unwrap_or_else(|_| Axes {
-            lambda: (0..n).map(|k| matrix[k * n + k]).collect(),
-            directions: Mat::identity(n, n),
-        });
+        let axes =
+            Axes::new(matrix, n).unwrap_or_else(|_| Axes::of_diagonal((0..n).map(|k| matrix[k * n + k]).collect()));
+        let lambda = &axes.lambda;
         for (j, node) in nodes.iter().enumerate() {
             let t = node.tau * node.tau;
-            let along = |k: usize, x: &dyn Fn(usize) -> f64| (0..n).map(|i| directions[(i, k)] * x(i)).sum::<f64>();
+            let along = |k: usize, x: &dyn Fn(usize) -> f64| {
+                axes.direction(k).iter().zip(0..n).map(|(q, i)| q * x(i)).sum::<f64>()
+            };
             let rotated: Vec<Along> = (0..n)
                 .map(|k| {
                     let (kept, pulled) = (t / (lambda[k] + t), lambda[k] / (lambda[k] + t));
@@ -196,7 +195,7 @@ impl BlockPosterior {
             for i in 0..n {
                 let (mut mean, mut variance, mut h, mut own) = (node.mu_mean, 0.0, 0.0, 0.0);
                 for (k, Along { residual, spread, unit, pulled }) in rotated.iter().enumerate() {
-                    let q = directions[(i, k)];
+                    let q = axes.direction(k)[i];
                     mean += q * residual;
                     variance += q * q * spread;
                     h += q * unit;

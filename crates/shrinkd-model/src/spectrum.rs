@@ -11,12 +11,11 @@
 //! that fit the computed eigenvalues exactly (Gu & Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995). By the same equation a
 //! component's loading on mu is `-1 / sqrt(c)` over the norm of its vector, which is small without any cancellation
 //! where the control's variance is large. Work: O(n^2).
-//! A dense matrix takes the singular value decomposition of its Cholesky factor, whose small singular values carry
-//! half the condition number that an eigendecomposition would lose.
+//! A dense matrix is decomposed in `axes`.
 
-use faer::{Mat, MatRef, Side};
 use serde::{Deserialize, Serialize};
 
+use super::axes;
 use super::block::{BlockError, Covariance};
 
 /// One independent component of a block: `b ~ N(mu a, lambda + tau^2)`.
@@ -36,44 +35,7 @@ pub(crate) fn components(effects: &[f64], covariance: &Covariance) -> Result<Vec
         Covariance::SharedControl { treatment_variances, control_variance } => {
             Ok(shared_control(effects, treatment_variances, *control_variance))
         }
-        Covariance::Dense { matrix } => dense(effects, matrix),
-    }
-}
-
-fn dense(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> {
-    let n = effects.len();
-    let Axes { lambda, directions } = Axes::new(matrix, n)?;
-    Ok((0..n)
-        .map(|j| {
-            let direction = directions.col(j);
-            Component {
-                lambda: lambda[j],
-                a: (0..n).map(|i| direction[i]).sum(),
-                b: (0..n).map(|i| direction[i] * effects[i]).sum(),
-            }
-        })
-        .collect())
-}
-
-/// The eigendecomposition `Q diag(lambda) Q'` of a dense covariance.
-pub(super) struct Axes {
-    /// Above 0 wherever the block's components fit a sketch.
-    pub lambda: Vec<f64>,
-    /// Q, column by column.
-    pub directions: Mat<f64>,
-}
-
-impl Axes {
-    /// The axes of an `n x n` matrix, row by row, through its Cholesky factor.
-    ///
-    /// # Errors
-    /// [`BlockError::NotPositiveDefinite`] where the decomposition fails.
-    pub fn new(matrix: &[f64], n: usize) -> Result<Axes, BlockError> {
-        let factor =
-            MatRef::from_row_major_slice(matrix, n, n).llt(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
-        let svd = factor.L().svd().map_err(|_| BlockError::NotPositiveDefinite)?;
-        let lambda = svd.S().column_vector().iter().map(|singular| singular * singular).collect();
-        Ok(Axes { lambda, directions: svd.U().to_owned() })
+        Covariance::Dense { matrix } => axes::components(effects, matrix),
     }
 }
 

@@ -47,3 +47,23 @@ fn a_covariance_is_made_symmetric_to_the_last_bit_where_it_nearly_is() {
     let mean = f64::midpoint(below, above);
     assert_eq!(block(vec![1.0, above, below, 1.0]), block(vec![1.0, mean, mean, 1.0]));
 }
+
+#[test]
+fn the_components_of_a_dense_covariance_keep_small_variances_beside_large_ones() {
+    // Equal correlations of 0.5, and standard errors over sixteen decades: the determinant is known.
+    let (n, correlation) = (9, 0.5_f64);
+    let se = |i: usize| 10_f64.powi(2 * i as i32 - 8);
+    let sigma = |i: usize, j: usize| se(i) * se(j) * if i == j { 1.0 } else { correlation };
+    let effects: Vec<f64> = (0..n).map(se).collect();
+    let block = Block::dense(effects.clone(), (0..n * n).map(|at| sigma(at / n, at % n)).collect()).expect("a block");
+    let components = block.components().expect("components");
+    let log_det: f64 = components.iter().map(|component| component.lambda.ln()).sum();
+    let known = (0..n).map(|i| 2.0 * se(i).ln()).sum::<f64>()
+        + (n - 1) as f64 * (1.0 - correlation).ln()
+        + (1.0 + (n - 1) as f64 * correlation).ln();
+    assert!((log_det - known).abs() < 1e-12 * n as f64, "{log_det} {known}");
+    // delta' Sigma^-1 delta of effects of one standard error each: the sum of the inverse of the correlations.
+    let square: f64 = components.iter().map(|component| component.b * component.b / component.lambda).sum();
+    let known = n as f64 / (1.0 + (n - 1) as f64 * correlation);
+    assert!((square / known - 1.0).abs() < 1e-12, "{square} {known}");
+}

@@ -78,6 +78,17 @@ fn golden() -> String {
         component_lines(name, &components, &mut lines);
         cell_lines(name, &sketch_of(&components), &mut lines);
     }
+    // Correlations like those of arms that share users.
+    let dense = |n: usize| {
+        let of = |i: usize, j: usize| 0.6_f64.powi(i.abs_diff(j) as i32) * ((i + 1) * (j + 1)) as f64 / 7.0;
+        let effects = (0..n).map(|i| (i as f64 - 1.3) / 3.0).collect();
+        Block::dense(effects, (0..n * n).map(|at| of(at / n, at % n)).collect()).expect("a block")
+    };
+    for (name, n) in [("dense, one effect", 1), ("dense, two effects", 2), ("dense, eleven effects", 11)] {
+        let components = dense(n).components().expect("components");
+        component_lines(name, &components, &mut lines);
+        cell_lines(name, &sketch_of(&components), &mut lines);
+    }
     lines
 }
 

@@ -1,0 +1,174 @@
+//! The eigendecomposition of a dense covariance, in plain scalar arithmetic: what a block adds to a sketch may be subtracted on
+//! another machine, so that the same matrix must have the same axes to the last bit on every processor.
+//!
+//! The columns of the Cholesky factor are rotated in pairs until all are orthogonal (one-sided Jacobi; Hestenes, J. SIAM 6,
+//! 1958). Their squared norms are the eigenvalues, the small ones to a relative accuracy that an eigendecomposition of the matrix
+//! itself would lose (Demmel & Veselić, SIAM J. Matrix Anal. Appl. 13, 1992). Work: O(n^3) for each of some ten sweeps.
+
+use super::block::BlockError;
+use super::spectrum::Component;
+
+/// The lower Cholesky factor of an `n x n` matrix, column by column.
+pub(super) struct CholeskyFactor {
+    n: usize,
+    columns: Vec<f64>,
+}
+
+impl CholeskyFactor {
+    /// Factors a symmetric matrix, row by row, of which the lower triangle is read.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`].
+    pub fn new(matrix: &[f64], n: usize) -> Result<CholeskyFactor, BlockError> {
+        let mut columns = vec![0.0; n * n];
+        for j in 0..n {
+            let (before, after) = columns.split_at_mut(j * n);
+            let column = &mut after[..n];
+            for i in j..n {
+                column[i] = matrix[i * n + j];
+            }
+            for earlier in before.chunks_exact(n) {
+                let weight = earlier[j];
+                for i in j..n {
+                    column[i] -= earlier[i] * weight;
+                }
+            }
+            let pivot = column[j].sqrt();
+            if !(pivot > 0.0 && pivot.is_finite()) {
+                return Err(BlockError::NotPositiveDefinite);
+            }
+            for x in &mut column[j..] {
+                *x /= pivot;
+            }
+        }
+        Ok(CholeskyFactor { n, columns })
+    }
+
+    /// `L^-1 x`.
+    fn solve(&self, mut x: Vec<f64>) -> Vec<f64> {
+        for (j, column) in self.columns.chunks_exact(self.n).enumerate() {
+            x[j] /= column[j];
+            let known = x[j];
+            for i in j + 1..self.n {
+                x[i] -= column[i] * known;
+            }
+        }
+        x
+    }
+
+    /// What the variables before variable `i` leave of its variance.
+    pub fn own_variance(&self, i: usize) -> f64 {
+        let x = self.columns[i * self.n + i];
+        x * x
+    }
+}
+
+/// The eigendecomposition `Q diag(lambda) Q'` of a positive-definite matrix.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Axes {
+    /// Above 0 wherever the block's components fit a sketch.
+    pub lambda: Vec<f64>,
+    /// Q, column by column.
+    directions: Vec<f64>,
+}
+
+impl Axes {
+    /// The axes of an `n x n` matrix, row by row.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`].
+    pub fn new(matrix: &[f64], n: usize) -> Result<Axes, BlockError> {
+        let CholeskyFactor { mut columns, .. } = CholeskyFactor::new(matrix, n)?;
+        let mut lambda = Vec::with_capacity(n);
+        orthogonalise(&mut columns, n, n);
+        for column in columns.chunks_exact_mut(n) {
+            let square: f64 = column.iter().map(|x| x * x).sum();
+            let norm = square.sqrt();
+            column.iter_mut().for_each(|x| *x /= norm);
+            lambda.push(square);
+        }
+        Ok(Axes { lambda, directions: columns })
+    }
+
+    /// The axes of a diagonal matrix.
+    pub fn of_diagonal(lambda: Vec<f64>) -> Axes {
+        let n = lambda.len();
+        let directions = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
+        Axes { lambda, directions }
+    }
+
+    /// Column `j` of Q.
+    pub fn direction(&self, j: usize) -> &[f64] {
+        let n = self.lambda.len();
+        &self.directions[j * n..(j + 1) * n]
+    }
+}
+
+/// The components of effects with a dense covariance.
+///
+/// With the factor `L V = Q diag(s)`, the coordinates `Q'x` are `s V'(L^-1 x)`: formed like that, those along a small variance keep
+/// their accuracy beside effects with a large one.
+///
+/// # Errors
+/// [`BlockError::NotPositiveDefinite`].
+pub(super) fn components(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> {
+    let n = effects.len();
+    let factor = CholeskyFactor::new(matrix, n)?;
+    let (ones, effects) = (factor.solve(vec![1.0; n]), factor.solve(effects.to_vec()));
+    let height = n + 2;
+    let mut columns = Vec::with_capacity(n * height);
+    for ((column, one), effect) in factor.columns.chunks_exact(n).zip(ones).zip(effects) {
+        columns.extend_from_slice(column);
+        columns.extend([one, effect]);
+    }
+    orthogonalise(&mut columns, height, n);
+    let component = |column: &[f64]| {
+        let lambda: f64 = column[..n].iter().map(|x| x * x).sum();
+        let s = lambda.sqrt();
+        Component { lambda, a: s * column[n], b: s * column[n + 1] }
+    };
+    Ok(columns.chunks_exact(height).map(component).collect())
+}
+
+/// Far more than convergence, which is quadratic in the end, has been seen to need.
+const SWEEPS: u32 = 40;
+
+/// Rotates columns of some height in pairs until the first `n` numbers of each are orthogonal to those of all others.
+fn orthogonalise(columns: &mut [f64], height: usize, n: usize) {
+    // A smaller cosine is the rounding of the sums that it is found by.
+    let orthogonal = 4.0 * f64::EPSILON * (n as f64).sqrt();
+    for _ in 0..SWEEPS {
+        let mut is_orthogonal = true;
+        for q in (height..columns.len()).step_by(height) {
+            let (before, after) = columns.split_at_mut(q);
+            for column in before.chunks_exact_mut(height) {
+                is_orthogonal &= !rotate(column, &mut after[..height], n, orthogonal);
+            }
+        }
+        if is_orthogonal {
+            return;
+        }
+    }
+}
+
+/// Makes two columns orthogonal, unless the cosine between them is as small as `orthogonal`; whether it had to.
+fn rotate(x: &mut [f64], y: &mut [f64], n: usize, orthogonal: f64) -> bool {
+    let (mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0);
+    for (x, y) in x[..n].iter().zip(&y[..n]) {
+        xx += x * x;
+        yy += y * y;
+        xy += x * y;
+    }
+    if xy.abs() <= orthogonal * xx.sqrt() * yy.sqrt() {
+        return false;
+    }
+    // The smaller of the two angles that do it (Rutishauser, Numerische Mathematik 9, 1966).
+    let cotangent = (yy - xx) / (2.0 * xy);
+    let tangent = 1.0_f64.copysign(cotangent) / (cotangent.abs() + (1.0 + cotangent * cotangent).sqrt());
+    let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
+    let sine = cosine * tangent;
+    for (x, y) in x.iter_mut().zip(y) {
+        (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
+    }
+    true
+}
