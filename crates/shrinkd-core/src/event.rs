@@ -56,7 +56,7 @@ pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
 pub use sums::PairedMoments;
-pub use unknown::{UnknownField, nearest_field};
+pub use unknown::{UnknownField, nearest_field, nearest_name};
 pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
 
