@@ -32,6 +32,7 @@ mod measure;
 mod merge;
 mod refusal;
 mod results;
+mod same;
 mod schema;
 mod schema_rules;
 mod sums;
