@@ -72,7 +72,7 @@ deny: ## Licences, advisories and sources of all dependencies; installs cargo-de
 approximations: ## Table of how far laplace and variational are from exact: make approximations EVENTS=folder
 	@$(CARGO) run --locked --quiet --example approximations -- $(EVENTS)
 
-ratio-scales: ## Bias, coverage and error of the three scales where conversions are few (docs/ratio-scales.md; REPLICATES=500)
+ratio-scales: ## Bias, coverage and error of each scale where conversions are few (docs/ratio-scales.md; REPLICATES=500)
 	@$(CARGO) run --locked --quiet --release --example ratio_scales -- $(REPLICATES)
 
 verdicts: ## Verdicts on 500 simulated portfolios of each kind, and whether they are the right ones (docs/verdicts.md; REPLICATES=500)

@@ -1,11 +1,11 @@
-//! Prints bias, coverage and error on the three scales, where conversions are few and many, as the table of
+//! Prints bias, coverage and error on every scale, where conversions are few and many, as the table of
 //! `docs/ratio-scales.md`:
 //! `make ratio-scales` (500 replicates of each row, some ten minutes on two cores; `REPLICATES=100` for fewer).
 //!
 //! Each replicate is a population of experiments with a control and three treatments, sent as successes or, on `relative`,
 //! also as the effects and variances that a platform would compute of them (delta method). True effects are normal about mu
 //! with a standard deviation of 0.05: lifts on `relative` and, in units of the control's rate, on `absolute`, their
-//! logarithms on `log_ratio`.
+//! logarithms on `log_ratio`, and the logarithms of odds ratios on `log_odds`.
 
 use std::env;
 use std::error::Error;
@@ -41,6 +41,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         Form::Successes(Scale::Relative),
         Form::Effects,
         Form::Successes(Scale::LogRatio),
+        Form::Successes(Scale::LogOdds),
     ] {
         for conversions in CONVERSIONS {
             for experiments in EXPERIMENTS {
@@ -163,8 +164,15 @@ impl Design {
             Arm { variant, statistics: ArmStatistics::Successes { n, successes: binomial(n, rate, draws) } }
         };
         let control = arm("control".to_owned(), units, RATE);
-        let ratio = |truth: f64| if self.form.scale() == Scale::LogRatio { truth.exp() } else { 1.0 + truth };
-        let treatment = |(i, truth): (usize, &f64)| arm(format!("t{i}"), units * self.traffic, RATE * ratio(*truth));
+        let rate = |truth: f64| match self.form.scale() {
+            Scale::Absolute | Scale::Relative => RATE * (1.0 + truth),
+            Scale::LogRatio => RATE * truth.exp(),
+            Scale::LogOdds => {
+                let odds = RATE / (1.0 - RATE) * truth.exp();
+                odds / (1.0 + odds)
+            }
+        };
+        let treatment = |(i, truth): (usize, &f64)| arm(format!("t{i}"), units * self.traffic, rate(*truth));
         Arms { treatments: truths.iter().enumerate().map(treatment).collect(), control: Some(control) }
     }
 }

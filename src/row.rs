@@ -220,6 +220,8 @@ pub struct EstimateRow {
 pub struct RawEstimate {
     pub variant: String,
     pub block_revision: i64,
+    /// Texts and booleans, in the order of the columns.
+    pub words: Vec<Option<String>>,
     /// In the order of the columns.
     pub figures: Vec<Option<f64>>,
 }

@@ -284,6 +284,7 @@ comment on column current_population_fits.prior_tau is
 
 -- What the naive model would do to its readers, and whether the model fits at all. Earlier verdicts rest on other measures.
 alter table population_diagnostics rename column design_effect to deff;
+alter table population_diagnostics rename column information_independent to information_ignored;
 alter table population_diagnostics
     add column deff_control double precision check (abs(deff_control) < 'Infinity'),
     add column naive_coverage double precision check (naive_coverage between 0 and 1),

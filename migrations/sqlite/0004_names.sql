@@ -159,7 +159,7 @@ create table population_diagnostics ( -- Does correlation matter here? One row p
     population_id text not null,
     fit_id integer not null,
     information real not null check (abs(information) < 9e999),
-    information_independent real not null check (abs(information_independent) < 9e999),
+    information_ignored real not null check (abs(information_ignored) < 9e999),
     effective_effects real not null check (abs(effective_effects) < 9e999), -- How many independent effects would say as much about mu
     tau_squared_moment_bias real check (abs(tau_squared_moment_bias) < 9e999),
     mu_shift real check (abs(mu_shift) < 9e999), -- mu of the naive model - mu, in posterior sds

@@ -1,6 +1,7 @@
 //! `shrinkd convert`: makes events of tables, and lines of other JSON.
 
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -60,10 +61,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
             }
             Ok(())
         })?;
-        let is_table = messages.form() == Some(Form::Table);
-        if messages.form().is_some() && is_table != (args.from == From::Csv) {
-            let from = if is_table { "--from csv" } else { "--from json" };
-            return Err(CliError::Usage(format!("{} is no such file: try {from}", name(path))));
+        if let Some(form) = messages.form() {
+            check(path, form, args.from)?;
         }
         preview::write(path, &messages, &mut io::stderr())?;
         loop {
@@ -87,4 +86,20 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     out.flush()?;
     tally.write(&mut io::stderr())?;
     Ok(if events > 0 { ExitCode::SUCCESS } else { ExitCode::from(2) })
+}
+
+/// # Errors
+/// Where the file is something else than `--from` says: what it looks like, and what to do.
+fn check(path: &Path, form: Form, from: From) -> Result<(), CliError> {
+    let told = match (form, from) {
+        (Form::Table, From::Csv) | (Form::Lines | Form::Documents, From::Json) => return Ok(()),
+        (Form::Table, From::Json) => "looks like a table (CSV or TSV), not JSON: use --from csv",
+        (Form::Documents, From::Csv) => {
+            "looks like JSON in an array or over several lines, not a table: use --from json"
+        }
+        (Form::Lines, From::Csv) => {
+            "looks like events already (NDJSON), not a table: `shrinkd run` and Kafka take them as they are, and --from json passes them on"
+        }
+    };
+    Err(CliError::Usage(format!("{} {told}", name(path))))
 }

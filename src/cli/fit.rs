@@ -174,7 +174,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let mut stderr = io::stderr();
     let (mut history, mut tally, mut lint) =
         (History::default(), Tally::default(), Lint::with_directions(&args.direction));
-    args.input.each(request.threads, &mut io::stderr(), |place, message| {
+    let misspelt = args.input.each(request.threads, &mut io::stderr(), |place, message| {
         if args.strict {
             lint.see(place, &message);
         }
@@ -192,6 +192,7 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     }
     out.flush()?;
     let is_flawed = args.strict && {
+        lint.see_columns(&misspelt);
         lint.judge(&report);
         lint.write(&mut stderr)?;
         !(lint.is_empty() && tally.is_empty())

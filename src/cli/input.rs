@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use shrinkd_core::{Message, Refusal, decode};
-use shrinkd_csv::MapArg;
+use shrinkd_csv::{Experiments, Field, MapArg};
 use shrinkd_model::map_chunks;
 use time::OffsetDateTime;
 
@@ -32,6 +32,13 @@ pub(super) struct InputArgs {
     map: Vec<MapArg>,
 }
 
+/// A column of a table that is not used, and the field that was probably meant.
+pub(super) struct MisspeltColumn {
+    pub file: String,
+    pub column: String,
+    pub field: Field,
+}
+
 /// Where a message stands.
 pub(super) struct Place<'a> {
     /// The file, where there are several.
@@ -51,7 +58,7 @@ impl fmt::Display for Place<'_> {
 
 impl InputArgs {
     /// Reads all messages of all files, and passes on each, decoded or refused. What is to be said of a file as a whole goes to
-    /// `notes`.
+    /// `notes`. Returns the columns of tables that look misspelt.
     ///
     /// # Errors
     /// Where a file cannot be read or understood, or `take` fails.
@@ -60,12 +67,20 @@ impl InputArgs {
         threads: usize,
         notes: &mut impl Write,
         mut take: impl FnMut(&Place<'_>, Result<Message, Refusal>) -> Result<(), CliError>,
-    ) -> Result<(), CliError> {
+    ) -> Result<Vec<MisspeltColumn>, CliError> {
         let progress = self.progress();
-        let mut text = Vec::new();
+        let (mut text, mut misspelt) = (Vec::new(), Vec::new());
         for path in &self.files {
             let mut messages = self.open(path, &progress, &mut take)?;
             progress.suspend(|| preview::write(path, &messages, notes))?;
+            let columns = messages.table().map(Experiments::columns);
+            misspelt.extend(
+                columns.iter().flat_map(|columns| columns.misspelt()).map(|(column, field)| MisspeltColumn {
+                    file: name(path),
+                    column: column.to_owned(),
+                    field,
+                }),
+            );
             let (file, unit) = (self.name(path), messages.unit());
             loop {
                 let items = messages.batch(&mut text).map_err(|error| failed(path, error.into()))?;
@@ -86,7 +101,7 @@ impl InputArgs {
             }
         }
         progress.finish_and_clear();
-        Ok(())
+        Ok(misspelt)
     }
 
     /// Opens a file, or stdin, and tells what it is.

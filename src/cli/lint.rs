@@ -1,5 +1,6 @@
 //! `shrinkd lint`: what in a file of events would be refused, ignored, or is probably not what was meant.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -9,14 +10,15 @@ use shrinkd_model::{Direction, Request, available_threads};
 
 use super::CliError;
 use super::fit::Report;
-use super::input::{InputArgs, Place};
+use super::input::{InputArgs, MisspeltColumn, Place};
+use super::preview::did_you_mean;
 use super::tally::{Tally, write_firsts};
 use super::text::counted;
 
 /// Name what in files of events would be refused or ignored, or is probably not what was meant
 ///
 /// Reads files as `shrinkd fit` does, and lists, by kind with counts and the first of each: fields that the contract does not have (with
-/// the nearest that it has) and columns of tables that are not used, experiments that come more than once at the same revision, metrics
+/// the nearest that it has) and columns of tables that look misspelt, experiments that come more than once at the same revision, metrics
 /// whose names say that lower is better and that have no direction, likely mix-ups of units, and what would be refused, and why.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
@@ -43,13 +45,14 @@ Exit codes:
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let (mut history, mut tally, mut lint) = (History::default(), Tally::default(), Lint::default());
     let mut messages = 0_u64;
-    args.input.each(available_threads(), &mut io::stderr(), |place, message| {
+    let misspelt = args.input.each(available_threads(), &mut io::stderr(), |place, message| {
         messages += 1;
         lint.see(place, &message);
         let (refusals, _) = history.take(message);
         refusals.iter().for_each(|refusal| tally.refuse(place, refusal));
         Ok(())
     })?;
+    lint.see_columns(&misspelt);
     let request = Request { threads: available_threads(), ..Request::default() };
     lint.judge(&Report::new(history, &request, &[], &ShippedDecisions::default())?);
     let mut out = io::stdout().lock();
@@ -67,6 +70,8 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
 enum Kind {
     /// Of this name.
     UnknownField(String),
+    /// Likewise.
+    MisspeltColumn(String),
     Repeated,
     /// Of this metric.
     NoDirection(String),
@@ -80,7 +85,7 @@ pub(super) struct Lint {
     /// How many, and the first of each kind.
     found: BTreeMap<Kind, (u64, String)>,
     /// Where each experiment came at each revision, parts with their event id.
-    seen: HashMap<(String, u64, Option<String>), String>,
+    seen: HashMap<String, HashMap<(u64, Option<String>), String>>,
     /// The metrics whose direction is known otherwise than from the messages.
     with_direction: BTreeSet<String>,
 }
@@ -96,7 +101,7 @@ impl Lint {
         match message {
             Ok(Message::Event(event)) => self.see_event(place, event),
             // What comes after it is taken as if for the first time.
-            Ok(Message::Tombstone { experiment_id }) => self.seen.retain(|(seen, ..), _| seen != experiment_id),
+            Ok(Message::Tombstone { experiment_id }) => drop(self.seen.remove(experiment_id)),
             Err(_) => {}
         }
     }
@@ -105,15 +110,18 @@ impl Lint {
         for field in &event.unknown_fields {
             self.find(Kind::UnknownField(field.name.clone()), || format!("{place}: unknown field: {field}"));
         }
-        let key = (event.experiment_id.clone(), event.revision, event.event_id.clone());
-        if let Some(first) = self.seen.get(&key) {
-            let told = format!(
-                "{place}: experiment {:?} comes again at revision {} (first in {first}): give a correction a larger revision",
-                event.experiment_id, event.revision
-            );
-            self.find(Kind::Repeated, || told);
-        } else {
-            self.seen.insert(key, place.to_string());
+        let seen = self.seen.entry(event.experiment_id.clone()).or_default();
+        match seen.entry((event.revision, event.event_id.clone())) {
+            Entry::Vacant(vacant) => _ = vacant.insert(place.to_string()),
+            Entry::Occupied(first) => {
+                let told = format!(
+                    "{place}: experiment {:?} comes again at revision {} (first in {}): give a correction a larger revision",
+                    event.experiment_id,
+                    event.revision,
+                    first.get()
+                );
+                self.find(Kind::Repeated, || told);
+            }
         }
         let whole = event.results.iter().flatten().filter_map(|result| match result {
             ReportedResult::Whole { key, properties, .. } if properties.direction.is_none() => {
@@ -125,6 +133,15 @@ impl Lint {
         for metric in whole.filter(is_open).collect::<BTreeSet<_>>() {
             self.find(Kind::NoDirection(metric.to_owned()), || {
                 format!("{place}: metric {metric:?} has no direction: is lower better? Then send \"direction\": \"decrease\"")
+            });
+        }
+    }
+
+    /// Looks at the columns of tables.
+    pub(super) fn see_columns(&mut self, misspelt: &[MisspeltColumn]) {
+        for MisspeltColumn { file, column, field } in misspelt {
+            self.find(Kind::MisspeltColumn(column.clone()), || {
+                format!("{file}: unknown column: {}", did_you_mean((column, *field)))
             });
         }
     }

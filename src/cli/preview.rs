@@ -31,6 +31,9 @@ fn write_table(path: &Path, table: &Experiments, out: &mut impl Write) -> io::Re
     if !unused.is_empty() {
         writeln!(out, "  not used: {}", unused.join(", "))?;
     }
+    for misspelt in columns.misspelt() {
+        writeln!(out, "  {}", did_you_mean(misspelt))?;
+    }
     let assumed: Vec<String> = assumed(table).collect();
     if !assumed.is_empty() {
         writeln!(out, "  no column for {}", assumed.join(", "))?;
@@ -39,6 +42,12 @@ fn write_table(path: &Path, table: &Experiments, out: &mut impl Write) -> io::Re
         writeln!(out, "  the first as an event: {}", String::from_utf8_lossy(&event))?;
     }
     Ok(())
+}
+
+/// What a misspelt column was probably meant to be, and how to say so.
+pub(super) fn did_you_mean((column, field): (&str, Field)) -> String {
+    let field = field.as_str();
+    format!("{column}: did you mean {field}? Then rename it, or --map {field}={column}")
 }
 
 /// What is taken for the fields that have no column.

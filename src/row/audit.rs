@@ -81,6 +81,8 @@ pub struct AuditedEstimate {
     pub commit_id: i64,
     pub fit_id: i64,
     pub status: String,
+    /// In the order of [`estimate_words`](crate::store::audit::estimate_words).
+    pub words: Vec<Option<String>>,
     /// In the order of [`estimate_figures`](crate::store::audit::estimate_figures).
     pub figures: Vec<Option<f64>>,
 }

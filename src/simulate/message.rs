@@ -10,6 +10,9 @@ use time::format_description::well_known::Rfc3339;
 /// The version of the event contract.
 const SCHEMA_VERSION: u32 = 1;
 
+/// The version that has the kind of an experiment.
+const SCHEMA_VERSION_OF_KINDS: u32 = 2;
+
 /// One line of NDJSON, one Kafka message.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
@@ -26,6 +29,12 @@ pub struct Event {
     pub revision: u64,
     #[serde(serialize_with = "rfc3339")]
     pub completed_at: OffsetDateTime,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) kind: Option<&'static str>,
+    #[serde(serialize_with = "optional_rfc3339", skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<OffsetDateTime>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipped_variant: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,41 +59,50 @@ pub struct Labels {
     pub surface: &'static str,
 }
 
-/// One result of an event.
+/// One entry of an event's results.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 pub enum Report {
+    Reported(Reported),
+    Retraction { metric: &'static str, status: &'static str },
+}
+
+/// One result.
+#[derive(Debug, Clone, Serialize)]
+pub struct Reported {
+    pub metric: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<&'static str>,
+    pub scale: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub direction: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<f64>,
+    #[serde(flatten)]
+    pub measurement: Measurement,
+}
+
+/// What a result reports: its arms, or effects that the producer computed.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+pub enum Measurement {
     Arms {
-        metric: &'static str,
-        segment: &'static str,
-        scale: &'static str,
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         accumulate: bool,
         control: Arm,
         treatments: Vec<Arm>,
     },
-    /// Effects with the units of every arm, from which the control's variance is imputed.
-    Units {
-        metric: &'static str,
-        scale: &'static str,
-        control: Units,
-        effects: Vec<EffectOfUnits>,
-    },
-    SharedControl {
-        metric: &'static str,
-        scale: &'static str,
+    Effects {
+        /// Of which only the size is reported: the control's variance is imputed.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        control: Option<Units>,
         effects: Vec<Effect>,
-        control_variance: f64,
-    },
-    Covariance {
-        metric: &'static str,
-        scale: &'static str,
-        effects: Vec<Effect>,
-        covariance: Vec<Vec<f64>>,
-    },
-    Retraction {
-        metric: &'static str,
-        status: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        control_variance: Option<f64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        variance_form: Option<&'static str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        covariance: Option<Vec<Vec<f64>>>,
     },
 }
 
@@ -115,36 +133,60 @@ pub enum Statistics {
         n: u64,
         successes: u64,
     },
+    MeanAndDeviation {
+        n: u64,
+        mean: f64,
+        standard_deviation: f64,
+    },
     MeanAndError {
         mean: f64,
         standard_error: f64,
     },
+    Ratio {
+        n: u64,
+        sum: f64,
+        sum_squares: f64,
+        denominator_sum: f64,
+        denominator_sum_squares: f64,
+        numerator_denominator_sum_product: f64,
+    },
+    Covariate {
+        n: u64,
+        sum: f64,
+        sum_squares: f64,
+        covariate_sum: f64,
+        covariate_sum_squares: f64,
+        main_covariate_sum_product: f64,
+    },
+}
+
+/// An arm of which only the size is reported.
+#[derive(Debug, Clone, Serialize)]
+pub struct Units {
+    pub variant: String,
+    pub n: u64,
 }
 
 /// One effect that the producer computed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Effect {
     pub variant: String,
-    pub estimate: f64,
-    /// The whole sampling variance; absent if a covariance matrix contains it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub variance: Option<f64>,
-}
-
-/// An arm of which only the size is reported.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Units {
-    pub variant: String,
-    pub n: u64,
-}
-
-/// One effect with its standard error and the units of its treatment.
-#[derive(Debug, Clone, Serialize)]
-pub struct EffectOfUnits {
-    #[serde(flatten)]
-    pub treatment: Units,
+    pub n: Option<u64>,
     pub estimate: f64,
-    pub standard_error: f64,
+    /// Absent if a covariance matrix contains it.
+    #[serde(flatten)]
+    pub error: Option<SamplingError>,
+}
+
+/// The ways to report the sampling error of an effect.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub enum SamplingError {
+    Variance { variance: f64 },
+    StandardError { standard_error: f64 },
+    Interval { ci_low: f64, ci_high: f64, ci_level: f64 },
+    TreatmentVariance { treatment_variance: f64 },
 }
 
 impl Message {
@@ -158,18 +200,26 @@ impl Message {
 }
 
 impl Event {
-    /// An event with neither id, labels nor decision.
+    /// An event with no more than what is required.
     pub fn new(experiment_id: String, revision: u64, completed_at: OffsetDateTime, results: Vec<Report>) -> Event {
         Event {
             schema_version: SCHEMA_VERSION,
             experiment_id,
             revision,
             completed_at,
+            kind: None,
+            started_at: None,
+            shipped_variant: None,
             event_id: None,
             labels: None,
             decision: None,
             results,
         }
+    }
+
+    /// The same event as that of a holdout.
+    pub fn of_holdout(self) -> Event {
+        Event { schema_version: SCHEMA_VERSION_OF_KINDS, kind: Some("holdout"), ..self }
     }
 }
 
@@ -205,4 +255,11 @@ pub(super) fn minutes_in(minutes: i64) -> OffsetDateTime {
 fn rfc3339<S: Serializer>(moment: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     let text = moment.format(&Rfc3339).map_err(serde::ser::Error::custom)?;
     serializer.serialize_str(&text)
+}
+
+fn optional_rfc3339<S: Serializer>(moment: &Option<OffsetDateTime>, serializer: S) -> Result<S::Ok, S::Error> {
+    match moment {
+        Some(moment) => rfc3339(moment, serializer),
+        None => serializer.serialize_none(),
+    }
 }

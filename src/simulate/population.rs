@@ -7,7 +7,7 @@ use shrinkd_core::Scale;
 use shrinkd_model::{Block, BlockError};
 
 use super::Draws;
-use super::message::{self, Effect, Event, Message, Report};
+use super::message::{self, Effect, Event, Measurement, Message, Report, Reported, SamplingError};
 
 /// Scenarios in which a shared control matters, or does not, with the sizes of the post on shrinkage with a shared control of
 /// 2026-03-22 on dpananos.github.io.
@@ -163,16 +163,25 @@ impl Experiment {
 
     fn report(&self) -> Report {
         let variance = self.treatment_variance + self.control_variance;
-        Report::SharedControl {
+        let effects = self.effects.iter().zip(&self.variants).map(|(&estimate, variant)| Effect {
+            variant: variant.clone(),
+            n: None,
+            estimate,
+            error: Some(SamplingError::Variance { variance }),
+        });
+        Report::Reported(Reported {
             metric: "effect",
+            segment: None,
             scale: Scale::Absolute.as_str(),
-            effects: self
-                .effects
-                .iter()
-                .zip(&self.variants)
-                .map(|(&estimate, variant)| Effect { variant: variant.clone(), estimate, variance: Some(variance) })
-                .collect(),
-            control_variance: self.control_variance,
-        }
+            direction: None,
+            coverage: None,
+            measurement: Measurement::Effects {
+                control: None,
+                effects: effects.collect(),
+                control_variance: Some(self.control_variance),
+                variance_form: None,
+                covariance: None,
+            },
+        })
     }
 }

@@ -1,16 +1,18 @@
 //! A platform's mixed traffic: several metrics on different scales, with revisions, retractions, repetitions and invalid results.
 //!
-//! The metrics, and how their arms are drawn, are in [`metric`]. What happens to an experiment depends on its index, so
+//! The metrics, and how they are drawn, are in [`metric`] for those reported by arm, in [`effect_metric`] for others; together they have
+//! every form of the contract. What happens to an experiment depends on its index, so
 //! that every portfolio of at least sixty experiments contains each case: see `Fate` and `Defect`.
 
+mod effect_metric;
 mod experiment;
 pub mod metric;
 
 use std::collections::BTreeMap;
 
 use super::Draws;
-use super::message::{self, Message, Report, Statistics, Tombstone};
-use experiment::Experiment;
+use super::message::{self, Measurement, Message, Report, Reported, Statistics, Tombstone};
+use experiment::{Experiment, Streams};
 
 /// Minutes from one experiment's start to the next one's: some seven experiments a day.
 const INTERVAL: i64 = 200;
@@ -66,7 +68,7 @@ enum Defect {
 #[derive(Debug)]
 pub struct Messages {
     portfolio: Portfolio,
-    draws: Draws,
+    streams: Streams,
     next_index: usize,
     /// By minute of arrival, then experiment, then order within it.
     queue: BTreeMap<(i64, usize, usize), Message>,
@@ -75,7 +77,8 @@ pub struct Messages {
 impl Portfolio {
     /// The portfolio's messages under `seed`.
     pub fn messages(self, seed: u64) -> Messages {
-        Messages { portfolio: self, draws: Draws::new(seed, 0), next_index: 0, queue: BTreeMap::new() }
+        let streams = Streams { first: Draws::new(seed, 0), further: Draws::new(seed, 2) };
+        Messages { portfolio: self, streams, next_index: 0, queue: BTreeMap::new() }
     }
 }
 
@@ -98,7 +101,8 @@ impl Messages {
     }
 
     fn enqueue(&mut self, index: usize) {
-        let experiment = Experiment::draw(index, start(index), self.portfolio.max_variants, &mut self.draws);
+        let experiment =
+            Experiment::draw(index, start(index), self.portfolio.max_variants, is_holdout(index), &mut self.streams);
         let mut arrivals = arrivals(&experiment, index);
         if index == self.portfolio.experiments / 2 {
             let tombstone = Message::Tombstone(Tombstone::new(message::experiment_id(index)));
@@ -142,7 +146,8 @@ impl Defect {
             Defect::CountedTwice | Defect::NamedLikeControl => metric::CONVERSION.name,
         };
         for report in reports {
-            let Report::Arms { metric, control, treatments, .. } = report else { continue };
+            let Report::Reported(Reported { metric, measurement, .. }) = report else { continue };
+            let Measurement::Arms { control, treatments, .. } = measurement else { continue };
             if *metric != affected {
                 continue;
             }
@@ -159,6 +164,11 @@ impl Defect {
             }
         }
     }
+}
+
+/// Whether the experiment at `index` keeps its control from all changes of a quarter, rather than from one.
+fn is_holdout(index: usize) -> bool {
+    index % 60 == 22
 }
 
 /// When the experiment at `index` starts, in minutes of the simulated clock.

@@ -5,7 +5,7 @@ use shrinkd_core::PopulationName;
 
 use super::columns::Columns;
 use super::database::Transaction;
-use super::estimates::{FITTED, RAW, RAW_FIGURES};
+use super::estimates::{FITTED, RAW, RAW_COLUMNS};
 use super::experiments::read_properties;
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, fits, partitions};
@@ -23,12 +23,17 @@ const FIT: Columns<FitRow> = Columns(&[], &[fits::FIT]);
 
 /// How many of the figures of an estimate follow from its block alone: the first ones.
 pub fn raw_figure_count() -> usize {
-    RAW_FIGURES.figure_names().count()
+    RAW_COLUMNS.figure_names().count()
 }
 
 /// The figures of an estimate, by the names of their columns.
 pub fn estimate_figures(row: &EstimateRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
     ESTIMATE.figure_names().zip(ESTIMATE.figures(row))
+}
+
+/// The texts and booleans of an estimate, by the names of their columns.
+pub fn estimate_words(row: &EstimateRow) -> impl Iterator<Item = (&'static str, Option<String>)> {
+    ESTIMATE.word_names().zip(ESTIMATE.words(row))
 }
 
 /// The posterior mean of a row; `None` where it has only raw figures.
@@ -152,7 +157,8 @@ impl Audit {
         );
         let values = values![population_id, after].into_iter().chain(to.map(Into::into));
         let estimate = record!(AuditedEstimate:
-            experiment_id, variant, block_revision, commit_id, fit_id, status; figures: |row| ESTIMATE.read_figures(row));
+            experiment_id, variant, block_revision, commit_id, fit_id, status;
+            words: |row| ESTIMATE.read_words(row), figures: |row| ESTIMATE.read_figures(row));
         self.transaction.query("audit: estimates", sql, values).all(estimate).await
     }
 

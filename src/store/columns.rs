@@ -124,6 +124,34 @@ impl<R> Columns<R> {
         self.all().filter_map(figure).collect()
     }
 
+    /// The names of the columns that hold texts or booleans, in their order.
+    pub fn word_names(&self) -> impl Iterator<Item = &'static str> {
+        self.all().filter(|column| matches!(column.get, Get::Text(_) | Get::Boolean(_))).map(|column| column.name)
+    }
+
+    /// The texts and booleans of a row that is stored, in their order, all as text.
+    pub fn read_words(&self, row: &Row) -> Result<Vec<Option<String>>, StoreError> {
+        let word = |column: &'static Column<R>| match column.get {
+            Get::Text(_) => Some(row.get::<Option<String>>(column.name)),
+            Get::Boolean(_) => {
+                let boolean = row.get::<Option<bool>>(column.name);
+                Some(boolean.map(|boolean| boolean.map(|boolean| boolean.to_string())))
+            }
+            _ => None,
+        };
+        self.all().filter_map(word).collect()
+    }
+
+    /// The texts and booleans of a row that is to be written, likewise.
+    pub fn words(&self, row: &R) -> Vec<Option<String>> {
+        let word = |column: &'static Column<R>| match column.get {
+            Get::Text(get) => Some(get(row).map(Cow::into_owned)),
+            Get::Boolean(get) => Some(get(row).map(|boolean| boolean.to_string())),
+            _ => None,
+        };
+        self.all().filter_map(word).collect()
+    }
+
     /// Executes a statement on rows and on further values, `$1` and so on: in one go on PostgreSQL, in parts on SQLite.
     /// Returns how many rows it wrote.
     pub async fn execute(

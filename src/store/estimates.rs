@@ -53,12 +53,13 @@ fn shrunk(row: &EstimateRow, figure: fn(&ShrunkEstimate) -> Option<f64>) -> Opti
     row.shrunk.as_ref().and_then(figure)
 }
 
-/// The same, for the figures of a row.
-pub(super) const RAW_FIGURES: Columns<EstimateRow> = Columns(&[], &[RAW]);
+/// The same, to read what a row holds.
+pub(super) const RAW_COLUMNS: Columns<EstimateRow> = Columns(&[], &[RAW]);
 
 /// What a row says of its block alone.
 pub(super) fn read_raw(row: &Row) -> Result<RawEstimate, StoreError> {
-    record!(RawEstimate: variant, block_revision; figures: |row| RAW_FIGURES.read_figures(row))(row)
+    record!(RawEstimate: variant, block_revision;
+        words: |row| RAW_COLUMNS.read_words(row), figures: |row| RAW_COLUMNS.read_figures(row))(row)
 }
 
 /// The same, of a row that is not written yet.
@@ -67,7 +68,8 @@ impl From<&EstimateRow> for RawEstimate {
         RawEstimate {
             variant: row.variant.clone(),
             block_revision: row.block_revision as i64,
-            figures: RAW_FIGURES.figures(row),
+            words: RAW_COLUMNS.words(row),
+            figures: RAW_COLUMNS.figures(row),
         }
     }
 }

@@ -175,7 +175,7 @@ pub(super) fn summary(row: &Row, parameter: &str) -> Result<Summary, StoreError>
 
 const CELLS: &[Column<(CellDiagnostics, Option<PassDiagnostics>)>] = &[
     float("information", |(cells, _)| Some(cells.information)),
-    float("information_independent", |(cells, _)| Some(cells.information_independent)),
+    float("information_ignored", |(cells, _)| Some(cells.information_ignored)),
     float("effective_effects", |(cells, _)| Some(cells.effective_effects)),
     float("tau_squared_moment_bias", |(cells, _)| cells.tau_squared_moment_bias),
     float("mu_shift", |(cells, _)| cells.mu_shift),

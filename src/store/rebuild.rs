@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::estimates::{self, RAW_FIGURES};
+use super::estimates::{self, RAW_COLUMNS};
 use super::query::values;
 use super::{Ingest, Store, StoreError, experiments, ingest, populations, settings};
 use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
@@ -70,7 +70,7 @@ impl Rebuild {
              from blocks as b {}
              where b.experiment_id > $1 and b.experiment_id <= $2 and b.block is not null
              order by e.variant",
-            RAW_FIGURES.names("e."),
+            RAW_COLUMNS.names("e."),
             match on.is_postgres() {
                 true => "cross join lateral (select * from effect_estimates as e
                                              where e.population_id = b.population_id and e.experiment_id = b.experiment_id

@@ -12,7 +12,7 @@ use crate::estimate::BlockEstimates;
 use crate::refit::{Judged, furthest_from_exact};
 use crate::row::audit::{AuditedBlock, AuditedEstimate};
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit};
-use crate::store::audit::{estimate_figures, posterior_mean, raw_figure_count};
+use crate::store::audit::{estimate_figures, estimate_words, posterior_mean, raw_figure_count};
 
 /// The tolerance of a figure that follows from its fit, relative to the figure or to the posterior sd, whichever is larger.
 const RELATIVE: f64 = 1e-9;
@@ -150,9 +150,15 @@ impl Expected {
     }
 }
 
+fn word(word: Option<&str>) -> &str {
+    word.unwrap_or("null")
+}
+
 fn check_figures(at: &str, row: &AuditedEstimate, expected: &EstimateRow, report: &mut Report) {
-    if row.status != expected.status.as_str() {
-        report.differs(Check::Estimates, at, "status", &row.status, expected.status.as_str());
+    for (stored, (name, expected)) in row.words.iter().zip(estimate_words(expected)) {
+        if *stored != expected {
+            report.differs(Check::Estimates, at, name, word(stored.as_deref()), word(expected.as_deref()));
+        }
     }
     let sd = expected.shrunk.map_or(0.0, |shrunk| shrunk.posterior_sd);
     for (i, (stored, (name, expected))) in row.figures.iter().zip(estimate_figures(expected)).enumerate() {

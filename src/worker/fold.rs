@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{
     Applied, Change, Counts, DamagedBytes, Event, ExperimentKind, ExperimentLedger, Grouping, Measured, Message,
-    Outcome, PopulationName, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack, unpack,
+    Outcome, PopulationName, Properties, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack,
+    unpack,
 };
 use shrinkd_model::{Component, Member, MemberError};
 
@@ -193,7 +194,12 @@ impl<'a> Working<'a> {
             Ok(event) => event,
             Err(refusal) => return (Vec::new(), vec![(None, refusal)]),
         };
-        let parts: Vec<Option<ResultKey>> = event.results.iter().map(|result| part_key(result).cloned()).collect();
+        let parts = event.results.iter().map(|result| {
+            let key = part_key(result)?.clone();
+            let said = self.ledger.properties(&key);
+            Some((key, said))
+        });
+        let parts: Vec<Option<(ResultKey, Option<Properties>)>> = parts.collect();
         let latest = self.ledger.latest().cloned();
         let Applied { outcomes, changes, refused_treatments, warnings: own } = self.ledger.apply(event);
         warnings.extend(own);
@@ -208,14 +214,21 @@ impl<'a> Working<'a> {
                 // A retraction is stored with its experiment, and a part with its sum, even where no block changes.
                 Outcome::Accepted | Outcome::Pending(_) => {
                     self.has_changed = true;
-                    part.into_iter().for_each(|key| self.touch(key, None));
+                    part.into_iter().for_each(|(key, _)| self.touch(key, None));
                 }
                 // A retraction that conflicts with one key still applies to the others.
                 Outcome::Refused(refusal) => {
                     self.has_changed = true;
                     refusals.push((i32::try_from(index).ok(), refusal.clone()));
                 }
-                Outcome::Duplicate | Outcome::Stale => {}
+                // Of a sum that waits for its parts, what a duplicate says of the effects changes no block either.
+                Outcome::Duplicate => {
+                    if let Some((key, _)) = part.filter(|(key, said)| self.ledger.properties(key) != *said) {
+                        self.has_changed = true;
+                        self.touch(key, None);
+                    }
+                }
+                Outcome::Stale => {}
             }
         }
         refusals.extend(refused_treatments.into_iter().map(|(index, refusal)| (i32::try_from(index).ok(), refusal)));

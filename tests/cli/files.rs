@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -155,9 +156,71 @@ fn a_converted_table_gives_what_the_table_gives() {
     }
     let array = run("convert", &example("events.json"), &["--from", "json"]);
     assert_eq!(String::from_utf8(array.stdout).expect("UTF-8").lines().count(), 4);
-    let mixed_up = run("convert", &example("events.json"), &["--from", "csv"]);
-    assert_eq!(mixed_up.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&mixed_up.stderr).contains("--from json"));
+}
+
+#[test]
+fn a_file_of_another_kind_than_convert_was_told_is_named_with_what_to_do() {
+    for (name, from, told) in [
+        ("arms.csv", "json", "arms.csv looks like a table (CSV or TSV), not JSON: use --from csv"),
+        (
+            "events.json",
+            "csv",
+            "events.json looks like JSON in an array or over several lines, not a table: use --from json",
+        ),
+        ("events.ndjson", "csv", "events.ndjson looks like events already (NDJSON), not a table: `shrinkd run`"),
+    ] {
+        let output = run("convert", &example(name), &["--from", from]);
+        assert_eq!((output.status.code(), &*output.stdout), (Some(2), &b""[..]));
+        assert!(stderr_lines(&output).concat().contains(told), "{told}: {output:?}");
+    }
+}
+
+#[test]
+fn a_misspelt_column_is_told_with_the_field_that_was_meant() {
+    let rows = "a,control,1000,5,2,1\na,B,1000,6,2,1\n";
+    let folder = Folder::new("misspelt");
+    let path = folder.path("table.csv");
+    for (header, command, told) in [
+        // Without it there is no table.
+        ("experiment,variant,users,mean,varaince,note", "fit", "Did you mean variance by varaince?"),
+        // Without it there is one.
+        (
+            "experiment,variant,users,mean,sd,segmnt",
+            "fit",
+            "  segmnt: did you mean segment? Then rename it, or --map segment=segmnt",
+        ),
+        ("experiment,variant,users,mean,sd,segmnt", "lint", "unknown column: segmnt: did you mean segment?"),
+        ("experiment,variant,users,mean,sd,shiped variant", "lint", "did you mean shipped_variant?"),
+        ("experiment,variant,users,mean,sd,Completd On", "lint", "did you mean completed_at?"),
+    ] {
+        fs::write(&path, format!("{header}\n{rows}")).expect("a file");
+        let output = run(command, &path, &[]);
+        let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(all.contains(told), "{told}: {all}");
+        assert_eq!(output.status.code(), Some(2), "{all}");
+    }
+    fs::write(&path, format!("experiment,variant,users,mean,sd,rate\n{rows}")).expect("a file");
+    let output = run("lint", &path, &[]);
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("did you mean"), "{output:?}");
+}
+
+#[test]
+fn a_file_of_many_tombstones_is_linted_in_a_time_that_its_length_explains() {
+    let events = (0..100_000).map(|i| {
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"e{i}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[]}}"#
+        )
+    });
+    let tombstones = (0..100_000).map(|i| format!(r#"{{"schema_version":1,"experiment_id":"f{i}","retracted":true}}"#));
+    let input: String = events.chain(tombstones).map(|line| line + "\n").collect();
+    let folder = Folder::new("tombstones");
+    let path = folder.path("events.ndjson");
+    fs::write(&path, input).expect("a file");
+    let started = Instant::now();
+    let output = run("lint", &path, &[]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "200,000 messages, nothing found\n");
+    // Some seconds. Where each tombstone walks all experiments, it takes minutes.
+    assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
 }
 
 #[test]

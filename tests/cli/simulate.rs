@@ -1,6 +1,6 @@
 //! What `shrinkd simulate` promises: the same bytes for a seed, truths as stated, shapes as in the contract.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 
@@ -28,6 +28,10 @@ fn mean(numbers: impl IntoIterator<Item = f64>) -> f64 {
     sum / count
 }
 
+fn logit(p: f64) -> f64 {
+    (p / (1.0 - p)).ln()
+}
+
 fn results(message: &Value) -> &[Value] {
     message["results"].as_array().map_or(&[], Vec::as_slice)
 }
@@ -41,7 +45,10 @@ fn of_metric<'a>(message: &'a Value, metric: &'a str) -> impl Iterator<Item = &'
 fn a_seed_gives_the_same_bytes_on_every_platform() {
     let scenarios = Scenario::ALL.map(|scenario| hash(&lines(scenario.population().messages(1))));
     assert_eq!(scenarios, [0xb3f5_aa11_2b1d_af75, 0xfc47_81d8_a73b_b6df, 0x7500_b55c_bd77_81f3, 0x6329_e628_1f08_7d6e]);
-    assert_eq!(hash(&lines(Portfolio { experiments: 300, max_variants: 6 }.messages(1))), 0x60f9_391b_1ad7_659e);
+    let table = shrinkd(&["simulate", "--format", "csv", "--scenario", "many-variants"]).output().unwrap().stdout;
+    let table: Vec<String> = String::from_utf8(table).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(hash(&table), 0xf5c5_85aa_0b9d_b0d0);
+    assert_eq!(hash(&lines(Portfolio { experiments: 300, max_variants: 6 }.messages(1))), 0xd126_2121_5985_fbf0);
 }
 
 #[test]
@@ -233,13 +240,24 @@ fn a_portfolio_has_every_form_of_result_and_every_kind_of_trouble() {
     let messages = portfolio(300, 1);
     let count = |is: &dyn Fn(&Value) -> bool| messages.iter().flat_map(results).filter(|result| is(result)).count();
     let arms = |key: &'static str| move |result: &Value| result["control"].get(key).is_some();
+    let effect = |key: &'static str| move |result: &Value| result["effects"][0].get(key).is_some();
     for (what, found) in [
         ("successes", count(&arms("successes"))),
         ("variance", count(&arms("variance"))),
         ("sums", count(&arms("sum_squares"))),
         ("standard errors", count(&arms("standard_error"))),
-        ("effects with units", count(&|result| result["effects"][0].get("n").is_some() && arms("n")(result))),
+        ("standard deviations", count(&arms("standard_deviation"))),
+        ("ratios", count(&arms("denominator_sum"))),
+        ("covariates", count(&arms("covariate_sum"))),
+        ("effects with units", count(&|result| effect("n")(result) && arms("n")(result))),
+        ("effects with standard errors", count(&effect("standard_error"))),
+        ("intervals", count(&|result| effect("ci_low")(result) && effect("ci_high")(result))),
+        ("variances of treatments alone", count(&effect("treatment_variance"))),
+        ("scaled variances", count(&|result| result["variance_form"] == "scaled" && effect("variance")(result))),
+        ("control variances", count(&|result| result.get("control_variance").is_some())),
         ("covariances", count(&|result| result.get("covariance").is_some())),
+        ("decreases", count(&|result| result["direction"] == "decrease")),
+        ("shares of the traffic", count(&|result| result["coverage"].as_f64().is_some_and(|share| share < 1.0))),
         ("segments", count(&|result| result["segment"] == "mobile")),
         ("parts", count(&|result| result["accumulate"] == true)),
         ("retractions", count(&|result| result["status"] == "retracted")),
@@ -263,9 +281,71 @@ fn a_portfolio_has_every_form_of_result_and_every_kind_of_trouble() {
     assert_eq!(messages.iter().filter(|message| message["retracted"] == true).count(), 1);
     let shipped = messages.iter().filter(|message| message["decision"] == "shipped").count();
     assert!((20..150).contains(&shipped), "{shipped} shipped");
-    for scale in ["absolute", "relative", "log_ratio"] {
-        assert!(count(&|result| result["scale"] == scale) > 100);
+    let holdouts: Vec<_> = messages.iter().filter(|message| message["kind"] == "holdout").collect();
+    assert!(holdouts.len() == 5 && holdouts.iter().all(|holdout| holdout["schema_version"] == 2));
+    for scale in ["absolute", "relative", "log_ratio", "log_odds"] {
+        assert!(count(&|result| result["scale"] == scale) > 50);
     }
+}
+
+#[test]
+fn a_portfolio_leaves_out_no_field_of_the_contract() {
+    let messages = portfolio(300, 1);
+    let mut sent: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut see = |object: &'static str, value: &'static Value| {
+        sent.entry(object)
+            .or_default()
+            .extend(value.as_object().into_iter().flat_map(|fields| fields.keys().map(String::as_str)));
+    };
+    let messages: &'static [Value] = messages.leak();
+    for message in messages {
+        see("Event", message);
+        for result in results(message) {
+            see("Result", result);
+            see("Arm", &result["control"]);
+            let each = |list: &str| result[list].as_array().into_iter().flatten();
+            each("treatments").for_each(|arm| see("Arm", arm));
+            each("effects").for_each(|effect| see("Effect", effect));
+        }
+    }
+    let schema: Value = serde_json::from_slice(&shrinkd(&["schema"]).output().unwrap().stdout).unwrap();
+    for (object, sent) in sent {
+        let object_schema = if object == "Event" { &schema } else { &schema["$defs"][object] };
+        // Those of all messages and results, and those of what is no retraction.
+        let properties = [&object_schema["properties"], &object_schema["else"]["properties"]];
+        let known: BTreeSet<&str> = properties
+            .iter()
+            .filter_map(|known| known.as_object())
+            .flat_map(|known| known.keys())
+            .map(String::as_str)
+            .collect();
+        assert_eq!(sent, known, "fields of {object}");
+    }
+}
+
+#[test]
+fn what_a_portfolio_says_was_shipped_is_a_variant_of_the_experiment() {
+    let (mut shipped, mut kept) = (0, 0);
+    for message in portfolio(300, 1).iter().filter(|message| message.get("retracted").is_none()) {
+        let (started_at, completed_at) = (message["started_at"].as_str(), message["completed_at"].as_str());
+        assert!(started_at.unwrap() < completed_at.unwrap());
+        let variant = message["shipped_variant"].as_str();
+        match message["decision"].as_str() {
+            Some("shipped") => {
+                shipped += 1;
+                let conversion = of_metric(message, "conversion").next();
+                let Some(treatments) = conversion.and_then(|result| result["treatments"].as_array()) else { continue };
+                // One treatment in 60 experiments is named like the control by mistake.
+                let is_among = treatments.iter().any(|arm| arm["variant"].as_str() == variant);
+                assert!(is_among || treatments[0]["variant"] == "control", "{variant:?}");
+            }
+            decision => {
+                kept += usize::from(decision.is_some());
+                assert_eq!(variant, decision.map(|_| "control"));
+            }
+        }
+    }
+    assert!(shipped > 20 && kept > 100, "{shipped} {kept}");
 }
 
 #[test]
@@ -311,7 +391,10 @@ fn a_portfolios_effects_scatter_around_their_truths() {
     let messages = portfolio(4_000, 3);
     let treatment_mean = |arm: &Value| match arm.get("mean") {
         Some(mean) => mean.as_f64(),
-        None => Some(arm["successes"].as_f64().or(arm["sum"].as_f64())? / arm["n"].as_f64()?),
+        None => {
+            let units = arm.get("denominator_sum").unwrap_or(&arm["n"]);
+            Some(arm["successes"].as_f64().or(arm["sum"].as_f64())? / units.as_f64()?)
+        }
     };
     let effects = |metric: &'static str, effect: &dyn Fn(f64, f64) -> f64| {
         let complete = messages.iter().filter(|m| m["revision"] == 1 && m.get("event_id").is_none());
@@ -323,6 +406,10 @@ fn a_portfolios_effects_scatter_around_their_truths() {
         });
         mean(arms)
     };
+    let effects_sent = |metric: &'static str| {
+        let results = messages.iter().filter(|m| m["revision"] == 1).flat_map(|message| of_metric(message, metric));
+        mean(results.filter_map(|result| result["effects"][0]["estimate"].as_f64()))
+    };
     let relative = |treatment, control| treatment / control - 1.0;
     let conversion = effects("conversion", &relative);
     let sessions = effects("sessions", &relative);
@@ -333,6 +420,24 @@ fn a_portfolios_effects_scatter_around_their_truths() {
     assert!((sessions - 0.004).abs() < 0.003, "{sessions}");
     assert!((revenue - 0.1).abs() < 0.06, "{revenue}");
     assert!((latency + 0.005).abs() < 0.002, "{latency}");
+    let churn = effects("churn", &|treatment, control| logit(treatment) - logit(control));
+    let basket = effects("basket_size", &|treatment, control| treatment - control);
+    let revenue_per_order = effects("revenue_per_order", &relative);
+    let pages = effects("pages", &|treatment, control| treatment - control);
+    assert!((churn + 0.02).abs() < 0.012, "{churn}");
+    assert!((basket - 0.01).abs() < 0.01, "{basket}");
+    assert!((revenue_per_order - 0.005).abs() < 0.003, "{revenue_per_order}");
+    assert!((pages - 0.1).abs() < 0.08, "{pages}");
+    for (metric, mu, error) in [
+        ("engagement", 0.2, 0.06),
+        ("latency_p95", -0.01, 0.004),
+        ("load_time", -0.01, 0.004),
+        ("retention", 0.005, 0.004),
+        ("first_week_profit", 0.01, 0.008),
+    ] {
+        let found = effects_sent(metric);
+        assert!((found - mu).abs() < error, "{metric}: {found}");
+    }
 }
 
 fn shrinkd(arguments: &[&str]) -> Command {

@@ -193,11 +193,18 @@ impl Iterator for Workload {
 
 /// Other figures for every effect and every treatment's mean, so that it is another statement.
 fn vary(event: &mut Value, factor: f64) {
+    let figures = [
+        ("treatments", &["mean", "sum"][..]),
+        // An interval around another estimate would be refused.
+        ("effects", &["estimate", "ci_low", "ci_high"]),
+    ];
     for result in event["results"].as_array_mut().into_iter().flatten() {
-        for (list, figure) in [("treatments", "mean"), ("treatments", "sum"), ("effects", "estimate")] {
+        for (list, figures) in figures {
             for arm in result.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-                if let Some(value) = arm.get(figure).and_then(Value::as_f64) {
-                    arm[figure] = (value * factor).into();
+                for figure in figures {
+                    if let Some(value) = arm.get(figure).and_then(Value::as_f64) {
+                        arm[figure] = (value * factor).into();
+                    }
                 }
             }
         }

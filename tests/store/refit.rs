@@ -64,7 +64,7 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
 pub fn diagnostics() -> CellDiagnostics {
     CellDiagnostics {
         information: 3.0,
-        information_independent: 4.0,
+        information_ignored: 4.0,
         effective_effects: 5.0,
         tau_squared_moment_bias: Some(-0.1),
         mu_shift: None,

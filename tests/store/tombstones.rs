@@ -4,7 +4,7 @@ use shrinkd::row::replay::RejectedSelection;
 use shrinkd::worker::source::Record;
 
 use super::replay::{keyed, partly_refused, refused, replay, stands, two};
-use super::{Worker, event, promises, tombstone};
+use super::{Worker, event, population, promises, tombstone};
 use crate::common::database::Database;
 
 promises! {
@@ -13,6 +13,7 @@ promises! {
     a_tombstone_that_is_under_way_is_waited_for,
     a_tombstone_is_not_replayed,
     the_last_tombstone_of_an_experiment_is_kept_with_its_time,
+    a_tombstone_of_a_holdout_forgets_it_and_its_revisions,
 }
 
 async fn what_was_refused_before_a_tombstone_stays_out<D: Database>(database: &D) {
@@ -100,4 +101,25 @@ async fn the_last_tombstone_of_an_experiment_is_kept_with_its_time<D: Database>(
     assert_eq!(database.texts(kept).await, [Some("1 4".to_owned())]);
     // The message came after the first and before the second.
     assert_eq!(replay(&store, &RejectedSelection::All).await, ["unsupported_version -> retracted"]);
+}
+
+async fn a_tombstone_of_a_holdout_forgets_it_and_its_revisions<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let holdout =
+        event("exp-1", 7, "m", &[1.0, 2.0]).replace(r#""schema_version":1"#, r#""schema_version":2,"kind":"holdout""#);
+    worker.ingest(vec![keyed(0, 0, "exp-1", &holdout), keyed(0, 1, "exp-2", &event("exp-2", 1, "m", &[3.0]))]).await;
+    let state = store.population_state(&population("m")).await.unwrap();
+    assert_eq!((state.counters.experiments, state.counters.effects), (1, 1));
+    worker.ingest(vec![keyed(0, 2, "exp-1", &tombstone("exp-1"))]).await;
+    let after = store.population_state(&population("m")).await.unwrap();
+    assert_eq!((&after.sketches, after.counters.experiments), (&state.sketches, 1), "it was in no population");
+    for table in ["experiments", "blocks", "effect_estimates"] {
+        let held = database.texts(format!("select experiment_id from {table}").leak()).await;
+        assert_eq!(held, [Some("exp-2".to_owned())], "{table}");
+    }
+    // What comes next is taken as if for the first time, of whichever kind.
+    let counts = worker.ingest(vec![keyed(0, 3, "exp-1", &event("exp-1", 1, "m", &[1.0, 2.0]))]).await;
+    assert_eq!(counts.accepted, 1);
+    assert_eq!(store.population_state(&population("m")).await.unwrap().counters.effects, 3);
 }

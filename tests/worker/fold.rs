@@ -148,3 +148,35 @@ fn a_direction_that_comes_later_takes_effect_on_the_rows_of_the_same_block() {
         assert_eq!(changes.changed[0].measured, first.changed[0].measured);
     }
 }
+
+#[test]
+fn what_a_duplicate_says_of_a_sum_that_waits_for_its_parts_is_stored() {
+    let part = |properties: &str| {
+        format!(
+            r#"{{"metric":"m",{properties}"accumulate":true,"treatments":[{{"variant":"a","n":9,"mean":1,"variance":1}}]}}"#
+        )
+    };
+    let sent = |properties: &str| message_with(1, 1, "search", r#""event_id":"one","#, &part(properties));
+    let first = folded(sent(""), None).changes;
+    assert!(first.blocks[0].pending.is_some());
+    let kept = stored(&first, None);
+    let directed = folded(sent(r#""direction":"decrease","coverage":0.5,"#), Some(&kept));
+    let expected = Properties { direction: Some(Direction::Decrease), coverage: Some(0.5) };
+    assert_eq!(directed.counts.duplicates, 1);
+    let [row] = &directed.changes.blocks[..] else { panic!("{:?}", directed.changes.blocks) };
+    assert!(row.block.properties == expected && row.pending.is_some(), "{row:?}");
+    assert!(directed.changes.cells.is_empty());
+
+    // The same again says nothing new, and neither does one that is silent.
+    let kept = StoredExperiment { blocks: vec![row.block.clone()], ..kept };
+    for properties in [r#""direction":"decrease","coverage":0.5,"#, ""] {
+        assert!(folded(sent(properties), Some(&kept)).changes.blocks.is_empty());
+    }
+    // A larger revision says all anew.
+    let newer = message_with(1, 2, "growth", r#""event_id":"two","#, &part(r#""direction":"increase","#));
+    let changes = folded(newer, Some(&kept)).changes;
+    let block = &changes.blocks[0].block;
+    assert_eq!(block.properties, Properties { direction: Some(Direction::Increase), coverage: None });
+    assert_eq!(changes.experiments[0].latest.labels["team"], "growth");
+    assert_eq!(block.population.as_ref().map(ToString::to_string).as_deref(), Some("m/all/absolute/team=growth"));
+}

@@ -32,6 +32,7 @@ mod measure;
 mod merge;
 mod refusal;
 mod results;
+mod same;
 mod schema;
 mod schema_rules;
 mod sums;
@@ -56,7 +57,7 @@ pub use merge::merge_parts;
 pub use refusal::{Reason, Refusal};
 pub use schema::event_schema;
 pub use sums::PairedMoments;
-pub use unknown::{UnknownField, nearest_field};
+pub use unknown::{UnknownField, nearest_field, nearest_name};
 pub use warning::{Warning, WarningCode};
 pub use wire::MAX_RESULTS;
 

@@ -280,7 +280,7 @@ impl ExperimentLedger {
         match Some(entry.revision).cmp(&self.revision(&key)) {
             Ordering::Less => Outcome::Stale,
             Ordering::Equal => match self.results.get(&key) {
-                Some(held) if held.statistics == entry.statistics => {
+                Some(held) if held.statistics.is_same(&entry.statistics) => {
                     changes.extend(self.describe(key, entry.properties));
                     Outcome::Duplicate
                 }
@@ -328,7 +328,7 @@ impl ExperimentLedger {
             Ordering::Greater => (BTreeMap::new(), Properties::default()),
         };
         match parts.get(event_id) {
-            Some(known) if *known == arms => {
+            Some(known) if known.is_same(&arms) => {
                 changes.extend(self.describe(key, properties));
                 return without_warning(Outcome::Duplicate);
             }

@@ -2,6 +2,8 @@
 
 use csv::ByteRecord;
 
+use shrinkd_core::nearest_name;
+
 use super::field::Field;
 use super::table::TableError;
 
@@ -121,6 +123,16 @@ impl Columns {
         self.header.iter().enumerate().filter(move |(i, _)| !is_used(*i)).map(|(_, name)| name.as_str())
     }
 
+    /// The columns that are not used and whose names look misspelt, each with the field that was probably meant: one that has no column.
+    pub fn misspelt(&self) -> impl Iterator<Item = (&str, Field)> {
+        let is_known = |name: &str| Field::ALL.iter().any(|field| field.rank(name).is_some());
+        self.unused().filter(move |name| !is_known(name)).filter_map(|name| {
+            let open = || Field::ALL.iter().copied().filter(|field| !self.has(*field));
+            let meant = nearest_name(name, open().flat_map(Field::known_names))?;
+            Some((name, open().find(|field| field.rank(meant).is_some())?))
+        })
+    }
+
     /// Whether rows are arms or effects. Arms where the columns allow both: they carry the error of the control.
     fn judge(&self) -> Result<Form, TableError> {
         use Field::{
@@ -158,7 +170,10 @@ impl Columns {
         let found =
             self.used().map(|(name, field)| format!("{name} as {}", field.as_str())).collect::<Vec<_>>().join(", ");
         let found = if found.is_empty() { "none".to_owned() } else { found };
-        Err(TableError::Columns { header, found, missing: missing.join("; ") })
+        let misspelt: Vec<String> =
+            self.misspelt().map(|(name, field)| format!("{} by {name}", field.as_str())).collect();
+        let meant = if misspelt.is_empty() { String::new() } else { format!("Did you mean {}? ", misspelt.join(", ")) };
+        Err(TableError::Columns { header, found, missing: missing.join("; "), meant })
     }
 
     /// Drops the columns that the form has no use for, so that nobody is told that they are used.

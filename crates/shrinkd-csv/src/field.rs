@@ -98,6 +98,14 @@ impl Field {
         self.spellings().iter().position(|spelling| *spelling == header).map(|position| position + 1)
     }
 
+    /// The names that a misspelt header may have been meant to be: its own, and other spellings that are long enough not to be near
+    /// any word.
+    pub(crate) fn known_names(self) -> impl Iterator<Item = &'static str> {
+        const LONG: usize = 6;
+        let spellings = self.spellings().iter().copied().filter(|spelling| spelling.len() >= LONG);
+        std::iter::once(self.as_str()).chain(spellings)
+    }
+
     /// The field of a name that `--map` gives.
     pub fn named(name: &str) -> Option<Field> {
         Field::ALL.iter().copied().find(|field| reduced(field.as_str()) == reduced(name))

@@ -25,10 +25,10 @@ pub enum TableError {
     #[error(transparent)]
     Read(#[from] io::Error),
     #[error(
-        "the table has too few columns that are understood. Its columns: {header}. Understood: {found}. Missing: {missing}. Name a column of \
+        "the table has too few columns that are understood. Its columns: {header}. Understood: {found}. Missing: {missing}. {meant}Name a column of \
          the file with --map FIELD=COLUMN, such as --map mean=avg_value"
     )]
-    Columns { header: String, found: String, missing: String },
+    Columns { header: String, found: String, missing: String, meant: String },
     #[error("--map {field}={column}: the table has no such column, but {header}")]
     NoColumn { field: &'static str, column: String, header: String },
     #[error("row {row} has more than {MAX_MESSAGE_BYTES} bytes: is there a quotation mark (\") that is not closed?")]

@@ -37,7 +37,7 @@ pub struct Diagnostics {
     /// `I = E[A]` under the block model, averaged over tau, in the effects' unit^-2.
     pub information: f64,
     /// `I0 = E[A]` under the naive model, over the same tau.
-    pub information_independent: f64,
+    pub information_ignored: f64,
     /// `N I / I0`: how many independent effects carry as much information about mu.
     pub effective_effects: f64,
     /// Bias of the naive moment estimate of tau^2: `-sum_k sum_{i != j} Sigma_k,ij / (N (N - 1))`; `None` for one effect.
@@ -60,7 +60,7 @@ impl Diagnostics {
             posterior.nodes.iter().map(|node| node.weight * information(node.tau * node.tau)).sum()
         };
         let information = average(&|t| likelihood.at(t).a);
-        let information_independent = average(&|t| naive_likelihood.at(t).a);
+        let information_ignored = average(&|t| naive_likelihood.at(t).a);
         let effects = likelihood.effects() as f64;
         let off_diagonal = off_diagonal_sum(cells);
         let centre = |p: &Posterior| p.mu.mean.or(p.mu.median);
@@ -68,8 +68,8 @@ impl Diagnostics {
             posterior.mu.sd.or_else(|| Some((posterior.mu.q75? - posterior.mu.q25?) / (2.0 * super::normal::Z_75)));
         Diagnostics {
             information,
-            information_independent,
-            effective_effects: effects * information / information_independent,
+            information_ignored,
+            effective_effects: effects * information / information_ignored,
             tau_squared_moment_bias: (effects > 1.0).then(|| -off_diagonal / (effects * (effects - 1.0))),
             mu_shift: shift(centre(naive), centre(posterior), mu_sd),
             log_tau_shift: shift(
@@ -86,13 +86,13 @@ impl Diagnostics {
     pub fn is_finite(&self) -> bool {
         let Diagnostics {
             information,
-            information_independent,
+            information_ignored,
             effective_effects,
             tau_squared_moment_bias,
             mu_shift,
             log_tau_shift,
         } = *self;
-        let always = [information, information_independent, effective_effects].map(Some);
+        let always = [information, information_ignored, effective_effects].map(Some);
         let others = [tau_squared_moment_bias, mu_shift, log_tau_shift];
         always.into_iter().chain(others).flatten().all(f64::is_finite)
     }

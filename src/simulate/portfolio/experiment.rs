@@ -1,12 +1,19 @@
 //! One experiment of a portfolio: its measurements, and the events that report them.
 
-use super::metric::{CONVERSION, ENGAGEMENT, EffectMetric, LATENCY_P95, METRICS, Metric, Totals};
+use shrinkd_core::Scale;
+use shrinkd_model::Direction;
+
+use super::effect_metric::{ENGAGEMENT, EffectMetric, FIRST_WEEK_PROFIT, LATENCY_P95, LOAD_TIME, RETENTION};
+use super::metric::{CONVERSION, FURTHER_METRICS, METRICS, Metric, Totals};
 use crate::simulate::Draws;
-use crate::simulate::message::{self, Arm, Effect, EffectOfUnits, Event, Labels, Report, Units};
+use crate::simulate::message::{self, Arm, Event, Labels, Measurement, Report, Reported};
 
 const TEAMS: [&str; 5] = ["ads", "checkout", "growth", "platform", "search"];
 const SURFACES: [&str; 3] = ["android", "ios", "web"];
-const CONTROL: &str = "control";
+pub(super) const CONTROL: &str = "control";
+
+/// Shares of the traffic that experiments apply to: all, or a page's.
+const COVERAGES: [f64; 5] = [1.0, 1.0, 0.5, 0.25, 0.1];
 
 /// How an experiment's units are distributed over its two weeks and the two devices.
 const SLICES: [Slice; 4] = [
@@ -34,10 +41,30 @@ pub(super) struct Experiment {
     start: i64,
     labels: Labels,
     variants: Vec<String>,
-    decision: Option<&'static str>,
+    is_holdout: bool,
+    decision: Option<Decision>,
+    /// The share of the whole traffic that the effects apply to; `None` is all of it.
+    coverage: Option<f64>,
     metrics: Vec<Measured>,
     /// Results of the pipelines that compute effects themselves.
     effects: Vec<Report>,
+}
+
+/// What the platform decided.
+#[derive(Debug, Clone)]
+enum Decision {
+    /// All users get this variant.
+    Shipped(String),
+    KeptControl,
+}
+
+/// The random numbers of a portfolio.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// Of what portfolios have had from the first.
+    pub first: Draws,
+    /// Of the rest, so that the first figures of a seed have stayed what they were.
+    pub further: Draws,
 }
 
 /// One metric's totals: for each slice, those of every arm, the control first.
@@ -48,7 +75,14 @@ struct Measured {
 
 impl Experiment {
     /// Draws the experiment at `index`, which starts at minute `start`.
-    pub(super) fn draw(index: usize, start: i64, max_variants: usize, draws: &mut Draws) -> Experiment {
+    pub(super) fn draw(
+        index: usize,
+        start: i64,
+        max_variants: usize,
+        is_holdout: bool,
+        streams: &mut Streams,
+    ) -> Experiment {
+        let Streams { first: draws, further } = streams;
         let mut treatments = 1;
         while treatments < max_variants && draws.chance(0.4) {
             treatments += 1;
@@ -57,27 +91,30 @@ impl Experiment {
         let labels =
             Labels { team: draws.pick(&TEAMS).unwrap_or_default(), surface: draws.pick(&SURFACES).unwrap_or_default() };
         let variants: Vec<String> = (0..treatments).map(message::variant).collect();
-        let mut metrics = Vec::new();
-        for metric in METRICS {
-            if draws.chance(metric.reported) {
-                metrics.push(Measured::draw(metric, &sizes, draws));
-            }
-        }
-        let mut effects = Vec::new();
-        for (metric, is_bootstrapped) in [(ENGAGEMENT, false), (LATENCY_P95, true)] {
-            if draws.chance(metric.reported) {
-                effects.push(draw_effects(metric, is_bootstrapped, &variants, &sizes, draws));
-            }
-        }
-        let decision = metrics.iter().find(|m| m.metric == CONVERSION).and_then(|conversion| decide(conversion, draws));
-        Experiment { id: message::experiment_id(index), start, labels, variants, decision, metrics, effects }
+        let coverage = further.pick(&COVERAGES).filter(|share| *share < 1.0);
+        let mut metrics = draw_metrics(&METRICS, &sizes, draws);
+        let mut effects = draw_effects(&[ENGAGEMENT, LATENCY_P95], coverage, &variants, &sizes, draws);
+        let conversion = metrics.iter().find(|measured| measured.metric == CONVERSION);
+        let decision = conversion.and_then(|conversion| decide(conversion, &variants, draws));
+        metrics.extend(draw_metrics(&FURTHER_METRICS, &sizes, further));
+        let further_effects = [LOAD_TIME, RETENTION, FIRST_WEEK_PROFIT];
+        effects.extend(draw_effects(&further_effects, coverage, &variants, &sizes, further));
+        let id = message::experiment_id(index);
+        Experiment { id, start, labels, variants, is_holdout, decision, coverage, metrics, effects }
     }
 
     /// An event about this experiment, `delay` minutes after its start.
     pub(super) fn event(&self, revision: u64, delay: i64, results: Vec<Report>) -> Event {
         let completed_at = message::minutes_in(self.start.saturating_add(delay));
         let event = Event::new(self.id.clone(), revision, completed_at, results);
-        Event { labels: Some(self.labels), decision: self.decision, ..event }
+        let event = Event {
+            labels: Some(self.labels),
+            started_at: Some(message::minutes_in(self.start)),
+            shipped_variant: self.decision.as_ref().map(|decision| decision.variant().to_owned()),
+            decision: self.decision.as_ref().map(Decision::as_str),
+            ..event
+        };
+        if self.is_holdout { event.of_holdout() } else { event }
     }
 
     /// Every result of the complete experiment, optionally with conversion by device.
@@ -94,7 +131,7 @@ impl Experiment {
     /// The interim results after the first week.
     pub(super) fn interim(&self, revision: u64, delay: i64) -> Event {
         let reports = self.metrics.iter().map(|m| self.arms(m, "all", |slice| slice.is_first_week)).collect();
-        Event { decision: None, ..self.event(revision, delay, reports) }
+        Event { decision: None, shipped_variant: None, ..self.event(revision, delay, reports) }
     }
 
     /// Conversion without bots: three units in a hundred, none of which converted.
@@ -112,7 +149,9 @@ impl Experiment {
         let part = |device, name| {
             let reports = self.conversion().map(|conversion| {
                 let mut report = self.arms(conversion, "all", |slice| slice.device == device);
-                if let Report::Arms { accumulate, .. } = &mut report {
+                if let Report::Reported(Reported { measurement: Measurement::Arms { accumulate, .. }, .. }) =
+                    &mut report
+                {
                     *accumulate = true;
                 }
                 report
@@ -138,18 +177,32 @@ impl Experiment {
     fn report(&self, metric: Metric, segment: &'static str, totals: Vec<Totals>) -> Report {
         let mut totals = totals.into_iter();
         let control = totals.next().unwrap_or_default();
-        Report::Arms {
-            metric: metric.name,
-            segment,
-            scale: metric.scale.as_str(),
+        let treatments = self.variants.iter().zip(totals);
+        let measurement = Measurement::Arms {
             accumulate: false,
             control: Arm { variant: CONTROL.to_owned(), statistics: metric.statistics(control) },
-            treatments: self
-                .variants
-                .iter()
-                .zip(totals)
+            treatments: treatments
                 .map(|(variant, totals)| Arm { variant: variant.clone(), statistics: metric.statistics(totals) })
                 .collect(),
+        };
+        let Metric { name, scale, direction, .. } = metric;
+        report((name, scale, direction), Some(segment), self.coverage, measurement)
+    }
+}
+
+impl Decision {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Decision::Shipped(_) => "shipped",
+            Decision::KeptControl => "kept_control",
+        }
+    }
+
+    /// What all users have got since.
+    fn variant(&self) -> &str {
+        match self {
+            Decision::Shipped(variant) => variant,
+            Decision::KeptControl => CONTROL,
         }
     }
 }
@@ -187,59 +240,57 @@ fn draw_sizes(treatments: usize, draws: &mut Draws) -> Vec<u64> {
     shares.map(|share| (typical * share * draws.between(0.98, 1.02)) as u64).collect()
 }
 
-/// The effects of a metric whose pipeline computes them: each has the error of its own arm and that of the control.
+/// Those of the metrics that the experiment reports.
+fn draw_metrics(metrics: &[Metric], sizes: &[u64], draws: &mut Draws) -> Vec<Measured> {
+    let mut measured = Vec::with_capacity(metrics.len());
+    for metric in metrics {
+        if draws.chance(metric.reported) {
+            measured.push(Measured::draw(*metric, sizes, draws));
+        }
+    }
+    measured
+}
+
+/// Likewise, as results.
 fn draw_effects(
-    metric: EffectMetric,
-    is_bootstrapped: bool,
+    metrics: &[EffectMetric],
+    coverage: Option<f64>,
     variants: &[String],
     sizes: &[u64],
     draws: &mut Draws,
-) -> Report {
-    let mut variances = sizes.iter().map(|&n| metric.unit_variance / n as f64);
-    let control_variance = variances.next().unwrap_or_default();
-    let control_error = draws.normal(0.0, control_variance.sqrt());
-    let treatment_variances: Vec<f64> = variances.collect();
-    let estimates: Vec<f64> = treatment_variances
-        .iter()
-        .map(|own| {
-            let true_effect = draws.normal(metric.mu, metric.tau);
-            draws.normal(true_effect, own.sqrt()) - control_error
-        })
-        .collect();
-    let (name, scale) = (metric.name, metric.scale.as_str());
-    if !is_bootstrapped {
-        let mut arms = std::iter::once(CONTROL).chain(variants.iter().map(String::as_str)).zip(sizes).map(units);
-        let control = arms.next().unwrap_or_default();
-        let effects = arms.zip(estimates).zip(&treatment_variances).map(|((treatment, estimate), own)| EffectOfUnits {
-            treatment,
-            estimate,
-            standard_error: (own + control_variance).sqrt(),
-        });
-        return Report::Units { metric: name, scale, control, effects: effects.collect() };
+) -> Vec<Report> {
+    let mut reports = Vec::with_capacity(metrics.len());
+    for metric in metrics {
+        if draws.chance(metric.reported) {
+            let measurement = metric.draw(variants, sizes, draws);
+            reports.push(report((metric.name, metric.scale, metric.direction), None, coverage, measurement));
+        }
     }
-    let effect = |(variant, &estimate): (&String, &f64)| Effect { variant: variant.clone(), estimate, variance: None };
-    let effects = variants.iter().zip(&estimates).map(effect).collect();
-    let row = |i| {
-        let entry = |(j, own): (usize, &f64)| if i == j { own + control_variance } else { control_variance };
-        treatment_variances.iter().enumerate().map(entry).collect()
-    };
-    Report::Covariance { metric: name, scale, effects, covariance: (0..variants.len()).map(row).collect() }
+    reports
 }
 
-fn units((variant, &n): (&str, &u64)) -> Units {
-    Units { variant: variant.to_owned(), n }
+/// A result; an increase is not written, because it is the default.
+fn report(
+    (metric, scale, direction): (&'static str, Scale, Direction),
+    segment: Option<&'static str>,
+    coverage: Option<f64>,
+    measurement: Measurement,
+) -> Report {
+    let direction = (direction != Direction::Increase).then(|| direction.as_str());
+    Report::Reported(Reported { metric, segment, scale: scale.as_str(), direction, coverage, measurement })
 }
 
-/// The platform ships if a variant beats the control at the 5% level; one decision in ten is not recorded.
-fn decide(conversion: &Measured, draws: &mut Draws) -> Option<&'static str> {
+/// The platform ships the best variant if it beats the control at the 5% level; one decision in ten is not recorded.
+fn decide(conversion: &Measured, variants: &[String], draws: &mut Draws) -> Option<Decision> {
     if draws.chance(0.1) {
         return None;
     }
     let totals = conversion.pooled(|_| true);
     let (control, treatments) = totals.split_first()?;
-    let best = treatments.iter().map(|treatment| {
+    let z = treatments.iter().map(|treatment| {
         let error = control.variance() / control.n as f64 + treatment.variance() / treatment.n as f64;
         (treatment.mean() - control.mean()) / error.sqrt()
     });
-    Some(if best.fold(f64::NEG_INFINITY, f64::max) > 1.96 { "shipped" } else { "kept_control" })
+    let (z, best) = z.zip(variants).max_by(|(a, _), (b, _)| a.total_cmp(b))?;
+    Some(if z > 1.96 { Decision::Shipped(best.clone()) } else { Decision::KeptControl })
 }

@@ -1,6 +1,7 @@
-//! The metrics of a portfolio: their true parameters, and how an arm's measurements are drawn.
+//! The metrics that are reported by arm: their true parameters, and how an arm's measurements are drawn.
 
 use shrinkd_core::Scale;
+use shrinkd_model::Direction;
 
 use crate::simulate::Draws;
 use crate::simulate::message::Statistics;
@@ -10,6 +11,7 @@ use crate::simulate::message::Statistics;
 pub struct Metric {
     pub name: &'static str,
     pub scale: Scale,
+    pub direction: Direction,
     /// Mean of the true effects, in the unit of the scale.
     pub mu: f64,
     /// Their standard deviation.
@@ -30,6 +32,17 @@ enum Units {
     /// A continuous value with this standard deviation. `tail` is the sd of the logarithm of a sample's variance: it is
     /// large for heavy tails, where a sample with a high mean also has a high variance.
     Continuous { sd: f64, tail: f64 },
+    /// The same without a tail, beside a second value: a denominator or a covariate.
+    Paired { sd: f64, second: Second },
+}
+
+/// The second value of a unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Second {
+    mean: f64,
+    sd: f64,
+    /// Its correlation with the first.
+    correlation: f64,
 }
 
 /// How the pipeline of a metric reports its arms.
@@ -37,14 +50,20 @@ enum Units {
 enum Form {
     Successes,
     MeanAndVariance,
+    MeanAndDeviation,
     MeanAndError,
     Sums,
+    /// The second value is the denominator, and the metric's mean the ratio.
+    Ratio,
+    /// The second value is the covariate, of which the treatments change nothing.
+    Covariate,
 }
 
 /// Whether a user bought something.
 pub const CONVERSION: Metric = Metric {
     name: "conversion",
     scale: Scale::Relative,
+    direction: Direction::Increase,
     mu: 0.01,
     tau: 0.04,
     reported: 1.0,
@@ -57,6 +76,7 @@ pub const CONVERSION: Metric = Metric {
 pub const REVENUE: Metric = Metric {
     name: "revenue",
     scale: Scale::Absolute,
+    direction: Direction::Increase,
     mu: 0.1,
     tau: 0.3,
     reported: 1.0,
@@ -69,6 +89,7 @@ pub const REVENUE: Metric = Metric {
 pub const LATENCY: Metric = Metric {
     name: "latency",
     scale: Scale::LogRatio,
+    direction: Direction::Decrease,
     mu: -0.005,
     tau: 0.02,
     reported: 0.7,
@@ -81,6 +102,7 @@ pub const LATENCY: Metric = Metric {
 pub const SESSIONS: Metric = Metric {
     name: "sessions",
     scale: Scale::Relative,
+    direction: Direction::Increase,
     mu: 0.004,
     tau: 0.015,
     reported: 0.5,
@@ -89,37 +111,63 @@ pub const SESSIONS: Metric = Metric {
     form: Form::Sums,
 };
 
-/// The metrics that are reported by arm.
+/// The metrics that every portfolio has had from the first.
 pub const METRICS: [Metric; 4] = [CONVERSION, REVENUE, LATENCY, SESSIONS];
 
-/// Minutes per user: reported as effects with the units of the arms, because its pipeline adjusts for covariates.
-pub const ENGAGEMENT: EffectMetric =
-    EffectMetric { name: "engagement", scale: Scale::Absolute, mu: 0.2, tau: 0.5, reported: 0.3, unit_variance: 900.0 };
-
-/// The 95th percentile of latency: reported as effects with a bootstrapped covariance matrix.
-pub const LATENCY_P95: EffectMetric = EffectMetric {
-    name: "latency_p95",
-    scale: Scale::LogRatio,
-    mu: -0.01,
-    tau: 0.03,
-    reported: 0.25,
-    unit_variance: 4.0,
+/// Whether a user left within the month.
+pub const CHURN: Metric = Metric {
+    name: "churn",
+    scale: Scale::LogOdds,
+    direction: Direction::Decrease,
+    mu: -0.02,
+    tau: 0.06,
+    reported: 0.3,
+    mean: 0.05,
+    units: Units::Binary,
+    form: Form::Successes,
 };
 
-/// A metric whose effects the producer computes itself.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct EffectMetric {
-    pub name: &'static str,
-    pub scale: Scale,
-    /// Mean of the true effects, in the unit of the scale.
-    pub mu: f64,
-    /// Their standard deviation.
-    pub tau: f64,
-    /// The share of experiments that report it.
-    pub reported: f64,
-    /// Sampling variance that an arm contributes to an effect, times the arm's units.
-    pub unit_variance: f64,
-}
+/// Items in the basket.
+pub const BASKET_SIZE: Metric = Metric {
+    name: "basket_size",
+    scale: Scale::Absolute,
+    direction: Direction::Increase,
+    mu: 0.01,
+    tau: 0.04,
+    reported: 0.2,
+    mean: 3.1,
+    units: Units::Continuous { sd: 2.4, tail: 0.05 },
+    form: Form::MeanAndDeviation,
+};
+
+/// Revenue per order, where the units are users.
+pub const REVENUE_PER_ORDER: Metric = Metric {
+    name: "revenue_per_order",
+    scale: Scale::Relative,
+    direction: Direction::Increase,
+    mu: 0.005,
+    tau: 0.02,
+    reported: 0.3,
+    mean: 40.0,
+    units: Units::Paired { sd: 70.0, second: Second { mean: 1.3, sd: 1.2, correlation: 0.7 } },
+    form: Form::Ratio,
+};
+
+/// Pages per user, adjusted for those of the four weeks before.
+pub const PAGES: Metric = Metric {
+    name: "pages",
+    scale: Scale::Absolute,
+    direction: Direction::Increase,
+    mu: 0.1,
+    tau: 0.4,
+    reported: 0.3,
+    mean: 18.0,
+    units: Units::Paired { sd: 40.0, second: Second { mean: 20.0, sd: 30.0, correlation: 0.7 } },
+    form: Form::Covariate,
+};
+
+/// Metrics of further forms.
+pub const FURTHER_METRICS: [Metric; 4] = [CHURN, BASKET_SIZE, REVENUE_PER_ORDER, PAGES];
 
 /// Sums over an arm's units. Totals of disjoint units add up, so that interim results, segments and the complete
 /// experiment are consistent.
@@ -128,6 +176,10 @@ pub struct Totals {
     pub n: u64,
     pub sum: f64,
     pub sum_squares: f64,
+    /// Of the second value, and of both multiplied; 0 where there is none.
+    pub second_sum: f64,
+    pub second_sum_squares: f64,
+    pub product_sum: f64,
 }
 
 impl Metric {
@@ -156,30 +208,66 @@ impl Metric {
             Units::Binary => {
                 let successes = units * mean + (units * mean * (1.0 - mean)).sqrt() * error;
                 let successes = successes.round().clamp(0.0, units);
-                Totals { n, sum: successes, sum_squares: successes }
+                Totals { n, sum: successes, sum_squares: successes, ..Totals::default() }
             }
             Units::Continuous { sd, tail } => {
                 let scatter = 0.6 * error + 0.8 * draws.standard_normal();
                 let variance = sd * sd * libm::exp(tail * scatter - 0.5 * tail * tail);
                 let sample_mean = mean + sd / units.sqrt() * error;
                 let sum_squares = (units - 1.0) * variance + units * sample_mean * sample_mean;
-                Totals { n, sum: units * sample_mean, sum_squares }
+                Totals { n, sum: units * sample_mean, sum_squares, ..Totals::default() }
+            }
+            Units::Paired { sd, second } => {
+                let Second { mean: second_mean, sd: second_sd, correlation } = second;
+                let mean = if self.form == Form::Ratio { mean * second_mean } else { mean };
+                let own = (1.0 - correlation * correlation).sqrt() * draws.standard_normal();
+                let sample_mean = mean + sd / units.sqrt() * error;
+                let second_mean = second_mean + second_sd / units.sqrt() * (correlation * error + own);
+                let sum_over_units = |covariance: f64, product: f64| (units - 1.0) * covariance + units * product;
+                Totals {
+                    n,
+                    sum: units * sample_mean,
+                    sum_squares: sum_over_units(sd * sd, sample_mean * sample_mean),
+                    second_sum: units * second_mean,
+                    second_sum_squares: sum_over_units(second_sd * second_sd, second_mean * second_mean),
+                    product_sum: sum_over_units(correlation * sd * second_sd, sample_mean * second_mean),
+                }
             }
         }
     }
 
     /// An arm's totals in the form in which the metric is reported.
     pub fn statistics(&self, totals: Totals) -> Statistics {
-        let Totals { n, sum, sum_squares } = totals;
+        let Totals { n, sum, sum_squares, second_sum, second_sum_squares, product_sum } = totals;
         match self.form {
             Form::Successes => Statistics::Successes { n, successes: sum as u64 },
             Form::MeanAndVariance => {
                 Statistics::MeanAndVariance { n, mean: totals.mean(), variance: Some(totals.variance()) }
             }
+            Form::MeanAndDeviation => {
+                let standard_deviation = totals.variance().sqrt();
+                Statistics::MeanAndDeviation { n, mean: totals.mean(), standard_deviation }
+            }
             Form::MeanAndError => {
                 Statistics::MeanAndError { mean: totals.mean(), standard_error: (totals.variance() / n as f64).sqrt() }
             }
             Form::Sums => Statistics::Sums { n, sum, sum_squares },
+            Form::Ratio => Statistics::Ratio {
+                n,
+                sum,
+                sum_squares,
+                denominator_sum: second_sum,
+                denominator_sum_squares: second_sum_squares,
+                numerator_denominator_sum_product: product_sum,
+            },
+            Form::Covariate => Statistics::Covariate {
+                n,
+                sum,
+                sum_squares,
+                covariate_sum: second_sum,
+                covariate_sum_squares: second_sum_squares,
+                main_covariate_sum_product: product_sum,
+            },
         }
     }
 }
@@ -199,6 +287,13 @@ impl std::ops::Add for Totals {
     type Output = Totals;
 
     fn add(self, other: Totals) -> Totals {
-        Totals { n: self.n + other.n, sum: self.sum + other.sum, sum_squares: self.sum_squares + other.sum_squares }
+        Totals {
+            n: self.n + other.n,
+            sum: self.sum + other.sum,
+            sum_squares: self.sum_squares + other.sum_squares,
+            second_sum: self.second_sum + other.second_sum,
+            second_sum_squares: self.second_sum_squares + other.second_sum_squares,
+            product_sum: self.product_sum + other.product_sum,
+        }
     }
 }

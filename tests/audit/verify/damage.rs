@@ -169,6 +169,24 @@ fn damages<D: Audited>() -> Vec<Damage> {
         ),
         damage(
             "effect_estimates",
+            &format!("update effect_estimates set control_variance_source = 'imputed' where {estimate}"),
+            &["estimates"],
+            ": control_variance_source\n    stored    imputed\n    expected  arms",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set direction = 'decrease' where {estimate}"),
+            &["estimates"],
+            ": direction\n    stored    decrease\n    expected  increase",
+        ),
+        damage(
+            "effect_estimates",
+            &format!("update effect_estimates set is_shipped = not coalesce(is_shipped, false) where {estimate}"),
+            &["estimates"],
+            ": is_shipped\n",
+        ),
+        damage(
+            "effect_estimates",
             &format!("update effect_estimates set fit_id = fit_id + 1 where {estimate}"),
             &["estimates"],
             ": fit_id\n",

@@ -25,7 +25,7 @@ pub struct Arm {
 }
 
 /// What an arm reports of its units, in the metric's own unit.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub enum ArmStatistics {
     /// `n` units with mean and `m2 = (n - 1) variance`: means with variances, and sums, are turned into this.
     Moments { n: u64, mean: f64, m2: f64 },
@@ -45,31 +45,6 @@ enum Kind {
     Mean,
     Ratio,
     Adjusted,
-}
-
-/// Successes equal the moments that version 0.1 kept of them, so that sending them again is a duplicate there, too.
-impl PartialEq for ArmStatistics {
-    fn eq(&self, other: &ArmStatistics) -> bool {
-        use ArmStatistics::{Covariate, Moments, Ratio, Successes, Summary};
-        match (*self, *other) {
-            (Moments { n, mean, m2 }, Moments { n: other, mean: other_mean, m2: other_m2 }) => {
-                (n, mean, m2) == (other, other_mean, other_m2)
-            }
-            (
-                Summary { n, mean, standard_error },
-                Summary { n: other, mean: other_mean, standard_error: other_error },
-            ) => (n, mean, standard_error) == (other, other_mean, other_error),
-            (Successes { n, successes }, Successes { n: other, successes: other_successes }) => {
-                (n, successes) == (other, other_successes)
-            }
-            (Successes { n, successes }, Moments { n: other, mean, m2 })
-            | (Moments { n: other, mean, m2 }, Successes { n, successes }) => {
-                n == other && were_moments(n, successes, mean, m2)
-            }
-            (Ratio(own), Ratio(other)) | (Covariate(own), Covariate(other)) => own == other,
-            (Summary { .. } | Ratio(_) | Covariate(_), _) | (_, Summary { .. } | Ratio(_) | Covariate(_)) => false,
-        }
-    }
 }
 
 impl Arms {
@@ -396,7 +371,7 @@ pub(super) fn moments(n: u64, successes: u64) -> (f64, f64) {
 }
 
 /// Whether version 0.1 kept so many successes as these moments: sent as such, or as sums.
-fn were_moments(n: u64, successes: u64, mean: f64, m2: f64) -> bool {
+pub(super) fn were_moments(n: u64, successes: u64, mean: f64, m2: f64) -> bool {
     let sum = successes as f64;
     (mean, m2) == moments(n, successes) || moments_of_sums(n, sum, sum).is_ok_and(|moments| moments == (mean, m2))
 }

@@ -31,6 +31,8 @@ pub enum Uncertainty {
     TreatmentVariances { variances: Vec<f64>, control_variance: f64 },
     /// The control's part is imputed from the units of every treatment and of the control.
     Units { variances: Vec<f64>, form: VarianceForm, units: Vec<u64>, control_units: u64 },
+    /// The same where not every treatment was sent with its units.
+    SomeUnits { variances: Vec<f64>, form: VarianceForm, units: Vec<Option<u64>>, control_units: u64 },
 }
 
 /// What the variance of a reported effect contains.
@@ -144,9 +146,9 @@ pub(super) fn read_effects(
     (effects, faults)
 }
 
-/// Whether the units are known from which the control's part follows.
+/// Whether units are known from which the control's part follows.
 fn has_units(effects: &[Effect], control_units: Option<u64>) -> bool {
-    control_units.is_some() && effects.iter().all(|effect| effect.n.is_some())
+    control_units.is_some() && effects.iter().any(|effect| effect.n.is_some())
 }
 
 /// The variances with the control's part where it is given, else with the units from which to impute it, if they are known.
@@ -157,13 +159,16 @@ fn uncertainty(
     control_units: Option<u64>,
 ) -> Uncertainty {
     let variances = effects.iter().map(|effect| effect.variance.unwrap_or_default()).collect();
-    let units: Option<Vec<u64>> = effects.iter().map(|effect| effect.n).collect();
-    let control_variance = match (control_variance, control_units, units) {
-        (None, Some(control_units), Some(units)) => {
-            return Uncertainty::Units { variances, form, units, control_units };
-        }
-        (control_variance, ..) => control_variance.unwrap_or_default(),
-    };
+    if let (None, Some(control_units)) = (control_variance, control_units)
+        && effects.iter().any(|effect| effect.n.is_some())
+    {
+        let units = effects.iter().map(|effect| effect.n);
+        return match units.clone().collect() {
+            Some(units) => Uncertainty::Units { variances, form, units, control_units },
+            None => Uncertainty::SomeUnits { variances, form, units: units.collect(), control_units },
+        };
+    }
+    let control_variance = control_variance.unwrap_or_default();
     match form {
         VarianceForm::Delta => Uncertainty::SharedControl { variances, control_variance },
         VarianceForm::Scaled => Uncertainty::ScaledVariances { variances, control_variance },
@@ -173,11 +178,11 @@ fn uncertainty(
 
 fn unknown_control(effects: &[Effect], control_units: Option<u64>) -> Refusal {
     let units = match control_units {
-        Some(_) => "the n of every effect beside the control's",
-        None if effects.iter().all(|effect| effect.n.is_some()) => {
+        Some(_) => "the n of the effects beside the control's",
+        None if effects.iter().any(|effect| effect.n.is_some()) => {
             "the control's n beside that of the effects (\"control\": {\"variant\": .., \"n\": ..})"
         }
-        None => "the n of every effect and of the control (\"control\": {\"variant\": .., \"n\": ..})",
+        None => "the n of the effects and of the control (\"control\": {\"variant\": .., \"n\": ..})",
     };
     let detail = format!(
         "effects of one experiment share its control: send {units}, from which the control's part of the variances is imputed, or \

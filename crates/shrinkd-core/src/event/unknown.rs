@@ -18,19 +18,24 @@ pub struct UnknownField {
     pub name: String,
 }
 
-/// The field of the contract that a name was probably meant to be, whichever object it belongs to: of those that differ in at most a
-/// third of their letters (insertions, deletions, substitutions and swaps of neighbours), the one that differs least. Case and
-/// underscores do not count, so that `experimentId` is near `experiment_id`; a name of the contract is its own nearest.
+/// The field of the contract that a name was probably meant to be, whichever object it belongs to; a name of the contract is its own
+/// nearest.
 pub fn nearest_field(name: &str) -> Option<&'static str> {
+    nearest_name(name, OBJECTS.iter().flat_map(|(_, fields)| *fields).copied())
+}
+
+/// What a name was probably meant to be: of the known ones that differ in at most a third of their letters (insertions, deletions,
+/// substitutions and swaps of neighbours), the one that differs least. Case and underscores do not count, so that `experimentId` is near
+/// `experiment_id`.
+pub fn nearest_name<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let bare = |name: &str| name.replace(['_', '-'], "").to_lowercase();
     let wanted = bare(name);
-    let near = |field: &'static str| {
-        let known = bare(field);
-        let distance = strsim::osa_distance(&wanted, &known);
-        (distance <= wanted.chars().count().max(known.len()) / 3).then_some((distance, field))
+    let near = |known: &'k str| {
+        let bare = bare(known);
+        let distance = strsim::osa_distance(&wanted, &bare);
+        (distance <= wanted.chars().count().max(bare.chars().count()) / 3).then_some((distance, known))
     };
-    let fields = OBJECTS.iter().flat_map(|(_, fields)| *fields);
-    fields.filter_map(|field| near(field)).min().map(|(_, field)| field)
+    known.into_iter().filter_map(near).min().map(|(_, known)| known)
 }
 
 impl fmt::Display for UnknownField {

@@ -140,14 +140,14 @@ object! {
         /// `reported`, or `retracted` to withdraw; `reported` where absent.
         status: Status<'a>,
         /// The arm that every treatment is compared with. Beside `effects` its variant and n alone, from which
-        /// `control_variance` is imputed where it is absent and every effect has n.
+        /// `control_variance` is imputed where it is absent and effects have n.
         control: Lenient<Arm<'a>>,
         /// The treatments, at most 1,000, each with its own name.
         treatments: Lenient<AtMost<Lenient<Arm<'a>>, MAX_VARIANTS>>,
         /// Effects that the producer computed, at most 1,000, instead of arms.
         effects: Lenient<AtMost<Lenient<Effect<'a>>, MAX_VARIANTS>>,
         /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's
-        /// mean. Two or more effects need it, or `covariance`, or the n of all effects and of the control; 0 where nothing is
+        /// mean. Two or more effects need it, or `covariance`, or n of an effect and of the control; 0 where nothing is
         /// shared.
         control_variance: Number<'a>,
         /// What `variance` contains on `relative`: `delta` d_i + (1 + estimate_i)^2 c, as the delta method has it, or `scaled`

@@ -16,6 +16,11 @@ pub(super) enum Statistics {
 }
 
 impl Statistics {
+    /// Whether both are the same whole result. Parts are compared one by one.
+    pub fn is_same(&self, other: &Statistics) -> bool {
+        matches!((self, other), (Statistics::Whole(own), Statistics::Whole(other)) if own.is_same(other))
+    }
+
     pub fn measure(&self, scale: Scale) -> Result<Measured, Refusal> {
         match self {
             Statistics::Whole(measurement) => measure(scale, measurement),

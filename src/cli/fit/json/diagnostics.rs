@@ -18,7 +18,7 @@ pub(super) struct DiagnosticsDocument {
     changed_decision_share: Option<f64>,
     value_given_up: Option<f64>,
     information: Option<f64>,
-    information_independent: Option<f64>,
+    information_ignored: Option<f64>,
     effective_effects: Option<f64>,
     tau_squared_moment_bias: Option<f64>,
     mu_shift: Option<f64>,
@@ -102,7 +102,7 @@ impl DiagnosticsDocument {
         self.changed_decision_share = Some(consequences.changed_decision_share());
         self.value_given_up = consequences.value_given_up();
         self.information = Some(diagnostics.information);
-        self.information_independent = Some(diagnostics.information_independent);
+        self.information_ignored = Some(diagnostics.information_ignored);
         self.effective_effects = Some(diagnostics.effective_effects);
         self.tau_squared_moment_bias = diagnostics.tau_squared_moment_bias;
         self.mu_shift = diagnostics.mu_shift;

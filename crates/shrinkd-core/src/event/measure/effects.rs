@@ -17,6 +17,8 @@ struct Sent<'a> {
     form: VarianceForm,
     control_variance: f64,
     source: ControlVarianceSource,
+    /// Of the treatments, where the control's variance is imputed from them.
+    units: Vec<Option<u64>>,
 }
 
 pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) -> Result<Draft, Refusal> {
@@ -25,7 +27,7 @@ pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) ->
     }
     let estimates = &effects.estimates;
     let Some(sent) = sent(scale, effects)? else { return dense(scale, effects, findings) };
-    let Sent { variances, form, control_variance, source } = sent;
+    let Sent { variances, form, control_variance, source, units } = sent;
     if control_variance < 0.0 {
         return Err(Refusal::new(Reason::NonPositiveVariance, "control_variance is below 0"));
     }
@@ -46,7 +48,7 @@ pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) ->
     };
     let covariance = Covariance::SharedControl { treatment_variances: own, control_variance };
     let mut draft = draft_of(effects, covariance, raw_variances, source);
-    refuse_unusable(&mut draft, effects, variances, findings)?;
+    refuse_unusable(&mut draft, variances, &units, findings)?;
     check_own_variances(scale, &draft)?;
     if scale == Scale::Relative {
         // The means themselves are unknown.
@@ -62,12 +64,12 @@ pub(super) fn draft(scale: Scale, effects: &Effects, findings: &mut Findings) ->
 /// What was sent; `None` where it is a covariance.
 ///
 /// # Errors
-/// `sample_too_small` where the control's variance cannot be imputed from its units.
+/// `sample_too_small` or `covariance_required` where the control's variance cannot be imputed from the units.
 fn sent(scale: Scale, effects: &Effects) -> Result<Option<Sent<'_>>, Refusal> {
     let given = |variances, form, control_variance| {
         let is_unknown = effects.variants.len() == 1 && control_variance == 0.0;
         let source = if is_unknown { ControlVarianceSource::None } else { ControlVarianceSource::Given };
-        Some(Sent { variances, form, control_variance, source })
+        Some(Sent { variances, form, control_variance, source, units: Vec::new() })
     };
     Ok(match &effects.uncertainty {
         Uncertainty::Covariance { .. } => None,
@@ -81,21 +83,50 @@ fn sent(scale: Scale, effects: &Effects) -> Result<Option<Sent<'_>>, Refusal> {
             given(variances, VarianceForm::Treatment, *control_variance)
         }
         Uncertainty::Units { variances, form, units, control_units } => {
-            if *control_units < FEWEST_UNITS {
-                let detail = "the control has fewer than 2 units, from which its variance cannot be imputed";
-                return Err(Refusal::new(Reason::SampleTooSmall, detail));
-            }
-            let usable = variances.iter().zip(&effects.estimates).zip(units);
-            let usable = usable.filter(|((variance, _), units)| **variance > 0.0 && **units >= FEWEST_UNITS);
-            let treatments = usable.map(|((&variance, &estimate), &units)| Treatment {
-                variance,
-                loading: if *form == VarianceForm::Delta { 1.0 + offset(scale, estimate) } else { 1.0 },
-                units: units as f64,
-            });
-            let control_variance = control_variance(*form, treatments, *control_units as f64);
-            Some(Sent { variances, form: *form, control_variance, source: ControlVarianceSource::Imputed })
+            let units = units.iter().copied().map(Some).collect();
+            Some(imputed(scale, effects, (variances, *form), units, *control_units)?)
+        }
+        Uncertainty::SomeUnits { variances, form, units, control_units } => {
+            Some(imputed(scale, effects, (variances, *form), units.clone(), *control_units)?)
         }
     })
+}
+
+/// The variances with the control's part that the units imply.
+fn imputed<'a>(
+    scale: Scale,
+    effects: &Effects,
+    (variances, form): (&'a [f64], VarianceForm),
+    units: Vec<Option<u64>>,
+    control_units: u64,
+) -> Result<Sent<'a>, Refusal> {
+    if control_units < FEWEST_UNITS {
+        let detail = "the control has fewer than 2 units, from which its variance cannot be imputed";
+        return Err(Refusal::new(Reason::SampleTooSmall, detail));
+    }
+    let usable = variances.iter().zip(&effects.estimates).zip(&units);
+    let usable = usable.filter(|((variance, _), units)| **variance > 0.0 && has_enough(**units));
+    let treatments = usable.map(|((&variance, &estimate), &units)| Treatment {
+        variance,
+        loading: if form == VarianceForm::Delta { 1.0 + offset(scale, estimate) } else { 1.0 },
+        units: units.map(|units| units as f64),
+    });
+    let control_variance = match control_variance(form, treatments, control_units as f64) {
+        Some(control_variance) => control_variance,
+        None if units.contains(&None) => {
+            let detail = "no effect that can be used has n, from which the control's part of the variances could be imputed: \
+                          send the n of the others, or control_variance, or covariance";
+            return Err(Refusal::new(Reason::CovarianceRequired, detail));
+        }
+        // No effect can be used, and each will be refused for its own fault.
+        None => 0.0,
+    };
+    Ok(Sent { variances, form, control_variance, source: ControlVarianceSource::Imputed, units })
+}
+
+/// Whether an arm has as many units as a variance takes; what was not sent is not judged.
+fn has_enough(units: Option<u64>) -> bool {
+    units.is_none_or(|units| units >= FEWEST_UNITS)
 }
 
 /// Only `relative` has the control's error enter in proportion to the treatment's mean.
@@ -113,7 +144,7 @@ fn dense(scale: Scale, effects: &Effects, findings: &mut Findings) -> Result<Dra
     let diagonal: Vec<f64> = matrix.iter().step_by(n + 1).copied().collect();
     let covariance = Covariance::Dense { matrix: matrix.to_vec() };
     let mut draft = draft_of(effects, covariance, diagonal.clone(), ControlVarianceSource::Given);
-    refuse_unusable(&mut draft, effects, &diagonal, findings)?;
+    refuse_unusable(&mut draft, &diagonal, &[], findings)?;
     findings.warnings.extend((scale == Scale::Relative).then(biased));
     Ok(draft)
 }
@@ -137,14 +168,13 @@ fn draft_of(
 /// Refuses the effects whose variance, as it was sent, is not above 0, and those of too few units where these count.
 fn refuse_unusable(
     draft: &mut Draft,
-    effects: &Effects,
     variances: &[f64],
+    units: &[Option<u64>],
     findings: &mut Findings,
 ) -> Result<(), Refusal> {
-    let units: &[u64] = if let Uncertainty::Units { units, .. } = &effects.uncertainty { units } else { &[] };
     let mut is_kept = vec![true; draft.variants.len()];
     for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
-        let (reason, what) = if units.get(i).is_some_and(|units| *units < FEWEST_UNITS) {
+        let (reason, what) = if !has_enough(units.get(i).copied().flatten()) {
             (Reason::SampleTooSmall, "has fewer than 2 units")
         } else if variances.get(i).is_none_or(|variance| variance.is_nan() || *variance <= 0.0) {
             (Reason::NonPositiveVariance, "has no variance above 0, so that its error is unknown")
@@ -174,7 +204,7 @@ fn check_own_variances(scale: Scale, draft: &Draft) -> Result<(), Refusal> {
     let what = format!(
         "keeps nothing of its variance without the control's part: variance is the effect's whole sampling variance and must \
          be above {part}. Compute control_variance from the control's own n (the variance per unit over n), leave it out and send \
-         the n of every effect and of the control, or send covariance instead{negative}"
+         the n of the effects and of the control, or send covariance instead{negative}"
     );
     Err(Refusal::of_variant(Reason::ControlVarianceTooLarge, variant, &what))
 }

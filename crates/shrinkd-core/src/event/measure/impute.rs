@@ -7,7 +7,8 @@
 //!
 //! which without w_i is `variance_i (1 / n_c) / (1 / n_i + 1 / n_c)`. Several effects imply several c_i; c is their mean, weighted by n_i,
 //! because a treatment of more units tells more of the variance per unit. Where the variance per unit of a treatment is 0.8 or
-//! 1.25 times the control's, and the control has up to twice its units, c is off by -13 to +17%.
+//! 1.25 times the control's, and the control has up to twice its units, c is off by -13 to +17%. An effect without units takes no part in
+//! the mean; it only limits it.
 
 use crate::event::VarianceForm;
 
@@ -17,22 +18,23 @@ pub(super) struct Treatment {
     pub variance: f64,
     /// w: how much of the control's error is in the effect.
     pub loading: f64,
-    pub units: f64,
+    /// `None` where they were not sent.
+    pub units: Option<f64>,
 }
 
 /// The share of its own variance, as its units alone would imply it, that each treatment keeps at least: its `d_i` stays above 0
-/// where another treatment implies a larger control variance.
+/// where another treatment implies a larger control variance. One without units counts here as if it had the control's.
 const LEAST_OWN: f64 = 0.5;
 
-/// The control's variance, in the unit of the scale squared; 0 without treatments.
+/// The control's variance, in the unit of the scale squared; `None` where no treatment has units.
 pub(super) fn control_variance(
     form: VarianceForm,
     treatments: impl Iterator<Item = Treatment>,
     control_units: f64,
-) -> f64 {
+) -> Option<f64> {
     let (mut sum, mut weights, mut most) = (0.0, 0.0, f64::INFINITY);
     for Treatment { variance, loading, units } in treatments {
-        let own = control_units / units;
+        let own = control_units / units.unwrap_or(control_units);
         let implied = if form == VarianceForm::Treatment {
             variance / own
         } else {
@@ -41,8 +43,10 @@ pub(super) fn control_variance(
             most = most.min(implied * (1.0 + (1.0 - LEAST_OWN) * own / square));
             implied
         };
-        sum += units * implied;
-        weights += units;
+        if let Some(units) = units {
+            sum += units * implied;
+            weights += units;
+        }
     }
-    if weights > 0.0 { (sum / weights).min(most) } else { 0.0 }
+    (weights > 0.0).then(|| (sum / weights).min(most))
 }

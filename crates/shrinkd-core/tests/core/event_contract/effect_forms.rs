@@ -110,6 +110,48 @@ fn several_treatments_imply_the_mean_by_units_and_each_keeps_half_of_its_own_var
 }
 
 #[test]
+fn the_controls_part_is_imputed_from_the_effects_that_have_units() {
+    let control = r#""control":{"variant":"c","n":300},"#;
+    let with = [
+        r#"{"variant":"t","n":100,"estimate":0.5,"variance":0.04}"#,
+        r#"{"variant":"u","n":300,"estimate":0.5,"variance":0.03}"#,
+    ];
+    let without = r#"{"variant":"v","estimate":0.5,"variance":0.05}"#;
+    for scale in ["absolute", "relative", "log_ratio", "log_odds"] {
+        let found = measured(&of(scale, control, &[with[0], with[1], without]));
+        let (d, c) = parts(&found);
+        assert_eq!(found.control_variance_source, ControlVarianceSource::Imputed);
+        assert_close(c, parts(&measured(&of(scale, control, &with))).1);
+        let part = if scale == "relative" { 1.5 * 1.5 * c } else { c };
+        assert_close(d[2], 0.05 - part);
+    }
+    let own = |effect: &str| effect.replace("variance", "treatment_variance");
+    let (_, c) = parts(&measured(&of("absolute", control, &[&own(with[0]), &own(without)])));
+    assert_close(c, 0.04 * 100.0 / 300.0);
+}
+
+#[test]
+fn an_effect_without_units_keeps_a_quarter_of_its_variance_from_what_the_others_imply() {
+    let control = r#""control":{"variant":"c","n":100},"#;
+    let precise = r#"{"variant":"u","estimate":0.5,"variance":0.002}"#;
+    let noisy = r#"{"variant":"v","n":900,"estimate":0.5,"variance":0.2}"#;
+    let (d, c) = parts(&measured(&of("absolute", control, &[precise, noisy])));
+    assert_close(c, 0.0015);
+    assert_close(d[0], 0.0005);
+}
+
+#[test]
+fn where_the_effects_that_have_units_cannot_be_used_nothing_is_imputed_for_the_others() {
+    let control = r#""control":{"variant":"c","n":300},"#;
+    let small = r#"{"variant":"t","n":1,"estimate":0.1,"variance":0.04}"#;
+    let without = r#"{"variant":"u","estimate":0.1,"variance":0.04}"#;
+    let refused = refusal(&of("absolute", control, &[small, without]));
+    assert_eq!(refused.reason.as_str(), "covariance_required");
+    assert!(refused.detail.contains("send the n of the others"), "{refused}");
+    assert_eq!(reason(&of("absolute", control, &[small])).as_str(), "sample_too_small");
+}
+
+#[test]
 fn a_given_control_variance_comes_first_and_units_are_then_only_informative() {
     let effects = [
         r#"{"variant":"t","n":100,"estimate":0.5,"variance":0.04}"#,
@@ -141,12 +183,13 @@ fn covariance_is_required_only_where_nothing_can_be_had_and_says_the_ways_out() 
         r#"{"variant":"t","n":100,"estimate":0.1,"variance":0.04}"#,
         r#"{"variant":"u","n":100,"estimate":0.1,"variance":0.04}"#,
     ];
-    let without = [with[0], r#"{"variant":"u","estimate":0.1,"variance":0.04}"#];
+    let without = ["t", "u"].map(|name| format!(r#"{{"variant":"{name}","estimate":0.1,"variance":0.04}}"#));
+    let without = [&*without[0], &*without[1]];
     let control = r#""control":{"variant":"c","n":300},"#;
     for (text, units) in [
         (of("absolute", "", &with), "send the control's n beside that of the effects"),
-        (of("absolute", control, &without), "send the n of every effect beside the control's"),
-        (of("absolute", "", &without), "send the n of every effect and of the control"),
+        (of("absolute", control, &without), "send the n of the effects beside the control's"),
+        (of("absolute", "", &without), "send the n of the effects and of the control"),
     ] {
         let refused = refusal(&text);
         assert_eq!(refused.reason.as_str(), "covariance_required");

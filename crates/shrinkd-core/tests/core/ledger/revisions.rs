@@ -158,6 +158,61 @@ fn the_decision_is_that_of_the_largest_revision_seen() {
     assert_eq!(ledger.decision(), Some("stopped"));
 }
 
+/// The event of revision 1 that a result makes.
+fn sent(result: &str) -> Event {
+    let message = format!(
+        r#"{{"schema_version":1,"experiment_id":"exp-1","revision":1,"event_id":"e","completed_at":"2026-01-01T00:00:00Z","results":[{result}]}}"#
+    );
+    match decode(message.as_bytes()) {
+        Ok(Message::Event(event)) => event,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_same_figure_in_another_form_is_a_duplicate_although_its_last_bit_differs() {
+    let effect = |error: &str| {
+        let control = r#""control":{"variant":"c","n":100}"#;
+        format!(r#"{{"metric":"m",{control},"effects":[{{"variant":"t","n":90,"estimate":0.1,{error}}}]}}"#)
+    };
+    let arms = |more: &str, spread: &str| {
+        let arm = |variant| format!(r#"{{"variant":"{variant}","n":90,"mean":1.5,{spread}}}"#);
+        format!(r#"{{"metric":"m",{more}"control":{},"treatments":[{}]}}"#, arm("c"), arm("t"))
+    };
+    let mut roundings = 0;
+    for i in 1..200 {
+        let variance = f64::from(i) / 7.0;
+        let root = variance.sqrt();
+        roundings += usize::from(root * root != variance);
+        let half = 1.959_963_984_540_054 * root;
+        let of = [format!(r#""variance":{variance:?}"#), format!(r#""standard_error":{root:?}"#)];
+        let interval = format!(r#""ci_low":{:?},"ci_high":{:?}"#, 0.1 - half, 0.1 + half);
+        let deviation = format!(r#""standard_deviation":{root:?}"#);
+        let pairs = [
+            (effect(&of[0]), effect(&of[1])),
+            (effect(&of[0]), effect(&interval)),
+            (arms("", &of[0]), arms("", &deviation)),
+            (arms(r#""accumulate":true,"#, &of[0]), arms(r#""accumulate":true,"#, &deviation)),
+        ];
+        for (first, second) in pairs {
+            let mut ledger = folded([sent(&first)]);
+            let before = ledger.clone();
+            assert_eq!(apply(&mut ledger, sent(&second)), Outcome::Duplicate, "{first} {second}");
+            assert_eq!(ledger, before, "what came first is kept");
+        }
+        // A figure that is another, by however little that can matter, is another statement.
+        let other = variance * (1.0 + 1e-11);
+        for (first, second) in [
+            (effect(&of[0]), effect(&format!(r#""variance":{other:?}"#))),
+            (arms("", &of[0]), arms("", &format!(r#""variance":{other:?}"#))),
+        ] {
+            let mut ledger = folded([sent(&first)]);
+            assert!(matches!(apply(&mut ledger, sent(&second)), Outcome::Refused(_)), "{first} {second}");
+        }
+    }
+    assert!(roundings > 20, "{roundings} roots whose squares differ in the last bit");
+}
+
 /// The moments as which version 0.1 kept successes.
 fn as_moments(n: u64, successes: u64) -> ArmStatistics {
     let mean = successes as f64 / n as f64;

@@ -79,6 +79,17 @@ fn the_bytes_of_statistics_never_change() {
             ),
         );
     }
+    let form = VarianceForm::Scaled;
+    assert_bytes(
+        &effects(Uncertainty::SomeUnits {
+            variances: vec![2.0, 4.0],
+            form,
+            units: vec![None, Some(300)],
+            control_units: 7,
+        }),
+        "00 01 02 01 61 01 62 02 000000000000f03f 000000000000e0bf 05 02 0000000000000040 0000000000001040 01 \
+         02 00 01 ac02 07",
+    );
     let moments = PairedMoments { n: 300, mean: 1.5, m2: 2.0, second_mean: -0.5, second_m2: 4.0, comoment: 0.5 };
     for (statistics_of, byte) in [(ArmStatistics::Ratio(moments), "03"), (ArmStatistics::Covariate(moments), "04")] {
         assert_bytes(
