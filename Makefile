@@ -9,7 +9,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade mutants check lint doc deny approximations ratio-scales verdicts asos
+.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade mutants first-minute check lint doc deny approximations ratio-scales verdicts asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench-upgrade: ## Measure how long an upgrade from the last release stops ingest
 
 bench: ## Measure the speed that is promised, as ratios within one run (some 4 minutes)
 	$(CARGO) bench --locked --bench speed
+
+first-minute: ## The first three commands of the README, in a clone in an empty folder: estimates of 40 experiments (a release build)
+	scripts/first-minute
 
 check: lint doc ## What is judged without running anything: formatting, lints, documentation
 

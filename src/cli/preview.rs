@@ -25,9 +25,10 @@ fn write_table(path: &Path, table: &Experiments, out: &mut impl Write) -> io::Re
     writeln!(out, "{}: a table with one row per {form}: {rows}, {experiments}", name(path))?;
     let width = columns.used().map(|(column, _)| column.chars().count()).max().unwrap_or_default();
     for (column, field) in columns.used() {
-        writeln!(out, "  {column:<width$} -> {}", field.as_str())?;
+        let unit = if columns.is_in_percent(field) { ", in percent" } else { "" };
+        writeln!(out, "  {column:<width$} -> {}{unit}", field.as_str())?;
     }
-    let unused: Vec<&str> = columns.unused().collect();
+    let unused: Vec<&str> = columns.unused().filter(|column| !column.is_empty()).collect();
     if !unused.is_empty() {
         writeln!(out, "  not used: {}", unused.join(", "))?;
     }

@@ -26,6 +26,11 @@ pub enum Compression {
 )]
 pub struct Bomb(u64);
 
+/// What comes out of a compressed file ended in an error.
+#[derive(Debug, thiserror::Error)]
+#[error("its compressed content is damaged or cut short ({0}): get the file again")]
+struct Damaged(#[source] io::Error);
+
 impl Compression {
     /// By the first bytes of a file.
     pub fn of(head: &[u8]) -> Compression {
@@ -69,7 +74,10 @@ struct Limited {
 
 impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.reader.read(buffer)?;
+        let read = self.reader.read(buffer).map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted => error,
+            kind => io::Error::new(kind, Damaged(error)),
+        })?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(Bomb(self.most)))?;
         Ok(read)
     }
@@ -95,6 +103,9 @@ mod tests {
                 reader.read_to_end(&mut read).map(|_| read)
             };
             assert_eq!(read(1 << 20).expect("within the limit"), text);
+            let cut = compression.reader(Cursor::new(bytes[..bytes.len() - 5].to_vec()), 1 << 20).expect("a decoder");
+            let cut = io::read_to_string(cut).expect_err("cut short");
+            assert!(cut.to_string().starts_with("its compressed content is damaged or cut short"), "{cut}");
             let refused = read((1 << 20) - 1).expect_err("beyond the limit");
             assert!(refused.to_string().contains("decompress it first"), "{refused}");
         }

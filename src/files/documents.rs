@@ -1,4 +1,4 @@
-//! JSON messages one after the other, or in an array, whatever the white space between and in them. In bounded memory: a message is
+//! JSON messages one after the other, or in arrays, whatever the white space between and in them. In bounded memory: a message is
 //! held, never the array.
 
 use std::io::{self, BufRead};
@@ -8,10 +8,8 @@ use shrinkd_core::MAX_MESSAGE_BYTES;
 /// Cuts a stream of JSON into its documents. What they hold is left to the decoder.
 pub(super) struct Documents<R> {
     reader: R,
-    /// Whether documents are the elements of an array.
+    /// Whether documents are, at present, the elements of an array.
     is_array: bool,
-    /// Whether that array ended.
-    is_ended: bool,
 }
 
 /// Where in a document a byte stands.
@@ -35,19 +33,8 @@ enum Step {
 }
 
 impl<R: BufRead> Documents<R> {
-    /// # Errors
-    /// Where reading fails.
-    pub(super) fn new(mut reader: R) -> io::Result<Documents<R>> {
-        let is_array = loop {
-            match reader.fill_buf()?.first() {
-                Some(byte) if byte.is_ascii_whitespace() => reader.consume(1),
-                first => break first == Some(&b'['),
-            }
-        };
-        if is_array {
-            reader.consume(1);
-        }
-        Ok(Documents { reader, is_array, is_ended: false })
+    pub(super) fn new(reader: R) -> Documents<R> {
+        Documents { reader, is_array: false }
     }
 
     /// Appends the next document without the white space outside its strings, and returns how many bytes it has. Of one that is too
@@ -61,10 +48,14 @@ impl<R: BufRead> Documents<R> {
             let buffer = self.reader.fill_buf()?;
             if buffer.is_empty() {
                 // An array that does not end was cut short: that is a document, too, which the decoder refuses.
-                let is_cut = self.is_array && !std::mem::replace(&mut self.is_ended, true);
+                let is_cut = std::mem::take(&mut self.is_array);
                 return Ok((bytes > 0 || is_cut).then_some(bytes));
             }
             for (i, &byte) in buffer.iter().enumerate() {
+                if byte == b'[' && bytes == 0 && !self.is_array {
+                    self.is_array = true;
+                    continue;
+                }
                 let step = scan.step(byte);
                 if matches!(step, Step::Take | Step::TakeLast) {
                     bytes += 1;
@@ -75,7 +66,7 @@ impl<R: BufRead> Documents<R> {
                 let is_last = match step {
                     Step::TakeLast => true,
                     Step::Stop => {
-                        self.is_ended |= self.is_array && byte == b']';
+                        self.is_array &= byte != b']';
                         bytes > 0
                     }
                     Step::Take | Step::Skip => false,
@@ -121,10 +112,13 @@ impl Scan {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
 
     fn documents(text: &str) -> Vec<String> {
-        let mut documents = Documents::new(io::BufReader::with_capacity(3, text.as_bytes())).expect("memory");
+        let mut documents = Documents::new(io::BufReader::with_capacity(3, text.as_bytes()));
         let mut read = Vec::new();
         loop {
             let mut document = Vec::new();
@@ -150,6 +144,35 @@ mod tests {
         }
         assert_eq!(documents("[]"), [""; 0]);
         assert_eq!(documents("[1, \"x\", null]"), ["1", "\"x\"", "null"]);
+        assert_eq!(
+            documents("[{\"a\":1}]\n[{\"b\":[2]}, 3][]{\"c\":4}[5]"),
+            ["{\"a\":1}", "{\"b\":[2]}", "3", "{\"c\":4}", "5"]
+        );
+    }
+
+    proptest! {
+        /// Of each: a string of any characters, whether it is pretty-printed, and whether it stands in an array with the one before it.
+        #[test]
+        fn objects_are_cut_as_they_were_written_in_arrays_or_not(
+            written in prop::collection::vec((any::<String>(), any::<bool>(), any::<bool>()), 0..8),
+        ) {
+            let (mut text, mut want, mut is_array) = (String::new(), Vec::new(), false);
+            for (string, is_pretty, goes_on) in &written {
+                let value = json!({string: [string, 1.5, {"[": string}], "}": null});
+                let pretty = if *is_pretty { serde_json::to_string_pretty(&value) } else { Ok(value.to_string()) };
+                text += match (is_array, *goes_on) {
+                    (true, true) => ",\n",
+                    (true, false) => "]",
+                    (false, true) => "\n[",
+                    (false, false) => "\n",
+                };
+                is_array = *goes_on;
+                text += &pretty.expect("JSON");
+                want.push(value.to_string());
+            }
+            text += if is_array { "]" } else { "" };
+            prop_assert_eq!(documents(&text), want);
+        }
     }
 
     #[test]

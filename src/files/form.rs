@@ -79,6 +79,8 @@ impl Form {
             Some(_)
                 if OTHERS.iter().all(|(magic, _)| !text.starts_with(magic))
                     && !text.contains(&0)
+                    // What is JSON behind something else has commas, too.
+                    && !lines().next().unwrap_or_default().contains(&b'{')
                     && shrinkd_csv::delimiter(text).is_some() =>
             {
                 Ok(Some(Form::Table))
@@ -151,5 +153,7 @@ mod tests {
         assert!(told(&[0; 100]).starts_with("it is a binary file. Send"));
         let text = told(b"hello\nworld\n");
         assert!(text.contains("begins:\n  hello\n  world\nSend NDJSON"), "{text}");
+        let text = told(b"INFO {\"a\": 1, \"b\": 2}\n");
+        assert!(text.contains("begins:\n  INFO {"), "{text}");
     }
 }

@@ -50,7 +50,7 @@ enum Source {
 pub struct Item {
     /// The number of its line, document or first row.
     pub number: u64,
-    /// Where its text is in the batch; empty of an empty line. Or why there is none.
+    /// Where its text is in the batch; empty of a line without content. Or why there is none.
     pub text: Result<Range<usize>, Refusal>,
 }
 
@@ -77,7 +77,7 @@ impl Messages {
         let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
         let source = match form {
             None | Some(Form::Lines) => Source::Lines(reader),
-            Some(Form::Documents) => Source::Documents(Documents::new(reader)?),
+            Some(Form::Documents) => Source::Documents(Documents::new(reader)),
             Some(Form::Table) => {
                 reader.fill_buf()?;
                 Source::Table(Box::new(Table::new(reader, map, completed_at)?.read(refuse)?))
@@ -189,6 +189,9 @@ fn line(reader: &mut impl BufRead, text: &mut Vec<u8>) -> io::Result<Option<usiz
     } else if read > MAX_MESSAGE_BYTES {
         let more = reader.skip_until(b'\n')?;
         return Ok(Some(read + more));
+    }
+    if text.get(start..).is_some_and(|line| line.trim_ascii().is_empty()) {
+        text.truncate(start);
     }
     Ok(Some(text.len() - start))
 }

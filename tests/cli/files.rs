@@ -131,6 +131,40 @@ fn a_file_that_is_not_understood_is_refused_once_with_its_beginning_and_what_to_
 }
 
 #[test]
+fn a_compressed_file_that_is_cut_short_says_so_and_what_to_do() {
+    let folder = Folder::new("cut");
+    let bytes = fs::read(example("arms.csv")).expect("the example");
+    for (name, compressed) in [("gzip", gzip(&bytes)), ("zstd", zstd(&bytes))] {
+        let path = folder.path(name);
+        fs::write(&path, &compressed[..compressed.len() - 9]).expect("a file");
+        let output = run("fit", &path, &[]);
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && stderr.contains("damaged or cut short"), "{name}: {stderr}");
+        assert!(stderr.contains("get the file again"), "{name}: {stderr}");
+    }
+}
+
+#[test]
+fn arrays_one_after_the_other_are_read_and_lines_of_blanks_are_passed_over() {
+    let events = fs::read_to_string(example("events.ndjson")).expect("the example");
+    let lines: Vec<&str> = events.lines().collect();
+    let want = effects(&fit(&events, &["--format", "json"]));
+    let arrays = format!("[{}]\n[{},{}]\n[]{}", lines[0], lines[1], lines[2], lines[3]);
+    for input in [arrays, lines.join("\n \t\r\n\n")] {
+        let output = fit(&input, &["--format", "json"]);
+        assert_eq!(stderr_lines(&output), [""; 0], "{input}");
+        assert_eq!(effects(&output), want, "{input}");
+    }
+}
+
+#[test]
+fn json_that_is_no_event_is_refused_with_the_fields_that_it_has() {
+    let output = fit("{\"data\": [{\"attributes\": {\"experiment_id\": \"a\"}}], \"meta\": {}}\n", &[]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(stderr.contains(r#"it has "data", "meta", which no event has: `shrinkd schema` prints"#), "{stderr}");
+}
+
+#[test]
 fn a_large_array_is_read_in_parts() {
     let event = |i: usize| {
         format!(

@@ -43,6 +43,14 @@ pub struct Columns {
     header: Vec<String>,
     /// The column of each field, by the field's position.
     columns: Vec<Option<usize>>,
+    /// Whether the name of each column has the sign for it.
+    is_in_percent: Vec<bool>,
+}
+
+/// Whether a header says that numbers are in percent: `lift (%)`, but not `95% lower`.
+fn says_percent(name: &str) -> bool {
+    let mut before = name.match_indices('%').map(|(at, _)| name[..at].trim_end());
+    before.any(|before| !before.ends_with(|c: char| c.is_ascii_digit()))
 }
 
 impl Columns {
@@ -76,7 +84,8 @@ impl Columns {
                 is_taken[i] = true;
             }
         }
-        let mut found = Columns { form: Form::Arms, header, columns };
+        let is_in_percent = header.iter().map(|name| says_percent(name)).collect();
+        let mut found = Columns { form: Form::Arms, header, columns, is_in_percent };
         found.form = found.judge()?;
         found.drop_unused();
         Ok(found)
@@ -85,6 +94,13 @@ impl Columns {
     /// The position of a field's column.
     pub(crate) fn of(&self, field: Field) -> Option<usize> {
         self.columns[field as usize]
+    }
+
+    /// Whether the header of a field's column says that its numbers are in percent. The level of an interval says it itself.
+    pub fn is_in_percent(&self, field: Field) -> bool {
+        field != Field::CiLevel
+            && field.is_number()
+            && self.of(field).is_some_and(|column| self.is_in_percent.get(column) == Some(&true))
     }
 
     /// Whether a field has a column.

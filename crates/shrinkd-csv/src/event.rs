@@ -63,7 +63,8 @@ impl Experiments {
     /// do not tell which row is the control.
     fn events(&self, experiment: &Experiment) -> VecDeque<(u64, Result<Vec<u8>, Refusal>)> {
         let (mut made, mut event, mut results) = (VecDeque::new(), Vec::new(), 0);
-        for result in &experiment.results {
+        // Where no row is left, each was refused.
+        for result in experiment.results.iter().filter(|result| !result.rows.is_empty()) {
             let (control, others) = match control_of(experiment, result, self.columns.form) {
                 Ok(split) => split,
                 Err(refusal) => {
@@ -137,7 +138,7 @@ fn control_of<'a>(
         _ if is_told => row.is_control == Some(true),
         Form::Arms => is_named_control(&row.variant),
         // An effect under this name is one.
-        Form::Effects => is_named_control(&row.variant) && !row.has_estimate,
+        Form::Effects => is_named_control(&row.variant) && !row.has_effect,
     };
     let (controls, others): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| is_control(row));
     let names = || rows.iter().map(|row| format!("{:?}", row.variant)).take(5).collect::<Vec<_>>().join(", ");
@@ -150,6 +151,12 @@ fn control_of<'a>(
             "none of its variants ({}) is named control, baseline or 0: add a column is_control, or name one with \
              --map is_control=COLUMN",
             names()
+        ),
+        ([first, others @ ..], _) if others.iter().all(|row| row.variant == first.variant) => format!(
+            "variant {:?} has {} rows, of which one is expected: add them up, or name the column that tells them apart with --map \
+             segment=COLUMN",
+            first.variant,
+            controls.len()
         ),
         _ if is_told => format!("is_control is true of more than one of its variants ({})", names()),
         _ => format!("more than one of its variants ({}) is named like a control: add a column is_control", names()),

@@ -58,16 +58,16 @@ fields! {
     IsControl = "is_control" ["iscontrolgroup", "isbaseline", "control", "baseline"],
     N = "n" [
         "users", "visitors", "units", "samplesize", "nusers", "numusers", "usercount", "totalusers", "assignmentcount", "numberofsamples",
-        "participants", "subjects", "sessions", "exposures", "impressions", "observations", "nobs", "samples", "size", "count", "total"
+        "numberofusers", "numberofvisitors", "participants", "subjects", "sessions", "exposures", "impressions", "observations", "nobs", "samples", "size", "count", "total"
     ],
     Successes = "successes" [
-        "conversions", "converted", "converters", "success", "conversioncount", "numconversions", "convertedusers", "nconverted", "clicks",
+        "conversions", "converted", "converters", "success", "conversioncount", "numconversions", "convertedusers", "nconverted", "numberofconversions", "clicks",
         "signups"
     ],
     Mean = "mean" ["avg", "average", "metricmean", "samplemean", "meanvalue", "variantmetricvalue", "metricvalue", "value"],
     StandardDeviation = "standard_deviation" ["sd", "std", "stddev", "stdev", "standarddev", "samplesd", "samplestd"],
     Variance = "variance" ["var", "samplevariance", "vi"],
-    StandardError = "standard_error" ["se", "stderr", "stderror", "sem", "standarderr", "sei"],
+    StandardError = "standard_error" ["se", "stderr", "stderror", "sem", "standarderr", "standarderrorofthemean", "standarderrorofmean", "sei"],
     Sum = "sum" ["metricsum", "totalvalue", "sumvalue"],
     SumSquares = "sum_squares" ["sumofsquares", "sumsquared", "sumsq", "sumsquare"],
     DenominatorSum = "denominator_sum" [],
@@ -81,10 +81,10 @@ fields! {
         "ate", "yi"
     ],
     CiLow = "ci_low" [
-        "cilower", "lowerci", "ci95low", "ci95lower", "cilow95", "lower95", "lowerci95", "confidenceintervallower", "lowerbound", "lower", "conflow", "lowerconfidencelimit", "lcl"
+        "cilower", "lowerci", "ci95low", "ci95lower", "95cilow", "95cilower", "cilow95", "lower95", "lowerci95", "confidenceintervallower", "lowerbound", "lower", "conflow", "lowerconfidencelimit", "lcl"
     ],
     CiHigh = "ci_high" [
-        "ciupper", "upperci", "ci95high", "ci95upper", "cihigh95", "upper95", "upperci95", "confidenceintervalupper", "upperbound", "upper", "confhigh", "upperconfidencelimit", "ucl"],
+        "ciupper", "upperci", "ci95high", "ci95upper", "95cihigh", "95ciupper", "cihigh95", "upper95", "upperci95", "confidenceintervalupper", "upperbound", "upper", "confhigh", "upperconfidencelimit", "ucl"],
     CiLevel = "ci_level" ["confidencelevel", "level", "confidence"],
 }
 
@@ -115,6 +115,16 @@ impl Field {
     pub(crate) fn is_number(self) -> bool {
         use Field::{ControlN, ControlVariance, Coverage, Revision};
         self >= Field::N || matches!(self, Coverage | ControlN | ControlVariance | Revision)
+    }
+
+    /// Whether these are whole numbers.
+    pub(crate) fn is_count(self) -> bool {
+        matches!(self, Field::N | Field::Successes | Field::ControlN | Field::Revision)
+    }
+
+    /// Whether its cells are dates or times.
+    pub(crate) fn is_timestamp(self) -> bool {
+        matches!(self, Field::CompletedAt | Field::StartedAt)
     }
 }
 

@@ -29,20 +29,29 @@ pub(crate) fn is_absent(cell: &[u8]) -> bool {
         && (cell.is_empty() || ABSENT.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes())))
 }
 
+/// Whether a count, as JSON writes it, may have been meant as so many thousands: `10.000`.
+pub(crate) fn could_be_thousands(number: &[u8]) -> bool {
+    let mut parts = number.split(|byte| *byte == b'.');
+    let (whole, fraction) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    whole.len() <= 3 && whole != b"0" && fraction.len() == 3
+}
+
 impl DecimalMark {
-    /// The mark of a file, told by the cells in its beginning that can be read in one way only. Where there are none, or both kinds,
-    /// it is the point.
-    pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>, delimiter: u8) -> DecimalMark {
+    /// The mark of a file, told by the cells in its beginning that can be read in one way only; of each it is said whether it holds a
+    /// count, which has no decimals. Where there are none, or both kinds, it is the point.
+    pub(crate) fn of<'a>(cells: impl Iterator<Item = (&'a [u8], bool)>, delimiter: u8) -> DecimalMark {
         let (mut has_point, mut has_comma) = (false, false);
-        for cell in cells {
+        for (cell, is_count) in cells {
             let last = cell.iter().rposition(|byte| matches!(byte, b'.' | b','));
             let Some(last) = last.filter(|_| cell.iter().any(u8::is_ascii_digit)) else { continue };
             let (mark, other) = if cell[last] == b'.' { (b'.', b',') } else { (b',', b'.') };
             let count = |byte| cell.iter().filter(|b| **b == byte).count();
-            let is_other_way = count(mark) > 1;
-            let could_group = cell[last + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count() == 3
-                && cell.iter().find(|byte| byte.is_ascii_digit()) != Some(&b'0')
-                && last > 0;
+            let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let start = cell.iter().position(u8::is_ascii_digit).unwrap_or(last);
+            let could_group = digits(&cell[last + 1..]) == 3
+                && cell.get(start) != Some(&b'0')
+                && (1..=3).contains(&digits(&cell[start.min(last)..]));
+            let is_other_way = count(mark) > 1 || (is_count && could_group && count(other) == 0);
             // A comma where the delimiter is not one is what makes Excel choose another delimiter.
             let is_mark = !is_other_way && (!could_group || count(other) > 0 || (mark == b',' && delimiter == b';'));
             match (mark, is_mark, is_other_way) {
@@ -54,23 +63,23 @@ impl DecimalMark {
         if has_comma && !has_point { DecimalMark::Comma } else { DecimalMark::Point }
     }
 
-    /// Writes a trimmed cell as a JSON number; percent become hundredths.
-    pub(crate) fn write(self, cell: &[u8], out: &mut Vec<u8>) -> Read {
+    /// Writes a trimmed cell as a JSON number; percent, by its own sign or that of its column, become hundredths.
+    pub(crate) fn write(self, cell: &[u8], is_in_percent: bool, out: &mut Vec<u8>) -> Read {
         if is_absent(cell) {
             return Read::Absent;
         }
         let start = out.len();
-        if self.copy(cell, out).is_none() {
+        if self.copy(cell, is_in_percent, out).is_none() {
             out.truncate(start);
             return Read::Unreadable;
         }
         Read::Number
     }
 
-    fn copy(self, cell: &[u8], out: &mut Vec<u8>) -> Option<()> {
-        let (cell, is_percent) = match cell.strip_suffix(b"%") {
+    fn copy(self, cell: &[u8], is_in_percent: bool, out: &mut Vec<u8>) -> Option<()> {
+        let (cell, is_in_percent) = match cell.strip_suffix(b"%") {
             Some(number) => (number.trim_ascii_end(), true),
-            None => (cell, false),
+            None => (cell, is_in_percent),
         };
         let unsigned = match cell {
             [b'+', rest @ ..] => rest,
@@ -106,7 +115,7 @@ impl DecimalMark {
             Some(exponent) => std::str::from_utf8(exponent).ok()?.parse::<i32>().ok()?,
             None => 0,
         };
-        let exponent = exponent.checked_sub(if is_percent { 2 } else { 0 })?;
+        let exponent = exponent.checked_sub(if is_in_percent { 2 } else { 0 })?;
         if exponent != 0 {
             out.push(b'e');
             out.extend_from_slice(exponent.to_string().as_bytes());
@@ -152,7 +161,7 @@ mod tests {
 
     fn read(mark: DecimalMark, cell: &str) -> Option<String> {
         let mut out = Vec::new();
-        let read = mark.write(cell.as_bytes(), &mut out);
+        let read = mark.write(cell.as_bytes(), false, &mut out);
         assert_eq!(read == Read::Number, !out.is_empty(), "{cell}");
         (read == Read::Number).then(|| String::from_utf8(out).expect("ASCII"))
     }
@@ -192,13 +201,16 @@ mod tests {
         }
         assert_eq!(read(DecimalMark::Comma, "0.5"), None);
         for cell in ["", "NA", "NaN", "null", "None", "#N/A", "-"] {
-            assert_eq!(DecimalMark::Point.write(cell.as_bytes(), &mut Vec::new()), Read::Absent, "{cell}");
+            assert_eq!(DecimalMark::Point.write(cell.as_bytes(), false, &mut Vec::new()), Read::Absent, "{cell}");
         }
     }
 
     #[test]
     fn the_mark_is_told_by_cells_that_can_be_read_in_one_way_only() {
-        let mark = |cells: &[&str], delimiter| DecimalMark::of(cells.iter().map(|cell| cell.as_bytes()), delimiter);
+        let of = |cells: &[&str], is_count, delimiter| {
+            DecimalMark::of(cells.iter().map(|cell| (cell.as_bytes(), is_count)), delimiter)
+        };
+        let mark = |cells: &[&str], delimiter| of(cells, false, delimiter);
         assert_eq!(mark(&["1,234", "0.5"], b';'), DecimalMark::Point);
         assert_eq!(mark(&["1.234", "0,5"], b','), DecimalMark::Comma);
         assert_eq!(mark(&["1.234.567"], b'\t'), DecimalMark::Comma);
@@ -207,5 +219,19 @@ mod tests {
         assert_eq!(mark(&["1,234"], b','), DecimalMark::Point, "thousands");
         assert_eq!(mark(&["1,234"], b';'), DecimalMark::Comma, "why else the semicolon");
         assert_eq!(mark(&["1000", "3"], b';'), DecimalMark::Point);
+        assert_eq!(mark(&["1000,250"], b'\t'), DecimalMark::Comma, "no group has four digits");
+        let counts = |cells: &[&str], delimiter| of(cells, true, delimiter);
+        assert_eq!(counts(&["10,000"], b';'), DecimalMark::Point, "a count has no decimals");
+        assert_eq!(counts(&["10.000"], b','), DecimalMark::Comma);
+        assert_eq!(counts(&["10000.0"], b','), DecimalMark::Point, "as pandas writes it");
+    }
+
+    #[test]
+    fn a_count_with_three_decimals_may_be_thousands() {
+        for (number, want) in
+            [("10.000", true), ("1.080", true), ("10000.000", false), ("10.0", false), ("0.000", false), ("10", false)]
+        {
+            assert_eq!(could_be_thousands(number.as_bytes()), want, "{number}");
+        }
     }
 }

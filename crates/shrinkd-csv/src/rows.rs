@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 
 use super::columns::{Columns, Form};
 use super::field::Field;
-use super::number::{DecimalMark, Read, is_absent};
-use super::timestamp;
+use super::number::{DecimalMark, Read, could_be_thousands, is_absent};
+use super::timestamp::{self, DateOrder};
 
 /// The rows of a table so far.
 #[derive(Debug, Default)]
@@ -63,8 +63,8 @@ pub(crate) struct ResultRows {
 pub(crate) struct Row {
     pub(crate) variant: String,
     pub(crate) is_control: Option<bool>,
-    /// Whether it has an estimate, which of a control it need not have.
-    pub(crate) has_estimate: bool,
+    /// Whether it has an effect, which of a control it need not have.
+    pub(crate) has_effect: bool,
     /// Of effects, its n: a JSON number.
     pub(crate) n: Option<String>,
     /// Its numbers as members of a JSON object, each after a comma.
@@ -76,6 +76,7 @@ pub(crate) struct Cells<'a> {
     pub(crate) record: &'a ByteRecord,
     pub(crate) columns: &'a Columns,
     pub(crate) mark: DecimalMark,
+    pub(crate) date_order: Option<DateOrder>,
     pub(crate) row: u64,
 }
 
@@ -92,25 +93,30 @@ impl Rows {
         }
         let revision = cells.number_or_none(Field::Revision)?;
         let (experiment, result) = self.place(cells, experiment_id, revision.as_deref())?;
-        let Experiment { results, .. } = &mut self.experiments[experiment];
-        let row = match cells.row_of(form) {
-            Ok(row) => row,
+        let experiment = &mut self.experiments[experiment];
+        let read = cells.row_of(form).and_then(|row| {
+            experiment.results[result].take(cells)?;
+            experiment.take(cells)?;
+            Ok(row)
+        });
+        let result = &mut experiment.results[result];
+        match read {
+            Ok(row) => {
+                if result.rows.is_empty() {
+                    result.rows.reserve_exact(2);
+                }
+                result.rows.push(row);
+                Ok(())
+            }
             Err(refusal) => {
                 let is_control = cells.is_control().ok().flatten();
                 let variant = cells.text(Field::Variant).unwrap_or_default();
-                results[result].is_control_lost |= is_control.unwrap_or_else(|| is_named_control(variant));
+                result.is_control_lost |= is_control.unwrap_or_else(|| is_named_control(variant));
                 let variant = Some(variant.to_owned()).filter(|variant| !variant.is_empty());
-                let metric = &results[result].metric;
-                let detail = format!("{} (experiment {experiment_id:?}, metric {metric:?})", refusal.detail);
-                return Err(Refusal { detail, variant, ..refusal });
+                let detail = format!("{} (experiment {experiment_id:?}, metric {:?})", refusal.detail, result.metric);
+                Err(Refusal { detail, variant, ..refusal })
             }
-        };
-        results[result].take(cells)?;
-        if results[result].rows.is_empty() {
-            results[result].rows.reserve_exact(2);
         }
-        results[result].rows.push(row);
-        self.experiments[experiment].take(cells)
     }
 
     /// The positions of a row's experiment and result, which are new where the row is the first.
@@ -122,8 +128,8 @@ impl Rows {
     ) -> Result<(usize, usize), Refusal> {
         let metric = cells.identifier(Field::Metric)?;
         let segment = match cells.identifier(Field::Segment)? {
-            // Statsig's name for all users.
-            "!statsig_topline" => "",
+            // Statsig's name for all users, and everybody else's.
+            segment if segment == "!statsig_topline" || segment.eq_ignore_ascii_case("all") => "",
             segment => segment,
         };
         let scale = cells.identifier(Field::Scale)?;
@@ -193,6 +199,7 @@ impl Experiment {
 impl ResultRows {
     fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
         keep(&mut self.direction, cells.identifier(Field::Direction)?);
+        self.direction.make_ascii_lowercase();
         for (field, kept) in [
             (Field::Coverage, &mut self.coverage),
             (Field::ControlVariance, &mut self.control_variance),
@@ -201,8 +208,10 @@ impl ResultRows {
             let Some(number) = cells.number_or_none(field)? else { continue };
             match kept {
                 Some(first) if *first != number => {
-                    let detail =
-                        format!("{} is {number}, in another row of the same result it is {first}", field.as_str());
+                    let detail = format!(
+                        "{} is {number}, in another row of the same result it is {first}: the row is left out",
+                        field.as_str()
+                    );
                     return Err(refused(&detail));
                 }
                 _ => *kept = Some(number),
@@ -247,7 +256,7 @@ impl<'a> Cells<'a> {
         if !self.has(field) {
             return Ok(None);
         }
-        let read = self.text(field).and_then(timestamp::read);
+        let read = self.text(field).and_then(|text| timestamp::read(text, self.date_order));
         let why =
             "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
         read.map(Some).ok_or_else(|| self.unreadable(field, why))
@@ -255,12 +264,12 @@ impl<'a> Cells<'a> {
 
     fn is_control(&self) -> Result<Option<bool>, Refusal> {
         let cell = self.cell(Field::IsControl);
-        let is_one_of = |words: [&str; 6]| words.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()));
+        let is_one_of = |words: &[&str]| words.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()));
         match cell {
             _ if is_absent(cell) => Ok(None),
-            _ if is_one_of(["true", "1", "yes", "t", "y", "control"]) => Ok(Some(true)),
-            _ if is_one_of(["false", "0", "no", "f", "n", "treatment"]) => Ok(Some(false)),
-            _ => Err(self.unreadable(Field::IsControl, "which is neither true nor false")),
+            _ if is_one_of(&["true", "1", "1.0", "yes", "t", "y", "control"]) => Ok(Some(true)),
+            _ if is_one_of(&["false", "0", "0.0", "no", "f", "n", "treatment", "variant", "test"]) => Ok(Some(false)),
+            _ => Err(self.unreadable(Field::IsControl, "which is neither true nor false (write yes or no)")),
         }
     }
 
@@ -273,11 +282,18 @@ impl<'a> Cells<'a> {
 
     fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         let cell = self.cell(field);
-        if cell.ends_with(b"%") && matches!(field, Field::Variance | Field::SumSquares | Field::ControlVariance) {
+        let is_in_percent = self.columns.is_in_percent(field);
+        if (cell.ends_with(b"%") || is_in_percent)
+            && matches!(field, Field::Variance | Field::SumSquares | Field::ControlVariance)
+        {
             return Err(self.unreadable(field, "but a square cannot be in percent"));
         }
         let start = out.len();
-        match self.mark.write(cell, out) {
+        match self.mark.write(cell, is_in_percent, out) {
+            Read::Number if field.is_count() && could_be_thousands(&out[start..]) => {
+                Err(self
+                    .unreadable(field, "which may be thousands or a number with decimals: write it without separator"))
+            }
             Read::Number => {
                 let is_in_percent = field == Field::CiLevel && out[start..].first() != Some(&b'0');
                 out.extend_from_slice(if is_in_percent && !out[start..].contains(&b'e') { b"e-2" } else { b"" });
@@ -335,9 +351,17 @@ impl<'a> Cells<'a> {
         Ok(Row {
             variant: variant.to_owned(),
             is_control: self.is_control()?,
-            has_estimate: self.has(Estimate),
+            has_effect: !is_named_control(variant) || self.has_effect(),
             n: if form == Form::Effects { self.number_or_none(N)? } else { None },
             numbers: numbers.into(),
+        })
+    }
+
+    /// Whether a row of the control has an effect all the same: many platforms write it as 0, without a precision or with one of 0.
+    fn has_effect(&self) -> bool {
+        [Field::Estimate, Field::Variance, Field::StandardError, Field::CiLow, Field::CiHigh].iter().any(|field| {
+            let number = self.number_or_none(*field).ok().flatten();
+            number.is_some_and(|number| number.parse() != Ok(0.0))
         })
     }
 

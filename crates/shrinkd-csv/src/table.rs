@@ -12,11 +12,12 @@ use super::field::Field;
 use super::limited::{Exceeded, Limited};
 use super::number::DecimalMark;
 use super::rows::{Cells, Rows};
+use super::timestamp::DateOrder;
 
 /// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
 pub const MAX_TABLE_BYTES: u64 = 1 << 27;
 
-/// Rows in the beginning of the file that tell the decimal mark.
+/// Rows in the beginning of the file that tell the decimal mark, and the order of days and months.
 const SAMPLE: usize = 1_000;
 
 /// Why a table cannot be read as a whole.
@@ -42,6 +43,7 @@ pub struct Table<R> {
     reader: csv::Reader<Limited<R>>,
     columns: Columns,
     mark: DecimalMark,
+    date_order: Option<DateOrder>,
     completed_at: OffsetDateTime,
 }
 
@@ -56,8 +58,12 @@ pub fn delimiter(head: &[u8]) -> Option<(u8, usize)> {
     }
     let mut counts = [(0, b','), (0, b';'), (0, b'\t'), (0, b'|')];
     let mut is_quoted = false;
-    for byte in line {
+    for byte in head {
         is_quoted ^= *byte == b'"';
+        // A quoted cell may go over several lines.
+        if *byte == b'\n' && !is_quoted {
+            break;
+        }
         if let Some((count, _)) = counts.iter_mut().find(|(_, delimiter)| delimiter == byte && !is_quoted) {
             *count += 1;
         }
@@ -80,12 +86,16 @@ impl<R: BufRead> Table<R> {
         build.delimiter(delimiter).flexible(true).has_headers(true);
         let mut sample = build.from_reader(&head[skipped..]);
         let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
-        let mark = mark_of(&mut sample, &columns, delimiter);
+        let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
+        let cells = |is_wanted: fn(Field) -> bool| cells_of(&rows, &columns, is_wanted);
+        let mark = cells(Field::is_number).map(|(field, cell)| (cell, field.is_count()));
+        let mark = DecimalMark::of(mark, delimiter);
+        let date_order = DateOrder::of(cells(Field::is_timestamp).map(|(_, cell)| cell));
         reader.consume(skipped);
         let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
         // Once more, and past it.
         reader.byte_headers().map_err(|error| failed(error, 1))?;
-        Ok(Table { reader, columns, mark, completed_at })
+        Ok(Table { reader, columns, mark, date_order, completed_at })
     }
 
     /// Reads all rows. One that cannot be read is left out and given to `refuse` with its number: the header is row 1, and empty
@@ -103,14 +113,21 @@ impl<R: BufRead> Table<R> {
             }
             self.reader.get_mut().row_ended();
             rows.count += 1;
-            let cells = Cells { record: &record, columns: &self.columns, mark: self.mark, row };
+            // Spreadsheets write rows of empty cells.
+            if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
+                continue;
+            }
+            let Table { columns, mark, date_order, .. } = &self;
+            let cells = Cells { record: &record, columns, mark: *mark, date_order: *date_order, row };
             let is_ragged = record.len() < self.columns.len()
                 || record.iter().skip(self.columns.len()).any(|cell| !cell.trim_ascii().is_empty());
             let taken = if is_ragged {
                 let (cells, columns) = (record.len(), self.columns.len());
+                let is_long = record.iter().any(|cell| cell.contains(&b'\n'));
+                let quote = if is_long { " (is there a quotation mark that is not closed?)" } else { "" };
                 Err(Refusal::new(
                     Reason::SchemaViolation,
-                    format!("has {cells} cells, the header {columns}: the row is left out"),
+                    format!("has {cells} cells, the header {columns}{quote}: the row is left out"),
                 ))
             } else {
                 rows.take(&cells)
@@ -123,14 +140,16 @@ impl<R: BufRead> Table<R> {
     }
 }
 
-/// The decimal mark, from the cells of the first rows; the last of them may be cut.
-fn mark_of(sample: &mut csv::Reader<&[u8]>, columns: &Columns, delimiter: u8) -> DecimalMark {
-    let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
-    let numbers: Vec<usize> =
-        Field::ALL.iter().filter(|field| field.is_number()).filter_map(|field| columns.of(*field)).collect();
-    let cells =
-        rows.iter().flat_map(|row| numbers.iter().filter_map(|column| row.get(*column).map(<[u8]>::trim_ascii)));
-    DecimalMark::of(cells, delimiter)
+/// The cells of the first rows in columns of some fields; the last of them may be cut.
+fn cells_of<'a>(
+    rows: &'a [ByteRecord],
+    columns: &'a Columns,
+    is_wanted: fn(Field) -> bool,
+) -> impl Iterator<Item = (Field, &'a [u8])> {
+    let fields = Field::ALL.iter().copied().filter(move |field| is_wanted(*field));
+    fields.filter_map(|field| Some((field, columns.of(field)?))).flat_map(move |(field, column)| {
+        rows.iter().filter_map(move |row| Some((field, row.get(column)?.trim_ascii())))
+    })
 }
 
 /// The error of a reader that stopped in a row.

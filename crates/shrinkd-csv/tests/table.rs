@@ -90,8 +90,18 @@ fn a_time_comes_from_the_column_else_it_is_that_of_the_file() {
     assert!(with[0].contains("\"completed_at\":\"2026-01-31T12:00:00Z\""), "{with:?}");
     let without = events("experiment,variant,estimate,variance\ne,t,1,1\n");
     assert!(without[0].contains("\"completed_at\":\"1970-01-01T00:00:00Z\""), "{without:?}");
-    let refused = refused_once("experiment,variant,estimate,variance,end_date\ne,t,1,1,1/2/2026\n");
-    assert!(refused.starts_with("row 2: schema_violation: column \"end_date\" holds \"1/2/2026\""), "{refused}");
+    let (events, refused) = read("experiment,variant,estimate,variance,end_date\ne,t,1,1,1/2/2026\n");
+    assert!(refused[0].starts_with("row 2: schema_violation: column \"end_date\" holds \"1/2/2026\""), "{refused:?}");
+    assert!(events.is_empty() && refused.len() == 1, "the row is left out: {events:?} {refused:?}");
+}
+
+#[test]
+fn a_date_is_read_by_the_order_of_day_and_month_that_the_others_in_the_file_have() {
+    let text = "experiment,variant,estimate,variance,end_date\ne,t,1,1,1/2/2026\nf,t,1,1,";
+    for (other, want) in [("1/31/2026", "2026-01-02"), ("31/1/2026", "2026-02-01")] {
+        let event = &events(&format!("{text}{other}\n"))[0];
+        assert!(event.contains(&format!("\"completed_at\":\"{want}T00:00:00Z\"")), "{event}");
+    }
 }
 
 #[test]
@@ -107,6 +117,47 @@ fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
     assert!(event.contains(r#""n":1000,"mean":0.5,"variance":0.25"#) && event.contains(r#""mean":1234.5"#), "{event}");
     let tabs = "experiment\tvariant\testimate\tse\ne\tt\t+5%\t2.5 %\n";
     assert!(events(tabs)[0].contains(r#""estimate":5e-2,"standard_error":2.5e-2"#));
+}
+
+#[test]
+fn counts_tell_which_separator_groups_thousands() {
+    let of = |n: &str, mean: &str| {
+        format!("experiment;variant;users;mean;sd\ne;control;{n};{mean};{mean}\ne;B;{n};{mean};{mean}\n")
+    };
+    for (n, mean, want) in [
+        ("10,000", "1.100", r#""n":10000,"mean":1.100,"#),
+        ("10.000", "1,100", r#""n":10000,"mean":1.100,"#),
+        ("10.000", "1.100", r#""n":10000,"mean":1100,"#),
+        ("10000.0", "1.100", r#""n":10000.0,"mean":1.100,"#),
+    ] {
+        let event = &events(&of(n, mean))[0];
+        assert!(event.contains(want), "{event}");
+    }
+    // Where the file has both marks, nobody knows.
+    let (events, refused) = read(&of("10.000", "0.5"));
+    assert!(
+        events.is_empty() && refused[0].contains("which may be thousands or a number with decimals"),
+        "{refused:?}"
+    );
+    let (events, refused) = read(&of("10,000", "0,5"));
+    assert!(events.is_empty() && refused[0].contains("not a number with a decimal point"), "{refused:?}");
+}
+
+#[test]
+fn a_header_with_a_percent_sign_is_the_unit_of_its_column_and_a_level_is_not() {
+    let event = &events("experiment,variant,lift (%),std err (%)\ne,t,5,1%\n")[0];
+    assert!(event.contains(r#""estimate":5e-2,"standard_error":1e-2"#), "{event}");
+    let event = &events("experiment,variant,lift,95% CI lower,95% CI upper\ne,t,5,4,6\n")[0];
+    assert!(event.contains(r#""estimate":5,"ci_low":4,"ci_high":6"#), "{event}");
+    let square = refused_once("experiment,variant,lift (%),variance (%)\ne,t,5,1\n");
+    assert!(square.contains("a square cannot be in percent"), "{square}");
+}
+
+#[test]
+fn what_spreadsheets_add_does_no_harm() {
+    let text = "experiment,\"variant\n(name)\",users,conversions,,\na,control,100,10,,\na,B,100,12,,\n,,,,,\n,,,,,\n";
+    let text = text.replace("\"variant\n(name)\"", "\"vari\nant\"");
+    assert!(events(&text)[0].contains(r#""treatments":[{"variant":"B","n":100,"successes":12}]"#));
 }
 
 #[test]
@@ -138,6 +189,8 @@ fn a_number_that_cannot_be_read_is_refused_with_its_row_and_column_and_takes_no_
         let lines = ["experiment,variant,estimate,variance", "a,t,1,1", "b,t,1,1", "c,t,x,1", "d,t,1,1", ""];
         assert!(refused_once(&lines.join(end)).starts_with("row 4: "), "{end:?}");
     }
+    let open = refused_once("experiment,variant,estimate,variance\ne,\"t,1,1\ne,t,1,1\n");
+    assert!(open.contains("is there a quotation mark that is not closed?"), "{open}");
     let ragged = refused_once("experiment,variant,estimate,variance\ne,t,1\n");
     assert!(ragged.starts_with("row 2: schema_violation: has 3 cells, the header 4"), "{ragged}");
 }
@@ -154,6 +207,10 @@ fn the_control_is_told_by_a_column_or_by_its_name_or_the_result_is_refused() {
     assert!(none.contains("add a column is_control, or name one with --map is_control=COLUMN"), "{none}");
     let two = refused_once("experiment,variant,users,conversions\ne,control,9,1\ne,baseline,9,1\n");
     assert!(two.contains("more than one of its variants"), "{two}");
+    let days = refused_once("experiment,variant,users,conversions\ne,control,9,1\ne,control,9,2\ne,B,9,1\n");
+    assert!(days.contains("variant \"control\" has 2 rows") && days.contains("--map segment=COLUMN"), "{days}");
+    let floats = events("experiment,variant,is_control,users,conversions\ne,old,1.0,9,1\ne,new,0.0,9,1\n");
+    assert!(floats[0].contains(r#""control":{"variant":"old""#), "{floats:?}");
     let nobody = refused_once("experiment,variant,is_control,users,conversions\ne,A,no,9,1\ne,B,no,9,1\n");
     assert!(nobody.contains("is_control is true of none"), "{nobody}");
 }
@@ -169,8 +226,19 @@ fn effects_take_the_n_of_a_control_that_has_no_estimate() {
     assert!(event.ends_with(r#"],"control_variance":0.01}]}"#), "{event}");
     let two = refused_once("experiment,variant,lift,variance,control_variance\ne,B,0.1,0.02,0.01\ne,C,0.1,0.02,0.02\n");
     assert!(two.contains("control_variance is 0.02, in another row of the same result it is 0.01"), "{two}");
+    for nothing in ["0,0", "0,", "0.0,0", "NA,"] {
+        let event =
+            &events(&format!("experiment,variant,lift,se,users\ne,control,{nothing},500\ne,B,0.1,0.02,400\n"))[0];
+        assert!(event.contains(r#""control":{"variant":"control","n":500},"effects":[{"variant":"B""#), "{event}");
+    }
     let level = &events("experiment,variant,effect,ci_lower,ci_upper,confidence_level\ne,B,0.1,0,0.2,90\n")[0];
     assert!(level.contains(r#""ci_low":0,"ci_high":0.2,"ci_level":90e-2"#), "{level}");
+}
+
+#[test]
+fn directions_and_segments_are_read_as_platforms_write_them() {
+    let event = &events("experiment,variant,lift,se,desired_change,dimension\ne,B,0.1,0.02,DECREASE,All\n")[0];
+    assert!(event.contains(r#"{"metric":"effect","direction":"decrease","effects""#), "{event}");
 }
 
 #[test]

@@ -137,10 +137,10 @@ impl Reader<'_> {
     fn take(&mut self, line: &Line<'_>) {
         let mark = if line.start == 0 && line.text.starts_with(BOM) { BOM.len() } else { 0 };
         let (text, bytes) = (&line.text[mark..], line.bytes - mark);
-        if text.is_empty() {
+        let is_whole = text.len() == bytes;
+        if is_whole && text.trim_ascii().is_empty() {
             return;
         }
-        let is_whole = text.len() == bytes;
         let record = Record {
             partition: PARTITION,
             offset: offset(line.start),

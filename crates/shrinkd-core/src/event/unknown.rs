@@ -71,7 +71,8 @@ impl UnknownFields {
         }
     }
 
-    /// The same refusal; where a field is missing that an unknown one is near, it says so.
+    /// The same refusal; where a field is missing that an unknown one is near, it says so, and where the message seems to be no event at
+    /// all, which fields it has instead.
     pub(super) fn explain(&self, refusal: Refusal) -> Refusal {
         let is_near = |unknown: &&UnknownField| {
             nearest_field(&unknown.name).is_some_and(|field| {
@@ -82,6 +83,15 @@ impl UnknownFields {
         match self.0.iter().find(is_near) {
             Some(unknown) => {
                 Refusal { detail: format!("{}; is it {}?", refusal.detail, quote(&unknown.name)), ..refusal }
+            }
+            None if refusal.detail.starts_with("$.schema_version is required") && !self.0.is_empty() => {
+                let names: Vec<String> = self.0.iter().take(5).map(|unknown| quote(&unknown.name)).collect();
+                let detail = format!(
+                    "{}; it has {}, which no event has: `shrinkd schema` prints what events are",
+                    refusal.detail,
+                    names.join(", ")
+                );
+                Refusal { detail, ..refusal }
             }
             None => refusal,
         }

@@ -5,12 +5,14 @@ use shrinkd_csv::Table;
 use time::OffsetDateTime;
 
 /// Headers by which rows of any bytes get past the first step; the first byte of the input chooses one, or none.
-const HEADERS: [&str; 5] = [
+pub const HEADERS: [&str; 7] = [
     "experiment,metric,variant,is_control,users,conversions,end_date\n",
     "experiment;variant;users;mean;stddev;revision\n",
     "experiment\tvariant\tmean\tse\n",
     "experiment,segment,scale,variant,estimate,ci_low,ci_high,ci_level,n,control_n\n",
     "study,yi,vi,control_variance\n",
+    "exp,arm,n,sum,sum_squares,denominator_sum,denominator_sum_squares,numerator_denominator_sum_product,start_date,end_date\n",
+    "exp|segment|direction|coverage|arm|is_control|mean (%)|sem (%)|outcome|winner|start_date|end_date\n",
 ];
 
 /// A table is refused as a whole, or each of its events is JSON that the decoder reads, and the same each time.
