@@ -18,7 +18,7 @@ const BY_TEAM: Keys<'_> = &[("POPULATIONS__LABELS", r#"["team"]"#)];
 
 /// The events of a platform: revisions, repetitions, retractions, tombstones, parts and results to refuse, in two halves.
 fn events() -> (String, String) {
-    let text = portfolio(11, 90);
+    let text = portfolio(11, 50);
     let lines: Vec<&str> = text.lines().collect();
     let (first, rest) = lines.split_at(lines.len() / 2);
     (first.join("\n") + "\n", rest.join("\n") + "\n")

@@ -36,7 +36,7 @@ fn setting(name: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_fails_the_tables_are_those_of_a_run_without_faults() {
     let Some(services) = Services::alone() else { return };
-    let mut run = Run::start(services, "faults", setting("SHRINKD_CHAOS_SEED", 1), 40).await;
+    let mut run = Run::start(services, "faults", setting("SHRINKD_CHAOS_SEED", 1), 25).await;
     run.suffer(&plan::short()).await;
     run.judge().await;
 }

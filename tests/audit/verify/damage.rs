@@ -223,7 +223,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
 async fn each_damage_is_found_and_named<D: Audited>(store: &str) {
     let Some(database) = D::create().await else { return };
     let folder = Folder::new(&format!("damage-{store}"));
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     settings.verify().is_clean();
     for Damage { table, statement, found, named } in damages::<D>() {
@@ -256,7 +256,7 @@ async fn each_damage_is_found_and_named_on_postgres() {
 async fn an_offset_that_the_file_does_not_have_is_found() {
     let folder = Folder::new("offsets");
     let database = SqliteDatabase::absent();
-    let events = events(&folder, 60);
+    let events = events(&folder, 40);
     let settings = Settings::file(&events, database.url());
     settings.run();
     settings.verify().is_clean();

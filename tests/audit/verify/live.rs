@@ -7,7 +7,7 @@ use crate::common::worker::Worker;
 async fn an_audit_beside_a_worker_at_full_load_is_clean<D: Audited>(store: &str) {
     let Some(database) = D::create().await else { return };
     let folder = Folder::new(&format!("live-{store}"));
-    let events = events(&folder, 1_000);
+    let events = events(&folder, 600);
     // Small batches and short intervals: as many moments as can be.
     let settings = Settings::file(&events, database.url())
         .with("SHRINKD__INGEST__BATCH_RECORDS", "20")

@@ -7,7 +7,7 @@ use crate::common::database::{Database, SqliteDatabase};
 async fn a_database_that_is_not_there_is_not_made() {
     let folder = Folder::new("absent");
     let database = SqliteDatabase::absent();
-    let audit = Settings::file(&events(&folder, 60), database.url()).verify();
+    let audit = Settings::file(&events(&folder, 40), database.url()).verify();
     assert_eq!(audit.code, Some(2));
     assert!(audit.stderr.contains("there is no such file"), "{}", audit.stderr);
     assert!(!database.path().exists());
@@ -17,7 +17,7 @@ async fn a_database_that_is_not_there_is_not_made() {
 async fn a_database_of_another_grouping_is_not_audited() {
     let folder = Folder::new("grouping");
     let database = SqliteDatabase::absent();
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     let audit = settings.with("SHRINKD__POPULATIONS__LABELS", r#"["team"]"#).verify();
     assert_eq!(audit.code, Some(2), "{}", audit.stderr);
@@ -27,7 +27,7 @@ async fn a_database_of_another_grouping_is_not_audited() {
 async fn a_source_that_cannot_be_reached_is_an_error() {
     let folder = Folder::new("unreachable");
     let database = SqliteDatabase::absent();
-    let path = events(&folder, 60);
+    let path = events(&folder, 40);
     let settings = Settings::file(&path, database.url());
     settings.run();
     std::fs::remove_file(&path).expect("the file was there");
@@ -40,7 +40,7 @@ async fn a_source_that_cannot_be_reached_is_an_error() {
 async fn what_a_refit_or_a_publish_is_due_for_is_not_judged() {
     let folder = Folder::new("due");
     let database = SqliteDatabase::absent();
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     database.execute("update populations set refitted_changes = refitted_changes - 1").await;
     let audit = settings.verify();
@@ -59,7 +59,7 @@ async fn what_a_refit_or_a_publish_is_due_for_is_not_judged() {
 async fn what_was_fitted_with_other_settings_is_not_judged() {
     let folder = Folder::new("settings");
     let database = SqliteDatabase::absent();
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     database
         .execute("update populations set fit_settings = 'mu flat, tau flat, from 5 experiments, tolerance 0.01'")
@@ -76,7 +76,7 @@ async fn what_was_fitted_with_other_settings_is_not_judged() {
 async fn halted_partitions_and_skipped_offsets_are_mentioned() {
     let folder = Folder::new("remarks");
     let database = SqliteDatabase::absent();
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     database
         .execute(

@@ -8,7 +8,7 @@ use crate::common::role::Role;
 async fn the_rights_of_the_auditor_are_enough_and_allow_no_change() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let folder = Folder::new("rights");
-    let settings = Settings::file(&events(&folder, 60), database.url());
+    let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
     let role = Role::create(&database).await;
     role.grant_as("shrinkd_auditor").await;

@@ -30,7 +30,7 @@ impl Tables for SqliteDatabase {
 #[tokio::test]
 async fn a_file_ends_in_the_tables_as_a_fit_of_it_says_bit_for_bit() {
     let folder = Folder::new("file");
-    let events = stream::portfolio(&folder, 300);
+    let events = stream::portfolio(&folder, 180);
     let database = SqliteDatabase::absent();
     Worker::start(&from_file(&events, &database.url()), folder.path("worker.log")).ends_well();
     check(&database, &Truth::of(&events)).await;

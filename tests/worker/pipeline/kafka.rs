@@ -52,7 +52,7 @@ async fn check_stream(folder: &Folder, events: &Path, truth: &Truth, workers: us
 #[tokio::test]
 async fn a_generated_stream_ends_in_the_tables_as_a_fit_of_it_says_bit_for_bit() {
     let folder = Folder::new("portfolio");
-    let events = stream::portfolio(&folder, 300);
+    let events = stream::portfolio(&folder, 180);
     let truth = Truth::of(&events);
     assert!(!truth.is_empty() && !truth.refused.is_empty(), "the stream has blocks and results to refuse");
     check_stream(&folder, &events, &truth, 1).await;
@@ -61,7 +61,7 @@ async fn a_generated_stream_ends_in_the_tables_as_a_fit_of_it_says_bit_for_bit()
 #[tokio::test]
 async fn three_workers_of_a_group_leave_the_sketches_that_one_leaves() {
     let folder = Folder::new("three");
-    let events = stream::portfolio(&folder, 300);
+    let events = stream::portfolio(&folder, 180);
     check_stream(&folder, &events, &Truth::of(&events), 3).await;
 }
 

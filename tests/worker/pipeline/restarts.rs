@@ -22,7 +22,7 @@ use crate::common::worker::{SLACK, TIMEOUT, Worker, from_kafka, get};
 async fn a_worker_that_is_stopped_and_one_that_is_killed_lose_nothing_and_double_nothing() {
     let folder = Folder::new("restarts");
     let Some(database) = PostgresDatabase::create().await else { return };
-    let events = stream::portfolio(&folder, 1_000);
+    let events = stream::portfolio(&folder, 600);
     let records = stream::count(&events);
     let topic = Topic::new(3).await;
     topic.produce(&events);
@@ -216,7 +216,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, is_closed: &AtomicBool, is_sile
 async fn stops_within_the_budget(is_silent: bool) {
     let folder = Folder::new(if is_silent { "silent" } else { "refused" });
     let Some(database) = PostgresDatabase::create().await else { return };
-    let events = stream::portfolio(&folder, 300);
+    let events = stream::portfolio(&folder, 200);
     let records = stream::count(&events);
     let topic = Topic::new(2).await;
     topic.produce(&events);
