@@ -47,3 +47,11 @@ fn a_covariance_is_made_symmetric_to_the_last_bit_where_it_nearly_is() {
     let mean = f64::midpoint(below, above);
     assert_eq!(block(vec![1.0, above, below, 1.0]), block(vec![1.0, mean, mean, 1.0]));
 }
+
+#[test]
+fn symmetric_is_what_is_so_to_1e_9_of_the_standard_errors_of_both_effects() {
+    // Standard errors of 100 and 1/100.
+    let block = |upper: f64| Block::dense(vec![1.0, 2.0], vec![1e4, upper, 0.0, 1e-4]);
+    assert!(block(0.9e-9).is_ok());
+    assert_eq!(block(1.1e-9), Err(BlockError::NotSymmetric { row: 1, column: 0 }));
+}
