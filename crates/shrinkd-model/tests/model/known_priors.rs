@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 
 use shrinkd_model::{
     Block, BlockPosterior, Component, DataScale, Fit, Method, Posterior, PosteriorError, PriorMu, PriorTau, Priors,
-    Quantity, ScaleError, Sketch, SketchLikelihood, laplace, quadrature, variational,
+    Quantity, ScaleError, Sketch, SketchLikelihood, laplace, normal_upper_quantile, quadrature, variational,
 };
 
 fn effects(values: &[f64], lambda: f64) -> Sketch {
@@ -322,6 +322,17 @@ fn the_sd_of_log_tau_is_right_also_where_tau_piles_up_at_0() {
             assert!((got / sd - 1.0).abs() < 1e-7, "{text}, {} effects: {got} {sd}", values.len());
         }
     }
+}
+
+/// 97.5% of tau lie below 0.0063, and half of its second moment in a tail that the effects cut off at some 0.8.
+#[test]
+fn the_sd_of_tau_is_right_where_it_lies_in_a_tail_of_little_probability() {
+    let values: Vec<f64> = (0..80).map(|i| 1.2 * normal_upper_quantile((f64::from(i) + 0.5) / 80.0)).collect();
+    let prior: PriorTau = "uniform-shrinkage:0.001".parse().expect("a prior");
+    let mean = expectation(&values, &prior, f64::exp);
+    let sd = expectation(&values, &prior, |x| (x.exp() - mean).powi(2)).sqrt();
+    let got = fit(&values, 1.0, "flat", "uniform-shrinkage:0.001").tau.sd.expect("it exists");
+    assert!((got / sd - 1.0).abs() < 1e-8, "{got} {sd}");
 }
 
 #[test]
