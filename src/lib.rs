@@ -75,5 +75,5 @@ pub mod store;
 pub mod stream;
 pub mod study;
 pub mod telemetry;
-mod verify;
+pub mod verify;
 pub mod worker;

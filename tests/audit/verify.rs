@@ -9,6 +9,11 @@ mod rights;
 
 use std::path::PathBuf;
 use std::process::Output;
+use std::sync::{Arc, Mutex};
+
+use shrinkd::config::Config;
+use shrinkd::store::Store;
+use shrinkd::verify::{Rules, verify};
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::folder::Folder;
@@ -104,4 +109,30 @@ fn events(folder: &Folder, experiments: u32) -> PathBuf {
     let path = folder.path("events.ndjson");
     std::fs::write(&path, format!("{part}\n{}", portfolio(3, experiments))).expect("the events are written");
     path
+}
+
+#[tokio::test]
+async fn the_progress_of_an_audit_is_that_of_reading_every_block_twice() {
+    let (folder, database) = (Folder::new("progress"), SqliteDatabase::absent());
+    let settings = Settings::file(&events(&folder, 20), database.url());
+    settings.run();
+    let environment = settings.0.iter().map(|(name, value)| (name.into(), value.into()));
+    let config = Arc::new(Config::load(None, environment).expect("it is valid"));
+    let store = Store::connect_existing(&config.store, &config.store_settings()).await.expect("it is there");
+    let mut audit = store.begin_audit().await.expect("an audit");
+    let blocks = u64::try_from(audit.counted_blocks().await.expect("a number")).expect("0 or above");
+    let own = Arc::clone(&config);
+    let rules = Rules {
+        settings: Arc::new(move |population| own.settings(population)),
+        grouping: config.grouping(),
+        tolerance: config.publish.tolerance,
+    };
+    let told = Mutex::new(Vec::new());
+    let progress = |done: u64, all: u64| told.lock().expect("nothing has panicked").push((done, all));
+    verify(&mut audit, &rules, &progress).await.expect("it can be read");
+    let told = told.into_inner().expect("nothing has panicked");
+    // Sums that wait for their control are read, and not among the blocks that are counted before.
+    assert!(told.is_sorted() && told.iter().all(|(done, all)| done <= all), "{told:?}");
+    assert!(told.first().is_some_and(|(done, all)| *done > 0 && *all == 2 * blocks), "{blocks}: {told:?}");
+    assert!(told.last().is_some_and(|(done, all)| done == all), "{told:?}");
 }

@@ -1,5 +1,6 @@
 //! What the command line promises: help with examples that work, exit codes as documented, pages that show real commands.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -139,6 +140,15 @@ fn a_reader_that_stops_reading_is_no_error() {
         Command::new(SHRINKD).args(["simulate", "--experiments", "100000"]).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().expect("the program ends").code(), Some(0));
+}
+
+#[test]
+fn output_that_cannot_be_written_exits_with_1_and_a_sentence() {
+    // Linux's: every write says that no space is left.
+    let Ok(full) = File::options().write(true).open("/dev/full") else { return };
+    let output = Command::new(SHRINKD).arg("schema").stdout(full).output().expect("the program runs");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("No space left"), "{output:?}");
 }
 
 #[test]

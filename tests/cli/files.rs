@@ -104,6 +104,11 @@ fn a_preview_says_what_a_table_was_taken_for() {
         stderr.iter().any(|line| line.starts_with("  the first as an event: {\"schema_version\":1,")),
         "{stderr:?}"
     );
+    // Rows of effects have no control that could be named.
+    let stderr = stderr_lines(&fit("study,yi,vi\ns1,0.3,0.04\ns2,0.2,0.04\n", &[]));
+    let assumed =
+        "  no column for metric: effect, variant: treatment, revision: 1, completed_at: when the file was modified";
+    assert!(stderr.iter().any(|told| told == assumed), "{stderr:?}");
 }
 
 #[test]

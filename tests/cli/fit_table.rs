@@ -211,6 +211,35 @@ fn an_approximation_says_how_far_from_exact_it_is_and_a_point_estimate_what_meta
 }
 
 #[test]
+fn the_rows_of_a_point_estimate_are_the_figures_of_the_json() {
+    let events = simulated(Scenario::BadControl);
+    let table = table(&events, 80, &["--method", "reml"]);
+    let output = fit(&events, 80, &["--method", "reml", "--format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    for (i, label) in ["modelled", "ignored", "one per experiment"].into_iter().enumerate() {
+        let fit = &report["populations"][0]["fits"][i];
+        let (mu, more) = (&fit["mu"]["mean"], &fit["heterogeneity"]);
+        let rows: Vec<&str> = table.lines().filter(|line| line.contains(&format!(" {label}  "))).collect();
+        for (row, figures) in rows.iter().zip([
+            [mu, &more["mu_se"], &more["mu_ci95"][0], &more["mu_ci95"][1]],
+            [mu, &more["knapp_hartung"]["se"], &more["knapp_hartung"]["ci95"][0], &more["knapp_hartung"]["ci95"][1]],
+            [&fit["tau"]["mean"], &Value::Null, &more["tau_ci95"][0], &more["tau_ci95"][1]],
+        ]) {
+            let numbers = row.split(label).nth(1).unwrap().replace(" to ", " ");
+            for (number, figure) in numbers.split_whitespace().zip(figures) {
+                match figure.as_f64() {
+                    Some(figure) => {
+                        assert!((number.parse::<f64>().unwrap() - figure).abs() <= 0.005, "{figure}: {row}")
+                    }
+                    None => assert_eq!(number, "-", "{row}"),
+                }
+            }
+        }
+        assert_eq!(rows.len(), 3, "{label}");
+    }
+}
+
+#[test]
 fn no_line_is_wider_than_the_terminal() {
     let long = "a very long name 实验名称很长很长很长 with everything in it/".repeat(6);
     let mut hostile: Vec<String> = (0..6)

@@ -209,6 +209,26 @@ fn the_table_has_the_rows_of_every_scenario() {
 }
 
 #[test]
+fn the_table_has_the_shares_of_the_verdicts_and_the_errors_of_the_coverage() {
+    let output = String::from_utf8(shrinkd(&["--replicates", "4"]).stdout).unwrap();
+    let told = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    for scenario in &study(4, 2).scenarios {
+        // Of four, any number is a whole share.
+        let counts = scenario.correlation.replicates;
+        let [negligible, noticeable, material, misfit] =
+            [counts.negligible, counts.noticeable, counts.material, counts.misfit].map(|count| 25 * count);
+        let verdicts = format!(
+            "negligible in {negligible}%, noticeable in {noticeable}%, material in {material}%, misfit in {misfit}%"
+        );
+        assert!(told.contains(&verdicts), "{verdicts} in {output}");
+        for FitReport { theta, .. } in &scenario.fits {
+            let coverage = format!("{:.1}% ± {:.1}", 100.0 * theta.coverage, 100.0 * theta.coverage_mcse.unwrap());
+            assert!(told.contains(&coverage), "{coverage} in {output}");
+        }
+    }
+}
+
+#[test]
 fn no_replicates_at_all_is_a_usage_error() {
     let output = shrinkd(&["--replicates", "0"]);
     assert_eq!(output.status.code(), Some(2));

@@ -120,6 +120,10 @@ fn a_design_is_judged_in_words() {
     let mixed = printed(&["--mix", "2,1,1"]);
     let words = "of every 3 experiments 2 have 1 variant, 1 has 2 variants; ";
     assert!(mixed.starts_with(words), "{mixed}");
+    // Of what is left open nothing is said.
+    assert!(printed(&["--variants", "3", "--rho", "0.5"]).starts_with("3 variants in every experiment\n"));
+    let rounded = printed(&["--variants", "3", "--control-share", "0.0996"]);
+    assert!(rounded.starts_with("3 variants in every experiment; the control gets 10% of the traffic\n"), "{rounded}");
     let single = printed(&["--variants", "1"]);
     assert!(single.contains("verdict     negligible") && single.contains("what to do  nothing"), "{single}");
 }

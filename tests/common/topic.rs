@@ -57,6 +57,17 @@ impl Topic {
         name.clone_into(&mut self.name);
     }
 
+    /// A producer whose records come in transactions.
+    pub fn transactional(&self) -> BaseProducer {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("transactional.id", &self.name)
+            .create()
+            .expect("a producer");
+        producer.init_transactions(Duration::from_secs(60)).expect("a transactional producer");
+        producer
+    }
+
     /// Produces a file of events, one message a line, as `shrinkd simulate` does for users.
     pub fn produce(&self, events: &Path) {
         let status = Command::new(env!("CARGO_BIN_EXE_shrinkd"))

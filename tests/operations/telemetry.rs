@@ -105,6 +105,8 @@ fn a_refused_result_counts_as_a_result_and_under_its_reason() {
     assert_eq!(value(&metrics, "shrinkd_results_total{outcome=\"pending\"}"), Some(1.0));
     assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"sample_too_small\"}"), Some(0.0));
     assert_eq!(value(&metrics, "shrinkd_rejected_events_total{reason=\"malformed_json\"}"), Some(1.0));
+    metrics.count_batch(&Counts::default(), &[Reason::NonFinite]);
+    assert_eq!(metrics.rejected(), [(Reason::MalformedJson, 1), (Reason::NonFinite, 2)]);
 }
 
 #[test]

@@ -85,6 +85,18 @@ fn the_revision_is_that_of_the_column_and_each_makes_an_event() {
 }
 
 #[test]
+fn a_decision_and_a_direction_are_those_of_the_first_row_that_names_them() {
+    let text = "experiment,metric,variant,users,conversions,decision,shipped_variant,direction\n\
+                a,m,control,100,10,,,\n\
+                a,m,B,100,12,ship,B,decrease\n\
+                a,m,C,100,12,stop,C,increase\n";
+    let [event] = &events(text)[..] else { panic!("one event") };
+    for member in [r#""decision":"ship""#, r#""shipped_variant":"B""#, r#""direction":"decrease""#] {
+        assert!(event.contains(member), "{event} without {member}");
+    }
+}
+
+#[test]
 fn a_time_comes_from_the_column_else_it_is_that_of_the_file() {
     let with = events("experiment,variant,estimate,variance,end_date\ne,t,1,1,2026-01-31 12:00\n");
     assert!(with[0].contains("\"completed_at\":\"2026-01-31T12:00:00Z\""), "{with:?}");

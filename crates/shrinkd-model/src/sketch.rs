@@ -152,7 +152,7 @@ impl Sketch {
         let mut below = 0;
         counts().find_map(|(octave, count)| {
             below += count;
-            (2 * below >= total && total > 0).then_some(octave)
+            (2 * below >= total).then_some(octave)
         })
     }
 

@@ -90,6 +90,8 @@ fn what_would_fail_at_the_first_connection_is_refused_without_one() {
         ("postgres://app@db/shrinkd?statement-cache-capacity=-1", "a whole number"),
         ("postgres://app@db/shrinkd?sslrootcert=/no/such.pem", "the path of a file"),
         ("postgres://app@db/shrinkd?connect_timeout=3", "the known ones are sslmode, sslrootcert"),
+        ("postgres://app@db/shrinkd?options[a=b", "the known ones are sslmode, sslrootcert"),
+        ("postgres://app@db/shrinkd?a]=b", "the known ones are sslmode, sslrootcert"),
     ] {
         refused(&[SOURCE, ("SHRINKD__STORE__URL", url)], "store.url", allowed);
     }
@@ -196,6 +198,31 @@ fn a_value_of_the_wrong_type_is_blamed_on_its_own_key_and_variable() {
         let message = from_file("type", content).expect_err("refused").to_string();
         assert!(message.starts_with(&format!("`{key}` (")), "{message}");
     }
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_named_in_plain_words() {
+    for (key, value, told) in [
+        ("refit.min_experiments", "\"five\"", "is text: expected a whole number, 0 or above"),
+        ("refit.prior_mu", "1", "is a whole number: expected text"),
+        ("refit.prior_mu", "0.5", "is a number: expected text"),
+        ("refit.prior_mu", "true", "is true or false: expected text"),
+        ("refit.prior_mu", "[\"flat\"]", "is a list: expected text"),
+        ("refit.prior_mu", "{ a = 1 }", "is a table: expected text"),
+    ] {
+        let message = from_file("plain", &format!("{key} = {value}\n")).expect_err("refused").to_string();
+        assert!(message.contains(told), "{key} = {value}: {message}");
+    }
+}
+
+#[test]
+fn only_without_a_file_is_the_one_told_of_that_needs_no_server() {
+    let told = "--config config/embedded.toml";
+    let without = Config::load(None, environment(&[STORE])).expect_err("no source").to_string();
+    assert!(without.contains("no source is configured") && without.contains(told), "{without}");
+    let file = TemporaryFile::new("no-source", "[ingest]\nbatch_records = 7\n");
+    let with = Config::load(Some(Path::new(file.path())), environment(&[STORE])).expect_err("no source").to_string();
+    assert!(with.contains("no source is configured") && !with.contains(told), "{with}");
 }
 
 #[cfg(not(feature = "tls"))]

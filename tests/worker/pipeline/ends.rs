@@ -61,6 +61,26 @@ async fn at_the_end_of_a_file_the_worker_says_what_became_of_it_and_where_the_re
     assert!(printed.contains(" duplicate"), "{printed}");
 }
 
+#[test]
+fn the_results_that_were_taken_are_those_of_every_outcome() {
+    let folder = Folder::new("ends-outcomes");
+    let event = |revision: u64| {
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"e","revision":{revision},"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m","effects":[{{"variant":"B","estimate":0.1,"variance":0.01}}]}}]}}"#
+        ) + "\n"
+    };
+    let part = |id: u64| {
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"waits","event_id":"{id}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m","accumulate":true,"treatments":[{{"variant":"B","n":100,"mean":1,"variance":1}}]}}]}}"#
+        ) + "\n"
+    };
+    let events = [event(2).repeat(4), event(1), part(1), part(2)].concat();
+    let (code, printed) = ended(&run(&folder, "events.ndjson", &events, &SqliteDatabase::absent().url()));
+    assert_eq!(code, Some(0), "{printed}");
+    let taken = "taken        7 results: 1 accepted, 2 pending, 3 duplicate, 1 stale\n";
+    assert!(printed.contains(taken), "{printed}");
+}
+
 #[tokio::test]
 async fn the_query_to_try_works_on_postgres_too() {
     let Some(database) = PostgresDatabase::create().await else { return };

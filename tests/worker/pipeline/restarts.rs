@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _};
 use sqlx::ConnectOptions as _;
 
 use super::truth::{Truth, check};
@@ -116,12 +115,7 @@ async fn what_an_open_transaction_holds_back_is_lag_and_what_it_leaves_behind_is
     let Some(database) = PostgresDatabase::create().await else { return };
     let topic = Topic::new(1).await;
     let worker = Worker::start(&from_kafka(&topic, &database.url()), folder.path("worker.log"));
-    let producer: BaseProducer = ClientConfig::new()
-        .set("bootstrap.servers", &topic.brokers)
-        .set("transactional.id", &topic.name)
-        .create()
-        .expect("a producer");
-    producer.init_transactions(TIMEOUT).expect("a transactional producer");
+    let producer = topic.transactional();
     let lag = |records: u64| {
         let series = format!("shrinkd_lag_records{{partition=\"0\"}} {records}\n");
         let deadline = Instant::now() + TIMEOUT;

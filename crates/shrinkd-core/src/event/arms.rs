@@ -184,10 +184,11 @@ pub(super) fn read_arms<'a>(
 ) -> (Arms, Vec<Refusal>) {
     let at_control = at.field("control");
     // An arm with a mean says its variance itself.
-    let mut has_means = false;
+    let (mut has_means, mut is_control_faulty) = (false, false);
     let control = control.and_then(|sent| refusals.accept(at_control, sent.shape())).map(|arm| {
         has_means |= arm.mean.is_some();
         let (arm, fault) = read_arm(arm, at_control, refusals);
+        is_control_faulty = fault.is_some();
         fault.into_iter().for_each(|fault| refusals.join(fault));
         arm
     });
@@ -213,7 +214,8 @@ pub(super) fn read_arms<'a>(
         refusals.note(at_treatments, refusal);
     }
     let faults = drop_faulty(&mut arms.treatments, |arm| &arm.variant, faults, refusals);
-    if let Err(detail) = arms.check_kinds() {
+    // Sums that contradict each other are of no kind, and say so themselves.
+    if !is_control_faulty && let Err(detail) = arms.check_kinds() {
         refusals.note(at, Refusal::violation(detail));
     }
     if !has_means {

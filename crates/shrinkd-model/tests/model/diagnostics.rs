@@ -1,8 +1,8 @@
 //! Diagnostics: each figure is what its definition says, computed the long way.
 
 use shrinkd_model::{
-    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Diagnostics, DirectLikelihood, Direction,
-    Estimate, Fit, Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict,
+    Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Covariance, Diagnostics, DirectLikelihood,
+    Direction, Estimate, Fit, Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict,
     quadrature, set_q_values,
 };
 
@@ -183,11 +183,27 @@ fn a_block_is_diagnosed_against_the_rest_of_its_population() {
         let influence = (mu - rest.centre() - without.b / without.a) * population.a.sqrt();
         assert!((got.information - (population.a - without.a)).abs() < 1e-10);
         assert!((got.mu_influence.expect("others") - influence).abs() < 1e-9);
-        if let Some(bound) = got.information_bound {
-            assert!(got.information < bound);
-        }
+        let bound = match block.covariance() {
+            Covariance::SharedControl { control_variance, .. } => Some(1.0 / control_variance),
+            Covariance::Dense { .. } => None,
+        };
+        assert_eq!(got.information_bound, bound);
+        assert!(bound.is_none_or(|bound| got.information < bound));
         assert_eq!(got.within_q.is_some(), block.len() > 1);
     }
+}
+
+#[test]
+fn only_a_control_with_an_error_of_its_own_bounds_what_a_block_can_say() {
+    let bound = |control_variance: f64| {
+        let block = Block::shared_control(vec![0.1, 0.4], vec![1.0, 1.0], control_variance).expect("a block");
+        let likelihood = SketchLikelihood::new(&sketch_of(std::slice::from_ref(&block)));
+        let components = block.components().expect("components");
+        BlockDiagnostics::new(&block, &components, 0.25, &likelihood.at(0.25), likelihood.centre(), None)
+            .information_bound
+    };
+    assert_eq!(bound(0.5), Some(2.0));
+    assert_eq!(bound(0.0), None);
 }
 
 #[test]
@@ -303,6 +319,31 @@ fn where_less_is_better_the_value_is_what_the_smallest_estimates_take_away() {
     assert_eq!(given_up(Direction::Increase, 1.0), Some(1.0 / 3.0));
     assert_eq!(given_up(Direction::Decrease, -1.0), Some(1.0 / 3.0));
     assert_eq!(given_up(Direction::Decrease, 1.0), None);
+}
+
+#[test]
+fn a_value_within_one_posterior_sd_of_0_cannot_be_given_up() {
+    let given_up = |mean: f64, sd: f64| {
+        let estimate = |mean: f64| Estimate {
+            mean,
+            sd,
+            prob_positive: 0.5,
+            shrinkage_factor: 0.5,
+            weight_of_mu: 0.5,
+            conditional_variance: 0.2,
+        };
+        let block = Block::shared_control(vec![1.0], vec![1.0], 0.5).expect("a block");
+        let mut consequences = at(1.0);
+        // Two experiments, so that the sd of the value is sqrt(2) times that of each.
+        for _ in 0..2 {
+            consequences.add(&block, Direction::Increase, &[estimate(mean)], &[estimate(-mean)]);
+        }
+        consequences.value_given_up()
+    };
+    for sd in [0.2, 3.0] {
+        assert_eq!(given_up(0.72 * sd, sd), Some(1.0), "{sd}");
+        assert_eq!(given_up(0.70 * sd, sd), None, "{sd}");
+    }
 }
 
 #[test]

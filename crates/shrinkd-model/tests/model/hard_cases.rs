@@ -202,6 +202,21 @@ fn two_modes_of_tau_are_reported_and_the_posterior_covers_both() {
     }
 }
 
+/// Between the two modes the density falls to e^-180 of what it is at the first.
+#[test]
+fn a_mode_of_tau_beyond_a_deep_valley_is_found_in_any_unit() {
+    for unit in [1e-6, 1.0, 1e6] {
+        // Forty effects near 0, measured so well that they agree, and four far off that are hardly measured.
+        let mut blocks: Vec<Block> =
+            (0..40).map(|k| single((f64::from(k) - 19.5) * 1e-5 * unit, 1e-6 * unit * unit)).collect();
+        blocks.extend([-24.0, -16.0, 16.0, 24.0].map(|effect| single(effect * unit, unit * unit)));
+        let tau = exact(&blocks, &Priors::default()).expect("proper").tau;
+        let (median, mean) = (tau.median.expect("exists") / unit, tau.mean.expect("exists") / unit);
+        // The effects' root mean square is 6.15.
+        assert!((5.0..8.0).contains(&median) && (5.0..8.0).contains(&mean), "{unit}: {median} {mean}");
+    }
+}
+
 #[test]
 fn every_method_answers_in_every_hard_case() {
     let mut cases: Vec<(&str, Vec<Block>)> = vec![

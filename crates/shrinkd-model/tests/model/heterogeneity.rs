@@ -147,6 +147,25 @@ const EXPECTANCY_BLUPS: [(f64, f64, f64); 19] = [
 ];
 
 #[test]
+fn the_interval_of_tau_scales_with_the_unit_of_the_effects() {
+    let interval = |unit: f64| {
+        let block = |block: Block| {
+            let (effect, variance) = (block.effects()[0] * unit, block.sampling_variance(0) * unit * unit);
+            Block::shared_control(vec![effect], vec![variance], 0.0).expect("a block")
+        };
+        let blocks: Vec<Block> = bcg().into_iter().map(block).collect();
+        heterogeneity(&fit(&blocks, Method::Reml)).tau_ci95
+    };
+    let (low, high) = interval(1.0);
+    for unit in [1e-9, 1e-3, 1e3, 1e9] {
+        let scaled = interval(unit);
+        for (got, want) in [(scaled.0, low * unit), (scaled.1, high * unit)] {
+            assert!((got / want - 1.0).abs() < 1e-9, "{unit}: {got} instead of {want}");
+        }
+    }
+}
+
+#[test]
 fn effects_under_reml_have_the_predictions_and_intervals_of_metafors_blup() {
     let blocks = singles(&EXPECTANCY);
     let fit = fit(&blocks, Method::Reml);

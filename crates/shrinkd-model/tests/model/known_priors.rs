@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 
 use shrinkd_model::{
     Block, BlockPosterior, Component, DataScale, Fit, Method, Posterior, PosteriorError, PriorMu, PriorTau, Priors,
-    Quantity, ScaleError, Sketch, SketchLikelihood, laplace, quadrature, variational,
+    Quantity, ScaleError, Sketch, SketchLikelihood, laplace, normal_upper_quantile, quadrature, variational,
 };
 
 fn effects(values: &[f64], lambda: f64) -> Sketch {
@@ -75,6 +75,35 @@ fn one_effect_under_a_flat_mu_leaves_tau_its_prior() {
         let (mean, sd) = (tau.mean.expect("a mean"), tau.sd.expect("an sd"));
         let second = 0.7 / (shape - 1.0);
         assert!(((sd * sd + mean * mean) / second - 1.0).abs() < 1e-7, "{shape}: {mean} {sd}");
+        // Mu is as far from the effect as its error and tau together leave it.
+        let mu = fit(&[0.3], 1e-4, "flat", &format!("inverse-gamma:{shape},0.7")).mu.sd.expect("an sd");
+        assert!((mu * mu / (1e-4 + second) - 1.0).abs() < 1e-7, "{shape}: {mu}");
+    }
+}
+
+#[test]
+fn a_prior_with_a_parameter_that_is_not_above_0_is_refused() {
+    for text in [
+        "half-normal:0",
+        "half-cauchy:-1",
+        "half-t:0,1",
+        "half-t:-1,1",
+        "half-t:3,0",
+        "dumouchel:0",
+        "uniform-shrinkage:-1",
+        "inverse-gamma:0,1",
+        "inverse-gamma:1,0",
+        "inverse-gamma:-1,1",
+        "inverse-gamma:1,-1",
+        "log-normal:0,0",
+        "fixed:-1",
+    ] {
+        let error = text.parse::<PriorTau>().expect_err(text).to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    for text in ["normal:0,0", "normal:0,-1"] {
+        let error = text.parse::<PriorMu>().expect_err(text).to_string();
+        assert!(error.contains(text), "{error}");
     }
 }
 
@@ -295,6 +324,17 @@ fn the_sd_of_log_tau_is_right_also_where_tau_piles_up_at_0() {
     }
 }
 
+/// 97.5% of tau lie below 0.0063, and half of its second moment in a tail that the effects cut off at some 0.8.
+#[test]
+fn the_sd_of_tau_is_right_where_it_lies_in_a_tail_of_little_probability() {
+    let values: Vec<f64> = (0..80).map(|i| 1.2 * normal_upper_quantile((f64::from(i) + 0.5) / 80.0)).collect();
+    let prior: PriorTau = "uniform-shrinkage:0.001".parse().expect("a prior");
+    let mean = expectation(&values, &prior, f64::exp);
+    let sd = expectation(&values, &prior, |x| (x.exp() - mean).powi(2)).sqrt();
+    let got = fit(&values, 1.0, "flat", "uniform-shrinkage:0.001").tau.sd.expect("it exists");
+    assert!((got / sd - 1.0).abs() < 1e-8, "{got} {sd}");
+}
+
 #[test]
 fn the_shortest_interval_holds_95_percent_and_no_other_is_shorter() {
     for values in [&[0.3][..], &[0.1, 0.2, 0.0, 0.1, -0.1], &[-3.0, 4.0, 0.0, 1.0, 7.0, 2.0]] {
@@ -315,6 +355,23 @@ fn the_shortest_interval_holds_95_percent_and_no_other_is_shorter() {
                 let equal_tails = posterior.tau.q975.expect("exists") - posterior.tau.q025.expect("exists");
                 assert!(length <= equal_tails * (1.0 + 1e-9), "{text}");
             }
+        }
+    }
+}
+
+/// Tau has a mode at 0, where some 1%, 50% or 90% of it lie, and one beyond 1.5.
+#[test]
+fn the_shortest_interval_of_two_modes_is_shorter_than_that_from_any_other_end() {
+    let values: Vec<f64> = (0..10).map(|k| (f64::from(k) - 4.5) * 0.01).chain([-5.2, 5.2]).collect();
+    for prior in ["half-cauchy:0.001", "half-cauchy:1e-5", "half-cauchy:1e-6"] {
+        let posterior = fit(&values, 1.0, "flat", prior);
+        assert_eq!(posterior.modes.len(), 2, "{prior}");
+        let tau = &posterior.tau_distribution;
+        let (low, high) = tau.shortest95();
+        let below = |x: f64| if x > 0.0 { tau.below(x) } else { 0.0 };
+        for end in (0..300).map(|k| 0.01 * f64::from(k)) {
+            let held = below(end + high - low) - below(end);
+            assert!(held <= 0.95 + 1e-9, "{prior}: {low} to {high} is no shorter than from {end}, with {held}");
         }
     }
 }

@@ -150,6 +150,8 @@ fn only_full_tails_or_a_full_centre_are_called_heavy_tails() {
         ([100, 100, 100, 150, 50, 50, 150, 100, 100, 100], Some(Miscalibration::Uneven)),
         ([120, 60, 110, 105, 105, 105, 105, 110, 60, 120], Some(Miscalibration::Uneven)),
         ([150, 40, 100, 105, 105, 105, 105, 100, 40, 150], Some(Miscalibration::HeavyTails)),
+        // The middle half holds just what it is to hold.
+        ([150, 50, 100, 100, 100, 100, 100, 100, 50, 150], Some(Miscalibration::HeavyTails)),
         ([80, 80, 100, 120, 120, 120, 120, 100, 80, 80], Some(Miscalibration::HeavyTails)),
         ([100, 100, 180, 100, 100, 100, 100, 100, 100, 100], Some(Miscalibration::Skewed)),
     ] {

@@ -31,6 +31,13 @@ fn where_less_is_better_winners_are_found_below() {
     assert!(up.is_suspected() && down.is_suspected(), "{up:?} {down:?}");
     assert_eq!(Selection { direction: Direction::Increase, ..down }, up);
     assert!(down.to_string().contains("z above -1.96"), "{down}");
+    let (mut twice, mut all) = (counts, counts);
+    twice.merge(&counts);
+    for _ in 0..60 {
+        let block = Block::shared_control(vec![-0.7], vec![0.08], 0.0).expect("a block");
+        all.add_block(&block, Direction::Decrease);
+    }
+    assert_eq!(twice.decreasing, all.decreasing);
     // The sketch does not tell apart which of its effects are better above and which below.
     counts.merge(&up_counts);
     assert_eq!(Selection::new(&sketch, &counts), None);

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Component, DirectLikelihood, Likelihood, Sketch, SketchLikelihood, Terms, cell_from_bytes, cell_to_bytes,
+    Block, Component, Correlation, DirectLikelihood, Likelihood, Member, Sketch, SketchLikelihood, Sketches, Terms,
+    cell_from_bytes, cell_to_bytes,
 };
 
 fn component() -> impl Strategy<Value = Component> {
@@ -122,6 +123,24 @@ proptest! {
             prop_assert!((x - y).abs() <= 1e-10 * y.abs(), "{x:e} {y:e}");
         }
     }
+}
+
+#[test]
+fn the_sketches_of_a_population_are_the_sum_of_their_cells() {
+    let member = |k: i32| {
+        let effects = (0..3).map(|i| f64::from(k + i).sin()).collect();
+        let block = Block::shared_control(effects, vec![2.0_f64.powi(k), 0.3, 0.7], 0.4).expect("a block");
+        Member::new(block, k.unsigned_abs() as usize % 3).expect("a member")
+    };
+    let members: Vec<Member> = (-5..5).map(member).collect();
+    let population = Sketches::of_members(&members, 1).expect("in range");
+    let mut restored = Sketches::default();
+    for correlation in Correlation::ALL {
+        for (octave, cell) in population.of(correlation).cells() {
+            restored.add_cell(correlation, octave, cell);
+        }
+    }
+    assert_eq!(restored, population);
 }
 
 /// As many powers of the series are kept as can be seen, wherever in its octave a component lies.

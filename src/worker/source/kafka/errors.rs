@@ -70,3 +70,48 @@ impl RateLimitedLog {
         self.last = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    /// What is logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("no test has panicked").write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_error_is_logged_once_in_a_while_and_each_for_itself() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let mut log = RateLimitedLog::default();
+            let [missing, down] = [RDKafkaErrorCode::UnknownTopicOrPartition, RDKafkaErrorCode::BrokerTransportFailure];
+            log.repeat();
+            for _ in 0..3 {
+                log.warn(&KafkaError::MessageConsumption(missing), "no such topic");
+                log.warn(&KafkaError::MessageConsumption(down), "connection refused");
+                log.repeat();
+            }
+        });
+        let bytes = lines.0.lock().expect("no test has panicked").clone();
+        let logged = String::from_utf8(bytes).expect("text");
+        assert_eq!(logged.lines().count(), 2, "{logged}");
+        for reason in ["no such topic; reading continues", "connection refused; reading continues"] {
+            assert!(logged.contains(reason), "{reason} in {logged}");
+        }
+    }
+}

@@ -302,7 +302,7 @@ fn control_mean_of_pool(sample: &Sample<'_>) -> f64 {
     let Some(&(control_mean, _)) = arms.first().filter(|(mean, _)| *mean != 0.0) else { return 0.0 };
     let weights: f64 = arms.iter().map(|(_, variance)| 1.0 / variance).sum();
     let pooled = arms.iter().map(|(mean, variance)| mean / variance).sum::<f64>() / weights;
-    let homogeneity: f64 = arms.iter().map(|(mean, variance)| (mean - pooled) * (mean - pooled) / variance).sum();
+    let homogeneity: f64 = arms.iter().map(|(mean, variance)| (mean - pooled).powi(2) / variance).sum();
     pooled + spread(homogeneity, arms.len()) * (control_mean - pooled)
 }
 

@@ -251,3 +251,26 @@ fn a_treatment_whose_denominator_is_near_0_is_refused_alone() {
     let constant: Units = control.iter().map(|(_, x)| (3.0 * x, *x)).collect();
     assert_eq!(reason(&message("absolute", &[constant, control], RATIO)).as_str(), "non_positive_variance");
 }
+
+/// A denominator that is a multiple of the numerator leaves the sum of products no room above what the sums of squares allow.
+#[test]
+fn a_sum_of_products_may_be_off_by_the_rounding_of_a_long_sum_in_any_unit() {
+    for unit in [1e-6, 1.0, 1e6] {
+        let text = |share: f64| {
+            let product = 200.0 * unit * (1.0 + share);
+            let arm = format!(
+                r#""n":100,"sum":100,"sum_squares":200,"covariate_sum":{:e},"covariate_sum_squares":{:e},
+                   "main_covariate_sum_product":{product:e}"#,
+                100.0 * unit,
+                200.0 * unit * unit
+            );
+            let plain = r#""n":100,"sum":100,"sum_squares":200,"covariate_sum":0,"covariate_sum_squares":200,
+                           "main_covariate_sum_product":0"#;
+            format!(r#"{{"metric":"m","control":{{"variant":"c",{arm}}},"treatments":[{{"variant":"t",{plain}}}]}}"#)
+        };
+        assert!(result(&text(0.9e-9)).is_ok(), "{unit}: {:?}", result(&text(0.9e-9)));
+        let refusal = super::refusal(&text(1.1e-9));
+        assert_eq!(refusal.reason.as_str(), "inconsistent_sums");
+        assert!(refusal.detail.contains("sum of products"), "{unit}: {refusal}");
+    }
+}

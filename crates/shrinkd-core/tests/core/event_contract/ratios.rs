@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 use shrinkd_core::{
-    Arm, ArmStatistics, Arms, Effects, Measured, Measurement, ReportedResult, Scale, Uncertainty, WarningCode, measure,
+    Arm, ArmStatistics, Arms, Effects, Measured, Measurement, ReportedResult, Scale, Uncertainty, WarningCode,
+    is_lift_too_large, measure,
 };
 use shrinkd_model::Covariance;
 
@@ -160,6 +161,36 @@ fn the_control_is_judged_by_the_pooled_rate_and_not_by_its_own_noise() {
     // 400 expected events are known to 5%.
     assert!(codes(&counted("relative", (1_000_000, 390), &[(1_000_000, 410)])).is_empty());
     assert_eq!(codes(&counted("relative", (1_000_000, 410), &[(1_000_000, 380)])), [WarningCode::ControlMeanImprecise]);
+}
+
+/// Means 2 and 2.9 with a standard error s each: X^2 is 0.405 / s^2, so that the control's mean is taken as 2 + s^2 0.45 / 0.405.
+#[test]
+fn a_mean_is_judged_as_successes_are_shrunk_to_the_pool_by_as_much_as_the_arms_are_alike() {
+    let text = |se: f64| {
+        format!(
+            r#"{{"metric":"m","scale":"relative","control":{{"variant":"c","mean":2,"standard_error":{se}}},
+                "treatments":[{{"variant":"t","mean":2.9,"standard_error":{se}}}]}}"#
+        )
+    };
+    // 5% of what it is taken as: 4.987% and 5.007%.
+    assert!(codes(&text(0.1003)).is_empty());
+    assert_eq!(codes(&text(0.1007)), [WarningCode::ControlMeanImprecise]);
+}
+
+#[test]
+fn a_lift_is_too_large_on_relative_beyond_50_percent() {
+    assert!(!is_lift_too_large(Scale::Relative, 0.5));
+    assert!(is_lift_too_large(Scale::Relative, 0.5_f64.next_up()));
+    assert!(!is_lift_too_large(Scale::Absolute, 2.0) && !is_lift_too_large(Scale::LogRatio, 2.0));
+}
+
+#[test]
+fn where_every_unit_succeeds_the_pool_has_half_a_failure() {
+    let measured = measured(&counted("log_ratio", (1_000, 1_000), &[(2_000, 2_000)]));
+    let (d, c) = shared(&measured);
+    let rate = 3_000.5 / 3_001.0;
+    assert_close(c, (1.0 - rate) / rate / 1_000.0, 1e-9);
+    assert_close(d[0], (1.0 - rate) / rate / 2_000.0, 1e-9);
 }
 
 /// A documented example of an experimentation platform: 4 of 200 sign up, then 10 of 200.

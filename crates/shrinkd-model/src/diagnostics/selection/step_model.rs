@@ -297,7 +297,8 @@ mod tests {
             let is_kept = |(i, effect): &(usize, Component)| i % 10 < share || effect.b > CUT * effect.lambda.sqrt();
             effects.into_iter().enumerate().filter(is_kept).map(|(_, effect)| effect).collect()
         };
-        for (count, least, octaves) in [(3, 0.1, 0.0), (40, 0.27, 0.3), (400, 0.1, 5.0), (300, 1e-3, 12.0)] {
+        let populations = [(3, 0.1, 0.0), (10, 0.1, 8.0), (40, 0.27, 0.3), (400, 0.1, 5.0), (300, 1e-3, 12.0)];
+        for (count, least, octaves) in populations {
             for share in [0, 1, 3, 10] {
                 let effects = winners(effects(count, least, octaves), share);
                 if effects.is_empty() {
