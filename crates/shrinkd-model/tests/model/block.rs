@@ -66,7 +66,9 @@ fn the_components_of_a_dense_covariance_keep_small_variances_beside_large_ones()
     let square: f64 = components.iter().map(|component| component.b * component.b / component.lambda).sum();
     let known = n as f64 / (1.0 + (n - 1) as f64 * correlation);
     assert!((square / known - 1.0).abs() < 1e-12, "{square} {known}");
+}
 
+#[test]
 fn symmetric_is_what_is_so_to_1e_9_of_the_standard_errors_of_both_effects() {
     // Standard errors of 100 and 1/100.
     let block = |upper: f64| Block::dense(vec![1.0, 2.0], vec![1e4, upper, 0.0, 1e-4]);
