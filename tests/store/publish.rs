@@ -12,6 +12,7 @@ use crate::common::database::Database;
 
 promises! {
     a_publish_rewrites_the_rows_of_older_fits,
+    a_published_row_has_the_probability_that_its_variant_is_the_best,
     a_block_that_changed_since_it_was_read_is_left_alone,
     a_retracted_block_is_never_revived,
     a_row_of_the_same_or_a_newer_fit_is_left_alone,
@@ -53,6 +54,19 @@ async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
     store.end_pass(&pass, false, None).await.unwrap();
     let pass = begin(&store, "a").await.unwrap();
     assert!(!pass.is_publish, "what is published is not published again");
+}
+
+async fn a_published_row_has_the_probability_that_its_variant_is_the_best<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    worker.ingest(vec![record(0, 1, &event("exp-0", 2, "m", &[0.7, 0.2]))]).await;
+    refit(&store, "m", 0.1, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    publish(&store, &pass, async || ()).await;
+    let rows = database.numbers("select prob_best from effect_estimates order by raw_estimate").await;
+    let [[Some(worse)], [Some(better)]] = [&rows[0][..], &rows[1][..]] else { panic!("two probabilities: {rows:?}") };
+    // The control is the best of them with what is left.
+    assert!(0.0 < *worse && worse < better && worse + better < 1.0, "{rows:?}");
 }
 
 async fn a_block_that_changed_since_it_was_read_is_left_alone<D: Database>(database: &D) {
