@@ -110,8 +110,8 @@ enum ScenarioName {
     BadControl,
     /// 24 experiments of one variant, and one of 26, with small controls that dominate the error of every effect
     TreatmentHeavy,
-    /// A platform's mixed traffic: 13 metrics on four scales in every form of the contract, revisions, retractions, a holdout in 60
-    /// experiments, invalid results
+    /// A platform's mixed traffic: 13 metrics on four scales in every form of the contract, revisions, retractions, every
+    /// sixtieth experiment a holdout, invalid results
     Portfolio,
 }
 

@@ -75,8 +75,10 @@ struct Limited {
 impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.reader.read(buffer).map_err(|error| match error.kind() {
-            io::ErrorKind::Interrupted => error,
-            kind => io::Error::new(kind, Damaged(error)),
+            kind @ (io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) => {
+                io::Error::new(kind, Damaged(error))
+            }
+            _ => error,
         })?;
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(Bomb(self.most)))?;
         Ok(read)

@@ -4,14 +4,9 @@
 //! send it.
 
 use serde::{Serialize, Serializer};
+use shrinkd_core::{SCHEMA_VERSION, SCHEMA_VERSION_WITH_KIND};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-/// The version of the event contract.
-const SCHEMA_VERSION: u32 = 1;
-
-/// The version that has the kind of an experiment.
-const SCHEMA_VERSION_OF_KINDS: u32 = 2;
 
 /// One line of NDJSON, one Kafka message.
 #[derive(Debug, Clone, Serialize)]
@@ -24,7 +19,7 @@ pub enum Message {
 /// A completed experiment at one revision.
 #[derive(Debug, Clone, Serialize)]
 pub struct Event {
-    pub(super) schema_version: u32,
+    pub(super) schema_version: u64,
     pub experiment_id: String,
     pub revision: u64,
     #[serde(serialize_with = "rfc3339")]
@@ -47,7 +42,7 @@ pub struct Event {
 /// Retracts a whole experiment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Tombstone {
-    schema_version: u32,
+    schema_version: u64,
     pub experiment_id: String,
     retracted: bool,
 }
@@ -95,7 +90,7 @@ pub enum Measurement {
     Effects {
         /// Of which only the size is reported: the control's variance is imputed.
         #[serde(skip_serializing_if = "Option::is_none")]
-        control: Option<Units>,
+        control: Option<ArmSize>,
         effects: Vec<Effect>,
         #[serde(skip_serializing_if = "Option::is_none")]
         control_variance: Option<f64>,
@@ -162,7 +157,7 @@ pub enum Statistics {
 
 /// An arm of which only the size is reported.
 #[derive(Debug, Clone, Serialize)]
-pub struct Units {
+pub struct ArmSize {
     pub variant: String,
     pub n: u64,
 }
@@ -219,7 +214,7 @@ impl Event {
 
     /// The same event as that of a holdout.
     pub fn of_holdout(self) -> Event {
-        Event { schema_version: SCHEMA_VERSION_OF_KINDS, kind: Some("holdout"), ..self }
+        Event { schema_version: SCHEMA_VERSION_WITH_KIND, kind: Some("holdout"), ..self }
     }
 }
 

@@ -89,7 +89,7 @@ impl Expected {
             if let Some(Some(fit)) = self.fits.get(&row.fit_id) {
                 let estimates = || BlockEstimates::new(&to_estimate, block.commit_id, fit).rows;
                 let expected = by_fit.entry(row.fit_id).or_insert_with(estimates);
-                check_figures(&at, row, &expected[i], report);
+                check_row(&at, row, &expected[i], report);
             }
             self.check_distance(
                 &at,
@@ -154,7 +154,7 @@ fn word(word: Option<&str>) -> &str {
     word.unwrap_or("null")
 }
 
-fn check_figures(at: &str, row: &AuditedEstimate, expected: &EstimateRow, report: &mut Report) {
+fn check_row(at: &str, row: &AuditedEstimate, expected: &EstimateRow, report: &mut Report) {
     for (stored, (name, expected)) in row.words.iter().zip(estimate_words(expected)) {
         if *stored != expected {
             report.differs(Check::Estimates, at, name, word(stored.as_deref()), word(expected.as_deref()));

@@ -226,10 +226,14 @@ fn the_rows_of_a_point_estimate_are_the_figures_of_the_json() {
             [&fit["tau"]["mean"], &Value::Null, &more["tau_ci95"][0], &more["tau_ci95"][1]],
         ]) {
             let numbers = row.split(label).nth(1).unwrap().replace(" to ", " ");
-            for (number, figure) in numbers.split_whitespace().zip(figures) {
+            let numbers: Vec<&str> = numbers.split_whitespace().collect();
+            assert_eq!(numbers.len(), figures.len(), "{row}");
+            for (number, figure) in numbers.into_iter().zip(figures) {
                 match figure.as_f64() {
                     Some(figure) => {
-                        assert!((number.parse::<f64>().unwrap() - figure).abs() <= 0.005, "{figure}: {row}")
+                        let decimals = number.split_once('.').map_or(0, |(_, decimals)| decimals.len());
+                        assert_eq!(number, format!("{figure:.decimals$}"), "{row}");
+                        assert!(decimals > 0, "{row}");
                     }
                     None => assert_eq!(number, "-", "{row}"),
                 }

@@ -332,9 +332,9 @@ fn what_a_portfolio_says_was_shipped_is_a_variant_of_the_experiment() {
         let variant = message["shipped_variant"].as_str();
         match message["decision"].as_str() {
             Some("shipped") => {
-                shipped += 1;
                 let conversion = of_metric(message, "conversion").next();
                 let Some(treatments) = conversion.and_then(|result| result["treatments"].as_array()) else { continue };
+                shipped += 1;
                 // One treatment in 60 experiments is named like the control by mistake.
                 let is_among = treatments.iter().any(|arm| arm["variant"].as_str() == variant);
                 assert!(is_among || treatments[0]["variant"] == "control", "{variant:?}");

@@ -209,6 +209,8 @@ async fn template(server: &str) -> String {
     let files = std::fs::read_dir(folder).expect("the migrations are there").map(|file| file.expect("a file").path());
     let mut migrations = DefaultHasher::new();
     for file in files.collect::<BTreeSet<_>>() {
+        // A migration's number is in its name.
+        file.file_name().hash(&mut migrations);
         std::fs::read(file).expect("a migration").hash(&mut migrations);
     }
     let template =

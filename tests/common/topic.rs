@@ -13,6 +13,8 @@ use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::worker::TIMEOUT;
+
 pub struct Topic {
     pub brokers: String,
     pub name: String,
@@ -64,7 +66,7 @@ impl Topic {
             .set("transactional.id", &self.name)
             .create()
             .expect("a producer");
-        producer.init_transactions(Duration::from_secs(60)).expect("a transactional producer");
+        producer.init_transactions(TIMEOUT).expect("a transactional producer");
         producer
     }
 

@@ -50,7 +50,7 @@ pub use arms::{Arm, ArmStatistics, Arms};
 pub use decode::{MAX_MESSAGE_BYTES, decode, message_too_large};
 pub use effects::{Effects, Uncertainty, VarianceForm};
 pub use keyed::{KeyRule, check_key, decode_keyed, decode_tombstone};
-pub use leaf::SCHEMA_VERSION;
+pub use leaf::{SCHEMA_VERSION, SCHEMA_VERSION_WITH_KIND};
 pub(crate) use measure::examine;
 pub use measure::{Findings, is_lift_too_large, measure};
 pub use merge::merge_parts;

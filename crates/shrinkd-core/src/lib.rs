@@ -25,9 +25,9 @@ mod population;
 pub use event::{
     Arm, ArmStatistics, Arms, ControlVarianceSource, Effects, Event, ExperimentKind, Findings, KeyRule,
     MAX_MESSAGE_BYTES, MAX_RESULTS, Measured, Measurement, Message, PairedMoments, Properties, Reason, Refusal,
-    ReportedResult, ResultKey, SCHEMA_VERSION, Scale, Uncertainty, UnknownField, VarianceForm, Warning, WarningCode,
-    check_key, decode, decode_keyed, decode_tombstone, event_schema, is_lift_too_large, measure, merge_parts,
-    message_too_large, nearest_field, nearest_name,
+    ReportedResult, ResultKey, SCHEMA_VERSION, SCHEMA_VERSION_WITH_KIND, Scale, Uncertainty, UnknownField,
+    VarianceForm, Warning, WarningCode, check_key, decode, decode_keyed, decode_tombstone, event_schema,
+    is_lift_too_large, measure, merge_parts, message_too_large, nearest_field, nearest_name,
 };
 // The state of one experiment, and its stored form.
 pub use ledger::{

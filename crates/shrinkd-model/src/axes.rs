@@ -64,7 +64,6 @@ impl CholeskyFactor {
 }
 
 /// The eigendecomposition `Q diag(lambda) Q'` of a positive-definite matrix.
-#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axes {
     /// Above 0 wherever the block's components fit a sketch.
     pub lambda: Vec<f64>,
@@ -80,7 +79,7 @@ impl Axes {
     pub fn new(matrix: &[f64], n: usize) -> Result<Axes, BlockError> {
         let CholeskyFactor { mut columns, .. } = CholeskyFactor::new(matrix, n)?;
         let mut lambda = Vec::with_capacity(n);
-        orthogonalise(&mut columns, n, n);
+        orthogonalise(&mut columns, n, n)?;
         for column in columns.chunks_exact_mut(n) {
             let square: f64 = column.iter().map(|x| x * x).sum();
             let norm = square.sqrt();
@@ -121,7 +120,7 @@ pub(super) fn components(effects: &[f64], matrix: &[f64]) -> Result<Vec<Componen
         columns.extend_from_slice(column);
         columns.extend([one, effect]);
     }
-    orthogonalise(&mut columns, height, n);
+    orthogonalise(&mut columns, height, n)?;
     let component = |column: &[f64]| {
         let lambda: f64 = column[..n].iter().map(|x| x * x).sum();
         let s = lambda.sqrt();
@@ -134,7 +133,10 @@ pub(super) fn components(effects: &[f64], matrix: &[f64]) -> Result<Vec<Componen
 const SWEEPS: u32 = 40;
 
 /// Rotates columns of some height in pairs until the first `n` numbers of each are orthogonal to those of all others.
-fn orthogonalise(columns: &mut [f64], height: usize, n: usize) {
+///
+/// # Errors
+/// [`BlockError::NotPositiveDefinite`] where they do not become so.
+fn orthogonalise(columns: &mut [f64], height: usize, n: usize) -> Result<(), BlockError> {
     // A smaller cosine is the rounding of the sums that it is found by.
     let orthogonal = 4.0 * f64::EPSILON * (n as f64).sqrt();
     for _ in 0..SWEEPS {
@@ -146,9 +148,10 @@ fn orthogonalise(columns: &mut [f64], height: usize, n: usize) {
             }
         }
         if is_orthogonal {
-            return;
+            return Ok(());
         }
     }
+    Err(BlockError::NotPositiveDefinite)
 }
 
 /// Makes two columns orthogonal, unless the cosine between them is as small as `orthogonal`; whether it had to.
@@ -164,11 +167,16 @@ fn rotate(x: &mut [f64], y: &mut [f64], n: usize, orthogonal: f64) -> bool {
     }
     // The smaller of the two angles that do it (Rutishauser, Numerische Mathematik 9, 1966).
     let cotangent = (yy - xx) / (2.0 * xy);
-    let tangent = 1.0_f64.copysign(cotangent) / (cotangent.abs() + (1.0 + cotangent * cotangent).sqrt());
-    let cosine = 1.0 / (1.0 + tangent * tangent).sqrt();
+    let tangent = 1.0_f64.copysign(cotangent) / (cotangent.abs() + root(cotangent));
+    let cosine = 1.0 / root(tangent);
     let sine = cosine * tangent;
     for (x, y) in x.iter_mut().zip(y) {
         (*x, *y) = (cosine * *x - sine * *y, sine * *x + cosine * *y);
     }
     true
+}
+
+/// `sqrt(1 + x^2)`, also where the square overflows.
+fn root(x: f64) -> f64 {
+    if x.abs() < 1e8 { (1.0 + x * x).sqrt() } else { x.abs() }
 }

@@ -5,7 +5,7 @@ use shrinkd_model::Direction;
 
 use super::experiment::CONTROL;
 use crate::simulate::Draws;
-use crate::simulate::message::{Effect, Measurement, SamplingError, Units};
+use crate::simulate::message::{ArmSize, Effect, Measurement, SamplingError};
 
 /// A metric whose effects the producer computes itself.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -129,7 +129,7 @@ impl EffectMetric {
         });
         let has_control_variance = matches!(self.form, Form::Scaled | Form::TreatmentVariance);
         Measurement::Effects {
-            control: has_units.then(|| Units { variant: CONTROL.to_owned(), n: control_units }),
+            control: has_units.then(|| ArmSize { variant: CONTROL.to_owned(), n: control_units }),
             effects: effects.collect(),
             control_variance: has_control_variance.then_some(control_variance),
             variance_form: (self.form == Form::Scaled).then_some("scaled"),

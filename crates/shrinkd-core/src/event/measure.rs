@@ -77,8 +77,8 @@ struct Draft {
 /// # Errors
 /// What prevents an estimate of any effect: a fault of the control, of the covariance, or of every treatment. Of several the
 /// first in the order of [`Reason`]: `schema_violation` (no control), `no_treatments`, `sample_too_small`,
-/// `non_positive_variance`, `covariance_required`, `control_variance_too_large`, `covariance_not_positive_definite`, `control_mean_near_zero`,
-/// `non_positive_mean`, `implausible_scale`.
+/// `non_positive_variance`, `covariance_required`, `control_variance_too_large`, `covariance_not_positive_definite`,
+/// `control_mean_near_zero`, `non_positive_mean`, `implausible_scale`.
 pub fn measure(scale: Scale, measurement: &Measurement) -> Result<Measured, Refusal> {
     examine(scale, measurement).map(|(measured, _)| measured)
 }
