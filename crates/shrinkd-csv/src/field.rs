@@ -98,12 +98,16 @@ impl Field {
         self.spellings().iter().position(|spelling| *spelling == header).map(|position| position + 1)
     }
 
-    /// The names that a misspelt header may have been meant to be: its own, and other spellings that are long enough not to be near
-    /// any word.
-    pub(crate) fn known_names(self) -> impl Iterator<Item = &'static str> {
-        const LONG: usize = 6;
-        let spellings = self.spellings().iter().copied().filter(|spelling| spelling.len() >= LONG);
-        std::iter::once(self.as_str()).chain(spellings)
+    /// In how many letters a header differs from the field's own name, where so few that it was probably meant: one, in a long name
+    /// two. A short name has ordinary words next to it, as `sum` has `num`, and `scale` has `sale`.
+    pub(crate) fn misspelt_by(self, header: &str) -> Option<usize> {
+        let name = reduced(self.as_str());
+        let most = match name.len() {
+            0..=5 => 0,
+            6..=11 => 1,
+            _ => 2,
+        };
+        Some(strsim::osa_distance(&reduced(header), &name)).filter(|distance| (1..=most).contains(distance))
     }
 
     /// The field of a name that `--map` gives.

@@ -173,6 +173,63 @@ fn what_spreadsheets_add_does_no_harm() {
 }
 
 #[test]
+fn a_column_looks_misspelt_only_where_few_letters_separate_it_from_a_field_that_the_table_lacks() {
+    let tables = ["experiment,variant,users,mean,sd", "experiment,variant,users,conversions", "study,yi,vi"];
+    let misspelt = |header: &str, column: &str| {
+        let text = format!("{header},{column}\n");
+        let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+        let experiments = table.read(|_, refusal| panic!("{refusal}")).expect("no rows");
+        experiments.columns().misspelt().map(|(_, field)| field.as_str()).next()
+    };
+    for column in [
+        "duration",
+        "median",
+        "precision",
+        "status",
+        "state",
+        "stats",
+        "sale",
+        "num",
+        "total_revenue",
+        "session_id",
+        "order_count",
+        "conversion_rate",
+        "metric_type",
+        "completed_by",
+        "note",
+        "rate",
+        "team",
+        "owner",
+        "id",
+    ] {
+        for header in tables {
+            assert_eq!(misspelt(header, column), None, "{column} in {header}");
+        }
+    }
+    for (header, column, field) in [
+        (tables[0], "varaince", Some("variance")),
+        (tables[0], "standrad_error", Some("standard_error")),
+        (tables[0], "Stadnard Eror", Some("standard_error")),
+        (tables[2], "segmnt", Some("segment")),
+        (tables[1], "shiped variant", Some("shipped_variant")),
+        (tables[0], "Completd At", Some("completed_at")),
+        // The other form's.
+        (tables[0], "estimte", None),
+        (tables[1], "control_varaince", None),
+        (tables[2], "sucesses", None),
+        (tables[2], "covariate_sun", None),
+        // The table has it.
+        (tables[0], "varint", None),
+    ] {
+        assert_eq!(misspelt(header, column), field, "{column} in {header}");
+    }
+    let error = read_mapped("experiment_di,variant,users,conversions\n", &[]).expect_err("no experiment").to_string();
+    assert!(error.contains("Is experiment_di meant to be experiment_id? "), "{error}");
+    let error = read_mapped("experiment,variant,estimte,se\n", &[]).expect_err("no estimate").to_string();
+    assert!(error.contains("Is estimte meant to be estimate? "), "{error}");
+}
+
+#[test]
 fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
     let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
     assert!(
