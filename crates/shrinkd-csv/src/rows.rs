@@ -94,14 +94,17 @@ impl Rows {
         let revision = cells.number_or_none(Field::Revision)?;
         let (experiment, result) = self.place(cells, experiment_id, revision.as_deref())?;
         let experiment = &mut self.experiments[experiment];
+        // A row that is left out says nothing: all cells are read before any is kept.
         let read = cells.row_of(form).and_then(|row| {
-            experiment.results[result].take(cells)?;
-            experiment.take(cells)?;
-            Ok(row)
+            let (of_experiment, of_result) = (cells.of_experiment()?, cells.of_result()?);
+            experiment.results[result].check(&of_result)?;
+            Ok((row, of_experiment, of_result))
         });
-        let result = &mut experiment.results[result];
         match read {
-            Ok(row) => {
+            Ok((row, of_experiment, of_result)) => {
+                experiment.keep(&of_experiment);
+                let result = &mut experiment.results[result];
+                result.keep(of_result);
                 if result.rows.is_empty() {
                     result.rows.reserve_exact(2);
                 }
@@ -109,6 +112,7 @@ impl Rows {
                 Ok(())
             }
             Err(refusal) => {
+                let result = &mut experiment.results[result];
                 let is_control = cells.is_control().ok().flatten();
                 let variant = cells.text(Field::Variant).unwrap_or_default();
                 result.is_control_lost |= is_control.unwrap_or_else(|| is_named_control(variant));
@@ -185,39 +189,59 @@ impl Rows {
     }
 }
 
+/// What a row says of its experiment.
+struct OfExperiment<'a> {
+    completed_at: Option<OffsetDateTime>,
+    started_at: Option<OffsetDateTime>,
+    decision: &'a str,
+    shipped_variant: &'a str,
+}
+
+/// What a row says of its result as a whole.
+struct OfResult<'a> {
+    direction: &'a str,
+    coverage: Option<String>,
+    control_variance: Option<String>,
+    control_n: Option<String>,
+}
+
 impl Experiment {
-    /// Keeps what a row says of its experiment: of times the latest, else what the first row says.
-    fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        self.completed_at = self.completed_at.max(cells.timestamp(Field::CompletedAt)?);
-        self.started_at = self.started_at.max(cells.timestamp(Field::StartedAt)?);
-        keep(&mut self.decision, cells.identifier(Field::Decision)?);
-        keep(&mut self.shipped_variant, cells.identifier(Field::ShippedVariant)?);
-        Ok(())
+    /// Of times the latest, else what the first row says.
+    fn keep(&mut self, row: &OfExperiment<'_>) {
+        self.completed_at = self.completed_at.max(row.completed_at);
+        self.started_at = self.started_at.max(row.started_at);
+        keep(&mut self.decision, row.decision);
+        keep(&mut self.shipped_variant, row.shipped_variant);
     }
 }
 
 impl ResultRows {
-    fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        keep(&mut self.direction, cells.identifier(Field::Direction)?);
-        self.direction.make_ascii_lowercase();
-        for (field, kept) in [
-            (Field::Coverage, &mut self.coverage),
-            (Field::ControlVariance, &mut self.control_variance),
-            (Field::ControlN, &mut self.control_n),
+    /// # Errors
+    /// Where another row of the result has another number.
+    fn check(&self, row: &OfResult<'_>) -> Result<(), Refusal> {
+        for (field, kept, number) in [
+            (Field::Coverage, &self.coverage, &row.coverage),
+            (Field::ControlVariance, &self.control_variance, &row.control_variance),
+            (Field::ControlN, &self.control_n, &row.control_n),
         ] {
-            let Some(number) = cells.number_or_none(field)? else { continue };
-            match kept {
-                Some(first) if *first != number => {
-                    let detail = format!(
-                        "{} is {number}, in another row of the same result it is {first}: the row is left out",
-                        field.as_str()
-                    );
-                    return Err(refused(&detail));
-                }
-                _ => *kept = Some(number),
+            if let (Some(first), Some(number)) = (kept, number)
+                && first != number
+            {
+                return Err(refused(&format!(
+                    "{} is {number}, in another row of the same result it is {first}: the row is left out",
+                    field.as_str()
+                )));
             }
         }
         Ok(())
+    }
+
+    fn keep(&mut self, row: OfResult<'_>) {
+        keep(&mut self.direction, row.direction);
+        self.direction.make_ascii_lowercase();
+        self.coverage = self.coverage.take().or(row.coverage);
+        self.control_variance = self.control_variance.take().or(row.control_variance);
+        self.control_n = self.control_n.take().or(row.control_n);
     }
 }
 
@@ -260,6 +284,24 @@ impl<'a> Cells<'a> {
         let why =
             "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
         read.map(Some).ok_or_else(|| self.unreadable(field, why))
+    }
+
+    fn of_experiment(&self) -> Result<OfExperiment<'a>, Refusal> {
+        Ok(OfExperiment {
+            completed_at: self.timestamp(Field::CompletedAt)?,
+            started_at: self.timestamp(Field::StartedAt)?,
+            decision: self.identifier(Field::Decision)?,
+            shipped_variant: self.identifier(Field::ShippedVariant)?,
+        })
+    }
+
+    fn of_result(&self) -> Result<OfResult<'a>, Refusal> {
+        Ok(OfResult {
+            direction: self.identifier(Field::Direction)?,
+            coverage: self.number_or_none(Field::Coverage)?,
+            control_variance: self.number_or_none(Field::ControlVariance)?,
+            control_n: self.number_or_none(Field::ControlN)?,
+        })
     }
 
     fn is_control(&self) -> Result<Option<bool>, Refusal> {

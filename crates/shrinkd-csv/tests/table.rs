@@ -230,6 +230,30 @@ fn a_column_looks_misspelt_only_where_few_letters_separate_it_from_a_field_that_
 }
 
 #[test]
+fn a_row_that_is_left_out_says_nothing_of_its_result() {
+    let text = "experiment,variant,estimate,variance,direction,coverage,control_variance,control_n,completed_at,started_at,decision\n\
+                e,B,1,1,increase,0.5,0.1,9,2026-03-01,2026-01-03,LATE\n\
+                e,C,1,1,decrease,0.9,0.2,8,2026-02-01,2026-01-02,ship\n";
+    let want = &events(&text.replace("e,B,1,1,increase,0.5,0.1,9,2026-03-01,2026-01-03,LATE\n", ""))[0];
+    // Each cell that can be refused, the last of them included.
+    for (cell, wrong) in [
+        ("e,B,1,1", "e,B,x,1"),
+        ("increase,0.5", "increase,x"),
+        ("0.1,9", "x,9"),
+        ("0.1,9", "0.1,x"),
+        ("2026-03-01", "x"),
+        ("2026-01-03", "x"),
+    ] {
+        let (events, refused) = read(&text.replace(cell, wrong));
+        assert_eq!((&events[..], refused.len()), (&[want.clone()][..], 1), "{wrong}: {refused:?}");
+    }
+    // Of two rows that contradict each other in one number, the second does not say another either.
+    let text = "experiment,variant,estimate,variance,coverage,control_n\ne,B,1,1,0.5,\ne,C,1,1,0.9,8\n";
+    let (events, refused) = read(text);
+    assert!(refused.len() == 1 && !events[0].contains("\"n\":8"), "{events:?}");
+}
+
+#[test]
 fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
     let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
     assert!(
