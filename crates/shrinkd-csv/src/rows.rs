@@ -15,7 +15,7 @@ use super::timestamp::{self, DateOrder};
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) experiments: Vec<Experiment>,
-    /// The number of rows, those that were refused included.
+    /// The number of rows that are not empty, those that were refused included.
     pub(crate) count: u64,
     /// The position of each experiment and revision.
     by_experiment: HashMap<Box<[u8]>, usize>,

@@ -102,21 +102,20 @@ impl<R: BufRead> Table<R> {
     /// lines do not count.
     ///
     /// # Errors
-    /// Where reading fails, or the table is too large.
+    /// Where reading fails, the table is too large, or its columns are in units that do not go together.
     pub fn read(mut self, mut refuse: impl FnMut(u64, Refusal)) -> Result<Experiments, TableError> {
         let (mut rows, mut record) = (Rows::default(), ByteRecord::new());
-        loop {
-            // Not the reader's line, which falls behind where lines end in CRLF.
-            let row = rows.count + 2;
+        // Not the reader's line, which falls behind where lines end in CRLF.
+        for row in 2.. {
             if !self.reader.read_byte_record(&mut record).map_err(|error| failed(error, row))? {
                 break;
             }
             self.reader.get_mut().row_ended();
-            rows.count += 1;
             // Spreadsheets write rows of empty cells.
             if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
                 continue;
             }
+            rows.count += 1;
             let Table { columns, mark, date_order, .. } = &self;
             let cells = Cells { record: &record, columns, mark: *mark, date_order: *date_order, row };
             let is_ragged = record.len() < self.columns.len()

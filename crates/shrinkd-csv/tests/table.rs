@@ -254,6 +254,15 @@ fn a_row_that_is_left_out_says_nothing_of_its_result() {
 }
 
 #[test]
+fn rows_without_content_do_not_count_and_keep_their_numbers() {
+    let text = "experiment,variant,estimate,variance\ne,t,1,1\n,,,\n,,,\nf,t,x,1\n,,,\n";
+    let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+    let mut refused = Vec::new();
+    assert_eq!(table.read(|row, _| refused.push(row)).expect("rows").rows(), 2);
+    assert_eq!(refused, [5]);
+}
+
+#[test]
 fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
     let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
     assert!(
