@@ -126,6 +126,39 @@ impl Field {
         matches!(self, Field::N | Field::Successes | Field::ControlN | Field::Revision)
     }
 
+    /// Whether these are sums of squares or of products, or variances: in percent they would be ten-thousandths.
+    pub(crate) fn is_square(self) -> bool {
+        matches!(
+            self,
+            Field::Variance
+                | Field::ControlVariance
+                | Field::SumSquares
+                | Field::DenominatorSumSquares
+                | Field::NumeratorDenominatorSumProduct
+                | Field::CovariateSumSquares
+                | Field::MainCovariateSumProduct
+        )
+    }
+
+    /// Whether these are in the unit of the metric, or in its square.
+    pub(crate) fn is_in_units(self) -> bool {
+        use Field::{
+            CiHigh, CiLow, ControlVariance, Estimate, Mean, StandardDeviation, StandardError, Sum, SumSquares, Variance,
+        };
+        matches!(
+            self,
+            Mean | StandardDeviation
+                | Variance
+                | StandardError
+                | Sum
+                | SumSquares
+                | Estimate
+                | CiLow
+                | CiHigh
+                | ControlVariance
+        )
+    }
+
     /// Whether its cells are dates or times.
     pub(crate) fn is_timestamp(self) -> bool {
         matches!(self, Field::CompletedAt | Field::StartedAt)

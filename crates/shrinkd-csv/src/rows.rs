@@ -325,10 +325,16 @@ impl<'a> Cells<'a> {
     fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<bool, Refusal> {
         let cell = self.cell(field);
         let is_in_percent = self.columns.is_in_percent(field);
-        if (cell.ends_with(b"%") || is_in_percent)
-            && matches!(field, Field::Variance | Field::SumSquares | Field::ControlVariance)
-        {
-            return Err(self.unreadable(field, "but a square cannot be in percent"));
+        if is_absent(cell) {
+            return Ok(false);
+        }
+        if cell.ends_with(b"%") || is_in_percent {
+            if field.is_square() {
+                return Err(self.unreadable(field, "but a square cannot be in percent"));
+            }
+            if field.is_count() {
+                return Err(self.unreadable(field, "but a count cannot be in percent"));
+            }
         }
         let start = out.len();
         match self.mark.write(cell, is_in_percent, out) {
@@ -352,13 +358,13 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// The row as an arm or an effect.
-    fn row_of(&self, form: Form) -> Result<Row, Refusal> {
+    /// The numbers of which the row is made.
+    fn fields(&self) -> &'static [Field] {
         use Field::{
             CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares,
             Variance,
         };
-        let fields: &[Field] = match form {
+        match self.columns.form {
             Form::Arms if self.has(Successes) => &[N, Successes],
             Form::Arms if self.has(Sum) && self.has(SumSquares) => &[
                 N,
@@ -377,9 +383,23 @@ impl<'a> Cells<'a> {
             Form::Effects if self.has(Variance) => &[N, Estimate, Variance],
             Form::Effects if self.has(StandardError) => &[N, Estimate, StandardError],
             Form::Effects => &[N, Estimate, CiLow, CiHigh, CiLevel],
-        };
+        }
+    }
+
+    /// Two columns of numbers in one unit of which the first says percent in its header, and the second neither there nor in its cell.
+    pub(crate) fn mixed_units(&self) -> Option<(&'a str, &'a str)> {
+        let fields = || self.fields().iter().copied().chain([Field::ControlVariance]);
+        let fields = || fields().filter(|field| field.is_in_units() && self.has(*field));
+        let percent = fields().find(|field| self.columns.is_in_percent(*field))?;
+        let other = fields().find(|field| !self.columns.is_in_percent(*field) && !self.cell(*field).ends_with(b"%"))?;
+        let name = |field| self.columns.of(field).map(|column| self.columns.name(column));
+        Some((name(percent)?, name(other)?))
+    }
+
+    /// The row as an arm or an effect.
+    fn row_of(&self, form: Form) -> Result<Row, Refusal> {
         let mut numbers = Vec::with_capacity(64);
-        for field in fields {
+        for field in self.fields() {
             let start = numbers.len();
             numbers.extend_from_slice(b",\"");
             numbers.extend_from_slice(field.as_str().as_bytes());
@@ -394,7 +414,7 @@ impl<'a> Cells<'a> {
             variant: variant.to_owned(),
             is_control: self.is_control()?,
             has_effect: !is_named_control(variant) || self.has_effect(),
-            n: if form == Form::Effects { self.number_or_none(N)? } else { None },
+            n: if form == Form::Effects { self.number_or_none(Field::N)? } else { None },
             numbers: numbers.into(),
         })
     }

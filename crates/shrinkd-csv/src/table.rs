@@ -34,6 +34,11 @@ pub enum TableError {
     NoColumn { field: &'static str, column: String, header: String },
     #[error("row {row} has more than {MAX_MESSAGE_BYTES} bytes: is there a quotation mark (\") that is not closed?")]
     Row { row: u64 },
+    #[error(
+        "column {percent:?} is in percent by its header, column {other:?} is not, and has no percent sign in row {row} either: give both \
+         headers the sign (%), or neither, and write the numbers accordingly; a variance cannot be in percent"
+    )]
+    MixedUnits { percent: String, other: String, row: u64 },
     #[error("the table has more than {} MiB: split it by experiment", MAX_TABLE_BYTES >> 20)]
     Large,
 }
@@ -128,6 +133,8 @@ impl<R: BufRead> Table<R> {
                     Reason::SchemaViolation,
                     format!("has {cells} cells, the header {columns}{quote}: the row is left out"),
                 ))
+            } else if let Some((percent, other)) = cells.mixed_units() {
+                return Err(TableError::MixedUnits { percent: percent.to_owned(), other: other.to_owned(), row });
             } else {
                 rows.take(&cells)
             };

@@ -263,6 +263,56 @@ fn rows_without_content_do_not_count_and_keep_their_numbers() {
 }
 
 #[test]
+fn a_table_whose_headers_disagree_about_percent_is_refused_unless_cells_have_the_sign() {
+    for (text, percent, other) in [
+        ("experiment,variant,lift (%),se\ne,t,5,1\n", "lift (%)", "se"),
+        ("experiment,variant,lift,se (%)\ne,t,5,1\n", "se (%)", "lift"),
+        ("experiment,variant,lift (%),variance\ne,t,5,1\n", "lift (%)", "variance"),
+        ("experiment,variant,lift (%),ci_low (%),ci_high\ne,t,5%,4,6\n", "lift (%)", "ci_high"),
+        ("experiment,variant,users,mean (%),sd\ne,t,9,5,1\n", "mean (%)", "sd"),
+        ("experiment,variant,mean,standard_error (%)\ne,t,5,1\n", "standard_error (%)", "mean"),
+        ("experiment,variant,lift (%),se (%),control_variance\ne,t,5,1,1\n", "lift (%)", "control_variance"),
+    ] {
+        let error = read_mapped(text, &[]).expect_err("two units").to_string();
+        let told = format!("column {percent:?} is in percent by its header, column {other:?} is not");
+        assert!(error.starts_with(&told) && error.contains("in row 2"), "{error}");
+    }
+    for text in [
+        "experiment,variant,lift (%),se\ne,t,5,1%\n",
+        "experiment,variant,lift (%),se (%),variance\ne,t,5,1,\n",
+        "experiment,variant,users,conversions,mean (%),sd\ne,control,9,1,11,.3\ne,t,9,1,11,.3\n",
+    ] {
+        events(text);
+    }
+}
+
+#[test]
+fn squares_and_counts_are_never_in_percent() {
+    let square = refused_once("experiment,variant,lift (%),variance (%)\ne,t,5,1\n");
+    assert!(square.contains("a square cannot be in percent"), "{square}");
+    let columns = [
+        "sum_squares",
+        "denominator_sum_squares",
+        "numerator_denominator_sum_product",
+        "covariate_sum_squares",
+        "main_covariate_sum_product",
+        "users",
+    ];
+    for column in columns {
+        let what = if column == "users" { "a count" } else { "a square" };
+        let header = format!("experiment,variant,sum,{}", columns.join(","));
+        let (row, header) = ("e,t,5,1,1,1,1,1,1", header.replace(column, &format!("{column} (%)")));
+        // The sum and its squares are in one unit.
+        let header = if column == "sum_squares" { header.replacen("sum,", "sum (%),", 1) } else { header };
+        let refused = refused_once(&format!("{header}\n{row}\n"));
+        assert!(refused.contains(&format!("{what} cannot be in percent")), "{refused}");
+    }
+    let control = refused_once("experiment,variant,lift,variance,control_variance\ne,t,5,1,1%\n");
+    assert!(control.contains("a square cannot be in percent"), "{control}");
+    events("experiment,variant,lift,variance,se (%),control_variance (%)\ne,t,5,1,,\n");
+}
+
+#[test]
 fn an_empty_cell_is_an_absent_number_that_the_contract_judges() {
     let event = &events("experiment,variant,users,conversions\ne,control,100,10\ne,B,100,\ne,C,NA,12\n")[0];
     assert!(
