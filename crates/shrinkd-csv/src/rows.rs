@@ -348,8 +348,13 @@ impl<'a> Cells<'a> {
                 Ok(true)
             }
             Read::Absent => Ok(false),
+            Read::Ambiguous => Err(self.unreadable(
+                field,
+                "which may be thousands or a number with three decimals, and the other numbers in the beginning of the file do not \
+                 tell which: write thousands without a separator (1234), or one more decimal (1.2340)",
+            )),
             Read::Unreadable => {
-                let mark = if self.mark == DecimalMark::Point { "point" } else { "comma" };
+                let mark = if self.mark == DecimalMark::Comma { "comma" } else { "point" };
                 Err(self.unreadable(
                     field,
                     &format!("which is not a number with a decimal {mark}, as in the rest of the file"),

@@ -1,6 +1,6 @@
 //! Reads a table: its header, then its rows.
 
-use std::io::{self, BufRead};
+use std::io::{self, Chain, Cursor, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
 use shrinkd_core::{MAX_MESSAGE_BYTES, Reason, Refusal};
@@ -17,8 +17,9 @@ use super::timestamp::DateOrder;
 /// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
 pub const MAX_TABLE_BYTES: u64 = 1 << 27;
 
-/// Rows in the beginning of the file that tell the decimal mark, and the order of days and months.
-const SAMPLE: usize = 1_000;
+/// The beginning of the file, which tells the decimal mark and the order of days and months: so many bytes, and of these so many rows.
+const SAMPLE_BYTES: usize = 1 << 16;
+const SAMPLE_ROWS: usize = 1_000;
 
 /// Why a table cannot be read as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +46,7 @@ pub enum TableError {
 
 /// A table whose header is understood.
 pub struct Table<R> {
-    reader: csv::Reader<Limited<R>>,
+    reader: csv::Reader<Limited<Chain<Cursor<Vec<u8>>, R>>>,
     columns: Columns,
     mark: DecimalMark,
     date_order: Option<DateOrder>,
@@ -78,26 +79,31 @@ pub fn delimiter(head: &[u8]) -> Option<(u8, usize)> {
     (count > 0).then_some((delimiter, 0))
 }
 
-impl<R: BufRead> Table<R> {
+impl<R: Read> Table<R> {
     /// Reads the header. `completed_at` is when experiments were completed of which no cell says that.
     ///
     /// # Errors
     /// Where the header cannot be read, or not be understood.
     pub fn new(mut reader: R, map: &[MapArg], completed_at: OffsetDateTime) -> Result<Table<R>, TableError> {
-        let head = reader.fill_buf()?;
-        let (delimiter, skipped) = delimiter(head).unwrap_or((b',', 0));
+        let mut head = Vec::new();
+        reader.by_ref().take(SAMPLE_BYTES as u64).read_to_end(&mut head)?;
+        let (delimiter, skipped) = delimiter(&head).unwrap_or((b',', 0));
         let skipped = skipped.min(head.len());
         let mut build = ReaderBuilder::new();
         build.delimiter(delimiter).flexible(true).has_headers(true);
         let mut sample = build.from_reader(&head[skipped..]);
         let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
-        let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
+        let mut rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE_ROWS + 1).collect();
+        // The last may be cut.
+        if rows.len() > SAMPLE_ROWS || head.len() == SAMPLE_BYTES {
+            rows.pop();
+        }
         let cells = |is_wanted: fn(Field) -> bool| cells_of(&rows, &columns, is_wanted);
-        let mark = cells(Field::is_number).map(|(field, cell)| (cell, field.is_count()));
-        let mark = DecimalMark::of(mark, delimiter);
-        let date_order = DateOrder::of(cells(Field::is_timestamp).map(|(_, cell)| cell));
-        reader.consume(skipped);
-        let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
+        let mark = DecimalMark::of(cells(Field::is_number));
+        let date_order = DateOrder::of(cells(Field::is_timestamp));
+        let mut head = Cursor::new(head);
+        head.set_position(skipped as u64);
+        let mut reader = build.from_reader(Limited::new(head.chain(reader), MAX_TABLE_BYTES));
         // Once more, and past it.
         reader.byte_headers().map_err(|error| failed(error, 1))?;
         Ok(Table { reader, columns, mark, date_order, completed_at })
@@ -146,16 +152,16 @@ impl<R: BufRead> Table<R> {
     }
 }
 
-/// The cells of the first rows in columns of some fields; the last of them may be cut.
+/// The cells of the first rows in columns of some fields.
 fn cells_of<'a>(
     rows: &'a [ByteRecord],
     columns: &'a Columns,
     is_wanted: fn(Field) -> bool,
-) -> impl Iterator<Item = (Field, &'a [u8])> {
+) -> impl Iterator<Item = &'a [u8]> {
     let fields = Field::ALL.iter().copied().filter(move |field| is_wanted(*field));
-    fields.filter_map(|field| Some((field, columns.of(field)?))).flat_map(move |(field, column)| {
-        rows.iter().filter_map(move |row| Some((field, row.get(column)?.trim_ascii())))
-    })
+    fields
+        .filter_map(|field| columns.of(field))
+        .flat_map(move |column| rows.iter().filter_map(move |row| Some(row.get(column)?.trim_ascii())))
 }
 
 /// The error of a reader that stopped in a row.
