@@ -6,12 +6,13 @@ use csv::{ByteRecord, ReaderBuilder};
 use shrinkd_core::{MAX_MESSAGE_BYTES, Reason, Refusal};
 use time::OffsetDateTime;
 
+use super::cells::Cells;
 use super::columns::{Columns, MapArg};
 use super::event::Experiments;
 use super::field::Field;
 use super::limited::{Exceeded, Limited};
 use super::number::DecimalMark;
-use super::rows::{Cells, Rows};
+use super::rows::Rows;
 use super::timestamp::DateOrder;
 
 /// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
