@@ -41,10 +41,12 @@ pub(crate) fn could_be_thousands(number: &[u8]) -> bool {
 }
 
 impl DecimalMark {
-    /// The mark of a file, told by the cells in its beginning that can be read with one mark only.
-    pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>) -> DecimalMark {
-        let (mut has_point, mut has_comma) = (false, false);
+    /// The mark of a file, told by the cells in its beginning that can be read with one mark only. Where none can, it is that of those
+    /// who put such a delimiter between cells: programs write semicolons where the comma is the mark.
+    pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>, delimiter: u8) -> DecimalMark {
+        let (mut has_point, mut has_comma, mut is_plain) = (false, false, true);
         for cell in cells {
+            is_plain &= !cell.contains(&b',');
             match (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell)) {
                 (Some(_), None) => has_point = true,
                 (None, Some(_)) => has_comma = true,
@@ -54,6 +56,7 @@ impl DecimalMark {
         match (has_point, has_comma) {
             (true, false) => DecimalMark::Point,
             (false, true) => DecimalMark::Comma,
+            (false, false) if delimiter == b',' || delimiter != b';' && is_plain => DecimalMark::Point,
             _ => DecimalMark::Unclear,
         }
     }
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_mark_is_told_by_cells_that_can_be_read_in_one_way_only() {
-        let mark = |cells: &[&str]| DecimalMark::of(cells.iter().map(|cell| cell.as_bytes()));
+        let mark = |cells: &[&str]| DecimalMark::of(cells.iter().map(|cell| cell.as_bytes()), b';');
         for cells in [&["1,234", "0.5"][..], &["1,234,567"], &["1,234.5"], &["10000.0"], &["1000.250"], &[".125"]] {
             assert_eq!(mark(cells), DecimalMark::Point, "{cells:?}");
         }

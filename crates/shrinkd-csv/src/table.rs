@@ -100,7 +100,7 @@ impl<R: Read> Table<R> {
             rows.pop();
         }
         let cells = |is_wanted: fn(Field) -> bool| cells_of(&rows, &columns, is_wanted);
-        let mark = DecimalMark::of(cells(Field::is_number));
+        let mark = DecimalMark::of(cells(Field::is_number), delimiter);
         let date_order = DateOrder::of(cells(Field::is_timestamp));
         let mut head = Cursor::new(head);
         head.set_position(skipped as u64);
