@@ -80,7 +80,7 @@ impl Form {
                 if OTHERS.iter().all(|(magic, _)| !text.starts_with(magic))
                     && !text.contains(&0)
                     // What is JSON behind something else has commas, too.
-                    && !lines().next().unwrap_or_default().contains(&b'{')
+                    && !has_json(lines().next().unwrap_or_default())
                     && shrinkd_csv::delimiter(text).is_some() =>
             {
                 Ok(Some(Form::Table))
@@ -88,6 +88,12 @@ impl Form {
             Some(_) => Err(NotUnderstood::new(text)),
         }
     }
+}
+
+/// Whether a line is JSON from its first brace on. That alone stands in the names of columns, too: `metric {unit}`.
+fn has_json(line: &[u8]) -> bool {
+    let json = line.iter().position(|byte| *byte == b'{').and_then(|start| line.get(start..));
+    json.is_some_and(|json| serde_json::from_slice::<IgnoredAny>(json).is_ok())
 }
 
 impl NotUnderstood {
@@ -138,6 +144,7 @@ mod tests {
             ("\u{feff}experiment,variant\n", Form::Table),
             ("experiment\tvariant\n", Form::Table),
             ("sep=;\nexperiment;variant\n", Form::Table),
+            ("experiment,metric {unit},variant\n", Form::Table),
         ] {
             assert_eq!(Form::of(text.as_bytes(), true), Ok(Some(form)), "{text}");
         }

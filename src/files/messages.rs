@@ -74,14 +74,11 @@ impl Messages {
         let mut head = Cursor::new(head);
         head.set_position(start as u64);
         let reader: Box<dyn Read + Send> = Box::new(head.chain(reader));
-        let mut reader = BufReader::with_capacity(BUFFER_BYTES, reader);
+        let reader = BufReader::with_capacity(BUFFER_BYTES, reader);
         let source = match form {
             None | Some(Form::Lines) => Source::Lines(reader),
             Some(Form::Documents) => Source::Documents(Documents::new(reader)),
-            Some(Form::Table) => {
-                reader.fill_buf()?;
-                Source::Table(Box::new(Table::new(reader, map, completed_at)?.read(refuse)?))
-            }
+            Some(Form::Table) => Source::Table(Box::new(Table::new(reader, map, completed_at)?.read(refuse)?)),
         };
         Ok(Messages { form, compression, source, number: 0 })
     }

@@ -221,7 +221,7 @@ fn a_misspelt_column_is_told_with_the_field_that_was_meant() {
     let path = folder.path("table.csv");
     for (header, command, told) in [
         // Without it there is no table.
-        ("experiment,variant,users,mean,varaince,note", "fit", "Did you mean variance by varaince?"),
+        ("experiment,variant,users,mean,varaince,note", "fit", "Is varaince meant to be variance?"),
         // Without it there is one.
         (
             "experiment,variant,users,mean,sd,segmnt",
@@ -230,7 +230,7 @@ fn a_misspelt_column_is_told_with_the_field_that_was_meant() {
         ),
         ("experiment,variant,users,mean,sd,segmnt", "lint", "unknown column: segmnt: did you mean segment?"),
         ("experiment,variant,users,mean,sd,shiped variant", "lint", "did you mean shipped_variant?"),
-        ("experiment,variant,users,mean,sd,Completd On", "lint", "did you mean completed_at?"),
+        ("experiment,variant,users,mean,sd,Completd At", "lint", "did you mean completed_at?"),
     ] {
         fs::write(&path, format!("{header}\n{rows}")).expect("a file");
         let output = run(command, &path, &[]);

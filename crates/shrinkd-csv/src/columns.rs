@@ -2,8 +2,6 @@
 
 use csv::ByteRecord;
 
-use shrinkd_core::nearest_name;
-
 use super::field::Field;
 use super::table::TableError;
 
@@ -34,6 +32,30 @@ pub enum Form {
     Arms,
     /// One effect, against a control that has no row or one without an estimate.
     Effects,
+}
+
+impl Form {
+    /// The fields for which it has no use.
+    fn unused(self) -> &'static [Field] {
+        match self {
+            Form::Arms => {
+                &[Field::Estimate, Field::CiLow, Field::CiHigh, Field::CiLevel, Field::ControlVariance, Field::ControlN]
+            }
+            Form::Effects => &[
+                Field::Mean,
+                Field::StandardDeviation,
+                Field::Successes,
+                Field::Sum,
+                Field::SumSquares,
+                Field::DenominatorSum,
+                Field::DenominatorSumSquares,
+                Field::NumeratorDenominatorSumProduct,
+                Field::CovariateSum,
+                Field::CovariateSumSquares,
+                Field::MainCovariateSumProduct,
+            ],
+        }
+    }
 }
 
 /// The header of a table, understood.
@@ -139,13 +161,18 @@ impl Columns {
         self.header.iter().enumerate().filter(move |(i, _)| !is_used(*i)).map(|(_, name)| name.as_str())
     }
 
-    /// The columns that are not used and whose names look misspelt, each with the field that was probably meant: one that has no column.
+    /// The columns that are not used and whose names look misspelt, each with the field that was probably meant: one of the table's
+    /// form that has no column.
     pub fn misspelt(&self) -> impl Iterator<Item = (&str, Field)> {
+        self.misspelt_among(|field| !self.form.unused().contains(&field))
+    }
+
+    fn misspelt_among(&self, is_wanted: impl Fn(Field) -> bool) -> impl Iterator<Item = (&str, Field)> {
         let is_known = |name: &str| Field::ALL.iter().any(|field| field.rank(name).is_some());
-        self.unused().filter(move |name| !is_known(name)).filter_map(|name| {
-            let open = || Field::ALL.iter().copied().filter(|field| !self.has(*field));
-            let meant = nearest_name(name, open().flat_map(Field::known_names))?;
-            Some((name, open().find(|field| field.rank(meant).is_some())?))
+        self.unused().filter(move |name| !is_known(name)).filter_map(move |name| {
+            let open = Field::ALL.iter().copied().filter(|field| is_wanted(*field) && !self.has(*field));
+            let near = open.filter_map(|field| Some((field.misspelt_by(name)?, field)));
+            near.min().map(|(_, field)| (name, field))
         })
     }
 
@@ -186,33 +213,15 @@ impl Columns {
         let found =
             self.used().map(|(name, field)| format!("{name} as {}", field.as_str())).collect::<Vec<_>>().join(", ");
         let found = if found.is_empty() { "none".to_owned() } else { found };
-        let misspelt: Vec<String> =
-            self.misspelt().map(|(name, field)| format!("{} by {name}", field.as_str())).collect();
-        let meant = if misspelt.is_empty() { String::new() } else { format!("Did you mean {}? ", misspelt.join(", ")) };
+        // Of neither form yet.
+        let misspelt = self.misspelt_among(|_| true);
+        let meant = misspelt.map(|(name, field)| format!("Is {name} meant to be {}? ", field.as_str())).collect();
         Err(TableError::Columns { header, found, missing: missing.join("; "), meant })
     }
 
     /// Drops the columns that the form has no use for, so that nobody is told that they are used.
     fn drop_unused(&mut self) {
-        let unused: &[Field] = match self.form {
-            Form::Arms => {
-                &[Field::Estimate, Field::CiLow, Field::CiHigh, Field::CiLevel, Field::ControlVariance, Field::ControlN]
-            }
-            Form::Effects => &[
-                Field::Mean,
-                Field::StandardDeviation,
-                Field::Successes,
-                Field::Sum,
-                Field::SumSquares,
-                Field::DenominatorSum,
-                Field::DenominatorSumSquares,
-                Field::NumeratorDenominatorSumProduct,
-                Field::CovariateSum,
-                Field::CovariateSumSquares,
-                Field::MainCovariateSumProduct,
-            ],
-        };
-        for field in unused {
+        for field in self.form.unused() {
             self.columns[*field as usize] = None;
         }
     }

@@ -39,7 +39,7 @@ impl Experiments {
         &self.columns
     }
 
-    /// The number of rows, those that were refused included.
+    /// The number of rows that are not empty, those that were refused included.
     pub fn rows(&self) -> u64 {
         self.rows
     }

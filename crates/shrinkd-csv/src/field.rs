@@ -98,12 +98,16 @@ impl Field {
         self.spellings().iter().position(|spelling| *spelling == header).map(|position| position + 1)
     }
 
-    /// The names that a misspelt header may have been meant to be: its own, and other spellings that are long enough not to be near
-    /// any word.
-    pub(crate) fn known_names(self) -> impl Iterator<Item = &'static str> {
-        const LONG: usize = 6;
-        let spellings = self.spellings().iter().copied().filter(|spelling| spelling.len() >= LONG);
-        std::iter::once(self.as_str()).chain(spellings)
+    /// In how many letters a header differs from the field's own name, where so few that it was probably meant: one, in a long name
+    /// two. A short name has ordinary words next to it, as `sum` has `num`, and `scale` has `sale`.
+    pub(crate) fn misspelt_by(self, header: &str) -> Option<usize> {
+        let name = reduced(self.as_str());
+        let most = match name.len() {
+            0..=5 => 0,
+            6..=11 => 1,
+            _ => 2,
+        };
+        Some(strsim::osa_distance(&reduced(header), &name)).filter(|distance| (1..=most).contains(distance))
     }
 
     /// The field of a name that `--map` gives.
@@ -120,6 +124,39 @@ impl Field {
     /// Whether these are whole numbers.
     pub(crate) fn is_count(self) -> bool {
         matches!(self, Field::N | Field::Successes | Field::ControlN | Field::Revision)
+    }
+
+    /// Whether these are sums of squares or of products, or variances: in percent they would be ten-thousandths.
+    pub(crate) fn is_square(self) -> bool {
+        matches!(
+            self,
+            Field::Variance
+                | Field::ControlVariance
+                | Field::SumSquares
+                | Field::DenominatorSumSquares
+                | Field::NumeratorDenominatorSumProduct
+                | Field::CovariateSumSquares
+                | Field::MainCovariateSumProduct
+        )
+    }
+
+    /// Whether these are in the unit of the metric, or in its square.
+    pub(crate) fn is_in_units(self) -> bool {
+        use Field::{
+            CiHigh, CiLow, ControlVariance, Estimate, Mean, StandardDeviation, StandardError, Sum, SumSquares, Variance,
+        };
+        matches!(
+            self,
+            Mean | StandardDeviation
+                | Variance
+                | StandardError
+                | Sum
+                | SumSquares
+                | Estimate
+                | CiLow
+                | CiHigh
+                | ControlVariance
+        )
     }
 
     /// Whether its cells are dates or times.

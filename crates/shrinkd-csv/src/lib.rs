@@ -7,11 +7,12 @@
 //! | --- | --- |
 //! | the header -> which column is which field | `field`, `columns` |
 //! | cells -> numbers and timestamps as JSON has them | `number`, `timestamp` |
-//! | rows -> the results of each experiment | [`Table`], `rows` |
+//! | rows -> the results of each experiment | [`Table`], `cells`, `rows` |
 //! | results -> events, each with its control | [`Experiments`] |
 
 #![forbid(unsafe_code)]
 
+mod cells;
 mod columns;
 mod event;
 mod field;

@@ -7,6 +7,8 @@
 pub(crate) enum DecimalMark {
     Point,
     Comma,
+    /// The file does not tell it, or has both. Read as a point, but for numbers that a comma would change.
+    Unclear,
 }
 
 /// What a cell of a column of numbers holds.
@@ -16,6 +18,8 @@ pub(crate) enum Read {
     Number,
     /// Nothing, or one of the words for it.
     Absent,
+    /// One mark with three digits after it, in a file that does not tell whether these are thousands or decimals.
+    Ambiguous,
     /// Something else.
     Unreadable,
 }
@@ -37,36 +41,42 @@ pub(crate) fn could_be_thousands(number: &[u8]) -> bool {
 }
 
 impl DecimalMark {
-    /// The mark of a file, told by the cells in its beginning that can be read in one way only; of each it is said whether it holds a
-    /// count, which has no decimals. Where there are none, or both kinds, it is the point.
-    pub(crate) fn of<'a>(cells: impl Iterator<Item = (&'a [u8], bool)>, delimiter: u8) -> DecimalMark {
-        let (mut has_point, mut has_comma) = (false, false);
-        for (cell, is_count) in cells {
-            let last = cell.iter().rposition(|byte| matches!(byte, b'.' | b','));
-            let Some(last) = last.filter(|_| cell.iter().any(u8::is_ascii_digit)) else { continue };
-            let (mark, other) = if cell[last] == b'.' { (b'.', b',') } else { (b',', b'.') };
-            let count = |byte| cell.iter().filter(|b| **b == byte).count();
-            let digits = |bytes: &[u8]| bytes.iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let start = cell.iter().position(u8::is_ascii_digit).unwrap_or(last);
-            let could_group = digits(&cell[last + 1..]) == 3
-                && cell.get(start) != Some(&b'0')
-                && (1..=3).contains(&digits(&cell[start.min(last)..]));
-            let is_other_way = count(mark) > 1 || (is_count && could_group && count(other) == 0);
-            // A comma where the delimiter is not one is what makes Excel choose another delimiter.
-            let is_mark = !is_other_way && (!could_group || count(other) > 0 || (mark == b',' && delimiter == b';'));
-            match (mark, is_mark, is_other_way) {
-                (b'.', true, _) | (b',', _, true) => has_point = true,
-                (b',', true, _) | (b'.', _, true) => has_comma = true,
+    /// The mark of a file, told by the cells in its beginning that can be read with one mark only. Where none can, it is that of those
+    /// who put such a delimiter between cells: programs write semicolons where the comma is the mark.
+    pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>, delimiter: u8) -> DecimalMark {
+        let (mut has_point, mut has_comma, mut is_plain) = (false, false, true);
+        for cell in cells {
+            is_plain &= !cell.contains(&b',');
+            match (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell)) {
+                (Some(_), None) => has_point = true,
+                (None, Some(_)) => has_comma = true,
                 _ => {}
             }
         }
-        if has_comma && !has_point { DecimalMark::Comma } else { DecimalMark::Point }
+        match (has_point, has_comma) {
+            (true, false) => DecimalMark::Point,
+            (false, true) => DecimalMark::Comma,
+            (false, false) if delimiter == b',' || delimiter != b';' && is_plain => DecimalMark::Point,
+            _ => DecimalMark::Unclear,
+        }
+    }
+
+    /// A cell as a JSON number, where it is one with this mark.
+    fn read(self, cell: &[u8]) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        (self.write(cell, false, &mut out) == Read::Number).then_some(out)
     }
 
     /// Writes a trimmed cell as a JSON number; percent, by its own sign or that of its column, become hundredths.
     pub(crate) fn write(self, cell: &[u8], is_in_percent: bool, out: &mut Vec<u8>) -> Read {
         if is_absent(cell) {
             return Read::Absent;
+        }
+        if self == DecimalMark::Unclear
+            && let (Some(point), Some(comma)) = (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell))
+            && point != comma
+        {
+            return Read::Ambiguous;
         }
         let start = out.len();
         if self.copy(cell, is_in_percent, out).is_none() {
@@ -95,7 +105,7 @@ impl DecimalMark {
             Some(at) => (&unsigned[..at], Some(&unsigned[at + 1..])),
             None => (unsigned, None),
         };
-        let mark = if self == DecimalMark::Point { b'.' } else { b',' };
+        let mark = if self == DecimalMark::Comma { b',' } else { b'.' };
         let (whole, fraction) = match digits.iter().position(|byte| *byte == mark) {
             Some(at) => (&digits[..at], Some(&digits[at + 1..])),
             None => (digits, None),
@@ -133,7 +143,7 @@ impl DecimalMark {
             // Groups of three, by one separator throughout.
             let text = std::str::from_utf8(whole).ok()?;
             let separator = text.chars().find(|c| !c.is_ascii_digit())?;
-            let other = if self == DecimalMark::Point { ',' } else { '.' };
+            let other = if self == DecimalMark::Comma { '.' } else { ',' };
             if ![other, ' ', '\u{a0}', '\u{202f}', '\'', '\u{2019}'].contains(&separator) {
                 return None;
             }
@@ -207,23 +217,27 @@ mod tests {
 
     #[test]
     fn the_mark_is_told_by_cells_that_can_be_read_in_one_way_only() {
-        let of = |cells: &[&str], is_count, delimiter| {
-            DecimalMark::of(cells.iter().map(|cell| (cell.as_bytes(), is_count)), delimiter)
-        };
-        let mark = |cells: &[&str], delimiter| of(cells, false, delimiter);
-        assert_eq!(mark(&["1,234", "0.5"], b';'), DecimalMark::Point);
-        assert_eq!(mark(&["1.234", "0,5"], b','), DecimalMark::Comma);
-        assert_eq!(mark(&["1.234.567"], b'\t'), DecimalMark::Comma);
-        assert_eq!(mark(&["1,234,567"], b';'), DecimalMark::Point);
-        assert_eq!(mark(&["1.234,5"], b','), DecimalMark::Comma);
-        assert_eq!(mark(&["1,234"], b','), DecimalMark::Point, "thousands");
-        assert_eq!(mark(&["1,234"], b';'), DecimalMark::Comma, "why else the semicolon");
-        assert_eq!(mark(&["1000", "3"], b';'), DecimalMark::Point);
-        assert_eq!(mark(&["1000,250"], b'\t'), DecimalMark::Comma, "no group has four digits");
-        let counts = |cells: &[&str], delimiter| of(cells, true, delimiter);
-        assert_eq!(counts(&["10,000"], b';'), DecimalMark::Point, "a count has no decimals");
-        assert_eq!(counts(&["10.000"], b','), DecimalMark::Comma);
-        assert_eq!(counts(&["10000.0"], b','), DecimalMark::Point, "as pandas writes it");
+        let mark = |cells: &[&str]| DecimalMark::of(cells.iter().map(|cell| cell.as_bytes()), b';');
+        for cells in [&["1,234", "0.5"][..], &["1,234,567"], &["1,234.5"], &["10000.0"], &["1000.250"], &[".125"]] {
+            assert_eq!(mark(cells), DecimalMark::Point, "{cells:?}");
+        }
+        for cells in [&["1.234", "0,5"][..], &["1.234.567"], &["1.234,5"], &["1000,250"], &["3,1020"]] {
+            assert_eq!(mark(cells), DecimalMark::Comma, "{cells:?}");
+        }
+        for cells in [&["1,234"][..], &["812.000", "3.102"], &["10,000", "1.100"], &["0.5", "0,5"], &["10", "x,y"], &[]]
+        {
+            assert_eq!(mark(cells), DecimalMark::Unclear, "{cells:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_thousands_or_decimals_is_not_read_where_the_file_does_not_tell() {
+        for cell in ["1,234", "1.234", "-812.000", "3.102%", "1.234e2"] {
+            assert_eq!(DecimalMark::Unclear.write(cell.as_bytes(), false, &mut Vec::new()), Read::Ambiguous, "{cell}");
+        }
+        for (cell, want) in [("10", "10"), ("0.125", "0.125"), ("1 234", "1234"), ("1,234.5", "1234.5")] {
+            assert_eq!(read(DecimalMark::Unclear, cell).as_deref(), Some(want), "{cell}");
+        }
     }
 
     #[test]

@@ -2,20 +2,17 @@
 
 use std::collections::HashMap;
 
-use csv::ByteRecord;
-use shrinkd_core::{Reason, Refusal};
+use shrinkd_core::Refusal;
 use time::OffsetDateTime;
 
-use super::columns::{Columns, Form};
+use super::cells::{Cells, refused};
 use super::field::Field;
-use super::number::{DecimalMark, Read, could_be_thousands, is_absent};
-use super::timestamp::{self, DateOrder};
 
 /// The rows of a table so far.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) experiments: Vec<Experiment>,
-    /// The number of rows, those that were refused included.
+    /// The number of rows that are not empty, those that were refused included.
     pub(crate) count: u64,
     /// The position of each experiment and revision.
     by_experiment: HashMap<Box<[u8]>, usize>,
@@ -71,13 +68,20 @@ pub(crate) struct Row {
     pub(crate) numbers: Box<[u8]>,
 }
 
-/// The cells of a row by field.
-pub(crate) struct Cells<'a> {
-    pub(crate) record: &'a ByteRecord,
-    pub(crate) columns: &'a Columns,
-    pub(crate) mark: DecimalMark,
-    pub(crate) date_order: Option<DateOrder>,
-    pub(crate) row: u64,
+/// What a row says of its experiment.
+pub(crate) struct OfExperiment<'a> {
+    pub(crate) completed_at: Option<OffsetDateTime>,
+    pub(crate) started_at: Option<OffsetDateTime>,
+    pub(crate) decision: &'a str,
+    pub(crate) shipped_variant: &'a str,
+}
+
+/// What a row says of its result as a whole.
+pub(crate) struct OfResult<'a> {
+    pub(crate) direction: &'a str,
+    pub(crate) coverage: Option<String>,
+    pub(crate) control_variance: Option<String>,
+    pub(crate) control_n: Option<String>,
 }
 
 impl Rows {
@@ -86,7 +90,6 @@ impl Rows {
     /// # Errors
     /// Where a cell cannot be read: the row is left out.
     pub(crate) fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        let form = cells.columns.form;
         let experiment_id = cells.identifier(Field::ExperimentId)?;
         if experiment_id.is_empty() {
             return Err(refused("has no experiment_id: the row is left out"));
@@ -94,14 +97,17 @@ impl Rows {
         let revision = cells.number_or_none(Field::Revision)?;
         let (experiment, result) = self.place(cells, experiment_id, revision.as_deref())?;
         let experiment = &mut self.experiments[experiment];
-        let read = cells.row_of(form).and_then(|row| {
-            experiment.results[result].take(cells)?;
-            experiment.take(cells)?;
-            Ok(row)
+        // A row that is left out says nothing: all cells are read before any is kept.
+        let read = cells.row_of().and_then(|row| {
+            let (of_experiment, of_result) = (cells.of_experiment()?, cells.of_result()?);
+            experiment.results[result].check(&of_result)?;
+            Ok((row, of_experiment, of_result))
         });
-        let result = &mut experiment.results[result];
         match read {
-            Ok(row) => {
+            Ok((row, of_experiment, of_result)) => {
+                experiment.keep(&of_experiment);
+                let result = &mut experiment.results[result];
+                result.keep(of_result);
                 if result.rows.is_empty() {
                     result.rows.reserve_exact(2);
                 }
@@ -109,6 +115,7 @@ impl Rows {
                 Ok(())
             }
             Err(refusal) => {
+                let result = &mut experiment.results[result];
                 let is_control = cells.is_control().ok().flatten();
                 let variant = cells.text(Field::Variant).unwrap_or_default();
                 result.is_control_lost |= is_control.unwrap_or_else(|| is_named_control(variant));
@@ -186,38 +193,42 @@ impl Rows {
 }
 
 impl Experiment {
-    /// Keeps what a row says of its experiment: of times the latest, else what the first row says.
-    fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        self.completed_at = self.completed_at.max(cells.timestamp(Field::CompletedAt)?);
-        self.started_at = self.started_at.max(cells.timestamp(Field::StartedAt)?);
-        keep(&mut self.decision, cells.identifier(Field::Decision)?);
-        keep(&mut self.shipped_variant, cells.identifier(Field::ShippedVariant)?);
-        Ok(())
+    /// Of times the latest, else what the first row says.
+    fn keep(&mut self, row: &OfExperiment<'_>) {
+        self.completed_at = self.completed_at.max(row.completed_at);
+        self.started_at = self.started_at.max(row.started_at);
+        keep(&mut self.decision, row.decision);
+        keep(&mut self.shipped_variant, row.shipped_variant);
     }
 }
 
 impl ResultRows {
-    fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        keep(&mut self.direction, cells.identifier(Field::Direction)?);
-        self.direction.make_ascii_lowercase();
-        for (field, kept) in [
-            (Field::Coverage, &mut self.coverage),
-            (Field::ControlVariance, &mut self.control_variance),
-            (Field::ControlN, &mut self.control_n),
+    /// # Errors
+    /// Where another row of the result has another number.
+    fn check(&self, row: &OfResult<'_>) -> Result<(), Refusal> {
+        for (field, kept, number) in [
+            (Field::Coverage, &self.coverage, &row.coverage),
+            (Field::ControlVariance, &self.control_variance, &row.control_variance),
+            (Field::ControlN, &self.control_n, &row.control_n),
         ] {
-            let Some(number) = cells.number_or_none(field)? else { continue };
-            match kept {
-                Some(first) if *first != number => {
-                    let detail = format!(
-                        "{} is {number}, in another row of the same result it is {first}: the row is left out",
-                        field.as_str()
-                    );
-                    return Err(refused(&detail));
-                }
-                _ => *kept = Some(number),
+            if let (Some(first), Some(number)) = (kept, number)
+                && first != number
+            {
+                return Err(refused(&format!(
+                    "{} is {number}, in another row of the same result it is {first}: the row is left out",
+                    field.as_str()
+                )));
             }
         }
         Ok(())
+    }
+
+    fn keep(&mut self, row: OfResult<'_>) {
+        keep(&mut self.direction, row.direction);
+        self.direction.make_ascii_lowercase();
+        self.coverage = self.coverage.take().or(row.coverage);
+        self.control_variance = self.control_variance.take().or(row.control_variance);
+        self.control_n = self.control_n.take().or(row.control_n);
     }
 }
 
@@ -232,146 +243,4 @@ fn keep(kept: &mut String, text: &str) {
 pub(crate) fn is_named_control(variant: &str) -> bool {
     let letters = || variant.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
     ["control", "controlgroup", "baseline", "0"].iter().any(|name| letters().eq(name.chars()))
-}
-
-impl<'a> Cells<'a> {
-    /// A cell without blanks around it; empty where there is no such column.
-    fn cell(&self, field: Field) -> &'a [u8] {
-        self.columns.of(field).and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
-    }
-
-    fn text(&self, field: Field) -> Option<&'a str> {
-        std::str::from_utf8(self.cell(field)).ok()
-    }
-
-    fn has(&self, field: Field) -> bool {
-        !is_absent(self.cell(field))
-    }
-
-    fn identifier(&self, field: Field) -> Result<&'a str, Refusal> {
-        self.text(field).ok_or_else(|| self.unreadable(field, "which is not UTF-8: save the file as CSV UTF-8"))
-    }
-
-    fn timestamp(&self, field: Field) -> Result<Option<OffsetDateTime>, Refusal> {
-        if !self.has(field) {
-            return Ok(None);
-        }
-        let read = self.text(field).and_then(|text| timestamp::read(text, self.date_order));
-        let why =
-            "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
-        read.map(Some).ok_or_else(|| self.unreadable(field, why))
-    }
-
-    fn is_control(&self) -> Result<Option<bool>, Refusal> {
-        let cell = self.cell(Field::IsControl);
-        let is_one_of = |words: &[&str]| words.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()));
-        match cell {
-            _ if is_absent(cell) => Ok(None),
-            _ if is_one_of(&["true", "1", "1.0", "yes", "t", "y", "control"]) => Ok(Some(true)),
-            _ if is_one_of(&["false", "0", "0.0", "no", "f", "n", "treatment", "variant", "test"]) => Ok(Some(false)),
-            _ => Err(self.unreadable(Field::IsControl, "which is neither true nor false (write yes or no)")),
-        }
-    }
-
-    /// A number as JSON has it.
-    fn number_or_none(&self, field: Field) -> Result<Option<String>, Refusal> {
-        let mut written = Vec::new();
-        let is_there = self.write_number(field, &mut written)?;
-        Ok(String::from_utf8(written).ok().filter(|_| is_there))
-    }
-
-    fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<bool, Refusal> {
-        let cell = self.cell(field);
-        let is_in_percent = self.columns.is_in_percent(field);
-        if (cell.ends_with(b"%") || is_in_percent)
-            && matches!(field, Field::Variance | Field::SumSquares | Field::ControlVariance)
-        {
-            return Err(self.unreadable(field, "but a square cannot be in percent"));
-        }
-        let start = out.len();
-        match self.mark.write(cell, is_in_percent, out) {
-            Read::Number if field.is_count() && could_be_thousands(&out[start..]) => {
-                Err(self
-                    .unreadable(field, "which may be thousands or a number with decimals: write it without separator"))
-            }
-            Read::Number => {
-                let is_in_percent = field == Field::CiLevel && out[start..].first() != Some(&b'0');
-                out.extend_from_slice(if is_in_percent && !out[start..].contains(&b'e') { b"e-2" } else { b"" });
-                Ok(true)
-            }
-            Read::Absent => Ok(false),
-            Read::Unreadable => {
-                let mark = if self.mark == DecimalMark::Point { "point" } else { "comma" };
-                Err(self.unreadable(
-                    field,
-                    &format!("which is not a number with a decimal {mark}, as in the rest of the file"),
-                ))
-            }
-        }
-    }
-
-    /// The row as an arm or an effect.
-    fn row_of(&self, form: Form) -> Result<Row, Refusal> {
-        use Field::{
-            CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares,
-            Variance,
-        };
-        let fields: &[Field] = match form {
-            Form::Arms if self.has(Successes) => &[N, Successes],
-            Form::Arms if self.has(Sum) && self.has(SumSquares) => &[
-                N,
-                Sum,
-                SumSquares,
-                Field::DenominatorSum,
-                Field::DenominatorSumSquares,
-                Field::NumeratorDenominatorSumProduct,
-                Field::CovariateSum,
-                Field::CovariateSumSquares,
-                Field::MainCovariateSumProduct,
-            ],
-            Form::Arms if self.has(Variance) && self.has(N) => &[N, Mean, Variance],
-            Form::Arms if self.has(StandardDeviation) && self.has(N) => &[N, Mean, StandardDeviation],
-            Form::Arms => &[N, Mean, StandardError],
-            Form::Effects if self.has(Variance) => &[N, Estimate, Variance],
-            Form::Effects if self.has(StandardError) => &[N, Estimate, StandardError],
-            Form::Effects => &[N, Estimate, CiLow, CiHigh, CiLevel],
-        };
-        let mut numbers = Vec::with_capacity(64);
-        for field in fields {
-            let start = numbers.len();
-            numbers.extend_from_slice(b",\"");
-            numbers.extend_from_slice(field.as_str().as_bytes());
-            numbers.extend_from_slice(b"\":");
-            if !self.write_number(*field, &mut numbers)? {
-                numbers.truncate(start);
-            }
-        }
-        let variant = self.identifier(Field::Variant)?;
-        let variant = if variant.is_empty() && form == Form::Effects { "treatment" } else { variant };
-        Ok(Row {
-            variant: variant.to_owned(),
-            is_control: self.is_control()?,
-            has_effect: !is_named_control(variant) || self.has_effect(),
-            n: if form == Form::Effects { self.number_or_none(N)? } else { None },
-            numbers: numbers.into(),
-        })
-    }
-
-    /// Whether a row of the control has an effect all the same: many platforms write it as 0, without a precision or with one of 0.
-    fn has_effect(&self) -> bool {
-        [Field::Estimate, Field::Variance, Field::StandardError, Field::CiLow, Field::CiHigh].iter().any(|field| {
-            let number = self.number_or_none(*field).ok().flatten();
-            number.is_some_and(|number| number.parse() != Ok(0.0))
-        })
-    }
-
-    fn unreadable(&self, field: Field, why: &str) -> Refusal {
-        let column = self.columns.of(field).map_or("", |column| self.columns.name(column));
-        let cell: String = String::from_utf8_lossy(self.cell(field)).chars().take(60).collect();
-        refused(&format!("column {column:?} holds {cell:?}, {why}: the row is left out"))
-    }
-}
-
-fn refused(detail: &str) -> Refusal {
-    Refusal::new(Reason::SchemaViolation, detail)
 }

@@ -1,24 +1,26 @@
 //! Reads a table: its header, then its rows.
 
-use std::io::{self, BufRead};
+use std::io::{self, Chain, Cursor, Read};
 
 use csv::{ByteRecord, ReaderBuilder};
 use shrinkd_core::{MAX_MESSAGE_BYTES, Reason, Refusal};
 use time::OffsetDateTime;
 
+use super::cells::Cells;
 use super::columns::{Columns, MapArg};
 use super::event::Experiments;
 use super::field::Field;
 use super::limited::{Exceeded, Limited};
 use super::number::DecimalMark;
-use super::rows::{Cells, Rows};
+use super::rows::Rows;
 use super::timestamp::DateOrder;
 
 /// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
 pub const MAX_TABLE_BYTES: u64 = 1 << 27;
 
-/// Rows in the beginning of the file that tell the decimal mark, and the order of days and months.
-const SAMPLE: usize = 1_000;
+/// The beginning of the file, which tells the decimal mark and the order of days and months: so many bytes, and of these so many rows.
+const SAMPLE_BYTES: usize = 1 << 16;
+const SAMPLE_ROWS: usize = 1_000;
 
 /// Why a table cannot be read as a whole.
 #[derive(Debug, thiserror::Error)]
@@ -34,13 +36,18 @@ pub enum TableError {
     NoColumn { field: &'static str, column: String, header: String },
     #[error("row {row} has more than {MAX_MESSAGE_BYTES} bytes: is there a quotation mark (\") that is not closed?")]
     Row { row: u64 },
+    #[error(
+        "column {percent:?} is in percent by its header, column {other:?} is not, and has no percent sign in row {row} either: give both \
+         headers the sign (%), or neither, and write the numbers accordingly; a variance cannot be in percent"
+    )]
+    MixedUnits { percent: String, other: String, row: u64 },
     #[error("the table has more than {} MiB: split it by experiment", MAX_TABLE_BYTES >> 20)]
     Large,
 }
 
 /// A table whose header is understood.
 pub struct Table<R> {
-    reader: csv::Reader<Limited<R>>,
+    reader: csv::Reader<Limited<Chain<Cursor<Vec<u8>>, R>>>,
     columns: Columns,
     mark: DecimalMark,
     date_order: Option<DateOrder>,
@@ -73,26 +80,31 @@ pub fn delimiter(head: &[u8]) -> Option<(u8, usize)> {
     (count > 0).then_some((delimiter, 0))
 }
 
-impl<R: BufRead> Table<R> {
+impl<R: Read> Table<R> {
     /// Reads the header. `completed_at` is when experiments were completed of which no cell says that.
     ///
     /// # Errors
     /// Where the header cannot be read, or not be understood.
     pub fn new(mut reader: R, map: &[MapArg], completed_at: OffsetDateTime) -> Result<Table<R>, TableError> {
-        let head = reader.fill_buf()?;
-        let (delimiter, skipped) = delimiter(head).unwrap_or((b',', 0));
+        let mut head = Vec::new();
+        reader.by_ref().take(SAMPLE_BYTES as u64).read_to_end(&mut head)?;
+        let (delimiter, skipped) = delimiter(&head).unwrap_or((b',', 0));
         let skipped = skipped.min(head.len());
         let mut build = ReaderBuilder::new();
         build.delimiter(delimiter).flexible(true).has_headers(true);
         let mut sample = build.from_reader(&head[skipped..]);
         let columns = Columns::new(sample.byte_headers().map_err(|error| failed(error, 1))?, map)?;
-        let rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE).collect();
+        let mut rows: Vec<ByteRecord> = sample.byte_records().map_while(Result::ok).take(SAMPLE_ROWS + 1).collect();
+        // The last may be cut.
+        if rows.len() > SAMPLE_ROWS || head.len() == SAMPLE_BYTES {
+            rows.pop();
+        }
         let cells = |is_wanted: fn(Field) -> bool| cells_of(&rows, &columns, is_wanted);
-        let mark = cells(Field::is_number).map(|(field, cell)| (cell, field.is_count()));
-        let mark = DecimalMark::of(mark, delimiter);
-        let date_order = DateOrder::of(cells(Field::is_timestamp).map(|(_, cell)| cell));
-        reader.consume(skipped);
-        let mut reader = build.from_reader(Limited::new(reader, MAX_TABLE_BYTES));
+        let mark = DecimalMark::of(cells(Field::is_number), delimiter);
+        let date_order = DateOrder::of(cells(Field::is_timestamp));
+        let mut head = Cursor::new(head);
+        head.set_position(skipped as u64);
+        let mut reader = build.from_reader(Limited::new(head.chain(reader), MAX_TABLE_BYTES));
         // Once more, and past it.
         reader.byte_headers().map_err(|error| failed(error, 1))?;
         Ok(Table { reader, columns, mark, date_order, completed_at })
@@ -102,21 +114,20 @@ impl<R: BufRead> Table<R> {
     /// lines do not count.
     ///
     /// # Errors
-    /// Where reading fails, or the table is too large.
+    /// Where reading fails, the table is too large, or its columns are in units that do not go together.
     pub fn read(mut self, mut refuse: impl FnMut(u64, Refusal)) -> Result<Experiments, TableError> {
         let (mut rows, mut record) = (Rows::default(), ByteRecord::new());
-        loop {
-            // Not the reader's line, which falls behind where lines end in CRLF.
-            let row = rows.count + 2;
+        // Not the reader's line, which falls behind where lines end in CRLF.
+        for row in 2.. {
             if !self.reader.read_byte_record(&mut record).map_err(|error| failed(error, row))? {
                 break;
             }
             self.reader.get_mut().row_ended();
-            rows.count += 1;
             // Spreadsheets write rows of empty cells.
             if record.iter().all(|cell| cell.trim_ascii().is_empty()) {
                 continue;
             }
+            rows.count += 1;
             let Table { columns, mark, date_order, .. } = &self;
             let cells = Cells { record: &record, columns, mark: *mark, date_order: *date_order, row };
             let is_ragged = record.len() < self.columns.len()
@@ -129,6 +140,8 @@ impl<R: BufRead> Table<R> {
                     Reason::SchemaViolation,
                     format!("has {cells} cells, the header {columns}{quote}: the row is left out"),
                 ))
+            } else if let Some((percent, other)) = cells.mixed_units() {
+                return Err(TableError::MixedUnits { percent: percent.to_owned(), other: other.to_owned(), row });
             } else {
                 rows.take(&cells)
             };
@@ -140,16 +153,16 @@ impl<R: BufRead> Table<R> {
     }
 }
 
-/// The cells of the first rows in columns of some fields; the last of them may be cut.
+/// The cells of the first rows in columns of some fields.
 fn cells_of<'a>(
     rows: &'a [ByteRecord],
     columns: &'a Columns,
     is_wanted: fn(Field) -> bool,
-) -> impl Iterator<Item = (Field, &'a [u8])> {
+) -> impl Iterator<Item = &'a [u8]> {
     let fields = Field::ALL.iter().copied().filter(move |field| is_wanted(*field));
-    fields.filter_map(|field| Some((field, columns.of(field)?))).flat_map(move |(field, column)| {
-        rows.iter().filter_map(move |row| Some((field, row.get(column)?.trim_ascii())))
-    })
+    fields
+        .filter_map(|field| columns.of(field))
+        .flat_map(move |column| rows.iter().filter_map(move |row| Some(row.get(column)?.trim_ascii())))
 }
 
 /// The error of a reader that stopped in a row.

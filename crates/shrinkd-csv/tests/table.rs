@@ -1,5 +1,7 @@
 //! What tables become.
 
+use std::io::Read;
+
 use shrinkd_core::{Message, Refusal, ReportedResult, decode};
 use shrinkd_csv::{Form, MapArg, Table, TableError};
 use time::OffsetDateTime;
@@ -118,7 +120,7 @@ fn a_date_is_read_by_the_order_of_day_and_month_that_the_others_in_the_file_have
 
 #[test]
 fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
-    let quoted = "\u{feff}experiment,variant,users,conversions\r\n\"a, \"\"b\"\"\",Control,\"1,000\", 100 \r\n\"a, \"\"b\"\"\",T,\"1,000\",120\r\n";
+    let quoted = "\u{feff}experiment,variant,users,conversions\r\n\"a, \"\"b\"\"\",Control,\"1,000\", 100 \r\n\"a, \"\"b\"\"\",T,\"1,000,000\",120\r\n";
     let quoted = quoted.strip_prefix('\u{feff}').expect("the reader of files takes it off");
     let want = r#""experiment_id":"a, \"b\"","revision":1"#;
     let event = &events(quoted)[0];
@@ -132,27 +134,57 @@ fn cells_are_read_whatever_quotes_separators_and_marks_they_come_with() {
 }
 
 #[test]
-fn counts_tell_which_separator_groups_thousands() {
-    let of = |n: &str, mean: &str| {
-        format!("experiment;variant;users;mean;sd\ne;control;{n};{mean};{mean}\ne;B;{n};{mean};{mean}\n")
+fn numbers_that_may_be_thousands_or_decimals_are_refused_unless_another_number_tells() {
+    let of = |delimiter: &str, rows: &[[&str; 3]]| {
+        let rows = rows.iter().zip(["control", "B"]).map(|(row, variant)| {
+            ["e", variant].iter().chain(row).map(|cell| format!("\"{cell}\"")).collect::<Vec<_>>().join(delimiter)
+                + "\n"
+        });
+        format!("{}\n{}", ["experiment", "variant", "users", "mean", "sd"].join(delimiter), rows.collect::<String>())
     };
-    for (n, mean, want) in [
-        ("10,000", "1.100", r#""n":10000,"mean":1.100,"#),
-        ("10.000", "1,100", r#""n":10000,"mean":1.100,"#),
-        ("10.000", "1.100", r#""n":10000,"mean":1100,"#),
-        ("10000.0", "1.100", r#""n":10000.0,"mean":1.100,"#),
+    let unclear = "which may be thousands or a number with three decimals, and the other numbers in the beginning of the file do \
+                   not tell which: write thousands without a separator (1234), or one more decimal (1.2340)";
+    let count = "which may be thousands or a number with decimals: write";
+    // A table with three decimals, one with thousands, and both: where no number tells, the delimiter may.
+    for (row, [comma, tab]) in [
+        (["812.000", "3.102", "1.250"], [Err(count), Err(count)]),
+        (["812,000", "3,102", "1,250"], [Ok(r#""n":812000,"mean":3102,"#), Err(unclear)]),
+        (["10,000", "1.100", "2"], [Ok(r#""n":10000,"mean":1.100,"#), Err(unclear)]),
+        (["10.000", "1,100", "2"], [Err(count), Err(unclear)]),
+        (["10,000", "25", "2"], [Ok(r#""n":10000,"mean":25,"#), Err(unclear)]),
+        (["812", "3.102", "2"], [Ok(r#""n":812,"mean":3.102,"#), Ok(r#""n":812,"mean":3.102,"#)]),
     ] {
-        let event = &events(&of(n, mean))[0];
-        assert!(event.contains(want), "{event}");
+        for (delimiter, want) in [(",", comma), ("\t", tab), (";", Err(unclear))] {
+            let (events, refused) = read(&of(delimiter, &[row, row]));
+            match want {
+                Ok(want) => assert!(events[0].contains(want), "{row:?}: {events:?} {refused:?}"),
+                Err(told) => {
+                    assert!(events.is_empty() && refused.len() == 2, "{row:?}: {events:?}");
+                    assert!(refused[0].contains(told), "{row:?}: {refused:?}");
+                }
+            }
+        }
     }
-    // Where the file has both marks, nobody knows.
-    let (events, refused) = read(&of("10.000", "0.5"));
-    assert!(
-        events.is_empty() && refused[0].contains("which may be thousands or a number with decimals"),
-        "{refused:?}"
-    );
-    let (events, refused) = read(&of("10,000", "0,5"));
-    assert!(events.is_empty() && refused[0].contains("not a number with a decimal point"), "{refused:?}");
+    for delimiter in [",", ";", "\t"] {
+        for (row, other, want) in [
+            (["10,000", "1.100", "2"], ["9", "1.25", "2"], r#""n":10000,"mean":1.100,"#),
+            (["10.000", "1,100", "2"], ["9", "1,25", "2"], r#""n":10000,"mean":1.100,"#),
+            (["10.000", "1.100", "2"], ["1.000.000", "1", "2"], r#""n":10000,"mean":1100,"#),
+            (["812", "3.102", "2"], ["9", "3.1020", "2"], r#""n":812,"mean":3.102,"#),
+            (["812", "3,102", "2"], ["9", "3,1020", "2"], r#""n":812,"mean":3.102,"#),
+            (["10000.0", "1.100", "2"], ["9", "1", "2"], r#""n":10000.0,"mean":1.100,"#),
+        ] {
+            let event = &events(&of(delimiter, &[row, other]))[0];
+            assert!(event.contains(want), "{event}");
+        }
+        // Both marks: only what can be read in one way is read.
+        let (events, refused) = read(&of(delimiter, &[["812", "0.5", "2"], ["9", "1,5", "3.102"]]));
+        assert!(events.is_empty() || !events[0].contains("\"B\""), "{events:?}");
+        assert!(refused[0].contains("not a number with a decimal point"), "{refused:?}");
+        // A count with decimals is one of thousands more likely.
+        let (_, refused) = read(&of(delimiter, &[["10.000", "0.5", "2"], ["9", "1.5", "3"]]));
+        assert!(refused[0].contains(count), "{refused:?}");
+    }
 }
 
 #[test]
@@ -161,8 +193,56 @@ fn a_header_with_a_percent_sign_is_the_unit_of_its_column_and_a_level_is_not() {
     assert!(event.contains(r#""estimate":5e-2,"standard_error":1e-2"#), "{event}");
     let event = &events("experiment,variant,lift,95% CI lower,95% CI upper\ne,t,5,4,6\n")[0];
     assert!(event.contains(r#""estimate":5,"ci_low":4,"ci_high":6"#), "{event}");
+}
+
+#[test]
+fn squares_and_counts_are_never_in_percent() {
     let square = refused_once("experiment,variant,lift (%),variance (%)\ne,t,5,1\n");
     assert!(square.contains("a square cannot be in percent"), "{square}");
+    let columns = [
+        "sum_squares",
+        "denominator_sum_squares",
+        "numerator_denominator_sum_product",
+        "covariate_sum_squares",
+        "main_covariate_sum_product",
+        "users",
+    ];
+    for column in columns {
+        let what = if column == "users" { "a count" } else { "a square" };
+        let header = format!("experiment,variant,sum,{}", columns.join(","));
+        let (row, header) = ("e,t,5,1,1,1,1,1,1", header.replace(column, &format!("{column} (%)")));
+        // The sum and its squares are in one unit.
+        let header = if column == "sum_squares" { header.replacen("sum,", "sum (%),", 1) } else { header };
+        let refused = refused_once(&format!("{header}\n{row}\n"));
+        assert!(refused.contains(&format!("{what} cannot be in percent")), "{refused}");
+    }
+    let control = refused_once("experiment,variant,lift,variance,control_variance\ne,t,5,1,1%\n");
+    assert!(control.contains("a square cannot be in percent"), "{control}");
+    events("experiment,variant,lift,variance,se (%),control_variance (%)\ne,t,5,1,,\n");
+}
+
+#[test]
+fn a_table_whose_headers_disagree_about_percent_is_refused_unless_cells_have_the_sign() {
+    for (text, percent, other) in [
+        ("experiment,variant,lift (%),se\ne,t,5,1\n", "lift (%)", "se"),
+        ("experiment,variant,lift,se (%)\ne,t,5,1\n", "se (%)", "lift"),
+        ("experiment,variant,lift (%),variance\ne,t,5,1\n", "lift (%)", "variance"),
+        ("experiment,variant,lift (%),ci_low (%),ci_high\ne,t,5%,4,6\n", "lift (%)", "ci_high"),
+        ("experiment,variant,users,mean (%),sd\ne,t,9,5,1\n", "mean (%)", "sd"),
+        ("experiment,variant,mean,standard_error (%)\ne,t,5,1\n", "standard_error (%)", "mean"),
+        ("experiment,variant,lift (%),se (%),control_variance\ne,t,5,1,1\n", "lift (%)", "control_variance"),
+    ] {
+        let error = read_mapped(text, &[]).expect_err("two units").to_string();
+        let told = format!("column {percent:?} is in percent by its header, column {other:?} is not");
+        assert!(error.starts_with(&told) && error.contains("in row 2"), "{error}");
+    }
+    for text in [
+        "experiment,variant,lift (%),se\ne,t,5,1%\n",
+        "experiment,variant,lift (%),se (%),variance\ne,t,5,1,\n",
+        "experiment,variant,users,conversions,mean (%),sd\ne,control,9,1,11,.3\ne,t,9,1,11,.3\n",
+    ] {
+        events(text);
+    }
 }
 
 #[test]
@@ -170,6 +250,110 @@ fn what_spreadsheets_add_does_no_harm() {
     let text = "experiment,\"variant\n(name)\",users,conversions,,\na,control,100,10,,\na,B,100,12,,\n,,,,,\n,,,,,\n";
     let text = text.replace("\"variant\n(name)\"", "\"vari\nant\"");
     assert!(events(&text)[0].contains(r#""treatments":[{"variant":"B","n":100,"successes":12}]"#));
+}
+
+#[test]
+fn rows_without_content_do_not_count_and_keep_their_numbers() {
+    let text = "experiment,variant,estimate,variance\ne,t,1,1\n,,,\n,,,\nf,t,x,1\n,,,\n";
+    let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+    let mut refused = Vec::new();
+    assert_eq!(table.read(|row, _| refused.push(row)).expect("rows").rows(), 2);
+    assert_eq!(refused, [5]);
+}
+
+#[test]
+fn a_row_that_is_left_out_says_nothing_of_its_result() {
+    let text = "experiment,variant,estimate,variance,direction,coverage,control_variance,control_n,completed_at,started_at,decision\n\
+                e,B,1,1,increase,0.5,0.1,9,2026-03-01,2026-01-03,LATE\n\
+                e,C,1,1,decrease,0.9,0.2,8,2026-02-01,2026-01-02,ship\n";
+    let want = &events(&text.replace("e,B,1,1,increase,0.5,0.1,9,2026-03-01,2026-01-03,LATE\n", ""))[0];
+    // Each cell that can be refused, the last of them included.
+    for (cell, wrong) in [
+        ("e,B,1,1", "e,B,x,1"),
+        ("increase,0.5", "increase,x"),
+        ("0.1,9", "x,9"),
+        ("0.1,9", "0.1,x"),
+        ("2026-03-01", "x"),
+        ("2026-01-03", "x"),
+    ] {
+        let (events, refused) = read(&text.replace(cell, wrong));
+        assert_eq!((&events[..], refused.len()), (&[want.clone()][..], 1), "{wrong}: {refused:?}");
+    }
+    // Of two rows that contradict each other in one number, the second does not say another either.
+    let text = "experiment,variant,estimate,variance,coverage,control_n\ne,B,1,1,0.5,\ne,C,1,1,0.9,8\n";
+    let (events, refused) = read(text);
+    assert!(refused.len() == 1 && !events[0].contains("\"n\":8"), "{events:?}");
+}
+
+#[test]
+fn the_first_64_kib_tell_the_mark_and_a_record_that_they_cut_does_not() {
+    // Fewer than a thousand of them.
+    let row = format!("{};t;10.000;1.234,5;2,25\n", "e".repeat(60));
+    let text = format!("experiment;variant;users;estimate;variance\n{}", row.repeat(1_000));
+    for pad in 0..=row.len() {
+        let text = text.replacen("\ne", &format!("\n{}", "e".repeat(pad + 1)), 1);
+        let (first, rest) = text.as_bytes().split_at(50);
+        let table = Table::new(first.chain(rest), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+        let read = table.read(|row, refusal| panic!("{pad}: row {row}: {refusal}")).expect("rows");
+        assert_eq!(read.rows(), 1_000);
+    }
+}
+
+#[test]
+fn a_column_looks_misspelt_only_where_few_letters_separate_it_from_a_field_that_the_table_lacks() {
+    let tables = ["experiment,variant,users,mean,sd", "experiment,variant,users,conversions", "study,yi,vi"];
+    let misspelt = |header: &str, column: &str| {
+        let text = format!("{header},{column}\n");
+        let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+        let experiments = table.read(|_, refusal| panic!("{refusal}")).expect("no rows");
+        experiments.columns().misspelt().map(|(_, field)| field.as_str()).next()
+    };
+    for column in [
+        "duration",
+        "median",
+        "precision",
+        "status",
+        "state",
+        "stats",
+        "sale",
+        "num",
+        "total_revenue",
+        "session_id",
+        "order_count",
+        "conversion_rate",
+        "metric_type",
+        "completed_by",
+        "note",
+        "rate",
+        "team",
+        "owner",
+        "id",
+    ] {
+        for header in tables {
+            assert_eq!(misspelt(header, column), None, "{column} in {header}");
+        }
+    }
+    for (header, column, field) in [
+        (tables[0], "varaince", Some("variance")),
+        (tables[0], "standrad_error", Some("standard_error")),
+        (tables[0], "Stadnard Eror", Some("standard_error")),
+        (tables[2], "segmnt", Some("segment")),
+        (tables[1], "shiped variant", Some("shipped_variant")),
+        (tables[0], "Completd At", Some("completed_at")),
+        // The other form's.
+        (tables[0], "estimte", None),
+        (tables[1], "control_varaince", None),
+        (tables[2], "sucesses", None),
+        (tables[2], "covariate_sun", None),
+        // The table has it.
+        (tables[0], "varint", None),
+    ] {
+        assert_eq!(misspelt(header, column), field, "{column} in {header}");
+    }
+    let error = read_mapped("experiment_di,variant,users,conversions\n", &[]).expect_err("no experiment").to_string();
+    assert!(error.contains("Is experiment_di meant to be experiment_id? "), "{error}");
+    let error = read_mapped("experiment,variant,estimte,se\n", &[]).expect_err("no estimate").to_string();
+    assert!(error.contains("Is estimte meant to be estimate? "), "{error}");
 }
 
 #[test]

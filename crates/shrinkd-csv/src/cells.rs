@@ -1,0 +1,208 @@
+//! The cells of one row, read by field, or refused.
+
+use csv::ByteRecord;
+use shrinkd_core::{Reason, Refusal};
+use time::OffsetDateTime;
+
+use super::columns::{Columns, Form};
+use super::field::Field;
+use super::number::{DecimalMark, Read, could_be_thousands, is_absent};
+use super::rows::{OfExperiment, OfResult, Row, is_named_control};
+use super::timestamp::{self, DateOrder};
+
+/// The cells of a row by field.
+pub(crate) struct Cells<'a> {
+    pub(crate) record: &'a ByteRecord,
+    pub(crate) columns: &'a Columns,
+    pub(crate) mark: DecimalMark,
+    pub(crate) date_order: Option<DateOrder>,
+    pub(crate) row: u64,
+}
+
+impl<'a> Cells<'a> {
+    /// A cell without blanks around it; empty where there is no such column.
+    fn cell(&self, field: Field) -> &'a [u8] {
+        self.columns.of(field).and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
+    }
+
+    pub(crate) fn text(&self, field: Field) -> Option<&'a str> {
+        std::str::from_utf8(self.cell(field)).ok()
+    }
+
+    fn has(&self, field: Field) -> bool {
+        !is_absent(self.cell(field))
+    }
+
+    pub(crate) fn identifier(&self, field: Field) -> Result<&'a str, Refusal> {
+        self.text(field).ok_or_else(|| self.unreadable(field, "which is not UTF-8: save the file as CSV UTF-8"))
+    }
+
+    fn timestamp(&self, field: Field) -> Result<Option<OffsetDateTime>, Refusal> {
+        if !self.has(field) {
+            return Ok(None);
+        }
+        let read = self.text(field).and_then(|text| timestamp::read(text, self.date_order));
+        let why =
+            "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
+        read.map(Some).ok_or_else(|| self.unreadable(field, why))
+    }
+
+    pub(crate) fn of_experiment(&self) -> Result<OfExperiment<'a>, Refusal> {
+        Ok(OfExperiment {
+            completed_at: self.timestamp(Field::CompletedAt)?,
+            started_at: self.timestamp(Field::StartedAt)?,
+            decision: self.identifier(Field::Decision)?,
+            shipped_variant: self.identifier(Field::ShippedVariant)?,
+        })
+    }
+
+    pub(crate) fn of_result(&self) -> Result<OfResult<'a>, Refusal> {
+        Ok(OfResult {
+            direction: self.identifier(Field::Direction)?,
+            coverage: self.number_or_none(Field::Coverage)?,
+            control_variance: self.number_or_none(Field::ControlVariance)?,
+            control_n: self.number_or_none(Field::ControlN)?,
+        })
+    }
+
+    pub(crate) fn is_control(&self) -> Result<Option<bool>, Refusal> {
+        let cell = self.cell(Field::IsControl);
+        let is_one_of = |words: &[&str]| words.iter().any(|word| cell.eq_ignore_ascii_case(word.as_bytes()));
+        match cell {
+            _ if is_absent(cell) => Ok(None),
+            _ if is_one_of(&["true", "1", "1.0", "yes", "t", "y", "control"]) => Ok(Some(true)),
+            _ if is_one_of(&["false", "0", "0.0", "no", "f", "n", "treatment", "variant", "test"]) => Ok(Some(false)),
+            _ => Err(self.unreadable(Field::IsControl, "which is neither true nor false (write yes or no)")),
+        }
+    }
+
+    /// A number as JSON has it.
+    pub(crate) fn number_or_none(&self, field: Field) -> Result<Option<String>, Refusal> {
+        let mut written = Vec::new();
+        let is_there = self.write_number(field, &mut written)?;
+        Ok(String::from_utf8(written).ok().filter(|_| is_there))
+    }
+
+    fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+        let cell = self.cell(field);
+        let is_in_percent = self.columns.is_in_percent(field);
+        if is_absent(cell) {
+            return Ok(false);
+        }
+        if cell.ends_with(b"%") || is_in_percent {
+            if field.is_square() {
+                return Err(self.unreadable(field, "but a square cannot be in percent"));
+            }
+            if field.is_count() {
+                return Err(self.unreadable(field, "but a count cannot be in percent"));
+            }
+        }
+        let start = out.len();
+        match self.mark.write(cell, is_in_percent, out) {
+            Read::Number if field.is_count() && could_be_thousands(&out[start..]) => {
+                Err(self
+                    .unreadable(field, "which may be thousands or a number with decimals: write it without separator"))
+            }
+            Read::Number => {
+                let is_in_percent = field == Field::CiLevel && out[start..].first() != Some(&b'0');
+                out.extend_from_slice(if is_in_percent && !out[start..].contains(&b'e') { b"e-2" } else { b"" });
+                Ok(true)
+            }
+            Read::Absent => Ok(false),
+            Read::Ambiguous => Err(self.unreadable(
+                field,
+                "which may be thousands or a number with three decimals, and the other numbers in the beginning of the file do not \
+                 tell which: write thousands without a separator (1234), or one more decimal (1.2340)",
+            )),
+            Read::Unreadable => {
+                let mark = if self.mark == DecimalMark::Comma { "comma" } else { "point" };
+                Err(self.unreadable(
+                    field,
+                    &format!("which is not a number with a decimal {mark}, as in the rest of the file"),
+                ))
+            }
+        }
+    }
+
+    /// The numbers of which the row is made.
+    fn fields(&self) -> &'static [Field] {
+        use Field::{
+            CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares,
+            Variance,
+        };
+        match self.columns.form {
+            Form::Arms if self.has(Successes) => &[N, Successes],
+            Form::Arms if self.has(Sum) && self.has(SumSquares) => &[
+                N,
+                Sum,
+                SumSquares,
+                Field::DenominatorSum,
+                Field::DenominatorSumSquares,
+                Field::NumeratorDenominatorSumProduct,
+                Field::CovariateSum,
+                Field::CovariateSumSquares,
+                Field::MainCovariateSumProduct,
+            ],
+            Form::Arms if self.has(Variance) && self.has(N) => &[N, Mean, Variance],
+            Form::Arms if self.has(StandardDeviation) && self.has(N) => &[N, Mean, StandardDeviation],
+            Form::Arms => &[N, Mean, StandardError],
+            Form::Effects if self.has(Variance) => &[N, Estimate, Variance],
+            Form::Effects if self.has(StandardError) => &[N, Estimate, StandardError],
+            Form::Effects => &[N, Estimate, CiLow, CiHigh, CiLevel],
+        }
+    }
+
+    /// Two columns of numbers in one unit of which the first says percent in its header, and the second neither there nor in its cell.
+    pub(crate) fn mixed_units(&self) -> Option<(&'a str, &'a str)> {
+        let is_in_percent = |field: &Field| self.columns.is_in_percent(*field);
+        let mut fields =
+            self.fields().iter().copied().chain([Field::ControlVariance]).filter(|field| field.is_in_units());
+        let percent = fields.clone().find(|field| is_in_percent(field) && self.has(*field))?;
+        let has_bare = |field: &Field| self.has(*field) && !self.cell(*field).ends_with(b"%");
+        let other = fields.find(|field| !is_in_percent(field) && has_bare(field))?;
+        let name = |field| self.columns.of(field).map(|column| self.columns.name(column));
+        Some((name(percent)?, name(other)?))
+    }
+
+    /// The row as an arm or an effect.
+    pub(crate) fn row_of(&self) -> Result<Row, Refusal> {
+        let form = self.columns.form;
+        let mut numbers = Vec::with_capacity(64);
+        for field in self.fields() {
+            let start = numbers.len();
+            numbers.extend_from_slice(b",\"");
+            numbers.extend_from_slice(field.as_str().as_bytes());
+            numbers.extend_from_slice(b"\":");
+            if !self.write_number(*field, &mut numbers)? {
+                numbers.truncate(start);
+            }
+        }
+        let variant = self.identifier(Field::Variant)?;
+        let variant = if variant.is_empty() && form == Form::Effects { "treatment" } else { variant };
+        Ok(Row {
+            variant: variant.to_owned(),
+            is_control: self.is_control()?,
+            has_effect: !is_named_control(variant) || self.has_effect(),
+            n: if form == Form::Effects { self.number_or_none(Field::N)? } else { None },
+            numbers: numbers.into(),
+        })
+    }
+
+    /// Whether a row of the control has an effect all the same: many platforms write it as 0, without a precision or with one of 0.
+    fn has_effect(&self) -> bool {
+        [Field::Estimate, Field::Variance, Field::StandardError, Field::CiLow, Field::CiHigh].iter().any(|field| {
+            let number = self.number_or_none(*field).ok().flatten();
+            number.is_some_and(|number| number.parse() != Ok(0.0))
+        })
+    }
+
+    fn unreadable(&self, field: Field, why: &str) -> Refusal {
+        let column = self.columns.of(field).map_or("", |column| self.columns.name(column));
+        let cell: String = String::from_utf8_lossy(self.cell(field)).chars().take(60).collect();
+        refused(&format!("column {column:?} holds {cell:?}, {why}: the row is left out"))
+    }
+}
+
+pub(crate) fn refused(detail: &str) -> Refusal {
+    Refusal::new(Reason::SchemaViolation, detail)
+}
