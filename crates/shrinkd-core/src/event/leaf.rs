@@ -172,11 +172,7 @@ impl Leaf for DirectionName<'_> {
     type Value = Direction;
 
     fn read(&self) -> Result<Direction, Refusal> {
-        let text = string(self.0)?;
-        Direction::ALL
-            .into_iter()
-            .find(|direction| direction.as_str() == text)
-            .ok_or_else(|| Refusal::violation(format!("must be increase or decrease, found {}", quote(&text))))
+        one_of(self.0, &Direction::ALL, Direction::as_str)
     }
 }
 
@@ -184,11 +180,7 @@ impl Leaf for KindName<'_> {
     type Value = ExperimentKind;
 
     fn read(&self) -> Result<ExperimentKind, Refusal> {
-        let text = string(self.0)?;
-        ExperimentKind::ALL
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| Refusal::violation(format!("must be experiment or holdout, found {}", quote(&text))))
+        one_of(self.0, &ExperimentKind::ALL, ExperimentKind::as_str)
     }
 }
 
@@ -219,10 +211,7 @@ impl Leaf for ScaleName<'_> {
     type Value = Scale;
 
     fn read(&self) -> Result<Scale, Refusal> {
-        let text = string(self.0)?;
-        Scale::ALL.into_iter().find(|scale| scale.as_str() == text).ok_or_else(|| {
-            Refusal::violation(format!("must be absolute, relative, log_ratio or log_odds, found {}", quote(&text)))
-        })
+        one_of(self.0, &Scale::ALL, Scale::as_str)
     }
 }
 
@@ -311,6 +300,19 @@ fn string(raw: &RawValue) -> Result<Cow<'_, str>, Refusal> {
             .map_err(|error| Refusal::violation(format!("is not a string of Unicode characters: {error}"))),
         None => Err(Refusal::violation(format!("must be a string, found {}", kind(raw)))),
     }
+}
+
+/// One of some values, by its name.
+fn one_of<T: Copy>(raw: &RawValue, all: &[T], name: fn(T) -> &'static str) -> Result<T, Refusal> {
+    let text = string(raw)?;
+    all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
+        let names: Vec<&str> = all.iter().copied().map(name).collect();
+        let names = match names.as_slice() {
+            [others @ .., last] if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+            names => names.concat(),
+        };
+        Refusal::violation(format!("must be {names}, found {}", quote(&text)))
+    })
 }
 
 fn finite(text: &str) -> Result<f64, Refusal> {
