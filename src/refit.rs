@@ -1,43 +1,124 @@
-//! The refit of one population, pure: from its cells to its fits under every model of correlation, and whether they have
-//! moved so far from the published fit that the estimates have to be rewritten.
+//! The refit of a population, pure: from what has changed to its statistics, from these to its fits under every model of
+//! correlation, and whether they have moved so far from the published fit that the estimates have to be rewritten.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use shrinkd_core::PopulationName;
 use shrinkd_model::{
-    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, Method, Posterior,
-    PosteriorError, PriorTau, SketchLikelihood, Sketches, laplace, variational,
+    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, MemberError, Method, Posterior,
+    PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, laplace, map_chunks, variational,
 };
 
 use crate::config::PopulationSettings;
 use crate::panics::caught;
-use crate::row::{CellDiagnostics, Counters, FitRow, FitStatus};
+use crate::row::{BlockChange, CellDiagnostics, FitRow, FitStatus, InputOffset, Statistics, TakenChanges};
 
-/// A snapshot of a population's cells and of everything else that a refit needs.
-#[derive(Debug, Clone)]
+/// A population of at most so many experiments has no cells: its statistics are summed from its blocks, which are less to read and
+/// nothing to write.
+pub const MOST_WITHOUT_CELLS: i64 = 64;
+
+/// How many changes a thread applies at a time.
+const CHUNK: usize = 256;
+
+/// A population that is being refitted: its statistics, and everything else that its fits and what becomes of them follow from.
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct RefitState {
-    pub sketches: Sketches,
-    pub counters: Counters,
+    pub statistics: Statistics,
+    /// Whether the statistics are kept in cells.
+    pub has_cells: bool,
+    /// The cells that differ from those that are stored.
+    pub changed_cells: BTreeSet<(Correlation, i16)>,
+    /// Whether a refit is due whatever has changed.
+    pub is_due: bool,
+    /// How many changes the latest refit had seen.
+    pub refitted_changes: i64,
     /// The parameters of the published fit; `None` if none was published.
     pub published: Option<Judged>,
+    /// What the latest fit says of itself.
+    pub message: Option<String>,
     /// Whether a whole publish is due or under way. The next one waits until it has ended.
     pub is_publishing: bool,
-    /// Topic, partition and next offset of each partition.
-    pub input_offsets: Vec<(String, i32, i64)>,
+    /// How far each partition had been read when the last changes were taken.
+    pub input_offsets: Vec<InputOffset>,
+}
+
+impl RefitState {
+    /// Whether its blocks have to be read, because neither cells nor changes alone say what it holds.
+    pub fn is_of_blocks(&self) -> bool {
+        !self.has_cells && self.statistics.counters.experiments > 0
+    }
+
+    /// Whether anything has changed since the latest refit.
+    pub fn has_changed(&self) -> bool {
+        self.statistics.counters.changes != self.refitted_changes
+    }
+
+    /// Where its blocks are read, they are counted anew.
+    pub fn begin(&mut self) {
+        if self.is_of_blocks() {
+            let counters = &mut self.statistics.counters;
+            (counters.experiments, counters.effects) = (0, 0);
+        }
+    }
+
+    /// A population that has outgrown its blocks has cells from now on.
+    pub fn grow(&mut self) {
+        self.has_cells |= self.statistics.counters.experiments > MOST_WITHOUT_CELLS;
+    }
+}
+
+/// Applies changes to the statistics of their populations, on several threads, whose number changes no bit.
+///
+/// # Errors
+/// The population and why, where a block has no place in a sketch: batches log none of that kind. `states` is of no use then.
+pub fn apply(
+    states: &mut BTreeMap<PopulationName, RefitState>,
+    taken: TakenChanges,
+) -> Result<(), (PopulationName, MemberError)> {
+    let TakenChanges { changes, counts, mut input_offsets } = taken;
+    let parts = map_chunks(&changes, CHUNK, available_threads(), |changes| {
+        let mut sums: BTreeMap<PopulationName, Statistics> = BTreeMap::new();
+        for BlockChange { population, before, after } in changes {
+            let applied = sums.entry(population.clone()).or_default().apply(before.as_ref(), after.as_ref());
+            applied.map_err(|error| (population.clone(), error))?;
+        }
+        Ok(sums)
+    });
+    for part in parts {
+        for (population, sum) in part? {
+            let Some(state) = states.get_mut(&population) else { continue };
+            for correlation in Correlation::ALL {
+                let octaves = sum.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
+                state.changed_cells.extend(octaves);
+            }
+            state.statistics.merge(&sum);
+        }
+    }
+    for (population, count) in &counts {
+        if let Some(state) = states.get_mut(population) {
+            state.statistics.counters.changes += count;
+        }
+    }
+    input_offsets.sort();
+    states.values_mut().for_each(|state| state.input_offsets.clone_from(&input_offsets));
+    Ok(())
 }
 
 /// The fits of a population under every model of correlation.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refitted {
+pub struct Fits {
     pub fits: Vec<FitRow>,
     pub judged: Judged,
     /// `None` if the model with the correlation modelled or the one with it ignored has no posterior.
     pub diagnostics: Option<CellDiagnostics>,
 }
 
-impl Refitted {
+impl Fits {
     /// Fits the cells of a population, which hold that many experiments, under the three models of correlation. A panic of the
-    /// arithmetic is caught: see [`Refitted::failed`].
-    pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
-        let mut refitted = caught(|| Refitted::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
-            Refitted::failed(&why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
+    /// arithmetic is caught: see [`Fits::failed`].
+    pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Fits {
+        let mut refitted = caught(|| Fits::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
+            Fits::failed(&why, Correlation::ALL.map(|correlation| sketches.of(correlation).effects()))
         });
         refitted.fits.iter_mut().for_each(|fit| fit.direction = settings.direction);
         refitted.judged.direction = settings.direction;
@@ -46,17 +127,17 @@ impl Refitted {
 
     /// What stands for the fits of a population that cannot be fitted, with so many effects under each model of correlation: rows
     /// that say why, and have no figures.
-    pub fn failed(why: &str, effects: [u64; 3]) -> Refitted {
-        Refitted::without_posterior(FitStatus::Failed, why, effects)
+    pub fn failed(why: &str, effects: [u64; 3]) -> Fits {
+        Fits::without_posterior(FitStatus::Failed, why, effects)
     }
 
-    fn without_posterior(status: FitStatus, why: &str, effects: [u64; 3]) -> Refitted {
+    fn without_posterior(status: FitStatus, why: &str, effects: [u64; 3]) -> Fits {
         let row = |(correlation, effects)| FitRow::without_posterior(correlation, status, why.to_owned(), effects);
         let fits: Vec<FitRow> = Correlation::ALL.into_iter().zip(effects).map(row).collect();
-        Refitted { judged: Judged::of(&fits[Correlation::Modelled as usize]), fits, diagnostics: None }
+        Fits { judged: Judged::of(&fits[Correlation::Modelled as usize]), fits, diagnostics: None }
     }
 
-    fn compute(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Refitted {
+    fn compute(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Fits {
         let effects = Correlation::ALL.map(|correlation| sketches.of(correlation).effects());
         let is_cold = (experiments as u64) < settings.min_experiments && settings.priors.tau == PriorTau::Flat;
         let cold_start = is_cold.then(|| cold_start(experiments, settings.min_experiments));
@@ -69,7 +150,7 @@ impl Refitted {
             Ok(priors) => priors,
             Err(error) => {
                 let error = PosteriorError::from(error);
-                return Refitted::without_posterior(without(&error), &error.to_string(), effects);
+                return Fits::without_posterior(without(&error), &error.to_string(), effects);
             }
         };
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
@@ -114,7 +195,7 @@ impl Refitted {
             _ => None,
         };
         let diagnostics = diagnostics.filter(Diagnostics::is_finite);
-        Refitted { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
+        Fits { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
     }
 }
 
@@ -137,8 +218,11 @@ pub enum Publication {
     /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
     /// to be written again.
     Due(Option<CellDiagnostics>),
-    /// It should be, but the publish before it is still under way: the population stays due for a refit until that has ended.
+    /// It should be, but the publish before it is still under way: the population is due for a refit once that has ended.
     Postponed,
+    /// There is none, because the population could not be read or what was computed could not be written: it is tried again after a
+    /// while.
+    Failed,
 }
 
 /// The parameters of a fit that decide whether a whole publish is due: see [`Judged::has_moved`].

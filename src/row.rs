@@ -8,8 +8,9 @@ pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
 use shrinkd_core::{ControlVarianceSource, Grouping, Latest, Measured, PopulationName, Properties, Refusal, ResultKey};
-use shrinkd_model::{Direction, Member, OutOfRange, Sketches};
+use shrinkd_model::{Block, Direction, Member, MemberError, Sketches};
 use time::OffsetDateTime;
 
 pub use fit::{CellDiagnostics, CurrentFit, FitRow, FitStatus, PassDiagnostics, PublishedFit};
@@ -52,8 +53,6 @@ pub struct StoredBlock {
     pub properties: Properties,
     /// Packed [`Measured`]; `None` while pending.
     pub block: Option<Vec<u8>>,
-    /// Packed components of the block; `None` while pending, and of a holdout.
-    pub components: Option<Vec<u8>>,
 }
 
 /// An experiment to insert or replace.
@@ -72,49 +71,84 @@ pub struct BlockRow {
     pub pending: Option<Refusal>,
 }
 
-/// The changes of one population's cells and counters.
+/// A block as it is counted in the statistics of its population.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CountedBlock {
+    pub block: Block,
+    /// The variant that represents it under [`Correlation::OnePerExperiment`](shrinkd_model::Correlation::OnePerExperiment).
+    pub chosen: usize,
+}
+
+/// What a batch changed about one block of a population: put in, replaced or withdrawn.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockChange {
+    pub population: PopulationName,
+    pub before: Option<CountedBlock>,
+    pub after: Option<CountedBlock>,
+}
+
+/// Topic, partition and next offset.
+pub type InputOffset = (String, i32, i64);
+
+/// What a refit has taken out of the log of changes.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct CellChange {
+pub struct TakenChanges {
+    /// To be applied to the statistics of their populations. Of a population without cells the blocks that stand, as changes of
+    /// nothing.
+    pub changes: Vec<BlockChange>,
+    /// How many changes were taken of each population.
+    pub counts: BTreeMap<PopulationName, i64>,
+    /// How far each partition had been read when they were taken.
+    pub input_offsets: Vec<InputOffset>,
+}
+
+/// The sufficient statistics of a population, or of some of its blocks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statistics {
     pub sketches: Sketches,
     pub counters: Counters,
 }
 
-impl CellChange {
-    /// Adds a block.
+impl Statistics {
+    /// Takes away the block before a change and adds the one after it.
     ///
     /// # Errors
-    /// If a component of the block does not fit a sketch.
-    pub fn add(&mut self, member: &Member) -> Result<(), OutOfRange> {
-        self.sketches.add(member)?;
-        self.counters.count(member, 1);
+    /// If a block has no place in a sketch. None that a batch has logged does.
+    pub fn apply(&mut self, before: Option<&CountedBlock>, after: Option<&CountedBlock>) -> Result<(), MemberError> {
+        for (block, sign) in before.map(|block| (block, -1)).into_iter().chain(after.map(|block| (block, 1))) {
+            let member = Member::new(block.block.clone(), block.chosen)?;
+            match sign {
+                1 => self.sketches.add(&member)?,
+                _ => self.sketches.subtract(&member)?,
+            }
+            self.counters.experiments += sign;
+            self.counters.effects += sign * member.block().len() as i64;
+        }
         Ok(())
     }
 
-    /// Subtracts a block that was added before.
-    ///
-    /// # Errors
-    /// As for [`CellChange::add`].
-    pub fn subtract(&mut self, member: &Member) -> Result<(), OutOfRange> {
-        self.sketches.subtract(member)?;
-        self.counters.count(member, -1);
-        Ok(())
+    /// Adds the statistics of other blocks.
+    pub fn merge(&mut self, other: &Statistics) {
+        self.sketches.merge(&other.sketches);
+        self.counters.add(&other.counters);
     }
 }
 
 /// Counts of a population, or changes of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Blocks added, replaced or withdrawn. It grows with every change, and so reveals changes since the last refit.
+    /// Blocks put in, replaced or withdrawn: grows with every change.
     pub changes: i64,
     pub experiments: i64,
     pub effects: i64,
 }
 
 impl Counters {
-    fn count(&mut self, member: &Member, sign: i64) {
-        self.changes += 1;
-        self.experiments += sign;
-        self.effects += sign * member.block().len() as i64;
+    /// Adds other counts.
+    pub fn add(&mut self, other: &Counters) {
+        self.changes += other.changes;
+        self.experiments += other.experiments;
+        self.effects += other.effects;
     }
 }
 
@@ -172,7 +206,7 @@ pub struct Changes {
     pub forgotten_experiments: Vec<String>,
     pub blocks: Vec<BlockRow>,
     pub withdrawn_blocks: Vec<(String, ResultKey)>,
-    pub cells: BTreeMap<PopulationName, CellChange>,
+    pub block_changes: Vec<BlockChange>,
     pub rejected: Vec<RejectedRow>,
     /// Experiments that were retracted as a whole, with the partition and offset of the last tombstone.
     pub tombstones: BTreeMap<String, (i64, i64)>,

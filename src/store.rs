@@ -7,8 +7,9 @@
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
 //! | `inspect` | who connects, what it may do, and whether the connection is encrypted |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
-//! | `ingest`, `experiments`, `cells`, `estimates` | the transaction of a batch |
-//! | `refit`, `fits` | the transaction of a refit |
+//! | `ingest`, `experiments`, `estimates` | the transaction of a batch |
+//! | `changes` | the log of what batches changed in the blocks, and refits take out of it |
+//! | `refit`, `cells`, `fits` | the transaction of a refit |
 //! | `publish`, `populations` | passes through the blocks of a population, and populations as they stand |
 //! | `replay` | refused messages, read back and taken in again |
 //! | `rebuild`, [`audit`] | everything recomputed, everything read as of one moment |
@@ -16,8 +17,8 @@
 //! | transaction | what it makes one |
 //! | --- | --- |
 //! | [`Store::claim`] | the epochs of partitions are raised, and where to read on is returned |
-//! | [`Ingest`] | offsets, experiments, blocks, cells, refusals, and the estimates of changed blocks |
-//! | [`Refit`] | a population's cells read at one moment, its fits and diagnostics |
+//! | [`Ingest`] | offsets, experiments, blocks, the log of their changes, refusals, and the estimates of changed blocks |
+//! | [`Refit`] | of up to a hundred populations: changes taken out of the log, cells, fits and diagnostics |
 //! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
 //! | [`Audit`] | everything as of one moment, read only |
 //! | [`Rebuild`] | everything that is computed from what was sent, computed anew, and the settings that it is computed with |
@@ -35,6 +36,7 @@
 
 pub mod audit;
 mod cells;
+mod changes;
 mod columns;
 mod database;
 mod error;
@@ -62,7 +64,7 @@ pub use error::StoreError;
 pub use ingest::{Ingest, Written};
 pub use inspect::Inspection;
 pub use rebuild::{RawEstimates, Rebuild};
-pub use refit::Refit;
+pub use refit::{Refit, Refitted};
 
 use crate::config::StoreConfig;
 use crate::row::StoreSettings;
@@ -73,6 +75,7 @@ use database::Pools;
 pub struct Store {
     pools: Pools,
     settings: Arc<StoreSettings>,
+    floor: changes::Floor,
 }
 
 impl Store {
@@ -100,7 +103,7 @@ impl Store {
             None => schema::connect_postgres(&config.url, config.connections).await?,
             Some(file) => schema::open_sqlite(file).await?,
         };
-        Ok(Store { pools, settings: Arc::new(settings.clone()) })
+        Ok(Store { pools, settings: Arc::new(settings.clone()), floor: changes::Floor::default() })
     }
 
     /// The same as [`Store::connect`], for whoever looks at what is there: no database is made.

@@ -3,7 +3,7 @@
 //! | check | what must hold |
 //! | --- | --- |
 //! | `blocks` | each block equals what its statistics give, bit for bit; its experiment exists, and its population is that of the grouping |
-//! | `cells`, `counters` | their sums over all partitions equal those of the blocks, bit for bit |
+//! | `cells`, `counters` | with what is still in the log of changes, they equal the sums of the blocks, bit for bit |
 //! | `fits` | the latest fits equal those of the cells, bit for bit |
 //! | `estimates` | each variant of each block has exactly one row, which equals what its fit gives, and there are no others |
 //! | `distances` | no estimate is further from the fit of the cells than [`furthest_from_exact`] |
@@ -31,8 +31,8 @@ pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::refit::{Refitted, fit_settings};
-use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered};
+use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings};
+use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, Registered};
 use crate::row::{FitStatus, PublishedFit};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
@@ -73,7 +73,7 @@ pub async fn verify(audit: &mut Audit, rules: &Rules, progress: Progress<'_>) ->
     let mut report = Report::default();
     let ids = audit.population_ids().await?;
     // Each block is read twice: for the cells, and for the estimates.
-    let all = 2 * u64::try_from(audit.counted_blocks().await?).unwrap_or(0);
+    let all = 2 * u64::try_from(audit.count_blocks().await?).unwrap_or(0);
     for experiment_id in audit.without_population().await? {
         report.differs(Check::Blocks, experiment_id, "population_id", "none", "a population: it is no holdout");
     }
@@ -98,22 +98,35 @@ impl Walk<'_> {
         let population = self.audit.population(id).await?;
         let blocks = self.blocks(id).await?;
         let mut report = Report::default();
-        fits::check_cells(id, &population, &blocks, &mut report);
-        fits::check_counters(id, &population.counters, &blocks, &mut report);
+        let changes = fits::sum_changes(id, &population.changes, &mut report);
+        fits::check_cells(id, &population, &changes, &blocks, &mut report);
+        let registered = population.registered.clone().unwrap_or_default();
+        let mut counters = registered.counters;
+        counters.add(&changes.counters);
+        fits::check_counters(id, &counters, &blocks, &mut report);
         let Ok(name) = id.parse::<PopulationName>() else {
             report.differs(Check::Blocks, id, "population_id", id, "the name of a population");
             report.merge(blocks.report);
             return Ok(report);
         };
         // A population whose only blocks are sums that cannot be estimated yet needs no row.
-        if population.registered.is_none() && (population.counters.changes != 0 || blocks.experiments > 0) {
+        if population.registered.is_none() && (counters.changes != 0 || blocks.experiments > 0) {
             report.differs(Check::Counters, id, "populations", "no row", "the row of the population");
         }
-        let registered = population.registered.clone().unwrap_or_default();
+        if registered.counters.experiments > MOST_WITHOUT_CELLS && !registered.has_cells {
+            report.differs(
+                Check::Cells,
+                id,
+                "has_cells",
+                false,
+                format!("true beyond {MOST_WITHOUT_CELLS} experiments"),
+            );
+        }
         // If no refit is due, the latest fit is the fit of the cells under these settings.
         let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
-        let is_fitted = population.counters.changes == registered.refitted_changes && has_these_settings;
-        let fresh = self.refit(&name, &population, &blocks).await?;
+        let is_fitted = population.changes.is_empty() && !registered.is_refit_due && has_these_settings;
+        let experiments = counters.experiments;
+        let fresh = self.refit(&name, experiments, &blocks).await?;
         // A fit that failed in one build, or for the store's sake, need not fail here.
         let failed = population.fits.iter().find(|fit| fit.status == FitStatus::Failed.as_str());
         let is_fitted = is_fitted && failed.is_none();
@@ -122,8 +135,8 @@ impl Walk<'_> {
             report.remarks.push(format!("{name} could not be fitted, and keeps its earlier estimates: {why}"));
         }
         match is_fitted {
-            true if population.counters.changes == 0 => {}
-            true => fits::check_fits(id, &population, &fresh, registered.published_fit_id, &mut report),
+            true if counters.changes == 0 => {}
+            true => fits::check_fits(id, &population, &fresh, registered.published_fit_id, experiments, &mut report),
             false => report.postponed(Check::Fits, Correlation::ALL.len()),
         }
         report.merge(blocks.report);
@@ -181,15 +194,10 @@ impl Walk<'_> {
     }
 
     /// Fits the sum of the blocks.
-    async fn refit(
-        &self,
-        name: &PopulationName,
-        population: &AuditedPopulation,
-        blocks: &Blocks,
-    ) -> Result<Refitted, VerifyError> {
-        let (sketches, experiments) = (blocks.sketches.clone(), population.counters.experiments);
+    async fn refit(&self, name: &PopulationName, experiments: i64, blocks: &Blocks) -> Result<Fits, VerifyError> {
+        let sketches = blocks.sketches.clone();
         let settings = (self.rules.settings)(name);
-        Ok(tokio::task::spawn_blocking(move || Refitted::new(&sketches, experiments, &settings)).await?)
+        Ok(tokio::task::spawn_blocking(move || Fits::new(&sketches, experiments, &settings)).await?)
     }
 
     async fn estimates(

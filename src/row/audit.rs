@@ -16,13 +16,14 @@ pub struct SkippedOffsets {
     pub at: String,
 }
 
-/// A population with its cells, counters and latest fits.
+/// A population with its counters, cells, unfolded changes and latest fits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedPopulation {
     /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
-    pub counters: Counters,
-    /// Correlation, octave and moments of each cell of each partition.
+    /// What its next refit will take out of the log.
+    pub changes: Vec<AuditedChange>,
+    /// Correlation, octave and moments of each cell.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
 }
@@ -30,12 +31,23 @@ pub struct AuditedPopulation {
 /// A row of `populations`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registered {
-    pub refitted_changes: i64,
+    pub counters: Counters,
+    pub has_cells: bool,
+    /// Whether a refit is due, now or later, whatever has changed.
+    pub is_refit_due: bool,
     pub published_fit_id: Option<i64>,
     /// Whether a whole publish is due or under way.
     pub is_publish_due: bool,
     /// The settings of the latest fit.
     pub fit_settings: Option<String>,
+}
+
+/// A row of `block_changes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditedChange {
+    pub change_id: i64,
+    pub before: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
 }
 
 /// A row of `current_population_fits`.
@@ -62,7 +74,6 @@ pub struct AuditedBlock {
     pub commit_id: i64,
     pub statistics: Vec<u8>,
     pub block: Option<Vec<u8>>,
-    pub components: Option<Vec<u8>>,
     pub pending_reason: Option<String>,
     pub properties: Properties,
     /// `None` if there is no such experiment. Its kind and its `labels` (JSON) are `None` then, too.

@@ -8,9 +8,11 @@ use super::database::Transaction;
 use super::estimates::{FITTED, RAW, RAW_COLUMNS};
 use super::experiments::read_properties;
 use super::query::{Row, record, values};
-use super::{Store, StoreError, cells, fits, partitions};
-use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets};
-use crate::row::{EstimateRow, FitRow, PartitionStatus, PublishedFit};
+use super::{Store, StoreError, fits, partitions};
+use crate::row::audit::{
+    AuditedBlock, AuditedChange, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets,
+};
+use crate::row::{Counters, EstimateRow, FitRow, PartitionStatus, PublishedFit};
 
 /// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.
 pub struct Audit {
@@ -19,7 +21,7 @@ pub struct Audit {
 
 /// The columns of an estimate that follow from its block alone, and those that follow from its fit, too.
 const ESTIMATE: Columns<EstimateRow> = Columns(&[], &[RAW, FITTED]);
-const FIT: Columns<FitRow> = Columns(&[], &[fits::FIT]);
+const FIT: Columns<fits::PopulationFit> = Columns(&[], &[fits::FIT]);
 
 /// How many of the figures of an estimate follow from its block alone: the first ones.
 pub fn raw_figure_count() -> usize {
@@ -44,7 +46,7 @@ pub fn posterior_mean(row: &AuditedEstimate) -> Option<f64> {
 
 /// The figures of a fit, by the names of their columns.
 pub fn fit_figures(row: &FitRow) -> impl Iterator<Item = (&'static str, Option<f64>)> {
-    FIT.figure_names().zip(FIT.figures(row))
+    FIT.figure_names().zip(FIT.figures(&row.into()))
 }
 
 impl Store {
@@ -73,8 +75,8 @@ impl Audit {
     pub async fn population_ids(&mut self) -> Result<Vec<String>, StoreError> {
         let sql = "select population_id from populations
                    union select population_id from blocks where population_id is not null
-                   union select population_id from sketch_cells
-                   union select population_id from cell_counters
+                   union select population_id from block_changes
+                   union select population_id from population_cells
                    union select population_id from effect_estimates
                    union select population_id from current_population_fits
                    order by 1";
@@ -89,28 +91,32 @@ impl Audit {
         self.transaction.query("audit: without a population", sql, []).all(|row| row.get("experiment_id")).await
     }
 
-    /// How many blocks the counters know.
-    pub async fn counted_blocks(&mut self) -> Result<i64, StoreError> {
-        let sql = "select cast(coalesce(sum(experiments), 0) as bigint) as blocks from cell_counters";
+    /// How many blocks are in a population.
+    pub async fn count_blocks(&mut self) -> Result<i64, StoreError> {
+        let sql = "select count(*) as blocks from blocks where population_id is not null";
         self.transaction.query("audit: count blocks", sql, []).one(|row| row.get("blocks")).await
     }
 
     pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
         let on = &mut self.transaction;
-        let sql =
-            "select refitted_changes, published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
-             from populations where population_id = $1";
-        let registered = record!(Registered: refitted_changes, published_fit_id, is_publish_due, fit_settings);
+        let sql = "select changes, experiments, effects, has_cells, refit_due_at is not null as is_refit_due,
+                          published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
+                   from populations where population_id = $1";
+        let registered = record!(Registered:
+            has_cells, is_refit_due, published_fit_id, is_publish_due, fit_settings;
+            counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let counters = cells::read_counters(on, population_id).await?;
-        let sql = "select correlation, octave, moments from sketch_cells where population_id = $1
+        let sql = "select change_id, before, after from block_changes where population_id = $1 order by change_id";
+        let change = record!(AuditedChange: change_id, before, after);
+        let changes = on.query("audit: changes", sql, values![population_id]).all(change).await?;
+        let sql = "select correlation, octave, moments from population_cells where population_id = $1
                    order by correlation, octave";
         let cell = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
         let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
         let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes; figures: |row| FIT.read_figures(row));
         let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
-        Ok(AuditedPopulation { registered, counters, cells, fits })
+        Ok(AuditedPopulation { registered, changes, cells, fits })
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.
@@ -123,7 +129,7 @@ impl Audit {
         // The experiment is looked up for each block: a join reads all experiments for every page.
         let sql =
             "select b.experiment_id, b.metric, b.segment, b.scale, b.revision, b.commit_id, b.statistics, b.block,
-                    b.components, b.pending_reason, b.direction, b.coverage,
+                    b.pending_reason, b.direction, b.coverage,
                     (select e.kind from experiments as e where e.experiment_id = b.experiment_id) as kind,
                     (select e.shipped_variant from experiments as e where e.experiment_id = b.experiment_id)
                         as shipped_variant,
@@ -136,7 +142,7 @@ impl Audit {
              order by b.experiment_id limit $3";
         let query = self.transaction.query("audit: blocks", sql, values![population_id, after, limit as i64]);
         let block = record!(AuditedBlock:
-            experiment_id, metric, segment, scale, revision, commit_id, statistics, block, components, pending_reason,
+            experiment_id, metric, segment, scale, revision, commit_id, statistics, block, pending_reason,
             experiment_revision, labels, kind, shipped_variant; properties: read_properties);
         query.all(block).await
     }

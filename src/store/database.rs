@@ -44,11 +44,6 @@ impl Pools {
         self.begin_with("begin").await
     }
 
-    /// A transaction that writes, and sees one moment, from its first statement on: cells and their counters have to agree.
-    pub async fn begin_snapshot(&self) -> Result<Transaction, StoreError> {
-        self.begin_with("begin isolation level repeatable read").await
-    }
-
     /// On SQLite, where every transaction sees one moment, it holds the write lock from the beginning, so that it cannot fail
     /// for it later on.
     async fn begin_with(&self, postgres: &'static str) -> Result<Transaction, StoreError> {

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use shrinkd_core::PopulationName;
+use shrinkd_model::MemberError;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::StoreUrl;
@@ -55,6 +57,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// A block of the store has no place in a sketch: batches log none of that kind.
+    pub fn unfit(population: &PopulationName, error: MemberError) -> StoreError {
+        unreadable(&format!("a block of {population}"), error)
+    }
+
     /// Whether trying again can help.
     pub fn is_transient(&self) -> bool {
         matches!(self, StoreError::Conflict { .. } | StoreError::Transient { .. } | StoreError::Connect { .. })

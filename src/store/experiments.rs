@@ -29,8 +29,7 @@ pub(super) async fn read(
     }
     let ids: Vec<String> = experiments.keys().cloned().collect();
     let sql =
-        "select experiment_id, metric, segment, scale, population_id, revision, statistics, direction, coverage, block,
-                      components
+        "select experiment_id, metric, segment, scale, population_id, revision, statistics, direction, coverage, block
                from blocks where experiment_id {any $1}";
     for (experiment_id, block) in on.query("ingest: read blocks", sql, values![ids]).all(read_block).await? {
         if let Some(experiment) = experiments.get_mut(&experiment_id) {
@@ -50,7 +49,7 @@ fn read_experiment(row: &Row) -> Result<(String, StoredExperiment), StoreError> 
 fn read_block(row: &Row) -> Result<(String, StoredBlock), StoreError> {
     let key = record!(ResultKey: metric, segment, scale);
     let block = record!(StoredBlock:
-        population = "population_id", revision, statistics, block, components; key: key, properties: read_properties);
+        population = "population_id", revision, statistics, block; key: key, properties: read_properties);
     Ok((row.get("experiment_id")?, block(row)?))
 }
 
@@ -98,18 +97,12 @@ const BLOCK: &[Column<BlockRow>] = &[
     text("direction", |row| row.block.properties.direction.map(|direction| direction.as_str().into())),
     float("coverage", |row| row.block.properties.coverage),
     bytes("block", |row| row.block.block.as_deref().map(Cow::from)),
-    bytes("components", |row| row.block.components.as_deref().map(Cow::from)),
     text("pending_reason", |row| row.pending.as_ref().map(|refusal| refusal.reason.as_str().into())),
     text("pending_detail", |row| row.pending.as_ref().map(|refusal| refusal.detail.as_str().into())),
 ];
 
 /// Puts in what is new, replaces what changed, and deletes what was withdrawn. Returns how many blocks were written.
-pub(super) async fn write(
-    on: &mut Transaction,
-    changes: &Changes,
-    commit_id: i64,
-    partition_id: i64,
-) -> Result<u64, StoreError> {
+pub(super) async fn write(on: &mut Transaction, changes: &Changes, commit_id: i64) -> Result<u64, StoreError> {
     // Rows that were not there when they were read must not have come in between: a plain insert finds out.
     let sql = "insert into experiments ({columns}) select {columns} from n";
     EXPERIMENTS.execute(on, "ingest: new experiments", &changes.new_experiments, sql, NONE).await?;
@@ -119,9 +112,9 @@ pub(super) async fn write(
     WITHDRAWN.execute(on, "ingest: withdraw blocks", &changes.withdrawn_blocks, sql, NONE).await?;
     let sql = "delete from experiments where experiment_id in (select experiment_id from n)";
     FORGOTTEN.execute(on, "ingest: forget experiments", &changes.forgotten_experiments, sql, NONE).await?;
-    let sql = "insert into blocks ({columns}, commit_id, partition_id) select {columns}, $1, $2 from n where true
+    let sql = "insert into blocks ({columns}, commit_id) select {columns}, $1 from n where true
                on conflict (experiment_id, metric, segment, scale) do update
-               set {set from excluded}, commit_id = excluded.commit_id, partition_id = excluded.partition_id";
+               set {set from excluded}, commit_id = excluded.commit_id";
     let blocks = Columns(&[BLOCK_KEY], &[BLOCK]);
-    blocks.execute(on, "ingest: blocks", &changes.blocks, sql, &[commit_id.into(), partition_id.into()]).await
+    blocks.execute(on, "ingest: blocks", &changes.blocks, sql, &[commit_id.into()]).await
 }

@@ -8,7 +8,7 @@ use shrinkd_core::PopulationName;
 use super::columns::{Columns, NONE, bytes, integer, text, time};
 use super::database::Transaction;
 use super::query::values;
-use super::{Store, StoreError, cells, estimates, experiments, fits, partitions, populations, replay, settings};
+use super::{Store, StoreError, changes, estimates, experiments, fits, partitions, populations, replay, settings};
 use crate::row::{Changes, EstimateRow, NewPopulations, PublishedFit, RejectedRow, StoredExperiment};
 use crate::stream::Advance;
 
@@ -34,8 +34,6 @@ pub struct Ingest {
     pub(super) transaction: Transaction,
     /// Of this batch alone, and larger than that of any batch before it that has touched the same experiment.
     commit_id: i64,
-    /// The partition under which the batch is counted: the first of those that it advances, and so holds locked.
-    partition_id: i64,
 }
 
 impl Store {
@@ -76,11 +74,19 @@ pub(super) async fn lock(transaction: &mut Transaction, (name, sql, key): Lock) 
 
 /// The next id of a `commit` or of a `fit`.
 pub(super) async fn next_id(transaction: &mut Transaction, of: &str) -> Result<i64, StoreError> {
-    let sql = match transaction.is_postgres() {
-        true => format!("select nextval('{of}_ids') as id"),
-        false => format!("update last_ids set {of}_id = {of}_id + 1 returning {of}_id as id"),
-    };
-    transaction.query("next id", sql, []).one(|row| row.get("id")).await
+    next_ids(transaction, of, 1).await.map(|ids| ids.into_iter().next().unwrap_or_default())
+}
+
+/// The same, of so many at once.
+pub(super) async fn next_ids(transaction: &mut Transaction, of: &str, count: usize) -> Result<Vec<i64>, StoreError> {
+    let count = count as i64;
+    if transaction.is_postgres() {
+        let sql = format!("select nextval('{of}_ids') as id from generate_series(1, $1)");
+        return transaction.query("next ids", sql, values![count]).all(|row| row.get("id")).await;
+    }
+    let sql = format!("update last_ids set {of}_id = {of}_id + $1 returning {of}_id as id");
+    let last: i64 = transaction.query("next ids", sql, values![count]).one(|row| row.get("id")).await?;
+    Ok((last - count + 1..=last).collect())
 }
 
 impl Ingest {
@@ -90,14 +96,13 @@ impl Ingest {
         // After the lock, which a rebuild holds alone until its settings can be seen.
         settings::check(&mut transaction, &store.settings).await?;
         partitions::advance(&mut transaction, advances).await?;
-        let partition_id = advances.iter().map(|advance| advance.partition_id).min().unwrap_or_default();
-        Ingest::within(transaction, partition_id).await
+        Ingest::within(transaction).await
     }
 
-    /// A batch that is counted under a partition, in a transaction that holds what it needs.
-    pub(super) async fn within(mut transaction: Transaction, partition_id: i64) -> Result<Ingest, StoreError> {
+    /// A batch in a transaction that holds what it needs.
+    pub(super) async fn within(mut transaction: Transaction) -> Result<Ingest, StoreError> {
         let commit_id = next_id(&mut transaction, "commit").await?;
-        Ok(Ingest { transaction, commit_id, partition_id })
+        Ok(Ingest { transaction, commit_id })
     }
 
     /// The batch's id, which its estimates carry.
@@ -148,12 +153,11 @@ impl Ingest {
     /// Writes everything but the estimates.
     pub async fn write_changes(&mut self, changes: &Changes) -> Result<Written, StoreError> {
         let on = &mut self.transaction;
-        let blocks = experiments::write(on, changes, self.commit_id, self.partition_id).await?;
+        let blocks = experiments::write(on, changes, self.commit_id).await?;
         replay::write_tombstones(on, &changes.tombstones).await?;
-        let cells = cells::write(on, &changes.cells, self.partition_id).await?;
-        cells::count(on, &changes.cells, self.partition_id).await?;
+        let block_changes = changes::append(on, &changes.block_changes).await?;
         let rejected = write_rejected(on, &changes.rejected).await?;
-        Ok(vec![("blocks", blocks), ("sketch_cells", cells), ("rejected_events", rejected)])
+        Ok(vec![("blocks", blocks), ("block_changes", block_changes), ("rejected_events", rejected)])
     }
 
     /// Writes the estimates of changed blocks, and removes those that no longer stand for anything.

@@ -33,7 +33,7 @@ impl Store {
                               as selection_suspected,
                           cast(coalesce(sum(experiments), 0) as bigint) as experiments,
                           cast(coalesce(sum(effects), 0) as bigint) as effects
-                   from cell_counters";
+                   from populations";
         let totals =
             record!(PopulationTotals: populations, failed, prior_far, selection_suspected, experiments, effects);
         let totals = reader.query("populations: totals", sql, []).one(totals).await?;
@@ -68,12 +68,7 @@ async fn current(on: &mut Transaction, most: usize) -> Result<Vec<CurrentPopulat
     let sql = "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
                       f.tau_median, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
                       d.diagnosed_at, p.fit_settings
-               from (select p.population_id, p.fit_settings, cast(coalesce(c.experiments, 0) as bigint) as experiments,
-                            cast(coalesce(c.effects, 0) as bigint) as effects
-                     from populations as p
-                     left join (select population_id, sum(experiments) as experiments, sum(effects) as effects
-                                from cell_counters group by population_id) as c on c.population_id = p.population_id
-                     order by effects desc, p.population_id limit $1) as p
+               from (select * from populations order by effects desc, population_id limit $1) as p
                left join current_population_fits as f
                    on f.population_id = p.population_id and f.correlation = 'modelled'
                left join population_diagnostics as d on d.population_id = p.population_id

@@ -17,7 +17,7 @@ impl Store {
     pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
         let mut reader = self.pools.read().await?;
         let sql = "select population_id, is_diagnosis_due
-                   from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> refitted_changes
+                   from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> changes
                              as is_diagnosis_due
                          from populations) as p
                    where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
@@ -123,8 +123,9 @@ impl Store {
         let name = pass.population.to_string();
         let sql = "update populations
                    set publish_cursor = null, pass_owner = null, pass_touched_at = null,
+                       refit_due_at = case when refit_due_at > {now} then {now} else refit_due_at end,
                        diagnosed_at = case when $4 then {now} else diagnosed_at end,
-                       diagnosed_changes = case when $4 then refitted_changes else diagnosed_changes end
+                       diagnosed_changes = case when $4 then changes else diagnosed_changes end
                    where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
         let values = values![&name, &pass.owner, pass.fit.fit_id, is_diagnosis];
         let ended = transaction.query("publish: end a pass", sql, values).await?;

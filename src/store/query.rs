@@ -9,7 +9,8 @@
 //! | `{any $1}` | `= any($1)` | `in (select value from json_each($1))` |
 //! | `{json $1}` | `cast($1 as jsonb)` | `$1` |
 //! | `{for update}` | `for update` | nothing: there is one writer at a time |
-//! | `{for update skip locked}` | `for update skip locked` | nothing, likewise |
+//! | `{for no key update}`, `{for no key update skip locked}` | the same | nothing, likewise |
+//! | `{s from now $1}` | `now() + make_interval(secs => $1)` | the same, to the millisecond |
 //!
 //! Each has a name, which precedes it in a comment: `/* ingest: fence */`. By that it is known in error messages, in
 //! `pg_stat_activity`, and to tests and benchmarks.
@@ -199,7 +200,9 @@ const POSTGRES_MARKS: &Marks = &[
     ("{now}", "now()", ""),
     ("{30 s ago}", "now() - interval '30 s'", ""),
     ("{for update}", "for update", ""),
-    ("{for update skip locked}", "for update skip locked", ""),
+    ("{for no key update}", "for no key update", ""),
+    ("{for no key update skip locked}", "for no key update skip locked", ""),
+    ("{s from now ", "now() + make_interval(secs => ", ")"),
     ("{any ", "= any(", ")"),
     ("{json ", "cast(", " as jsonb)"),
 ];
@@ -207,7 +210,9 @@ const POSTGRES_MARKS: &Marks = &[
 const SQLITE_MARKS: &Marks = &[
     ("{30 s ago}", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-30 seconds')", ""),
     ("{for update}", "", ""),
-    ("{for update skip locked}", "", ""),
+    ("{for no key update}", "", ""),
+    ("{for no key update skip locked}", "", ""),
+    ("{s from now ", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '+' || ", " || ' seconds')"),
     ("{any ", "in (select value from json_each(", "))"),
     ("{json ", "", ""),
 ];

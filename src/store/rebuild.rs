@@ -2,23 +2,38 @@
 
 use std::collections::BTreeMap;
 
+use shrinkd_core::{Grouping, PopulationName};
+
+use super::columns::{Columns, NONE, boolean, integer, text};
 use super::estimates::{self, RAW_COLUMNS};
 use super::query::values;
-use super::{Ingest, Store, StoreError, experiments, ingest, populations, settings};
-use crate::row::{RawEstimate, StoreSettings, StoredExperiment};
+use super::{Ingest, Store, StoreError, cells, changes, experiments, ingest, populations, refit, settings};
+use crate::refit::RefitState;
+use crate::row::{BlockChange, RawEstimate, StoreSettings, StoredExperiment};
 
 /// A rebuild under way. Dropped without a commit, nothing of it has happened.
 pub struct Rebuild {
     /// What is computed anew is written as a batch is.
     pub batch: Ingest,
+    grouping: Grouping,
 }
+
+const STATISTICS: Columns<(PopulationName, RefitState)> = Columns(
+    &[&[text("population_id", |(population, _)| Some(population.to_string().into()))]],
+    &[&[
+        boolean("has_cells", |(_, state)| Some(state.has_cells)),
+        integer("changes", |(_, state)| Some(state.statistics.counters.changes)),
+        integer("experiments", |(_, state)| Some(state.statistics.counters.experiments)),
+        integer("effects", |(_, state)| Some(state.statistics.counters.effects)),
+    ]],
+);
 
 /// By population and experiment, in the order of the variants.
 pub type RawEstimates = BTreeMap<(String, String), Vec<RawEstimate>>;
 
 impl Store {
     /// Begins the transaction of a rebuild: waits for all batches, refits and pages under way, and keeps those that come
-    /// until it has ended. The settings of the store become those that it was opened with, and its cells and counters go.
+    /// until it has ended. The settings of the store become those that it was opened with, and its cells and the log of changes go.
     /// Also returns the settings that it had; a store that nobody has filled has none.
     ///
     /// First batches and then populations are locked out, each in the order that everybody else keeps too. Partitions are
@@ -29,13 +44,10 @@ impl Store {
         let sql = "select population_id from populations order by population_id {for update}";
         transaction.query("rebuild: lock populations", sql, []).await?;
         let replaced = settings::replace(&mut transaction, &self.settings).await?;
-        transaction.query("rebuild: delete cells", "delete from sketch_cells", []).await?;
-        transaction.query("rebuild: delete counters", "delete from cell_counters", []).await?;
-        let sql = "select min(partition_id) as partition_id from partition_progress";
-        let partition_id: Option<i64> =
-            transaction.query("rebuild: first partition", sql, []).one(|row| row.get("partition_id")).await?;
-        let batch = Ingest::within(transaction, partition_id.unwrap_or_default()).await?;
-        Ok((Rebuild { batch }, replaced))
+        cells::delete(&mut transaction).await?;
+        changes::delete(&mut transaction).await?;
+        let batch = Ingest::within(transaction).await?;
+        Ok((Rebuild { batch, grouping: self.settings.grouping.clone() }, replaced))
     }
 }
 
@@ -90,6 +102,27 @@ impl Rebuild {
         Ok(by_block)
     }
 
+    /// The blocks of a population after an experiment, at most `limit`, each as a change that puts it in; and the last of their
+    /// experiments.
+    pub async fn blocks_after(
+        &mut self,
+        population: &PopulationName,
+        after: &str,
+        limit: i64,
+    ) -> Result<(Vec<BlockChange>, Option<String>), StoreError> {
+        changes::blocks_after(&mut self.batch.transaction, population, after, limit, &self.grouping).await
+    }
+
+    /// Writes the statistics of populations: counts, and cells of those that have some.
+    pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
+        let on = &mut self.batch.transaction;
+        let rows: Vec<_> = states.iter().map(|(name, state)| (name.clone(), state.clone())).collect();
+        let sql = "update populations as p set {set from n} from n where p.population_id = n.population_id";
+        STATISTICS.execute(on, "rebuild: populations", &rows, sql, NONE).await?;
+        let cells: Vec<_> = states.iter().flat_map(|(name, state)| refit::cells_to_write(name, state)).collect();
+        cells::write(on, &cells).await.map(drop)
+    }
+
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
     /// requests that the others are refitted and diagnosed.
     pub async fn finish(&mut self) -> Result<u64, StoreError> {
@@ -100,13 +133,13 @@ impl Rebuild {
                                        and b.commit_id = e.commit_id and b.block is not null)";
         on.query("rebuild: delete estimates", sql, []).await?;
         let sql = "delete from current_population_fits as f
-                   where not exists (select 1 from cell_counters as c where c.population_id = f.population_id)";
+                   where not exists (select 1 from blocks as b where b.population_id = f.population_id and b.block is not null)";
         on.query("rebuild: delete fits", sql, []).await?;
         let sql = "delete from populations as p
-                   where not exists (select 1 from cell_counters as c where c.population_id = p.population_id)";
+                   where not exists (select 1 from blocks as b where b.population_id = p.population_id and b.block is not null)";
         let emptied = on.query("rebuild: delete populations", sql, []).await?;
         // Passes under way have read blocks as they were: nobody owns them any more.
-        let sql = "update populations set refitted_changes = -1, diagnosed_at = null, pass_owner = null, pass_touched_at = null";
+        let sql = "update populations set refit_due_at = {now}, diagnosed_at = null, pass_owner = null, pass_touched_at = null";
         on.query("rebuild: request refits", sql, []).await?;
         Ok(emptied)
     }

@@ -1,139 +1,259 @@
-//! The transaction of one refit.
+//! The transaction of a refit, of many populations at once.
+//!
+//! It sees what is committed while it lasts (read committed): a snapshot that is older than the lock of a population would not see
+//! what the worker that had it locked has written. What belongs together is read by one statement.
 
-use shrinkd_core::PopulationName;
-use shrinkd_model::Sketches;
+use std::collections::BTreeMap;
 
+use shrinkd_core::{Grouping, PopulationName};
+use shrinkd_model::Correlation;
+
+use super::cells::CellRow;
+use super::changes::Floor;
+use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::Transaction;
-use super::query::{Row, values};
-use super::{Store, StoreError, cells, fits, ingest, settings};
-use crate::refit::{Publication, RefitState};
-use crate::row::FitRow;
+use super::query::{Row, record, values};
+use super::{Store, StoreError, cells, changes, fits, ingest, settings};
+use crate::refit::{Judged, Publication, RefitState, apply};
+use crate::row::{Counters, FitRow, Statistics, TakenChanges};
 
-/// A refit under way: the population's row is locked, and everything is read as of one moment.
+/// Most populations that are looked for at a time.
+const MOST_DUE: i64 = 10_000;
+
+/// Populations whose refits one transaction requests.
+const REQUESTED: usize = 1_000;
+
+/// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s.
+const POSTPONED: i64 = 1;
+
+/// How long one that could not be refitted waits, s.
+const FAILED: i64 = 60;
+
+/// A refit under way: its populations are locked.
 pub struct Refit {
     transaction: Transaction,
-    population: PopulationName,
+    floor: Floor,
+    grouping: Grouping,
+    populations: Vec<String>,
+    /// Those whose changes are still to be taken: of populations with blocks alone, and of the others.
+    of_blocks: Vec<String>,
+    of_changes: Vec<String>,
+}
+
+/// A population that was refitted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refitted {
+    pub population: PopulationName,
+    pub state: RefitState,
+    pub fits: Vec<FitRow>,
+    /// The settings that the fits were made with.
+    pub fit_settings: String,
+    pub publication: Publication,
 }
 
 impl Store {
-    /// Populations whose counters moved since their last refit, or for which one was requested.
+    /// Populations for which a refit is due or which have changed since their last one, those that have waited longest first.
     pub async fn populations_with_news(&self) -> Result<Vec<PopulationName>, StoreError> {
         let mut reader = self.pools.read().await?;
-        let sql = "select p.population_id
-                   from populations as p
-                   join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
-                       on c.population_id = p.population_id
-                   where c.changes <> p.refitted_changes
-                   order by p.population_id";
-        reader.query("refit: populations with news", sql, []).all(|row| row.get("population_id")).await
+        let sql = "select population_id from populations where refit_due_at <= {now}
+                   order by refit_due_at, population_id limit $1";
+        let due = reader.query("refit: due", sql, values![MOST_DUE]).all(|row| row.get("population_id"));
+        let mut due: Vec<PopulationName> = due.await?;
+        due.extend(changes::waiting(&mut reader, &self.floor).await?);
+        Ok(due)
     }
 
-    /// Requests refits of these populations, each in a transaction of its own: no more than one is locked at a time.
+    /// Requests refits of these populations.
     pub async fn request_refits(&self, populations: &[PopulationName]) -> Result<(), StoreError> {
-        for population in populations {
+        for part in populations.chunks(REQUESTED) {
             let mut transaction = self.pools.begin().await?;
-            let sql = "update populations set refitted_changes = -1 where population_id = $1";
-            transaction.query("refit: request", sql, values![population.to_string()]).await?;
+            let sql = "update populations set refit_due_at = {now}
+                       where population_id in (select population_id from populations where population_id {any $1}
+                                               order by population_id {for no key update})";
+            transaction.query("refit: request", sql, values![names(part)]).await?;
             transaction.commit("refit: commit").await?;
         }
         Ok(())
     }
 
-    /// Begins a refit; `None` where another worker has the population.
+    /// Begins a refit of those of these populations that no other worker has.
     ///
     /// # Errors
     /// [`StoreError::Settings`] where the store was rebuilt with other settings.
-    pub async fn begin_refit(&self, population: &PopulationName) -> Result<Option<Refit>, StoreError> {
-        let mut transaction = self.pools.begin_snapshot().await?;
+    pub async fn begin_refit(&self, populations: &[PopulationName]) -> Result<Refit, StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let sql = "select population_id from populations where population_id {any $1}
+                   order by population_id {for no key update skip locked}";
+        let locked = transaction.query("refit: lock populations", sql, values![names(populations)]);
+        let populations = locked.all(|row| row.get("population_id")).await?;
+        // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
-        let sql = "select population_id from populations where population_id = $1 {for update skip locked}";
-        let locked = transaction.query("refit: lock the population", sql, values![population.to_string()]);
-        let locked = locked.optional(|row| row.get("population_id")).await?;
-        Ok(locked.map(|population| Refit { transaction, population }))
+        let (floor, grouping) = (self.floor.clone(), self.settings.grouping.clone());
+        Ok(Refit { transaction, floor, grouping, populations, of_blocks: Vec::new(), of_changes: Vec::new() })
     }
 
-    /// A population's cells, outside of any refit.
+    /// A population as a refit would find it now, outside of any.
     pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
-        read_state(&mut self.pools.read().await?, population).await
+        let (mut on, name) = (self.pools.read().await?, vec![population.to_string()]);
+        let mut states = registered(&mut on, &name).await?;
+        let Some(state) = states.get_mut(population) else { return Ok(RefitState::default()) };
+        let of_log = changes::of(&mut on, population, &self.floor).await?;
+        let counts = BTreeMap::from([(population.clone(), of_log.len() as i64)]);
+        let changes = match state.is_of_blocks() {
+            true => changes::blocks_after(&mut on, population, "", i64::MAX, &self.settings.grouping).await?.0,
+            false => of_log,
+        };
+        state.begin();
+        let input_offsets = changes::input_offsets(&mut on).await?;
+        read_cells(&mut on, &mut states).await?;
+        apply(&mut states, TakenChanges { changes, counts, input_offsets })
+            .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+        Ok(states.remove(population).unwrap_or_default())
     }
 }
 
-/// Everything that a fit of a population follows from.
-async fn read_state(on: &mut Transaction, population: &PopulationName) -> Result<RefitState, StoreError> {
-    let name = population.to_string();
-    let sql = "select correlation, octave, moments from sketch_cells where population_id = $1";
-    let read = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
-    let mut sketches = Sketches::default();
-    for (correlation, octave, cell) in on.query("refit: read cells", sql, values![&name]).all(read).await? {
-        sketches.add_cell(correlation, octave, &cell);
-    }
-    Ok(RefitState { sketches, ..read_state_without_cells(on, &name).await? })
+fn names(populations: &[PopulationName]) -> Vec<String> {
+    populations.iter().map(PopulationName::to_string).collect()
 }
 
-async fn read_state_without_cells(on: &mut Transaction, name: &str) -> Result<RefitState, StoreError> {
-    let counters = cells::read_counters(on, name).await?;
-    let sql = "select topic, partition_number, next_offset from partition_progress where next_offset is not null
-               order by topic, partition_number";
-    let read = |row: &Row| Ok((row.get("topic")?, row.get("partition_number")?, row.get("next_offset")?));
-    let input_offsets = on.query("refit: read offsets", sql, []).all(read).await?;
-    let sql = "select publish_cursor is not null as is_publishing from populations where population_id = $1";
-    let is_publishing =
-        on.query("refit: is a publish under way", sql, values![name]).optional(|row| row.get("is_publishing")).await?;
-    let published = fits::judged(on, name).await?;
-    let (sketches, is_publishing) = (Sketches::default(), is_publishing.unwrap_or(false));
-    Ok(RefitState { sketches, counters, published, is_publishing, input_offsets })
+/// The populations as their latest refits have left them, without cells.
+async fn registered(
+    on: &mut Transaction,
+    populations: &[String],
+) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+    let sql = "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
+                      coalesce(p.refit_due_at <= {now}, false) as is_due, p.publish_cursor is not null as is_publishing,
+                      (select f.message from current_population_fits as f
+                       where f.population_id = p.population_id and f.correlation = 'modelled') as message,
+                      f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
+               from populations as p
+               left join population_fits as f
+                   on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
+               where p.population_id {any $1}";
+    let counters = record!(Counters: changes, experiments, effects);
+    let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
+    let read = |row: &Row| {
+        let statistics = Statistics { counters: counters(row)?, ..Statistics::default() };
+        let refitted_changes = statistics.counters.changes;
+        let is_published = row.get::<Option<String>>("status")?.is_some();
+        let published = if is_published { Some(judged(row)?) } else { None };
+        let state = RefitState { statistics, refitted_changes, published, ..RefitState::default() };
+        let state = RefitState {
+            has_cells: row.get("has_cells")?,
+            is_due: row.get("is_due")?,
+            is_publishing: row.get("is_publishing")?,
+            message: row.get("message")?,
+            ..state
+        };
+        Ok((row.get("population_id")?, state))
+    };
+    let states = on.query("refit: read populations", sql, values![populations.to_vec()]).all(read).await?;
+    Ok(states.into_iter().collect())
 }
+
+/// Adds the cells of those populations that have some.
+async fn read_cells(on: &mut Transaction, states: &mut BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
+    let with_cells: Vec<String> =
+        states.iter().filter(|(_, state)| state.has_cells).map(|(name, _)| name.to_string()).collect();
+    if with_cells.is_empty() {
+        return Ok(());
+    }
+    for (population, sketches) in cells::read(on, with_cells).await? {
+        if let Some(state) = states.get_mut(&population) {
+            state.statistics.sketches = sketches;
+        }
+    }
+    Ok(())
+}
+
+const POPULATION: &[Column<Refitted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
+
+const NOTED: &[Column<Refitted>] = &[
+    boolean("has_cells", |row| Some(row.state.has_cells)),
+    integer("changes", |row| Some(row.state.statistics.counters.changes)),
+    integer("experiments", |row| Some(row.state.statistics.counters.experiments)),
+    integer("effects", |row| Some(row.state.statistics.counters.effects)),
+    text("fit_settings", |row| Some(row.fit_settings.as_str().into())),
+];
+
+/// When the next refit of a population is due whatever changes, in s.
+const DUE: &[Column<Refitted>] = &[integer("due_in", |row| match row.publication {
+    Publication::Postponed => Some(POSTPONED),
+    Publication::Failed => Some(FAILED),
+    Publication::NotDue | Publication::Due(_) => None,
+})];
 
 impl Refit {
-    pub async fn state(&mut self) -> Result<RefitState, StoreError> {
-        read_state(&mut self.transaction, &self.population).await
+    /// The populations as their latest refits have left them. What they hold may be unreadable: it is not read.
+    pub async fn registered(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+        registered(&mut self.transaction, &self.populations).await
     }
 
-    /// The same without the cells, which may be what cannot be read.
-    pub async fn state_without_cells(&mut self) -> Result<RefitState, StoreError> {
-        read_state_without_cells(&mut self.transaction, &self.population.to_string()).await
+    /// The populations with their statistics, to which all changes that [`Refit::take`] returns have to be applied.
+    pub async fn states(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+        let mut states = self.registered().await?;
+        for (population, state) in &mut states {
+            let names = if state.is_of_blocks() { &mut self.of_blocks } else { &mut self.of_changes };
+            names.push(population.to_string());
+            state.begin();
+        }
+        read_cells(&mut self.transaction, &mut states).await?;
+        Ok(states)
     }
 
-    /// What the latest fit says of itself.
-    pub async fn latest_message(&mut self) -> Result<Option<String>, StoreError> {
-        fits::latest_message(&mut self.transaction, &self.population.to_string()).await
+    /// Takes the next changes out of the log; `None` once all are taken that could be seen.
+    pub async fn take(&mut self) -> Result<Option<TakenChanges>, StoreError> {
+        let on = &mut self.transaction;
+        if !self.of_blocks.is_empty() {
+            let names = std::mem::take(&mut self.of_blocks);
+            return changes::take_for_blocks(on, &names, &self.floor, &self.grouping).await.map(Some);
+        }
+        if self.of_changes.is_empty() {
+            return Ok(None);
+        }
+        let (taken, is_full) = changes::take_page(on, &self.of_changes, &self.floor).await?;
+        if !is_full {
+            self.of_changes.clear();
+        }
+        Ok(Some(taken))
     }
 
-    /// Writes the fits under all models of correlation, the settings that they were made with, and what follows for the
-    /// published rows.
-    pub async fn write(
-        &mut self,
-        state: &RefitState,
-        rows: &[FitRow],
-        fit_settings: &str,
-        publication: &Publication,
-    ) -> Result<(), StoreError> {
-        let (on, name) = (&mut self.transaction, self.population.to_string());
-        let fit_id = ingest::next_id(on, "fit").await?;
-        fits::write(on, &name, fit_id, state, rows).await?;
-        let sql = "update populations
-                   set fit_settings = $2, refitted_changes = case when $4 then refitted_changes else $3 end
-                   where population_id = $1";
-        let is_postponed = *publication == Publication::Postponed;
-        on.query("refit: note", sql, values![&name, fit_settings, state.counters.changes, is_postponed]).await?;
-        let Publication::Due(diagnostics) = publication else { return Ok(()) };
-        fits::append(on, &name).await?;
-        let sql = "update populations
-                   set published_fit_id = $2, publish_cursor = '', pass_owner = null, pass_touched_at = null
-                   where population_id = $1";
-        on.query("refit: begin a publish", sql, values![&name, fit_id]).await?;
-        let Some(diagnostics) = diagnostics else { return Ok(()) };
-        fits::append_diagnostics(on, &name, fit_id, diagnostics).await
+    /// Writes the fits of populations, their statistics, and what follows for the published rows.
+    pub async fn write(&mut self, refitted: &[Refitted]) -> Result<(), StoreError> {
+        let on = &mut self.transaction;
+        let ids = ingest::next_ids(on, "fit", refitted.len()).await?;
+        let with_ids = || refitted.iter().zip(ids.iter().copied());
+        fits::write(on, with_ids()).await?;
+        let cells: Vec<CellRow> = refitted.iter().flat_map(|row| cells_to_write(&row.population, &row.state)).collect();
+        cells::write(on, &cells).await?;
+        let sql = "update populations as p set {set from n}, refit_due_at = {s from now n.due_in}
+                   from n where p.population_id = n.population_id";
+        Columns(&[POPULATION, DUE], &[NOTED]).execute(on, "refit: note", refitted, sql, NONE).await?;
+        let due = with_ids().filter_map(|(row, fit_id)| match &row.publication {
+            Publication::Due(diagnostics) => Some((row.population.clone(), fit_id, diagnostics.clone())),
+            _ => None,
+        });
+        fits::publish(on, &due.collect::<Vec<_>>()).await
     }
 
-    /// # Errors
-    /// Where the store fails. [`StoreError::Conflict`] where another worker has refitted the population meanwhile.
     pub async fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit("refit: commit").await
     }
 
-    /// Gives the population free, as it was.
+    /// Gives the populations free, as they were.
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.transaction.rollback("refit: roll back").await
     }
+}
+
+/// The cells of a population that are not stored as they are now.
+pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
+    if !state.has_cells {
+        return Vec::new();
+    }
+    let cells = Correlation::ALL.into_iter().flat_map(|correlation| {
+        let cells = state.statistics.sketches.of(correlation).cells();
+        cells.map(move |(octave, cell)| CellRow { population: population.clone(), correlation, octave, cell: *cell })
+    });
+    cells.filter(|row| state.changed_cells.contains(&(row.correlation, row.octave))).collect()
 }

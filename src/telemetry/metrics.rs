@@ -49,6 +49,7 @@ struct Inner {
     event_age: Histogram,
     ingest_commit: Histogram,
     refit: Histogram,
+    folded_changes: IntCounter,
     publish: Histogram,
     rows_written: IntCounterVec,
     rows_skipped: IntCounterVec,
@@ -122,7 +123,15 @@ impl Metrics {
                 &DURATION_BUCKETS,
                 "Duration of a batch's transaction",
             ),
-            refit: f.histogram("shrinkd_refit_seconds", &DURATION_BUCKETS, "Duration of a population's refit"),
+            refit: f.histogram(
+                "shrinkd_refit_seconds",
+                &DURATION_BUCKETS,
+                "Duration of a population's refit: its share of a transaction that refits up to 100",
+            ),
+            folded_changes: f.counter(
+                "shrinkd_folded_changes_total",
+                "Changes of blocks that refits have added to the statistics of their populations",
+            ),
             publish: f.histogram(
                 "shrinkd_publish_seconds",
                 &DURATION_BUCKETS,
@@ -311,10 +320,16 @@ impl Metrics {
         self.0.last_commit.set(unix_now());
     }
 
-    /// Observes that a population is refitted now, which took this long.
-    pub fn observe_refit(&self, duration: Duration) {
-        self.0.refit.observe(duration.as_secs_f64());
+    /// Observes that so many populations are refitted now, which took this long together.
+    pub fn observe_refits(&self, populations: usize, duration: Duration) {
+        let share = duration.as_secs_f64() / populations as f64;
+        (0..populations).for_each(|_| self.0.refit.observe(share));
         self.0.last_refit.set(unix_now());
+    }
+
+    /// Counts changes of blocks that were taken out of the log and added to the statistics of their populations.
+    pub fn count_folded_changes(&self, changes: u64) {
+        self.0.folded_changes.inc_by(changes);
     }
 
     /// Observes that a page of estimates is published now, which took this long.

@@ -1,8 +1,8 @@
 //! Checks of blocks: each equals what its statistics give, its experiment exists, and its population is that of the grouping.
-//! The cells must hold the sum of the blocks.
+//! The statistics of the population must be the sum of the blocks.
 
 use shrinkd_core::{ExperimentKind, Grouping, Measured, ResultKey, Scale, pack, remeasure, unpack};
-use shrinkd_model::{Component, Member, Sketches};
+use shrinkd_model::{Member, Sketches};
 
 use super::report::{Check, Report, excerpts};
 use crate::row::audit::AuditedBlock;
@@ -41,7 +41,7 @@ impl Blocks {
         self.check_place(population_id, row, scale, grouping, &at);
         let recomputed = recompute(row, scale, grouping);
         self.check_contents(row, &recomputed, &at);
-        // The cells must hold the stored block, or the recomputed one if the stored one cannot be read.
+        // The statistics must hold the stored block, or the recomputed one if the stored one cannot be read.
         let member = match stored_member(row, grouping) {
             Some(member) => member,
             None => match recomputed {
@@ -50,7 +50,7 @@ impl Blocks {
             },
         };
         if let Err(error) = self.sketches.add(&member) {
-            return self.report.differs(Check::Blocks, at, "components", error, "components that fit a sketch");
+            return self.report.differs(Check::Blocks, at, "block", error, "a block that has a place in a sketch");
         }
         self.experiments += 1;
         self.effects += member.block().len() as i64;
@@ -81,12 +81,12 @@ impl Blocks {
     }
 
     fn check_contents(&mut self, row: &AuditedBlock, recomputed: &Recomputed, at: &str) {
-        let (block, components, pending) = match recomputed {
+        let (block, pending) = match recomputed {
             Err(error) => {
                 return self.report.differs(Check::Blocks, at, "statistics", error, "statistics that can be read");
             }
-            Ok(Ok((measured, member))) => (Some(measured), Some(member.own_components()), None),
-            Ok(Err(reason)) => (None, None, Some(*reason)),
+            Ok(Ok((measured, _))) => (Some(measured), None),
+            Ok(Err(reason)) => (None, Some(*reason)),
         };
         if row.pending_reason.as_deref() != pending {
             let [stored, expected] = [row.pending_reason.as_deref(), pending].map(|reason| reason.unwrap_or("none"));
@@ -94,22 +94,16 @@ impl Blocks {
         }
         if row.block != block.map(pack) {
             let stored: Option<Measured> = row.block.as_deref().and_then(|bytes| unpack("block", bytes).ok());
-            self.report_parts("block", &row.block, stored.as_ref(), block, at);
-        }
-        if row.components != components.map(pack) {
-            let stored: Option<Vec<Component>> =
-                row.components.as_deref().and_then(|bytes| unpack("components", bytes).ok());
-            self.report_parts("components", &row.components, stored.as_deref(), components, at);
+            self.report_parts(&row.block, stored.as_ref(), block, at);
         }
     }
 
-    /// Reports the first part in which two values differ.
-    fn report_parts<T: std::fmt::Debug + ?Sized>(
+    /// Reports the first part in which two blocks differ.
+    fn report_parts(
         &mut self,
-        what: &str,
         bytes: &Option<Vec<u8>>,
-        stored: Option<&T>,
-        expected: Option<&T>,
+        stored: Option<&Measured>,
+        expected: Option<&Measured>,
         at: &str,
     ) {
         let stored = match (stored, bytes) {
@@ -119,7 +113,7 @@ impl Blocks {
         };
         let expected = expected.map_or_else(|| "none".to_owned(), |expected| format!("{expected:?}"));
         let (stored, expected) = excerpts(&stored, &expected);
-        self.report.differs(Check::Blocks, at, what, stored, expected);
+        self.report.differs(Check::Blocks, at, "block", stored, expected);
     }
 }
 
@@ -140,9 +134,8 @@ fn recompute(row: &AuditedBlock, scale: Scale, grouping: &Grouping) -> Recompute
 /// The block as stored; `None` if there is none that can be read.
 fn stored_member(row: &AuditedBlock, grouping: &Grouping) -> Option<Member> {
     let measured = stored_block(row)?;
-    let components: Vec<Component> = unpack("components", row.components.as_deref()?).ok()?;
     let chosen = grouping.chosen_variant(&row.experiment_id, &measured.variants);
-    Some(Member::restore(measured.block, components, chosen))
+    Member::new(measured.block, chosen).ok()
 }
 
 /// The block of a row; `None` if it has none that can be read.

@@ -6,15 +6,42 @@ use shrinkd_core::{pack, unpack};
 use shrinkd_model::{Cell, Correlation, Node, cell_from_bytes};
 
 use super::report::{Check, Report, excerpts, figure, is_same};
-use crate::refit::Refitted;
-use crate::row::audit::{AuditedFit, AuditedPopulation};
-use crate::row::{Counters, FitRow, FitStatus};
+use crate::refit::Fits;
+use crate::row::audit::{AuditedChange, AuditedFit, AuditedPopulation};
+use crate::row::{CountedBlock, Counters, FitRow, FitStatus, Statistics};
 use crate::store::audit::fit_figures;
 
 use super::blocks::Blocks;
 
-/// Compares the sums of a population's cells over all partitions with those of its blocks.
-pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, blocks: &Blocks, report: &mut Report) {
+/// What the changes that no refit has seen yet add to the statistics of a population.
+pub(super) fn sum_changes(population_id: &str, changes: &[AuditedChange], report: &mut Report) -> Statistics {
+    let mut sum = Statistics::default();
+    for change in changes {
+        let at = || format!("{population_id}, change {}", change.change_id);
+        let block = |bytes: &Option<Vec<u8>>| {
+            bytes.as_deref().map(|bytes| unpack::<CountedBlock>("block_changes", bytes)).transpose()
+        };
+        let applied = match (block(&change.before), block(&change.after)) {
+            (Ok(before), Ok(after)) => sum.apply(before.as_ref(), after.as_ref()).map_err(|error| error.to_string()),
+            (Err(error), _) | (_, Err(error)) => Err(error.to_string()),
+        };
+        if let Err(error) = applied {
+            report.differs(Check::Cells, at(), "before, after", error, "blocks that can be added");
+        }
+    }
+    sum.counters.changes = changes.len() as i64;
+    sum
+}
+
+/// Compares the cells of a population, with the changes that are still to be added to them, with the sums of its blocks. A
+/// population without cells has none.
+pub(super) fn check_cells(
+    population_id: &str,
+    population: &AuditedPopulation,
+    changes: &Statistics,
+    blocks: &Blocks,
+    report: &mut Report,
+) {
     const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
     let empty: Cell = Default::default();
     let mut stored: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
@@ -33,10 +60,18 @@ pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, b
         }
     }
     let mut expected: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
-    for correlation in Correlation::ALL {
-        expected.extend(
-            blocks.sketches.of(correlation).cells().map(|(octave, cell)| ((correlation.as_str(), octave), *cell)),
-        );
+    // Before its first refit a population has neither cells nor anything else.
+    if population.registered.as_ref().is_some_and(|registered| registered.has_cells) {
+        for correlation in Correlation::ALL {
+            let of_blocks = blocks.sketches.of(correlation).cells();
+            expected.extend(of_blocks.map(|(octave, cell)| ((correlation.as_str(), octave), *cell)));
+            for (octave, cell) in changes.sketches.of(correlation).cells() {
+                let left = expected.entry((correlation.as_str(), octave)).or_insert(empty);
+                for (x, y) in left.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
+                    *x = x.wrapping_sub(*y);
+                }
+            }
+        }
     }
     for key in stored.keys().chain(expected.keys()).collect::<BTreeSet<_>>() {
         report.compared(Check::Cells, 1);
@@ -55,7 +90,7 @@ pub(super) fn check_cells(population_id: &str, population: &AuditedPopulation, b
     }
 }
 
-/// Compares the counts of a population with those of its blocks.
+/// Compares the counts of a population, with the changes that no refit has seen yet, with those of its blocks.
 pub(super) fn check_counters(population_id: &str, counters: &Counters, blocks: &Blocks, report: &mut Report) {
     report.compared(Check::Counters, 2);
     for (what, stored, expected) in
@@ -71,8 +106,9 @@ pub(super) fn check_counters(population_id: &str, counters: &Counters, blocks: &
 pub(super) fn check_fits(
     population_id: &str,
     population: &AuditedPopulation,
-    fresh: &Refitted,
+    fresh: &Fits,
     published_fit_id: Option<i64>,
+    experiments: i64,
     report: &mut Report,
 ) {
     for row in &population.fits {
@@ -84,7 +120,7 @@ pub(super) fn check_fits(
         report.compared(Check::Fits, 1);
         let at = format!("{population_id} {}", fit.correlation.as_str());
         match population.fits.iter().find(|row| row.correlation == fit.correlation.as_str()) {
-            Some(row) => check_fit(&at, row, fit, population.counters.experiments, report),
+            Some(row) => check_fit(&at, row, fit, experiments, report),
             None => report.differs(Check::Fits, at, "fit", "no row", "the fit of the cells"),
         }
     }

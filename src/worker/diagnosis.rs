@@ -47,7 +47,7 @@ impl Diagnosis {
         grouping: Grouping,
         shipped_decisions: ShippedDecisions,
     ) -> Option<Diagnosis> {
-        let sketches = state.sketches;
+        let sketches = state.statistics.sketches;
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
         let scale = DataScale::new(sketches.of(Correlation::Ignored))?;
         let priors = priors.resolve(Some(&scale)).ok()?;

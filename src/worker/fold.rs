@@ -8,10 +8,11 @@ use shrinkd_core::{
     Outcome, PopulationName, Properties, Refusal, ReportedResult, ResultKey, StoredResult, UnknownField, Warning, pack,
     unpack,
 };
-use shrinkd_model::{Component, Member, MemberError};
+use shrinkd_model::{Member, MemberError};
 
 use crate::row::{
-    BlockRow, BlockToEstimate, Changes, ExperimentRow, RejectedRow, RetiredEstimate, StoredBlock, StoredExperiment,
+    BlockChange, BlockRow, BlockToEstimate, Changes, CountedBlock, ExperimentRow, RejectedRow, RetiredEstimate,
+    StoredBlock, StoredExperiment,
 };
 use crate::worker::admission::Admission;
 use crate::worker::source::Record;
@@ -126,8 +127,8 @@ struct Working<'a> {
     experiment_id: String,
     grouping: &'a Grouping,
     ledger: ExperimentLedger,
-    /// What the store holds, by key.
-    held: BTreeMap<ResultKey, Held>,
+    /// The population of each result that the store holds; `None` of a holdout.
+    held: BTreeMap<ResultKey, Option<PopulationName>>,
     /// The keys that may have changed, and the block that the store holds there.
     touched: BTreeMap<ResultKey, Option<Measured>>,
     is_stored: bool,
@@ -136,16 +137,11 @@ struct Working<'a> {
     has_changed: bool,
 }
 
-struct Held {
-    population: Option<PopulationName>,
-    components: Option<Vec<u8>>,
-}
-
-/// A block as it is counted in the cells of its population.
-struct CountedBlock {
+/// A block of a population.
+struct Placed {
     population: PopulationName,
     measured: Measured,
-    member: Member,
+    counted: CountedBlock,
 }
 
 impl<'a> Working<'a> {
@@ -170,10 +166,10 @@ impl<'a> Working<'a> {
         let shipped_variant = stored.latest.shipped_variant.clone();
         let mut working = Working { is_stored: true, shipped_variant, ..Working::new(experiment_id, grouping) };
         let mut results = Vec::with_capacity(stored.blocks.len());
-        for StoredBlock { key, population, revision, statistics, properties, block, components } in stored.blocks {
+        for StoredBlock { key, population, revision, statistics, properties, block } in stored.blocks {
             let measured = block.map(|bytes| unpack("block", &bytes)).transpose();
             let measured = measured.map_err(|source| working.damaged(source))?;
-            working.held.insert(key.clone(), Held { population, components });
+            working.held.insert(key.clone(), population);
             results.push(StoredResult { key, revision, statistics, properties, measured });
         }
         working.ledger = ExperimentLedger::restore(Some(stored.latest), stored.retractions.as_deref(), results)
@@ -260,19 +256,14 @@ impl<'a> Working<'a> {
             let held = self.held.remove(&key);
             let is_held = held.is_some();
             let after = self.block_now(&key)?;
-            let before = self.block_before(before, held)?;
+            let before = self.block_before(before, held.flatten());
             if let Some(before) = &before {
-                let cells = changes.cells.entry(before.population.clone()).or_default();
-                cells.subtract(&before.member).map_err(|error| self.unfit(error.into()))?;
                 changes.retired.extend(self.retired(before, after.as_ref()));
             }
-            if let Some(after) = &after {
-                let cells = changes.cells.entry(after.population.clone()).or_default();
-                cells.add(&after.member).map_err(|error| self.unfit(error.into()))?;
-            }
-            match self.row(&key, after.as_ref()) {
+            changes.block_changes.extend(block_changes(before, after.as_ref()));
+            match self.row(&key) {
                 Some(row) => {
-                    changes.changed.extend(after.map(|CountedBlock { population, measured, .. }| BlockToEstimate {
+                    changes.changed.extend(after.map(|Placed { population, measured, .. }| BlockToEstimate {
                         population,
                         experiment_id: self.experiment_id.clone(),
                         revision: row.block.revision,
@@ -304,7 +295,7 @@ impl<'a> Working<'a> {
         let moved: Vec<(ResultKey, Option<Measured>)> = self
             .held
             .iter()
-            .filter(|(key, held)| is_shipped_anew || held.population != self.population(key))
+            .filter(|(key, population)| is_shipped_anew || **population != self.population(key))
             .map(|(key, _)| (key.clone(), self.ledger.estimate(key).and_then(Result::ok).cloned()))
             .collect();
         moved.into_iter().for_each(|(key, measured)| self.touch(key, measured));
@@ -316,28 +307,30 @@ impl<'a> Working<'a> {
 
     /// The current block of a key in its population; `None` if it holds no result, or a sum that cannot be estimated yet, and of a
     /// holdout.
-    fn block_now(&self, key: &ResultKey) -> Result<Option<CountedBlock>, FoldError> {
+    fn block_now(&self, key: &ResultKey) -> Result<Option<Placed>, FoldError> {
         let (Some(Ok(measured)), Some(population)) = (self.ledger.estimate(key), self.population(key)) else {
             return Ok(None);
         };
-        let member = Member::new(measured.block.clone(), self.chosen_variant(measured));
-        let member = member.map_err(|source| self.unfit(source))?;
-        Ok(Some(CountedBlock { population, measured: measured.clone(), member }))
+        let placed = self.placed(population, measured.clone());
+        // What is logged must have a place in the cells: those who fold it can refuse nothing.
+        let CountedBlock { block, chosen } = &placed.counted;
+        Member::new(block.clone(), *chosen).map_err(|source| self.unfit(source))?;
+        Ok(Some(placed))
     }
 
-    /// The block that the cells of its population hold.
-    fn block_before(&self, before: Option<Measured>, held: Option<Held>) -> Result<Option<CountedBlock>, FoldError> {
-        let (Some(measured), Some(Held { population: Some(population), components })) = (before, held) else {
-            return Ok(None);
-        };
-        let components: Vec<Component> =
-            unpack("components", components.as_deref().unwrap_or_default()).map_err(|source| self.damaged(source))?;
-        let member = Member::restore(measured.block.clone(), components, self.chosen_variant(&measured));
-        Ok(Some(CountedBlock { population, measured, member }))
+    /// The block that its population holds.
+    fn block_before(&self, before: Option<Measured>, population: Option<PopulationName>) -> Option<Placed> {
+        Some(self.placed(population?, before?))
+    }
+
+    fn placed(&self, population: PopulationName, measured: Measured) -> Placed {
+        let chosen = self.grouping.chosen_variant(&self.experiment_id, &measured.variants);
+        let counted = CountedBlock { block: measured.block.clone(), chosen };
+        Placed { population, measured, counted }
     }
 
     /// The row of the current result of a key; `None` if it holds none.
-    fn row(&self, key: &ResultKey, block: Option<&CountedBlock>) -> Option<BlockRow> {
+    fn row(&self, key: &ResultKey) -> Option<BlockRow> {
         let (revision, statistics) = self.ledger.statistics(key)?;
         let stored = StoredBlock {
             key: key.clone(),
@@ -346,15 +339,14 @@ impl<'a> Working<'a> {
             statistics,
             properties: self.ledger.properties(key)?,
             block: self.ledger.estimate(key)?.ok().map(pack),
-            components: block.map(|block| pack(block.member.own_components())),
         };
         let pending = self.ledger.estimate(key).and_then(Result::err).cloned();
         Some(BlockRow { experiment_id: self.experiment_id.clone(), block: stored, pending })
     }
 
     /// The estimates of variants that the block no longer has, or all of them if it moved to another population.
-    fn retired(&self, before: &CountedBlock, after: Option<&CountedBlock>) -> Vec<RetiredEstimate> {
-        let CountedBlock { population, measured, .. } = before;
+    fn retired(&self, before: &Placed, after: Option<&Placed>) -> Vec<RetiredEstimate> {
+        let Placed { population, measured, .. } = before;
         let after = after.filter(|after| after.population == *population);
         let is_retired = |variant: &&String| !after.is_some_and(|after| after.measured.variants.contains(*variant));
         let retired = measured.variants.iter().filter(is_retired).map(|variant| RetiredEstimate {
@@ -386,16 +378,32 @@ impl<'a> Working<'a> {
         (self.ledger.kind() == ExperimentKind::Experiment).then(|| self.grouping.population(key.clone(), labels))
     }
 
-    fn chosen_variant(&self, measured: &Measured) -> usize {
-        self.grouping.chosen_variant(&self.experiment_id, &measured.variants)
-    }
-
     fn damaged(&self, source: DamagedBytes) -> FoldError {
         FoldError::Damaged { experiment_id: self.experiment_id.clone(), source }
     }
 
     fn unfit(&self, source: MemberError) -> FoldError {
         FoldError::Member { experiment_id: self.experiment_id.clone(), source }
+    }
+}
+
+/// What populations have to be refitted for: a change in each of two where the block has moved. Also where only what the row says
+/// beside the block has changed, because the diagnostics follow that.
+fn block_changes(before: Option<Placed>, after: Option<&Placed>) -> Vec<BlockChange> {
+    let after = after.map(|Placed { population, counted, .. }| (population.clone(), counted.clone()));
+    match (before, after) {
+        (Some(before), Some((population, after))) if before.population == population => {
+            vec![BlockChange { population, before: Some(before.counted), after: Some(after) }]
+        }
+        (before, after) => {
+            let before = before.map(|Placed { population, counted, .. }| BlockChange {
+                population,
+                before: Some(counted),
+                after: None,
+            });
+            let after = after.map(|(population, after)| BlockChange { population, before: None, after: Some(after) });
+            before.into_iter().chain(after).collect()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A rebuild: recomputes everything that follows from the reported statistics, with this build and this configuration.
 //!
-//! First, one transaction assigns every block to its population, sums up new cells, and writes the estimates of the blocks
+//! First, one transaction assigns every block to its population, sums up its statistics, and writes the estimates of the blocks
 //! that changed. Readers see none of it before the commit, and a rebuild that fails leaves the store as it was. Then every
 //! population is fitted and published, while other workers may be running.
 
@@ -19,17 +19,19 @@ use super::fold::FoldError;
 use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
+use crate::refit::{MOST_WITHOUT_CELLS, RefitState, apply};
 use crate::row::{
-    BlockRow, BlockToEstimate, Changes, PublishedFit, RawEstimate, StoreSettings, StoredBlock, StoredExperiment,
+    BlockRow, BlockToEstimate, Changes, Counters, PublishedFit, RawEstimate, Statistics, StoreSettings, StoredBlock,
+    StoredExperiment, TakenChanges,
 };
-use crate::store::{RawEstimates, Store};
+use crate::store::{RawEstimates, Rebuild, Store, StoreError};
 use crate::telemetry::Telemetry;
 
 /// Experiments that are read, recomputed and written at a time.
 const PAGE: usize = 1_000;
 
-/// How many populations' cells are held in memory before they are written. Each takes about 100 kB.
-const HELD_POPULATIONS: usize = 1_000;
+/// Blocks of a population that are read at a time.
+const BLOCKS: i64 = 20_000;
 
 /// The first arithmetic version that keeps successes as counts.
 const FIRST_WITH_SUCCESSES: u8 = 2;
@@ -79,7 +81,7 @@ pub async fn rebuild(store: Store, config: &Arc<Config>, progress: impl Fn(Progr
     Ok(rebuilt)
 }
 
-/// The transaction: blocks, cells, counters, and the estimates of the blocks that changed.
+/// The transaction: blocks, statistics, and the estimates of the blocks that changed.
 async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progress)) -> Result<Rebuilt, WorkerError> {
     let (grouping, limit) = (Arc::new(config.grouping()), config.limits.max_populations);
     let (mut transaction, replaced) = store.begin_rebuild().await?;
@@ -87,7 +89,7 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
     let lacks_successes = replaced.as_ref().is_some_and(|replaced| replaced.arithmetic_version < FIRST_WITH_SUCCESSES);
     let of = transaction.count_experiments().await?;
     let mut blocks = BlockCounts::default();
-    let (mut done, mut after, mut cells) = (0, String::new(), BTreeMap::new());
+    let (mut done, mut after, mut counters) = (0, String::new(), BTreeMap::new());
     loop {
         progress(Progress::Experiments { done, of });
         let page = transaction.experiments_after(&after, PAGE).await?;
@@ -97,23 +99,18 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
         done += page.len() as u64;
         let own = Arc::clone(&grouping);
         let computed = tokio::task::spawn_blocking(move || {
-            let mut changes = Changes { cells, ..Changes::default() };
+            let mut changes = Changes::default();
             for (experiment_id, stored) in page {
-                recompute(&experiment_id, stored, lacks_successes, &estimates, &own, &mut changes, &mut blocks)?;
+                let counts = (&mut counters, &mut blocks);
+                recompute(&experiment_id, stored, lacks_successes, &estimates, &own, &mut changes, counts)?;
             }
-            Ok::<_, FoldError>((changes, blocks))
+            Ok::<_, FoldError>((changes, counters, blocks))
         });
-        let mut changes;
-        (changes, blocks) = computed.await??;
-        // Cells are summed in memory while there are few enough, because every write of a cell makes a new version of its row.
-        cells = match changes.cells.len() {
-            ..HELD_POPULATIONS => std::mem::take(&mut changes.cells),
-            _ => BTreeMap::new(),
-        };
+        let changes;
+        (changes, counters, blocks) = computed.await??;
         batch::write(&mut transaction.batch, changes, &mut StepTimes::new(Instant::now())).await?;
     }
-    let rest = Changes { cells, ..Changes::default() };
-    transaction.batch.write_changes(&rest).await?;
+    sum_statistics(&mut transaction, counters).await?;
     let emptied_populations = transaction.finish().await?;
     let populations = transaction.count_populations().await?;
     if populations > limit.max(before) {
@@ -123,8 +120,38 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
     Ok(Rebuilt { replaced, populations: 0, emptied_populations, blocks })
 }
 
-/// Recomputes the blocks of an experiment. All of them are added to the cells, but only those that differ from the stored
-/// ones, or whose estimates do, are written. Pending sums are always written, because the text of their reason may differ.
+/// Writes the counts of populations, and the cells of those that are too large to be summed from their blocks.
+async fn sum_statistics(
+    transaction: &mut Rebuild,
+    counters: BTreeMap<PopulationName, Counters>,
+) -> Result<(), WorkerError> {
+    let mut small = BTreeMap::new();
+    for (population, counters) in counters {
+        if counters.experiments <= MOST_WITHOUT_CELLS {
+            let statistics = Statistics { counters, ..Statistics::default() };
+            small.insert(population, RefitState { statistics, ..RefitState::default() });
+            continue;
+        }
+        let mut states =
+            BTreeMap::from([(population.clone(), RefitState { has_cells: true, ..RefitState::default() })]);
+        let mut after = String::new();
+        loop {
+            let (changes, last) = transaction.blocks_after(&population, &after, BLOCKS).await?;
+            let Some(last) = last else { break };
+            after = last;
+            let counts = BTreeMap::from([(population.clone(), changes.len() as i64)]);
+            let taken = TakenChanges { changes, counts, input_offsets: Vec::new() };
+            states = tokio::task::spawn_blocking(move || apply(&mut states, taken).map(|()| states))
+                .await?
+                .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+        }
+        transaction.write_statistics(&states).await?;
+    }
+    Ok(transaction.write_statistics(&small).await?)
+}
+
+/// Recomputes the blocks of an experiment. All of them are counted, but only those that differ from the stored ones, or whose
+/// estimates do, are written. Pending sums are always written, because the text of their reason may differ.
 /// Where the store `lacks_successes`, the moments as which it kept them become counts again.
 fn recompute(
     experiment_id: &str,
@@ -133,7 +160,7 @@ fn recompute(
     estimates: &RawEstimates,
     grouping: &Grouping,
     changes: &mut Changes,
-    counts: &mut BlockCounts,
+    (counters, counts): (&mut BTreeMap<PopulationName, Counters>, &mut BlockCounts),
 ) -> Result<(), FoldError> {
     let damaged = |source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source };
     for held in stored.blocks {
@@ -141,12 +168,12 @@ fn recompute(
         let counted = if lacks_successes { with_successes(statistics).map_err(damaged)? } else { None };
         let statistics = counted.unwrap_or_else(|| statistics.clone());
         let measured = remeasure(key.scale, &statistics).map_err(damaged)?;
-        let member = measured.and_then(|measured| {
+        let measured = measured.and_then(|measured| {
             let chosen = grouping.chosen_variant(experiment_id, &measured.variants);
             let member = Member::new(measured.block.clone(), chosen);
             let refused =
                 |error| Refusal::new(Reason::ImplausibleScale, format!("does not fit the statistics: {error}"));
-            member.map(|member| (measured, member)).map_err(refused)
+            member.map(|_| measured).map_err(refused)
         });
         let is_experiment = stored.latest.kind == ExperimentKind::Experiment;
         let population = is_experiment.then(|| grouping.population(key.clone(), Some(&stored.latest.labels)));
@@ -156,23 +183,21 @@ fn recompute(
             revision: *revision,
             statistics,
             properties: held.properties,
-            block: member.as_ref().ok().map(|(measured, _)| pack(measured)),
-            components: member.as_ref().ok().filter(|_| is_experiment).map(|(_, member)| pack(member.own_components())),
+            block: measured.as_ref().ok().map(pack),
         };
         counts.all += 1;
         counts.moved += u64::from(population != held.population);
-        counts.recomputed += u64::from((&block.block, &block.components) != (&held.block, &held.components));
+        counts.recomputed += u64::from(block.block != held.block);
         counts.refused += u64::from(held.block.is_some() && block.block.is_none());
-        let pending = match (member, population) {
+        let pending = match (measured, population) {
             (Err(refusal), _) => Some(refusal),
             (Ok(_), None) if block == held => continue,
             (Ok(_), None) => None,
-            (Ok((measured, member)), Some(population)) => {
-                let cells = changes.cells.entry(population.clone()).or_default();
-                cells.add(&member).map_err(|error| FoldError::Member {
-                    experiment_id: experiment_id.to_owned(),
-                    source: error.into(),
-                })?;
+            (Ok(measured), Some(population)) => {
+                let own = counters.entry(population.clone()).or_default();
+                own.changes += 1;
+                own.experiments += 1;
+                own.effects += measured.block.len() as i64;
                 let experiment_id = experiment_id.to_owned();
                 let to_estimate = BlockToEstimate {
                     population,

@@ -1,25 +1,34 @@
-//! The refit loop: refits changed populations from their cells, and decides whether their published estimates are still
-//! accurate enough or a whole publish is due.
+//! The refit loop: takes what has changed of populations out of the log, refits them, and decides whether their published
+//! estimates are still accurate enough or a whole publish is due.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shrinkd_core::PopulationName;
-use shrinkd_model::Correlation;
+use shrinkd_model::{Correlation, available_threads, map_chunks};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::WorkerError;
 use super::retry::Retryable;
-use crate::config::SettingsOf;
-use crate::refit::{Publication, Refitted, fit_settings};
+use crate::config::{PopulationSettings, SettingsOf};
+use crate::refit::{Fits, Publication, RefitState, apply, fit_settings};
 use crate::row::{Counters, CurrentPopulation, FitStatus, PopulationTotals};
-use crate::store::{Refit, Store, StoreError};
+use crate::store::{Refit, Refitted, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
 use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
 
 /// How often the metrics of all populations are updated if none was refitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Most populations that one transaction refits, and how long it should take: they are locked as long, and on SQLite so is the
+/// whole database.
+const MOST_IN_GROUP: usize = 100;
+const GROUP_TIME: Duration = Duration::from_millis(100);
+
+/// Populations of the first group, before it is known how long they take.
+const FIRST_GROUP: usize = 16;
 
 /// The loop's state.
 #[derive(Clone)]
@@ -119,20 +128,35 @@ impl RefitLoop {
         Ok(())
     }
 
-    /// Refits every changed population, and returns how many there were. One that cannot be fitted, or whose fit the store does
-    /// not take, is noted as failed, and the others go on.
+    /// Refits every population that has changed or is due, group by group, those first that have waited longest. Returns how many
+    /// there were. One that cannot be fitted, or whose fit the store does not take, is noted as failed, and the others go on.
     ///
     /// # Errors
     /// If the store fails. A conflict with another worker is no error.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
-        let mut of_a_row = None;
-        for population in &changed {
-            match self.refit_or_fail(population, false).await {
-                // Not even the failure could be noted.
-                Err(WorkerError::Store(error)) if error.is_of_a_row() => drop(of_a_row.get_or_insert(error)),
+        let (mut left, mut size, mut of_a_row) = (&changed[..], FIRST_GROUP, None);
+        while !left.is_empty() {
+            let (group, others) = left.split_at(size.min(left.len()));
+            left = others;
+            let started = Instant::now();
+            match self.refit_group(group, false).await {
+                Err(WorkerError::Store(error)) if error.is_of_a_row() => {
+                    debug!(%error, "a group of populations cannot be refitted at once: one by one");
+                    for population in group {
+                        match self.refit_or_fail(population, false).await {
+                            // Not even the failure could be noted.
+                            Err(WorkerError::Store(error)) if error.is_of_a_row() => {
+                                of_a_row.get_or_insert(error);
+                            }
+                            result => drop(result?),
+                        }
+                    }
+                }
                 result => drop(result?),
             }
+            let fitting = (started.elapsed() / group.len() as u32).max(Duration::from_micros(1));
+            size = (GROUP_TIME.as_micros() / fitting.as_micros()).clamp(1, MOST_IN_GROUP as u128) as usize;
         }
         of_a_row.map_or(Ok(changed.len()), |error| Err(error.into()))
     }
@@ -146,89 +170,127 @@ impl RefitLoop {
         self.refit_or_fail(population, true).await
     }
 
-    /// Refits a population. Returns false if another worker is refitting or has refitted it: that does just as well.
+    /// Refits a population. Returns false if another worker is refitting it: that does just as well.
     async fn refit_or_fail(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
-        let refitted = match self.refit(population, is_republish).await {
+        match self.refit_group(std::slice::from_ref(population), is_republish).await {
             Err(WorkerError::Store(error)) if error.is_of_a_row() => self.note_failure(population, &error).await,
-            result => result,
-        };
-        match refitted {
-            Err(WorkerError::Store(StoreError::Conflict { .. })) => {
-                debug!(%population, "another worker has refitted this population");
-                Ok(false)
-            }
             result => result,
         }
     }
 
-    async fn refit(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
+    /// Refits those populations of a group that no other worker has and that are still due, in one transaction. Returns false if
+    /// there were none.
+    async fn refit_group(&self, group: &[PopulationName], is_republish: bool) -> Result<bool, WorkerError> {
         let started = Instant::now();
-        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
-        match self.refit_in(&mut transaction, population, is_republish).await {
-            Ok(()) => transaction.commit().await?,
+        let mut transaction = self.store.begin_refit(group).await?;
+        match self.refit_in(&mut transaction, is_republish).await {
+            Ok(0) => {
+                transaction.rollback().await?;
+                Ok(false)
+            }
+            Ok(refitted) => {
+                transaction.commit().await?;
+                self.telemetry.metrics.observe_refits(refitted, started.elapsed());
+                Ok(true)
+            }
             Err(error) => {
                 // The first error says more.
                 let _ = transaction.rollback().await;
-                return Err(error);
+                Err(error)
             }
         }
-        self.telemetry.metrics.observe_refit(started.elapsed());
-        Ok(true)
     }
 
-    async fn refit_in(
-        &self,
-        transaction: &mut Refit,
-        population: &PopulationName,
-        is_republish: bool,
-    ) -> Result<(), WorkerError> {
-        let state = transaction.state().await?;
-        let (settings, tolerance) = ((self.settings)(population), self.tolerance);
-        let (state, refitted) = tokio::task::spawn_blocking(move || {
-            let refitted = Refitted::new(&state.sketches, state.counters.experiments, &settings);
-            (state, refitted)
-        })
-        .await?;
-        let has_failed = refitted.judged.status == FitStatus::Failed;
-        let publication = match refitted.judged.has_moved(state.published.as_ref(), tolerance) {
-            // A pass that is under way is replaced.
-            has_moved if is_republish && !has_failed && (has_moved || state.published.is_some()) => {
-                Publication::Due(refitted.diagnostics)
-            }
-            false => Publication::NotDue,
-            true if state.is_publishing => Publication::Postponed,
-            true => Publication::Due(refitted.diagnostics),
-        };
-        let fit = &refitted.fits[Correlation::Modelled as usize];
-        // Told once for each change of it.
-        let news = match &fit.message {
-            Some(message) if transaction.latest_message().await?.as_ref() != Some(message) => Some(message),
-            _ => None,
-        };
-        transaction.write(&state, &refitted.fits, &self.fit_settings(population), &publication).await?;
-        if let Some(message) = news {
-            if has_failed {
+    /// Returns how many populations were refitted.
+    async fn refit_in(&self, transaction: &mut Refit, is_republish: bool) -> Result<usize, WorkerError> {
+        let mut states = transaction.states().await?;
+        let mut taken = 0;
+        while let Some(changes) = transaction.take().await? {
+            taken += changes.counts.values().sum::<i64>();
+            states = tokio::task::spawn_blocking(move || apply(&mut states, changes).map(|()| states))
+                .await?
+                .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+        }
+        let (settings, tolerance) = (Arc::clone(&self.settings), self.tolerance);
+        let refitted = tokio::task::spawn_blocking(move || {
+            // Another worker may have refitted a population between the look for news and its lock.
+            let has_news = |state: &RefitState| is_republish || state.is_due || state.has_changed();
+            let due: Vec<(PopulationName, RefitState)> =
+                states.into_iter().filter(|(_, state)| has_news(state)).collect();
+            let refitted = map_chunks(&due, 1, available_threads(), |due| {
+                due.iter().map(|due| refit(due, &settings(&due.0), tolerance, is_republish)).collect::<Vec<_>>()
+            });
+            refitted.into_iter().flatten().collect::<Vec<_>>()
+        });
+        let refitted = refitted.await?;
+        if refitted.is_empty() {
+            return Ok(0);
+        }
+        transaction.write(&refitted).await?;
+        for Refitted { population, state, fits, .. } in &refitted {
+            let fit = &fits[Correlation::Modelled as usize];
+            // Told once for each change of it.
+            let Some(message) = fit.message.as_ref().filter(|message| state.message.as_ref() != Some(message)) else {
+                continue;
+            };
+            if fit.status == FitStatus::Failed {
                 error!(%population, %message, "the population cannot be fitted: estimates that it has stay as they are");
             } else if fit.is_prior_far {
                 warn!(%population, %message, "a prior of the population is far from its data");
             }
         }
-        Ok(())
+        self.telemetry.metrics.count_folded_changes(taken.unsigned_abs());
+        Ok(refitted.len())
     }
 
-    /// Notes that a population cannot be refitted because of what a row of it holds.
+    /// Notes that a population cannot be refitted because of what a row of it holds. Its changes stay in the log.
     async fn note_failure(&self, population: &PopulationName, why: &StoreError) -> Result<bool, WorkerError> {
         let started = Instant::now();
         error!(%population, error = %why, "the population cannot be refitted: estimates that it has stay as they are");
-        let Some(mut transaction) = self.store.begin_refit(population).await? else { return Ok(false) };
-        let state = transaction.state_without_cells().await?;
-        let Counters { experiments, effects, .. } = state.counters;
+        let mut transaction = self.store.begin_refit(std::slice::from_ref(population)).await?;
+        let Some(state) = transaction.registered().await?.remove(population) else {
+            transaction.rollback().await?;
+            return Ok(false);
+        };
+        let Counters { experiments, effects, .. } = state.statistics.counters;
         let effects = [effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
-        let failed = Refitted::failed(&why.summary(), effects);
-        transaction.write(&state, &failed.fits, &self.fit_settings(population), &Publication::NotDue).await?;
+        let failed = Fits::failed(&why.summary(), effects);
+        let refitted = Refitted {
+            population: population.clone(),
+            state,
+            fits: failed.fits,
+            fit_settings: self.fit_settings(population),
+            publication: Publication::Failed,
+        };
+        transaction.write(&[refitted]).await?;
         transaction.commit().await?;
         // The loop is not stuck: what has failed has its own alert.
-        self.telemetry.metrics.observe_refit(started.elapsed());
+        self.telemetry.metrics.observe_refits(1, started.elapsed());
         Ok(true)
     }
+}
+
+/// Fits a population, and decides whether the fit is to be published.
+fn refit(
+    (population, state): &(PopulationName, RefitState),
+    settings: &PopulationSettings,
+    tolerance: f64,
+    is_republish: bool,
+) -> Refitted {
+    let mut state = state.clone();
+    state.grow();
+    let fits = Fits::new(&state.statistics.sketches, state.statistics.counters.experiments, settings);
+    let publication = match fits.judged.has_moved(state.published.as_ref(), tolerance) {
+        // A pass that is under way is replaced.
+        has_moved
+            if is_republish && fits.judged.status != FitStatus::Failed && (has_moved || state.published.is_some()) =>
+        {
+            Publication::Due(fits.diagnostics)
+        }
+        false => Publication::NotDue,
+        true if state.is_publishing => Publication::Postponed,
+        true => Publication::Due(fits.diagnostics),
+    };
+    let fit_settings = fit_settings(settings, tolerance);
+    Refitted { population: population.clone(), state, fits: fits.fits, fit_settings, publication }
 }

@@ -5,11 +5,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use shrinkd_model::Sketches;
 use sqlx::migrate::{Migration, Migrator};
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::promises;
-use crate::rebuild::tables::{Figures, assert_published_whole, estimates, fits};
+use crate::rebuild::tables::{Figures, assert_published_whole, estimates, fits, statistics};
 use crate::site::Site;
 
 promises! {
@@ -178,9 +179,9 @@ async fn figures_of_an_earlier_release_that_are_not_finite_are_set_to_null_and_m
 #[derive(Debug, PartialEq)]
 struct Stored {
     experiments: Vec<(String, Option<Vec<u8>>)>,
-    /// With statistics, block and components.
-    blocks: Vec<(String, [Option<Vec<u8>>; 3])>,
-    cells: BTreeMap<String, Vec<i128>>,
+    /// With statistics and block.
+    blocks: Vec<(String, [Option<Vec<u8>>; 2])>,
+    cells: BTreeMap<String, (Sketches, i64, i64)>,
     fits: Figures,
 }
 
@@ -199,40 +200,19 @@ impl Stored {
                     || cast(revision as text) || ' ' || coalesce(pending_reason, '')
              from blocks order by experiment_id, metric, segment, scale",
         );
-        let [statistics, block, components] = [
+        let [sent, block] = [
             "select statistics from blocks order by experiment_id, metric, segment, scale",
             "select block from blocks order by experiment_id, metric, segment, scale",
-            "select components from blocks order by experiment_id, metric, segment, scale",
         ]
         .map(|query| database.bytes(query));
-        let packed = statistics.await.into_iter().zip(block.await).zip(components.await);
-        let packed = packed.map(|((statistics, block), components)| [statistics, block, components]);
+        let packed = sent.await.into_iter().zip(block.await).map(|(sent, block)| [sent, block]);
         Stored {
             experiments: experiments.await.into_iter().flatten().zip(retractions.await).collect(),
             blocks: blocks.await.into_iter().flatten().zip(packed).collect(),
-            cells: cells(database).await,
+            cells: statistics(&database.store().await).await,
             fits: fits(database).await,
         }
     }
-}
-
-/// The sums over partitions of what the cells hold.
-async fn cells(database: &impl Database) -> BTreeMap<String, Vec<i128>> {
-    let keys = database.texts(
-        "select population_id || ' ' || correlation || ' ' || cast(octave as text)
-         from sketch_cells order by population_id, partition_id, correlation, octave",
-    );
-    let moments =
-        database.bytes("select moments from sketch_cells order by population_id, partition_id, correlation, octave");
-    let mut sums: BTreeMap<String, Vec<i128>> = BTreeMap::new();
-    for (key, moments) in keys.await.into_iter().flatten().zip(moments.await.into_iter().flatten()) {
-        let (integers, rest) = moments.as_chunks();
-        assert!(rest.is_empty(), "whole integers");
-        let sum = sums.entry(key).or_insert_with(|| vec![0; integers.len()]);
-        sum.iter_mut().zip(integers).for_each(|(sum, bytes)| *sum += i128::from_le_bytes(*bytes));
-    }
-    sums.retain(|_, sum| sum.iter().any(|&moment| moment != 0));
-    sums
 }
 
 /// A database refuses a build in which a migration that it has had is another: sqlx compares their checksums (SHA-384).

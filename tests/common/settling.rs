@@ -16,12 +16,12 @@ pub async fn committed(database: &PostgresDatabase, records: i64) {
 /// Waits until so many records are committed, every population is fitted, and what was due is published.
 pub async fn settled(database: &PostgresDatabase, records: i64) {
     committed(database, records).await;
-    let unsettled = "select count(*) from populations as p
-         left join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
-             using (population_id)
-         where coalesce(c.changes, 0) <> p.refitted_changes or p.publish_cursor is not null";
-    wait(database, unsettled, |n| n == 0).await;
+    wait(database, UNSETTLED, |n| n == 0).await;
 }
+
+/// How many changes wait for a refit, and populations for a refit or a publish.
+pub const UNSETTLED: &str = "select (select count(*) from block_changes)
+         + (select count(*) from populations where refit_due_at is not null or publish_cursor is not null)";
 
 /// Waits until a count is enough.
 pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {

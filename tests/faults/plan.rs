@@ -59,7 +59,7 @@ pub fn long(seed: u64) -> Vec<Fault> {
         faults.extend([Fault::Zombie(None), Fault::Zombie(Some(Mark::IngestLock)), Fault::Postgres]);
         faults.extend([Fault::Scale(0); 2]);
     }
-    faults.extend([Fault::Zombie(Some(Mark::Cells)); 2]);
+    faults.extend([Fault::Zombie(Some(Mark::Changes)); 2]);
     faults.extend([Fault::Kafka; 6]);
     faults.extend([Fault::AddPartitions; 2]);
     let mut draws = Draws::new(seed, 2);

@@ -21,7 +21,7 @@ pub enum Mark {
     IngestLock,
     /// The compare-and-set on `next_offset`.
     Fence,
-    Cells,
+    Changes,
     RefitLock,
     Fits,
     /// A page of a publish: its cursor moves.
@@ -33,8 +33,8 @@ pub enum Mark {
 const MARKS: [(&str, Mark); 7] = [
     ("/* ingest: lock shared */", Mark::IngestLock),
     ("/* ingest: fence */", Mark::Fence),
-    ("/* ingest: cells */", Mark::Cells),
-    ("/* refit: lock the population */", Mark::RefitLock),
+    ("/* ingest: changes */", Mark::Changes),
+    ("/* refit: lock populations */", Mark::RefitLock),
     ("/* refit: fits */", Mark::Fits),
     ("/* publish: move the cursor */", Mark::Page),
     ("/* claim: raise epochs */", Mark::Claim),
@@ -108,7 +108,7 @@ impl Point {
         match self {
             Point::BeforeFence => (Request::Statement(Mark::Fence), false),
             Point::AfterFence => (Request::Statement(Mark::Fence), true),
-            Point::AmidWrites => (Request::Statement(Mark::Cells), false),
+            Point::AmidWrites => (Request::Statement(Mark::Changes), false),
             Point::RefitAmidWrites => (Request::Statement(Mark::Fits), true),
             Point::PublishAmidPage => (Request::Statement(Mark::Page), true),
             Point::BeforeCommit => (Request::Commit(self), false),

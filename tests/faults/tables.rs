@@ -1,15 +1,15 @@
 //! Two databases that took the same topic in, compared byte for byte.
 //!
-//! What may differ is what says when and by whose hand: ids that a database gives, epochs, owners, times. `changes` of
-//! `cell_counters` differs too: two changes of a block within one batch are one change.
+//! What may differ is what says when and by whose hand: ids that a database gives, epochs, owners, times.
 
 use std::collections::BTreeMap;
 
-use shrinkd_model::{Cell, cell_from_bytes};
-
+use shrinkd::row::{CurrentPopulation, Statistics};
+use shrinkd_core::PopulationName;
+use shrinkd_model::{Cell, Correlation};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use super::common::database::PostgresDatabase;
+use super::common::database::{Database, PostgresDatabase};
 
 /// A table, the columns that identify a row in both databases, and those that may differ.
 pub struct Table {
@@ -21,7 +21,7 @@ pub struct Table {
 /// What the topic alone decides.
 pub const STATE: [Table; 4] = [
     Table { name: "experiments", key: "experiment_id", may_differ: &[] },
-    Table { name: "blocks", key: "experiment_id, metric, segment, scale", may_differ: &["commit_id", "partition_id"] },
+    Table { name: "blocks", key: "experiment_id, metric, segment, scale", may_differ: &["commit_id"] },
     Table {
         name: "rejected_events",
         key: "partition_number, record_offset, result_index",
@@ -100,41 +100,26 @@ impl Rows {
     }
 }
 
-/// The sketch cells of each population, correlation and octave, summed over partitions; what is 0 is as good as absent.
-pub async fn cells(database: &PostgresDatabase) -> BTreeMap<(String, String, i16), Cell> {
-    let rows: Vec<(String, String, i16, Vec<u8>)> =
-        sqlx::query_as("select population_id, correlation, octave, moments from sketch_cells")
-            .fetch_all(&mut connect(database).await)
-            .await
-            .expect("cells");
-    let mut sums: BTreeMap<(String, String, i16), Cell> = BTreeMap::new();
-    for (population, correlation, octave, moments) in rows {
-        let cell = cell_from_bytes(&moments).expect("a cell");
-        match sums.entry((population, correlation, octave)) {
-            std::collections::btree_map::Entry::Vacant(entry) => {
-                entry.insert(cell);
-            }
-            std::collections::btree_map::Entry::Occupied(mut entry) => {
-                for (sum, x) in entry.get_mut().as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
-                    *sum += x;
-                }
-            }
+/// The cells of each population, correlation and octave; what is 0 is as good as absent.
+pub type Cells = BTreeMap<(PopulationName, Correlation, i16), Cell>;
+
+/// The statistics of all populations: their cells, and how many experiments and effects they have, where they have any.
+pub async fn statistics(database: &PostgresDatabase) -> (Cells, BTreeMap<PopulationName, (i64, i64)>) {
+    let store = database.store().await;
+    let (mut cells, mut counts) = (BTreeMap::new(), BTreeMap::new());
+    for CurrentPopulation { population, .. } in store.current_populations().await.expect("populations") {
+        let Statistics { sketches, counters } =
+            store.population_state(&population).await.expect("its state").statistics;
+        for correlation in Correlation::ALL {
+            let of_it = sketches.of(correlation).cells();
+            let of_it = of_it.filter(|(_, cell)| cell.as_flattened().iter().any(|x| *x != 0));
+            cells.extend(of_it.map(|(octave, cell)| ((population.clone(), correlation, octave), *cell)));
+        }
+        if counters.effects != 0 {
+            counts.insert(population, (counters.experiments, counters.effects));
         }
     }
-    sums.retain(|_, cell| cell.as_flattened().iter().any(|x| *x != 0));
-    sums
-}
-
-/// Experiments and effects of each population, summed over partitions.
-pub async fn counters(database: &PostgresDatabase) -> BTreeMap<String, (i64, i64)> {
-    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "select population_id, sum(experiments)::bigint, sum(effects)::bigint from cell_counters
-         group by population_id having sum(effects) <> 0",
-    )
-    .fetch_all(&mut connect(database).await)
-    .await
-    .expect("counters");
-    rows.into_iter().map(|(population, experiments, effects)| (population, (experiments, effects))).collect()
+    (cells, counts)
 }
 
 pub async fn connect(database: &PostgresDatabase) -> PgConnection {

@@ -14,7 +14,7 @@ use super::common::program::{printed, shrinkd};
 use super::common::settling::settled;
 use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};
-use super::tables::{FIGURES, STATE, cells, check_equal, connect, counters};
+use super::tables::{FIGURES, STATE, check_equal, connect, statistics};
 
 /// Experiments from which on estimates are shrunken.
 const MIN_EXPERIMENTS: i64 = 5;
@@ -34,13 +34,13 @@ pub async fn check(folder: &Folder, topic: &Topic, faulty: &PostgresDatabase, re
     let worker = Worker::start(&alone(topic, &reference, "reference"), folder.path("reference.log"));
     settled(&reference, records).await;
 
-    assert_eq!(counters(faulty).await, counters(&reference).await, "experiments and effects of populations");
-    let (own, expected) = (cells(faulty).await, cells(&reference).await);
+    let ((own, own_counts), (expected, counts)) = (statistics(faulty).await, statistics(&reference).await);
+    assert_eq!(own_counts, counts, "experiments and effects of populations");
     for (key, cell) in &expected {
         assert_eq!(own.get(key), Some(cell), "the cell {key:?}");
     }
     assert_eq!(own.len(), expected.len(), "cells that should be empty");
-    said.push(format!("{} sketch cells", own.len()));
+    said.push(format!("{} cells", own.len()));
     for table in &STATE {
         said.push(format!("{} rows of {}", check_equal(table, faulty, &reference).await, table.name));
     }
@@ -110,7 +110,7 @@ async fn check_progress(database: &PostgresDatabase) {
 /// Has every population fitted and published anew, as if nothing had been published before.
 async fn force_publish(database: &PostgresDatabase) {
     database
-        .execute("update populations set published_fit_id = null, publish_cursor = null, refitted_changes = -1")
+        .execute("update populations set published_fit_id = null, publish_cursor = null, refit_due_at = now()")
         .await;
 }
 
@@ -122,10 +122,10 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
     for population in store.current_populations().await.expect("populations") {
         let name = population.population;
         let state = store.population_state(&name).await.expect("its cells");
-        let likelihood = SketchLikelihood::new(state.sketches.of(Correlation::Modelled));
+        let likelihood = SketchLikelihood::new(state.statistics.sketches.of(Correlation::Modelled));
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)
             .ok()
-            .filter(|_| state.counters.experiments >= MIN_EXPERIMENTS);
+            .filter(|_| state.statistics.counters.experiments >= MIN_EXPERIMENTS);
         let mut after = String::new();
         loop {
             let page = store.blocks_after(&name, &after, PAGE).await.expect("its blocks");

@@ -265,7 +265,7 @@ fn commits_and_refits_leave_their_time() {
     assert_eq!((metrics.last_commit(), metrics.last_refit()), (None, None));
     assert_eq!(value(&metrics, "shrinkd_last_commit_timestamp_seconds"), Some(0.0));
     metrics.observe_commit(Duration::from_millis(20));
-    metrics.observe_refit(Duration::from_millis(1));
+    metrics.observe_refits(1, Duration::from_millis(1));
     let now = OffsetDateTime::now_utc();
     for moment in [metrics.last_commit(), metrics.last_refit()] {
         assert!((now - moment.expect("a time")).abs() < Duration::from_secs(10));

@@ -59,8 +59,8 @@ async fn what_is_withdrawn_leaves_no_trace<D: Database>(database: &D) {
     }
     worker.ingest(vec![record(1, 1, &retraction("exp-1", 9, "m"))]).await;
     let state = store.population_state(&super::population("m")).await.unwrap();
-    assert_eq!(state.sketches, Sketches::default());
-    assert_eq!(state.counters, Counters { changes: 6, experiments: 0, effects: 0 });
+    assert_eq!(state.statistics.sketches, Sketches::default());
+    assert_eq!(state.statistics.counters, Counters { changes: 4, experiments: 0, effects: 0 });
     for query in ["select cast(count(*) as text) from blocks", "select cast(count(*) as text) from effect_estimates"] {
         assert_eq!(database.count(query).await, 0);
     }
@@ -93,10 +93,14 @@ async fn assert_store_equals<D: Database>(database: &D, store: &Store, messages:
         let state = store.population_state(name).await.unwrap();
         let population = populations.get(name);
         let sketches = population.map(|population| population.sketches.clone()).unwrap_or_default();
-        assert_eq!(state.sketches, sketches, "{name}: bit for bit");
+        assert_eq!(state.statistics.sketches, sketches, "{name}: bit for bit");
         let experiments = population.map_or(0, |population| population.members.len() as i64);
         let effects = population.map_or(0, |population| population.members.iter().map(|m| m.block().len()).sum());
-        assert_eq!((state.counters.experiments, state.counters.effects), (experiments, effects as i64), "{name}");
+        assert_eq!(
+            (state.statistics.counters.experiments, state.statistics.counters.effects),
+            (experiments, effects as i64),
+            "{name}"
+        );
         for experiment in population.iter().flat_map(|population| &population.experiments) {
             let (id, revision) = (&experiment.experiment_id, experiment.revision);
             expected.extend(experiment.variants.iter().map(|variant| format!("{name} {id} {variant} {revision}")));

@@ -1,14 +1,14 @@
 //! What is not finite becomes no row, and a population that cannot be fitted concerns no other.
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::refit::Publication;
+use shrinkd::refit::{MOST_WITHOUT_CELLS, Publication, RefitState};
 use shrinkd::row::{EstimateRow, FitRow, PublishedFit};
 use shrinkd::store::{Refit, Store, StoreError};
 use shrinkd_model::Correlation;
 
 use super::loops::{loops, priors, settle, take};
 use super::publish::pass_diagnostics;
-use super::refit::{begin, diagnostics, filled, fit_row, node, refit};
+use super::refit::{begin, begin_refit, diagnostics, filled, fit_row, node, refit, refitted};
 use super::{Worker, population, promises};
 use crate::common::database::{Database, refuse_fits};
 
@@ -40,9 +40,9 @@ async fn statuses(database: &impl Database) -> Vec<String> {
 }
 
 /// A transaction that was dropped holds its locks until its connection is back in the pool.
-async fn begin_refit(store: &Store) -> Refit {
+async fn begun_refit(store: &Store) -> (Refit, RefitState) {
     for _ in 0..1_000 {
-        if let Some(refit) = store.begin_refit(&population("m")).await.unwrap() {
+        if let Some(refit) = begin_refit(store, "m").await {
             return refit;
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -61,9 +61,8 @@ async fn a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes<D: Da
         of_mu.mu.q975 = Some(bad);
         let of_nodes = FitRow { nodes: vec![node(1.0, bad)], ..sound };
         for (row, column) in [(of_mu, "mu_q975"), (of_nodes, "nodes")] {
-            let mut refit = begin_refit(&store).await;
-            let state = refit.state().await.unwrap();
-            let refused = refit.write(&state, &[row], "as configured", &Publication::NotDue).await.unwrap_err();
+            let (mut refit, state) = begun_refit(&store).await;
+            let refused = refit.write(&[refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap_err();
             assert!(matches!(refused, StoreError::NotFinite { column: found, .. } if found == column), "{refused}");
             assert!(refused.is_of_a_row() && !refused.is_transient());
             refit.rollback().await.unwrap();
@@ -209,6 +208,11 @@ async fn a_population_that_cannot_be_fitted_keeps_its_estimates_stops_no_other_a
 
     take_fits(database).await;
     take(&mut worker, 6, 5.0).await;
+    // It is tried again after a while.
+    let later =
+        "select cast(count(*) as text) from populations where refit_due_at > created_at and population_id like 'a/%'";
+    assert_eq!(database.count(later).await, 1);
+    database.execute("update populations set refit_due_at = created_at where refit_due_at is not null").await;
     settle(&loops).await;
     assert_eq!(statuses(database).await, ["a/all/absolute fitted", "b/all/absolute fitted"]);
     let both =
@@ -244,7 +248,14 @@ async fn cells_that_cannot_be_read_fail_one_population_alone<D: Database>(databa
     let loops = loops(&store, priors("flat", "half-normal:1"));
     let mut worker = Worker::claim(&store, &[0]).await;
     take(&mut worker, 0, 0.0).await;
-    database.execute("update sketch_cells set moments = substr(moments, 1, 100) where population_id like 'a/%'").await;
+    for i in 1..=MOST_WITHOUT_CELLS {
+        take(&mut worker, i, 0.0).await;
+    }
+    settle(&loops).await;
+    database
+        .execute("update population_cells set moments = substr(moments, 1, 100) where population_id like 'a/%'")
+        .await;
+    take(&mut worker, MOST_WITHOUT_CELLS + 1, 0.0).await;
     loops.0.refit_all().await.expect("the other population is fitted");
     assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
     let message = "select distinct message from current_population_fits where status = 'failed'";

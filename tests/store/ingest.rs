@@ -20,7 +20,7 @@ promises! {
     rejected_rows_are_kept_once_though_applied_twice,
     records_that_are_applied_again_change_nothing,
     any_rfc_3339_time_can_be_stored,
-    a_block_is_counted_under_the_partition_that_wrote_it_last,
+    a_batch_logs_what_it_changed_of_each_block,
     an_estimate_that_is_written_again_says_when,
 }
 
@@ -31,8 +31,7 @@ pub async fn contents(database: &impl Database) -> Vec<Option<String>> {
         "select topic || partition_number || ' ' || coalesce(next_offset, -1) || ' ' || epoch from partition_progress order by 1",
         "select experiment_id || revision || labels || coalesce(length(retractions), 0) from experiments order by 1",
         "select experiment_id || population_id || revision || ' ' || commit_id || ' ' || length(block) from blocks order by 1",
-        "select population_id || changes || ' ' || experiments || ' ' || effects from cell_counters order by 1",
-        "select population_id || correlation || octave || length(moments) from sketch_cells order by 1",
+        "select population_id || coalesce(length(before), 0) || ' ' || coalesce(length(after), 0) from block_changes order by 1",
         "select partition_id || ' ' || record_offset || reason from rejected_events order by 1",
         "select population_id || experiment_id || variant || block_revision || ' ' || commit_id from effect_estimates order by 1",
         "select population_id from populations order by 1",
@@ -250,7 +249,7 @@ async fn records_that_are_applied_again_change_nothing<D: Database>(database: &D
     worker.ingest(records).await;
     assert_eq!(contents(database).await, before);
     let again = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((again.sketches, again.counters), (state.sketches, state.counters));
+    assert_eq!(again.statistics, state.statistics);
 }
 
 async fn any_rfc_3339_time_can_be_stored<D: Database>(database: &D) {
@@ -268,13 +267,23 @@ async fn any_rfc_3339_time_can_be_stored<D: Database>(database: &D) {
     }
 }
 
-async fn a_block_is_counted_under_the_partition_that_wrote_it_last<D: Database>(database: &D) {
+async fn a_batch_logs_what_it_changed_of_each_block<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = Worker::claim(&store, &[0, 1]).await;
-    for partition in [0, 1] {
-        worker.ingest(vec![record(partition, 0, &event("exp-1", partition as u64, "m", &[1.0]))]).await;
-        let of_block = database.count("select cast(partition_id as text) from blocks").await;
-        assert_eq!(of_block, worker.claims[&partition].partition_id);
+    let log = "select population_id || case when before is null then '' else ' before' end
+                      || case when after is null then '' else ' after' end from block_changes order by change_id";
+    let batches: [(&[String], &[&str]); 4] = [
+        (&[event("exp-1", 1, "m", &[1.0])], &["m/all/absolute after"]),
+        // Of two revisions in one batch only the last is ever seen.
+        (&[event("exp-1", 2, "m", &[2.0]), event("exp-1", 3, "m", &[3.0])], &["m/all/absolute before after"]),
+        (&[event("exp-2", 1, "n", &[2.0]), retraction("exp-2", 2, "n")], &[]),
+        (&[retraction("exp-1", 4, "m")], &["m/all/absolute before"]),
+    ];
+    for (i, (messages, expected)) in batches.into_iter().enumerate() {
+        let records = messages.iter().zip(0..).map(|(message, at)| record(0, 10 * i as i64 + at, message));
+        worker.ingest(records.collect()).await;
+        assert_eq!(database.texts(log).await.into_iter().flatten().collect::<Vec<_>>(), expected, "{messages:?}");
+        database.execute("delete from block_changes").await;
     }
 }
 

@@ -14,6 +14,7 @@ use shrinkd::worker::source::Record;
 use shrinkd_core::{Grouping, KeyRule, Message, PopulationName};
 
 use super::poison::ingest_within;
+use super::refit::refit;
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};
 use crate::common::database::{Database, PostgresDatabase, settings};
 
@@ -142,9 +143,8 @@ async fn replay(store: &Store, limit: u64, is_dry_run: bool) -> Vec<String> {
 /// The blocks, and what the counters say of their populations.
 async fn held(database: &impl Database) -> Vec<Option<String>> {
     let blocks = "select experiment_id || population_id || revision from blocks order by 1";
-    let counters = "select population_id || ' ' || sum(experiments) || ' ' || sum(effects) from cell_counters
-                    group by population_id order by 1";
-    [database.texts(blocks).await, database.texts(counters).await].concat()
+    let changes = "select population_id || count(before) || ' ' || count(after) from block_changes group by population_id order by 1";
+    [database.texts(blocks).await, database.texts(changes).await].concat()
 }
 
 async fn what_was_refused_for_the_limit_is_replayed_once_the_limit_is_raised<D: Database>(database: &D) {
@@ -276,6 +276,9 @@ async fn the_largest_populations_come_with_the_totals_of_all<D: Database>(databa
         .zip(0..)
         .map(|((id, metric, estimates), offset)| record(0, offset, &event(id, 1, metric, estimates)));
     worker.ingest(records.collect()).await;
+    for metric in ["a", "b", "c"] {
+        refit(&store, metric, 1.0, 0.5, false).await;
+    }
     let (largest, all) = store.largest_populations(2).await.expect("populations");
     let largest: Vec<(PopulationName, u64)> =
         largest.into_iter().map(|current| (current.population, current.effects)).collect();

@@ -58,9 +58,9 @@ async fn an_audit_reads_everything_as_of_one_moment<D: Database>(database: &D) {
     let mut audit = store.begin_audit().await.unwrap();
     assert_eq!(audit.partitions().await.unwrap()[0].next_offset, Some(NextOffset(2)));
     worker.ingest(vec![record(0, 2, &event("exp-2", 1, "n", &[1.0]))]).await;
-    assert_eq!(audit.counted_blocks().await.unwrap(), 2, "what came meanwhile is not seen");
+    assert_eq!(audit.count_blocks().await.unwrap(), 2, "what came meanwhile is not seen");
     assert_eq!(audit.population_ids().await.unwrap(), ["m/all/absolute"]);
     let mut later = store.begin_audit().await.unwrap();
-    assert_eq!(later.counted_blocks().await.unwrap(), 3);
+    assert_eq!(later.count_blocks().await.unwrap(), 3);
     assert_eq!(later.population_ids().await.unwrap(), ["m/all/absolute", "n/all/absolute"]);
 }

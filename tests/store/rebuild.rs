@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd::row::Changes;
+use shrinkd::refit::RefitState;
+use shrinkd::row::BlockChange;
 use shrinkd::store::{Rebuild, Store, StoreError};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::fold;
 use shrinkd::worker::source::Record;
-use shrinkd_core::Grouping;
+use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::Correlation;
 use time::OffsetDateTime;
 
@@ -35,8 +36,12 @@ fn records() -> Vec<Record> {
 async fn begun(store: &Store, records: &[Record]) -> Rebuild {
     let (mut rebuild, _) = store.begin_rebuild().await.unwrap();
     let folded = fold(records, BTreeMap::new(), &Grouping::default(), Admission::default(), |_| Some(0)).unwrap();
-    let cells = Changes { cells: folded.changes.cells, ..Changes::default() };
-    rebuild.batch.write_changes(&cells).await.unwrap();
+    let mut states: BTreeMap<PopulationName, RefitState> = BTreeMap::new();
+    for BlockChange { population, before, after } in folded.changes.block_changes {
+        let state = states.entry(population).or_default();
+        state.statistics.apply(before.as_ref(), after.as_ref()).unwrap();
+    }
+    rebuild.write_statistics(&states).await.unwrap();
     rebuild
 }
 
@@ -82,11 +87,16 @@ async fn every_population_is_news_after_a_rebuild<D: Database>(database: &D) {
     assert!(store.populations_with_news().await.unwrap().is_empty());
     let before = store.population_state(&population("m")).await.unwrap();
     rebuild(&store, &records()).await;
-    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "though its cells are what they were");
+    assert_eq!(
+        store.populations_with_news().await.unwrap(),
+        [population("m")],
+        "though its statistics are what they were"
+    );
     let after = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((after.counters.experiments, after.counters.effects), (3, 6));
+    assert_eq!((after.statistics.counters.experiments, after.statistics.counters.effects), (3, 6));
     for correlation in Correlation::ALL {
-        let cells = [&before, &after].map(|state| state.sketches.of(correlation).cells().collect::<Vec<_>>());
+        let cells =
+            [&before, &after].map(|state| state.statistics.sketches.of(correlation).cells().collect::<Vec<_>>());
         assert_eq!(cells[0], cells[1], "neither lost nor doubled");
     }
 }
@@ -128,7 +138,7 @@ async fn a_rebuild_that_is_not_committed_has_not_been<D: Database>(database: &D)
     given_up.finish().await.unwrap();
     drop(given_up);
     let state = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((state.counters.experiments, state.counters.effects), (3, 6));
+    assert_eq!((state.statistics.counters.experiments, state.statistics.counters.effects), (3, 6));
     assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), Some(0), "its pass goes on");
 }
 
@@ -143,7 +153,7 @@ async fn nothing_begins_after_a_rebuild_with_other_settings<D: Database>(databas
     let refused = [
         store.begin_ingest(&[advance]).await.err(),
         store.begin_replay(&advance).await.err(),
-        store.begin_refit(&population("m")).await.err(),
+        store.begin_refit(&[population("m")]).await.err(),
         store.begin_pass(&population("m"), "a").await.err(),
     ];
     for refused in refused {

@@ -1,8 +1,8 @@
 //! Fits of the latest cells, and which of them are published.
 
-use shrinkd::refit::{Judged, Publication, RefitState};
+use shrinkd::refit::{Judged, Publication, RefitState, apply};
 use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
-use shrinkd::store::Store;
+use shrinkd::store::{Refit, Refitted, Store};
 use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
 use time::OffsetDateTime;
 
@@ -27,12 +27,37 @@ promises! {
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
-    let mut refit = store.begin_refit(&population("m")).await.unwrap().expect("the population is free");
-    let state = refit.state().await.unwrap();
+    refit(&store, "m", 2.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    let (mut refit, state) = begin_refit(&store, "m").await.expect("the population is free");
     let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
-    refit.write(&state, &rows, "as configured", &Publication::Postponed).await.unwrap();
+    refit.write(&[refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
     refit.commit().await.unwrap();
-    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+    assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once");
+    store.end_pass(&pass, false, None).await.unwrap();
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "but when the pass has ended");
+    refit_again(&store).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty());
+}
+
+async fn refit_again(store: &Store) {
+    refit(store, "m", 1.0, 0.5, false).await;
+}
+
+/// A refit of one population under way, and what it has found; `None` where another has the population.
+pub async fn begin_refit(store: &Store, metric: &str) -> Option<(Refit, RefitState)> {
+    let mut refit = store.begin_refit(&[population(metric)]).await.unwrap();
+    let mut states = refit.states().await.unwrap();
+    while let Some(taken) = refit.take().await.unwrap() {
+        apply(&mut states, taken).unwrap();
+    }
+    Some((refit, states.remove(&population(metric))?))
+}
+
+/// A population with these fits.
+pub fn refitted(metric: &str, state: &RefitState, fits: &[FitRow], publication: Publication) -> Refitted {
+    let (population, fit_settings) = (population(metric), "as configured".to_owned());
+    Refitted { population, state: state.clone(), fits: fits.to_vec(), fit_settings, publication }
 }
 
 /// A fit at one point.
@@ -74,14 +99,13 @@ pub fn diagnostics() -> CellDiagnostics {
 
 /// Refits a population to this mu and tau; with `is_published`, its rows are to be rewritten.
 pub async fn refit(store: &Store, metric: &str, mu: f64, tau: f64, is_published: bool) -> RefitState {
-    let mut refit = store.begin_refit(&population(metric)).await.unwrap().expect("the population is free");
-    let state = refit.state().await.unwrap();
+    let (mut refit, state) = begin_refit(store, metric).await.expect("the population is free");
     let rows = [fit_row(Correlation::Modelled, mu, tau), fit_row(Correlation::Ignored, mu + 1.0, tau)];
     let publication = match is_published {
         true => Publication::Due(Some(diagnostics())),
         false => Publication::NotDue,
     };
-    refit.write(&state, &rows, "as configured", &publication).await.unwrap();
+    refit.write(&[refitted(metric, &state, &rows, publication)]).await.unwrap();
     refit.commit().await.unwrap();
     state
 }
@@ -125,17 +149,9 @@ async fn news_is_what_no_refit_has_seen<D: Database>(database: &D) {
 async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
-    let mut given_up = store.begin_refit(&population("m")).await.unwrap().unwrap();
-    let state = given_up.state().await.unwrap();
-    given_up
-        .write(
-            &state,
-            &[fit_row(Correlation::Modelled, 1.0, 1.0)],
-            "as configured",
-            &Publication::Due(Some(diagnostics())),
-        )
-        .await
-        .unwrap();
+    let (mut given_up, state) = begin_refit(&store, "m").await.unwrap();
+    let rows = [fit_row(Correlation::Modelled, 1.0, 1.0)];
+    given_up.write(&[refitted("m", &state, &rows, Publication::Due(Some(diagnostics())))]).await.unwrap();
     drop(given_up);
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     assert!(begin(&store, "a").await.is_none());
@@ -173,8 +189,7 @@ async fn only_published_fits_enter_the_history<D: Database>(database: &D) {
 async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
-    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
-    let state = refit.state().await.unwrap();
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
     assert_eq!(state.input_offsets, [("experiments".to_owned(), 0, 2)]);
     let summary = |x: f64| Summary {
         mean: Some(x),
@@ -197,7 +212,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         variational: Some(distance(0.02)),
         ..fit_row(Correlation::Modelled, 0.0, 0.0)
     };
-    refit.write(&state, &[row], "as configured", &Publication::NotDue).await.unwrap();
+    refit.write(&[refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
     refit.commit().await.unwrap();
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,
@@ -230,7 +245,7 @@ async fn an_ingest_computes_with_the_published_fit<D: Database>(database: &D) {
 
 async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) {
     let store = database.store().await;
-    assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
+    assert!(begin_refit(&store, "m").await.is_none());
     assert!(begin(&store, "a").await.is_none());
     assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
 }
@@ -238,14 +253,13 @@ async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) 
 async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
-    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
-    let state = refit.state().await.unwrap();
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
     let mu = Summary { median: Some(3.0), sd: None, ..Summary::default() };
     let row = FitRow { mu, ..fit_row(Correlation::Modelled, 1.0, 0.5) };
     let judged = Judged::of(&row);
     assert_eq!(judged.mu, Some(3.0));
     let rows = [row, fit_row(Correlation::Ignored, 1.0, 0.5)];
-    refit.write(&state, &rows, "as configured", &Publication::Due(None)).await.unwrap();
+    refit.write(&[refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
     refit.commit().await.unwrap();
     assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
     assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
@@ -290,14 +304,14 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
     let store = database.store().await;
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, false).await;
-    let mut refit = store.begin_refit(&population("m")).await.unwrap().unwrap();
-    let state = refit.state().await.unwrap();
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
     let failed =
         |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
     for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
         let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
-        refit.write(&state, &rows, "as configured", &Publication::NotDue).await.unwrap();
-        assert_eq!(refit.latest_message().await.unwrap().as_deref(), Some("why"));
+        refit.write(&[refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
+        let left = refit.registered().await.unwrap().remove(&population("m")).unwrap();
+        assert_eq!(left.message.as_deref(), Some("why"));
     }
     refit.commit().await.unwrap();
     let current = store.current_fits(&population("m")).await.unwrap();
@@ -316,9 +330,6 @@ async fn a_request_concerns_its_populations_alone<D: Database>(database: &D) {
     }
     store.request_refits(&[population("n")]).await.unwrap();
     assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
-    // Counters that have gone back are news too: the store was restored, or rebuilt.
-    database.execute("update populations set refitted_changes = 1000").await;
-    assert_eq!(store.populations_with_news().await.unwrap(), [population("m"), population("n")]);
 }
 
 #[tokio::test]
@@ -326,10 +337,10 @@ async fn postgres_gives_a_population_to_one_refit_at_a_time() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
     filled(&store, 2).await;
-    let held = store.begin_refit(&population("m")).await.unwrap().unwrap();
-    assert!(store.begin_refit(&population("m")).await.unwrap().is_none());
+    let (held, _) = begin_refit(&store, "m").await.unwrap();
+    assert!(begin_refit(&store, "m").await.is_none());
     held.commit().await.unwrap();
-    assert!(store.begin_refit(&population("m")).await.unwrap().is_some());
+    assert!(begin_refit(&store, "m").await.is_some());
     database.remove().await;
 }
 
@@ -348,5 +359,5 @@ async fn sqlite_reads_while_a_batch_is_under_way_and_makes_the_next_writer_wait(
     assert!(!waiting.is_finished());
     open.commit().await.unwrap();
     let after = waiting.await.unwrap();
-    assert_eq!((during.counters.experiments, after.counters.experiments), (2, 3));
+    assert_eq!((during.statistics.counters.experiments, after.statistics.counters.experiments), (2, 3));
 }

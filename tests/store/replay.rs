@@ -100,7 +100,10 @@ async fn kept(database: &impl Database) -> Vec<String> {
 /// What stands: cells bit for bit, counts, blocks, estimates.
 pub async fn stands<D: Database>(database: &D) -> (String, Vec<Option<String>>) {
     let state = database.store().await.population_state(&population("m")).await.expect("its cells");
-    let cells = format!("{:?} {} {}", state.sketches, state.counters.experiments, state.counters.effects);
+    let cells = format!(
+        "{:?} {} {}",
+        state.statistics.sketches, state.statistics.counters.experiments, state.statistics.counters.effects
+    );
     let mut rows = Vec::new();
     for query in [
         "select experiment_id || ' ' || metric || ' ' || revision || ' ' || length(block) from blocks order by 1",
@@ -154,8 +157,8 @@ async fn results_that_were_taken_of_the_same_message_are_not_doubled<D: Database
     let before = store.population_state(&population("m")).await.unwrap();
     assert_eq!(replay(&store, &RejectedSelection::All).await, ["too_many_variants -> accepted"]);
     let after = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((after.sketches, after.counters), (before.sketches, before.counters));
-    assert_eq!(store.population_state(&population("other")).await.unwrap().counters.experiments, 1);
+    assert_eq!(after.statistics, before.statistics);
+    assert_eq!(store.population_state(&population("other")).await.unwrap().statistics.counters.experiments, 1);
 }
 
 async fn a_message_is_found_by_any_of_its_rows_though_the_first_alone_keeps_it<D: Database>(database: &D) {
@@ -178,7 +181,11 @@ async fn a_message_is_found_by_any_of_its_rows_though_the_first_alone_keeps_it<D
     let accepted = "too_many_variants -> accepted";
     assert_eq!(replay(&store, &RejectedSelection::Ids(vec![last])).await, [accepted, accepted]);
     for metric in ["m", "other"] {
-        assert_eq!(store.population_state(&population(metric)).await.unwrap().counters.experiments, 1, "{metric}");
+        assert_eq!(
+            store.population_state(&population(metric)).await.unwrap().statistics.counters.experiments,
+            1,
+            "{metric}"
+        );
     }
 }
 

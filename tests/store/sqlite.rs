@@ -24,7 +24,7 @@ async fn a_transaction_that_writes_holds_the_write_lock_from_its_first_moment() 
     filled(&store, 2).await;
     let mut another = another(&database).await;
     // Neither of the two has written anything yet.
-    let refit = store.begin_refit(&population("m")).await.unwrap().expect("the population is there");
+    let refit = store.begin_refit(&[population("m")]).await.unwrap();
     let refused = another.execute("begin immediate").await.expect_err("the lock is held");
     assert_eq!(refused.as_database_error().and_then(|error| error.code()).as_deref(), Some("5"));
     refit.rollback().await.unwrap();

@@ -110,10 +110,14 @@ async fn a_tombstone_of_a_holdout_forgets_it_and_its_revisions<D: Database>(data
         event("exp-1", 7, "m", &[1.0, 2.0]).replace(r#""schema_version":1"#, r#""schema_version":2,"kind":"holdout""#);
     worker.ingest(vec![keyed(0, 0, "exp-1", &holdout), keyed(0, 1, "exp-2", &event("exp-2", 1, "m", &[3.0]))]).await;
     let state = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((state.counters.experiments, state.counters.effects), (1, 1));
+    assert_eq!((state.statistics.counters.experiments, state.statistics.counters.effects), (1, 1));
     worker.ingest(vec![keyed(0, 2, "exp-1", &tombstone("exp-1"))]).await;
     let after = store.population_state(&population("m")).await.unwrap();
-    assert_eq!((&after.sketches, after.counters.experiments), (&state.sketches, 1), "it was in no population");
+    assert_eq!(
+        (&after.statistics.sketches, after.statistics.counters.experiments),
+        (&state.statistics.sketches, 1),
+        "it was in no population"
+    );
     for table in ["experiments", "blocks", "effect_estimates"] {
         let held = database.texts(format!("select experiment_id from {table}").leak()).await;
         assert_eq!(held, [Some("exp-2".to_owned())], "{table}");
@@ -121,5 +125,5 @@ async fn a_tombstone_of_a_holdout_forgets_it_and_its_revisions<D: Database>(data
     // What comes next is taken as if for the first time, of whichever kind.
     let counts = worker.ingest(vec![keyed(0, 3, "exp-1", &event("exp-1", 1, "m", &[1.0, 2.0]))]).await;
     assert_eq!(counts.accepted, 1);
-    assert_eq!(store.population_state(&population("m")).await.unwrap().counters.effects, 3);
+    assert_eq!(store.population_state(&population("m")).await.unwrap().statistics.counters.effects, 3);
 }

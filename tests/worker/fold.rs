@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd::row::{Changes, StoredExperiment};
+use shrinkd::row::{BlockChange, Changes, Counters, Statistics, StoredExperiment};
 use shrinkd::worker::admission::Admission;
 use shrinkd::worker::fold::{Folded, fold};
 use shrinkd::worker::source::Record;
@@ -58,6 +58,15 @@ fn stored(first: &Changes, next: Option<&Changes>) -> StoredExperiment {
     }
 }
 
+/// What changes add to the counts of all populations together.
+fn counted(changes: &Changes) -> Counters {
+    let mut sum = Statistics::default();
+    for BlockChange { before, after, .. } in &changes.block_changes {
+        sum.apply(before.as_ref(), after.as_ref()).expect("sound blocks");
+    }
+    sum.counters
+}
+
 #[test]
 fn new_labels_move_the_blocks_of_an_experiment_and_retire_all_its_estimates_in_the_old_population() {
     let first = folded(message(1, "search", &result("all")), None).changes;
@@ -67,8 +76,9 @@ fn new_labels_move_the_blocks_of_an_experiment_and_retire_all_its_estimates_in_t
         moved.retired.iter().map(|it| format!("{} {} {}", it.population, it.experiment_id, it.variant)).collect();
     assert_eq!(retired, ["m/all/absolute/team=search e a", "m/all/absolute/team=search e b"]);
     let (from, to) = ("m/all/absolute/team=search".parse().unwrap(), "m/all/absolute/team=ads".parse().unwrap());
-    let cells: Vec<_> = moved.cells.keys().collect();
-    assert_eq!(cells, [&to, &from]);
+    let changes: Vec<_> =
+        moved.block_changes.iter().map(|it| (&it.population, it.before.is_some(), it.after.is_some())).collect();
+    assert_eq!(changes, [(&from, true, false), (&to, false, true)]);
     assert_eq!(moved.blocks.iter().map(|row| &row.block.population).collect::<Vec<_>>(), [&Some(to.clone())]);
     assert_eq!(moved.changed.iter().map(|block| &block.population).collect::<Vec<_>>(), [&to]);
 }
@@ -91,8 +101,8 @@ fn a_holdout_is_stored_with_its_blocks_and_is_in_no_population() {
     let first = folded(holdout.clone(), None).changes;
     assert_eq!(first.new_experiments[0].latest.kind, ExperimentKind::Holdout);
     let block = &first.blocks[0].block;
-    assert!(block.population.is_none() && block.block.is_some() && block.components.is_none(), "{block:?}");
-    assert!(first.cells.is_empty() && first.changed.is_empty() && first.new_populations.is_empty());
+    assert!(block.population.is_none() && block.block.is_some(), "{block:?}");
+    assert!(first.block_changes.is_empty() && first.changed.is_empty() && first.new_populations.is_empty());
 
     // Its revisions and retractions are those of an experiment.
     let kept = stored(&first, None);
@@ -100,7 +110,7 @@ fn a_holdout_is_stored_with_its_blocks_and_is_in_no_population() {
     let retraction = message_with(2, 2, "search", r#""kind":"holdout","#, r#"{"metric":"m","status":"retracted"}"#);
     let withdrawn = folded(retraction, Some(&kept)).changes;
     assert_eq!(withdrawn.withdrawn_blocks.len(), 1);
-    assert!(withdrawn.cells.is_empty() && withdrawn.retired.is_empty());
+    assert!(withdrawn.block_changes.is_empty() && withdrawn.retired.is_empty());
 }
 
 #[test]
@@ -108,8 +118,7 @@ fn an_experiment_that_turns_out_a_holdout_leaves_its_population_and_may_come_bac
     let first = folded(message(1, "search", &result("all")), None).changes;
     let left = folded(message_with(2, 2, "search", r#""kind":"holdout","#, ""), Some(&stored(&first, None))).changes;
     assert_eq!(left.retired.len(), 2);
-    let left_cells = left.cells.values().map(|change| change.counters.experiments).collect::<Vec<_>>();
-    assert_eq!((left_cells, left.changed.len()), (vec![-1], 0));
+    assert_eq!((counted(&left).experiments, left.changed.len()), (-1, 0));
     assert_eq!(left.blocks[0].block.population, None);
 
     let holdout = StoredExperiment {
@@ -118,8 +127,7 @@ fn an_experiment_that_turns_out_a_holdout_leaves_its_population_and_may_come_bac
         blocks: left.blocks.iter().map(|row| row.block.clone()).collect(),
     };
     let back = folded(message(3, "search", ""), Some(&holdout)).changes;
-    let back_cells = back.cells.values().map(|change| change.counters.experiments).collect::<Vec<_>>();
-    assert_eq!((back_cells, back.changed.len(), back.retired.len()), (vec![1], 1, 0));
+    assert_eq!((counted(&back).experiments, back.changed.len(), back.retired.len()), (1, 1, 0));
     assert_eq!(back.blocks[0].block, first.blocks[0].block);
 }
 
@@ -130,8 +138,8 @@ fn what_was_shipped_is_written_with_every_estimate_of_the_experiment() {
     let shipped = folded(message_with(1, 2, "search", r#""shipped_variant":"b","#, ""), Some(&kept)).changes;
     assert_eq!(shipped.changed.len(), 2);
     assert!(shipped.changed.iter().all(|block| block.shipped_variant.as_deref() == Some("b")));
-    let counters: Vec<_> = shipped.cells.values().map(|change| change.counters.effects).collect();
-    assert_eq!(counters, [0, 0], "the statistics stay");
+    assert_eq!(shipped.block_changes.len(), 2, "they are diagnosed anew");
+    assert_eq!(counted(&shipped), Counters::default(), "the statistics stay");
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn what_a_duplicate_says_of_a_sum_that_waits_for_its_parts_is_stored() {
     assert_eq!(directed.counts.duplicates, 1);
     let [row] = &directed.changes.blocks[..] else { panic!("{:?}", directed.changes.blocks) };
     assert!(row.block.properties == expected && row.pending.is_some(), "{row:?}");
-    assert!(directed.changes.cells.is_empty());
+    assert!(directed.changes.block_changes.is_empty());
 
     // The same again says nothing new, and neither does one that is silent.
     let kept = StoredExperiment { blocks: vec![row.block.clone()], ..kept };

@@ -116,8 +116,8 @@ async fn labels_divide_populations_and_new_labels_move_every_block_of_the_experi
     let moved = r#"{"schema_version":1,"experiment_id":"exp-0","revision":2,"completed_at":"2026-01-02T00:00:00Z","labels":{"team":"ads"},"results":[]}"#;
     let tables = run(&database, &format!("{moved}\n"), &settings).await;
     assert_eq!(texts(&tables, populations).await, ["m/all/absolute/team=ads", "m/all/absolute/team=search"]);
-    let counted = "select population_id || ' ' || sum(experiments) || ' ' || sum(effects) from cell_counters
-                   group by population_id order by population_id";
+    let counted =
+        "select population_id || ' ' || experiments || ' ' || effects from populations order by population_id";
     assert_eq!(texts(&tables, counted).await, ["m/all/absolute/team=ads 1 3", "m/all/absolute/team=search 5 15"]);
     let rows = "select population_id || ' ' || count(*) from effect_estimates group by population_id order by 1";
     let expected = ["m/all/absolute/team=ads 3", "m/all/absolute/team=search 15"];

@@ -70,7 +70,7 @@ proptest! {
         let Folded { changes: without, counts: clean_counts, .. } = folded(&clean);
         prop_assert_eq!(with.experiments, without.experiments);
         prop_assert_eq!(with.blocks, without.blocks);
-        prop_assert_eq!(with.cells, without.cells);
+        prop_assert_eq!(with.block_changes, without.block_changes);
         prop_assert_eq!(with.changed, without.changed);
         prop_assert_eq!(Counts { messages: counts.messages, ..clean_counts }, counts);
 

@@ -30,7 +30,7 @@ use super::spectrum::Component;
 pub(crate) const MOMENTS: usize = 20;
 
 /// Version of the arithmetic and of a cell's bytes: cells of different versions must not be added.
-pub const ARITHMETIC_VERSION: u8 = 2;
+pub const ARITHMETIC_VERSION: u8 = 3;
 
 /// Fixed-point units: a moment of series x counts `2^-BITS`.
 pub(super) const COUNT_BITS: i32 = 62;

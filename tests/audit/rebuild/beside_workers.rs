@@ -97,7 +97,7 @@ async fn a_rebuild_waits_for_the_batch_under_way_and_shuts_out_the_next_of_other
 
     let refused = old.begin_ingest(&[advance(Some(first), second)]).await.err();
     assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
-    let refused = old.begin_refit(&"m/all/absolute".parse().unwrap()).await.err();
+    let refused = old.begin_refit(&["m/all/absolute".parse().unwrap()]).await.err();
     assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");
     // The claim still holds: a worker of the new settings would not have noticed anything.
     new.begin_ingest(&[advance(Some(first), second)]).await.unwrap().commit().await.unwrap();

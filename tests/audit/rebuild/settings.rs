@@ -95,9 +95,9 @@ async fn another_arithmetic_needs_a_rebuild_that_reads_nothing_but_what_was_sent
     let (before, published) = (tables(database, &settings).await, estimates(database).await);
     // What a build of another arithmetic may have left: nothing of it can be read.
     database.execute("update store_settings set arithmetic_version = 200").await;
-    database.execute("update sketch_cells set moments = (select statistics from blocks limit 1)").await;
-    database.execute("update blocks set block = statistics, components = statistics where block is not null").await;
-    database.execute("update cell_counters set experiments = 7, effects = 7").await;
+    database.execute("update population_cells set moments = (select statistics from blocks limit 1)").await;
+    database.execute("update blocks set block = statistics where block is not null").await;
+    database.execute("update populations set experiments = 7, effects = 7").await;
 
     let said = site.start("run", &[]).ends_with(2);
     assert!(said.contains("arithmetic version 200") && said.contains("shrinkd rebuild"), "{said}");
@@ -126,7 +126,7 @@ async fn a_rebuild_with_nothing_changed_publishes_whole_and_changes_nothing_else
     assert_eq!(database.texts(commits).await, blocks, "no block was written");
     assert_published_whole(database).await;
 
-    let cells = "select cast(partition_id as text) || population_id || correlation || cast(octave as text) from sketch_cells order by 1";
+    let cells = "select population_id || correlation || cast(octave as text) from population_cells order by 1";
     let (published, own) = (estimates(database).await, database.texts(cells).await);
     site.rebuild(&[]);
     assert_eq!(tables(database, &settings).await, before, "once more");
@@ -171,7 +171,7 @@ async fn what_cannot_be_estimated_any_more_waits_with_the_reason<D: Database>(da
     let reason = pending[0].strip_prefix("part ").expect("it begins so");
     assert_eq!(texts(database.texts(blocks).await), [pending[0].clone(), format!("whole {reason}")]);
     for table in
-        ["select cast(count(*) as text) from effect_estimates", "select cast(count(*) as text) from sketch_cells"]
+        ["select cast(count(*) as text) from effect_estimates", "select cast(count(*) as text) from population_cells"]
     {
         assert_eq!(database.count(table).await, 0, "{table}");
     }
@@ -195,7 +195,9 @@ async fn more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do() {
     let settings = filled_with(&[], 0);
     let before = tables(&database, &settings).await;
     assert_eq!(before.cells.len(), 1_101);
-    database.execute("delete from sketch_cells; delete from cell_counters").await;
+    database
+        .execute("delete from population_cells; update populations set has_cells = false, experiments = 0, effects = 0")
+        .await;
     site.rebuild(&[]);
     assert_eq!(tables(&database, &settings).await, before);
     database.remove().await;

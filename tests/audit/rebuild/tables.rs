@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use shrinkd_core::Grouping;
 use shrinkd_model::{ARITHMETIC_VERSION, Sketches};
 
-use shrinkd::row::{StoreSettings, StoredExperiment};
+use shrinkd::row::{Statistics, StoreSettings, StoredExperiment};
+use shrinkd::store::Store;
 
 use crate::common::database::Database;
 
@@ -15,7 +16,7 @@ pub type Figures = Vec<(String, Vec<Option<u64>>)>;
 /// Whatever does not depend on when, by whom and in which batches it was taken in.
 #[derive(Debug, PartialEq)]
 pub struct Tables {
-    /// Experiments with their blocks, statistics and components.
+    /// Experiments with their blocks and statistics.
     pub experiments: BTreeMap<String, StoredExperiment>,
     /// Cells, experiments and effects of the populations that have any.
     pub cells: BTreeMap<String, (Sketches, i64, i64)>,
@@ -39,15 +40,21 @@ pub async fn tables<D: Database>(database: &D, settings: &StoreSettings) -> Tabl
     for experiment in experiments.values_mut() {
         experiment.blocks.sort_by(|x, y| x.key.cmp(&y.key));
     }
+    Tables { experiments, cells: statistics(&store).await, fits: fits(database).await }
+}
+
+/// Cells, experiments and effects of the populations that have any.
+pub async fn statistics(store: &Store) -> BTreeMap<String, (Sketches, i64, i64)> {
     let mut cells = BTreeMap::new();
     for population in store.current_populations().await.expect("the populations") {
         let state = store.population_state(&population.population).await.expect("the cells");
-        if state.counters.experiments != 0 {
-            let own = (state.sketches, state.counters.experiments, state.counters.effects);
+        let Statistics { sketches, counters } = state.statistics;
+        if counters.experiments != 0 {
+            let own = (sketches, counters.experiments, counters.effects);
             cells.insert(population.population.to_string(), own);
         }
     }
-    Tables { experiments, cells, fits: fits(database).await }
+    cells
 }
 
 /// The figures of the latest fits.

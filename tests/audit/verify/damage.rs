@@ -23,12 +23,13 @@ fn first(table: &str, key: &str) -> String {
 }
 
 fn damages<D: Audited>() -> Vec<Damage> {
-    let cell = first("sketch_cells", "population_id, correlation, octave");
-    let counter = first("cell_counters", "population_id, partition_id");
+    let cell = first("population_cells", "population_id, correlation, octave");
+    let population = first("populations", "population_id");
     let estimate = first("effect_estimates", "population_id, experiment_id, variant");
-    let block = "experiment_id = (select min(experiment_id) from effect_estimates)
-                 and population_id = (select min(population_id) from effect_estimates as e
-                                      where e.experiment_id = blocks.experiment_id)";
+    // Of a population that is large enough for cells.
+    let block = "population_id = (select min(population_id) from population_cells)
+                 and experiment_id = (select min(e.experiment_id) from effect_estimates as e
+                                      where e.population_id = blocks.population_id)";
     let fit = format!("{} and correlation = 'modelled'", first("current_population_fits", "population_id"));
     let byte = |column: &str, at: usize| format!("{column} = {}", D::changed_byte(column, at));
     let copy = |columns: &str, values: &str| {
@@ -39,27 +40,46 @@ fn damages<D: Audited>() -> Vec<Damage> {
     let orphan = every.replace("experiment_id", "'zzz'");
     vec![
         damage(
-            "sketch_cells",
-            &format!("update sketch_cells set {} where {cell}", byte("moments", 40)),
+            "population_cells",
+            &format!("update population_cells set {} where {cell}", byte("moments", 40)),
             &["cells"],
             "moment 0 of a b",
         ),
         damage(
-            "sketch_cells",
-            &format!("delete from sketch_cells where {cell}"),
+            "population_cells",
+            &format!("delete from population_cells where {cell}"),
             &["cells"],
             "and 79 others of the cell",
         ),
-        damage("sketch_cells", &format!("update sketch_cells set octave = 900 where {cell}"), &["cells"], "octave 900"),
         damage(
-            "cell_counters",
-            &format!("update cell_counters set effects = effects + 1 where {counter}"),
+            "population_cells",
+            &format!("update population_cells set octave = 900 where {cell}"),
+            &["cells"],
+            "octave 900",
+        ),
+        damage(
+            "populations",
+            &format!("update populations set has_cells = not has_cells where {population}"),
+            &["cells"],
+            "octave",
+        ),
+        damage(
+            "block_changes",
+            &format!(
+                "insert into block_changes (population_id, after) select population_id, block from blocks where {block}"
+            ),
+            &["cells"],
+            ": before, after\n",
+        ),
+        damage(
+            "populations",
+            &format!("update populations set effects = effects + 1 where {population}"),
             &["counters"],
             "effects",
         ),
         damage(
-            "cell_counters",
-            &format!("update cell_counters set experiments = experiments - 1 where {counter}"),
+            "populations",
+            &format!("update populations set experiments = experiments - 1 where {population}"),
             &["counters"],
             "experiments",
         ),
@@ -68,12 +88,6 @@ fn damages<D: Audited>() -> Vec<Damage> {
             &format!("delete from blocks where {block}"),
             &["cells", "counters", "fits", "estimates"],
             "none: no block has this variant",
-        ),
-        damage(
-            "blocks",
-            &format!("update blocks set {} where {block}", byte("components", 8)),
-            &["blocks", "cells"],
-            ": components\n",
         ),
         damage(
             "blocks",
@@ -98,12 +112,6 @@ fn damages<D: Audited>() -> Vec<Damage> {
             &format!("update blocks set population_id = 'other/all/absolute' where {block}"),
             &["blocks", "cells"],
             ": population_id\n",
-        ),
-        damage(
-            "blocks",
-            "update blocks set components = (select components from blocks where components is not null limit 1) where block is null",
-            &["blocks"],
-            "parts/all/absolute waits: components",
         ),
         damage(
             "blocks",
@@ -223,7 +231,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
 async fn each_damage_is_found_and_named<D: Audited>(store: &str) {
     let Some(database) = D::create().await else { return };
     let folder = Folder::new(&format!("damage-{store}"));
-    let settings = Settings::file(&events(&folder, 40), database.url());
+    let settings = Settings::file(&events(&folder, 100), database.url());
     settings.run();
     settings.verify().is_clean();
     for Damage { table, statement, found, named } in damages::<D>() {

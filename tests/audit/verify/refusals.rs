@@ -42,7 +42,7 @@ async fn what_a_refit_or_a_publish_is_due_for_is_not_judged() {
     let database = SqliteDatabase::absent();
     let settings = Settings::file(&events(&folder, 40), database.url());
     settings.run();
-    database.execute("update populations set refitted_changes = refitted_changes - 1").await;
+    database.execute("update populations set refit_due_at = created_at").await;
     let audit = settings.verify();
     audit.is_clean();
     for check in ["fits", "distances"] {
@@ -51,7 +51,7 @@ async fn what_a_refit_or_a_publish_is_due_for_is_not_judged() {
     assert!(audit.said.contains("not judged: a refit or"), "{}", audit.said);
 
     // While a pass is under way, rows may still have the fit before.
-    database.execute("update populations set refitted_changes = refitted_changes + 1, publish_cursor = ''").await;
+    database.execute("update populations set refit_due_at = null, publish_cursor = ''").await;
     settings.verify().is_clean();
 }
 

@@ -163,8 +163,7 @@ pub async fn a_refit_is_not_answered(monitoring: Arc<Monitoring>) {
     // Long enough for refits to be scraped.
     committed(&deployment.database, 100).await;
     let began = Instant::now();
-    let frozen =
-        freeze(&deployment.database, "cell_counters in access exclusive mode", "refit: populations", OFTEN).await;
+    let frozen = freeze(&deployment.database, "block_changes in access exclusive mode", "refit: waiting", OFTEN).await;
     deployment.fires(began, "ShrinkdRefitStuck").await;
     drop(frozen);
     let ended = Instant::now();

@@ -101,7 +101,7 @@ async fn one_worker_of_a_group_reports_the_populations_and_another_takes_over_wh
     topic.produce(&events);
     settled(&database, stream::count(&events)).await;
     let totals = database
-        .texts("select (select count(*) from populations) || ' ' || sum(effects) || ' ' || sum(experiments) from cell_counters")
+        .texts("select (select count(*) from populations) || ' ' || sum(effects) || ' ' || sum(experiments) from populations")
         .await;
     let totals = totals[0].as_deref().expect("totals");
 

@@ -63,13 +63,13 @@ async fn a_schema_that_changes_under_a_worker_ends_it_and_loses_nothing() {
     let environment = from_kafka(&topic, &database.url());
     let worker = Worker::start(&environment, folder.path("before.log"));
     settled(&database, 101).await;
-    database.execute("alter table sketch_cells rename column moments to renamed").await;
+    database.execute("alter table block_changes rename column before to renamed").await;
     topic.produce(&half("second.ndjson", &lines[middle..]));
     let log = worker.ends_with(1);
     assert!(log.contains("SQLSTATE 42703"), "{log}");
     assert_eq!(database.count("select sum(next_offset)::text from partition_progress").await, 101);
 
-    database.execute("alter table sketch_cells rename column renamed to moments").await;
+    database.execute("alter table block_changes rename column renamed to before").await;
     let worker = Worker::start(&environment, folder.path("after.log"));
     settled(&database, records).await;
     worker.stop();

@@ -59,8 +59,12 @@ impl Truth {
     pub async fn check_sketches(&self, store: &Store) {
         for (name, population) in &self.populations {
             let state = store.population_state(name).await.expect("the store answers");
-            assert_eq!(state.sketches, population.sketches, "the cells of {name}");
-            assert_eq!(state.counters.experiments as usize, population.experiments.len(), "experiments of {name}");
+            assert_eq!(state.statistics.sketches, population.sketches, "the cells of {name}");
+            assert_eq!(
+                state.statistics.counters.experiments as usize,
+                population.experiments.len(),
+                "experiments of {name}"
+            );
         }
         let held = store.current_populations().await.expect("the store answers");
         for population in held {

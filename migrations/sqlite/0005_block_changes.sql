@@ -1,0 +1,33 @@
+-- What a batch changes in the blocks is appended to a log, and a refit of the population folds it into the population's cells: see the
+-- migration of PostgreSQL.
+
+drop table sketch_cells;
+drop table cell_counters;
+
+create table block_changes ( -- What batches have changed in the blocks since the last refit of their population, which takes its rows out
+    change_id integer primary key autoincrement,
+    population_id text not null,
+    before blob, -- The block that the change took away (packed); null where there was none
+    after blob, -- The block that it put in (packed); null where there is none any more
+    check (before is not null or after is not null)
+) strict;
+create index block_changes_by_population on block_changes (population_id);
+
+create table population_cells ( -- The likelihood sketch of the populations with more than 64 experiments: sums over the components of their blocks, exact integers
+    population_id text not null,
+    correlation text not null,
+    octave integer not null, -- Components with 2^octave <= lambda < 2^(octave + 1)
+    moments blob not null, -- 20 Chebyshev moments x 4 series, 128-bit little-endian integers
+    primary key (population_id, correlation, octave)
+) strict;
+
+alter table populations rename column refitted_changes to changes; -- Blocks put in, replaced or withdrawn, as the latest refit has seen them
+alter table populations add column has_cells integer not null default 0; -- Whether its statistics are in population_cells; else they are summed from its blocks
+alter table populations add column experiments integer not null default 0; -- Experiments that the latest refit has seen
+alter table populations add column effects integer not null default 0; -- Effects that the latest refit has seen
+alter table populations add column refit_due_at text; -- When the next refit is due whatever changes: none is before; null where only a change makes one due
+update populations set changes = 0, diagnosed_changes = 0;
+create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
+
+alter table blocks drop column components;
+alter table blocks drop column partition_id;
