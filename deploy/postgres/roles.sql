@@ -48,8 +48,8 @@ grant select, insert, update on partition_progress to shrinkd_worker;
 grant select, insert, update on populations to shrinkd_worker;
 grant select, insert, update, delete on experiments to shrinkd_worker;
 grant select, insert, update, delete on blocks to shrinkd_worker;
-grant select, insert, update on sketch_cells to shrinkd_worker;
-grant select, insert, update on cell_counters to shrinkd_worker;
+grant select, insert, delete on block_changes to shrinkd_worker;
+grant select, insert, update on population_cells to shrinkd_worker;
 grant select, insert, update on rejected_events to shrinkd_worker;
 grant select, insert, update on tombstones to shrinkd_worker;
 grant select, insert on skipped_offsets to shrinkd_worker;
@@ -62,7 +62,7 @@ grant usage on sequence commit_ids, fit_ids to shrinkd_worker;
 
 -- The audit.
 grant select on _sqlx_migrations, store_settings, partition_progress, skipped_offsets, populations, experiments, blocks,
-                sketch_cells, cell_counters, current_population_fits, population_fits, effect_estimates to shrinkd_auditor;
+                block_changes, population_cells, current_population_fits, population_fits, effect_estimates to shrinkd_auditor;
 
 -- Analysts. What a producer sent may hold what is not theirs to see: of refused messages they get all but the messages.
 grant select on effect_estimates to shrinkd_reader;

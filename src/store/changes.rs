@@ -32,7 +32,7 @@ pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Res
     CHANGES.execute(on, "ingest: changes", changes, sql, NONE).await
 }
 
-/// The earliest transaction of which the log can still have a change (always 0 on SQLite, which keeps no rows that were deleted).
+/// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted).
 #[derive(Debug, Clone, Default)]
 pub(super) struct Floor(Arc<AtomicI64>);
 
@@ -52,19 +52,20 @@ impl Floor {
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
 /// at a certain time waits for that.
 pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<PopulationName>, StoreError> {
-    let (unfinished, id) = match on.is_postgres() {
-        true => ("cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)", "transaction_id"),
-        false => ("0", "change_id"),
+    let unfinished = match on.is_postgres() {
+        true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
+        false => "0",
     };
     // A row even where nothing has changed.
     let sql = format!(
         "select {unfinished} as unfinished, c.population_id, c.oldest, p.refit_due_at is not null as is_due_later
          from (select 1 as one) as one
-         left join (select population_id, min({id}) as oldest
-                    from (select population_id, {id} from block_changes where {id} >= $1 order by {id} limit {PAGE}) as c
+         left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
+                    from (select population_id, transaction_id, change_id from block_changes
+                          where transaction_id >= $1 order by transaction_id, change_id limit {PAGE}) as c
                     group by population_id) as c on true
          left join populations as p on p.population_id = c.population_id
-         order by c.oldest, c.population_id"
+         order by c.oldest, c.first"
     );
     let read = |row: &Row| {
         let found: Option<i64> = row.get("oldest")?;
@@ -73,17 +74,14 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     };
     let found: Vec<(i64, Option<i64>, Option<PopulationName>, bool)> =
         on.query("refit: waiting", sql, values![floor.get()]).all(read).await?;
-    if let (true, Some((unfinished, oldest, ..))) = (on.is_postgres(), found.first()) {
+    if let Some((unfinished, oldest, ..)) = found.first() {
         floor.set(*oldest, *unfinished);
     }
     Ok(found.into_iter().filter(|(.., is_due_later)| !is_due_later).filter_map(|(.., name, _)| name).collect())
 }
 
 /// The changes of some populations (`$1`) from the floor on (`$2`), as a condition.
-fn of_populations(on: &Transaction) -> String {
-    let id = if on.is_postgres() { "transaction_id" } else { "change_id" };
-    format!("population_id {{any $1}} and {id} >= $2")
-}
+const OF_POPULATIONS: &str = "population_id {any $1} and transaction_id >= $2";
 
 /// Takes the changes that a condition selects out of the log, and executes a statement that has them as `taken`: of one
 /// snapshot.
@@ -114,10 +112,9 @@ pub(super) async fn take_page(
     populations: &[String],
     floor: &Floor,
 ) -> Result<(TakenChanges, bool), StoreError> {
-    let all = of_populations(on);
     let page = format!(
-        "{all} and change_id <= coalesce((select change_id from block_changes where {all}
-                                          order by change_id limit 1 offset {}), change_id)",
+        "{OF_POPULATIONS} and change_id <= coalesce((select change_id from block_changes where {OF_POPULATIONS}
+                                                     order by change_id limit 1 offset {}), change_id)",
         PAGE - 1
     );
     let rest = format!(
@@ -173,9 +170,8 @@ pub(super) async fn take_for_blocks(
         (None, _) => Ok(Found::Offset(read_offset(row)?)),
     };
     let values = values![populations.to_vec(), floor.get()];
-    let all = of_populations(on);
     let mut taken = TakenChanges::default();
-    for found in take(on, "refit: take changes of blocks", &all, &rest, &values, read).await? {
+    for found in take(on, "refit: take changes of blocks", OF_POPULATIONS, &rest, &values, read).await? {
         match found {
             Found::Changes(population, changes) => drop(taken.counts.insert(population, changes)),
             Found::Block(block) => taken.changes.push(block),
@@ -209,7 +205,7 @@ pub(super) async fn of(
     population: &PopulationName,
     floor: &Floor,
 ) -> Result<Vec<BlockChange>, StoreError> {
-    let sql = format!("select before, after from block_changes where {}", of_populations(on));
+    let sql = format!("select before, after from block_changes where {OF_POPULATIONS}");
     let values = values![vec![population.to_string()], floor.get()];
     on.query("read changes", sql, values).all(|row| read_change(population.clone(), row)).await
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::Correlation;
+use shrinkd_model::{Cell, Correlation};
 
 use super::cells::CellRow;
 use super::changes::Floor;
@@ -246,14 +246,18 @@ impl Refit {
     }
 }
 
-/// The cells of a population that are not stored as they are now.
+/// The cells of a population that are not stored as they are now. One that nothing is left of has become 0.
 pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
     if !state.has_cells {
         return Vec::new();
     }
-    let cells = Correlation::ALL.into_iter().flat_map(|correlation| {
+    let cells = Correlation::ALL.map(|correlation| {
         let cells = state.statistics.sketches.of(correlation).cells();
-        cells.map(move |(octave, cell)| CellRow { population: population.clone(), correlation, octave, cell: *cell })
+        cells.map(|(octave, cell)| (octave, *cell)).collect::<BTreeMap<i16, Cell>>()
     });
-    cells.filter(|row| state.changed_cells.contains(&(row.correlation, row.octave))).collect()
+    let changed = state.changed_cells.iter().map(|&(correlation, octave)| {
+        let cell = cells[correlation as usize].get(&octave).copied().unwrap_or_default();
+        CellRow { population: population.clone(), correlation, octave, cell }
+    });
+    changed.collect()
 }

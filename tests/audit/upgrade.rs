@@ -8,7 +8,7 @@ use std::path::Path;
 use shrinkd_model::Sketches;
 use sqlx::migrate::{Migration, Migrator};
 
-use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
+use crate::common::database::{Database, PostgresDatabase, SqliteDatabase, settings};
 use crate::common::promises;
 use crate::rebuild::tables::{Figures, assert_published_whole, estimates, fits, statistics};
 use crate::site::Site;
@@ -209,7 +209,8 @@ impl Stored {
         Stored {
             experiments: experiments.await.into_iter().flatten().zip(retractions.await).collect(),
             blocks: blocks.await.into_iter().flatten().zip(packed).collect(),
-            cells: statistics(&database.store().await).await,
+            // Whatever it was filled with.
+            cells: statistics(&database.open_to_rebuild(&settings()).await).await,
             fits: fits(database).await,
         }
     }

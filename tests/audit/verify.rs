@@ -120,7 +120,7 @@ async fn the_progress_of_an_audit_is_that_of_reading_every_block_twice() {
     let config = Arc::new(Config::load(None, environment).expect("it is valid"));
     let store = Store::connect_existing(&config.store, &config.store_settings()).await.expect("it is there");
     let mut audit = store.begin_audit().await.expect("an audit");
-    let blocks = u64::try_from(audit.counted_blocks().await.expect("a number")).expect("0 or above");
+    let blocks = u64::try_from(audit.count_blocks().await.expect("a number")).expect("0 or above");
     let own = Arc::clone(&config);
     let rules = Rules {
         settings: Arc::new(move |population| own.settings(population)),

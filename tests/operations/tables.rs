@@ -9,13 +9,15 @@ const POSTGRES: &str = concat!(
     include_str!("../../migrations/postgres/0001_initial.sql"),
     include_str!("../../migrations/postgres/0002_operations.sql"),
     include_str!("../../migrations/postgres/0003_tombstones.sql"),
-    include_str!("../../migrations/postgres/0004_names.sql")
+    include_str!("../../migrations/postgres/0004_names.sql"),
+    include_str!("../../migrations/postgres/0005_changes.sql")
 );
 const SQLITE: &str = concat!(
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_operations.sql"),
     include_str!("../../migrations/sqlite/0003_tombstones.sql"),
-    include_str!("../../migrations/sqlite/0004_names.sql")
+    include_str!("../../migrations/sqlite/0004_names.sql"),
+    include_str!("../../migrations/sqlite/0005_changes.sql")
 );
 
 /// Of these every column is a contract.
@@ -70,7 +72,7 @@ fn created(migration: &str) -> Columns {
                 .lines()
                 .take_while(|line| !line.starts_with(')'))
                 .filter_map(|line| line.split_whitespace().next())
-                .filter(|word| !matches!(*word, "primary" | "unique"))
+                .filter(|word| !matches!(*word, "primary" | "unique" | "check"))
                 .map(str::to_owned)
                 .collect(),
         };
@@ -82,7 +84,7 @@ fn created(migration: &str) -> Columns {
         let added = rest.split("add column ").skip(1).filter_map(|column| column.split_whitespace().next());
         let columns = columns.get_mut(table).expect("a table that was made");
         columns.extend(added.map(str::to_owned));
-        for dropped in rest.split("drop column ").skip(1).filter_map(|column| column.split_whitespace().next()) {
+        for dropped in rest.split("drop column ").skip(1).filter_map(|column| column.split([',', ' ', '\n']).next()) {
             assert!(columns.remove(dropped), "{table} has no {dropped} to drop");
         }
         for renamed in rest.split("rename column ").skip(1) {
@@ -90,6 +92,9 @@ fn created(migration: &str) -> Columns {
             assert!(columns.remove(words[0]), "{table} has no {} to rename", words[0]);
             columns.insert(words[2].to_owned());
         }
+    }
+    for table in migration.split("\ndrop table ").skip(1).filter_map(|rest| rest.split(';').next()) {
+        columns.remove(table);
     }
     columns
 }

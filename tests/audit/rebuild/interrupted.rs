@@ -21,7 +21,7 @@ async fn a_rebuild_that_is_given_up_leaves_everything_as_it_was<D: Database>(dat
     let (mut rebuild, replaced) = store.begin_rebuild().await.unwrap();
     assert_eq!(replaced.as_ref(), Some(&settings));
     assert!(rebuild.count_experiments().await.unwrap() > 0);
-    assert!(rebuild.finish().await.unwrap() > 0, "without cells no population has blocks");
+    rebuild.finish().await.unwrap();
     drop(rebuild);
 
     assert_eq!((tables(database, &settings).await, estimates(database).await), before);

@@ -6,12 +6,14 @@ drop table cell_counters;
 
 create table block_changes ( -- What batches have changed in the blocks since the last refit of their population, which takes its rows out
     change_id integer primary key autoincrement,
+    transaction_id integer not null default 0, -- Of PostgreSQL; 0 here
     population_id text not null,
     before blob, -- The block that the change took away (packed); null where there was none
     after blob, -- The block that it put in (packed); null where there is none any more
     check (before is not null or after is not null)
 ) strict;
-create index block_changes_by_population on block_changes (population_id);
+create index block_changes_by_transaction on block_changes (transaction_id, change_id);
+create index block_changes_by_population on block_changes (population_id, transaction_id);
 
 create table population_cells ( -- The likelihood sketch of the populations with more than 64 experiments: sums over the components of their blocks, exact integers
     population_id text not null,

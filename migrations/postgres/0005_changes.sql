@@ -13,7 +13,7 @@ create table block_changes (
     after bytea,
     check (before is not null or after is not null)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
-create index block_changes_by_transaction on block_changes (transaction_id);
+create index block_changes_by_transaction on block_changes (transaction_id, change_id);
 create index block_changes_by_population on block_changes (population_id, transaction_id);
 comment on table block_changes is
     'What batches have changed in the blocks since the last refit of their population, which takes its rows out and adds them to its statistics';
