@@ -17,7 +17,7 @@
 //! | event -> ledger: revisions, retractions and parts, folded into the current blocks of one experiment | [`shrinkd_core`] |
 //! | ledgers -> populations: which blocks share mu and tau | [`shrinkd_core`] |
 //! | blocks -> components -> sketch -> likelihood -> posterior of mu and tau -> shrunken effects, diagnostics | [`shrinkd_model`] |
-//! | cells of a population -> its fits, and whether they have to be published | [`refit`] |
+//! | changes of blocks -> statistics of their population -> its fits, and whether they have to be published | [`refit`] |
 //! | block and published fit -> the estimates of the block | [`estimate`] |
 //! | estimate -> row: the plain data of the tables | [`row`] |
 //! | row -> table: [`Store`](store::Store), a struct over two databases, PostgreSQL and SQLite | [`store`] |
@@ -54,8 +54,8 @@
 //! 2. Only the holder of (partition, epoch), the fencing token, advances `next_offset`.
 //! 3. `next_offset` is the next record to read, never the last one read ([`stream::NextOffset`]).
 //! 4. Of a partition, a worker keeps only its claim in memory, and changes it only after COMMIT.
-//! 5. A batch writes its cells and counters under one of its partitions, which it has locked. Only their sum over all
-//!    partitions has a meaning. Blocks are locked through the row of their experiment, in the order of the keys.
+//! 5. A batch only logs what it changed of blocks; whoever has locked a population takes its changes out of the log and adds
+//!    them to its statistics. Blocks are locked through the row of their experiment, in the order of the keys.
 //! 6. No record is skipped without a row that documents it.
 //! 7. Kafka's committed offset is for dashboards only: nothing reads it.
 //! 8. Applying a record twice has no further effect.

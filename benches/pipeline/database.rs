@@ -94,12 +94,9 @@ impl Database {
     /// Whether every population is fitted to the last change, and none waits for a pass.
     pub fn is_published(&mut self) -> Outcome<bool> {
         self.value(
-            "select not exists (select from populations where publish_cursor is not null or pass_owner is not null)
-                and not exists (
-                    select from populations as p
-                    join (select population_id, sum(changes) as changes from cell_counters group by population_id) as c
-                        using (population_id)
-                    where c.changes <> p.refitted_changes)",
+            "select not exists (select from populations
+                                where publish_cursor is not null or pass_owner is not null or refit_due_at is not null)
+                and not exists (select from block_changes)",
         )
     }
 
