@@ -67,20 +67,25 @@ impl RefitState {
     }
 }
 
+/// A block that has no place in the statistics of its population. Batches log none of that kind.
+#[derive(Debug, thiserror::Error)]
+#[error("a block of {population} cannot be added: {source}")]
+pub struct UnfitBlock {
+    pub population: String,
+    pub source: MemberError,
+}
+
 /// Applies changes to the statistics of their populations, on several threads, whose number changes no bit.
 ///
 /// # Errors
-/// The population and why, where a block has no place in a sketch: batches log none of that kind. `states` is of no use then.
-pub fn apply(
-    states: &mut BTreeMap<PopulationName, RefitState>,
-    taken: TakenChanges,
-) -> Result<(), (PopulationName, MemberError)> {
+/// If a block has no place in a sketch. `states` is of no use then.
+pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChanges) -> Result<(), UnfitBlock> {
     let TakenChanges { changes, counts, mut input_offsets } = taken;
     let parts = map_chunks(&changes, CHUNK, available_threads(), |changes| {
         let mut sums: BTreeMap<PopulationName, Statistics> = BTreeMap::new();
         for BlockChange { population, before, after } in changes {
             let applied = sums.entry(population.clone()).or_default().apply(before.as_ref(), after.as_ref());
-            applied.map_err(|error| (population.clone(), error))?;
+            applied.map_err(|source| UnfitBlock { population: population.to_string(), source })?;
         }
         Ok(sums)
     });

@@ -2,11 +2,10 @@
 
 use std::io;
 
-use shrinkd_core::PopulationName;
-use shrinkd_model::MemberError;
 use sqlx::postgres::PgDatabaseError;
 
 use crate::config::StoreUrl;
+use crate::refit::UnfitBlock;
 use crate::sqlstate;
 
 /// Why a store did not do what it was asked.
@@ -57,9 +56,9 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// A block of the store has no place in a sketch: batches log none of that kind.
-    pub fn unfit(population: &PopulationName, error: MemberError) -> StoreError {
-        unreadable(&format!("a block of {population}"), error)
+    /// What the store holds cannot be added up.
+    pub fn unfit(error: UnfitBlock) -> StoreError {
+        unreadable("block", error)
     }
 
     /// Whether trying again can help.

@@ -4,6 +4,7 @@
 //! what the worker that had it locked has written. What belongs together is read by one statement.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{Cell, Correlation};
@@ -11,7 +12,7 @@ use shrinkd_model::{Cell, Correlation};
 use super::cells::CellRow;
 use super::changes::Floor;
 use super::columns::{Column, Columns, NONE, boolean, integer, text};
-use super::database::Transaction;
+use super::database::{Pools, Transaction};
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, changes, fits, ingest, settings};
 use crate::refit::{Judged, Publication, RefitState, apply};
@@ -27,7 +28,11 @@ const REQUESTED: usize = 1_000;
 const POSTPONED: i64 = 1;
 
 /// How long one that could not be refitted waits, s.
-const FAILED: i64 = 60;
+const FAILED: i64 = 10;
+
+/// How long a refit should take, for which its populations are locked: on SQLite so is everything.
+const TIME: Duration = Duration::from_millis(100);
+const SQLITE_TIME: Duration = Duration::from_millis(20);
 
 /// A refit under way: its populations are locked.
 pub struct Refit {
@@ -76,6 +81,14 @@ impl Store {
         Ok(())
     }
 
+    /// How long one refit, of however many populations, should take.
+    pub fn refit_time(&self) -> Duration {
+        match self.pools {
+            Pools::Postgres { .. } => TIME,
+            Pools::Sqlite { .. } => SQLITE_TIME,
+        }
+    }
+
     /// Begins a refit of those of these populations that no other worker has.
     ///
     /// # Errors
@@ -106,8 +119,7 @@ impl Store {
         state.begin();
         let input_offsets = changes::input_offsets(&mut on).await?;
         read_cells(&mut on, &mut states).await?;
-        apply(&mut states, TakenChanges { changes, counts, input_offsets })
-            .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+        apply(&mut states, TakenChanges { changes, counts, input_offsets }).map_err(StoreError::unfit)?;
         Ok(states.remove(population).unwrap_or_default())
     }
 }

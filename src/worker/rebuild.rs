@@ -143,7 +143,7 @@ async fn sum_statistics(
             let taken = TakenChanges { changes, counts, input_offsets: Vec::new() };
             states = tokio::task::spawn_blocking(move || apply(&mut states, taken).map(|()| states))
                 .await?
-                .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+                .map_err(StoreError::unfit)?;
         }
         transaction.write_statistics(&states).await?;
     }

@@ -22,10 +22,8 @@ use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
 /// How often the metrics of all populations are updated if none was refitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Most populations that one transaction refits, and how long it should take: they are locked as long, and on SQLite so is the
-/// whole database.
+/// Most populations that one transaction refits.
 const MOST_IN_GROUP: usize = 100;
-const GROUP_TIME: Duration = Duration::from_millis(100);
 
 /// Populations of the first group, before it is known how long they take.
 const FIRST_GROUP: usize = 16;
@@ -155,8 +153,8 @@ impl RefitLoop {
                 }
                 result => drop(result?),
             }
-            let fitting = (started.elapsed() / group.len() as u32).max(Duration::from_micros(1));
-            size = (GROUP_TIME.as_micros() / fitting.as_micros()).clamp(1, MOST_IN_GROUP as u128) as usize;
+            let of_one = started.elapsed().as_secs_f64() / group.len() as f64;
+            size = ((self.store.refit_time().as_secs_f64() / of_one) as usize).clamp(1, MOST_IN_GROUP);
         }
         of_a_row.map_or(Ok(changed.len()), |error| Err(error.into()))
     }
@@ -209,7 +207,7 @@ impl RefitLoop {
             taken += changes.counts.values().sum::<i64>();
             states = tokio::task::spawn_blocking(move || apply(&mut states, changes).map(|()| states))
                 .await?
-                .map_err(|(population, error)| StoreError::unfit(&population, error))?;
+                .map_err(StoreError::unfit)?;
         }
         let (settings, tolerance) = (Arc::clone(&self.settings), self.tolerance);
         let refitted = tokio::task::spawn_blocking(move || {
