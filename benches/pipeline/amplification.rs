@@ -3,7 +3,7 @@
 
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::refit::{Judged, Refitted, furthest_from_exact};
+use shrinkd::refit::{Fits, Judged, furthest_from_exact};
 use shrinkd::row::{BlockToEstimate, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
 use shrinkd_core::{ControlVarianceSource, Measured, PopulationName, Properties, ResultKey, Scale};
@@ -128,7 +128,7 @@ fn simulate(effects: usize, variants: usize, se: f64) -> Outcome<History> {
             continue;
         }
         until_refit -= REFIT;
-        let refitted = Refitted::new(&sketches, rows.len() as i64, &settings);
+        let refitted = Fits::new(&sketches, rows.len() as i64, &settings);
         let current = PublishedFit {
             fit_id: fit.fit_id + 1,
             status: refitted.judged.status,
