@@ -322,7 +322,7 @@ pub struct BlockToPublish {
 }
 
 /// How many populations there are, how many of them need attention, and what all of them hold together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PopulationTotals {
     pub populations: u64,
     /// Populations whose latest fit failed under some model of correlation.
@@ -354,6 +354,22 @@ pub struct CurrentPopulation {
     /// The settings of the latest fit: see [`fit_settings`](crate::refit::fit_settings).
     pub fit_settings: Option<String>,
     pub diagnosed_at: Option<OffsetDateTime>,
+    /// Whether the latest fit failed under some model of correlation.
+    pub has_failed: bool,
+    /// Whether a prior is far from the data.
+    pub is_prior_far: bool,
+    /// Whether only winners seem to arrive.
+    pub is_selection_suspected: bool,
+}
+
+/// The populations that have changed since some time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangedPopulations {
+    /// The store's clock at the moment as of which they were read.
+    pub read_at: OffsetDateTime,
+    /// How many populations there are, changed or not.
+    pub count: u64,
+    pub populations: Vec<CurrentPopulation>,
 }
 
 /// A published effect that has a shrunken estimate, in the unit of the effect.

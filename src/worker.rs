@@ -11,6 +11,7 @@
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
 //! | [`replay`] | ingests refused messages again |
 //! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
+//! | [`report`] | the populations as metrics show them |
 //! | [`publish`] | the publish loop: passes that rewrite all estimates of a population |
 //! | `diagnosis` | the diagnostics of a population that need every block, accumulated in a pass |
 //! | [`rebuild`] | recomputes everything from the reported statistics, under other settings |
@@ -28,6 +29,7 @@ pub mod publish;
 pub mod rebuild;
 pub mod refit;
 pub mod replay;
+pub mod report;
 pub mod retry;
 pub mod source;
 pub mod supervise;

@@ -41,9 +41,12 @@ alter table populations
     add column has_cells boolean not null default false,
     add column experiments bigint not null default 0,
     add column effects bigint not null default 0,
-    add column refit_due_at timestamptz;
+    add column refit_due_at timestamptz,
+    add column changed_at timestamptz not null default now();
 update populations set changes = 0, diagnosed_changes = 0;
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
+create index populations_by_changed_at on populations (changed_at);
+comment on column populations.changed_at is 'When a refit or a pass last changed what is said of the population';
 comment on column populations.changes is 'Blocks put in, replaced or withdrawn, as the latest refit has seen them: grows with every change';
 comment on column populations.has_cells is
     'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments are summed from its blocks';

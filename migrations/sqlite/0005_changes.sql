@@ -28,7 +28,9 @@ alter table populations add column has_cells integer not null default 0; -- Whet
 alter table populations add column experiments integer not null default 0; -- Experiments that the latest refit has seen
 alter table populations add column effects integer not null default 0; -- Effects that the latest refit has seen
 alter table populations add column refit_due_at text; -- When the next refit is due whatever changes: none is before; null where only a change makes one due
-update populations set changes = 0, diagnosed_changes = 0;
+alter table populations add column changed_at text not null default ''; -- When a refit or a pass last changed what is said of the population
+update populations set changes = 0, diagnosed_changes = 0, changed_at = created_at;
+create index populations_by_changed_at on populations (changed_at);
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
 
 alter table blocks drop column components;

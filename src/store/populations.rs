@@ -3,41 +3,49 @@
 use std::collections::BTreeSet;
 
 use shrinkd_core::PopulationName;
+use time::OffsetDateTime;
 
 use super::database::Transaction;
 use super::fits::summary;
-use super::query::{record, values};
+use super::query::{Value, record, values};
 use super::{Store, StoreError};
-use crate::row::{CurrentFit, CurrentPopulation, NewPopulations, PopulationTotals, PublishedEffect};
+use crate::row::{ChangedPopulations, CurrentFit, CurrentPopulation, NewPopulations, PublishedEffect};
 
 impl Store {
     /// Every population, by name.
     pub async fn current_populations(&self) -> Result<Vec<CurrentPopulation>, StoreError> {
-        current(&mut self.pools.read().await?, usize::MAX).await
+        Ok(self.populations_since(None).await?.populations)
     }
 
-    /// The populations with the most effects, at most so many, by name; and the totals of all.
-    pub async fn largest_populations(
-        &self,
-        most: usize,
-    ) -> Result<(Vec<CurrentPopulation>, PopulationTotals), StoreError> {
-        let mut reader = self.pools.read().await?;
-        let sql = "select (select count(*) from populations) as populations,
-                          (select count(distinct population_id) from current_population_fits where status = 'failed')
-                              as failed,
-                          (select count(distinct population_id) from current_population_fits where is_prior_far)
-                              as prior_far,
-                          (select count(*) from populations as p
-                           where (select d.is_selection_suspected from population_diagnostics as d
-                                  where d.population_id = p.population_id order by d.fit_id desc limit 1))
-                              as selection_suspected,
-                          cast(coalesce(sum(experiments), 0) as bigint) as experiments,
-                          cast(coalesce(sum(effects), 0) as bigint) as effects
-                   from populations";
-        let totals =
-            record!(PopulationTotals: populations, failed, prior_far, selection_suspected, experiments, effects);
-        let totals = reader.query("populations: totals", sql, []).one(totals).await?;
-        Ok((current(&mut reader, most).await?, totals))
+    /// The populations that a refit or a pass has changed since a time of the store's clock (`None`: all), by name.
+    pub async fn populations_since(&self, since: Option<OffsetDateTime>) -> Result<ChangedPopulations, StoreError> {
+        let on = &mut self.pools.read().await?;
+        let sql = "select {now} as read_at, (select count(*) from populations) as count";
+        let (read_at, count) =
+            on.query("populations: count", sql, []).one(|row| Ok((row.get("read_at")?, row.get("count")?))).await?;
+        let is_changed = if since.is_some() { "where p.changed_at >= $1" } else { "" };
+        let sql = format!(
+            "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
+                    f.tau_median, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at, d.diagnosed_at,
+                    p.fit_settings, coalesce(d.is_selection_suspected, false) as is_selection_suspected,
+                    exists (select 1 from current_population_fits as a
+                            where a.population_id = p.population_id and a.status = 'failed') as has_failed,
+                    exists (select 1 from current_population_fits as a
+                            where a.population_id = p.population_id and a.is_prior_far) as is_prior_far
+             from populations as p
+             left join current_population_fits as f
+                 on f.population_id = p.population_id and f.correlation = 'modelled'
+             left join population_diagnostics as d on d.population_id = p.population_id
+                 and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
+                                 where l.population_id = p.population_id)
+             {is_changed} order by p.population_id"
+        );
+        let current = record!(CurrentPopulation:
+            population = "population_id", status, experiments, effects, mu, tau = "tau_median", deff, verdict,
+            verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at, has_failed,
+            is_prior_far, is_selection_suspected);
+        let populations = on.query("populations: read", sql, since.map(Value::from)).all(current).await?;
+        Ok(ChangedPopulations { read_at, count, populations })
     }
 
     /// The latest fits of a population, in the order of [`Correlation::ALL`](shrinkd_model::Correlation::ALL).
@@ -62,23 +70,6 @@ impl Store {
             experiment_id, variant, raw_estimate, raw_se, posterior_mean, posterior_sd, ci95_low, ci95_high);
         reader.query("populations: read estimates", sql, values![population.to_string()]).all(effect).await
     }
-}
-
-async fn current(on: &mut Transaction, most: usize) -> Result<Vec<CurrentPopulation>, StoreError> {
-    let sql = "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
-                      f.tau_median, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
-                      d.diagnosed_at, p.fit_settings
-               from (select * from populations order by effects desc, population_id limit $1) as p
-               left join current_population_fits as f
-                   on f.population_id = p.population_id and f.correlation = 'modelled'
-               left join population_diagnostics as d on d.population_id = p.population_id
-                   and d.fit_id = (select max(l.fit_id) from population_diagnostics as l
-                                   where l.population_id = p.population_id)
-               order by p.population_id";
-    let current = record!(CurrentPopulation:
-        population = "population_id", status, experiments, effects, mu, tau = "tau_median", deff, verdict,
-        verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at);
-    on.query("populations: read", sql, values![i64::try_from(most).unwrap_or(i64::MAX)]).all(current).await
 }
 
 /// Which of these populations have no row, and how many more rows there may be.

@@ -238,7 +238,7 @@ impl Refit {
         fits::write(on, with_ids()).await?;
         let cells: Vec<CellRow> = refitted.iter().flat_map(|row| cells_to_write(&row.population, &row.state)).collect();
         cells::write(on, &cells).await?;
-        let sql = "update populations as p set {set from n}, refit_due_at = {s from now n.due_in}
+        let sql = "update populations as p set {set from n}, changed_at = {now}, refit_due_at = {s from now n.due_in}
                    from n where p.population_id = n.population_id";
         Columns(&[POPULATION, DUE], &[NOTED]).execute(on, "refit: note", refitted, sql, NONE).await?;
         let due = with_ids().filter_map(|(row, fit_id)| match &row.publication {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::WorkerError;
+use super::report::PopulationReport;
 use super::retry::Retryable;
 use crate::config::{PopulationSettings, SettingsOf};
 use crate::refit::{Fits, Publication, RefitState, apply, fit_settings};
@@ -50,6 +51,7 @@ impl RefitLoop {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut reported: Option<Instant> = None;
+        let mut report = PopulationReport::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.telemetry.health.beat(Loop::Refit);
             let refitted = self.refit_all().await;
@@ -63,7 +65,7 @@ impl RefitLoop {
             }
             if refitted.is_ok_and(|count| count > 0) || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 reported = Some(Instant::now());
-                if let Err(error) = self.report().await {
+                if let Err(error) = self.report(&mut report).await {
                     warn!(%error, "cannot update the metrics of the populations");
                 }
             }
@@ -94,15 +96,16 @@ impl RefitLoop {
     }
 
     /// Updates the metrics of the populations, whichever worker fitted them, if this worker reports them.
-    pub async fn report(&self) -> Result<(), WorkerError> {
+    pub async fn report(&self, report: &mut PopulationReport) -> Result<(), WorkerError> {
         let metrics = &self.telemetry.metrics;
         if !metrics.reports_populations() {
+            *report = PopulationReport::default();
             return Ok(());
         }
-        let (largest, all) = self.store.largest_populations(self.reported).await?;
+        report.update(&self.store).await?;
+        let (largest, all) = report.largest(self.reported);
         let PopulationTotals { populations, failed, prior_far, selection_suspected, .. } = all;
         let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected };
-        // They may move while they are read.
         let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
         let others = PopulationSummary {
             experiments: rest(all.experiments, |current| current.experiments),

@@ -19,6 +19,7 @@ use super::dead_letters::DeadLetters;
 use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
 use super::refit::RefitLoop;
+use super::report::PopulationReport;
 use super::retry::Retry;
 use super::source::{BatchLimits, SourceError, SourceEvent, file, kafka};
 use crate::config::{Config, SettingsOf, SourceConfig};
@@ -184,7 +185,7 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
         let refitted = refit.refit_all().await?;
         let published = publish.publish_due(OffsetDateTime::now_utc(), stop).await?;
         if refitted + published == 0 || stop.is_cancelled() {
-            return refit.report().await;
+            return refit.report(&mut PopulationReport::default()).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use shrinkd_model::Correlation;
 
 use super::loops::{loops, priors, settle, take};
 use super::publish::pass_diagnostics;
-use super::refit::{begin, begin_refit, diagnostics, filled, fit_row, node, refit, refitted};
+use super::refit::{begin, begin_refit, diagnostics, filled, fit_row, largest, node, refit, refitted};
 use super::{Worker, population, promises};
 use crate::common::database::{Database, refuse_fits};
 
@@ -189,9 +189,9 @@ async fn a_population_that_cannot_be_fitted_keeps_its_estimates_stops_no_other_a
     let message = "select distinct message from current_population_fits where status = 'failed'";
     let message = database.texts(message).await.remove(0).expect("a message");
     assert!(message.starts_with("`refit: fits` failed"), "{message}");
-    let (largest, totals) = store.largest_populations(10).await.unwrap();
+    let (both, totals) = largest(&store, 10).await;
     assert_eq!((totals.populations, totals.failed, totals.prior_far), (2, 1, 0));
-    assert_eq!(largest.iter().filter(|current| current.mu.is_none()).count(), 1);
+    assert_eq!(both.iter().filter(|current| current.mu.is_none()).count(), 1);
 
     let after = of_a(published(database).await);
     assert_eq!(after[..before.len()], before[..], "the estimates stay");
@@ -220,7 +220,7 @@ async fn a_population_that_cannot_be_fitted_keeps_its_estimates_stops_no_other_a
     let of_b =
         "select posterior_mean from effect_estimates where population_id like 'b/%' order by experiment_id, variant";
     assert_eq!(database.numbers(both).await, database.numbers(of_b).await, "the same data, the same estimates");
-    assert_eq!(store.largest_populations(10).await.unwrap().1.failed, 0);
+    assert_eq!(largest(&store, 10).await.1.failed, 0);
 }
 
 async fn a_population_that_was_never_fitted_has_raw_estimates_while_it_fails<D: Database>(database: &D) {
@@ -291,11 +291,11 @@ async fn a_prior_far_from_the_data_is_a_message_and_a_count<D: Database>(databas
     assert_eq!(said.len(), 2, "{said:?}");
     let said = said.into_iter().flatten().next().expect("a message");
     assert!(said.starts_with("a/all/absolute fitted the prior of tau has scale 1e-9, but "), "{said}");
-    assert_eq!(store.largest_populations(10).await.unwrap().1.prior_far, 2);
+    assert_eq!(largest(&store, 10).await.1.prior_far, 2);
 
     let near = loops(&store, priors("normal:0,1", "half-normal:1"));
     near.0.request_refits_for_changed_settings().await.unwrap();
     settle(&near).await;
-    assert_eq!(store.largest_populations(10).await.unwrap().1.prior_far, 0);
+    assert_eq!(largest(&store, 10).await.1.prior_far, 0);
     assert!(database.texts(messages).await.into_iter().all(|message| message.is_none()));
 }

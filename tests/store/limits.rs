@@ -10,11 +10,13 @@ use shrinkd::row::replay::RejectedSelection;
 use shrinkd::row::{NewPopulations, StoreSettings};
 use shrinkd::store::{Ingest, Store};
 use shrinkd::worker::replay::Replay;
+use shrinkd::worker::report::PopulationReport;
 use shrinkd::worker::source::Record;
 use shrinkd_core::{Grouping, KeyRule, Message, PopulationName};
+use time::OffsetDateTime;
 
 use super::poison::ingest_within;
-use super::refit::refit;
+use super::refit::{largest, refit};
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};
 use crate::common::database::{Database, PostgresDatabase, settings};
 
@@ -28,6 +30,7 @@ promises! {
     two_workers_that_each_bring_the_last_population_do_not_both_create_it,
     workers_that_create_populations_at_once_hold_the_limit,
     the_largest_populations_come_with_the_totals_of_all,
+    a_report_follows_what_refits_and_passes_change_and_reads_nothing_else,
 }
 
 const REJECTED: &str = "select record_offset || ' ' || coalesce(result_index, -1) || ' ' || reason from rejected_events
@@ -266,6 +269,36 @@ async fn workers_that_create_populations_at_once_hold_the_limit<D: Database>(dat
     assert_eq!(offsets.into_iter().flatten().collect::<Vec<_>>(), ["0 40", "1 40", "2 40", "3 40"]);
 }
 
+async fn a_report_follows_what_refits_and_passes_change_and_reads_nothing_else<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let records =
+        ["a", "b", "c"].iter().zip(0..).map(|(metric, i)| record(0, i, &event("e", i as u64, metric, &[1.0])));
+    worker.ingest(records.collect()).await;
+    let mut report = PopulationReport::default();
+    report.update(&store).await.expect("populations");
+    assert_eq!((report.largest(9).1.populations, report.largest(9).1.effects), (3, 0), "none is refitted yet");
+    // As if it were long ago.
+    database.execute("update populations set changed_at = '2001-01-01T00:00:00.000000Z'").await;
+    let read = store.populations_since(Some(OffsetDateTime::now_utc() - Duration::from_secs(60))).await.unwrap();
+    assert_eq!((read.count, read.populations.len()), (3, 0));
+
+    refit(&store, "b", 1.0, 0.5, true).await;
+    let read = store.populations_since(Some(OffsetDateTime::now_utc() - Duration::from_secs(60))).await.unwrap();
+    assert_eq!(read.populations.iter().map(|it| &it.population).collect::<Vec<_>>(), [&population("b")]);
+    report.update(&store).await.expect("populations");
+    assert_eq!(report.largest(1).0[0].effects, 1);
+    assert_eq!(report.largest(9).1.effects, 1);
+    // What nobody has changed is not read again, also if it is wrong.
+    database.execute("update populations set effects = 1000 where population_id like 'a/%'").await;
+    report.update(&store).await.expect("populations");
+    assert_eq!(report.largest(9).1.effects, 1);
+    // But where a population is gone, everything is.
+    database.execute("delete from populations where population_id like 'c/%'").await;
+    report.update(&store).await.expect("populations");
+    assert_eq!((report.largest(9).1.populations, report.largest(9).1.effects), (2, 1001));
+}
+
 async fn the_largest_populations_come_with_the_totals_of_all<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = Worker::claim(&store, &[0]).await;
@@ -279,7 +312,7 @@ async fn the_largest_populations_come_with_the_totals_of_all<D: Database>(databa
     for metric in ["a", "b", "c"] {
         refit(&store, metric, 1.0, 0.5, false).await;
     }
-    let (largest, all) = store.largest_populations(2).await.expect("populations");
+    let (largest, all) = largest(&store, 2).await;
     let largest: Vec<(PopulationName, u64)> =
         largest.into_iter().map(|current| (current.population, current.effects)).collect();
     assert_eq!(largest, [(population("a"), 2), (population("b"), 4)], "of equal ones the first");

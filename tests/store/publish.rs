@@ -6,7 +6,7 @@ use shrinkd::store::Store;
 use shrinkd_model::{Calibration, Direction, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
-use super::refit::{begin, diagnostics, filled, node, refit, written};
+use super::refit::{begin, diagnostics, filled, largest, node, refit, written};
 use super::{Worker, event, message, population, promises, record, retraction};
 use crate::common::database::Database;
 
@@ -278,7 +278,7 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
 async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D: Database>(database: &D) {
     let store = database.store().await;
     filled(&store, 2).await;
-    let suspected = async || store.largest_populations(10).await.unwrap().1.selection_suspected;
+    let suspected = async || largest(&store, 10).await.1.selection_suspected;
     for (log_lr, count) in [(9.0, 1), (0.5, 0), (9.0, 1)] {
         refit(&store, "m", log_lr, 0.5, true).await;
         let pass = begin(&store, "a").await.unwrap();

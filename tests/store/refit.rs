@@ -1,8 +1,9 @@
 //! Fits of the latest cells, and which of them are published.
 
 use shrinkd::refit::{Judged, Publication, RefitState, apply};
-use shrinkd::row::{CellDiagnostics, FitRow, FitStatus, Pass};
+use shrinkd::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Pass, PopulationTotals};
 use shrinkd::store::{Refit, Refitted, Store};
+use shrinkd::worker::report::PopulationReport;
 use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
 use time::OffsetDateTime;
 
@@ -52,6 +53,13 @@ pub async fn begin_refit(store: &Store, metric: &str) -> Option<(Refit, RefitSta
         apply(&mut states, taken).unwrap();
     }
     Some((refit, states.remove(&population(metric))?))
+}
+
+/// The populations with the most effects, and the totals of all.
+pub async fn largest(store: &Store, most: usize) -> (Vec<CurrentPopulation>, PopulationTotals) {
+    let mut report = PopulationReport::default();
+    report.update(store).await.expect("populations");
+    report.largest(most)
 }
 
 /// A population with these fits.

@@ -11,6 +11,7 @@ use crate::row::{CurrentPopulation, FitStatus, PopulationTotals};
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 use crate::telemetry::refusals::Refused;
+use crate::worker::report::PopulationReport;
 
 /// Most populations that are listed.
 const LISTED: usize = 10;
@@ -41,7 +42,8 @@ pub(super) struct Summary {
 impl Summary {
     /// Of a worker that has ended.
     pub async fn new(config: &Config, telemetry: &Telemetry, store: &Store) -> Summary {
-        let populations = store.largest_populations(LISTED).await;
+        let mut report = PopulationReport::default();
+        let populations = report.update(store).await.map(|()| report.largest(LISTED));
         Summary {
             source: config.source.to_string(),
             store: config.store.url.clone(),

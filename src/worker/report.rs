@@ -1,0 +1,65 @@
+//! What is reported of all populations, kept up to date from those that have changed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use shrinkd_core::PopulationName;
+use time::OffsetDateTime;
+
+use crate::row::{ChangedPopulations, CurrentPopulation, PopulationTotals};
+use crate::store::{Store, StoreError};
+
+/// A change carries the time at which its transaction began, and is seen once that has ended: so far back changes are read again.
+/// A transaction that took longer shows when its population changes the next time.
+const OVERLAP: Duration = Duration::from_secs(5);
+
+/// Every population, as of the last look at the store.
+#[derive(Debug, Default)]
+pub struct PopulationReport {
+    populations: BTreeMap<PopulationName, CurrentPopulation>,
+    read_at: Option<OffsetDateTime>,
+}
+
+impl PopulationReport {
+    /// Reads what has changed since the last look; everything at the first, and where populations are gone.
+    pub async fn update(&mut self, store: &Store) -> Result<(), StoreError> {
+        let changed = store.populations_since(self.read_at.map(|at| at - OVERLAP)).await?;
+        let is_whole = self.read_at.is_none();
+        let count = self.take(changed);
+        if !is_whole && self.populations.len() as u64 != count {
+            *self = PopulationReport::default();
+            self.take(store.populations_since(None).await?);
+        }
+        Ok(())
+    }
+
+    /// Returns how many populations there are.
+    fn take(&mut self, changed: ChangedPopulations) -> u64 {
+        self.read_at = Some(changed.read_at);
+        self.populations.extend(changed.populations.into_iter().map(|mut current| {
+            // The longest of its texts, which nobody asks for here.
+            current.fit_settings = None;
+            (current.population.clone(), current)
+        }));
+        changed.count
+    }
+
+    /// The populations with the most effects, at most so many, by name; and the totals of all.
+    pub fn largest(&self, most: usize) -> (Vec<CurrentPopulation>, PopulationTotals) {
+        let mut totals = PopulationTotals::default();
+        for current in self.populations.values() {
+            totals.populations += 1;
+            totals.failed += u64::from(current.has_failed);
+            totals.prior_far += u64::from(current.is_prior_far);
+            totals.selection_suspected += u64::from(current.is_selection_suspected);
+            totals.experiments += current.experiments;
+            totals.effects += current.effects;
+        }
+        let mut largest: Vec<&CurrentPopulation> = self.populations.values().collect();
+        // Stable: of equal ones the first by name.
+        largest.sort_by_key(|current| std::cmp::Reverse(current.effects));
+        largest.truncate(most);
+        largest.sort_by(|x, y| x.population.cmp(&y.population));
+        (largest.into_iter().cloned().collect(), totals)
+    }
+}
