@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use super::columns::{Columns, Form, PAIRED_SUMS};
 use super::field::Field;
 use super::number::{DecimalMark, Read, could_be_thousands, is_absent};
-use super::rows::{OfExperiment, OfResult, Row, is_named_control};
+use super::rows::{Key, OfExperiment, OfResult, Row, is_named_control};
 use super::texts::{Span, Texts};
 use super::timestamp::{self, DateOrder};
 
@@ -21,9 +21,13 @@ pub(crate) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// A cell without blanks around it; empty where there is no such column.
+    /// A cell without blanks around it; empty where there is no such column, as of most fields.
+    #[inline]
     fn cell(&self, field: Field) -> &'a [u8] {
-        self.columns.of(field).and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
+        match self.columns.of(field) {
+            Some(column) => self.record.get(column).unwrap_or_default().trim_ascii(),
+            None => &[],
+        }
     }
 
     pub(crate) fn text(&self, field: Field) -> Option<&'a str> {
@@ -46,6 +50,30 @@ impl<'a> Cells<'a> {
         let why =
             "which is not a date or time that can be read in one way only: write 2026-01-31 or 2026-01-31T12:00:00Z";
         read.map(Some).ok_or_else(|| self.unreadable(field, why))
+    }
+
+    /// The experiment and the result of the row.
+    pub(crate) fn key(&self, texts: &mut Texts) -> Result<Key, Refusal> {
+        let experiment_id = self.identifier(Field::ExperimentId)?;
+        if experiment_id.is_empty() {
+            return Err(refused("has no experiment_id: the row is left out"));
+        }
+        let experiment_id = texts.keep(experiment_id.as_bytes());
+        texts.0.push(0);
+        let revision = self.number(Field::Revision, texts)?;
+        let revision = if revision.is_empty() { texts.keep(b"1") } else { revision };
+        texts.0.push(0);
+        let metric = texts.keep(self.identifier(Field::Metric)?.as_bytes());
+        texts.0.push(0);
+        let segment = match self.identifier(Field::Segment)? {
+            // Statsig's name for all users, and everybody else's.
+            segment if segment == "!statsig_topline" || segment.eq_ignore_ascii_case("all") => "",
+            segment => segment,
+        };
+        let segment = texts.keep(segment.as_bytes());
+        texts.0.push(0);
+        let scale = texts.keep(self.identifier(Field::Scale)?.as_bytes());
+        Ok(Key { experiment_id, revision, metric, segment, scale })
     }
 
     pub(crate) fn of_experiment(&self, texts: &mut Texts) -> Result<OfExperiment, Refusal> {
@@ -77,14 +105,15 @@ impl<'a> Cells<'a> {
         }
     }
 
+    /// A number as JSON has it, or nothing where it is absent.
     fn number(&self, field: Field, texts: &mut Texts) -> Result<Span, Refusal> {
         let start = texts.0.len();
         self.write_number(field, &mut texts.0)?;
         Ok(texts.since(start))
     }
 
-    /// Writes a number as JSON has it, or nothing where it is absent.
-    pub(crate) fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    /// Likewise.
+    fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let cell = self.cell(field);
         if is_absent(cell) {
             return Ok(());

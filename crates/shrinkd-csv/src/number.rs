@@ -44,13 +44,15 @@ impl DecimalMark {
     /// who put such a delimiter between cells: programs write semicolons where the comma is the mark.
     pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>, delimiter: u8) -> DecimalMark {
         let (mut has_point, mut has_comma, mut is_plain) = (false, false, true);
+        let mut out = Vec::new();
         for cell in cells {
             is_plain &= !cell.contains(&b',');
-            match (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell)) {
-                (Some(_), None) => has_point = true,
-                (None, Some(_)) => has_comma = true,
-                _ => {}
-            }
+            let [point, comma] = [DecimalMark::Point, DecimalMark::Comma].map(|mark| {
+                out.clear();
+                mark.copy(cell, false, &mut out).is_some()
+            });
+            has_point |= point && !comma;
+            has_comma |= comma && !point;
         }
         match (has_point, has_comma) {
             (true, false) => DecimalMark::Point,

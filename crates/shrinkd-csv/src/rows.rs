@@ -27,7 +27,6 @@ pub(crate) struct Rows {
     hasher: RandomState,
     /// Where the last row went: the next one often goes there, too.
     last: usize,
-    revision: Vec<u8>,
 }
 
 /// One experiment at one revision.
@@ -44,6 +43,8 @@ pub(crate) struct Experiment {
 /// One metric, segment and scale of an experiment, spelt as in its first row.
 #[derive(Debug)]
 pub(crate) struct ResultRows {
+    /// What tells it from others, its experiment included.
+    key: Span,
     /// The position of its experiment.
     pub(crate) experiment: usize,
     pub(crate) metric: Span,
@@ -61,12 +62,22 @@ pub(crate) struct Row {
     pub(crate) result: usize,
     pub(crate) variant: Span,
     pub(crate) is_control: Option<bool>,
-    /// Whether it is named as controls are, and has no effect.
+    /// Whether it is named as controls are and, of effects, has none.
     pub(crate) is_named_control: bool,
     /// Its n: a JSON number, or nothing.
     pub(crate) n: Span,
     /// Its numbers as members of a JSON object, each after a comma.
     pub(crate) numbers: Span,
+}
+
+/// What tells results from one another: next to each other in the buffer, with a zero byte in between.
+pub(crate) struct Key {
+    pub(crate) experiment_id: Span,
+    /// A JSON number.
+    pub(crate) revision: Span,
+    pub(crate) metric: Span,
+    pub(crate) segment: Span,
+    pub(crate) scale: Span,
 }
 
 /// What rows say of their experiment. Texts may be empty.
@@ -93,7 +104,14 @@ impl Rows {
     /// # Errors
     /// Where a cell cannot be read: the row is left out.
     pub(crate) fn take(&mut self, cells: &Cells<'_>) -> Result<(), Refusal> {
-        let position = self.place(cells)?;
+        let (start, known) = (self.texts.0.len(), self.results.len());
+        let key = cells.key(&mut self.texts).inspect_err(|_| self.texts.0.truncate(start))?;
+        let position = self.place(cells.row, key);
+        self.last = position;
+        if position < known {
+            // The key of the first row is there.
+            self.texts.0.truncate(start);
+        }
         let start = self.texts.0.len();
         // A row that is left out says nothing: all cells are read before any is kept.
         let read = cells.row_of(position, &mut self.texts).and_then(|row| {
@@ -126,64 +144,36 @@ impl Rows {
     }
 
     /// The position of a row's result, which like its experiment is new where the row is the first.
-    fn place(&mut self, cells: &Cells<'_>) -> Result<usize, Refusal> {
-        let experiment_id = cells.identifier(Field::ExperimentId)?;
-        if experiment_id.is_empty() {
-            return Err(refused("has no experiment_id: the row is left out"));
-        }
-        self.revision.clear();
-        cells.write_number(Field::Revision, &mut self.revision)?;
-        if self.revision.is_empty() {
-            self.revision.push(b'1');
-        }
-        let metric = cells.identifier(Field::Metric)?;
-        let segment = match cells.identifier(Field::Segment)? {
-            // Statsig's name for all users, and everybody else's.
-            segment if segment == "!statsig_topline" || segment.eq_ignore_ascii_case("all") => "",
-            segment => segment,
-        };
-        let scale = cells.identifier(Field::Scale)?;
-
-        let of_experiment = [experiment_id.as_bytes(), &self.revision];
-        let of_result = [metric, segment, scale].map(str::as_bytes);
+    fn place(&mut self, row: u64, key: Key) -> usize {
         let Rows { texts, experiments, results, hasher, .. } = self;
-        if let Some(result) = results.get(self.last)
-            && result.key(texts) == (result.experiment, of_result)
-            && experiments[result.experiment].key(texts) == of_experiment
-        {
-            return Ok(self.last);
+        let Key { experiment_id, revision, metric, segment, scale } = key;
+        let (whole, of_experiment) = (experiment_id.to(scale), experiment_id.to(revision));
+        let is_same = |a: Span, b: Span| texts.bytes(a) == texts.bytes(b);
+        if results.get(self.last).is_some_and(|last| is_same(last.key, whole)) {
+            return self.last;
         }
-        let hash = hasher.hash_one(of_experiment);
-        let found = self.by_experiment.find(hash, |(_, at)| experiments[*at].key(texts) == of_experiment);
-        let experiment = found.map(|(_, at)| *at).unwrap_or_else(|| {
-            let [experiment_id, revision] = of_experiment.map(|text| texts.keep(text));
-            experiments.push(Experiment { row: cells.row, experiment_id, revision, said: OfExperiment::default() });
-            self.by_experiment.insert_unique(hash, (hash, experiments.len() - 1), |(hash, _)| *hash).get().1
-        });
-        let key = (experiment, of_result);
-        let hash = hasher.hash_one(key);
-        let found = self.by_result.find(hash, |(_, at)| results[*at].key(texts) == key);
-        self.last = found.map(|(_, at)| *at).unwrap_or_else(|| {
-            let [metric, segment, scale] = of_result.map(|text| texts.keep(text));
-            let said = OfResult::default();
-            results.push(ResultRows { experiment, metric, segment, scale, said, is_control_lost: false });
-            self.by_result.insert_unique(hash, (hash, results.len() - 1), |(hash, _)| *hash).get().1
-        });
-        Ok(self.last)
+        let hash = hasher.hash_one(texts.bytes(whole));
+        if let Some((_, position)) = self.by_result.find(hash, |(_, at)| is_same(results[*at].key, whole)) {
+            return *position;
+        }
+        self.by_result.insert_unique(hash, (hash, results.len()), |(hash, _)| *hash);
+        let hash = hasher.hash_one(texts.bytes(of_experiment));
+        let found = self.by_experiment.find(hash, |(_, at)| is_same(experiments[*at].key(), of_experiment));
+        let experiment = found.map_or(experiments.len(), |(_, at)| *at);
+        if experiment == experiments.len() {
+            self.by_experiment.insert_unique(hash, (hash, experiment), |(hash, _)| *hash);
+            experiments.push(Experiment { row, experiment_id, revision, said: OfExperiment::default() });
+        }
+        let said = OfResult::default();
+        results.push(ResultRows { key: whole, experiment, metric, segment, scale, said, is_control_lost: false });
+        results.len() - 1
     }
 }
 
 impl Experiment {
     /// What tells it from others.
-    fn key<'a>(&self, texts: &'a Texts) -> [&'a [u8]; 2] {
-        [self.experiment_id, self.revision].map(|span| texts.bytes(span))
-    }
-}
-
-impl ResultRows {
-    /// What tells it from others.
-    fn key<'a>(&self, texts: &'a Texts) -> (usize, [&'a [u8]; 3]) {
-        (self.experiment, [self.metric, self.segment, self.scale].map(|span| texts.bytes(span)))
+    fn key(&self) -> Span {
+        self.experiment_id.to(self.revision)
     }
 }
 
@@ -206,11 +196,12 @@ impl OfResult {
             (Field::ControlVariance, self.control_variance, row.control_variance),
             (Field::ControlN, self.control_n, row.control_n),
         ] {
-            let (first, number) = (texts.str(first), texts.str(number));
-            if !first.is_empty() && !number.is_empty() && first != number {
+            if !first.is_empty() && !number.is_empty() && texts.bytes(first) != texts.bytes(number) {
                 return Err(refused(&format!(
-                    "{} is {number}, in another row of the same result it is {first}: the row is left out",
-                    field.as_str()
+                    "{} is {}, in another row of the same result it is {}: the row is left out",
+                    field.as_str(),
+                    texts.str(number),
+                    texts.str(first)
                 )));
             }
         }
@@ -228,6 +219,6 @@ impl OfResult {
 
 /// Whether a variant is named as controls are.
 pub(crate) fn is_named_control(variant: &str) -> bool {
-    let letters = || variant.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase);
+    let letters = || variant.chars().filter(|c| c.is_alphanumeric()).map(|c| c.to_ascii_lowercase());
     ["control", "controlgroup", "baseline", "0"].iter().any(|name| letters().eq(name.chars()))
 }

@@ -4,7 +4,8 @@ use std::str;
 
 use super::table::MAX_TABLE_BYTES;
 
-// The shortest row with all sums has 22 bytes, and makes 191: positions have 32 bits.
+// Positions have 32 bits. No row makes ten times its bytes, although names of fields are added: one with all sums has 22 or more, and
+// makes some 200.
 const _: () = assert!(MAX_TABLE_BYTES * 10 < u32::MAX as u64);
 
 /// The buffer.
@@ -26,6 +27,11 @@ impl Span {
     /// This, or the other where this is empty.
     pub(crate) fn or(self, other: Span) -> Span {
         if self.is_empty() { other } else { self }
+    }
+
+    /// From the beginning of this to the end of a later one.
+    pub(crate) fn to(self, later: Span) -> Span {
+        Span { end: later.end, ..self }
     }
 }
 
