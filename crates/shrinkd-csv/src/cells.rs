@@ -105,14 +105,14 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// A number as JSON has it, or nothing where it is absent.
+    /// Where its number was written to; empty where it is absent.
     fn number(&self, field: Field, texts: &mut Texts) -> Result<Span, Refusal> {
         let start = texts.0.len();
         self.write_number(field, &mut texts.0)?;
         Ok(texts.since(start))
     }
 
-    /// Likewise.
+    /// Writes a number as JSON has it, or nothing where it is absent.
     fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let cell = self.cell(field);
         if is_absent(cell) {

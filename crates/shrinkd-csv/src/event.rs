@@ -34,6 +34,7 @@ pub struct Experiments {
 impl Experiments {
     pub(crate) fn new(columns: Columns, mut rows: Rows, completed_at: OffsetDateTime) -> Experiments {
         let Rows { rows: gathered, results, .. } = &mut rows;
+        // Those of one result stay in their order.
         gathered.sort_by_key(|row| (results[row.result].experiment, row.result));
         let completed_at = timestamp::rfc3339(completed_at).unwrap_or_default();
         Experiments { columns, completed_at, rows, next: 0, rest: VecDeque::new() }
@@ -104,7 +105,7 @@ impl Experiments {
         }
     }
 
-    /// Where the control is among the rows of a result: the row that says so, else the only one with a control's name. Effects may have
+    /// Where the control stands among the rows of a result: it is the row that says so, else the only one with a control's name. Effects may have
     /// none.
     fn control_of(&self, experiment: &Experiment, result: &ResultRows, rows: &[Row]) -> Result<Option<usize>, Refusal> {
         let Experiments { columns, rows: Rows { texts, .. }, .. } = self;

@@ -21,7 +21,7 @@ pub(crate) struct Rows {
     pub(crate) rows: Vec<Row>,
     /// The number of rows that are not empty, those that were refused included.
     pub(crate) count: u64,
-    /// The positions of experiments and results, by their keys.
+    /// The positions of experiments and results by their keys, each with its hash.
     by_experiment: HashTable<(u64, usize)>,
     by_result: HashTable<(u64, usize)>,
     hasher: RandomState,
@@ -70,7 +70,7 @@ pub(crate) struct Row {
     pub(crate) numbers: Span,
 }
 
-/// What tells results from one another: next to each other in the buffer, with a zero byte in between.
+/// What tells results from one another: one after the other in the buffer, with a zero byte in between.
 pub(crate) struct Key {
     pub(crate) experiment_id: Span,
     /// A JSON number.
