@@ -21,7 +21,7 @@ pub(super) fn write(path: &Path, messages: &Messages, out: &mut impl Write) -> i
 fn write_table(path: &Path, table: &Experiments, out: &mut impl Write) -> io::Result<()> {
     let columns = table.columns();
     let form = if columns.form == Form::Arms { "arm" } else { "effect" };
-    let (rows, experiments) = (counted(table.rows(), "row"), counted(table.len() as u64, "experiment"));
+    let (rows, experiments) = (counted(table.rows(), "row"), counted(table.experiments() as u64, "experiment"));
     writeln!(out, "{}: a table with one row per {form}: {rows}, {experiments}", name(path))?;
     let width = columns.used().map(|(column, _)| column.chars().count()).max().unwrap_or_default();
     for (column, field) in columns.used() {

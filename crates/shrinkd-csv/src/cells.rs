@@ -4,10 +4,11 @@ use csv::ByteRecord;
 use shrinkd_core::{Reason, Refusal};
 use time::OffsetDateTime;
 
-use super::columns::{Columns, Form};
+use super::columns::{Columns, Form, PAIRED_SUMS};
 use super::field::Field;
 use super::number::{DecimalMark, Read, could_be_thousands, is_absent};
-use super::rows::{OfExperiment, OfResult, Row, is_named_control};
+use super::rows::{Key, OfExperiment, OfResult, Row, is_named_control};
+use super::texts::{Span, Texts};
 use super::timestamp::{self, DateOrder};
 
 /// The cells of a row by field.
@@ -20,9 +21,13 @@ pub(crate) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// A cell without blanks around it; empty where there is no such column.
+    /// A cell without blanks around it; empty where there is no such column, as of most fields.
+    #[inline]
     fn cell(&self, field: Field) -> &'a [u8] {
-        self.columns.of(field).and_then(|column| self.record.get(column)).unwrap_or_default().trim_ascii()
+        match self.columns.of(field) {
+            Some(column) => self.record.get(column).unwrap_or_default().trim_ascii(),
+            None => &[],
+        }
     }
 
     pub(crate) fn text(&self, field: Field) -> Option<&'a str> {
@@ -47,21 +52,45 @@ impl<'a> Cells<'a> {
         read.map(Some).ok_or_else(|| self.unreadable(field, why))
     }
 
-    pub(crate) fn of_experiment(&self) -> Result<OfExperiment<'a>, Refusal> {
+    /// The experiment and the result of the row.
+    pub(crate) fn key(&self, texts: &mut Texts) -> Result<Key, Refusal> {
+        let experiment_id = self.identifier(Field::ExperimentId)?;
+        if experiment_id.is_empty() {
+            return Err(refused("has no experiment_id: the row is left out"));
+        }
+        let experiment_id = texts.keep(experiment_id.as_bytes());
+        texts.0.push(0);
+        let revision = self.number(Field::Revision, texts)?;
+        let revision = if revision.is_empty() { texts.keep(b"1") } else { revision };
+        texts.0.push(0);
+        let metric = texts.keep(self.identifier(Field::Metric)?.as_bytes());
+        texts.0.push(0);
+        let segment = match self.identifier(Field::Segment)? {
+            // Statsig's name for all users, and everybody else's.
+            segment if segment == "!statsig_topline" || segment.eq_ignore_ascii_case("all") => "",
+            segment => segment,
+        };
+        let segment = texts.keep(segment.as_bytes());
+        texts.0.push(0);
+        let scale = texts.keep(self.identifier(Field::Scale)?.as_bytes());
+        Ok(Key { experiment_id, revision, metric, segment, scale })
+    }
+
+    pub(crate) fn of_experiment(&self, texts: &mut Texts) -> Result<OfExperiment, Refusal> {
         Ok(OfExperiment {
             completed_at: self.timestamp(Field::CompletedAt)?,
             started_at: self.timestamp(Field::StartedAt)?,
-            decision: self.identifier(Field::Decision)?,
-            shipped_variant: self.identifier(Field::ShippedVariant)?,
+            decision: texts.keep(self.identifier(Field::Decision)?.as_bytes()),
+            shipped_variant: texts.keep(self.identifier(Field::ShippedVariant)?.as_bytes()),
         })
     }
 
-    pub(crate) fn of_result(&self) -> Result<OfResult<'a>, Refusal> {
+    pub(crate) fn of_result(&self, texts: &mut Texts) -> Result<OfResult, Refusal> {
         Ok(OfResult {
-            direction: self.identifier(Field::Direction)?,
-            coverage: self.number_or_none(Field::Coverage)?,
-            control_variance: self.number_or_none(Field::ControlVariance)?,
-            control_n: self.number_or_none(Field::ControlN)?,
+            direction: texts.keep(self.identifier(Field::Direction)?.as_bytes()),
+            coverage: self.number(Field::Coverage, texts)?,
+            control_variance: self.number(Field::ControlVariance, texts)?,
+            control_n: self.number(Field::ControlN, texts)?,
         })
     }
 
@@ -76,19 +105,20 @@ impl<'a> Cells<'a> {
         }
     }
 
-    /// A number as JSON has it.
-    pub(crate) fn number_or_none(&self, field: Field) -> Result<Option<String>, Refusal> {
-        let mut written = Vec::new();
-        let is_there = self.write_number(field, &mut written)?;
-        Ok(String::from_utf8(written).ok().filter(|_| is_there))
+    /// Where its number was written to; empty where it is absent.
+    fn number(&self, field: Field, texts: &mut Texts) -> Result<Span, Refusal> {
+        let start = texts.0.len();
+        self.write_number(field, &mut texts.0)?;
+        Ok(texts.since(start))
     }
 
-    fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<bool, Refusal> {
+    /// Writes a number as JSON has it, or nothing where it is absent.
+    fn write_number(&self, field: Field, out: &mut Vec<u8>) -> Result<(), Refusal> {
         let cell = self.cell(field);
-        let is_in_percent = self.columns.is_in_percent(field);
         if is_absent(cell) {
-            return Ok(false);
+            return Ok(());
         }
+        let is_in_percent = self.columns.is_in_percent(field);
         if cell.ends_with(b"%") || is_in_percent {
             if field.is_square() {
                 return Err(self.unreadable(field, "but a square cannot be in percent"));
@@ -106,9 +136,8 @@ impl<'a> Cells<'a> {
             Read::Number => {
                 let is_in_percent = field == Field::CiLevel && out[start..].first() != Some(&b'0');
                 out.extend_from_slice(if is_in_percent && !out[start..].contains(&b'e') { b"e-2" } else { b"" });
-                Ok(true)
+                Ok(())
             }
-            Read::Absent => Ok(false),
             Read::Ambiguous => Err(self.unreadable(
                 field,
                 "which may be thousands or a number with three decimals, and the other numbers in the beginning of the file do not \
@@ -125,38 +154,28 @@ impl<'a> Cells<'a> {
     }
 
     /// The numbers of which the row is made.
-    fn fields(&self) -> &'static [Field] {
+    fn fields(&self) -> impl Iterator<Item = Field> + Clone {
         use Field::{
             CiHigh, CiLevel, CiLow, Estimate, Mean, N, StandardDeviation, StandardError, Successes, Sum, SumSquares,
             Variance,
         };
-        match self.columns.form {
-            Form::Arms if self.has(Successes) => &[N, Successes],
-            Form::Arms if self.has(Sum) && self.has(SumSquares) => &[
-                N,
-                Sum,
-                SumSquares,
-                Field::DenominatorSum,
-                Field::DenominatorSumSquares,
-                Field::NumeratorDenominatorSumProduct,
-                Field::CovariateSum,
-                Field::CovariateSumSquares,
-                Field::MainCovariateSumProduct,
-            ],
-            Form::Arms if self.has(Variance) && self.has(N) => &[N, Mean, Variance],
-            Form::Arms if self.has(StandardDeviation) && self.has(N) => &[N, Mean, StandardDeviation],
-            Form::Arms => &[N, Mean, StandardError],
-            Form::Effects if self.has(Variance) => &[N, Estimate, Variance],
-            Form::Effects if self.has(StandardError) => &[N, Estimate, StandardError],
-            Form::Effects => &[N, Estimate, CiLow, CiHigh, CiLevel],
-        }
+        let (fields, paired): (&[Field], &[Field]) = match self.columns.form {
+            Form::Arms if self.has(Successes) => (&[N, Successes], &[]),
+            Form::Arms if self.has(Sum) && self.has(SumSquares) => (&[N, Sum, SumSquares], &PAIRED_SUMS),
+            Form::Arms if self.has(Variance) && self.has(N) => (&[N, Mean, Variance], &[]),
+            Form::Arms if self.has(StandardDeviation) && self.has(N) => (&[N, Mean, StandardDeviation], &[]),
+            Form::Arms => (&[N, Mean, StandardError], &[]),
+            Form::Effects if self.has(Variance) => (&[N, Estimate, Variance], &[]),
+            Form::Effects if self.has(StandardError) => (&[N, Estimate, StandardError], &[]),
+            Form::Effects => (&[N, Estimate, CiLow, CiHigh, CiLevel], &[]),
+        };
+        fields.iter().chain(paired).copied()
     }
 
     /// Two columns of numbers in one unit of which the first says percent in its header, and the second neither there nor in its cell.
     pub(crate) fn mixed_units(&self) -> Option<(&'a str, &'a str)> {
         let is_in_percent = |field: &Field| self.columns.is_in_percent(*field);
-        let mut fields =
-            self.fields().iter().copied().chain([Field::ControlVariance]).filter(|field| field.is_in_units());
+        let mut fields = self.fields().chain([Field::ControlVariance]).filter(|field| field.is_in_units());
         let percent = fields.clone().find(|field| is_in_percent(field) && self.has(*field))?;
         let has_bare = |field: &Field| self.has(*field) && !self.cell(*field).ends_with(b"%");
         let other = fields.find(|field| !is_in_percent(field) && has_bare(field))?;
@@ -164,35 +183,40 @@ impl<'a> Cells<'a> {
         Some((name(percent)?, name(other)?))
     }
 
-    /// The row as an arm or an effect.
-    pub(crate) fn row_of(&self) -> Result<Row, Refusal> {
+    /// The row as an arm or an effect of a result.
+    pub(crate) fn row_of(&self, result: usize, texts: &mut Texts) -> Result<Row, Refusal> {
         let form = self.columns.form;
-        let mut numbers = Vec::with_capacity(64);
+        let (start, mut n) = (texts.0.len(), Span::default());
         for field in self.fields() {
-            let start = numbers.len();
-            numbers.extend_from_slice(b",\"");
-            numbers.extend_from_slice(field.as_str().as_bytes());
-            numbers.extend_from_slice(b"\":");
-            if !self.write_number(*field, &mut numbers)? {
-                numbers.truncate(start);
+            let before = texts.0.len();
+            texts.keep(field.member());
+            let number = self.number(field, texts)?;
+            if number.is_empty() {
+                texts.0.truncate(before);
+            } else if field == Field::N {
+                n = number;
             }
         }
+        let numbers = texts.since(start);
         let variant = self.identifier(Field::Variant)?;
         let variant = if variant.is_empty() && form == Form::Effects { "treatment" } else { variant };
         Ok(Row {
-            variant: variant.to_owned(),
+            result,
+            variant: texts.keep(variant.as_bytes()),
             is_control: self.is_control()?,
-            has_effect: !is_named_control(variant) || self.has_effect(),
-            n: if form == Form::Effects { self.number_or_none(Field::N)? } else { None },
-            numbers: numbers.into(),
+            is_named_control: is_named_control(variant) && (form == Form::Arms || !self.has_effect()),
+            n,
+            numbers,
         })
     }
 
     /// Whether a row of the control has an effect all the same: many platforms write it as 0, without a precision or with one of 0.
     fn has_effect(&self) -> bool {
         [Field::Estimate, Field::Variance, Field::StandardError, Field::CiLow, Field::CiHigh].iter().any(|field| {
-            let number = self.number_or_none(*field).ok().flatten();
-            number.is_some_and(|number| number.parse() != Ok(0.0))
+            let mut number = Vec::new();
+            let is_read = self.write_number(*field, &mut number).is_ok();
+            let number = String::from_utf8(number).unwrap_or_default();
+            is_read && !number.is_empty() && number.parse() != Ok(0.0)
         })
     }
 

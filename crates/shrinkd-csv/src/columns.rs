@@ -35,28 +35,30 @@ pub enum Form {
 }
 
 impl Form {
-    /// The fields for which it has no use.
-    fn unused(self) -> &'static [Field] {
+    /// Whether it has no use for a field.
+    fn has_no_use_for(self, field: Field) -> bool {
+        use Field::{
+            CiHigh, CiLevel, CiLow, ControlN, ControlVariance, Estimate, Mean, StandardDeviation, Successes, Sum,
+            SumSquares,
+        };
         match self {
-            Form::Arms => {
-                &[Field::Estimate, Field::CiLow, Field::CiHigh, Field::CiLevel, Field::ControlVariance, Field::ControlN]
+            Form::Arms => matches!(field, Estimate | CiLow | CiHigh | CiLevel | ControlVariance | ControlN),
+            Form::Effects => {
+                matches!(field, Mean | StandardDeviation | Successes | Sum | SumSquares) || PAIRED_SUMS.contains(&field)
             }
-            Form::Effects => &[
-                Field::Mean,
-                Field::StandardDeviation,
-                Field::Successes,
-                Field::Sum,
-                Field::SumSquares,
-                Field::DenominatorSum,
-                Field::DenominatorSumSquares,
-                Field::NumeratorDenominatorSumProduct,
-                Field::CovariateSum,
-                Field::CovariateSumSquares,
-                Field::MainCovariateSumProduct,
-            ],
         }
     }
 }
+
+/// What arms have beside a sum and its squares: of a ratio the first three, with a covariate the others.
+pub(crate) const PAIRED_SUMS: [Field; 6] = [
+    Field::DenominatorSum,
+    Field::DenominatorSumSquares,
+    Field::NumeratorDenominatorSumProduct,
+    Field::CovariateSum,
+    Field::CovariateSumSquares,
+    Field::MainCovariateSumProduct,
+];
 
 /// The header of a table, understood.
 #[derive(Debug, Clone)]
@@ -139,6 +141,11 @@ impl Columns {
         }
     }
 
+    /// The metric of a row, of which the cell may be empty.
+    pub(crate) fn metric<'a>(&self, named: &'a str) -> &'a str {
+        if named.is_empty() { self.default_metric() } else { named }
+    }
+
     /// The number of columns.
     pub(crate) fn len(&self) -> usize {
         self.header.len()
@@ -164,7 +171,7 @@ impl Columns {
     /// The columns that are not used and whose names look misspelt, each with the field that was probably meant: one of the table's
     /// form that has no column.
     pub fn misspelt(&self) -> impl Iterator<Item = (&str, Field)> {
-        self.misspelt_among(|field| !self.form.unused().contains(&field))
+        self.misspelt_among(|field| !self.form.has_no_use_for(field))
     }
 
     fn misspelt_among(&self, is_wanted: impl Fn(Field) -> bool) -> impl Iterator<Item = (&str, Field)> {
@@ -221,8 +228,8 @@ impl Columns {
 
     /// Drops the columns that the form has no use for, so that nobody is told that they are used.
     fn drop_unused(&mut self) {
-        for field in self.form.unused() {
-            self.columns[*field as usize] = None;
+        for &field in Field::ALL.iter().filter(|field| self.form.has_no_use_for(**field)) {
+            self.columns[field as usize] = None;
         }
     }
 }

@@ -19,6 +19,13 @@ macro_rules! fields {
                 }
             }
 
+            /// Its name as that of a member of a JSON object, between the comma before and the colon behind.
+            pub(crate) fn member(self) -> &'static [u8] {
+                match self {
+                    $(Field::$name => concat!(",\"", $field, "\":").as_bytes(),)*
+                }
+            }
+
             /// Other spellings, reduced by [`reduced`], the likeliest first.
             fn spellings(self) -> &'static [&'static str] {
                 match self {

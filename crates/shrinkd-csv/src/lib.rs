@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | the header -> which column is which field | `field`, `columns` |
 //! | cells -> numbers and timestamps as JSON has them | `number`, `timestamp` |
-//! | rows -> the results of each experiment | [`Table`], `cells`, `rows` |
+//! | rows -> the results of each experiment | [`Table`], `cells`, `rows`, `texts` |
 //! | results -> events, each with its control | [`Experiments`] |
 
 #![forbid(unsafe_code)]
@@ -20,6 +20,7 @@ mod limited;
 mod number;
 mod rows;
 mod table;
+mod texts;
 mod timestamp;
 
 pub use columns::{Columns, Form, MapArg};

@@ -11,13 +11,11 @@ pub(crate) enum DecimalMark {
     Unclear,
 }
 
-/// What a cell of a column of numbers holds.
+/// What a cell of a column of numbers holds, where it is not absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Read {
     /// A number, written to the output.
     Number,
-    /// Nothing, or one of the words for it.
-    Absent,
     /// One mark with three digits after it, in a file that does not tell whether these are thousands or decimals.
     Ambiguous,
     /// Something else.
@@ -27,6 +25,7 @@ pub(crate) enum Read {
 /// The words for a number that is not there.
 const ABSENT: [&str; 7] = ["na", "n/a", "#n/a", "nan", "null", "none", "-"];
 
+/// Whether a cell holds nothing, or one of the words for it.
 pub(crate) fn is_absent(cell: &[u8]) -> bool {
     // Of most cells the first byte decides.
     !cell.first().is_some_and(u8::is_ascii_digit)
@@ -45,13 +44,15 @@ impl DecimalMark {
     /// who put such a delimiter between cells: programs write semicolons where the comma is the mark.
     pub(crate) fn of<'a>(cells: impl Iterator<Item = &'a [u8]>, delimiter: u8) -> DecimalMark {
         let (mut has_point, mut has_comma, mut is_plain) = (false, false, true);
+        let mut out = Vec::new();
         for cell in cells {
             is_plain &= !cell.contains(&b',');
-            match (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell)) {
-                (Some(_), None) => has_point = true,
-                (None, Some(_)) => has_comma = true,
-                _ => {}
-            }
+            let [point, comma] = [DecimalMark::Point, DecimalMark::Comma].map(|mark| {
+                out.clear();
+                mark.copy(cell, false, &mut out).is_some()
+            });
+            has_point |= point && !comma;
+            has_comma |= comma && !point;
         }
         match (has_point, has_comma) {
             (true, false) => DecimalMark::Point,
@@ -69,9 +70,6 @@ impl DecimalMark {
 
     /// Writes a trimmed cell as a JSON number; percent, by its own sign or that of its column, become hundredths.
     pub(crate) fn write(self, cell: &[u8], is_in_percent: bool, out: &mut Vec<u8>) -> Read {
-        if is_absent(cell) {
-            return Read::Absent;
-        }
         if self == DecimalMark::Unclear
             && let (Some(point), Some(comma)) = (DecimalMark::Point.read(cell), DecimalMark::Comma.read(cell))
             && point != comma
@@ -211,7 +209,8 @@ mod tests {
         }
         assert_eq!(read(DecimalMark::Comma, "0.5"), None);
         for cell in ["", "NA", "NaN", "null", "None", "#N/A", "-"] {
-            assert_eq!(DecimalMark::Point.write(cell.as_bytes(), false, &mut Vec::new()), Read::Absent, "{cell}");
+            assert!(is_absent(cell.as_bytes()), "{cell}");
+            assert_eq!(read(DecimalMark::Point, cell), None, "{cell}");
         }
     }
 

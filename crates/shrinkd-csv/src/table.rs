@@ -15,7 +15,7 @@ use super::number::DecimalMark;
 use super::rows::Rows;
 use super::timestamp::DateOrder;
 
-/// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some ten times its size.
+/// Bytes that a table may have: rows of one experiment may stand anywhere, so that a table is held in memory, in some five times its size.
 pub const MAX_TABLE_BYTES: u64 = 1 << 27;
 
 /// The beginning of the file, which tells the decimal mark and the order of days and months: so many bytes, and of these so many rows.
