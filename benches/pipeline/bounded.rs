@@ -74,8 +74,14 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
     let topic = Topic::create(&bench.brokers, "bounded")?;
     let database = bench.server.database()?;
     let (url, group) = (database.url(), report::unique("group"));
-    let setting =
-        Setting { topic: &topic, group: &group, store_url: &url, properties: &[SESSION_TIMEOUT], log_level: "info" };
+    let setting = Setting {
+        topic: &topic,
+        group: &group,
+        store_url: &url,
+        properties: &[SESSION_TIMEOUT],
+        settings: &[],
+        log_level: "info",
+    };
     let mut history = History { topic: &topic, database, setting, produced: 0 };
     let mut table = Table::new(&["what", "measured", "aim"]);
     let memory = |worker: &Worker| worker.peak_memory().map_or("not known here".to_owned(), megabytes);

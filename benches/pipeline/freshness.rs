@@ -33,7 +33,8 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
     let url = database.url();
     let group = report::unique("group");
     let mut worker =
-        Setting { topic: &topic, group: &group, store_url: &url, properties: &[], log_level: "info" }.start()?;
+        Setting { topic: &topic, group: &group, store_url: &url, properties: &[], settings: &[], log_level: "info" }
+            .start()?;
     progress("freshness: a steady rate");
     database.wait(Duration::from_millis(50), TIMEOUT, |database| {
         worker.check()?;

@@ -7,6 +7,7 @@
 //! | `freshness` | from the producer to a row that a query sees, at a steady rate |
 //! | `amplification` | rows written for each effect as a population grows, and how far rows are from exact |
 //! | `bounded` | memory, and time from start to first commit, on a long history |
+//! | `populations` | many small populations: refits a second, the state that they take, memory and scrapes |
 //! | `observability` | throughput with info logs and a scrape every second, against neither |
 
 #[path = "../../tests/common/protocol.rs"]
@@ -19,6 +20,7 @@ mod database;
 mod events;
 mod freshness;
 mod observability;
+mod populations;
 mod proxy;
 mod recording;
 mod replay;
@@ -36,12 +38,12 @@ use database::Server;
 /// Any error ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 5] = ["throughput", "freshness", "amplification", "bounded", "observability"];
+const PARTS: [&str; 6] = ["throughput", "freshness", "amplification", "bounded", "populations", "observability"];
 
 const HELP: &str = "\
-make bench-pipeline PARTS='throughput freshness amplification bounded observability --quick'
+make bench-pipeline PARTS='throughput freshness amplification bounded populations observability --quick'
 
-Parts: throughput, freshness, amplification, bounded, observability; all of them where none is named.
+Parts: throughput, freshness, amplification, bounded, populations, observability; all of them where none is named.
   --quick  small sizes, for trying out
 
 SHRINKD_TEST_KAFKA and SHRINKD_TEST_POSTGRES_URL say where Kafka and PostgreSQL are; `scripts/services run -- COMMAND`
@@ -108,7 +110,7 @@ fn run() -> Outcome<()> {
     if is_wanted("amplification") {
         amplification::measure(if is_quick { 5_000 } else { 100_000 })?;
     }
-    if !["throughput", "freshness", "bounded", "observability"].into_iter().any(is_wanted) {
+    if !["throughput", "freshness", "bounded", "populations", "observability"].into_iter().any(is_wanted) {
         return Ok(());
     }
     let bench = Bench::from_environment(is_quick)?;
@@ -121,6 +123,11 @@ fn run() -> Outcome<()> {
     }
     if is_wanted("bounded") {
         bounded::measure(&bench)?;
+    }
+    if is_wanted("populations") {
+        for populations in bench.size(vec![10_000, 100_000], vec![200]) {
+            populations::measure(&bench, populations)?;
+        }
     }
     if is_wanted("observability") {
         observability::measure(&bench)?;

@@ -72,7 +72,8 @@ fn run(bench: &Bench, topic: &Topic, count: usize, is_watched: bool) -> Outcome<
     let mut database = bench.server.database()?;
     let (group, url) = (report::unique("group"), database.url());
     let log_level = if is_watched { "info" } else { "off" };
-    let mut worker = Setting { topic, group: &group, store_url: &url, properties: &[], log_level }.start()?;
+    let mut worker =
+        Setting { topic, group: &group, store_url: &url, properties: &[], settings: &[], log_level }.start()?;
     database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;
         database.is_claimed()

@@ -205,7 +205,8 @@ fn print_times(run: &Run, replay: &Replay, recording: &Recording) {
 fn run(topic: &Topic, count: usize, database: &mut Database, store_url: &str) -> Outcome<Run> {
     let group = report::unique("group");
     let before = server_cpu(database)?;
-    let mut worker = Setting { topic, group: &group, store_url, properties: &[], log_level: "info" }.start()?;
+    let mut worker =
+        Setting { topic, group: &group, store_url, properties: &[], settings: &[], log_level: "info" }.start()?;
     let started = worker.started;
     database.wait(POLL_INTERVAL, TIMEOUT, |database| {
         worker.check()?;
@@ -268,7 +269,7 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
 }
 
 /// CPU seconds by kind of server process.
-fn server_cpu(database: &mut Database) -> Outcome<Vec<(String, f64)>> {
+pub fn server_cpu(database: &mut Database) -> Outcome<Vec<(String, f64)>> {
     let mut sums = std::collections::BTreeMap::new();
     for (name, process) in database.server_processes()? {
         // The processes of a server in a container are not visible here.

@@ -21,6 +21,8 @@ pub struct Setting<'a> {
     pub store_url: &'a str,
     /// Properties of librdkafka, by their names in the environment.
     pub properties: &'a [(&'a str, &'a str)],
+    /// Other settings, likewise.
+    pub settings: &'a [(&'a str, &'a str)],
     pub log_level: &'a str,
 }
 
@@ -52,6 +54,9 @@ impl Setting<'_> {
             ("HTTP__LISTEN", &address),
             ("LOG__LEVEL", self.log_level),
         ] {
+            command.env(format!("SHRINKD__{name}"), value);
+        }
+        for (name, value) in self.settings {
             command.env(format!("SHRINKD__{name}"), value);
         }
         for (name, value) in self.properties {
