@@ -159,10 +159,12 @@ impl Fits {
             }
         };
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
-        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature));
+        let fits = sketches
+            .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature));
         let far: Vec<FarPrior> = scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).collect();
         let told: Vec<String> = cold_start.into_iter().chain(far.iter().map(FarPrior::to_string)).collect();
-        let rows = Correlation::ALL.into_iter().zip(&fits).map(|(correlation, fit)| {
+        let mut rows = sketches.map_distinct(|correlation| {
+            let fit = &fits[correlation as usize];
             let likelihood = &likelihoods[correlation as usize];
             let effects = sketches.of(correlation).effects();
             match fit {
@@ -191,7 +193,7 @@ impl Fits {
                 Err(error) => FitRow::without_posterior(correlation, without(error), error.to_string(), effects),
             }
         });
-        let rows: Vec<FitRow> = rows.collect();
+        rows.iter_mut().zip(Correlation::ALL).for_each(|(row, correlation)| row.correlation = correlation);
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
                 (sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
@@ -200,7 +202,7 @@ impl Fits {
             _ => None,
         };
         let diagnostics = diagnostics.filter(Diagnostics::is_finite);
-        Fits { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows, diagnostics }
+        Fits { judged: Judged::of(&rows[Correlation::Modelled as usize]), fits: rows.into(), diagnostics }
     }
 }
 

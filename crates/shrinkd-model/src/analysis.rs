@@ -119,12 +119,13 @@ impl Analysis {
         let likelihood = &likelihoods[request.correlation as usize];
         let scale = DataScale::new(sketches.of(Correlation::Ignored));
         let priors = request.priors.resolve(scale.as_ref())?;
-        let fits = likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, request.method));
+        let fits_by = |method| sketches.map_distinct(|it| Fit::new(&likelihoods[it as usize], &priors, method));
+        let fits = fits_by(request.method);
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
         let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
         let exact: [Option<Fit>; 3] = match request.method {
             Method::Quadrature => fits.each_ref().map(|fit| fit.as_ref().ok().cloned()),
-            _ => likelihoods.each_ref().map(|likelihood| Fit::new(likelihood, &priors, Method::Quadrature).ok()),
+            _ => fits_by(Method::Quadrature).map(Result::ok),
         };
         let distances = exact[request.correlation as usize].as_ref().map(|exact| {
             [laplace(likelihood, &priors), variational(likelihood, &priors)]

@@ -160,6 +160,20 @@ impl Sketches {
         &self.by_correlation[correlation as usize]
     }
 
+    /// What `compute` gives under each model of correlation, computed once for those whose sketches are the same: all of them where
+    /// every experiment has one variant.
+    pub fn map_distinct<T: Clone>(&self, compute: impl Fn(Correlation) -> T) -> [T; 3] {
+        let [modelled, ignored, one] = Correlation::ALL.map(|correlation| self.of(correlation));
+        let of_modelled = compute(Correlation::Modelled);
+        let of_ignored = if ignored == modelled { of_modelled.clone() } else { compute(Correlation::Ignored) };
+        let of_one = match one {
+            one if one == modelled => of_modelled.clone(),
+            one if one == ignored => of_ignored.clone(),
+            _ => compute(Correlation::OnePerExperiment),
+        };
+        [of_modelled, of_ignored, of_one]
+    }
+
     fn apply(
         &mut self,
         member: &Member,

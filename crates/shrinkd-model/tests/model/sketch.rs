@@ -245,3 +245,43 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_themselves() {
+    use std::cell::RefCell;
+
+    let of_variants = |counts: &[usize]| {
+        let members: Vec<Member> = counts
+            .iter()
+            .zip(0..)
+            .map(|(&n, i)| {
+                let effects = (0..n).map(|j| f64::from(i) + j as f64).collect();
+                Member::new(Block::shared_control(effects, vec![1.0; n], 0.5).expect("a block"), n - 1)
+                    .expect("a member")
+            })
+            .collect();
+        Sketches::of_members(&members, 1).expect("a place in the sketch")
+    };
+    // One variant each; two; and a pair whose chosen effects are not all effects.
+    for (counts, expected) in [(&[1, 1, 1][..], 1), (&[2, 2][..], 3), (&[][..], 1)] {
+        let sketches = of_variants(counts);
+        let computed = RefCell::new(Vec::new());
+        let found = sketches.map_distinct(|correlation| {
+            computed.borrow_mut().push(correlation);
+            sketches.of(correlation).clone()
+        });
+        assert_eq!(computed.borrow().len(), expected, "{counts:?}");
+        for (correlation, sketch) in Correlation::ALL.into_iter().zip(&found) {
+            assert_eq!(sketch, sketches.of(correlation), "{counts:?}");
+        }
+    }
+    // Without a control's error only the chosen variants differ.
+    let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 4.0], 0.0).expect("a block");
+    let sketches = Sketches::of_members(&[Member::new(block, 0).expect("a member")], 1).expect("a place");
+    let computed = RefCell::new(Vec::new());
+    let found = sketches.map_distinct(|correlation| {
+        computed.borrow_mut().push(correlation);
+        sketches.of(correlation).effects()
+    });
+    assert_eq!((found, computed.into_inner()), ([2, 2, 1], vec![Correlation::Modelled, Correlation::OnePerExperiment]));
+}
