@@ -109,7 +109,7 @@ const OFFSETS: &str = "topic, partition_number, next_offset from partition_progr
 /// Takes the next changes of some populations out of the log, and says whether more may follow.
 pub(super) async fn take_page(
     on: &mut Transaction,
-    populations: &[String],
+    populations: &[PopulationName],
     floor: &Floor,
 ) -> Result<(TakenChanges, bool), StoreError> {
     let page = format!(
@@ -127,8 +127,8 @@ pub(super) async fn take_page(
         Some(population) => Ok(Ok(read_change(population, row)?)),
         None => Ok(Err(read_offset(row)?)),
     };
-    let values = values![populations.to_vec(), floor.get()];
-    let mut taken = TakenChanges::default();
+    let values = values![names(populations), floor.get()];
+    let mut taken = TakenChanges::of(populations);
     for change_or_offset in take(on, "refit: take changes", &page, &rest, &values, read).await? {
         match change_or_offset {
             Ok(change) => {
@@ -146,7 +146,7 @@ pub(super) async fn take_page(
 /// put in: what populations without cells are refitted from.
 pub(super) async fn take_for_blocks(
     on: &mut Transaction,
-    populations: &[String],
+    populations: &[PopulationName],
     floor: &Floor,
     grouping: &Grouping,
 ) -> Result<TakenChanges, StoreError> {
@@ -169,8 +169,8 @@ pub(super) async fn take_for_blocks(
         (Some(population), None) => Ok(Found::Block(read_block(population, row, grouping)?)),
         (None, _) => Ok(Found::Offset(read_offset(row)?)),
     };
-    let values = values![populations.to_vec(), floor.get()];
-    let mut taken = TakenChanges::default();
+    let values = values![names(populations), floor.get()];
+    let mut taken = TakenChanges::of(populations);
     for found in take(on, "refit: take changes of blocks", OF_POPULATIONS, &rest, &values, read).await? {
         match found {
             Found::Changes(population, changes) => drop(taken.counts.insert(population, changes)),
@@ -226,6 +226,10 @@ fn read_change(population: PopulationName, row: &Row) -> Result<BlockChange, Sto
         let block = bytes.map(|bytes| unpack::<CountedBlock>(column, &bytes)).transpose();
         block.map_err(|error| unreadable(&format!("block_changes.{column}"), error))
     };
+pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {
+    populations.iter().map(PopulationName::to_string).collect()
+}
+
     Ok(BlockChange { population, before: block("before")?, after: block("after")? })
 }
 
