@@ -9,13 +9,14 @@ use shrinkd::worker::source::Record;
 use shrinkd_core::{History, PopulationName};
 use shrinkd_model::Sketches;
 
-use super::refit::refit_at_once;
+use super::refit::{filled, refit_at_once};
 use super::{Worker, event, message, promises, record, retraction, tombstone};
 use crate::common::database::Database;
 
 promises! {
     cells_after_any_interleaving_are_those_of_the_blocks_that_stand,
     statistics_that_refits_fold_are_those_of_the_blocks_that_stand_however_a_population_grows_and_shrinks,
+    a_population_has_cells_from_its_65th_experiment_on,
     what_is_withdrawn_leaves_no_trace,
     a_sum_that_waits_for_its_parts_can_be_retracted,
 }
@@ -97,6 +98,17 @@ async fn statistics_that_refits_fold_are_those_of_the_blocks_that_stand_however_
     assert_eq!(with_cells, ["grows/all/absolute", "jumps/all/absolute"]);
     let small = "select cast(count(*) as text) from population_cells where population_id like 'small/%'";
     assert_eq!(database.count(small).await, 0);
+}
+
+async fn a_population_has_cells_from_its_65th_experiment_on<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 64).await;
+    let has_cells = "select cast(count(*) as text) from populations where has_cells";
+    for (offset, expected) in [(64, 0), (65, 1)] {
+        refit_at_once(&store, &["m"]).await;
+        assert_eq!(database.count(has_cells).await, expected, "with {offset} experiments");
+        worker.ingest(vec![record(0, offset, &event(&format!("exp-{offset}"), 1, "m", &[1.0]))]).await;
+    }
 }
 
 async fn what_is_withdrawn_leaves_no_trace<D: Database>(database: &D) {

@@ -17,6 +17,7 @@ promises! {
     a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_has,
     more_changes_than_one_statement_takes_are_all_taken,
     changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone,
+    a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted,
     changes_count_as_folded_once_they_are,
 }
 
@@ -45,8 +46,10 @@ async fn those_that_have_waited_longest_come_first_after_those_that_are_due<D: D
             refit_at_once(&store, &["z", "y"]).await;
         }
     }
-    store.request_refits(&[population("y")]).await.unwrap();
-    let news = ["y", "m", "b", "c", "z", "a"].map(population);
+    let due = "update populations set refit_due_at = '2001-01-01T00:00:00.000000Z' where population_id like 'a/%';
+               update populations set refit_due_at = '2000-01-01T00:00:00.000000Z' where population_id like 'y/%'";
+    database.execute(due).await;
+    let news = ["y", "a", "m", "b", "c", "z"].map(population);
     assert_eq!(store.populations_with_news().await.unwrap(), news);
     assert_eq!(store.populations_with_news().await.unwrap(), news, "to look at it changes nothing");
 }
@@ -115,6 +118,28 @@ async fn changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alo
     assert_eq!(a.sketches.of(Correlation::Modelled), b.sketches.of(Correlation::Modelled), "the same data");
 }
 
+async fn a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted<D: Database>(
+    database: &D,
+) {
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    take(&mut Worker::claim(&store, &[0]).await, 0, 0.0).await;
+    let refuse_all = match database.url().starts_with("sqlite") {
+        true => {
+            "create trigger planted before insert on current_population_fits
+             when new.population_id like 'a/%' begin select raise(abort, 'planted'); end"
+        }
+        false => {
+            "alter table current_population_fits add constraint planted check (population_id not like 'a/%') not valid"
+        }
+    };
+    database.execute(refuse_all).await;
+    let error = refit.refit_all().await.expect_err("nothing says of the population that it is not fitted");
+    assert!(error.to_string().contains("refit: fits"), "{error}");
+    assert_eq!(logged(database).await, ["a/all/absolute 1"]);
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("a")], "it is tried again at once");
+}
+
 async fn changes_count_as_folded_once_they_are<D: Database>(database: &D) {
     let store = database.store().await;
     let loops = loops(&store, priors("flat", "half-normal:1"));
@@ -144,20 +169,25 @@ fn next(worker: &Worker) -> i64 {
 async fn postgres_finds_the_changes_of_a_batch_that_commits_after_later_ones_were_found() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
-    let slow = Worker::claim(&store, &[1]).await;
-    let (open, ..) = slow.write(vec![record(1, 0, &event("exp-9", 1, "m", &[1.0]))]).await.unwrap();
-    // Those of the batch before are found, folded and looked for again.
-    let mut worker = Worker::claim(&store, &[0]).await;
-    worker.ingest(vec![record(0, 0, &event("exp-0", 1, "n", &[1.0]))]).await;
-    assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
-    refit(&store, "n", 1.0, 0.5, false).await;
-    for _ in 0..3 {
-        assert!(store.populations_with_news().await.unwrap().is_empty());
+    let (mut slow, mut worker) = (Worker::claim(&store, &[1]).await, Worker::claim(&store, &[0]).await);
+    // It commits as soon as those of later batches were found, or once they were folded and looked for in vain.
+    for (looks, experiments) in [(0, 1), (3, 2)] {
+        let offset = next(&worker);
+        let records = vec![record(1, offset, &event(&format!("exp-{offset}-m"), 1, "m", &[1.0]))];
+        let advance = slow.advances(&records)[0];
+        let (open, ..) = slow.write(records).await.unwrap();
+        worker.ingest(vec![record(0, offset, &event(&format!("exp-{offset}-n"), 1, "n", &[1.0]))]).await;
+        assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
+        refit(&store, "n", 1.0, 0.5, false).await;
+        for _ in 0..looks {
+            assert!(store.populations_with_news().await.unwrap().is_empty());
+        }
+        open.commit().await.unwrap();
+        slow.claims.get_mut(&1).unwrap().next_offset = Some(advance.to);
+        assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+        let state = refit(&store, "m", 1.0, 0.5, false).await;
+        assert_eq!(state.statistics.counters.experiments, experiments);
     }
-    open.commit().await.unwrap();
-    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
-    let state = refit(&store, "m", 1.0, 0.5, false).await;
-    assert_eq!(state.statistics.counters.experiments, 1);
     database.remove().await;
 }
 
