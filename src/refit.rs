@@ -38,7 +38,7 @@ pub struct RefitState {
     pub message: Option<String>,
     /// Whether a whole publish is due or under way. The next one waits until it has ended.
     pub is_publishing: bool,
-    /// How far each partition had been read when the last changes were taken.
+    /// How far each partition had been read when its last changes were taken.
     pub input_offsets: Vec<InputOffset>,
 }
 
@@ -99,13 +99,14 @@ pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChan
             state.statistics.merge(&sum);
         }
     }
+    input_offsets.sort();
+    // Those of other populations were taken at another moment.
     for (population, count) in &counts {
         if let Some(state) = states.get_mut(population) {
             state.statistics.counters.changes += count;
+            state.input_offsets.clone_from(&input_offsets);
         }
     }
-    input_offsets.sort();
-    states.values_mut().for_each(|state| state.input_offsets.clone_from(&input_offsets));
     Ok(())
 }
 

@@ -96,10 +96,18 @@ pub struct TakenChanges {
     /// To be applied to the statistics of their populations. Of a population without cells the blocks that stand, as changes of
     /// nothing.
     pub changes: Vec<BlockChange>,
-    /// How many changes were taken of each population.
+    /// How many changes were taken of each population that was asked for.
     pub counts: BTreeMap<PopulationName, i64>,
     /// How far each partition had been read when they were taken.
     pub input_offsets: Vec<InputOffset>,
+}
+
+impl TakenChanges {
+    /// Nothing of these populations.
+    pub fn of(populations: &[PopulationName]) -> TakenChanges {
+        let counts = populations.iter().map(|population| (population.clone(), 0)).collect();
+        TakenChanges { counts, ..TakenChanges::default() }
+    }
 }
 
 /// The sufficient statistics of a population, or of some of its blocks.

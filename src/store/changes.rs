@@ -6,7 +6,7 @@
 //! a store knows from which on there is anything to find: see [`Floor`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
 
@@ -32,25 +32,43 @@ pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Res
     CHANGES.execute(on, "ingest: changes", changes, sql, NONE).await
 }
 
+/// Every so many looks at the log begin at its very beginning.
+const WHOLE_LOOK: u64 = 60;
+
 /// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted).
+///
+/// A server that has crashed, a standby that was promoted and a copy that was restored may give numbers of transactions once
+/// more, or hold rows of lower ones. What that leaves below the floor is found by the next look at everything.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Floor(Arc<AtomicI64>);
+pub(super) struct Floor(Arc<Looks>);
+
+#[derive(Debug, Default)]
+struct Looks {
+    floor: AtomicI64,
+    count: AtomicU64,
+}
 
 impl Floor {
     fn get(&self) -> i64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.floor.load(Ordering::Relaxed)
+    }
+
+    /// From where on the next look has to look.
+    fn begin(&self) -> i64 {
+        let is_whole = self.0.count.fetch_add(1, Ordering::Relaxed).is_multiple_of(WHOLE_LOOK);
+        if is_whole { 0 } else { self.get() }
     }
 
     /// All changes that a snapshot can see are of the transaction `oldest` or of later ones, and all that it cannot see are of
     /// `unfinished` or later ones. A database whose transactions have lower numbers than before is another one.
     fn set(&self, oldest: Option<i64>, unfinished: i64) {
         let floor = if unfinished < self.get() { 0 } else { oldest.unwrap_or(unfinished).min(unfinished) };
-        self.0.store(floor, Ordering::Relaxed);
+        self.0.floor.store(floor, Ordering::Relaxed);
     }
 }
 
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
-/// at a certain time waits for that.
+/// at a certain time waits for that, and keeps none of the others waiting, however many changes it has.
 pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<PopulationName>, StoreError> {
     let unfinished = match on.is_postgres() {
         true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
@@ -58,26 +76,24 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     };
     // A row even where nothing has changed.
     let sql = format!(
-        "select {unfinished} as unfinished, c.population_id, c.oldest, p.refit_due_at is not null as is_due_later
-         from (select 1 as one) as one
+        "with first as (select min(transaction_id) as oldest from block_changes where transaction_id >= $1)
+         select {unfinished} as unfinished, first.oldest, c.population_id
+         from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
                     from (select population_id, transaction_id, change_id from block_changes
-                          where transaction_id >= $1 order by transaction_id, change_id limit {PAGE}) as c
+                          where transaction_id >= (select oldest from first) and population_id not in
+                              (select population_id from populations where refit_due_at is not null)
+                          order by transaction_id, change_id limit {PAGE}) as c
                     group by population_id) as c on true
-         left join populations as p on p.population_id = c.population_id
          order by c.oldest, c.first"
     );
-    let read = |row: &Row| {
-        let found: Option<i64> = row.get("oldest")?;
-        let population: Option<PopulationName> = row.get("population_id")?;
-        Ok((row.get("unfinished")?, found, population, row.get("is_due_later")?))
-    };
-    let found: Vec<(i64, Option<i64>, Option<PopulationName>, bool)> =
-        on.query("refit: waiting", sql, values![floor.get()]).all(read).await?;
-    if let Some((unfinished, oldest, ..)) = found.first() {
+    let read = |row: &Row| Ok((row.get("unfinished")?, row.get("oldest")?, row.get("population_id")?));
+    let found: Vec<(i64, Option<i64>, Option<PopulationName>)> =
+        on.query("refit: waiting", sql, values![floor.begin()]).all(read).await?;
+    if let Some((unfinished, oldest, _)) = found.first() {
         floor.set(*oldest, *unfinished);
     }
-    Ok(found.into_iter().filter(|(.., is_due_later)| !is_due_later).filter_map(|(.., name, _)| name).collect())
+    Ok(found.into_iter().filter_map(|(.., population)| population).collect())
 }
 
 /// The changes of some populations (`$1`) from the floor on (`$2`), as a condition.
@@ -109,7 +125,7 @@ const OFFSETS: &str = "topic, partition_number, next_offset from partition_progr
 /// Takes the next changes of some populations out of the log, and says whether more may follow.
 pub(super) async fn take_page(
     on: &mut Transaction,
-    populations: &[String],
+    populations: &[PopulationName],
     floor: &Floor,
 ) -> Result<(TakenChanges, bool), StoreError> {
     let page = format!(
@@ -127,8 +143,8 @@ pub(super) async fn take_page(
         Some(population) => Ok(Ok(read_change(population, row)?)),
         None => Ok(Err(read_offset(row)?)),
     };
-    let values = values![populations.to_vec(), floor.get()];
-    let mut taken = TakenChanges::default();
+    let values = values![names(populations), floor.get()];
+    let mut taken = TakenChanges::of(populations);
     for change_or_offset in take(on, "refit: take changes", &page, &rest, &values, read).await? {
         match change_or_offset {
             Ok(change) => {
@@ -146,7 +162,7 @@ pub(super) async fn take_page(
 /// put in: what populations without cells are refitted from.
 pub(super) async fn take_for_blocks(
     on: &mut Transaction,
-    populations: &[String],
+    populations: &[PopulationName],
     floor: &Floor,
     grouping: &Grouping,
 ) -> Result<TakenChanges, StoreError> {
@@ -169,8 +185,8 @@ pub(super) async fn take_for_blocks(
         (Some(population), None) => Ok(Found::Block(read_block(population, row, grouping)?)),
         (None, _) => Ok(Found::Offset(read_offset(row)?)),
     };
-    let values = values![populations.to_vec(), floor.get()];
-    let mut taken = TakenChanges::default();
+    let values = values![names(populations), floor.get()];
+    let mut taken = TakenChanges::of(populations);
     for found in take(on, "refit: take changes of blocks", OF_POPULATIONS, &rest, &values, read).await? {
         match found {
             Found::Changes(population, changes) => drop(taken.counts.insert(population, changes)),
@@ -208,6 +224,10 @@ pub(super) async fn of(
     let sql = format!("select before, after from block_changes where {OF_POPULATIONS}");
     let values = values![vec![population.to_string()], floor.get()];
     on.query("read changes", sql, values).all(|row| read_change(population.clone(), row)).await
+}
+
+pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {
+    populations.iter().map(PopulationName::to_string).collect()
 }
 
 /// How far each partition has been read.

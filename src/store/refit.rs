@@ -41,8 +41,8 @@ pub struct Refit {
     grouping: Grouping,
     populations: Vec<String>,
     /// Those whose changes are still to be taken: of populations with blocks alone, and of the others.
-    of_blocks: Vec<String>,
-    of_changes: Vec<String>,
+    of_blocks: Vec<PopulationName>,
+    of_changes: Vec<PopulationName>,
 }
 
 /// A population that was refitted.
@@ -75,7 +75,7 @@ impl Store {
             let sql = "update populations set refit_due_at = {now}
                        where population_id in (select population_id from populations where population_id {any $1}
                                                order by population_id {for no key update})";
-            transaction.query("refit: request", sql, values![names(part)]).await?;
+            transaction.query("refit: request", sql, values![changes::names(part)]).await?;
             transaction.commit("refit: commit").await?;
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Store {
         let mut transaction = self.pools.begin().await?;
         let sql = "select population_id from populations where population_id {any $1}
                    order by population_id {for no key update skip locked}";
-        let locked = transaction.query("refit: lock populations", sql, values![names(populations)]);
+        let locked = transaction.query("refit: lock populations", sql, values![changes::names(populations)]);
         let populations = locked.all(|row| row.get("population_id")).await?;
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
@@ -122,10 +122,6 @@ impl Store {
         apply(&mut states, TakenChanges { changes, counts, input_offsets }).map_err(StoreError::unfit)?;
         Ok(states.remove(population).unwrap_or_default())
     }
-}
-
-fn names(populations: &[PopulationName]) -> Vec<String> {
-    populations.iter().map(PopulationName::to_string).collect()
 }
 
 /// The populations as their latest refits have left them, without cells.
@@ -205,8 +201,8 @@ impl Refit {
     pub async fn states(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
         let mut states = self.registered().await?;
         for (population, state) in &mut states {
-            let names = if state.is_of_blocks() { &mut self.of_blocks } else { &mut self.of_changes };
-            names.push(population.to_string());
+            let kind = if state.is_of_blocks() { &mut self.of_blocks } else { &mut self.of_changes };
+            kind.push(population.clone());
             state.begin();
         }
         read_cells(&mut self.transaction, &mut states).await?;
@@ -217,8 +213,8 @@ impl Refit {
     pub async fn take(&mut self) -> Result<Option<TakenChanges>, StoreError> {
         let on = &mut self.transaction;
         if !self.of_blocks.is_empty() {
-            let names = std::mem::take(&mut self.of_blocks);
-            return changes::take_for_blocks(on, &names, &self.floor, &self.grouping).await.map(Some);
+            let populations = std::mem::take(&mut self.of_blocks);
+            return changes::take_for_blocks(on, &populations, &self.floor, &self.grouping).await.map(Some);
         }
         if self.of_changes.is_empty() {
             return Ok(None);

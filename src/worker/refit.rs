@@ -185,12 +185,13 @@ impl RefitLoop {
         let started = Instant::now();
         let mut transaction = self.store.begin_refit(group).await?;
         match self.refit_in(&mut transaction, is_republish).await {
-            Ok(0) => {
+            Ok((0, _)) => {
                 transaction.rollback().await?;
                 Ok(false)
             }
-            Ok(refitted) => {
+            Ok((refitted, changes)) => {
                 transaction.commit().await?;
+                self.telemetry.metrics.count_folded_changes(changes.unsigned_abs());
                 self.telemetry.metrics.observe_refits(refitted, started.elapsed());
                 Ok(true)
             }
@@ -202,8 +203,8 @@ impl RefitLoop {
         }
     }
 
-    /// Returns how many populations were refitted.
-    async fn refit_in(&self, transaction: &mut Refit, is_republish: bool) -> Result<usize, WorkerError> {
+    /// Returns how many populations were refitted, and how many changes were added to their statistics.
+    async fn refit_in(&self, transaction: &mut Refit, is_republish: bool) -> Result<(usize, i64), WorkerError> {
         let mut states = transaction.states().await?;
         let mut taken = 0;
         while let Some(changes) = transaction.take().await? {
@@ -225,7 +226,7 @@ impl RefitLoop {
         });
         let refitted = refitted.await?;
         if refitted.is_empty() {
-            return Ok(0);
+            return Ok((0, taken));
         }
         transaction.write(&refitted).await?;
         for Refitted { population, state, fits, .. } in &refitted {
@@ -240,8 +241,7 @@ impl RefitLoop {
                 warn!(%population, %message, "a prior of the population is far from its data");
             }
         }
-        self.telemetry.metrics.count_folded_changes(taken.unsigned_abs());
-        Ok(refitted.len())
+        Ok((refitted.len(), taken))
     }
 
     /// Notes that a population cannot be refitted because of what a row of it holds. Its changes stay in the log.

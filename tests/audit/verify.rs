@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex};
 use shrinkd::config::Config;
 use shrinkd::store::Store;
 use shrinkd::verify::{Rules, verify};
+use shrinkd::worker::rebuild::{Progress, rebuild};
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 use crate::common::folder::Folder;
@@ -56,6 +57,12 @@ impl Settings {
         self.0.retain(|(own, _)| *own != name);
         self.0.push((name, value.to_owned()));
         self
+    }
+
+    /// As a process loads it.
+    fn config(&self) -> Arc<Config> {
+        let environment = self.0.iter().map(|(name, value)| (name.into(), value.into()));
+        Arc::new(Config::load(None, environment).expect("it is valid"))
     }
 
     /// Runs a worker until the file is through.
@@ -116,8 +123,7 @@ async fn the_progress_of_an_audit_is_that_of_reading_every_block_twice() {
     let (folder, database) = (Folder::new("progress"), SqliteDatabase::absent());
     let settings = Settings::file(&events(&folder, 20), database.url());
     settings.run();
-    let environment = settings.0.iter().map(|(name, value)| (name.into(), value.into()));
-    let config = Arc::new(Config::load(None, environment).expect("it is valid"));
+    let config = settings.config();
     let store = Store::connect_existing(&config.store, &config.store_settings()).await.expect("it is there");
     let mut audit = store.begin_audit().await.expect("an audit");
     let blocks = u64::try_from(audit.count_blocks().await.expect("a number")).expect("0 or above");
@@ -135,4 +141,25 @@ async fn the_progress_of_an_audit_is_that_of_reading_every_block_twice() {
     assert!(told.is_sorted() && told.iter().all(|(done, all)| done <= all), "{told:?}");
     assert!(told.first().is_some_and(|(done, all)| *done > 0 && *all == 2 * blocks), "{blocks}: {told:?}");
     assert!(told.last().is_some_and(|(done, all)| done == all), "{told:?}");
+}
+
+#[tokio::test]
+async fn what_a_rebuild_commits_is_clean_before_anything_is_refitted() {
+    let (folder, database) = (Folder::new("committed"), SqliteDatabase::absent());
+    let settings = Settings::file(&events(&folder, 100), database.url());
+    settings.run();
+    let config = settings.config();
+    let store = Store::connect_to_rebuild(&config.store, &config.store_settings()).await.expect("it is there");
+    let rebuilding = tokio::spawn(async move {
+        let killed_before_the_first_refit = |progress| assert!(matches!(progress, Progress::Experiments { .. }));
+        rebuild(store, &config, killed_before_the_first_refit).await.map(drop)
+    });
+    assert!(rebuilding.await.is_err_and(|ended| ended.is_panic()), "it gets as far as to the refits");
+    settings.verify().is_clean();
+    let refits = "select cast(count(*) as text) from populations where refit_due_at is null";
+    assert_eq!(database.count(refits).await, 0, "all are due");
+    for has_cells in ["has_cells", "not has_cells"] {
+        let such = format!("select cast(count(*) as text) from populations where {has_cells}");
+        assert_ne!(database.count(such.leak()).await, 0, "{has_cells}");
+    }
 }

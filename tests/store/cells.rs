@@ -9,11 +9,14 @@ use shrinkd::worker::source::Record;
 use shrinkd_core::{History, PopulationName};
 use shrinkd_model::Sketches;
 
+use super::refit::{filled, refit_at_once};
 use super::{Worker, event, message, promises, record, retraction, tombstone};
 use crate::common::database::Database;
 
 promises! {
     cells_after_any_interleaving_are_those_of_the_blocks_that_stand,
+    statistics_that_refits_fold_are_those_of_the_blocks_that_stand_however_a_population_grows_and_shrinks,
+    a_population_has_cells_from_its_65th_experiment_on,
     what_is_withdrawn_leaves_no_trace,
     a_sum_that_waits_for_its_parts_can_be_retracted,
 }
@@ -49,6 +52,63 @@ async fn cells_after_any_interleaving_are_those_of_the_blocks_that_stand<D: Data
         withdrawn += assert_store_equals(database, &store, &history).await;
     }
     assert!(withdrawn > 0, "some population was emptied again");
+}
+
+async fn statistics_that_refits_fold_are_those_of_the_blocks_that_stand_however_a_population_grows_and_shrinks<
+    D: Database,
+>(
+    database: &D,
+) {
+    let store = database.store().await;
+    let mut draws = Draws::new(7, 0);
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let metrics = ["grows", "jumps", "small"];
+    let (mut history, mut revision, mut has_shrunk) = (Vec::new(), 0, false);
+    // One grows past what is summed from its blocks a few at a time, another at once and by its first refit, and one never. Then
+    // they shrink to nothing, and grow again.
+    for (step, withdrawn) in [0.0, 0.0, 0.2, 0.2, 1.0, 0.1, 0.1].into_iter().enumerate() {
+        let mut messages = Vec::new();
+        for (metric, experiments) in [("grows", 40 * step.min(3) + 10), ("jumps", 120), ("small", 9)] {
+            for experiment in 0..experiments {
+                if withdrawn < 1.0 && draws.chance(0.3) || metric == "jumps" && step == 1 {
+                    continue;
+                }
+                revision += 1;
+                let id = format!("exp-{experiment}-{metric}");
+                messages.push(match draws.chance(withdrawn) {
+                    true => retraction(&id, revision, metric),
+                    false => event(&id, revision, metric, &[draws.normal(0.0, 3.0), draws.normal(0.0, 0.01)]),
+                });
+            }
+        }
+        for part in messages.chunks(messages.len().div_ceil(3)) {
+            let offset = worker.claims[&0].next_offset.map_or(0, |next| next.0);
+            worker.ingest((offset..).zip(part).map(|(offset, message)| record(0, offset, message)).collect()).await;
+        }
+        history.extend(messages);
+        assert_store_equals(database, &store, &history).await;
+        let refitted = refit_at_once(&store, &metrics).await;
+        assert_store_equals(database, &store, &history).await;
+        assert_eq!(database.count("select cast(count(*) as text) from block_changes").await, 0);
+        has_shrunk |= refitted.values().any(|state| state.has_cells && state.statistics.counters.experiments == 0);
+    }
+    assert!(has_shrunk, "one that has cells was empty");
+    let with_cells = "select population_id from populations where has_cells and experiments > 64 order by 1";
+    let with_cells: Vec<String> = database.texts(with_cells).await.into_iter().flatten().collect();
+    assert_eq!(with_cells, ["grows/all/absolute", "jumps/all/absolute"]);
+    let small = "select cast(count(*) as text) from population_cells where population_id like 'small/%'";
+    assert_eq!(database.count(small).await, 0);
+}
+
+async fn a_population_has_cells_from_its_65th_experiment_on<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 64).await;
+    let has_cells = "select cast(count(*) as text) from populations where has_cells";
+    for (offset, expected) in [(64, 0), (65, 1)] {
+        refit_at_once(&store, &["m"]).await;
+        assert_eq!(database.count(has_cells).await, expected, "with {offset} experiments");
+        worker.ingest(vec![record(0, offset, &event(&format!("exp-{offset}"), 1, "m", &[1.0]))]).await;
+    }
 }
 
 async fn what_is_withdrawn_leaves_no_trace<D: Database>(database: &D) {

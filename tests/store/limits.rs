@@ -293,10 +293,29 @@ async fn a_report_follows_what_refits_and_passes_change_and_reads_nothing_else<D
     database.execute("update populations set effects = 1000 where population_id like 'a/%'").await;
     report.update(&store).await.expect("populations");
     assert_eq!(report.largest(9).1.effects, 1);
+    // What was changed shortly before the last look is: its transaction may have ended after that.
+    let shortly = match database.url().starts_with("sqlite") {
+        true => {
+            "update populations set effects = 7, changed_at = strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-4 seconds')
+                 where population_id like 'b/%'"
+        }
+        false => {
+            "update populations set effects = 7, changed_at = now() - interval '4 s' where population_id like 'b/%'"
+        }
+    };
+    database.execute(shortly).await;
+    report.update(&store).await.expect("populations");
+    assert_eq!(report.largest(9).1.effects, 7);
+    // So is what a pass has ended.
+    database.execute("update populations set changed_at = '2001-01-01T00:00:00.000000Z'").await;
+    let pass = store.begin_pass(&population("b"), "a").await.unwrap().expect("it is published");
+    store.end_pass(&pass, false, None).await.unwrap();
+    let read = store.populations_since(Some(OffsetDateTime::now_utc() - Duration::from_secs(60))).await.unwrap();
+    assert_eq!(read.populations.iter().map(|it| &it.population).collect::<Vec<_>>(), [&population("b")]);
     // But where a population is gone, everything is.
     database.execute("delete from populations where population_id like 'c/%'").await;
     report.update(&store).await.expect("populations");
-    assert_eq!((report.largest(9).1.populations, report.largest(9).1.effects), (2, 1001));
+    assert_eq!((report.largest(9).1.populations, report.largest(9).1.effects), (2, 1007));
 }
 
 async fn the_largest_populations_come_with_the_totals_of_all<D: Database>(database: &D) {

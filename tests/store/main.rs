@@ -4,6 +4,7 @@
 mod common;
 
 mod cells;
+mod changes;
 mod finite;
 mod ingest;
 mod ingest_loop;

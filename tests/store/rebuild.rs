@@ -13,7 +13,7 @@ use shrinkd_model::Correlation;
 use time::OffsetDateTime;
 
 use super::publish::pass_diagnostics;
-use super::refit::{begin, diagnostics, filled, refit};
+use super::refit::{begin, diagnostics, filled, refit, refit_at_once};
 use super::{event, population, promises, record, retraction, settings_by_team};
 use crate::common::database::{Database, settings};
 
@@ -21,6 +21,7 @@ promises! {
     diagnostics_from_before_a_rebuild_are_due_whatever_their_age,
     a_pass_from_before_a_rebuild_belongs_to_nobody,
     every_population_is_news_after_a_rebuild,
+    a_rebuild_leaves_no_cell_and_no_change_from_before,
     estimates_of_another_commit_than_their_block_go,
     a_population_that_is_left_without_blocks_goes_with_its_fits,
     a_rebuild_that_is_not_committed_has_not_been,
@@ -86,7 +87,10 @@ async fn every_population_is_news_after_a_rebuild<D: Database>(database: &D) {
     refit(&store, "m", 1.0, 0.5, false).await;
     assert!(store.populations_with_news().await.unwrap().is_empty());
     let before = store.population_state(&population("m")).await.unwrap();
+    database.execute("update populations set changed_at = '2001-01-01T00:00:00.000000Z'").await;
     rebuild(&store, &records()).await;
+    let lately = Some(OffsetDateTime::now_utc() - std::time::Duration::from_secs(60));
+    assert_eq!(store.populations_since(lately).await.unwrap().populations.len(), 1, "it is reported anew");
     assert_eq!(
         store.populations_with_news().await.unwrap(),
         [population("m")],
@@ -99,6 +103,19 @@ async fn every_population_is_news_after_a_rebuild<D: Database>(database: &D) {
             [&before, &after].map(|state| state.statistics.sketches.of(correlation).cells().collect::<Vec<_>>());
         assert_eq!(cells[0], cells[1], "neither lost nor doubled");
     }
+}
+
+async fn a_rebuild_leaves_no_cell_and_no_change_from_before<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 70).await;
+    refit_at_once(&store, &["m"]).await;
+    worker.ingest(vec![record(0, 70, &event("exp-70", 1, "m", &[1.0]))]).await;
+    let left = "select cast((select count(*) from population_cells) as text)
+                union all select cast((select count(*) from block_changes) as text)";
+    assert!(database.texts(left).await.iter().all(|count| count.as_deref() != Some("0")));
+    // It is small enough to be summed from its blocks now.
+    rebuild(&store, &records()).await;
+    assert_eq!(database.texts(left).await, ["0", "0"].map(|zero| Some(zero.to_owned())));
 }
 
 async fn estimates_of_another_commit_than_their_block_go<D: Database>(database: &D) {

@@ -1,9 +1,12 @@
 //! Fits of the latest cells, and which of them are published.
 
+use std::collections::BTreeMap;
+
 use shrinkd::refit::{Judged, Publication, RefitState, apply};
 use shrinkd::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Pass, PopulationTotals};
 use shrinkd::store::{Refit, Refitted, Store};
 use shrinkd::worker::report::PopulationReport;
+use shrinkd_core::PopulationName;
 use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
 use time::OffsetDateTime;
 
@@ -116,6 +119,24 @@ pub async fn refit(store: &Store, metric: &str, mu: f64, tau: f64, is_published:
     refit.write(&[refitted(metric, &state, &rows, publication)]).await.unwrap();
     refit.commit().await.unwrap();
     state
+}
+
+/// Refits those of these populations that are free in one transaction, and returns what it has found of them.
+pub async fn refit_at_once(store: &Store, metrics: &[&str]) -> BTreeMap<PopulationName, RefitState> {
+    let populations: Vec<PopulationName> = metrics.iter().map(|metric| population(metric)).collect();
+    let mut refit = store.begin_refit(&populations).await.unwrap();
+    let mut states = refit.states().await.unwrap();
+    while let Some(taken) = refit.take().await.unwrap() {
+        apply(&mut states, taken).unwrap();
+    }
+    states.values_mut().for_each(RefitState::grow);
+    let refitted = states.iter().map(|(population, state)| Refitted {
+        population: population.clone(),
+        ..refitted("any", state, &[fit_row(Correlation::Modelled, 1.0, 0.5)], Publication::NotDue)
+    });
+    refit.write(&refitted.collect::<Vec<_>>()).await.unwrap();
+    refit.commit().await.unwrap();
+    states
 }
 
 pub fn node(mu: f64, tau: f64) -> Node {

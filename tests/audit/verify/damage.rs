@@ -309,3 +309,67 @@ async fn an_estimate_that_its_fit_gives_but_that_is_too_far_from_exact_is_found(
     let audit = lax.with("SHRINKD__PUBLISH__TOLERANCE", "0.001").verify();
     assert_eq!((audit.code, audit.found()), (Some(1), vec!["distances"]), "{}", audit.said);
 }
+
+#[tokio::test]
+async fn a_change_in_the_log_that_was_folded_is_found_and_fits_are_judged_once_nothing_is_in_it() {
+    let (folder, database) = (Folder::new("folded"), SqliteDatabase::absent());
+    let path = events(&folder, 100);
+    let settings = Settings::file(&path, database.url());
+    let all = std::fs::read_to_string(&path).expect("events");
+    let half = all.len() / 2 + all[all.len() / 2..].find('\n').expect("a line") + 1;
+    std::fs::write(&path, &all[..half]).expect("the first half");
+    settings.run();
+    // What the log has had is kept.
+    database
+        .execute(
+            "create table kept as select * from block_changes;
+             create trigger keep after insert on block_changes
+             begin insert into kept select * from block_changes where change_id = new.change_id; end",
+        )
+        .await;
+    std::fs::write(&path, &all).expect("all of it");
+    settings.run();
+    settings.verify().is_clean();
+    database.execute("drop trigger keep").await;
+    let again = "insert into block_changes (change_id, population_id, before, after)
+                 select k.change_id, k.population_id, k.before, k.after
+                 from kept as k join populations as p on p.population_id = k.population_id";
+    for (which, found) in [
+        ("p.has_cells and k.before is null", &["cells", "counters"][..]),
+        ("p.has_cells and k.before is not null and k.after is not null", &["cells"]),
+        ("not p.has_cells and k.before is null", &["counters"]),
+    ] {
+        database.execute(format!("{again} where {which} order by k.change_id limit 1").leak()).await;
+        let audit = settings.verify();
+        assert_eq!((audit.code, audit.found()), (Some(1), found.to_vec()), "{which}\n{}", audit.said);
+        database.execute("delete from block_changes").await;
+    }
+    let stray = "insert into block_changes (population_id, before, after)
+                 select 'stray/all/absolute', after, after from kept where after is not null limit 1";
+    database.execute(stray).await;
+    assert_eq!(settings.verify().found(), ["counters"], "a population that only the log knows");
+    database.execute("delete from block_changes").await;
+    settings.verify().is_clean();
+
+    // A refit will replace these fits.
+    database.execute("update current_population_fits set mu_mean = mu_mean + 1").await;
+    assert_eq!(settings.verify().found(), ["fits"]);
+    database.execute("update populations set refit_due_at = created_at").await;
+    settings.verify().is_clean();
+    database.execute("update populations set refit_due_at = null").await;
+    database
+        .execute(
+            "insert into block_changes (population_id, before, after)
+                  select p.population_id, k.after, k.after from populations as p
+                  join (select after from kept where after is not null limit 1) as k on true",
+        )
+        .await;
+    settings.verify().is_clean();
+
+    // Nothing of its cells is left, and nothing says that it has any.
+    database
+        .execute("delete from block_changes; delete from population_cells; update populations set has_cells = false")
+        .await;
+    let audit = settings.verify();
+    assert!(audit.found().contains(&"cells") && audit.said.contains(": has_cells\n"), "{}", audit.said);
+}

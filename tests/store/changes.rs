@@ -1,0 +1,322 @@
+//! The log of what batches have changed in the blocks: every change is found, and folded into the statistics of its population once.
+
+use std::collections::BTreeMap;
+
+use shrinkd::refit::apply;
+use shrinkd::store::Store;
+use shrinkd_core::History;
+use shrinkd_model::Correlation;
+
+use super::loops::{loops, priors, settle, take};
+use super::refit::{begin_refit, filled, refit, refit_at_once};
+use super::{Worker, event, population, promises, record};
+use crate::common::database::{Database, PostgresDatabase, refuse_fits};
+
+promises! {
+    those_that_have_waited_longest_come_first_after_those_that_are_due,
+    a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_has,
+    more_changes_than_one_statement_takes_are_all_taken,
+    changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone,
+    a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted,
+    changes_count_as_folded_once_they_are,
+}
+
+const LOGGED: &str = "select population_id || ' ' || count(*) from block_changes group by population_id order by 1";
+
+/// The populations that have changes in the log, and how many.
+async fn logged(database: &impl Database) -> Vec<String> {
+    database.texts(LOGGED).await.into_iter().flatten().collect()
+}
+
+/// Puts 20,001 changes of population `m` into the log that change nothing, one more than a statement takes.
+async fn flood(database: &impl Database) {
+    let rows = "insert into block_changes (population_id, before, after)
+                with recursive n(i) as (select 1 union all select i + 1 from n where i < 20001)
+                select c.population_id, c.after, c.after from n, block_changes as c
+                where c.change_id = (select min(change_id) from block_changes where population_id like 'm/%')";
+    database.execute(rows).await;
+}
+
+async fn those_that_have_waited_longest_come_first_after_those_that_are_due<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    for (offset, metric) in (1..).zip(["z", "y", "b", "c", "z", "a"]) {
+        worker.ingest(vec![record(0, offset, &event(&format!("exp-{offset}"), 1, metric, &[1.0]))]).await;
+        if metric == "y" {
+            refit_at_once(&store, &["z", "y"]).await;
+        }
+    }
+    let due = "update populations set refit_due_at = '2001-01-01T00:00:00.000000Z' where population_id like 'a/%';
+               update populations set refit_due_at = '2000-01-01T00:00:00.000000Z' where population_id like 'y/%'";
+    database.execute(due).await;
+    let news = ["y", "a", "m", "b", "c", "z"].map(population);
+    assert_eq!(store.populations_with_news().await.unwrap(), news);
+    assert_eq!(store.populations_with_news().await.unwrap(), news, "to look at it changes nothing");
+}
+
+async fn a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_has<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    flood(database).await;
+    // It could not be fitted, and is tried again later.
+    database.execute("update populations set refit_due_at = '2999-01-01T00:00:00.000000Z'").await;
+    worker.ingest(vec![record(0, 1, &event("exp-1", 1, "n", &[1.0]))]).await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
+    refit(&store, "n", 1.0, 0.5, false).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty());
+    // Its changes are found again.
+    database.execute("update populations set refit_due_at = null").await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+    database.execute("delete from block_changes where change_id > 1000").await;
+    assert_eq!(begin_refit(&store, "m").await.unwrap().1.statistics.counters.experiments, 1);
+}
+
+async fn more_changes_than_one_statement_takes_are_all_taken<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    flood(database).await;
+    let records = [(2, "m"), (3, "n"), (4, "m")]
+        .map(|(i, metric)| record(0, i, &event(&format!("exp-{i}"), 1, metric, &[1.0, 2.0])));
+    worker.ingest(records.into()).await;
+    let states = refit_at_once(&store, &["m", "n"]).await;
+    let counters = ["m", "n"].map(|metric| states[&population(metric)].statistics.counters);
+    let counters = counters.map(|counters| (counters.changes, counters.experiments, counters.effects));
+    assert_eq!(counters, [(20_005, 4, 8), (1, 1, 2)]);
+    assert_eq!(logged(database).await, [""; 0]);
+}
+
+async fn changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    for i in 0..2 {
+        take(&mut worker, i, 0.0).await;
+    }
+    database.execute("create table sound as select * from block_changes").await;
+    database.execute("update block_changes set after = substr(after, 1, 3) where population_id like 'a/%'").await;
+    refit.refit_all().await.expect("the other population is fitted");
+    let fitted =
+        database.texts("select distinct population_id || ' ' || status from current_population_fits order by 1");
+    let fitted: Vec<String> = fitted.await.into_iter().flatten().collect();
+    assert_eq!(fitted, ["a/all/absolute failed", "b/all/absolute fitted"]);
+    assert_eq!(logged(database).await, ["a/all/absolute 2"]);
+    let message = database.texts("select distinct message from current_population_fits where status = 'failed'").await;
+    let message = message[0].as_deref().expect("a message");
+    assert!(message.contains("block_changes.after in the database is damaged"), "{message}");
+    assert!(store.populations_with_news().await.unwrap().is_empty(), "it is tried again later");
+
+    let mended = "update block_changes
+                  set after = (select s.after from sound as s where s.change_id = block_changes.change_id);
+                  update populations set refit_due_at = created_at where refit_due_at is not null";
+    database.execute(mended).await;
+    refit.refit_all().await.unwrap();
+    assert_eq!(logged(database).await, [""; 0]);
+    let (a, b) = (population("a"), population("b"));
+    let (a, b) =
+        (store.population_state(&a).await.unwrap().statistics, store.population_state(&b).await.unwrap().statistics);
+    assert_eq!(a.counters, b.counters, "the same data");
+    assert_eq!(a.sketches.of(Correlation::Modelled), b.sketches.of(Correlation::Modelled), "the same data");
+}
+
+async fn a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted<D: Database>(
+    database: &D,
+) {
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    take(&mut Worker::claim(&store, &[0]).await, 0, 0.0).await;
+    let refuse_all = match database.url().starts_with("sqlite") {
+        true => {
+            "create trigger planted before insert on current_population_fits
+             when new.population_id like 'a/%' begin select raise(abort, 'planted'); end"
+        }
+        false => {
+            "alter table current_population_fits add constraint planted check (population_id not like 'a/%') not valid"
+        }
+    };
+    database.execute(refuse_all).await;
+    let error = refit.refit_all().await.expect_err("nothing says of the population that it is not fitted");
+    assert!(error.to_string().contains("refit: fits"), "{error}");
+    assert_eq!(logged(database).await, ["a/all/absolute 1"]);
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("a")], "it is tried again at once");
+}
+
+async fn changes_count_as_folded_once_they_are<D: Database>(database: &D) {
+    let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let folded = || {
+        let shown = loops.0.telemetry.metrics.render(&loops.0.telemetry.health);
+        let series = shown.lines().find_map(|line| line.strip_prefix("shrinkd_folded_changes_total "));
+        series.expect("the series").to_owned()
+    };
+    for (i, expected) in [(0, "2"), (1, "4")] {
+        take(&mut worker, i, 0.0).await;
+        settle(&loops).await;
+        assert_eq!(folded(), expected);
+    }
+    refuse_fits(database).await;
+    take(&mut worker, 2, 0.0).await;
+    settle(&loops).await;
+    assert_eq!((folded().as_str(), logged(database).await), ("5", vec!["a/all/absolute 1".to_owned()]));
+}
+
+/// The next record of a worker that has partition 0.
+fn next(worker: &Worker) -> i64 {
+    worker.claims[&0].next_offset.map_or(0, |next| next.0)
+}
+
+#[tokio::test]
+async fn postgres_finds_the_changes_of_a_batch_that_commits_after_later_ones_were_found() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let (mut slow, mut worker) = (Worker::claim(&store, &[1]).await, Worker::claim(&store, &[0]).await);
+    // It commits as soon as those of later batches were found, or once they were folded and looked for in vain.
+    for (looks, experiments) in [(0, 1), (3, 2)] {
+        let offset = next(&worker);
+        let records = vec![record(1, offset, &event(&format!("exp-{offset}-m"), 1, "m", &[1.0]))];
+        let advance = slow.advances(&records)[0];
+        let (open, ..) = slow.write(records).await.unwrap();
+        worker.ingest(vec![record(0, offset, &event(&format!("exp-{offset}-n"), 1, "n", &[1.0]))]).await;
+        assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
+        refit(&store, "n", 1.0, 0.5, false).await;
+        for _ in 0..looks {
+            assert!(store.populations_with_news().await.unwrap().is_empty());
+        }
+        open.commit().await.unwrap();
+        slow.claims.get_mut(&1).unwrap().next_offset = Some(advance.to);
+        assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
+        let state = refit(&store, "m", 1.0, 0.5, false).await;
+        assert_eq!(state.statistics.counters.experiments, experiments);
+    }
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_finds_changes_of_transactions_that_had_ended_before_if_not_at_once() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    store.populations_with_news().await.unwrap();
+    refit(&store, "m", 1.0, 0.5, false).await;
+    store.populations_with_news().await.unwrap();
+    // As after a crash, when the server gives the number of a transaction to another.
+    worker.ingest(vec![record(0, 1, &event("exp-1", 1, "m", &[1.0]))]).await;
+    database.execute("update block_changes set transaction_id = 3").await;
+    assert!(store.populations_with_news().await.unwrap().is_empty(), "it looks where there may be something");
+    let mut looks = 0;
+    while store.populations_with_news().await.unwrap().is_empty() {
+        looks += 1;
+        assert!(looks < 60, "it is not found");
+    }
+    let state = refit(&store, "m", 1.0, 0.5, false).await;
+    assert_eq!((state.statistics.counters.experiments, logged(&database).await), (2, vec![]));
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_refits_the_others_where_another_worker_has_one() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    take(&mut Worker::claim(&store, &[0]).await, 0, 0.0).await;
+    let (held, _) = begin_refit(&store, "a").await.expect("the population is free");
+    refit.refit_all().await.unwrap();
+    assert_eq!(logged(&database).await, ["a/all/absolute 1"]);
+    held.rollback().await.unwrap();
+    refit.refit_all().await.unwrap();
+    assert_eq!(logged(&database).await, [""; 0]);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_says_of_each_population_of_a_group_what_was_read_when_its_own_changes_were_taken() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    worker
+        .ingest(vec![record(0, 2, &event("exp-2", 1, "m", &[1.0])), record(0, 3, &event("exp-3", 1, "n", &[1.0]))])
+        .await;
+    // The one is summed from its blocks, of the other the log says all, which is another statement: a batch comes between.
+    let both = ["m", "n"].map(population);
+    let mut refit = store.begin_refit(&both).await.unwrap();
+    let mut states = refit.states().await.unwrap();
+    apply(&mut states, refit.take().await.unwrap().expect("those of blocks")).unwrap();
+    let more = [(4, "m"), (5, "n")].map(|(i, metric)| record(0, i, &event(&format!("exp-{i}"), 1, metric, &[1.0])));
+    worker.ingest(more.into()).await;
+    while let Some(taken) = refit.take().await.unwrap() {
+        apply(&mut states, taken).unwrap();
+    }
+    let seen = both.map(|population| {
+        let state = &states[&population];
+        (
+            state.statistics.counters.experiments,
+            state.input_offsets.iter().map(|(.., offset)| *offset).collect::<Vec<_>>(),
+        )
+    });
+    assert_eq!(seen, [(3, vec![4]), (2, vec![6])]);
+    refit.rollback().await.unwrap();
+    database.remove().await;
+}
+
+/// Refits whatever has changed, again and again, as long as a batch may come.
+async fn refit_while(store: &Store, metrics: &[&str], mut is_going_on: impl FnMut() -> bool) -> i64 {
+    let mut folded = 0;
+    while is_going_on() {
+        let found = refit_at_once(store, metrics).await;
+        folded += found.values().map(|state| state.statistics.counters.changes - state.refitted_changes).sum::<i64>();
+        tokio::task::yield_now().await;
+    }
+    folded
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_folds_every_change_once_whichever_of_two_workers_refits_and_whatever_comes_in() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let metrics = ["a", "b", "c", "d"];
+    let stop = tokio_util::sync::CancellationToken::new();
+    let refitting: Vec<_> = [database.store().await, database.store().await]
+        .into_iter()
+        .map(|store| {
+            let stop = stop.clone();
+            tokio::spawn(async move { refit_while(&store, &metrics, || !stop.is_cancelled()).await })
+        })
+        .collect();
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let (mut history, mut messages) = (History::default(), 0);
+    // Two of them outgrow their blocks, and everything is revised once.
+    for round in 0..40_u64 {
+        let batch = metrics.iter().zip([6, 4, 1, 1]).flat_map(|(metric, experiments)| {
+            (0..experiments)
+                .map(move |i| event(&format!("exp-{metric}-{}-{i}", round % 20), round, metric, &[round as f64, 0.1]))
+        });
+        let batch: Vec<String> = batch.collect();
+        messages += batch.len() as i64;
+        batch.iter().for_each(|message| drop(history.take(shrinkd_core::decode(message.as_bytes()))));
+        let from = next(&worker);
+        worker.ingest((from..).zip(&batch).map(|(offset, message)| record(0, offset, message)).collect()).await;
+    }
+    stop.cancel();
+    let mut folded = Vec::new();
+    for refitting in refitting {
+        folded.push(refitting.await.unwrap());
+    }
+    refit_at_once(&store, &metrics).await;
+    assert_eq!(logged(&database).await, [""; 0]);
+    assert!(folded.iter().all(|changes| *changes > 0), "both have folded: {folded:?}");
+    let populations = history.into_populations(1).unwrap();
+    let mut changes = 0;
+    for metric in metrics {
+        let (name, state) = (population(metric), store.population_state(&population(metric)).await.unwrap());
+        assert_eq!(state.statistics.sketches, populations[&name].sketches, "{metric}: bit for bit");
+        assert_eq!(state.statistics.counters.experiments, populations[&name].members.len() as i64);
+        changes += state.statistics.counters.changes;
+    }
+    assert_eq!(changes, messages, "every change once");
+    let with_cells: BTreeMap<_, _> = metrics.into_iter().zip([true, true, false, false]).collect();
+    for (metric, has_cells) in with_cells {
+        assert_eq!(store.population_state(&population(metric)).await.unwrap().has_cells, has_cells, "{metric}");
+    }
+    database.remove().await;
+}
