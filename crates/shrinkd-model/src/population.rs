@@ -36,12 +36,20 @@ impl Member {
     /// # Errors
     /// Where the block has no spectral form, or a component does not fit the sketch under some model of correlation.
     pub fn new(block: Block, chosen: usize) -> Result<Member, MemberError> {
+        let components = Member::check(&block)?;
+        Ok(Member::restore(block, components, chosen))
+    }
+
+    /// The components of a block that can join a population, whichever variant represents it.
+    ///
+    /// # Errors
+    /// As for [`Member::new`].
+    pub fn check(block: &Block) -> Result<Vec<Component>, MemberError> {
         let components = block.components()?;
-        let member = Member::restore(block, components, chosen);
-        for component in member.components.iter().copied().chain((0..member.block.len()).map(|i| member.alone(i))) {
+        for component in components.iter().copied().chain((0..block.len()).map(|i| alone(block, i))) {
             Sketch::check(&component)?;
         }
-        Ok(member)
+        Ok(components)
     }
 
     /// A member whose components were computed before, and are not checked again.
@@ -95,14 +103,14 @@ impl Member {
     pub fn components(&self, correlation: Correlation) -> Cow<'_, [Component]> {
         match correlation {
             Correlation::Modelled => Cow::Borrowed(&self.components),
-            _ => self.variants(correlation).map(|i| self.alone(i)).collect(),
+            _ => self.variants(correlation).map(|i| alone(&self.block, i)).collect(),
         }
     }
+}
 
-    /// Effect `i` as a component of its own.
-    fn alone(&self, i: usize) -> Component {
-        Component { lambda: self.block.sampling_variance(i), a: 1.0, b: self.block.effects()[i] }
-    }
+/// Effect `i` of a block as a component of its own.
+fn alone(block: &Block, i: usize) -> Component {
+    Component { lambda: block.sampling_variance(i), a: 1.0, b: block.effects()[i] }
 }
 
 /// A population's sketches under the three models of correlation.
@@ -182,8 +190,8 @@ impl Sketches {
         let [modelled, ignored, one] = &mut self.by_correlation;
         change(modelled, &member.components)?;
         for i in 0..member.block.len() {
-            change(ignored, &[member.alone(i)])?;
+            change(ignored, &[alone(&member.block, i)])?;
         }
-        change(one, &[member.alone(member.chosen)])
+        change(one, &[alone(&member.block, member.chosen)])
     }
 }

@@ -177,8 +177,8 @@ impl ArmStatistics {
 
 /// The arms that can be used, and why each other treatment cannot.
 pub(super) fn read_arms<'a>(
-    control: Option<Lenient<wire::Arm<'a>>>,
-    treatments: Option<Lenient<AtMost<Lenient<wire::Arm<'a>>, MAX_VARIANTS>>>,
+    control: Option<Lenient<Box<wire::Arm<'a>>>>,
+    treatments: Option<Lenient<AtMost<Lenient<Box<wire::Arm<'a>>>, MAX_VARIANTS>>>,
     at: Path<'_>,
     refusals: &mut Refusals,
 ) -> (Arms, Vec<Refusal>) {
@@ -187,7 +187,7 @@ pub(super) fn read_arms<'a>(
     let (mut has_means, mut is_control_faulty) = (false, false);
     let control = control.and_then(|sent| refusals.accept(at_control, sent.shape())).map(|arm| {
         has_means |= arm.mean.is_some();
-        let (arm, fault) = read_arm(arm, at_control, refusals);
+        let (arm, fault) = read_arm(&arm, at_control, refusals);
         is_control_faulty = fault.is_some();
         fault.into_iter().for_each(|fault| refusals.join(fault));
         arm
@@ -204,7 +204,7 @@ pub(super) fn read_arms<'a>(
         let at = at_treatments.item(index);
         if let Some(arm) = refusals.accept(at, arm.shape()) {
             has_means |= arm.mean.is_some();
-            let (arm, fault) = read_arm(arm, at, refusals);
+            let (arm, fault) = read_arm(&arm, at, refusals);
             treatments.push(arm);
             faults.extend(fault);
         }
@@ -238,12 +238,12 @@ pub(super) fn duplicate<'a>(sorted: impl Iterator<Item = &'a str> + Clone) -> Op
 }
 
 /// An arm, and what is wrong with its numbers. What else is wrong with it is noted.
-fn read_arm(arm: wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Arm, Option<Refusal>) {
+fn read_arm(arm: &wire::Arm<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Arm, Option<Refusal>) {
     let noted = refusals.reason();
-    refusals.note_repeated_key(at, arm.repeated.as_deref());
+    refusals.note_repeated_key(at, arm.repeated());
     let variant = refusals.required(at.field("variant"), arm.variant.as_ref()).unwrap_or_default().into_owned();
     let mut numbers = Refusals::default();
-    let statistics = read_statistics(&arm, at, refusals, &mut numbers);
+    let statistics = read_statistics(arm, at, refusals, &mut numbers);
     refusals.name_variant(noted, &variant);
     numbers.name_variant(None, &variant);
     (Arm { variant, statistics }, numbers.into_result().err())

@@ -43,7 +43,7 @@ pub fn message_too_large(bytes: usize) -> Refusal {
 fn read(event: wire::Event<'_>, mut unknown: UnknownFields) -> Result<Message, Refusal> {
     let mut refusals = Refusals::default();
     let root = Path::Root;
-    refusals.note_repeated_key(root, event.repeated.as_deref());
+    refusals.note_repeated_key(root, event.repeated());
     let version = refusals.required(root.field("schema_version"), event.schema_version.as_ref());
     let experiment_id =
         refusals.required(root.field("experiment_id"), event.experiment_id.as_ref()).unwrap_or_default();

@@ -198,9 +198,9 @@ struct Control {
     units: u64,
 }
 
-fn read_control(sent: Lenient<wire::Arm<'_>>, at: Path<'_>, refusals: &mut Refusals) -> Option<Control> {
+fn read_control(sent: Lenient<Box<wire::Arm<'_>>>, at: Path<'_>, refusals: &mut Refusals) -> Option<Control> {
     let control = refusals.accept(at, sent.shape())?;
-    refusals.note_repeated_key(at, control.repeated.as_deref());
+    refusals.note_repeated_key(at, control.repeated());
     let variant = refusals.required(at.field("variant"), control.variant.as_ref()).unwrap_or_default().into_owned();
     let units = refusals.required(at.field("n"), control.n.as_ref()).unwrap_or_default();
     if control.has_numbers() {
@@ -220,7 +220,7 @@ fn read_effect(
     refusals: &mut Refusals,
 ) -> (Effect, Option<Refusal>) {
     let noted = refusals.reason();
-    refusals.note_repeated_key(at, effect.repeated.as_deref());
+    refusals.note_repeated_key(at, effect.repeated());
     let variant = refusals.required(at.field("variant"), effect.variant.as_ref()).unwrap_or_default().into_owned();
     let mut numbers = Refusals::default();
     let estimate = numbers.required(at.field("estimate"), effect.estimate.as_ref()).unwrap_or_default();

@@ -19,6 +19,13 @@ pub(super) enum Lenient<T> {
 }
 
 impl<T> Lenient<T> {
+    fn boxed(self) -> Lenient<Box<T>> {
+        match self {
+            Lenient::Right(shape) => Lenient::Right(Box::new(shape)),
+            Lenient::Wrong { expected, found } => Lenient::Wrong { expected, found },
+        }
+    }
+
     /// # Errors
     /// `schema_violation` where something else is there.
     pub(super) fn shape(self) -> Result<T, Refusal> {
@@ -41,6 +48,18 @@ pub(super) trait Shape<'de>: Sized {
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Lenient<Self>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Lenient::Wrong { expected: Self::EXPECTED, found: "an array" })
+    }
+}
+
+impl<'de, T: Shape<'de>> Shape<'de> for Box<T> {
+    const EXPECTED: &'static str = T::EXPECTED;
+
+    fn from_map<A: MapAccess<'de>>(map: A) -> Result<Lenient<Self>, A::Error> {
+        T::from_map(map).map(Lenient::boxed)
+    }
+
+    fn from_seq<A: SeqAccess<'de>>(seq: A) -> Result<Lenient<Self>, A::Error> {
+        T::from_seq(seq).map(Lenient::boxed)
     }
 }
 

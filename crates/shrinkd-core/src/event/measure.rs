@@ -102,20 +102,19 @@ pub(crate) fn examine(scale: Scale, measurement: &Measurement) -> Result<(Measur
 }
 
 impl Draft {
-    /// Keeps the effects for which `is_kept` says so, by their place.
-    fn retain(&mut self, is_kept: &[bool]) {
+    /// Leaves out the effects at these places, which are sorted.
+    fn leave_out(&mut self, places: &[usize]) {
+        if places.is_empty() {
+            return;
+        }
         let n = self.effects.len();
+        let is_kept = |i: usize| places.binary_search(&i).is_err();
         retain(&mut self.variants, is_kept);
         retain(&mut self.effects, is_kept);
         retain(&mut self.raw_variances, is_kept);
         match &mut self.covariance {
             Covariance::SharedControl { treatment_variances, .. } => retain(treatment_variances, is_kept),
-            Covariance::Dense { matrix } => {
-                let is_kept: Vec<bool> =
-                    is_kept.iter().flat_map(|&row| is_kept.iter().map(move |&column| row && column)).collect();
-                debug_assert_eq!(is_kept.len(), n * n);
-                retain(matrix, &is_kept);
-            }
+            Covariance::Dense { matrix } => retain(matrix, |entry| is_kept(entry / n) && is_kept(entry % n)),
         }
     }
 
@@ -133,9 +132,9 @@ impl Draft {
     }
 }
 
-fn retain<T>(list: &mut Vec<T>, is_kept: &[bool]) {
-    let mut kept = is_kept.iter();
-    list.retain(|_| kept.next() == Some(&true));
+fn retain<T>(list: &mut Vec<T>, is_kept: impl Fn(usize) -> bool) {
+    let mut places = 0..;
+    list.retain(|_| places.next().is_some_and(&is_kept));
 }
 
 /// Refuses the treatments whose numbers no experiment has.
@@ -160,8 +159,8 @@ fn refuse_implausible(
         };
         return Err(Refusal::new(Reason::ImplausibleScale, detail));
     }
-    let mut is_kept = vec![true; n];
-    for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
+    let mut left_out = Vec::new();
+    for (i, variant) in draft.variants.iter().enumerate() {
         let narrowest = own.get(i).copied();
         let whole = match &draft.covariance {
             Covariance::SharedControl { .. } => narrowest.unwrap_or_default() + control,
@@ -183,10 +182,10 @@ fn refuse_implausible(
         } else {
             continue;
         };
-        *is_kept = false;
+        left_out.push(i);
         refused.push(Refusal::of_variant(Reason::ImplausibleScale, variant, &what));
     }
-    draft.retain(&is_kept);
+    draft.leave_out(&left_out);
     if draft.effects.is_empty() { Err(first_of(std::mem::take(refused))) } else { Ok(()) }
 }
 
@@ -200,7 +199,7 @@ const NO_TREATMENTS: &str = "has no treatments and no effects, send at least one
 
 /// Checks that a sketch can hold the components of the block, of the joint effects and of each alone.
 fn check_components(block: &Block) -> Result<(), Refusal> {
-    Member::new(block.clone(), 0).map(drop).map_err(|error| {
+    Member::check(block).map(drop).map_err(|error| {
         Refusal::new(Reason::ImplausibleScale, format!("the numbers are beyond the range of the model: {error}"))
     })
 }

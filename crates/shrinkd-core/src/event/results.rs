@@ -45,12 +45,12 @@ fn read_result(
     unknown: &mut UnknownFields,
 ) -> Result<ReportedResult, Refusal> {
     let unnamed = |refusal: Refusal| refusal.at(at).named(experiment_id, "");
-    let parsed: Lenient<wire::Reported<'_>> =
+    let parsed: Lenient<Box<wire::Reported<'_>>> =
         serde_json::from_str(text).map_err(|error| unnamed(Refusal::violation(format!("cannot be read: {error}"))))?;
     parsed.note_unknown(at, unknown);
     let result = parsed.shape().map_err(unnamed)?;
     let mut refusals = Refusals::default();
-    refusals.note_repeated_key(at, result.repeated.as_deref());
+    refusals.note_repeated_key(at, result.repeated());
     let metric = refusals.required(at.field("metric"), result.metric.as_ref()).unwrap_or_default().into_owned();
     let named = |refusal: Refusal| refusal.named(experiment_id, &metric);
     let segment = refusals.optional(at.field("segment"), result.segment.as_ref()).map(Cow::into_owned);
@@ -66,7 +66,7 @@ fn read_result(
         direction: refusals.optional(at.field("direction"), result.direction.as_ref()),
         coverage: refusals.optional(at.field("coverage"), result.coverage.as_ref()),
     };
-    let (measurement, faults) = read_measurement(result, at, &mut refusals);
+    let (measurement, faults) = read_measurement(*result, at, &mut refusals);
     if accumulate {
         faults.into_iter().for_each(|fault| refusals.join(fault));
         let arms =

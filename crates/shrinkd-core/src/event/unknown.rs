@@ -107,6 +107,12 @@ pub(super) trait Part {
     fn note_unknown(&self, _at: Path<'_>, _found: &mut UnknownFields) {}
 }
 
+impl<T: Part> Part for Box<T> {
+    fn note_unknown(&self, at: Path<'_>, found: &mut UnknownFields) {
+        (**self).note_unknown(at, found);
+    }
+}
+
 impl<T: Part> Part for Option<T> {
     fn note_unknown(&self, at: Path<'_>, found: &mut UnknownFields) {
         self.iter().for_each(|part| part.note_unknown(at, found));

@@ -25,6 +25,14 @@ pub(super) const MAX_VARIANTS: usize = 1_000;
 /// Results that one message may have: each that is refused is a row, and a message has room for half a million.
 pub const MAX_RESULTS: usize = 1_000;
 
+/// The keys of an object that should not be there. Hardly any object has one, so that they are kept apart from its fields.
+#[derive(Default)]
+struct OddKeys<'a> {
+    unknown: BTreeSet<Cow<'a, str>>,
+    /// The first that appears twice.
+    repeated: Option<Cow<'a, str>>,
+}
+
 /// A wire struct, every field optional. Unknown keys are remembered, and so is a repeated one.
 macro_rules! object {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
@@ -33,18 +41,23 @@ macro_rules! object {
         pub(super) struct $name<'a> {
             $($(#[$field_meta])* pub(super) $field: Option<$kind>,)*
             #[schemars(skip)]
-            pub(super) repeated: Option<Cow<'a, str>>,
-            #[schemars(skip)]
-            unknown: BTreeSet<Cow<'a, str>>,
+            odd: Option<Box<OddKeys<'a>>>,
         }
 
         impl $name<'_> {
             const FIELDS: &'static [&'static str] = &[$(stringify!($field)),*];
+
+            /// The first key that appears twice.
+            pub(super) fn repeated(&self) -> Option<&str> {
+                self.odd.as_ref()?.repeated.as_deref()
+            }
         }
 
         impl Part for $name<'_> {
             fn note_unknown(&self, at: Path<'_>, found: &mut UnknownFields) {
-                found.note(at, self.unknown.iter().map(|key| &**key));
+                if let Some(odd) = &self.odd {
+                    found.note(at, odd.unknown.iter().map(|key| &**key));
+                }
                 $(self.$field.note_unknown(at.field(stringify!($field)), found);)*
             }
         }
@@ -66,11 +79,11 @@ macro_rules! object {
                         })*
                         _ => {
                             map.next_value::<IgnoredAny>()?;
-                            object.unknown.insert(key.clone())
+                            object.odd.get_or_insert_default().unknown.insert(key.clone())
                         }
                     };
                     if !is_new {
-                        object.repeated.get_or_insert(key);
+                        object.odd.get_or_insert_default().repeated.get_or_insert(key);
                     }
                 }
                 Ok(Lenient::Right(object))
@@ -141,9 +154,9 @@ object! {
         status: Status<'a>,
         /// The arm that every treatment is compared with. Beside `effects` its variant and n alone, from which
         /// `control_variance` is imputed where it is absent and effects have n.
-        control: Lenient<Arm<'a>>,
+        control: Lenient<Box<Arm<'a>>>,
         /// The treatments, at most 1,000, each with its own name.
-        treatments: Lenient<AtMost<Lenient<Arm<'a>>, MAX_VARIANTS>>,
+        treatments: Lenient<AtMost<Lenient<Box<Arm<'a>>>, MAX_VARIANTS>>,
         /// Effects that the producer computed, at most 1,000, instead of arms.
         effects: Lenient<AtMost<Lenient<Effect<'a>>, MAX_VARIANTS>>,
         /// The control's part of the sampling variance of every effect, on `absolute` the variance of the control's

@@ -109,14 +109,14 @@ impl<'a> Sample<'a> {
         Ok(())
     }
 
-    fn arms(&self) -> impl Iterator<Item = &'a Arm> {
+    fn arms(&self) -> impl Iterator<Item = &'a Arm> + Clone {
         std::iter::once(self.control).chain(self.treatments.iter().copied())
     }
 
     /// The pool of arms that were all sent as successes.
     fn pool(&self) -> Option<Pool> {
-        let counts: Option<Vec<Count>> = self.arms().map(|arm| count(&arm.statistics)).collect();
-        counts.map(|counts| Pool::of(&counts))
+        let counts = || self.arms().map(|arm| count(&arm.statistics));
+        counts().all(|count| count.is_some()).then(|| Pool::of(counts().flatten()))
     }
 
     /// Whether log ratios are taken with half an event more in each arm.

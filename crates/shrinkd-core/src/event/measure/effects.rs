@@ -172,8 +172,8 @@ fn refuse_unusable(
     units: &[Option<u64>],
     findings: &mut Findings,
 ) -> Result<(), Refusal> {
-    let mut is_kept = vec![true; draft.variants.len()];
-    for (i, (is_kept, variant)) in is_kept.iter_mut().zip(&draft.variants).enumerate() {
+    let mut left_out = Vec::new();
+    for (i, variant) in draft.variants.iter().enumerate() {
         let (reason, what) = if !has_enough(units.get(i).copied().flatten()) {
             (Reason::SampleTooSmall, "has fewer than 2 units")
         } else if variances.get(i).is_none_or(|variance| variance.is_nan() || *variance <= 0.0) {
@@ -181,10 +181,10 @@ fn refuse_unusable(
         } else {
             continue;
         };
-        *is_kept = false;
+        left_out.push(i);
         findings.refused.push(Refusal::of_variant(reason, variant, what));
     }
-    draft.retain(&is_kept);
+    draft.leave_out(&left_out);
     if draft.effects.is_empty() { Err(first_of(std::mem::take(&mut findings.refused))) } else { Ok(()) }
 }
 

@@ -40,20 +40,21 @@ impl Count {
 
 impl Pool {
     /// The pool of a control and at least one treatment.
-    pub fn of(arms: &[Count]) -> Pool {
-        let units: f64 = arms.iter().map(|arm| arm.n as f64).sum();
-        let successes: f64 = arms.iter().map(|arm| arm.successes as f64).sum();
+    pub fn of(arms: impl Iterator<Item = Count> + Clone) -> Pool {
+        let units: f64 = arms.clone().map(|arm| arm.n as f64).sum();
+        let successes: f64 = arms.clone().map(|arm| arm.successes as f64).sum();
         let is_constant = successes == 0.0 || successes == units;
         let rate = if is_constant { (successes + 0.5) / (units + 1.0) } else { successes / units };
         let homogeneity: f64 = arms
-            .iter()
+            .clone()
             .map(|arm| {
                 let difference = arm.rate() - rate;
                 arm.n as f64 * difference * difference / (rate * (1.0 - rate))
             })
             .sum();
-        let spread = if is_constant { 0.0 } else { spread(homogeneity, arms.len()) };
-        Pool { arms: arms.len(), units, successes, rate, spread }
+        let arms = arms.count();
+        let spread = if is_constant { 0.0 } else { spread(homogeneity, arms) };
+        Pool { arms, units, successes, rate, spread }
     }
 
     pub fn has_events(&self) -> bool {
