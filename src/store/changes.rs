@@ -68,7 +68,8 @@ impl Floor {
 }
 
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
-/// at a certain time waits for that, and keeps none of the others waiting, however many changes it has.
+/// at a certain time waits for that, and keeps none of the others waiting, however many changes it has. One that has lost its row
+/// cannot be refitted, and is for the audit to find.
 pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<PopulationName>, StoreError> {
     let unfinished = match on.is_postgres() {
         true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
@@ -77,7 +78,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     // A row even where nothing has changed.
     let sql = format!(
         "with first as (select min(transaction_id) as oldest from block_changes where transaction_id >= $1)
-         select {unfinished} as unfinished, first.oldest, c.population_id
+         select {unfinished} as unfinished, first.oldest, p.population_id
          from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
                     from (select population_id, transaction_id, change_id from block_changes
@@ -85,6 +86,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
                               (select population_id from populations where refit_due_at is not null)
                           order by transaction_id, change_id limit {PAGE}) as c
                     group by population_id) as c on true
+         left join populations as p on p.population_id = c.population_id
          order by c.oldest, c.first"
     );
     let read = |row: &Row| Ok((row.get("unfinished")?, row.get("oldest")?, row.get("population_id")?));

@@ -133,7 +133,7 @@ impl RefitLoop {
     /// there were. One that cannot be fitted, or whose fit the store does not take, is noted as failed, and the others go on.
     ///
     /// # Errors
-    /// If the store fails. A conflict with another worker is no error.
+    /// If the store fails.
     pub async fn refit_all(&self) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
         let (mut left, mut size, mut of_a_row) = (&changed[..], FIRST_GROUP, None);
@@ -166,7 +166,7 @@ impl RefitLoop {
     /// an earlier fit. Returns false if another worker is refitting the population.
     ///
     /// # Errors
-    /// If the store fails. A conflict with another worker is no error.
+    /// If the store fails.
     pub async fn refit_and_republish(&self, population: &PopulationName) -> Result<bool, WorkerError> {
         self.refit_or_fail(population, true).await
     }

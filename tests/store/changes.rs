@@ -19,6 +19,7 @@ promises! {
     changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone,
     a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted,
     changes_count_as_folded_once_they_are,
+    a_population_that_has_lost_its_row_is_not_looked_at_over_and_over,
 }
 
 const LOGGED: &str = "select population_id || ' ' || count(*) from block_changes group by population_id order by 1";
@@ -26,6 +27,16 @@ const LOGGED: &str = "select population_id || ' ' || count(*) from block_changes
 /// The populations that have changes in the log, and how many.
 async fn logged(database: &impl Database) -> Vec<String> {
     database.texts(LOGGED).await.into_iter().flatten().collect()
+}
+
+async fn a_population_that_has_lost_its_row_is_not_looked_at_over_and_over<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    take(&mut worker, 0, 0.0).await;
+    database.execute("delete from populations where population_id like 'a/%'").await;
+    assert_eq!(store.populations_with_news().await.unwrap(), [population("b")]);
+    settle(&loops(&store, priors("flat", "half-normal:1"))).await;
+    assert_eq!(logged(database).await, ["a/all/absolute 1"], "its change is kept");
 }
 
 /// Puts 20,001 changes of population `m` into the log that change nothing, one more than a statement takes.
