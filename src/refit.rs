@@ -28,7 +28,7 @@ pub struct RefitState {
     pub has_cells: bool,
     /// The cells that differ from those that are stored.
     pub changed_cells: BTreeSet<(Correlation, i16)>,
-    /// Whether a refit is due whatever has changed.
+    /// Whether a refit is due even if nothing has changed.
     pub is_due: bool,
     /// How many changes the latest refit had seen.
     pub refitted_changes: i64,

@@ -53,6 +53,6 @@ comment on column populations.has_cells is
 comment on column populations.experiments is 'Experiments that the latest refit has seen';
 comment on column populations.effects is 'Effects that the latest refit has seen';
 comment on column populations.refit_due_at is
-    'When the next refit is due whatever changes: none is before; null where only a change makes one due';
+    'When the next refit is due even if nothing changes; none happens earlier. Null where only a change makes one due';
 
 alter table blocks drop column components, drop column partition_id;

@@ -27,7 +27,7 @@ alter table populations rename column refitted_changes to changes; -- Blocks put
 alter table populations add column has_cells integer not null default 0; -- Whether its statistics are in population_cells; else they are summed from its blocks
 alter table populations add column experiments integer not null default 0; -- Experiments that the latest refit has seen
 alter table populations add column effects integer not null default 0; -- Effects that the latest refit has seen
-alter table populations add column refit_due_at text; -- When the next refit is due whatever changes: none is before; null where only a change makes one due
+alter table populations add column refit_due_at text; -- When the next refit is due even if nothing changes; none happens earlier. Null where only a change makes one due
 alter table populations add column changed_at text not null default ''; -- When a refit or a pass last changed what is said of the population
 update populations set changes = 0, diagnosed_changes = 0, changed_at = created_at;
 create index populations_by_changed_at on populations (changed_at);

@@ -33,7 +33,7 @@ pub struct AuditedPopulation {
 pub struct Registered {
     pub counters: Counters,
     pub has_cells: bool,
-    /// Whether a refit is due, now or later, whatever has changed.
+    /// Whether a refit is due, now or later, even if nothing has changed.
     pub is_refit_due: bool,
     pub published_fit_id: Option<i64>,
     /// Whether a whole publish is due or under way.

@@ -32,7 +32,7 @@ pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Res
     CHANGES.execute(on, "ingest: changes", changes, sql, NONE).await
 }
 
-/// Every so many looks at the log begin at its very beginning.
+/// Every 60th look scans the whole log.
 const WHOLE_LOOK: u64 = 60;
 
 /// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted).
@@ -75,7 +75,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
         true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
         false => "0",
     };
-    // A row even where nothing has changed.
+    // Returns a row even if the log is empty.
     let sql = format!(
         "with first as (select min(transaction_id) as oldest from block_changes where transaction_id >= $1)
          select {unfinished} as unfinished, first.oldest, p.population_id
@@ -161,11 +161,11 @@ pub(super) async fn take_page(
 }
 
 /// Takes all changes of some populations out of the log, and returns the blocks that stand in their stead, each as one that was
-/// put in: what populations without cells are refitted from.
+/// put in: what populations without cells are refitted from. It takes all changes, whatever the floor: a block that is counted here must
+/// not come out of the log once more.
 pub(super) async fn take_for_blocks(
     on: &mut Transaction,
     populations: &[PopulationName],
-    floor: &Floor,
     grouping: &Grouping,
 ) -> Result<TakenChanges, StoreError> {
     let rest = format!(
@@ -187,7 +187,7 @@ pub(super) async fn take_for_blocks(
         (Some(population), None) => Ok(Found::Block(read_block(population, row, grouping)?)),
         (None, _) => Ok(Found::Offset(read_offset(row)?)),
     };
-    let values = values![names(populations), floor.get()];
+    let values = values![names(populations), 0_i64];
     let mut taken = TakenChanges::of(populations);
     for found in take(on, "refit: take changes of blocks", OF_POPULATIONS, &rest, &values, read).await? {
         match found {
@@ -218,13 +218,9 @@ pub(super) async fn blocks_after(
 }
 
 /// The changes of a population that are still in the log.
-pub(super) async fn of(
-    on: &mut Transaction,
-    population: &PopulationName,
-    floor: &Floor,
-) -> Result<Vec<BlockChange>, StoreError> {
+pub(super) async fn of(on: &mut Transaction, population: &PopulationName) -> Result<Vec<BlockChange>, StoreError> {
     let sql = format!("select before, after from block_changes where {OF_POPULATIONS}");
-    let values = values![vec![population.to_string()], floor.get()];
+    let values = values![vec![population.to_string()], 0_i64];
     on.query("read changes", sql, values).all(|row| read_change(population.clone(), row)).await
 }
 

@@ -40,7 +40,7 @@ pub struct Refit {
     floor: Floor,
     grouping: Grouping,
     populations: Vec<String>,
-    /// Those whose changes are still to be taken: of populations with blocks alone, and of the others.
+    /// Those whose changes are still to be taken: of populations that are summed from their blocks, and of the others.
     of_blocks: Vec<PopulationName>,
     of_changes: Vec<PopulationName>,
 }
@@ -110,7 +110,7 @@ impl Store {
         let (mut on, name) = (self.pools.read().await?, vec![population.to_string()]);
         let mut states = registered(&mut on, &name).await?;
         let Some(state) = states.get_mut(population) else { return Ok(RefitState::default()) };
-        let of_log = changes::of(&mut on, population, &self.floor).await?;
+        let of_log = changes::of(&mut on, population).await?;
         let counts = BTreeMap::from([(population.clone(), of_log.len() as i64)]);
         let changes = match state.is_of_blocks() {
             true => changes::blocks_after(&mut on, population, "", i64::MAX, &self.settings.grouping).await?.0,
@@ -184,7 +184,7 @@ const NOTED: &[Column<Refitted>] = &[
     text("fit_settings", |row| Some(row.fit_settings.as_str().into())),
 ];
 
-/// When the next refit of a population is due whatever changes, in s.
+/// In how many seconds the next refit of a population is due even if nothing changes.
 const DUE: &[Column<Refitted>] = &[integer("due_in", |row| match row.publication {
     Publication::Postponed => Some(POSTPONED),
     Publication::Failed => Some(FAILED),
@@ -214,7 +214,7 @@ impl Refit {
         let on = &mut self.transaction;
         if !self.of_blocks.is_empty() {
             let populations = std::mem::take(&mut self.of_blocks);
-            return changes::take_for_blocks(on, &populations, &self.floor, &self.grouping).await.map(Some);
+            return changes::take_for_blocks(on, &populations, &self.grouping).await.map(Some);
         }
         if self.of_changes.is_empty() {
             return Ok(None);
@@ -248,13 +248,13 @@ impl Refit {
         self.transaction.commit("refit: commit").await
     }
 
-    /// Gives the populations free, as they were.
+    /// Releases the populations unchanged.
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.transaction.rollback("refit: roll back").await
     }
 }
 
-/// The cells of a population that are not stored as they are now. One that nothing is left of has become 0.
+/// The cells of a population that are not stored as they are now. An emptied cell is written as zeros.
 pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
     if !state.has_cells {
         return Vec::new();

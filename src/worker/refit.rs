@@ -140,6 +140,7 @@ impl RefitLoop {
         while !left.is_empty() {
             let (group, others) = left.split_at(size.min(left.len()));
             left = others;
+            self.telemetry.health.beat(Loop::Refit);
             let started = Instant::now();
             match self.refit_group(group, false).await {
                 Err(WorkerError::Store(error)) if error.is_of_a_row() => {
