@@ -86,8 +86,7 @@ impl Experiments {
                 }
             };
             if results == MAX_RESULTS || event.len() > FULL {
-                event.extend_from_slice(b"]}");
-                made.push_back((experiment.row, Ok(std::mem::take(&mut event))));
+                made.push_back((experiment.row, whole(std::mem::take(&mut event))));
                 results = 0;
             }
             if results == 0 {
@@ -100,8 +99,7 @@ impl Experiments {
             self.write_result(result, rows, control, &mut event);
         }
         if results > 0 {
-            event.extend_from_slice(b"]}");
-            made.push_back((experiment.row, Ok(event)));
+            made.push_back((experiment.row, whole(event)));
         }
     }
 
@@ -185,6 +183,10 @@ impl Experiments {
         }
         out.extend_from_slice(if columns.form == Form::Arms { b",\"treatments\":[" } else { b",\"effects\":[" });
         for (i, row) in others.enumerate() {
+            // Too large already, as all rows of a table are where nothing tells its results apart: the rest would only take memory.
+            if out.len() > MAX_MESSAGE_BYTES {
+                break;
+            }
             if i > 0 {
                 out.push(b',');
             }
@@ -220,6 +222,19 @@ impl Iterator for Experiments {
     }
 }
 
+/// An event with the end of its results.
+///
+/// # Errors
+/// `too_large` where no message may have as many bytes.
+fn whole(mut event: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    event.extend_from_slice(b"]}");
+    if event.len() > MAX_MESSAGE_BYTES {
+        let detail = format!("the message has more than {MAX_MESSAGE_BYTES} bytes, the most that are accepted");
+        return Err(Refusal::new(Reason::TooLarge, detail));
+    }
+    Ok(event)
+}
+
 /// Writes a member that is not the first of its object, unless it is empty.
 fn write_text(field: Field, text: &str, out: &mut Vec<u8>) {
     if !text.is_empty() {
@@ -237,4 +252,21 @@ fn write_number(field: Field, number: &[u8], out: &mut Vec<u8>) {
 
 fn write_string(text: &str, out: &mut Vec<u8>) {
     let _ = serde_json::to_writer(&mut *out, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Table;
+    use super::*;
+
+    #[test]
+    fn no_event_is_written_far_beyond_what_a_message_may_have() {
+        let rows = "e,m,v,10,1,2\n".repeat(100_000);
+        let text = format!("experiment,metric,variant,n,mean,variance\ne,m,control,10,1,2\n{rows}");
+        let table = Table::new(text.as_bytes(), &[], OffsetDateTime::UNIX_EPOCH).expect("a table");
+        let experiments = table.read(|row, refusal| panic!("row {row}: {refusal}")).expect("rows");
+        let mut event = Vec::new();
+        experiments.write_result(&experiments.rows.results[0], &experiments.rows.rows, Some(0), &mut event);
+        assert!((MAX_MESSAGE_BYTES..MAX_MESSAGE_BYTES + 100).contains(&event.len()), "{}", event.len());
+    }
 }

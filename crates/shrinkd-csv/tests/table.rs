@@ -485,3 +485,13 @@ fn results_beyond_what_one_message_holds_go_into_another_of_the_same_revision() 
     };
     assert_eq!(events.iter().map(results).collect::<Vec<_>>(), [1_000, 500]);
 }
+
+#[test]
+fn an_experiment_of_more_rows_than_a_message_holds_is_refused_and_takes_no_other_along() {
+    let mut table = "experiment,metric,variant,n,mean,variance\nlarge,m,control,10,1,2\n".to_owned();
+    table.extend((0..40_000).map(|i| format!("large,m,v{i},10,1,2\n")));
+    table += "small,m,control,10,1,2\nsmall,m,v1,10,1,2\n";
+    let (events, refused) = read(&table);
+    assert_eq!(refused, ["row 2: too_large: the message has more than 1048576 bytes, the most that are accepted"]);
+    assert!(events.len() == 1 && events[0].contains("\"small\""), "{events:?}");
+}
