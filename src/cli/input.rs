@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use super::CliError;
 use super::preview;
+use crate::files::compression::Bomb;
 use crate::files::{FileError, Item, Messages};
 
 /// Messages that are decoded at a time by one thread.
@@ -159,7 +160,9 @@ impl InputArgs {
 /// The error of a file. What it holds is the fault of the input, which only its sender can mend.
 pub(super) fn failed(path: &Path, error: FileError) -> CliError {
     match error {
-        FileError::Read(source) | FileError::Table(shrinkd_csv::TableError::Read(source)) => {
+        FileError::Read(source) | FileError::Table(shrinkd_csv::TableError::Read(source))
+            if !Bomb::is_cause_of(&source) =>
+        {
             CliError::File { path: path.to_owned(), source }
         }
         error => CliError::Usage(format!("cannot read {}: {error}", name(path))),
@@ -169,4 +172,22 @@ pub(super) fn failed(path: &Path, error: FileError) -> CliError {
 /// A file's name for a sentence.
 pub(super) fn name(path: &Path) -> String {
     if path == Path::new("-") { "stdin".to_owned() } else { path.display().to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Cursor};
+
+    use super::*;
+    use crate::files::compression::Compression;
+
+    #[test]
+    fn a_compressed_file_that_holds_too_much_is_the_fault_of_the_input() {
+        let bytes = zstd::encode_all([b'\n'; 1_000].as_slice(), 1).expect("memory");
+        let reader = Compression::Zstd.reader(Cursor::new(bytes), 999).expect("a decoder");
+        let error = failed(Path::new("bomb.zst"), io::read_to_string(reader).expect_err("beyond the limit").into());
+        assert!(matches!(&error, CliError::Usage(detail) if detail.contains("decompress it first")), "{error:?}");
+        let error = failed(Path::new("lost"), io::Error::other("no disk").into());
+        assert!(matches!(error, CliError::File { .. }), "{error:?}");
+    }
 }

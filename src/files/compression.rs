@@ -26,6 +26,13 @@ pub enum Compression {
 )]
 pub struct Bomb(u64);
 
+impl Bomb {
+    /// Whether reading ended because of one.
+    pub fn is_cause_of(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|source| source.is::<Bomb>())
+    }
+}
+
 /// What comes out of a compressed file ended in an error.
 #[derive(Debug, thiserror::Error)]
 #[error("its compressed content is damaged or cut short ({0}): get the file again")]
