@@ -64,11 +64,11 @@ struct Effect {
 
 /// The effects that can be used, and why each other cannot.
 pub(super) fn read_effects(
-    result: wire::Reported<'_>,
+    result: Box<wire::Reported<'_>>,
     at: Path<'_>,
     refusals: &mut Refusals,
 ) -> (Effects, Vec<Refusal>) {
-    let wire::Reported { control, effects, control_variance, covariance, variance_form, .. } = result;
+    let wire::Reported { control, effects, control_variance, covariance, variance_form, .. } = *result;
     let control = control.and_then(|sent| read_control(sent, at.field("control"), refusals));
     let at_effects = at.field("effects");
     if effects.is_none() {

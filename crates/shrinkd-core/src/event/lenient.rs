@@ -15,23 +15,26 @@ use super::refusal::Refusal;
 /// An object or array where one is expected, or what is there instead.
 pub(super) enum Lenient<T> {
     Right(T),
-    Wrong { expected: &'static str, found: &'static str },
+    Wrong { found: &'static str },
 }
 
 impl<T> Lenient<T> {
     fn boxed(self) -> Lenient<Box<T>> {
         match self {
             Lenient::Right(shape) => Lenient::Right(Box::new(shape)),
-            Lenient::Wrong { expected, found } => Lenient::Wrong { expected, found },
+            Lenient::Wrong { found } => Lenient::Wrong { found },
         }
     }
 
     /// # Errors
     /// `schema_violation` where something else is there.
-    pub(super) fn shape(self) -> Result<T, Refusal> {
+    pub(super) fn shape<'de>(self) -> Result<T, Refusal>
+    where
+        T: Shape<'de>,
+    {
         match self {
             Lenient::Right(shape) => Ok(shape),
-            Lenient::Wrong { expected, found } => Err(Refusal::violation(format!("must be {expected}, found {found}"))),
+            Lenient::Wrong { found } => Err(Refusal::violation(format!("must be {}, found {found}", T::EXPECTED))),
         }
     }
 }
@@ -42,12 +45,12 @@ pub(super) trait Shape<'de>: Sized {
 
     fn from_map<A: MapAccess<'de>>(mut map: A) -> Result<Lenient<Self>, A::Error> {
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Lenient::Wrong { expected: Self::EXPECTED, found: "an object" })
+        Ok(Lenient::Wrong { found: "an object" })
     }
 
     fn from_seq<A: SeqAccess<'de>>(mut seq: A) -> Result<Lenient<Self>, A::Error> {
         while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Lenient::Wrong { expected: Self::EXPECTED, found: "an array" })
+        Ok(Lenient::Wrong { found: "an array" })
     }
 }
 
@@ -97,11 +100,8 @@ impl<'de, T: Shape<'de>> Deserialize<'de> for Lenient<T> {
 struct ShapeVisitor<T>(PhantomData<T>);
 
 impl<T> ShapeVisitor<T> {
-    fn wrong<'de, E>(self, found: &'static str) -> Result<Lenient<T>, E>
-    where
-        T: Shape<'de>,
-    {
-        Ok(Lenient::Wrong { expected: T::EXPECTED, found })
+    fn wrong<E>(self, found: &'static str) -> Result<Lenient<T>, E> {
+        Ok(Lenient::Wrong { found })
     }
 }
 

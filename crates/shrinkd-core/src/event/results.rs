@@ -66,7 +66,7 @@ fn read_result(
         direction: refusals.optional(at.field("direction"), result.direction.as_ref()),
         coverage: refusals.optional(at.field("coverage"), result.coverage.as_ref()),
     };
-    let (measurement, faults) = read_measurement(*result, at, &mut refusals);
+    let (measurement, faults) = read_measurement(result, at, &mut refusals);
     if accumulate {
         faults.into_iter().for_each(|fault| refusals.join(fault));
         let arms =
@@ -94,7 +94,11 @@ fn read_result(
 }
 
 /// What was measured, and the faults of the variants that were left out of it.
-fn read_measurement(result: wire::Reported<'_>, at: Path<'_>, refusals: &mut Refusals) -> (Measurement, Vec<Refusal>) {
+fn read_measurement(
+    result: Box<wire::Reported<'_>>,
+    at: Path<'_>,
+    refusals: &mut Refusals,
+) -> (Measurement, Vec<Refusal>) {
     let is_effect_form = result.effects.is_some()
         || result.covariance.is_some()
         || result.control_variance.is_some()
