@@ -39,8 +39,8 @@ pub use kafka::KafkaConfig;
 pub use properties::{Properties, PropertyError};
 pub use secret::MASK;
 pub use sections::{
-    DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LimitsConfig, LogConfig, LogFormat,
-    MetricsConfig, PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
+    CatchUpConfig, DeadLettersConfig, DiagnosticsConfig, FileConfig, HttpConfig, IngestConfig, LimitsConfig, LogConfig,
+    LogFormat, MetricsConfig, PopulationOverride, PopulationsConfig, PublishConfig, RefitConfig,
 };
 pub use store_url::{StoreUrl, postgres_options};
 
@@ -55,6 +55,7 @@ pub struct Config<Source = SourceConfig, Store = StoreConfig> {
     pub source: Source,
     pub store: Store,
     pub ingest: IngestConfig,
+    pub catch_up: CatchUpConfig,
     pub dead_letters: DeadLettersConfig,
     pub limits: LimitsConfig,
     pub refit: RefitConfig,

@@ -75,7 +75,12 @@ async fn livez(State(site): State<Arc<Site>>) -> impl IntoResponse {
 }
 
 async fn readyz(State(site): State<Arc<Site>>) -> impl IntoResponse {
-    answer(site.health.readiness())
+    let (status, mut text) = answer(site.health.readiness());
+    let unpublished = site.metrics.population_counts().unpublished_changes;
+    if status == StatusCode::OK && unpublished > 0 {
+        text = format!("ok, catching up: the estimates of {unpublished} changed blocks are not published yet\n");
+    }
+    (status, text)
 }
 
 fn answer(health: Result<(), String>) -> (StatusCode, String) {

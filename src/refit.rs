@@ -17,6 +17,10 @@ use crate::row::{BlockChange, CellDiagnostics, FitRow, FitStatus, InputOffset, S
 /// nothing to write.
 pub const MOST_WITHOUT_CELLS: i64 = 64;
 
+/// How long what batches have left to a pass waits for it at most, s; and once it is as much as has been published.
+const UNPUBLISHED_WAIT: f64 = 30.0;
+const DOUBLED_WAIT: f64 = 10.0;
+
 /// How many changes a thread applies at a time.
 const CHUNK: usize = 256;
 
@@ -38,6 +42,7 @@ pub struct RefitState {
     pub message: Option<String>,
     /// Whether a whole publish is due or under way. The next one waits until it has ended.
     pub is_publishing: bool,
+    pub unpublished: Unpublished,
     /// How far each partition had been read when its last changes were taken.
     pub input_offsets: Vec<InputOffset>,
 }
@@ -64,6 +69,30 @@ impl RefitState {
     /// A population that has outgrown its blocks has cells from now on.
     pub fn grow(&mut self) {
         self.has_cells |= self.statistics.counters.experiments > MOST_WITHOUT_CELLS;
+    }
+}
+
+/// Changes of blocks whose estimates batches that were far behind have left to a pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Unpublished {
+    /// Those that no pass has begun with, as the refit before has left them; and since when the first of them waits, s.
+    pub waiting: i64,
+    pub waited: Option<f64>,
+    /// Those that have come with the changes of this refit.
+    pub new: i64,
+}
+
+impl Unpublished {
+    pub fn count(&self) -> i64 {
+        self.waiting + self.new
+    }
+
+    /// Whether a pass is to begin, through a population of so many experiments: once nothing more comes, or they have waited long
+    /// enough. As a pass writes every row of the population, it would be in the way of batches that are far behind.
+    pub fn is_pass_due(&self, experiments: i64) -> bool {
+        let waited = self.waited.unwrap_or(0.0);
+        let have_doubled = self.count() >= experiments - self.count();
+        self.count() > 0 && (self.new == 0 || waited >= UNPUBLISHED_WAIT || have_doubled && waited >= DOUBLED_WAIT)
     }
 }
 
@@ -103,7 +132,8 @@ pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChan
     // Those of other populations were taken at another moment.
     for (population, count) in &counts {
         if let Some(state) = states.get_mut(population) {
-            state.statistics.counters.changes += count;
+            state.statistics.counters.changes += count.changes;
+            state.unpublished.new += count.unpublished;
             state.input_offsets.clone_from(&input_offsets);
         }
     }
@@ -226,7 +256,10 @@ pub enum Publication {
     /// It is appended to the history, with what the cells say of the population where it has a posterior, and every row is
     /// to be written again.
     Due(Option<CellDiagnostics>),
-    /// It should be, but the publish before it is still under way: the population is due for a refit once that has ended.
+    /// The published fit stays, but rows are to be written that batches have left to a pass.
+    Pass,
+    /// It should be, but the publish before it is still under way, or batches are still far behind: the population is due for a
+    /// refit once that has ended, or after a while.
     Postponed,
     /// There is none, because the population could not be read or what was computed could not be written: it is tried again after a
     /// while.

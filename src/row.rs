@@ -97,7 +97,7 @@ pub struct TakenChanges {
     /// nothing.
     pub changes: Vec<BlockChange>,
     /// How many changes were taken of each population that was asked for.
-    pub counts: BTreeMap<PopulationName, i64>,
+    pub counts: BTreeMap<PopulationName, TakenCount>,
     /// How far each partition had been read when they were taken.
     pub input_offsets: Vec<InputOffset>,
 }
@@ -105,9 +105,24 @@ pub struct TakenChanges {
 impl TakenChanges {
     /// Nothing of these populations.
     pub fn of(populations: &[PopulationName]) -> TakenChanges {
-        let counts = populations.iter().map(|population| (population.clone(), 0)).collect();
+        let counts = populations.iter().map(|population| (population.clone(), TakenCount::default())).collect();
         TakenChanges { counts, ..TakenChanges::default() }
     }
+
+    /// Adds a change, and whether the batch that made it has written the estimates of the block.
+    pub fn push(&mut self, change: BlockChange, is_published: bool) {
+        let count = self.counts.entry(change.population.clone()).or_default();
+        count.changes += 1;
+        count.unpublished += i64::from(!is_published);
+        self.changes.push(change);
+    }
+}
+
+/// How many changes of a population were taken, and of how many of them a pass has to write the estimates.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakenCount {
+    pub changes: i64,
+    pub unpublished: i64,
 }
 
 /// The sufficient statistics of a population, or of some of its blocks.
@@ -302,6 +317,8 @@ impl ShrunkEstimate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DuePass {
     pub population: PopulationName,
+    /// As its latest refit has seen them.
+    pub experiments: u64,
     /// Whether its blocks are to be diagnosed too.
     pub is_diagnosis_due: bool,
 }
@@ -316,8 +333,20 @@ pub struct Pass {
     pub fit: PublishedFit,
     /// Whether rows are to be written; otherwise the pass only diagnoses.
     pub is_publish: bool,
+    /// Whether batches have left estimates to it: rows are missing, or are of an earlier commit.
+    pub has_unpublished: bool,
     /// The last experiment that was published; empty at the beginning.
     pub cursor: String,
+}
+
+/// A pass that has seen every block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndedPass {
+    pub pass: Pass,
+    /// Whether it was to diagnose them.
+    pub is_diagnosis: bool,
+    /// What it found, if that can be said.
+    pub diagnostics: Option<(CellDiagnostics, PassDiagnostics)>,
 }
 
 /// A block as read by a pass.
@@ -339,6 +368,8 @@ pub struct PopulationTotals {
     pub prior_far: u64,
     /// Populations where only winners seem to arrive.
     pub selection_suspected: u64,
+    /// Changes of blocks whose estimates are left to a pass.
+    pub unpublished_changes: u64,
     pub experiments: u64,
     pub effects: u64,
 }
@@ -368,6 +399,8 @@ pub struct CurrentPopulation {
     pub is_prior_far: bool,
     /// Whether only winners seem to arrive.
     pub is_selection_suspected: bool,
+    /// Changes of its blocks whose estimates are left to a pass.
+    pub unpublished_changes: u64,
 }
 
 /// The populations that have changed since some time.

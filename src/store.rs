@@ -19,7 +19,7 @@
 //! | [`Store::claim`] | the epochs of partitions are raised, and where to read on is returned |
 //! | [`Ingest`] | offsets, experiments, blocks, the log of their changes, refusals, and the estimates of changed blocks |
 //! | [`Refit`] | of up to a hundred populations: changes taken out of the log, cells, fits and diagnostics |
-//! | [`Store::write_estimates`] | one page of a whole publish, and its cursor |
+//! | [`Store::write_estimates`] | one page of whole publishes, and their cursors |
 //! | [`Audit`] | everything as of one moment, read only |
 //! | [`Rebuild`] | everything that is computed from what was sent, computed anew, and the settings that it is computed with |
 //!
@@ -28,7 +28,8 @@
 //!
 //! **Locks.** On PostgreSQL every ingest holds an advisory lock shared; whoever takes it alone (a rebuild, a replay, the
 //! begin of a pass) has waited for all ingests that were under way. Rows are locked in the order of their keys: experiments,
-//! then populations; blocks are locked through their experiment's row. On SQLite there is one writer: a transaction that
+//! then populations, then blocks. A batch has its blocks locked through their experiments' rows; a pass that puts in estimates which
+//! batches have left to it locks the blocks of its page against batches. On SQLite there is one writer: a transaction that
 //! writes holds the file's lock from its first moment, and no other lock is needed.
 //!
 //! **Errors.** Every call fails with a [`StoreError`] where the database does, or where what it holds cannot be read; only what

@@ -142,7 +142,9 @@ impl Walk<'_> {
         report.merge(blocks.report);
         let exact = (is_fitted && !registered.is_publish_due)
             .then(|| Exact { judged: fresh.judged, nodes: fresh.fits[Correlation::Modelled as usize].nodes.clone() });
-        report.merge(self.estimates(id, name, &registered, exact).await?);
+        let has_unpublished =
+            registered.unpublished > 0 || population.changes.iter().any(|change| !change.is_published);
+        report.merge(self.estimates(id, name, (&registered, has_unpublished), exact).await?);
         Ok(report)
     }
 
@@ -204,7 +206,7 @@ impl Walk<'_> {
         &mut self,
         id: &str,
         name: PopulationName,
-        registered: &Registered,
+        (registered, has_unpublished): (&Registered, bool),
         exact: Option<Exact>,
     ) -> Result<Report, VerifyError> {
         let mut report = Report::default();
@@ -212,6 +214,7 @@ impl Walk<'_> {
             population: name,
             published_fit_id: registered.published_fit_id,
             is_publish_due: registered.is_publish_due,
+            has_unpublished,
             fits: BTreeMap::from([(0, Some(Arc::new(PublishedFit::none())))]),
             exact,
             tolerance: self.rules.tolerance,

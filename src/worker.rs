@@ -7,12 +7,13 @@
 //! | [`admission`] | how many populations there may be, and which results may create one; pure |
 //! | [`fold`] | records and stored state -> changes; pure |
 //! | `batch` | the transaction of a batch: read, fold, write, estimate |
+//! | [`catch_up`] | whether a batch is so far behind that its estimates are left to a pass; pure |
 //! | `occasional` | which of many alike log lines are written |
 //! | [`ingest`] | the ingest loop: commits each batch together with its offsets |
 //! | [`replay`] | ingests refused messages again |
 //! | [`refit`] | the refit loop: cells -> mu and tau of changed populations, and whether a whole publish is due |
 //! | [`report`] | the populations as metrics show them |
-//! | [`publish`] | the publish loop: passes that rewrite all estimates of a population |
+//! | [`publish`] | the publish loop: passes that write all estimates of a population |
 //! | `diagnosis` | the diagnostics of a population that need every block, accumulated in a pass |
 //! | [`rebuild`] | recomputes everything from the reported statistics, under other settings |
 //! | [`retry`] | retries of store operations, with backoff and jitter |
@@ -20,6 +21,7 @@
 
 pub mod admission;
 mod batch;
+pub mod catch_up;
 pub mod dead_letters;
 mod diagnosis;
 pub mod fold;

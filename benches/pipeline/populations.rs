@@ -7,7 +7,7 @@ use shrinkd::config::{PopulationSettings, StoreConfig, StoreUrl};
 use shrinkd::row::StoreSettings;
 use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
-use shrinkd::worker::refit::RefitLoop;
+use shrinkd::worker::refit::{Occasion, RefitLoop};
 use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::{ARITHMETIC_VERSION, Direction, Priors, Quantity};
 
@@ -148,7 +148,7 @@ fn refit(database: &mut Database) -> Outcome<Refits> {
     let (own_before, server_before, started) = (own(), server_seconds(database)?, Instant::now());
     let mut count = 0;
     loop {
-        match runtime.block_on(refit.refit_all())? {
+        match runtime.block_on(refit.refit_all(Occasion::News))? {
             0 => break,
             refitted => count += refitted,
         }

@@ -11,6 +11,7 @@ create table block_changes (
     population_id text collate "C" not null,
     before bytea,
     after bytea,
+    is_published boolean not null default true,
     check (before is not null or after is not null)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, vacuum_truncate = off);
 create index block_changes_by_transaction on block_changes (transaction_id, change_id);
@@ -21,6 +22,8 @@ comment on column block_changes.transaction_id is
     'The transaction of the batch: rows of transactions that had all ended when a worker last looked need not be looked for again';
 comment on column block_changes.before is 'The block that the change took away (packed); null where there was none';
 comment on column block_changes.after is 'The block that it put in (packed); null where there is none any more';
+comment on column block_changes.is_published is
+    'Whether the batch has written the estimates of the block; one that was far behind has left them to a pass';
 
 create table population_cells (
     population_id text collate "C" not null,
@@ -42,14 +45,23 @@ alter table populations
     add column experiments bigint not null default 0,
     add column effects bigint not null default 0,
     add column refit_due_at timestamptz,
+    add column unpublished bigint not null default 0,
+    add column pass_unpublished bigint not null default 0,
+    add column unpublished_at timestamptz,
     add column changed_at timestamptz not null default now();
 update populations set changes = 0, diagnosed_changes = 0;
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
+create index populations_to_publish on populations (population_id) where publish_cursor is not null;
 create index populations_by_changed_at on populations (changed_at);
 comment on column populations.changed_at is 'When a refit or a pass last changed what is said of the population';
 comment on column populations.changes is 'Blocks put in, replaced or withdrawn, as the latest refit has seen them: grows with every change';
 comment on column populations.has_cells is
     'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments are summed from its blocks';
+comment on column populations.unpublished is
+    'Changes of blocks, as the latest refit has seen them, whose estimates batches that were far behind have left to a pass';
+comment on column populations.pass_unpublished is 'How many of the unpublished the pass under way will have written once it has ended';
+comment on column populations.unpublished_at is
+    'When a refit saw the first of the unpublished changes that no pass has begun with; null where there is none';
 comment on column populations.experiments is 'Experiments that the latest refit has seen';
 comment on column populations.effects is 'Effects that the latest refit has seen';
 comment on column populations.refit_due_at is

@@ -10,6 +10,7 @@ create table block_changes ( -- What batches have changed in the blocks since th
     population_id text not null,
     before blob, -- The block that the change took away (packed); null where there was none
     after blob, -- The block that it put in (packed); null where there is none any more
+    is_published integer not null default 1, -- Whether the batch has written the estimates of the block; one that was far behind has left them to a pass
     check (before is not null or after is not null)
 ) strict;
 create index block_changes_by_transaction on block_changes (transaction_id, change_id);
@@ -28,8 +29,12 @@ alter table populations add column has_cells integer not null default 0; -- Whet
 alter table populations add column experiments integer not null default 0; -- Experiments that the latest refit has seen
 alter table populations add column effects integer not null default 0; -- Effects that the latest refit has seen
 alter table populations add column refit_due_at text; -- When the next refit is due even if nothing changes; none happens earlier. Null where only a change makes one due
+alter table populations add column unpublished integer not null default 0; -- Changes of blocks, as the latest refit has seen them, whose estimates batches that were far behind have left to a pass
+alter table populations add column pass_unpublished integer not null default 0; -- How many of the unpublished the pass under way will have written once it has ended
+alter table populations add column unpublished_at text; -- When a refit saw the first of the unpublished changes that no pass has begun with; null where there is none
 alter table populations add column changed_at text not null default ''; -- When a refit or a pass last changed what is said of the population
 update populations set changes = 0, diagnosed_changes = 0, changed_at = created_at;
+create index populations_to_publish on populations (population_id) where publish_cursor is not null;
 create index populations_by_changed_at on populations (changed_at);
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
 

@@ -77,6 +77,7 @@ fn config(keys: Keys) -> Result<Config, Invalid> {
         source,
         store,
         ingest: keys.ingest,
+        catch_up: keys.catch_up,
         dead_letters: keys.dead_letters,
         limits: keys.limits,
         refit: keys.refit,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -123,6 +123,24 @@ impl Default for IngestConfig {
             batch_age: Duration::from_millis(100),
             drain_budget: Duration::from_secs(10),
         }
+    }
+}
+
+/// `[catch_up]`: how far behind the end of its input a worker leaves estimates to passes, which write them once it has caught up,
+/// and every 30 seconds until then.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub struct CatchUpConfig {
+    /// This many records; it has caught up below a tenth of them. Default 20000.
+    pub records: NonZeroU64,
+    /// Or records of this age, if there are at least a tenth as many. Default 30s.
+    #[serde(with = "text::duration")]
+    pub age: Duration,
+}
+
+impl Default for CatchUpConfig {
+    fn default() -> CatchUpConfig {
+        CatchUpConfig { records: const { NonZeroU64::new(20_000).unwrap() }, age: Duration::from_secs(30) }
     }
 }
 

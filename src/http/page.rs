@@ -50,6 +50,10 @@ pub(super) fn render(site: &Site) -> String {
     ] {
         let _ = writeln!(page, "<dt>{term}</dt><dd>{description}</dd>");
     }
+    let unpublished = metrics.population_counts().unpublished_changes;
+    if unpublished > 0 {
+        let _ = writeln!(page, "<dt>catching up</dt><dd>the estimates of {unpublished} changed blocks follow</dd>");
+    }
     page.push_str("</dl>\n");
     write_partitions(&mut page, site);
     write_populations(&mut page, site);

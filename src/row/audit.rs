@@ -38,6 +38,8 @@ pub struct Registered {
     pub published_fit_id: Option<i64>,
     /// Whether a whole publish is due or under way.
     pub is_publish_due: bool,
+    /// Changes of blocks whose estimates are left to a pass, as the latest refit has seen them.
+    pub unpublished: i64,
     /// The settings of the latest fit.
     pub fit_settings: Option<String>,
 }
@@ -48,6 +50,8 @@ pub struct AuditedChange {
     pub change_id: i64,
     pub before: Option<Vec<u8>>,
     pub after: Option<Vec<u8>>,
+    /// Whether the batch has written the estimates of the block.
+    pub is_published: bool,
 }
 
 /// A row of `current_population_fits`.

@@ -100,14 +100,14 @@ impl Audit {
     pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
         let on = &mut self.transaction;
         let sql = "select changes, experiments, effects, has_cells, refit_due_at is not null as is_refit_due,
-                          published_fit_id, publish_cursor is not null as is_publish_due, fit_settings
+                          published_fit_id, publish_cursor is not null as is_publish_due, unpublished, fit_settings
                    from populations where population_id = $1";
         let registered = record!(Registered:
-            has_cells, is_refit_due, published_fit_id, is_publish_due, fit_settings;
+            has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, fit_settings;
             counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let sql = "select change_id, before, after from block_changes where population_id = $1 order by change_id";
-        let change = record!(AuditedChange: change_id, before, after);
+        let sql = "select change_id, before, after, is_published from block_changes where population_id = $1 order by change_id";
+        let change = record!(AuditedChange: change_id, before, after, is_published);
         let changes = on.query("audit: changes", sql, values![population_id]).all(change).await?;
         let sql = "select correlation, octave, moments from population_cells where population_id = $1
                    order by correlation, octave";

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
 
 use super::StoreError;
-use super::columns::{Columns, NONE, bytes, text};
+use super::columns::{Columns, bytes, text};
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
-use crate::row::{BlockChange, CountedBlock, InputOffset, TakenChanges};
+use crate::row::{BlockChange, CountedBlock, InputOffset, TakenChanges, TakenCount};
 
 /// Changes that one statement takes out of the log.
 const PAGE: usize = 20_000;
@@ -26,10 +26,14 @@ const CHANGES: Columns<BlockChange> = Columns::of(&[&[
     bytes("after", |change| change.after.as_ref().map(|block| pack(block).into())),
 ]]);
 
-/// Appends what a batch has changed.
-pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Result<u64, StoreError> {
-    let sql = "insert into block_changes ({columns}) select {columns} from n";
-    CHANGES.execute(on, "ingest: changes", changes, sql, NONE).await
+/// Appends what a batch has changed. Of a block that it has withdrawn there is nothing to publish.
+pub(super) async fn append(
+    on: &mut Transaction,
+    changes: &[BlockChange],
+    is_published: bool,
+) -> Result<u64, StoreError> {
+    let sql = "insert into block_changes ({columns}, is_published) select {columns}, $1 or after is null from n";
+    CHANGES.execute(on, "ingest: changes", changes, sql, &[is_published.into()]).await
 }
 
 /// Every 60th look scans the whole log.
@@ -113,10 +117,11 @@ async fn take<T>(
 ) -> Result<Vec<T>, StoreError> {
     let values = || values.iter().cloned();
     if on.is_postgres() {
-        let taken = format!("delete from block_changes where {condition} returning population_id, before, after");
+        let taken =
+            format!("delete from block_changes where {condition} returning population_id, before, after, is_published");
         return on.query(name, format!("with taken as ({taken}) {rest}"), values()).all(read).await;
     }
-    let taken = format!("select population_id, before, after from block_changes where {condition}");
+    let taken = format!("select population_id, before, after, is_published from block_changes where {condition}");
     let found = on.query(name, format!("with taken as ({taken}) {rest}"), values()).all(read).await?;
     on.query(name, format!("delete from block_changes where {condition}"), values()).await?;
     Ok(found)
@@ -136,23 +141,20 @@ pub(super) async fn take_page(
         PAGE - 1
     );
     let rest = format!(
-        "select population_id, before, after, cast(null as text) as topic, cast(null as int) as partition_number,
-                cast(null as bigint) as next_offset
+        "select population_id, before, after, is_published, cast(null as text) as topic,
+                cast(null as int) as partition_number, cast(null as bigint) as next_offset
          from taken
-         union all select null, null, null, {OFFSETS}"
+         union all select null, null, null, null, {OFFSETS}"
     );
     let read = |row: &Row| match row.get::<Option<PopulationName>>("population_id")? {
-        Some(population) => Ok(Ok(read_change(population, row)?)),
+        Some(population) => Ok(Ok((read_change(population, row)?, row.get("is_published")?))),
         None => Ok(Err(read_offset(row)?)),
     };
     let values = values![names(populations), floor.get()];
     let mut taken = TakenChanges::of(populations);
     for change_or_offset in take(on, "refit: take changes", &page, &rest, &values, read).await? {
         match change_or_offset {
-            Ok(change) => {
-                *taken.counts.entry(change.population.clone()).or_default() += 1;
-                taken.changes.push(change);
-            }
+            Ok((change, is_published)) => taken.push(change, is_published),
             Err(offset) => taken.input_offsets.push(offset),
         }
     }
@@ -170,20 +172,23 @@ pub(super) async fn take_for_blocks(
 ) -> Result<TakenChanges, StoreError> {
     let rest = format!(
         "select population_id, cast(null as text) as experiment_id, cast(null as {}) as block, count(*) as changes,
+                sum(case when is_published then 0 else 1 end) as unpublished,
                 cast(null as text) as topic, cast(null as int) as partition_number, cast(null as bigint) as next_offset
          from taken group by population_id
-         union all select population_id, experiment_id, block, null, null, null, null
+         union all select population_id, experiment_id, block, null, null, null, null, null
          from blocks where population_id {{any $1}} and block is not null
-         union all select null, null, null, null, {OFFSETS}",
+         union all select null, null, null, null, null, {OFFSETS}",
         if on.is_postgres() { "bytea" } else { "blob" },
     );
     enum Found {
-        Changes(PopulationName, i64),
+        Changes(PopulationName, TakenCount),
         Block(BlockChange),
         Offset(InputOffset),
     }
     let read = |row: &Row| match (row.get::<Option<PopulationName>>("population_id")?, row.get("changes")?) {
-        (Some(population), Some(changes)) => Ok(Found::Changes(population, changes)),
+        (Some(population), Some(changes)) => {
+            Ok(Found::Changes(population, TakenCount { changes, unpublished: row.get("unpublished")? }))
+        }
         (Some(population), None) => Ok(Found::Block(read_block(population, row, grouping)?)),
         (None, _) => Ok(Found::Offset(read_offset(row)?)),
     };
@@ -191,7 +196,7 @@ pub(super) async fn take_for_blocks(
     let mut taken = TakenChanges::of(populations);
     for found in take(on, "refit: take changes of blocks", OF_POPULATIONS, &rest, &values, read).await? {
         match found {
-            Found::Changes(population, changes) => drop(taken.counts.insert(population, changes)),
+            Found::Changes(population, count) => drop(taken.counts.insert(population, count)),
             Found::Block(block) => taken.changes.push(block),
             Found::Offset(offset) => taken.input_offsets.push(offset),
         }
@@ -217,11 +222,28 @@ pub(super) async fn blocks_after(
     Ok((blocks, experiments.pop()))
 }
 
-/// The changes of a population that are still in the log.
-pub(super) async fn of(on: &mut Transaction, population: &PopulationName) -> Result<Vec<BlockChange>, StoreError> {
-    let sql = format!("select before, after from block_changes where {OF_POPULATIONS}");
-    let values = values![vec![population.to_string()], 0_i64];
-    on.query("read changes", sql, values).all(|row| read_change(population.clone(), row)).await
+/// The changes of populations that are still in the log.
+pub(super) async fn of(on: &mut Transaction, populations: &[PopulationName]) -> Result<TakenChanges, StoreError> {
+    let sql = format!("select population_id, before, after, is_published from block_changes where {OF_POPULATIONS}");
+    let values = values![names(populations), 0_i64];
+    let mut changes = TakenChanges::of(populations);
+    let read = |row: &Row| Ok((read_change(row.get("population_id")?, row)?, row.get("is_published")?));
+    for (change, is_published) in on.query("read changes", sql, values).all(read).await? {
+        changes.push(change, is_published);
+    }
+    Ok(changes)
+}
+
+/// The blocks of populations, each as one that was put in.
+pub(super) async fn blocks(
+    on: &mut Transaction,
+    populations: &[PopulationName],
+    grouping: &Grouping,
+) -> Result<Vec<BlockChange>, StoreError> {
+    let sql =
+        "select population_id, experiment_id, block from blocks where population_id {any $1} and block is not null";
+    let read = |row: &Row| read_block(row.get("population_id")?, row, grouping);
+    on.query("read blocks", sql, values![names(populations)]).all(read).await
 }
 
 pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {

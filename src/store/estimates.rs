@@ -4,7 +4,7 @@ use super::StoreError;
 use super::columns::{Column, Columns, NONE, boolean, float, integer, text};
 use super::database::Transaction;
 use super::query::{Row, record};
-use crate::row::{EstimateRow, Pass, RawEstimate, RetiredEstimate, ShrunkEstimate};
+use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
 
 const KEY: &[Column<EstimateRow>] = &[
     text("population_id", |row| Some(row.population.to_string().into())),
@@ -84,12 +84,27 @@ pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
 /// that a retraction has removed stays away.
-pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+pub(super) async fn rewrite(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
     let sql = "update effect_estimates as e set {set from n}, computed_at = {now} from n
-               where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
+               where e.population_id = n.population_id and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
-    let population = pass.population.to_string();
-    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, &[population.into()]).await
+    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, NONE).await
+}
+
+/// Puts in the rows of blocks that are still those that they were computed from, and replaces those of an earlier commit or fit.
+/// A block that a batch retracts or replaces meanwhile is locked by that batch or by this, in the same order: whichever comes first,
+/// what the block says last is what stays.
+pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+    let sql = "insert into effect_estimates as e ({columns}, computed_at)
+               select {columns of n}, {now}
+               from n join blocks as b on b.population_id = n.population_id and b.experiment_id = n.experiment_id
+                   and b.commit_id = n.commit_id
+               where b.block is not null
+               order by b.experiment_id, b.metric, b.segment, b.scale, n.variant {for share of b}
+               on conflict (population_id, experiment_id, variant) do update
+               set {set from excluded}, computed_at = excluded.computed_at
+               where (e.commit_id, e.fit_id) < (excluded.commit_id, excluded.fit_id)";
+    Columns(&[KEY], &[COMMIT, RAW, FITTED]).execute(on, "publish: missing estimates", rows, sql, NONE).await
 }
 
 const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[

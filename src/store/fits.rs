@@ -13,7 +13,7 @@ use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use super::refit::Refitted;
 use crate::refit::RefitState;
-use crate::row::{CellDiagnostics, FitRow, InputOffset, PassDiagnostics, PublishedFit};
+use crate::row::{CellDiagnostics, EndedPass, FitRow, InputOffset, PassDiagnostics, PublishedFit};
 
 /// A fit with its population, as it is written.
 pub(super) struct PopulationFit {
@@ -124,7 +124,7 @@ fn input_offsets(state: &RefitState) -> String {
 }
 
 /// Makes the current fits of populations the published ones, with these ids and with what their cells say where they have a
-/// posterior: appends them to the history, whose columns are the same, and begins a whole publish of each.
+/// posterior: appends them to the history, whose columns are the same.
 pub(super) async fn publish(
     on: &mut Transaction,
     due: &[(PopulationName, i64, Option<CellDiagnostics>)],
@@ -139,10 +139,8 @@ pub(super) async fn publish(
     let sql = "insert into population_fits
                select f.* from n join current_population_fits as f on f.population_id = n.population_id";
     DUE.execute(on, "refit: append to the history", due, sql, NONE).await?;
-    let sql = "update populations as p
-               set published_fit_id = n.fit_id, publish_cursor = '', pass_owner = null, pass_touched_at = null
-               from n where p.population_id = n.population_id";
-    DUE.execute(on, "refit: begin a publish", due, sql, NONE).await?;
+    let sql = "update populations as p set published_fit_id = n.fit_id from n where p.population_id = n.population_id";
+    DUE.execute(on, "refit: publish", due, sql, NONE).await?;
     let with_cells = due.iter().filter_map(|(population, fit_id, cells)| {
         Some(Diagnosed { population_id: population.to_string(), fit_id: *fit_id, cells: cells.clone()?, pass: None })
     });
@@ -293,19 +291,24 @@ async fn append_diagnostics(on: &mut Transaction, rows: &[Diagnosed]) -> Result<
     Columns(&[DIAGNOSED_KEY], &[CELLS]).execute(on, "refit: diagnostics", rows, &sql, NONE).await.map(drop)
 }
 
-/// Puts what a pass found into the row of the fit that it was about.
+/// Puts what passes found into the rows of the fits that they were about.
 pub(super) async fn write_diagnostics(
     on: &mut Transaction,
-    population_id: &str,
-    fit_id: i64,
-    cells: &CellDiagnostics,
-    pass: &PassDiagnostics,
+    ended: impl Iterator<Item = &EndedPass>,
 ) -> Result<(), StoreError> {
     let sql = "insert into population_diagnostics ({columns}, diagnosed_at, computed_at)
                select {columns}, {now}, {now} from n where true
                on conflict (population_id, fit_id) do update
                set {set from excluded}, diagnosed_at = excluded.diagnosed_at, computed_at = excluded.computed_at";
-    let population_id = population_id.to_owned();
-    let rows = [Diagnosed { population_id, fit_id, cells: cells.clone(), pass: Some(pass.clone()) }];
+    let diagnosed = ended.filter_map(|EndedPass { pass, diagnostics, .. }| {
+        let (cells, found) = diagnostics.clone()?;
+        Some(Diagnosed {
+            population_id: pass.population.to_string(),
+            fit_id: pass.fit.fit_id,
+            cells,
+            pass: Some(found),
+        })
+    });
+    let rows: Vec<Diagnosed> = diagnosed.collect();
     Columns(&[DIAGNOSED_KEY], &[CELLS, PASS]).execute(on, "publish: diagnostics", &rows, sql, NONE).await.map(drop)
 }

@@ -136,26 +136,29 @@ impl Ingest {
         populations::new(on, named, limit).await
     }
 
-    /// The published fits of these populations; those that are new to the store are put in.
-    pub async fn published_fits(
-        &mut self,
-        populations: &BTreeSet<PopulationName>,
-    ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
-        let names: Vec<PopulationName> = populations.iter().cloned().collect();
+    /// Puts in those of these populations that are new to the store.
+    pub async fn put_populations(&mut self, populations: &[PopulationName]) -> Result<(), StoreError> {
         let sql = "insert into populations ({columns}, created_at, changed_at)
                    select {columns}, {now}, {now} from n
                    where not exists (select 1 from populations as p where p.population_id = n.population_id)
                    on conflict do nothing";
-        POPULATIONS.execute(&mut self.transaction, "ingest: new populations", &names, sql, NONE).await?;
-        fits::published(&mut self.transaction, &names).await
+        POPULATIONS.execute(&mut self.transaction, "ingest: new populations", populations, sql, NONE).await.map(drop)
     }
 
-    /// Writes everything but the estimates.
-    pub async fn write_changes(&mut self, changes: &Changes) -> Result<Written, StoreError> {
+    /// The published fits of populations.
+    pub async fn published_fits(
+        &mut self,
+        populations: &[PopulationName],
+    ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
+        fits::published(&mut self.transaction, populations).await
+    }
+
+    /// Writes everything but the estimates; whether these follow, or are left to a pass, is logged with the changes.
+    pub async fn write_changes(&mut self, changes: &Changes, is_published: bool) -> Result<Written, StoreError> {
         let on = &mut self.transaction;
         let blocks = experiments::write(on, changes, self.commit_id).await?;
         replay::write_tombstones(on, &changes.tombstones).await?;
-        let block_changes = changes::append(on, &changes.block_changes).await?;
+        let block_changes = changes::append(on, &changes.block_changes, is_published).await?;
         let rejected = write_rejected(on, &changes.rejected).await?;
         Ok(vec![("blocks", blocks), ("block_changes", block_changes), ("rejected_events", rejected)])
     }

@@ -1,30 +1,65 @@
-//! Whole publishes: a pass through the blocks of a population, page by page.
+//! Whole publishes: passes through the blocks of populations, page by page.
 
 use std::collections::BTreeSet;
 
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
+use super::columns::{Columns, boolean, integer, text};
 use super::experiments::read_properties;
 use super::query::{Row, record, values};
-use super::{Store, StoreError, estimates, fits, settings};
-use crate::row::{BlockToEstimate, BlockToPublish, CellDiagnostics, DuePass, EstimateRow, Pass, PassDiagnostics};
+use super::{Store, StoreError, changes, estimates, fits, settings};
+use crate::row::{BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, Pass, PublishedFit};
+
+/// Where a pass stands after a page: population, fit and experiment.
+struct Position {
+    population: String,
+    fit_id: i64,
+    cursor: String,
+}
+
+/// Passes of one owner, whose populations are locked in the order of their names, as everybody locks several.
+const LOCKED: &str = "p.pass_owner = $1 and coalesce(p.published_fit_id, 0) = n.fit_id
+    and p.population_id in (select population_id from populations where population_id in (select name from n)
+                            order by population_id {for no key update})";
+
+const POSITIONS: Columns<Position> = Columns::of(&[&[
+    text("name", |position| Some(position.population.as_str().into())),
+    integer("fit_id", |position| Some(position.fit_id)),
+    text("cursor", |position| Some(position.cursor.as_str().into())),
+]]);
+
+const ENDED: Columns<EndedPass> = Columns::of(&[&[
+    text("name", |ended| Some(ended.pass.population.to_string().into())),
+    integer("fit_id", |ended| Some(ended.pass.fit.fit_id)),
+    boolean("is_diagnosis", |ended| Some(ended.is_diagnosis)),
+]]);
 
 impl Store {
-    /// Populations that wait for a whole publish, or for diagnostics of all of their blocks because these are older than
-    /// `diagnosed_before` and blocks have changed since. A pass of another worker does not wait; one that the owner itself
-    /// has left does.
-    pub async fn due_passes(&self, diagnosed_before: OffsetDateTime, owner: &str) -> Result<Vec<DuePass>, StoreError> {
+    /// Populations that wait for a whole publish; where `diagnosed_before` is given, also those that wait for diagnostics of all of
+    /// their blocks, because these are older than that and blocks have changed since. A pass of another worker does not wait; one
+    /// that the owner itself has left does.
+    pub async fn due_passes(
+        &self,
+        diagnosed_before: Option<OffsetDateTime>,
+        owner: &str,
+    ) -> Result<Vec<DuePass>, StoreError> {
         let mut reader = self.pools.read().await?;
-        let sql = "select population_id, is_diagnosis_due
-                   from (select *, diagnosed_at is null or diagnosed_at < $1 and diagnosed_changes <> changes
-                             as is_diagnosis_due
-                         from populations) as p
-                   where published_fit_id is not null and (publish_cursor is not null or is_diagnosis_due)
-                     and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
-                   order by population_id";
-        let read = record!(DuePass: population = "population_id", is_diagnosis_due);
-        reader.query("publish: due passes", sql, values![diagnosed_before, owner]).all(read).await
+        let is_due = match diagnosed_before {
+            Some(_) => "(publish_cursor is not null or published_fit_id is not null and is_diagnosis_due)",
+            None => "publish_cursor is not null",
+        };
+        let sql = format!(
+            "select population_id, experiments, is_diagnosis_due
+             from (select *, published_fit_id is not null
+                       and (diagnosed_at is null or diagnosed_at < $2 and diagnosed_changes <> changes) as is_diagnosis_due
+                   from populations) as p
+             where {is_due} and (pass_owner is null or pass_owner = $1 or pass_touched_at < {{30 s ago}})
+             order by population_id"
+        );
+        let read = record!(DuePass: population = "population_id", experiments, is_diagnosis_due);
+        let diagnosed_before = diagnosed_before.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        reader.query("publish: due passes", sql, values![owner, diagnosed_before]).all(read).await
     }
 
     /// Populations whose whole publish is due or under way, whoever is at it.
@@ -35,103 +70,138 @@ impl Store {
         Ok(publishing.into_iter().collect())
     }
 
-    /// Takes a population for a pass through its blocks, with the fit that is to be published and where to go on; `None`
-    /// where another worker is at it. Returns once no ingest is under way that has read an earlier fit.
+    /// Takes populations for passes through their blocks, each with the fit that is to be published and where to go on; those that
+    /// other workers are at are left out. Returns once no ingest is under way that has read an earlier fit.
     ///
     /// # Errors
     /// [`StoreError::Settings`] where the store was rebuilt with other settings.
-    pub async fn begin_pass(&self, population: &PopulationName, owner: &str) -> Result<Option<Pass>, StoreError> {
+    pub async fn begin_passes(&self, populations: &[PopulationName], owner: &str) -> Result<Vec<Pass>, StoreError> {
         let mut transaction = self.pools.begin().await?;
-        let sql = "update populations set pass_owner = $2, pass_touched_at = {now}
-                   where population_id = $1 and published_fit_id is not null
+        // A pass that begins with the first block will have written all that is unpublished.
+        let sql = "update populations
+                   set pass_owner = $2, pass_touched_at = {now},
+                       pass_unpublished = case when publish_cursor = '' then unpublished else pass_unpublished end,
+                       unpublished_at = case when publish_cursor = '' then null else unpublished_at end
+                   where population_id in (select population_id from populations where population_id {any $1}
+                                           order by population_id {for no key update})
+                     and (publish_cursor is not null or published_fit_id is not null)
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
-                   returning publish_cursor";
-        let begun = transaction.query("publish: begin a pass", sql, values![population.to_string(), owner]);
-        let cursor: Option<Option<String>> = begun.optional(|row| row.get("publish_cursor")).await?;
-        let Some(cursor) = cursor else { return Ok(None) };
-        // After the row, which a rebuild holds until its settings can be seen.
+                   returning population_id, publish_cursor, pass_unpublished > 0 as has_unpublished";
+        let begun = transaction.query("publish: begin passes", sql, values![changes::names(populations), owner]);
+        let begun: Vec<(PopulationName, Option<String>, bool)> = begun
+            .all(|row| Ok((row.get("population_id")?, row.get("publish_cursor")?, row.get("has_unpublished")?)))
+            .await?;
+        // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
-        let fit = fits::published(&mut transaction, std::slice::from_ref(population)).await?.remove(population);
+        let names: Vec<PopulationName> = begun.iter().map(|(population, ..)| population.clone()).collect();
+        let mut fits = fits::published(&mut transaction, &names).await?;
         transaction.commit("publish: commit").await?;
-        let Some(fit) = fit else { return Ok(None) };
+        if begun.is_empty() {
+            return Ok(Vec::new());
+        }
         // An ingest that began before the fit was published writes rows with the fit before it. Once all of those have ended,
         // the pass finds their rows; those that come later have the new fit already.
         self.wait_for_ingests().await?;
-        Ok(Some(Pass {
-            population: population.clone(),
+        let pass = |(population, cursor, has_unpublished): (PopulationName, Option<String>, bool)| Pass {
             owner: owner.to_owned(),
-            fit,
+            fit: fits.remove(&population).unwrap_or_else(PublishedFit::none),
+            population,
             is_publish: cursor.is_some(),
+            has_unpublished,
             cursor: cursor.unwrap_or_default(),
-        }))
+        };
+        let mut passes: Vec<Pass> = begun.into_iter().map(pass).collect();
+        passes.sort_by(|x, y| x.population.cmp(&y.population));
+        Ok(passes)
     }
 
-    /// The population's blocks after an experiment, in key order, at most `limit`.
+    /// The blocks of populations after an experiment of one of them, in the order of populations and experiments, at most `limit`.
     pub async fn blocks_after(
         &self,
-        population: &PopulationName,
-        after: &str,
+        populations: &[PopulationName],
+        (population, experiment): (&str, &str),
         limit: usize,
     ) -> Result<Vec<BlockToPublish>, StoreError> {
         let mut reader = self.pools.read().await?;
-        // Looked up one by one: a join reads all experiments for every page, as the planner thinks that cheaper.
-        let sql = "select b.experiment_id, b.revision, b.commit_id, b.block, b.direction, b.coverage,
-                          (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision,
-                          (select e.shipped_variant from experiments as e where e.experiment_id = b.experiment_id)
-                              as shipped_variant
-                   from blocks as b
-                   where b.population_id = $1 and b.experiment_id > $2 and b.block is not null
-                   order by b.experiment_id limit $3";
+        // Of one population its index has them in order. Experiments are looked up one by one: a join reads all of them for every
+        // page, as the planner thinks that cheaper.
+        let of_populations = match populations {
+            [_] => "b.population_id = $2 and b.experiment_id > $3 and b.population_id {any $1}",
+            _ => "b.population_id {any $1} and (b.population_id, b.experiment_id) > ($2, $3)",
+        };
+        let sql = format!(
+            "select b.population_id, b.experiment_id, b.revision, b.commit_id, b.block, b.direction, b.coverage,
+                    (select e.decision from experiments as e where e.experiment_id = b.experiment_id) as decision,
+                    (select e.shipped_variant from experiments as e where e.experiment_id = b.experiment_id)
+                        as shipped_variant
+             from blocks as b
+             where {of_populations} and b.block is not null
+             order by b.population_id, b.experiment_id limit $4"
+        );
         let block = record!(BlockToEstimate:
             experiment_id, revision, shipped_variant;
-            population: |_| Ok(population.clone()), measured: |row: &Row| row.unpack("blocks", "block"),
+            population: |row: &Row| row.get("population_id"), measured: |row: &Row| row.unpack("blocks", "block"),
             properties: read_properties);
         let block = record!(BlockToPublish: commit_id, decision; block: block);
-        let values = values![population.to_string(), after, limit as i64];
+        let values = values![changes::names(populations), population, experiment, limit as i64];
         reader.query("publish: read blocks", sql, values).all(block).await
     }
 
-    /// Writes one page of a whole publish and moves its cursor: rows whose block is still the one that was read and whose
-    /// fit is older. Returns how many rows changed, or `None` where the pass was taken by another worker.
+    /// Writes one page of passes of one owner and moves their cursors, each to an experiment. Of a block that is no longer the one
+    /// that was read nothing is written. Returns the populations whose pass no other worker has taken, and how many rows changed.
     pub async fn write_estimates(
         &self,
-        pass: &Pass,
-        rows: &[EstimateRow],
-        cursor: &str,
-    ) -> Result<Option<u64>, StoreError> {
+        passes: &[(&Pass, &str)],
+        rows: Vec<EstimateRow>,
+    ) -> Result<(BTreeSet<PopulationName>, u64), StoreError> {
+        let Some((Pass { owner, .. }, _)) = passes.first() else { return Ok((BTreeSet::new(), 0)) };
+        let position = |(pass, cursor): &(&Pass, &str)| Position {
+            population: pass.population.to_string(),
+            fit_id: pass.fit.fit_id,
+            cursor: (*cursor).to_owned(),
+        };
+        let positions: Vec<Position> = passes.iter().map(position).collect();
         let mut transaction = self.pools.begin().await?;
-        let sql = "update populations
-                   set publish_cursor = case when publish_cursor is null then null else $4 end, pass_touched_at = {now}
-                   where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
-        let values = values![pass.population.to_string(), &pass.owner, pass.fit.fit_id, cursor];
-        if transaction.query("publish: move the cursor", sql, values).await? == 0 {
-            return Ok(None);
-        }
-        let written = estimates::rewrite(&mut transaction, pass, rows).await?;
+        let sql = format!(
+            "update populations as p
+             set publish_cursor = case when p.publish_cursor is null then null else n.cursor end, pass_touched_at = {{now}}
+             from n where p.population_id = n.name and {LOCKED} returning population_id"
+        );
+        let owner = [owner.as_str().into()];
+        let kept = POSITIONS.fetch(&mut transaction, "publish: move the cursor", &positions, &sql, &owner, |row| {
+            row.get("population_id")
+        });
+        let kept: BTreeSet<PopulationName> = kept.await?.into_iter().collect();
+        let kept_passes = passes.iter().filter(|(pass, _)| kept.contains(&pass.population));
+        let missing: BTreeSet<&PopulationName> =
+            kept_passes.filter(|(pass, _)| pass.has_unpublished).map(|(pass, _)| &pass.population).collect();
+        let rows = rows.into_iter().filter(|row| kept.contains(&row.population));
+        let (missing, written): (Vec<_>, Vec<_>) = rows.partition(|row| missing.contains(&row.population));
+        let written =
+            estimates::rewrite(&mut transaction, &written).await? + estimates::put(&mut transaction, &missing).await?;
         transaction.commit("publish: commit").await?;
-        Ok(Some(written))
+        Ok((kept, written))
     }
 
-    /// Ends a pass: one that saw every block and was to diagnose them, with what it found, if that can be said.
-    pub async fn end_pass(
-        &self,
-        pass: &Pass,
-        is_diagnosis: bool,
-        diagnostics: Option<&(CellDiagnostics, PassDiagnostics)>,
-    ) -> Result<(), StoreError> {
+    /// Ends passes of one owner.
+    pub async fn end_passes(&self, ended: &[EndedPass]) -> Result<(), StoreError> {
+        let Some(EndedPass { pass: Pass { owner, .. }, .. }) = ended.first() else { return Ok(()) };
         let mut transaction = self.pools.begin().await?;
-        let name = pass.population.to_string();
-        let sql = "update populations
-                   set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {now},
-                       refit_due_at = case when refit_due_at > {now} then {now} else refit_due_at end,
-                       diagnosed_at = case when $4 then {now} else diagnosed_at end,
-                       diagnosed_changes = case when $4 then changes else diagnosed_changes end
-                   where population_id = $1 and pass_owner = $2 and published_fit_id = $3";
-        let values = values![&name, &pass.owner, pass.fit.fit_id, is_diagnosis];
-        let ended = transaction.query("publish: end a pass", sql, values).await?;
-        if let (Some((cells, found)), 1..) = (diagnostics, ended) {
-            fits::write_diagnostics(&mut transaction, &name, pass.fit.fit_id, cells, found).await?;
-        }
+        let sql = format!(
+            "update populations as p
+             set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {{now}},
+                 unpublished = p.unpublished - p.pass_unpublished, pass_unpublished = 0,
+                 refit_due_at = case when p.refit_due_at > {{now}} then {{now}} else p.refit_due_at end,
+                 diagnosed_at = case when n.is_diagnosis then {{now}} else p.diagnosed_at end,
+                 diagnosed_changes = case when n.is_diagnosis then p.changes else p.diagnosed_changes end
+             from n where p.population_id = n.name and {LOCKED} returning population_id"
+        );
+        let owner = [owner.as_str().into()];
+        let kept =
+            ENDED.fetch(&mut transaction, "publish: end passes", ended, &sql, &owner, |row| row.get("population_id"));
+        let kept: BTreeSet<PopulationName> = kept.await?.into_iter().collect();
+        let diagnosed = ended.iter().filter(|ended| kept.contains(&ended.pass.population));
+        fits::write_diagnostics(&mut transaction, diagnosed).await?;
         transaction.commit("publish: commit").await
     }
 }

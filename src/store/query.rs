@@ -201,8 +201,10 @@ const POSTGRES_MARKS: &Marks = &[
     ("{30 s ago}", "now() - interval '30 s'", ""),
     ("{for update}", "for update", ""),
     ("{for no key update}", "for no key update", ""),
+    ("{for share of b}", "for share of b", ""),
     ("{for no key update skip locked}", "for no key update skip locked", ""),
     ("{s from now ", "now() + make_interval(secs => ", ")"),
+    ("{s since ", "cast(extract(epoch from now() - ", ") as double precision)"),
     ("{any ", "= any(", ")"),
     ("{json ", "cast(", " as jsonb)"),
 ];
@@ -211,8 +213,10 @@ const SQLITE_MARKS: &Marks = &[
     ("{30 s ago}", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-30 seconds')", ""),
     ("{for update}", "", ""),
     ("{for no key update}", "", ""),
+    ("{for share of b}", "", ""),
     ("{for no key update skip locked}", "", ""),
     ("{s from now ", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '+' || ", " || ' seconds')"),
+    ("{s since ", "86400.0 * (julianday('now') - julianday(", "))"),
     ("{any ", "in (select value from json_each(", "))"),
     ("{json ", "", ""),
 ];

@@ -138,10 +138,10 @@ impl Rebuild {
         let sql = "delete from populations as p
                    where not exists (select 1 from blocks as b where b.population_id = p.population_id and b.block is not null)";
         let emptied = on.query("rebuild: delete populations", sql, []).await?;
-        // Passes under way have read blocks as they were: nobody owns them any more.
+        // Passes under way have read blocks as they were: nobody owns them any more. What was left to them is written.
         let sql = "update populations
                    set refit_due_at = {now}, changed_at = {now}, diagnosed_at = null, pass_owner = null,
-                       pass_touched_at = null";
+                       pass_touched_at = null, unpublished = 0, pass_unpublished = 0, unpublished_at = null";
         on.query("rebuild: request refits", sql, []).await?;
         Ok(emptied)
     }

@@ -15,7 +15,7 @@ use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::{Pools, Transaction};
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, changes, fits, ingest, settings};
-use crate::refit::{Judged, Publication, RefitState, apply};
+use crate::refit::{Judged, Publication, RefitState, Unpublished, apply};
 use crate::row::{Counters, FitRow, Statistics, TakenChanges};
 
 /// Most populations that are looked for at a time.
@@ -26,6 +26,9 @@ const REQUESTED: usize = 1_000;
 
 /// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s.
 const POSTPONED: i64 = 1;
+
+/// The same where batches are still far behind: the pass begins as soon as none of them has changed the population for so long.
+const CATCHING_UP: i64 = 2;
 
 /// How long one that could not be refitted waits, s.
 const FAILED: i64 = 10;
@@ -107,20 +110,40 @@ impl Store {
 
     /// A population as a refit would find it now, outside of any.
     pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
-        let (mut on, name) = (self.pools.read().await?, vec![population.to_string()]);
-        let mut states = registered(&mut on, &name).await?;
-        let Some(state) = states.get_mut(population) else { return Ok(RefitState::default()) };
-        let of_log = changes::of(&mut on, population).await?;
-        let counts = BTreeMap::from([(population.clone(), of_log.len() as i64)]);
-        let changes = match state.is_of_blocks() {
-            true => changes::blocks_after(&mut on, population, "", i64::MAX, &self.settings.grouping).await?.0,
-            false => of_log,
-        };
-        state.begin();
-        let input_offsets = changes::input_offsets(&mut on).await?;
-        read_cells(&mut on, &mut states).await?;
-        apply(&mut states, TakenChanges { changes, counts, input_offsets }).map_err(StoreError::unfit)?;
+        let mut states = self.population_states(std::slice::from_ref(population)).await?;
         Ok(states.remove(population).unwrap_or_default())
+    }
+
+    /// The same of several, as of one moment. Of one that has no row there is none.
+    pub async fn population_states(
+        &self,
+        populations: &[PopulationName],
+    ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+        let on = &mut self.pools.read().await?;
+        let mut states = registered(on, &changes::names(populations)).await?;
+        let mut taken = changes::of(on, populations).await?;
+        let of_blocks: Vec<PopulationName> =
+            states.iter().filter(|(_, state)| state.is_of_blocks()).map(|(name, _)| name.clone()).collect();
+        taken.changes.retain(|change| !of_blocks.contains(&change.population));
+        if !of_blocks.is_empty() {
+            taken.changes.extend(changes::blocks(on, &of_blocks, &self.settings.grouping).await?);
+        }
+        taken.input_offsets = changes::input_offsets(on).await?;
+        states.values_mut().for_each(RefitState::begin);
+        read_cells(on, &mut states).await?;
+        apply(&mut states, taken).map_err(StoreError::unfit)?;
+        Ok(states)
+    }
+
+    /// Requests refits of the populations that wait for a pass, which would be due later.
+    pub async fn request_refits_of_unpublished(&self) -> Result<(), StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let sql = "update populations set refit_due_at = {now}
+                   where population_id in (select population_id from populations
+                                           where refit_due_at > {now} and unpublished > pass_unpublished
+                                           order by population_id {for no key update})";
+        transaction.query("refit: request", sql, values![]).await?;
+        transaction.commit("refit: commit").await
     }
 }
 
@@ -131,6 +154,7 @@ async fn registered(
 ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
     let sql = "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
                       coalesce(p.refit_due_at <= {now}, false) as is_due, p.publish_cursor is not null as is_publishing,
+                      p.unpublished - p.pass_unpublished as waiting, {s since p.unpublished_at} as waited,
                       (select f.message from current_population_fits as f
                        where f.population_id = p.population_id and f.correlation = 'modelled') as message,
                       f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
@@ -151,6 +175,7 @@ async fn registered(
             is_due: row.get("is_due")?,
             is_publishing: row.get("is_publishing")?,
             message: row.get("message")?,
+            unpublished: Unpublished { waiting: row.get("waiting")?, waited: row.get("waited")?, new: 0 },
             ..state
         };
         Ok((row.get("population_id")?, state))
@@ -184,12 +209,16 @@ const NOTED: &[Column<Refitted>] = &[
     text("fit_settings", |row| Some(row.fit_settings.as_str().into())),
 ];
 
-/// In how many seconds the next refit of a population is due even if nothing changes.
-const DUE: &[Column<Refitted>] = &[integer("due_in", |row| match row.publication {
-    Publication::Postponed => Some(POSTPONED),
-    Publication::Failed => Some(FAILED),
-    Publication::NotDue | Publication::Due(_) => None,
-})];
+/// In how many seconds the next refit of a population is due even if nothing changes, and what else is added to its row.
+const DUE: &[Column<Refitted>] = &[
+    integer("due_in", |row| match row.publication {
+        Publication::Postponed if row.state.unpublished.count() > 0 => Some(CATCHING_UP),
+        Publication::Postponed => Some(POSTPONED),
+        Publication::Failed => Some(FAILED),
+        Publication::NotDue | Publication::Due(_) | Publication::Pass => None,
+    }),
+    integer("new_unpublished", |row| Some(row.state.unpublished.new)),
+];
 
 impl Refit {
     /// The populations as their latest refits have left them. What they hold may be unreadable: it is not read.
@@ -234,14 +263,26 @@ impl Refit {
         fits::write(on, with_ids()).await?;
         let cells: Vec<CellRow> = refitted.iter().flat_map(|row| cells_to_write(&row.population, &row.state)).collect();
         cells::write(on, &cells).await?;
-        let sql = "update populations as p set {set from n}, changed_at = {now}, refit_due_at = {s from now n.due_in}
+        let sql = "update populations as p
+                   set {set from n}, changed_at = {now}, refit_due_at = {s from now n.due_in},
+                       unpublished = p.unpublished + n.new_unpublished,
+                       unpublished_at = case when n.new_unpublished > 0 and p.unpublished_at is null then {now}
+                                             else p.unpublished_at end
                    from n where p.population_id = n.population_id";
         Columns(&[POPULATION, DUE], &[NOTED]).execute(on, "refit: note", refitted, sql, NONE).await?;
         let due = with_ids().filter_map(|(row, fit_id)| match &row.publication {
             Publication::Due(diagnostics) => Some((row.population.clone(), fit_id, diagnostics.clone())),
             _ => None,
         });
-        fits::publish(on, &due.collect::<Vec<_>>()).await
+        fits::publish(on, &due.collect::<Vec<_>>()).await?;
+        let passes = refitted.iter().filter(|row| matches!(row.publication, Publication::Due(_) | Publication::Pass));
+        let passes: Vec<String> = passes.map(|row| row.population.to_string()).collect();
+        if passes.is_empty() {
+            return Ok(());
+        }
+        let sql = "update populations set publish_cursor = '', pass_owner = null, pass_touched_at = null
+                   where population_id {any $1}";
+        on.query("refit: request passes", sql, values![passes]).await.map(drop)
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use time::OffsetDateTime;
 
-use super::metrics::Metrics;
+use super::metrics::{Metrics, seconds_since};
 
 /// The positions of the owned partitions, and the metrics to which their lag is reported. Clones share it. Offsets are those
 /// of the next record.
@@ -57,6 +57,18 @@ impl Lag {
     /// The owned partitions.
     pub fn partitions(&self) -> Vec<i32> {
         self.positions().keys().copied().collect()
+    }
+
+    /// How many offsets of owned partitions follow these ends of a batch, as far as the brokers have said where partitions end; and
+    /// since when, in seconds, the oldest record that is not committed waits.
+    pub fn behind(&self, batch: &[(i32, i64)]) -> (u64, f64) {
+        let positions = self.positions();
+        let behind = positions.iter().map(|(partition, position)| {
+            let of_batch = batch.iter().find(|(of, _)| of == partition).map_or(position.committed, |(_, end)| *end);
+            position.end.map_or(0, |end| u64::try_from(end.saturating_sub(of_batch)).unwrap_or(0))
+        });
+        let oldest = positions.values().filter_map(|position| position.waiting.front()?.1).min();
+        (behind.sum(), oldest.map_or(0.0, seconds_since))
     }
 
     /// The offset of a partition's next record, as far as that is committed; `None` for one that is not owned.

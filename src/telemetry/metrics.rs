@@ -20,8 +20,9 @@ use family::Families;
 pub use family::Family;
 pub use fields::Counted;
 use populations::PopulationGauges;
+use state::State;
+pub(super) use state::seconds_since;
 pub use state::{Lag, PopulationCounts, PopulationSummary};
-use state::{State, seconds_since};
 
 /// The duration of a transaction: from a millisecond to ten seconds.
 const DURATION_BUCKETS: [f64; 13] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -50,6 +51,7 @@ struct Inner {
     ingest_commit: Histogram,
     refit: Histogram,
     folded_changes: IntCounter,
+    catching_up: IntGauge,
     publish: Histogram,
     rows_written: IntCounterVec,
     rows_skipped: IntCounterVec,
@@ -127,6 +129,10 @@ impl Metrics {
                 "shrinkd_refit_seconds",
                 &DURATION_BUCKETS,
                 "Duration of a population's refit: its share of a transaction that refits up to 100",
+            ),
+            catching_up: f.int_gauge(
+                "shrinkd_catching_up",
+                "1 while this worker is so far behind that it leaves estimates to a pass, else 0",
             ),
             folded_changes: f.counter(
                 "shrinkd_folded_changes_total",
@@ -325,6 +331,11 @@ impl Metrics {
         let share = duration.as_secs_f64() / populations as f64;
         (0..populations).for_each(|_| self.0.refit.observe(share));
         self.0.last_refit.set(unix_now());
+    }
+
+    /// Sets whether this worker leaves estimates to a pass.
+    pub fn set_catching_up(&self, is_catching_up: bool) {
+        self.0.catching_up.set(i64::from(is_catching_up));
     }
 
     /// Counts changes of blocks that were taken out of the log and added to the statistics of their populations.

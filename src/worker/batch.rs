@@ -38,15 +38,27 @@ pub(super) async fn read_and_fold(
     Ok(folded)
 }
 
-/// Writes the changes of a batch and the estimates of the changed blocks.
+/// Writes the changes of a batch, and the estimates of the changed blocks if they are not left to a pass. Those that no longer
+/// stand for anything go in any case.
 pub(super) async fn write(
     transaction: &mut Ingest,
     changes: Changes,
+    writes_estimates: bool,
     steps: &mut StepTimes,
 ) -> Result<Written, WorkerError> {
     let changes = Arc::new(changes);
     let changed = changes.changed.iter().map(|block| block.population.clone());
     let populations: BTreeSet<PopulationName> = changed.chain(changes.new_populations.iter().cloned()).collect();
+    let populations = Vec::from_iter(populations);
+    if !populations.is_empty() {
+        transaction.put_populations(&populations).await?;
+    }
+    if !writes_estimates {
+        let mut written = transaction.write_changes(&changes, false).await?;
+        steps.record("write");
+        written.extend(transaction.write_estimates(&changes, &[]).await?);
+        return Ok(written);
+    }
     let fits = match populations.is_empty() {
         true => BTreeMap::new(),
         false => transaction.published_fits(&populations).await?,
@@ -54,7 +66,7 @@ pub(super) async fn write(
     steps.record("fits");
     let (own, commit_id) = (Arc::clone(&changes), transaction.commit_id());
     let estimates = tokio::task::spawn_blocking(move || estimate(&own, &fits, commit_id));
-    let mut written = transaction.write_changes(&changes).await?;
+    let mut written = transaction.write_changes(&changes, true).await?;
     steps.record("write");
     let estimates = estimates.await?;
     warn_of_failures(estimates.iter());

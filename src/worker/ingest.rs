@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
 use super::batch::{StepTimes, read_and_fold, write};
+use super::catch_up::{Backlog, CatchUp};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
 use super::occasional::Occasional;
@@ -36,6 +37,7 @@ pub struct IngestLoop {
     grouping: Arc<Grouping>,
     max_populations: u64,
     claims: BTreeMap<i32, Claim>,
+    catch_up: CatchUp,
     dead_letters: DeadLetters,
     /// Commands to the source, which only Kafka takes.
     commands: Option<Commands>,
@@ -63,6 +65,7 @@ impl IngestLoop {
         store: Store,
         grouping: Grouping,
         max_populations: u64,
+        catch_up: CatchUp,
         dead_letters: DeadLetters,
         commands: Option<Commands>,
         telemetry: Telemetry,
@@ -75,6 +78,7 @@ impl IngestLoop {
             grouping,
             max_populations,
             claims,
+            catch_up,
             dead_letters,
             commands,
             telemetry,
@@ -151,7 +155,8 @@ impl IngestLoop {
         };
         let judgement = self.dead_letters.judge(&mut batch, is_new);
         let exceeded = judgement.exceeded.clone();
-        self.commit_with_retries(batch).await?;
+        let is_catching_up = self.catch_up(&batch);
+        self.commit_with_retries(batch, is_catching_up).await?;
         self.dead_letters.keep(judgement);
         for (partition, excess) in exceeded {
             let detail = format!("{excess}: see rejected_events for the reasons");
@@ -160,8 +165,26 @@ impl IngestLoop {
         Ok(())
     }
 
+    /// Whether the estimates of a batch are left to a pass.
+    fn catch_up(&mut self, batch: &Batch) -> bool {
+        let backlog = Backlog::after(batch, &self.telemetry.lag);
+        let was_catching_up = self.catch_up.is_on();
+        let is_catching_up = self.catch_up.judge(backlog);
+        if is_catching_up != was_catching_up {
+            let Backlog { records, age } = backlog;
+            let what = if is_catching_up { "estimates follow later" } else { "estimates are written at once again" };
+            info!(records, age_s = age.as_secs(), "catching up: {what}");
+            self.telemetry.metrics.set_catching_up(is_catching_up);
+        }
+        is_catching_up
+    }
+
     /// Commits a batch, with retries after transient errors, and without the partitions that turn out to be fenced.
-    async fn commit_with_retries(&mut self, Batch { records, ends }: Batch) -> Result<(), WorkerError> {
+    async fn commit_with_retries(
+        &mut self,
+        Batch { records, ends }: Batch,
+        is_catching_up: bool,
+    ) -> Result<(), WorkerError> {
         let records = Arc::new(records);
         loop {
             let advances = self.advances(&ends);
@@ -175,7 +198,7 @@ impl IngestLoop {
                 async move {
                     match is_retry && own.is_committed(advances).await {
                         true => Ok(None),
-                        false => own.commit(advances, records).await.map(Some),
+                        false => own.commit(advances, records, is_catching_up).await.map(Some),
                     }
                 }
             });
@@ -307,7 +330,12 @@ impl IngestLoop {
         is_committed
     }
 
-    async fn commit(&self, advances: &[Advance], records: &Arc<Vec<Record>>) -> Result<Committed, WorkerError> {
+    async fn commit(
+        &self,
+        advances: &[Advance],
+        records: &Arc<Vec<Record>>,
+        is_catching_up: bool,
+    ) -> Result<Committed, WorkerError> {
         let started = Instant::now();
         let partitions: BTreeMap<i32, Advance> = advances.iter().map(|advance| (advance.partition, *advance)).collect();
         let mut transaction = self.store.begin_ingest(advances).await?;
@@ -322,7 +350,7 @@ impl IngestLoop {
         let Folded { changes, counts, warnings, unknown_fields, .. } =
             read_and_fold(&mut transaction, records, &self.grouping, self.max_populations, is_ours, &mut steps).await?;
         let rejected = changes.rejected.iter().map(|row| (row.offset, row.refusal.clone())).collect();
-        let written = write(&mut transaction, changes, &mut steps).await?;
+        let written = write(&mut transaction, changes, !is_catching_up, &mut steps).await?;
         transaction.commit().await?;
         steps.record("commit");
         Ok(Committed { counts, rejected, warnings, unknown_fields, written, steps, elapsed: started.elapsed() })

@@ -1,6 +1,8 @@
-//! The publish loop: passes through all blocks of a population whose fit has moved. A pass rewrites the estimates page by
-//! page, and computes the diagnostics that need every block.
+//! The publish loop: passes through all blocks of a population whose fit has moved, or whose estimates batches have left to it. A
+//! pass writes the estimates page by page, and computes the diagnostics that need every block.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
@@ -15,7 +17,8 @@ use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::panics::caught;
-use crate::row::{BlockToPublish, DuePass, EstimateRow, FitStatus, Pass, PublishedFit};
+use crate::refit::RefitState;
+use crate::row::{BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, FitStatus, Pass, PublishedFit};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
@@ -23,8 +26,16 @@ use crate::telemetry::health::{Loop, Operation};
 /// Blocks of a page, which is held in memory and written in one transaction.
 const PAGE: usize = 1_000;
 
-/// How often the loop looks for due passes.
+/// Most populations whose passes are made together.
+const MOST_IN_GROUP: usize = 100;
+
+/// How often the loop looks for due passes, and for old diagnostics, which takes a scan of all populations.
 const INTERVAL: Duration = Duration::from_millis(200);
+const DIAGNOSES_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Passes under way, and their diagnoses so far.
+type Passes = BTreeMap<PopulationName, Pass>;
+type Diagnoses = BTreeMap<PopulationName, Diagnosis>;
 
 /// The loop's state.
 #[derive(Clone)]
@@ -49,9 +60,12 @@ impl PublishLoop {
     pub async fn run(self, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut looked_at: Option<Instant> = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.telemetry.health.beat(Loop::Publish);
-            let diagnosed_before = OffsetDateTime::now_utc() - self.diagnostics_interval;
+            let is_look_due = looked_at.is_none_or(|at| at.elapsed() >= DIAGNOSES_INTERVAL);
+            let diagnosed_before = is_look_due.then(|| OffsetDateTime::now_utc() - self.diagnostics_interval);
+            looked_at = if is_look_due { Some(Instant::now()) } else { looked_at };
             match self.publish_due(diagnosed_before, &stop).await {
                 Ok(_) => self.telemetry.health.succeeded(Operation::Publish),
                 Err(error @ WorkerError::Store(StoreError::Settings { .. })) => return Err(error),
@@ -65,26 +79,35 @@ impl PublishLoop {
         Ok(())
     }
 
-    /// Publishes every population that is due, and recomputes diagnostics from before `diagnosed_before`. Returns the number
-    /// of passes.
+    /// Publishes every population that is due, many small ones at once; where `diagnosed_before` is given, also recomputes
+    /// diagnostics from before that. Returns the number of passes.
     ///
     /// # Errors
     /// If the store fails. A pass that cannot go on because of what a row holds does not stop the others: its error comes last.
     pub async fn publish_due(
         &self,
-        diagnosed_before: OffsetDateTime,
+        diagnosed_before: Option<OffsetDateTime>,
         stop: &CancellationToken,
     ) -> Result<usize, WorkerError> {
         let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
         let mut of_a_row = None;
-        for due in &due {
-            if stop.is_cancelled() {
-                break;
-            }
-            match self.pass(due, stop).await {
+        let mut left = &due[..];
+        while !left.is_empty() && !stop.is_cancelled() {
+            let (group, others) = left.split_at(group_size(left));
+            left = others;
+            match self.publish(group, stop).await {
                 Err(WorkerError::Store(error)) if error.is_of_a_row() => {
-                    error!(population = %due.population, %error, "the estimates of the population cannot be published");
-                    of_a_row.get_or_insert(error);
+                    debug!(%error, "populations cannot be published at once: one by one");
+                    for one in group {
+                        match self.publish(std::slice::from_ref(one), stop).await {
+                            Err(WorkerError::Store(error)) if error.is_of_a_row() => {
+                                let population = &one.population;
+                                error!(%population, %error, "the estimates of the population cannot be published");
+                                of_a_row.get_or_insert(error);
+                            }
+                            result => result?,
+                        }
+                    }
                 }
                 result => result?,
             }
@@ -92,117 +115,188 @@ impl PublishLoop {
         of_a_row.map_or(Ok(due.len()), |error| Err(error.into()))
     }
 
-    async fn pass(&self, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
-        match self.store.begin_pass(&due.population, &self.owner).await? {
-            Some(pass) => self.publish(pass, due, stop).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn publish(&self, mut pass: Pass, due: &DuePass, stop: &CancellationToken) -> Result<(), WorkerError> {
-        let priors = (self.settings)(&pass.population).priors;
-        // Diagnostics need every block, so a pass that resumes from a cursor computes none.
-        let is_diagnosis = due.is_diagnosis_due && pass.cursor.is_empty();
-        let diagnosis = match is_diagnosis {
-            true => {
-                let state = self.store.population_state(&pass.population).await?;
-                let (grouping, shipped_decisions) = (self.grouping.clone(), self.shipped_decisions.clone());
-                let begin = move || Diagnosis::new(state, priors, grouping, shipped_decisions);
-                diagnosed_aside(&pass.population, begin).await?
-            }
-            false => None,
+    /// A pass through each of some populations.
+    async fn publish(&self, due: &[DuePass], stop: &CancellationToken) -> Result<(), WorkerError> {
+        let populations: Vec<PopulationName> = due.iter().map(|due| due.population.clone()).collect();
+        let begun = self.store.begin_passes(&populations, &self.owner).await?;
+        let mut after = match &begun[..] {
+            [] => return Ok(()),
+            [one] => (one.population.to_string(), one.cursor.clone()),
+            // Each of several is small enough to begin anew.
+            _ => Default::default(),
         };
-        let (mut next, mut diagnosis) = self.page(&pass, pass.cursor.clone(), diagnosis).await?;
+        let mut passes: Arc<Passes> = Arc::new(begun.into_iter().map(|pass| (pass.population.clone(), pass)).collect());
+        // Diagnostics need every block, so a pass that resumes from a cursor computes none.
+        let is_diagnosed =
+            |due: &&DuePass| due.is_diagnosis_due && after.1.is_empty() && passes.contains_key(&due.population);
+        let diagnosed = due.iter().filter(is_diagnosed).map(|due| due.population.clone()).collect();
+        let mut diagnoses = self.diagnoses(&diagnosed).await?;
+        let mut next;
+        (next, diagnoses) = self.page(&passes, &after, diagnoses).await?;
         while let Some(page) = next {
             self.telemetry.health.beat(Loop::Publish);
             let started = Instant::now();
+            after = page.last.clone();
             // Read and compute the next page while this one is written.
-            let after = self.page(&pass, page.cursor.clone(), diagnosis);
-            let (written, after) = tokio::join!(self.write(&pass, &page), after);
-            if written?.is_none() {
-                debug!(population = %pass.population, "another worker has taken over the pass");
-                return Ok(());
-            }
-            (next, diagnosis) = after?;
+            let (lost, computed) = tokio::join!(self.write(&passes, page), self.page(&passes, &after, diagnoses));
+            let lost = lost?;
+            (next, diagnoses) = computed?;
             self.telemetry.metrics.observe_publish(started.elapsed());
-            pass.cursor = page.cursor;
-            if stop.is_cancelled() {
+            if !lost.is_empty() {
+                Arc::make_mut(&mut passes).retain(|population, _| !lost.contains(population));
+            }
+            if stop.is_cancelled() || passes.is_empty() {
                 // The next worker continues from the cursor.
                 return Ok(());
             }
         }
-        let diagnostics = match diagnosis {
-            Some(diagnosis) => {
-                let (population, thresholds) = (pass.population.clone(), self.thresholds);
-                diagnosed_aside(&pass.population, move || diagnosis.finish(&population, &thresholds)).await?
-            }
-            None => None,
-        };
-        match self.store.end_pass(&pass, is_diagnosis, diagnostics.as_ref()).await {
-            Err(error @ StoreError::NotFinite { .. }) => {
-                warn!(population = %pass.population, %error, "there are no diagnostics");
-                Ok(self.store.end_pass(&pass, is_diagnosis, None).await?)
-            }
-            result => Ok(result?),
-        }
+        self.end(Arc::unwrap_or_clone(passes), diagnosed, diagnoses).await
     }
 
-    /// Reads and estimates the blocks after an experiment. `None` if there are no more.
+    /// The diagnoses of populations, before any block.
+    async fn diagnoses(&self, populations: &BTreeSet<PopulationName>) -> Result<Diagnoses, WorkerError> {
+        if populations.is_empty() {
+            return Ok(Diagnoses::new());
+        }
+        let populations = Vec::from_iter(populations.iter().cloned());
+        let states = Vec::from_iter(self.store.population_states(&populations).await?);
+        let (settings, grouping) = (Arc::clone(&self.settings), self.grouping.clone());
+        let shipped_decisions = self.shipped_decisions.clone();
+        let begun = tokio::task::spawn_blocking(move || {
+            let begin = |(population, state): &(PopulationName, RefitState)| {
+                let priors = settings(population).priors;
+                let begin = || Diagnosis::new(state.clone(), priors, grouping.clone(), shipped_decisions.clone());
+                Some((population.clone(), diagnosed(population, begin)?))
+            };
+            map_chunks(&states, 1, available_threads(), |states| states.iter().filter_map(begin).collect::<Vec<_>>())
+        });
+        Ok(begun.await?.into_iter().flatten().collect())
+    }
+
+    /// Ends passes that have seen every block.
+    async fn end(
+        &self,
+        passes: Passes,
+        is_diagnosed: BTreeSet<PopulationName>,
+        mut diagnoses: Diagnoses,
+    ) -> Result<(), WorkerError> {
+        let thresholds = self.thresholds;
+        let ended = tokio::task::spawn_blocking(move || {
+            let end = |pass: Pass| {
+                let diagnosis = diagnoses.remove(&pass.population);
+                let finish = || diagnosis?.finish(&pass.population, &thresholds);
+                let diagnostics = diagnosed(&pass.population, finish);
+                EndedPass { is_diagnosis: is_diagnosed.contains(&pass.population), diagnostics, pass }
+            };
+            passes.into_values().map(end).collect::<Vec<_>>()
+        });
+        let mut ended = ended.await?;
+        match self.store.end_passes(&ended).await {
+            Err(StoreError::NotFinite { .. }) => {}
+            result => return Ok(result?),
+        }
+        // One by one, so that none but those with such figures go without.
+        for ended in ended.iter_mut().map(std::slice::from_mut) {
+            if let Err(error) = self.store.end_passes(ended).await {
+                let [EndedPass { pass, diagnostics, .. }] = ended else { continue };
+                match error {
+                    StoreError::NotFinite { .. } => {
+                        warn!(population = %pass.population, %error, "there are no diagnostics");
+                        *diagnostics = None;
+                    }
+                    _ => return Err(error.into()),
+                }
+                self.store.end_passes(ended).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads and estimates the blocks after an experiment of a population. `None` if there are no more.
     async fn page(
         &self,
-        pass: &Pass,
-        after: String,
-        diagnosis: Option<Diagnosis>,
-    ) -> Result<(Option<Page>, Option<Diagnosis>), WorkerError> {
-        let blocks = self.store.blocks_after(&pass.population, &after, PAGE).await?;
-        let Some(last) = blocks.last() else { return Ok((None, diagnosis)) };
-        let cursor = last.block.experiment_id.clone();
-        let own = pass.clone();
-        let (rows, diagnosis) = tokio::task::spawn_blocking(move || estimate(&own, &blocks, diagnosis)).await?;
-        Ok((Some(Page { rows, cursor }), diagnosis))
+        passes: &Arc<Passes>,
+        (population, experiment): &(String, String),
+        diagnoses: Diagnoses,
+    ) -> Result<(Option<Page>, Diagnoses), WorkerError> {
+        let populations = Vec::from_iter(passes.keys().cloned());
+        let blocks = self.store.blocks_after(&populations, (population, experiment), PAGE).await?;
+        let passes = Arc::clone(passes);
+        Ok(tokio::task::spawn_blocking(move || estimate(&passes, &blocks, diagnoses)).await?)
     }
 
-    /// Writes a page. `None` if another worker has taken over the pass.
-    async fn write(&self, pass: &Pass, page: &Page) -> Result<Option<u64>, WorkerError> {
+    /// Writes a page. Returns the populations of it whose passes other workers have taken over.
+    async fn write(&self, passes: &Passes, page: Page) -> Result<BTreeSet<PopulationName>, WorkerError> {
+        let of_page = page.cursors.iter().filter_map(|(population, cursor)| Some((passes.get(population)?, &**cursor)));
+        let of_page: Vec<(&Pass, &str)> = of_page.collect();
         // A pass that only computes diagnostics writes no rows, but still has to renew its lease.
-        let rows = if pass.is_publish { &page.rows[..] } else { &[] };
-        let written = self.store.write_estimates(pass, rows, &page.cursor).await?;
-        if let Some(written) = written {
-            self.telemetry.metrics.count_rows_written("effect_estimates", written);
-            self.telemetry.metrics.count_rows_skipped("effect_estimates", rows.len() as u64 - written);
+        let is_published = |row: &EstimateRow| passes.get(&row.population).is_some_and(|pass| pass.is_publish);
+        let rows: Vec<EstimateRow> = page.rows.into_iter().filter(is_published).collect();
+        let count = rows.len() as u64;
+        let (kept, written) = self.store.write_estimates(&of_page, rows).await?;
+        self.telemetry.metrics.count_rows_written("effect_estimates", written);
+        self.telemetry.metrics.count_rows_skipped("effect_estimates", count - written);
+        let mut lost: BTreeSet<PopulationName> = page.cursors.into_keys().collect();
+        lost.retain(|population| !kept.contains(population));
+        for population in &lost {
+            debug!(%population, "another worker has taken over the pass");
         }
-        Ok(written)
+        Ok(lost)
     }
 }
 
-/// The estimates of some blocks of a population, in the order of the blocks' keys.
+/// How many populations of these, at least one, have passes together: those that fit on one page.
+fn group_size(due: &[DuePass]) -> usize {
+    let mut experiments = 0;
+    let fits = |due: &&DuePass| {
+        experiments += due.experiments;
+        experiments <= PAGE as u64
+    };
+    due.iter().take(MOST_IN_GROUP).take_while(fits).count().max(1)
+}
+
+/// The estimates of some blocks, in the order of populations and experiments.
 struct Page {
     rows: Vec<EstimateRow>,
-    /// The last experiment of the page.
-    cursor: String,
+    /// The last experiment of each population on the page, and of all.
+    cursors: BTreeMap<PopulationName, String>,
+    last: (String, String),
 }
 
-/// Estimates some blocks, and adds them to the diagnostics.
-fn estimate(
-    pass: &Pass,
-    blocks: &[BlockToPublish],
-    diagnosis: Option<Diagnosis>,
-) -> (Vec<EstimateRow>, Option<Diagnosis>) {
-    let fit: &PublishedFit = &pass.fit;
+/// Estimates some blocks, and adds them to the diagnoses of their populations. `None` if there are none.
+fn estimate(passes: &Passes, blocks: &[BlockToPublish], mut diagnoses: Diagnoses) -> (Option<Page>, Diagnoses) {
+    let Some(BlockToPublish { block: last, .. }) = blocks.last() else { return (None, diagnoses) };
+    let none = PublishedFit::none();
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
-        let estimate = |to_publish: &BlockToPublish| BlockEstimates::new(&to_publish.block, to_publish.commit_id, fit);
+        let estimate = |to_publish: &BlockToPublish| {
+            let fit = passes.get(&to_publish.block.population).map_or(&none, |pass| &pass.fit);
+            BlockEstimates::new(&to_publish.block, to_publish.commit_id, fit)
+        };
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });
     let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
-    let diagnosis = diagnosis.and_then(|mut diagnosis| {
-        let added = || {
-            diagnosis.add(blocks, &estimates);
-            Some(diagnosis)
+    let mut cursors = BTreeMap::new();
+    let mut begin = 0;
+    for blocks in blocks.chunk_by(|x, y| x.block.population == y.block.population) {
+        let estimates = &estimates[begin..begin + blocks.len()];
+        begin += blocks.len();
+        let Some(BlockToPublish { block: BlockToEstimate { population, experiment_id, .. }, .. }) = blocks.last()
+        else {
+            continue;
         };
-        diagnosed(&pass.population, added)
-    });
+        cursors.insert(population.clone(), experiment_id.clone());
+        if let Some(mut diagnosis) = diagnoses.remove(population) {
+            let added = || {
+                diagnosis.add(blocks, estimates);
+                Some(diagnosis)
+            };
+            diagnoses.extend(diagnosed(population, added).map(|diagnosis| (population.clone(), diagnosis)));
+        }
+    }
     warn_of_failures(estimates.iter().flat_map(|block| &block.rows));
-    (estimates.into_iter().flat_map(|block| block.rows).collect(), diagnosis)
+    let rows = estimates.into_iter().flat_map(|block| block.rows).collect();
+    let last = (last.population.to_string(), last.experiment_id.clone());
+    (Some(Page { rows, cursors, last }), diagnoses)
 }
 
 /// A step of the diagnostics. There are none if it panics, and the estimates are published without.
@@ -211,15 +305,6 @@ fn diagnosed<T>(population: &PopulationName, step: impl FnOnce() -> Option<T>) -
         warn!(%population, error, "there are no diagnostics");
         None
     })
-}
-
-/// The same on a thread that may take its time.
-async fn diagnosed_aside<T: Send + 'static>(
-    population: &PopulationName,
-    step: impl FnOnce() -> Option<T> + Send + 'static,
-) -> Result<Option<T>, WorkerError> {
-    let population = population.clone();
-    Ok(tokio::task::spawn_blocking(move || diagnosed(&population, step)).await?)
 }
 
 /// Logs the first of the estimates that have failed, and how many there are.

@@ -22,7 +22,7 @@ use crate::estimate::BlockEstimates;
 use crate::refit::{MOST_WITHOUT_CELLS, RefitState, apply};
 use crate::row::{
     BlockRow, BlockToEstimate, Changes, Counters, PublishedFit, RawEstimate, Statistics, StoreSettings, StoredBlock,
-    StoredExperiment, TakenChanges,
+    StoredExperiment, TakenChanges, TakenCount,
 };
 use crate::store::{RawEstimates, Rebuild, Store, StoreError};
 use crate::telemetry::Telemetry;
@@ -108,7 +108,7 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
         });
         let changes;
         (changes, counters, blocks) = computed.await??;
-        batch::write(&mut transaction.batch, changes, &mut StepTimes::new(Instant::now())).await?;
+        batch::write(&mut transaction.batch, changes, true, &mut StepTimes::new(Instant::now())).await?;
     }
     sum_statistics(&mut transaction, counters).await?;
     let emptied_populations = transaction.finish().await?;
@@ -139,7 +139,8 @@ async fn sum_statistics(
             let (changes, last) = transaction.blocks_after(&population, &after, BLOCKS).await?;
             let Some(last) = last else { break };
             after = last;
-            let counts = BTreeMap::from([(population.clone(), changes.len() as i64)]);
+            let count = TakenCount { changes: changes.len() as i64, unpublished: 0 };
+            let counts = BTreeMap::from([(population.clone(), count)]);
             let taken = TakenChanges { changes, counts, input_offsets: Vec::new() };
             states = tokio::task::spawn_blocking(move || apply(&mut states, taken).map(|()| states))
                 .await?
@@ -242,7 +243,7 @@ async fn publish_all(store: &Store, config: &Arc<Config>, progress: &impl Fn(Pro
         while !refit.refit_and_republish(population).await? {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-        publish.publish_due(OffsetDateTime::now_utc(), &never).await?;
+        publish.publish_due(Some(OffsetDateTime::now_utc()), &never).await?;
     }
     // Other workers may have taken some of the passes, and still be busy with them.
     loop {
@@ -252,6 +253,6 @@ async fn publish_all(store: &Store, config: &Arc<Config>, progress: &impl Fn(Pro
             return Ok(of);
         }
         tokio::time::sleep(POLL_INTERVAL).await;
-        publish.publish_due(OffsetDateTime::now_utc(), &never).await?;
+        publish.publish_due(Some(OffsetDateTime::now_utc()), &never).await?;
     }
 }

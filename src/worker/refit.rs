@@ -29,6 +29,17 @@ const MOST_IN_GROUP: usize = 100;
 /// Populations of the first group, before it is known how long they take.
 const FIRST_GROUP: usize = 16;
 
+/// Why populations are refitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// They have changed, or were due.
+    News,
+    /// The source has ended: what batches have left to a pass waits no longer.
+    End,
+    /// A rebuild: all of their estimates are written again.
+    Republish,
+}
+
 /// The loop's state.
 #[derive(Clone)]
 pub struct RefitLoop {
@@ -54,7 +65,7 @@ impl RefitLoop {
         let mut report = PopulationReport::default();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             self.telemetry.health.beat(Loop::Refit);
-            let refitted = self.refit_all().await;
+            let refitted = self.refit_all(Occasion::News).await;
             match &refitted {
                 Ok(_) => self.telemetry.health.succeeded(Operation::Refit),
                 Err(WorkerError::Store(StoreError::Settings { .. })) => return refitted.map(drop),
@@ -104,8 +115,8 @@ impl RefitLoop {
         }
         report.update(&self.store).await?;
         let (largest, all) = report.largest(self.reported);
-        let PopulationTotals { populations, failed, prior_far, selection_suspected, .. } = all;
-        let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected };
+        let PopulationTotals { populations, failed, prior_far, selection_suspected, unpublished_changes, .. } = all;
+        let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected, unpublished_changes };
         let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
         let others = PopulationSummary {
             experiments: rest(all.experiments, |current| current.experiments),
@@ -134,7 +145,7 @@ impl RefitLoop {
     ///
     /// # Errors
     /// If the store fails.
-    pub async fn refit_all(&self) -> Result<usize, WorkerError> {
+    pub async fn refit_all(&self, occasion: Occasion) -> Result<usize, WorkerError> {
         let changed = self.store.populations_with_news().await?;
         let (mut left, mut size, mut of_a_row) = (&changed[..], FIRST_GROUP, None);
         while !left.is_empty() {
@@ -142,11 +153,11 @@ impl RefitLoop {
             left = others;
             self.telemetry.health.beat(Loop::Refit);
             let started = Instant::now();
-            match self.refit_group(group, false).await {
+            match self.refit_group(group, occasion).await {
                 Err(WorkerError::Store(error)) if error.is_of_a_row() => {
                     debug!(%error, "a group of populations cannot be refitted at once: one by one");
                     for population in group {
-                        match self.refit_or_fail(population, false).await {
+                        match self.refit_or_fail(population, occasion).await {
                             // Not even the failure could be noted.
                             Err(WorkerError::Store(error)) if error.is_of_a_row() => {
                                 of_a_row.get_or_insert(error);
@@ -169,12 +180,12 @@ impl RefitLoop {
     /// # Errors
     /// If the store fails.
     pub async fn refit_and_republish(&self, population: &PopulationName) -> Result<bool, WorkerError> {
-        self.refit_or_fail(population, true).await
+        self.refit_or_fail(population, Occasion::Republish).await
     }
 
     /// Refits a population. Returns false if another worker is refitting it: that does just as well.
-    async fn refit_or_fail(&self, population: &PopulationName, is_republish: bool) -> Result<bool, WorkerError> {
-        match self.refit_group(std::slice::from_ref(population), is_republish).await {
+    async fn refit_or_fail(&self, population: &PopulationName, occasion: Occasion) -> Result<bool, WorkerError> {
+        match self.refit_group(std::slice::from_ref(population), occasion).await {
             Err(WorkerError::Store(error)) if error.is_of_a_row() => self.note_failure(population, &error).await,
             result => result,
         }
@@ -182,10 +193,10 @@ impl RefitLoop {
 
     /// Refits those populations of a group that no other worker has and that are still due, in one transaction. Returns false if
     /// there were none.
-    async fn refit_group(&self, group: &[PopulationName], is_republish: bool) -> Result<bool, WorkerError> {
+    async fn refit_group(&self, group: &[PopulationName], occasion: Occasion) -> Result<bool, WorkerError> {
         let started = Instant::now();
         let mut transaction = self.store.begin_refit(group).await?;
-        match self.refit_in(&mut transaction, is_republish).await {
+        match self.refit_in(&mut transaction, occasion).await {
             Ok((0, _)) => {
                 transaction.rollback().await?;
                 Ok(false)
@@ -205,11 +216,11 @@ impl RefitLoop {
     }
 
     /// Returns how many populations were refitted, and how many changes were added to their statistics.
-    async fn refit_in(&self, transaction: &mut Refit, is_republish: bool) -> Result<(usize, i64), WorkerError> {
+    async fn refit_in(&self, transaction: &mut Refit, occasion: Occasion) -> Result<(usize, i64), WorkerError> {
         let mut states = transaction.states().await?;
         let mut taken = 0;
         while let Some(changes) = transaction.take().await? {
-            taken += changes.counts.values().sum::<i64>();
+            taken += changes.counts.values().map(|count| count.changes).sum::<i64>();
             states = tokio::task::spawn_blocking(move || apply(&mut states, changes).map(|()| states))
                 .await?
                 .map_err(StoreError::unfit)?;
@@ -217,11 +228,11 @@ impl RefitLoop {
         let (settings, tolerance) = (Arc::clone(&self.settings), self.tolerance);
         let refitted = tokio::task::spawn_blocking(move || {
             // Another worker may have refitted a population between the look for news and its lock.
-            let has_news = |state: &RefitState| is_republish || state.is_due || state.has_changed();
+            let has_news = |state: &RefitState| occasion == Occasion::Republish || state.is_due || state.has_changed();
             let due: Vec<(PopulationName, RefitState)> =
                 states.into_iter().filter(|(_, state)| has_news(state)).collect();
             let refitted = map_chunks(&due, 1, available_threads(), |due| {
-                due.iter().map(|due| refit(due, &settings(&due.0), tolerance, is_republish)).collect::<Vec<_>>()
+                due.iter().map(|due| refit(due, &settings(&due.0), tolerance, occasion)).collect::<Vec<_>>()
             });
             refitted.into_iter().flatten().collect::<Vec<_>>()
         });
@@ -277,21 +288,22 @@ fn refit(
     (population, state): &(PopulationName, RefitState),
     settings: &PopulationSettings,
     tolerance: f64,
-    is_republish: bool,
+    occasion: Occasion,
 ) -> Refitted {
     let mut state = state.clone();
     state.grow();
     let fits = Fits::new(&state.statistics.sketches, state.statistics.counters.experiments, settings);
-    let publication = match fits.judged.has_moved(state.published.as_ref(), tolerance) {
-        // A pass that is under way is replaced.
-        has_moved
-            if is_republish && fits.judged.status != FitStatus::Failed && (has_moved || state.published.is_some()) =>
-        {
-            Publication::Due(fits.diagnostics)
-        }
-        false => Publication::NotDue,
-        true if state.is_publishing => Publication::Postponed,
+    let (judged, unpublished) = (&fits.judged, &state.unpublished);
+    let has_moved = judged.has_moved(state.published.as_ref(), tolerance);
+    // A pass that is under way is replaced.
+    let is_replaced = occasion == Occasion::Republish && judged.status != FitStatus::Failed;
+    let is_pass_due = occasion == Occasion::End || unpublished.is_pass_due(state.statistics.counters.experiments);
+    let publication = match has_moved {
+        _ if is_replaced && (has_moved || state.published.is_some()) => Publication::Due(fits.diagnostics),
+        false if unpublished.count() == 0 => Publication::NotDue,
+        _ if state.is_publishing || unpublished.count() > 0 && !is_pass_due => Publication::Postponed,
         true => Publication::Due(fits.diagnostics),
+        false => Publication::Pass,
     };
     let fit_settings = fit_settings(settings, tolerance);
     Refitted { population: population.clone(), state, fits: fits.fits, fit_settings, publication }

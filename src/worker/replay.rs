@@ -175,7 +175,7 @@ impl Replay {
         }
         if let Some(claim) = &mut self.claim {
             let to = next_offset(claim, batch.len());
-            write(&mut transaction, changes, &mut steps).await?;
+            write(&mut transaction, changes, true, &mut steps).await?;
             transaction.write_replayed(&rows).await?;
             transaction.commit().await?;
             steps.record("commit");

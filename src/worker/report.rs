@@ -52,6 +52,7 @@ impl PopulationReport {
             totals.failed += u64::from(current.has_failed);
             totals.prior_far += u64::from(current.is_prior_far);
             totals.selection_suspected += u64::from(current.is_selection_suspected);
+            totals.unpublished_changes += current.unpublished_changes;
             totals.experiments += current.experiments;
             totals.effects += current.effects;
         }

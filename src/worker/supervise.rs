@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::WorkerError;
+use super::catch_up::CatchUp;
 use super::dead_letters::DeadLetters;
 use super::ingest::IngestLoop;
 use super::publish::PublishLoop;
-use super::refit::RefitLoop;
+use super::refit::{Occasion, RefitLoop};
 use super::report::PopulationReport;
 use super::retry::Retry;
 use super::source::{BatchLimits, SourceError, SourceEvent, file, kafka};
@@ -83,6 +84,7 @@ pub async fn run(
         store,
         config.grouping(),
         config.limits.max_populations,
+        CatchUp::new(config.catch_up),
         dead_letters,
         commands,
         telemetry,
@@ -181,9 +183,10 @@ async fn or_stop(
 /// Refits and publishes until nothing is due any more.
 async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationToken) -> Result<(), WorkerError> {
     info!("the source has ended: fitting and publishing what is left");
+    refit.store.request_refits_of_unpublished().await?;
     loop {
-        let refitted = refit.refit_all().await?;
-        let published = publish.publish_due(OffsetDateTime::now_utc(), stop).await?;
+        let refitted = refit.refit_all(Occasion::End).await?;
+        let published = publish.publish_due(Some(OffsetDateTime::now_utc()), stop).await?;
         if refitted + published == 0 || stop.is_cancelled() {
             return refit.report(&mut PopulationReport::default()).await;
         }

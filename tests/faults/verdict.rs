@@ -126,9 +126,9 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)
             .ok()
             .filter(|_| state.statistics.counters.experiments >= MIN_EXPERIMENTS);
-        let mut after = String::new();
+        let (id, mut after) = (name.to_string(), String::new());
         loop {
-            let page = store.blocks_after(&name, &after, PAGE).await.expect("its blocks");
+            let page = store.blocks_after(std::slice::from_ref(&name), (&id, &after), PAGE).await.expect("its blocks");
             let Some(last) = page.last() else { break };
             after.clone_from(&last.block.experiment_id);
             for read in page {

@@ -215,12 +215,13 @@ fn populations_without_series_of_their_own_are_summed_and_those_that_are_gone_ha
 fn populations_that_failed_or_have_a_far_prior_or_only_winners_are_counted_with_or_without_series_of_their_own() {
     let metrics = Metrics::new();
     metrics.own_partitions(&[0]);
-    let of_all = PopulationCounts { all: 9, failed: 3, prior_far: 2, selection_suspected: 1 };
+    let of_all = PopulationCounts { all: 9, failed: 3, prior_far: 2, selection_suspected: 1, unpublished_changes: 7 };
     metrics.set_populations(of_all, BTreeMap::from([(population("a"), summary())]), Some(summary()));
     assert_eq!(metrics.population_counts(), of_all);
     for (series, count) in [("failed", 3.0), ("prior_far", 2.0), ("selection_suspected", 1.0)] {
         assert_eq!(value(&metrics, &format!("shrinkd_populations_{series}")), Some(count));
     }
+    assert_eq!(value(&metrics, "shrinkd_unpublished_changes"), Some(7.0));
     metrics.set_populations(counts(9), BTreeMap::new(), Some(summary()));
     assert_eq!(value(&metrics, "shrinkd_populations_failed"), Some(0.0), "an alert ends");
 }

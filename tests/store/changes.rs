@@ -11,6 +11,7 @@ use super::loops::{loops, priors, settle, take};
 use super::refit::{begin_refit, filled, refit, refit_at_once};
 use super::{Worker, event, population, promises, record};
 use crate::common::database::{Database, PostgresDatabase, refuse_fits};
+use shrinkd::worker::refit::Occasion;
 
 promises! {
     those_that_have_waited_longest_come_first_after_those_that_are_due,
@@ -105,7 +106,7 @@ async fn changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alo
     }
     database.execute("create table sound as select * from block_changes").await;
     database.execute("update block_changes set after = substr(after, 1, 3) where population_id like 'a/%'").await;
-    refit.refit_all().await.expect("the other population is fitted");
+    refit.refit_all(Occasion::News).await.expect("the other population is fitted");
     let fitted =
         database.texts("select distinct population_id || ' ' || status from current_population_fits order by 1");
     let fitted: Vec<String> = fitted.await.into_iter().flatten().collect();
@@ -120,7 +121,7 @@ async fn changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alo
                   set after = (select s.after from sound as s where s.change_id = block_changes.change_id);
                   update populations set refit_due_at = created_at where refit_due_at is not null";
     database.execute(mended).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     assert_eq!(logged(database).await, [""; 0]);
     let (a, b) = (population("a"), population("b"));
     let (a, b) =
@@ -145,7 +146,8 @@ async fn a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_
         }
     };
     database.execute(refuse_all).await;
-    let error = refit.refit_all().await.expect_err("nothing says of the population that it is not fitted");
+    let error =
+        refit.refit_all(Occasion::News).await.expect_err("nothing says of the population that it is not fitted");
     assert!(error.to_string().contains("refit: fits"), "{error}");
     assert_eq!(logged(database).await, ["a/all/absolute 1"]);
     assert_eq!(store.populations_with_news().await.unwrap(), [population("a")], "it is tried again at once");
@@ -231,10 +233,10 @@ async fn postgres_refits_the_others_where_another_worker_has_one() {
     let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
     take(&mut Worker::claim(&store, &[0]).await, 0, 0.0).await;
     let (held, _) = begin_refit(&store, "a").await.expect("the population is free");
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     assert_eq!(logged(&database).await, ["a/all/absolute 1"]);
     held.rollback().await.unwrap();
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     assert_eq!(logged(&database).await, [""; 0]);
     database.remove().await;
 }

@@ -2,15 +2,16 @@
 
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::{MOST_WITHOUT_CELLS, Publication, RefitState};
-use shrinkd::row::{EstimateRow, FitRow, PublishedFit};
+use shrinkd::row::{EndedPass, EstimateRow, FitRow, PublishedFit};
 use shrinkd::store::{Refit, Store, StoreError};
 use shrinkd_model::Correlation;
 
 use super::loops::{loops, priors, settle, take};
-use super::publish::pass_diagnostics;
+use super::publish::{blocks_after, pass_diagnostics, write_page};
 use super::refit::{begin, begin_refit, diagnostics, filled, fit_row, largest, node, refit, refitted};
 use super::{Worker, population, promises};
 use crate::common::database::{Database, refuse_fits};
+use shrinkd::worker::refit::Occasion;
 
 promises! {
     a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes,
@@ -68,16 +69,18 @@ async fn a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes<D: Da
             refit.rollback().await.unwrap();
         }
         let pass = begin(&store, "a").await.unwrap();
-        let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+        let blocks = blocks_after(&store, &pass.population, "", 100).await;
         let sound = blocks.iter().flat_map(|it| BlockEstimates::new(&it.block, it.commit_id, &pass.fit).rows);
         let mut rows: Vec<EstimateRow> = sound.collect();
         rows[3].shrunk.as_mut().expect("an estimate").ci95.0 = bad;
-        let refused = store.write_estimates(&pass, &rows, "exp-1").await.unwrap_err();
+        let refused = store.write_estimates(&[(&pass, "exp-1")], rows).await.unwrap_err();
         assert!(matches!(refused, StoreError::NotFinite { column: "ci95_low", .. }), "{refused}");
         assert!(refused.to_string().contains("m/all/absolute exp-1 v1"), "{refused}");
         let mut cells = diagnostics();
         cells.information = bad;
-        let refused = store.end_pass(&pass, true, Some(&(cells, pass_diagnostics()))).await.unwrap_err();
+        let diagnostics = Some((cells, pass_diagnostics()));
+        let ended = EndedPass { pass: pass.clone(), is_diagnosis: true, diagnostics };
+        let refused = store.end_passes(&[ended]).await.unwrap_err();
         assert!(matches!(refused, StoreError::NotFinite { column: "information", .. }), "{refused}");
     }
     assert_eq!(published(database).await, before);
@@ -138,7 +141,7 @@ async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D:
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
-    let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+    let blocks = blocks_after(&store, &pass.population, "", 100).await;
     // As a fit that cannot come from the table.
     let bad = PublishedFit { nodes: vec![node(f64::NAN, 0.5)], ..pass.fit.clone() };
     let [of_bad, of_sound] = [&bad, &pass.fit].map(|fit| BlockEstimates::new(&blocks[0].block, 1, fit).rows);
@@ -150,7 +153,7 @@ async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D:
     let mut rows = of_bad;
     rows.iter_mut().for_each(|row| row.commit_id = blocks[0].commit_id);
     rows.extend(BlockEstimates::new(&blocks[1].block, blocks[1].commit_id, &pass.fit).rows);
-    assert_eq!(store.write_estimates(&pass, &rows, "exp-1").await.unwrap(), Some(4));
+    assert_eq!(write_page(&store, &pass, rows.clone(), "exp-1").await, Some(4));
     let found = database.texts("select experiment_id || ' ' || status from effect_estimates order by 1").await;
     let found: Vec<String> = found.into_iter().flatten().collect();
     assert_eq!(found, ["exp-0 failed", "exp-0 failed", "exp-1 fitted", "exp-1 fitted"]);
@@ -260,7 +263,7 @@ async fn cells_that_cannot_be_read_fail_one_population_alone<D: Database>(databa
         .execute("update population_cells set moments = substr(moments, 1, 100) where population_id like 'a/%'")
         .await;
     take(&mut worker, MOST_WITHOUT_CELLS + 1, 0.0).await;
-    loops.0.refit_all().await.expect("the other population is fitted");
+    loops.0.refit_all(Occasion::News).await.expect("the other population is fitted");
     assert_eq!(statuses(database).await, ["a/all/absolute failed", "b/all/absolute fitted"]);
     let message = "select distinct message from current_population_fits where status = 'failed'";
     let message = database.texts(message).await.remove(0).expect("a message");

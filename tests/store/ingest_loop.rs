@@ -3,12 +3,13 @@
 use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
-use shrinkd::config::DeadLettersConfig;
+use shrinkd::config::{CatchUpConfig, DeadLettersConfig};
 use shrinkd::store::{Store, StoreError};
 use shrinkd::stream::{Claim, NextOffset};
 use shrinkd::telemetry::Telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop};
 use shrinkd::worker::WorkerError;
+use shrinkd::worker::catch_up::CatchUp;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::ingest::IngestLoop;
 use shrinkd::worker::retry::Retry;
@@ -73,6 +74,7 @@ impl Running {
             store.clone(),
             Grouping::default(),
             u64::MAX,
+            CatchUp::new(CatchUpConfig::default()),
             dead_letters,
             given,
             telemetry.clone(),

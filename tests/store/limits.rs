@@ -16,6 +16,7 @@ use shrinkd_core::{Grouping, KeyRule, Message, PopulationName};
 use time::OffsetDateTime;
 
 use super::poison::ingest_within;
+use super::publish::end_pass;
 use super::refit::{largest, refit};
 use super::{Worker, event, message, population, promises, record, retraction, tombstone};
 use crate::common::database::{Database, PostgresDatabase, settings};
@@ -208,7 +209,7 @@ async fn ask(store: &Store, metric: &str, limit: u64) -> (Ingest, NewPopulations
 }
 
 async fn create(mut ingest: Ingest, metric: &str) {
-    ingest.published_fits(&BTreeSet::from([population(metric)])).await.expect("it is put in");
+    ingest.put_populations(&[population(metric)]).await.expect("it is put in");
     ingest.commit().await.expect("it is committed");
 }
 
@@ -308,8 +309,8 @@ async fn a_report_follows_what_refits_and_passes_change_and_reads_nothing_else<D
     assert_eq!(report.largest(9).1.effects, 7);
     // So is what a pass has ended.
     database.execute("update populations set changed_at = '2001-01-01T00:00:00.000000Z'").await;
-    let pass = store.begin_pass(&population("b"), "a").await.unwrap().expect("it is published");
-    store.end_pass(&pass, false, None).await.unwrap();
+    let pass = store.begin_passes(&[population("b")], "a").await.unwrap().pop().expect("it is published");
+    end_pass(&store, &pass, false, None).await;
     let read = store.populations_since(Some(OffsetDateTime::now_utc() - Duration::from_secs(60))).await.unwrap();
     assert_eq!(read.populations.iter().map(|it| &it.population).collect::<Vec<_>>(), [&population("b")]);
     // But where a population is gone, everything is.

@@ -9,7 +9,7 @@ use shrinkd::telemetry::Telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop};
 use shrinkd::worker::WorkerError;
 use shrinkd::worker::publish::PublishLoop;
-use shrinkd::worker::refit::RefitLoop;
+use shrinkd::worker::refit::{Occasion, RefitLoop};
 use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
 use shrinkd_model::{Direction, Priors, Thresholds};
 use sqlx::{Connection, PgConnection};
@@ -26,6 +26,8 @@ promises! {
     a_publish_under_way_ends_before_the_next_one_begins,
     a_refit_that_republishes_replaces_the_publish_under_way,
     a_pass_that_goes_on_from_a_cursor_diagnoses_nothing,
+    passes_that_begin_together_begin_with_the_first_block_of_each,
+    what_one_population_holds_keeps_none_from_being_published_with_it,
     a_pass_for_diagnostics_alone_writes_no_rows,
     rows_that_a_pass_leaves_as_they_are_count_as_skipped,
     the_shipped_share_is_of_all_experiments_where_any_was_decided,
@@ -73,7 +75,7 @@ fn usual(store: &Store) -> (RefitLoop, PublishLoop) {
 /// Refits and publishes until nothing is due, as a worker does at the end of its file.
 pub async fn settle((refit, publish): &(RefitLoop, PublishLoop)) {
     for _ in 0..10 {
-        let refitted = refit.refit_all().await.expect("no population stops the others");
+        let refitted = refit.refit_all(Occasion::News).await.expect("no population stops the others");
         if refitted + publish_due(publish).await == 0 {
             return;
         }
@@ -83,7 +85,7 @@ pub async fn settle((refit, publish): &(RefitLoop, PublishLoop)) {
 
 /// Runs the passes that are due, but for diagnostics that have an age.
 async fn publish_due(publish: &PublishLoop) -> usize {
-    let due = publish.publish_due(OffsetDateTime::UNIX_EPOCH, &CancellationToken::new()).await;
+    let due = publish.publish_due(Some(OffsetDateTime::UNIX_EPOCH), &CancellationToken::new()).await;
     due.expect("no population stops the others")
 }
 
@@ -114,36 +116,38 @@ async fn a_publish_under_way_ends_before_the_next_one_begins<D: Database>(databa
     let store = database.store().await;
     let (refit, publish) = usual(&store);
     let mut worker = filled(&store, 3).await;
-    assert_eq!(refit.refit_all().await.unwrap(), 2);
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 2);
     let (first, both) = (published_fits(database).await, [population("a"), population("b")]);
     assert_eq!(Vec::from_iter(store.publishing_populations().await.unwrap()), both);
     for (offset, refitted) in [(3, 2), (4, 0), (5, 0)] {
         take(&mut worker, offset, 5.0).await;
-        assert_eq!(refit.refit_all().await.unwrap(), refitted, "the news waits for the publish to end");
+        assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), refitted, "the news waits for the publish to end");
         assert_eq!(published_fits(database).await, first, "else none would ever end");
     }
     assert_eq!(publish_due(&publish).await, 2);
     assert!(store.publishing_populations().await.unwrap().is_empty());
-    assert_eq!(refit.refit_all().await.unwrap(), 2);
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 2);
     let second = published_fits(database).await;
     assert!(first.iter().zip(&second).all(|(first, second)| first != second), "{first:?} {second:?}");
     settle(&(refit.clone(), publish.clone())).await;
     assert_eq!(published_fits(database).await, second, "nothing is left");
     let shown = refit.telemetry.metrics.render(&refit.telemetry.health);
     assert!(shown.contains("shrinkd_refit_seconds_count 6\n"), "{shown}");
-    assert!(shown.contains("shrinkd_publish_seconds_count 4\n"), "{shown}");
+    assert!(shown.contains("shrinkd_publish_seconds_count 2\n"), "both are on one page: {shown}");
 }
 
 async fn a_refit_that_republishes_replaces_the_publish_under_way<D: Database>(database: &D) {
     let store = database.store().await;
     let (refit, _) = usual(&store);
     filled(&store, 3).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     let first = published_fits(database).await;
     assert!(refit.refit_and_republish(&population("a")).await.unwrap());
     let second = published_fits(database).await;
     assert!(first[0] != second[0] && first[1] == second[1], "{first:?} {second:?}");
 }
+
+const NOBODY: [&str; 0] = [];
 
 async fn diagnosed(database: &impl Database) -> Vec<String> {
     let diagnosed = "select d.population_id from population_diagnostics as d
@@ -156,17 +160,49 @@ async fn a_pass_that_goes_on_from_a_cursor_diagnoses_nothing<D: Database>(databa
     let store = database.store().await;
     let (refit, publish) = usual(&store);
     filled(&store, 3).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     // Another worker got as far as this.
     database.execute("update populations set publish_cursor = 'exp-0a' where population_id like 'a/%'").await;
-    assert_eq!(publish_due(&publish).await, 2);
-    assert_eq!(diagnosed(database).await, ["b/all/absolute"], "it has not seen every block of the other");
-    let written = "select distinct experiment_id from effect_estimates where posterior_mean is not null order by 1";
-    let written: Vec<String> = database.texts(written).await.into_iter().flatten().collect();
-    assert_eq!(written, ["exp-0b", "exp-1a", "exp-1b", "exp-2a", "exp-2b"]);
+    let not_due =
+        "update populations set publish_cursor = null, diagnosed_at = created_at where population_id like 'b/%'";
+    database.execute(not_due).await;
+    assert_eq!(publish_due(&publish).await, 1);
+    assert_eq!(diagnosed(database).await, NOBODY, "it has not seen every block");
+    assert_eq!(shrunken(database).await, ["exp-1a", "exp-2a"]);
     assert_eq!(publish_due(&publish).await, 1, "diagnostics are still due");
-    assert_eq!(diagnosed(database).await, ["a/all/absolute", "b/all/absolute"]);
+    assert_eq!(diagnosed(database).await, ["a/all/absolute"]);
     assert_eq!(publish_due(&publish).await, 0);
+}
+
+/// The experiments with shrunken estimates.
+async fn shrunken(database: &impl Database) -> Vec<String> {
+    let written = "select distinct experiment_id from effect_estimates where posterior_mean is not null order by 1";
+    database.texts(written).await.into_iter().flatten().collect()
+}
+
+async fn passes_that_begin_together_begin_with_the_first_block_of_each<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (refit, publish) = usual(&store);
+    filled(&store, 3).await;
+    refit.refit_all(Occasion::News).await.unwrap();
+    database.execute("update populations set publish_cursor = 'exp-0a' where population_id like 'a/%'").await;
+    assert_eq!(publish_due(&publish).await, 2);
+    assert_eq!(diagnosed(database).await, ["a/all/absolute", "b/all/absolute"]);
+    assert_eq!(shrunken(database).await, ["exp-0a", "exp-0b", "exp-1a", "exp-1b", "exp-2a", "exp-2b"]);
+    assert_eq!(publish_due(&publish).await, 0);
+}
+
+async fn what_one_population_holds_keeps_none_from_being_published_with_it<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (refit, publish) = usual(&store);
+    filled(&store, 3).await;
+    refit.refit_all(Occasion::News).await.unwrap();
+    let damage = "update blocks set block = statistics where experiment_id = 'exp-1a'";
+    database.execute(damage).await;
+    let due = publish.publish_due(Some(OffsetDateTime::UNIX_EPOCH), &CancellationToken::new()).await;
+    due.expect_err("one cannot be read");
+    assert_eq!(diagnosed(database).await, ["b/all/absolute"]);
+    assert_eq!(shrunken(database).await, ["exp-0b", "exp-1b", "exp-2b"]);
 }
 
 async fn a_pass_for_diagnostics_alone_writes_no_rows<D: Database>(database: &D) {
@@ -186,7 +222,7 @@ async fn rows_that_a_pass_leaves_as_they_are_count_as_skipped<D: Database>(datab
     let store = database.store().await;
     let (refit, publish) = usual(&store);
     filled(&store, 3).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     // The next worker has been there: five of twelve rows have a newer fit.
     database
         .execute("update effect_estimates set fit_id = 1000 where variant = 'v1' and experiment_id <> 'exp-1a'")
@@ -223,7 +259,7 @@ async fn the_loops_end_once_the_store_has_other_settings<D: Database>(database: 
     let store = database.store().await;
     let (refit, publish) = usual(&store);
     let mut worker = filled(&store, 3).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     take(&mut worker, 3, 5.0).await;
     database.execute("update store_settings set one_per_experiment_seed = 7").await;
     let never = CancellationToken::new();
@@ -288,7 +324,7 @@ async fn postgres_lets_two_workers_refit_the_same_populations_at_once() {
     sqlx::raw_sql("begin; lock table populations in exclusive mode").execute(&mut other).await.unwrap();
     let refitting = tokio::spawn({
         let refit = refit.clone();
-        async move { refit.refit_all().await }
+        async move { refit.refit_all(Occasion::News).await }
     });
     until_it_waits(&database, &refitting).await;
     let theirs = "delete from block_changes where population_id like 'a/%'; commit";
@@ -313,7 +349,7 @@ async fn postgres_shows_that_a_stop_is_heard_between_two_pages() {
     // One more than there are in a page.
     let records = (0..1_001).map(|i| record(0, i, &event(&format!("exp-{i:04}"), 1, "m", &[(i as f64).sin()])));
     worker.ingest(records.collect()).await;
-    refit.refit_all().await.unwrap();
+    refit.refit_all(Occasion::News).await.unwrap();
     // The first page waits until the stop has come.
     let mut other = PgConnection::connect_with(&database.options()).await.unwrap();
     let lock = "begin; select from effect_estimates where experiment_id = 'exp-0000' for update";
@@ -321,7 +357,7 @@ async fn postgres_shows_that_a_stop_is_heard_between_two_pages() {
     let stop = CancellationToken::new();
     let publishing = tokio::spawn({
         let (publish, stop) = (publish.clone(), stop.clone());
-        async move { publish.publish_due(OffsetDateTime::UNIX_EPOCH, &stop).await }
+        async move { publish.publish_due(Some(OffsetDateTime::UNIX_EPOCH), &stop).await }
     });
     until_it_waits(&database, &publishing).await;
     stop.cancel();
@@ -331,7 +367,7 @@ async fn postgres_shows_that_a_stop_is_heard_between_two_pages() {
     assert_eq!(database.texts(cursor).await, [Some("exp-0999".to_owned())]);
     let raw = "select experiment_id from effect_estimates where posterior_mean is null";
     assert_eq!(database.texts(raw).await, [Some("exp-1000".to_owned())], "the page under way is written");
-    let again = publish.publish_due(OffsetDateTime::UNIX_EPOCH, &stop).await;
+    let again = publish.publish_due(Some(OffsetDateTime::UNIX_EPOCH), &stop).await;
     again.expect("no pass begins after the stop");
     assert_eq!(database.texts(raw).await.len(), 1);
     assert_eq!(publish_due(&publish).await, 1, "the next worker goes on from there");

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod catch_up;
 mod cells;
 mod changes;
 mod finite;
@@ -127,19 +128,31 @@ impl Worker {
 
     /// Begins a batch, folds it and writes it, but does not commit it.
     async fn write(&self, records: Vec<Record>) -> Result<(Ingest, Changes, Counts), StoreError> {
+        self.write_with(records, true).await
+    }
+
+    /// The same, where the estimates may be left to a pass.
+    async fn write_with(
+        &self,
+        records: Vec<Record>,
+        writes_estimates: bool,
+    ) -> Result<(Ingest, Changes, Counts), StoreError> {
         let mut ingest = self.store.begin_ingest(&self.advances(&records)).await?;
         let is_ours = |record: &Record| Some(self.claims[&record.partition].partition_id);
         let stored = ingest.experiments(&named_experiments(&records, is_ours)).await?;
         let Folded { changes, counts, .. } =
             fold(&records, stored, &Grouping::default(), Admission::default(), is_ours).expect("sound blocks");
-        ingest.write_changes(&changes).await?;
+        ingest.write_changes(&changes, writes_estimates).await?;
         let populations: BTreeSet<PopulationName> =
             changes.changed.iter().map(|block| block.population.clone()).collect();
+        let populations = Vec::from_iter(populations);
+        ingest.put_populations(&populations).await?;
         let fits = ingest.published_fits(&populations).await?;
         let none = PublishedFit::none();
         let rows: Vec<EstimateRow> = changes
             .changed
             .iter()
+            .filter(|_| writes_estimates)
             .flat_map(|block| {
                 BlockEstimates::new(block, ingest.commit_id(), fits.get(&block.population).unwrap_or(&none)).rows
             })
@@ -150,8 +163,13 @@ impl Worker {
 
     /// Takes a batch in.
     async fn ingest(&mut self, records: Vec<Record>) -> Counts {
+        self.ingest_with(records, true).await
+    }
+
+    /// The same, where the estimates may be left to a pass.
+    async fn ingest_with(&mut self, records: Vec<Record>, writes_estimates: bool) -> Counts {
         let advances = self.advances(&records);
-        let (ingest, _, counts) = self.write(records).await.expect("the batch is written");
+        let (ingest, _, counts) = self.write_with(records, writes_estimates).await.expect("the batch is written");
         ingest.commit().await.expect("the batch is committed");
         for Advance { partition, to, .. } in advances {
             self.claims.get_mut(&partition).expect("an own partition").next_offset = Some(to);

@@ -6,7 +6,7 @@ use shrinkd::store::Store;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::publish::{due, pass_diagnostics, publish};
+use super::publish::{blocks_after, due, pass_diagnostics, publish, write_page};
 use super::refit::{begin, diagnostics, filled, refit};
 use super::{Worker, event, message, population, promises, record};
 use crate::common::database::Database;
@@ -28,7 +28,7 @@ const LONG_AGO: &str = "update populations set pass_touched_at = '2020-01-01T00:
 
 async fn end(store: &Store, pass: &Pass, is_diagnosis: bool) {
     let found = (diagnostics(), pass_diagnostics());
-    store.end_pass(pass, is_diagnosis, is_diagnosis.then_some(&found)).await.unwrap();
+    super::publish::end_pass(store, pass, is_diagnosis, is_diagnosis.then_some(found)).await;
 }
 
 /// Takes in an experiment of two populations, `m` and `n`, with the same variants, and publishes a fit of each.
@@ -48,16 +48,16 @@ async fn a_pass_is_due_for_a_publish_though_its_diagnostics_are_young<D: Databas
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     end(&store, &begin(&store, "a").await.unwrap(), true).await;
-    assert!(store.due_passes(OffsetDateTime::UNIX_EPOCH, "a").await.unwrap().is_empty());
+    assert!(store.due_passes(Some(OffsetDateTime::UNIX_EPOCH), "a").await.unwrap().is_empty());
     refit(&store, "m", 2.0, 0.5, true).await;
-    assert_eq!(store.due_passes(OffsetDateTime::UNIX_EPOCH, "a").await.unwrap(), [due("m", false)]);
+    assert_eq!(store.due_passes(Some(OffsetDateTime::UNIX_EPOCH), "a").await.unwrap(), [due("m", 2, false)]);
 }
 
 async fn passes_are_due_in_the_order_of_their_populations<D: Database>(database: &D) {
     let store = database.store().await;
     two_populations(&store).await;
-    let found = store.due_passes(OffsetDateTime::now_utc(), "a").await.unwrap();
-    assert_eq!(found, [due("m", true), due("n", true)]);
+    let found = store.due_passes(Some(OffsetDateTime::now_utc()), "a").await.unwrap();
+    assert_eq!(found, [due("m", 1, true), due("n", 1, true)]);
 }
 
 async fn a_population_without_a_published_fit_is_left_as_it_was<D: Database>(database: &D) {
@@ -77,7 +77,7 @@ async fn a_pass_is_held_for_as_long_as_its_owner_goes_on<D: Database>(database: 
     let pass = begin(&store, "a").await.expect("its owner begins again");
     assert!(begin(&store, "b").await.is_none(), "it has begun again just now");
     database.execute(LONG_AGO).await;
-    store.write_estimates(&pass, &[], "exp-0").await.unwrap().expect("it is still the owner's");
+    write_page(&store, &pass, Vec::new(), "exp-0").await.expect("it is still the owner's");
     assert!(begin(&store, "b").await.is_none(), "it has written a page just now");
     end(&store, &pass, false).await;
     let lease = "select coalesce(pass_owner, cast(pass_touched_at as text), publish_cursor) from populations";
@@ -92,7 +92,10 @@ async fn a_pass_is_abandoned_after_half_a_minute_of_silence<D: Database>(databas
     for (seconds, is_abandoned) in [(15, false), (45, true)] {
         let touched = (OffsetDateTime::now_utc() - Duration::seconds(seconds)).format(&Rfc3339).expect("a time");
         database.execute(format!("update populations set pass_touched_at = '{touched}'").leak()).await;
-        assert_eq!(store.due_passes(OffsetDateTime::now_utc(), "b").await.unwrap().len(), usize::from(is_abandoned));
+        assert_eq!(
+            store.due_passes(Some(OffsetDateTime::now_utc()), "b").await.unwrap().len(),
+            usize::from(is_abandoned)
+        );
         assert_eq!(begin(&store, "b").await.is_some(), is_abandoned, "after {seconds} s");
     }
 }
@@ -136,7 +139,7 @@ async fn a_newer_fit_is_published_from_the_beginning<D: Database>(database: &D) 
     filled(&store, 2).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     let earlier = begin(&store, "a").await.unwrap();
-    store.write_estimates(&earlier, &[], "exp-0").await.unwrap().expect("it is free");
+    write_page(&store, &earlier, Vec::new(), "exp-0").await.expect("it is free");
     refit(&store, "m", 2.0, 0.5, true).await;
     let later = begin(&store, "a").await.unwrap();
     assert_eq!((later.cursor.as_str(), later.is_publish), ("", true));
@@ -149,17 +152,21 @@ async fn a_pass_without_a_diagnosis_leaves_it_due<D: Database>(database: &D) {
     let (past, future) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::now_utc() + Duration::HOUR);
     refit(&store, "m", 1.0, 0.5, true).await;
     end(&store, &begin(&store, "a").await.unwrap(), false).await;
-    assert_eq!(store.due_passes(past, "a").await.unwrap(), [due("m", true)], "there are none at all");
+    assert_eq!(store.due_passes(Some(past), "a").await.unwrap(), [due("m", 2, true)], "there are none at all");
     end(&store, &begin(&store, "a").await.unwrap(), true).await;
-    assert!(store.due_passes(future, "a").await.unwrap().is_empty());
+    assert!(store.due_passes(Some(future), "a").await.unwrap().is_empty());
     worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
     refit(&store, "m", 2.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
     end(&store, &pass, false).await;
-    assert_eq!(store.due_passes(future, "a").await.unwrap(), [due("m", true)], "they are older than the blocks");
+    assert_eq!(
+        store.due_passes(Some(future), "a").await.unwrap(),
+        [due("m", 3, true)],
+        "they are older than the blocks"
+    );
     let pass = begin(&store, "a").await.unwrap();
     assert!(!pass.is_publish, "it was published");
-    store.write_estimates(&pass, &[], "exp-0").await.unwrap().expect("it is free");
+    write_page(&store, &pass, Vec::new(), "exp-0").await.expect("it is free");
     assert!(!begin(&store, "a").await.unwrap().is_publish, "nor is a publish due because it has gone on");
 }
 
@@ -170,14 +177,14 @@ async fn what_a_pass_writes_has_the_time_of_the_pass<D: Database>(database: &D) 
     let pass = begin(&store, "a").await.unwrap();
     database.execute("update effect_estimates set computed_at = '2020-01-01T00:00:00.000000Z'").await;
     database.execute("update population_diagnostics set computed_at = '2020-01-01T00:00:00.000000Z'").await;
-    let blocks = store.blocks_after(&pass.population, "", 1).await.unwrap();
+    let blocks = blocks_after(&store, &pass.population, "", 1).await;
     let rows: Vec<EstimateRow> =
         blocks.iter().flat_map(|it| BlockEstimates::new(&it.block, it.commit_id, &pass.fit).rows).collect();
-    store.write_estimates(&pass, &rows, "exp-0").await.unwrap();
+    write_page(&store, &pass, rows.clone(), "exp-0").await;
     let of_today = "select distinct experiment_id from effect_estimates where computed_at > '2020-01-02T00:00:00Z'";
     assert_eq!(database.texts(of_today).await, [Some("exp-0".to_owned())]);
     let found = PassDiagnostics { deff: 1.25, ..pass_diagnostics() };
-    store.end_pass(&pass, true, Some(&(diagnostics(), found))).await.unwrap();
+    super::publish::end_pass(&store, &pass, true, Some((diagnostics(), found))).await;
     let of_today = "select cast(count(*) as text) from population_diagnostics
                     where computed_at > '2020-01-02T00:00:00Z' and diagnosed_at > '2020-01-02T00:00:00Z'";
     assert_eq!(database.count(of_today).await, 1);

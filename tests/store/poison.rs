@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use shrinkd::config::DeadLettersConfig;
+use shrinkd::config::{CatchUpConfig, DeadLettersConfig};
 use shrinkd::store::Store;
 use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
+use shrinkd::worker::catch_up::CatchUp;
 use shrinkd::worker::dead_letters::DeadLetters;
 use shrinkd::worker::ingest::IngestLoop;
 use shrinkd::worker::retry::Retry;
@@ -60,6 +61,7 @@ pub(super) async fn ingest_within(
         store.clone(),
         grouping.clone(),
         max_populations,
+        CatchUp::new(CatchUpConfig::default()),
         DeadLetters::new(DeadLettersConfig::default()),
         None,
         Telemetry::default(),

@@ -1,8 +1,11 @@
 //! The passes that rewrite the estimates of a whole population.
 
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::row::{BlockToPublish, DuePass, EstimateRow, Pass, PassDiagnostics, PublishedFit};
+use shrinkd::row::{
+    BlockToPublish, CellDiagnostics, DuePass, EndedPass, EstimateRow, Pass, PassDiagnostics, PublishedFit,
+};
 use shrinkd::store::Store;
+use shrinkd_core::PopulationName;
 use shrinkd_model::{Calibration, Direction, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
@@ -33,12 +36,34 @@ fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
     blocks.iter().flat_map(estimates).collect()
 }
 
+/// A population's blocks after an experiment.
+pub async fn blocks_after(store: &Store, name: &PopulationName, after: &str, limit: usize) -> Vec<BlockToPublish> {
+    store.blocks_after(std::slice::from_ref(name), (&name.to_string(), after), limit).await.expect("the blocks")
+}
+
+/// Writes a page of one pass. `None` if another worker has taken it over.
+pub async fn write_page(store: &Store, pass: &Pass, rows: Vec<EstimateRow>, cursor: &str) -> Option<u64> {
+    let (kept, written) = store.write_estimates(&[(pass, cursor)], rows).await.expect("the page is written");
+    kept.contains(&pass.population).then_some(written)
+}
+
+/// Ends one pass.
+pub async fn end_pass(
+    store: &Store,
+    pass: &Pass,
+    is_diagnosis: bool,
+    diagnostics: Option<(CellDiagnostics, PassDiagnostics)>,
+) {
+    let ended = EndedPass { pass: pass.clone(), is_diagnosis, diagnostics };
+    store.end_passes(&[ended]).await.expect("the pass ends");
+}
+
 /// Reads all blocks, lets `meanwhile` happen, and writes them.
 pub async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
-    let blocks = store.blocks_after(&pass.population, "", 100).await.unwrap();
+    let blocks = blocks_after(&store, &pass.population, "", 100).await;
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
-    store.write_estimates(pass, &rows, &blocks.last().expect("a block").block.experiment_id).await.unwrap()
+    write_page(&store, &pass, rows.clone(), &blocks.last().expect("a block").block.experiment_id).await
 }
 
 async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
@@ -51,7 +76,7 @@ async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
     assert_eq!(pass.fit.naive_nodes, [node(2.0, 0.5)]);
     assert_eq!(publish(&store, &pass, async || ()).await, Some(6));
     assert!(written(database).await.iter().all(|(fit, mean)| *fit == pass.fit.fit_id && mean.is_some()));
-    store.end_pass(&pass, false, None).await.unwrap();
+    end_pass(&store, &pass, false, None).await;
     let pass = begin(&store, "a").await.unwrap();
     assert!(!pass.is_publish, "what is published is not published again");
 }
@@ -109,8 +134,8 @@ async fn a_row_of_the_same_or_a_newer_fit_is_left_alone<D: Database>(database: &
     assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
 }
 
-pub fn due(metric: &str, is_diagnosis_due: bool) -> DuePass {
-    DuePass { population: population(metric), is_diagnosis_due }
+pub fn due(metric: &str, experiments: u64, is_diagnosis_due: bool) -> DuePass {
+    DuePass { population: population(metric), experiments, is_diagnosis_due }
 }
 
 async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database: &D) {
@@ -119,16 +144,16 @@ async fn a_pass_is_refused_to_others_until_it_is_abandoned<D: Database>(database
     refit(&store, "m", 1.0, 0.5, true).await;
     let first = begin(&store, "a").await.unwrap();
     assert!(begin(&store, "b").await.is_none());
-    assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
-    let own = store.due_passes(OffsetDateTime::now_utc(), "a").await.unwrap();
-    assert_eq!(own, [due("m", true)], "what its owner has left waits for nobody else");
+    assert!(store.due_passes(Some(OffsetDateTime::now_utc()), "another").await.unwrap().is_empty());
+    let own = store.due_passes(Some(OffsetDateTime::now_utc()), "a").await.unwrap();
+    assert_eq!(own, [due("m", 2, true)], "what its owner has left waits for nobody else");
     assert!(begin(&store, "a").await.is_some(), "its owner may begin again");
 
     database.execute("update populations set pass_touched_at = '2020-01-01T00:00:00.000000Z'").await;
-    assert_eq!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap(), [due("m", true)]);
+    assert_eq!(store.due_passes(Some(OffsetDateTime::now_utc()), "another").await.unwrap(), [due("m", 2, true)]);
     let second = begin(&store, "b").await.expect("an abandoned pass can be taken");
     assert_eq!(publish(&store, &first, async || ()).await, None);
-    store.end_pass(&first, false, None).await.unwrap();
+    end_pass(&store, &first, false, None).await;
     assert_eq!(publish(&store, &second, async || ()).await, Some(4));
 }
 
@@ -137,12 +162,12 @@ async fn a_pass_goes_on_after_the_last_page<D: Database>(database: &D) {
     filled(&store, 3).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
-    let first = store.blocks_after(&pass.population, &pass.cursor, 1).await.unwrap();
+    let first = blocks_after(&store, &pass.population, &pass.cursor, 1).await;
     let rows = page(&first, &pass.fit);
-    assert_eq!(store.write_estimates(&pass, &rows, "exp-0").await.unwrap(), Some(2));
+    assert_eq!(write_page(&store, &pass, rows.clone(), "exp-0").await, Some(2));
     let again = begin(&database.store().await, "a").await.unwrap();
     assert_eq!((again.cursor.as_str(), again.is_publish), ("exp-0", true));
-    let rest = store.blocks_after(&again.population, &again.cursor, 9).await.unwrap();
+    let rest = blocks_after(&store, &again.population, &again.cursor, 9).await;
     assert_eq!(rest.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-1", "exp-2"]);
 }
 
@@ -154,7 +179,7 @@ async fn pages_hold_every_block_once_in_order<D: Database>(database: &D) {
     worker.ingest(records.collect()).await;
     let (mut cursor, mut seen) = (String::new(), Vec::new());
     loop {
-        let page = store.blocks_after(&population("m"), &cursor, 2).await.unwrap();
+        let page = blocks_after(&store, &population("m"), &cursor, 2).await;
         let Some(last) = page.last() else { break };
         cursor = last.block.experiment_id.clone();
         assert!(page.iter().all(|row| row.decision.as_deref() == Some("shipped") && row.block.revision == 1));
@@ -173,7 +198,7 @@ async fn a_newer_fit_ends_the_pass_of_the_older<D: Database>(database: &D) {
     let older = begin(&store, "a").await.unwrap();
     refit(&store, "m", 2.0, 0.5, true).await;
     assert_eq!(publish(&store, &older, async || ()).await, None);
-    store.end_pass(&older, false, None).await.unwrap();
+    end_pass(&store, &older, false, None).await;
     let newer = begin(&store, "b").await.expect("the newer fit is free");
     assert!(newer.is_publish && newer.fit.fit_id > older.fit.fit_id);
     assert_eq!(publish(&store, &newer, async || ()).await, Some(4));
@@ -227,18 +252,18 @@ async fn a_pass_is_due_for_a_publish_or_for_old_diagnostics<D: Database>(databas
     let mut worker = filled(&store, 2).await;
     let (past, future) = (OffsetDateTime::UNIX_EPOCH, OffsetDateTime::now_utc() + Duration::HOUR);
     refit(&store, "m", 1.0, 0.5, false).await;
-    assert!(store.due_passes(future, "another").await.unwrap().is_empty(), "nothing was published");
+    assert!(store.due_passes(Some(future), "another").await.unwrap().is_empty(), "nothing was published");
     refit(&store, "m", 1.0, 0.5, true).await;
-    assert_eq!(store.due_passes(past, "another").await.unwrap(), [due("m", true)]);
+    assert_eq!(store.due_passes(Some(past), "another").await.unwrap(), [due("m", 2, true)]);
 
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
-    assert!(store.due_passes(future, "another").await.unwrap().is_empty(), "nothing changed since");
+    end_pass(&store, &pass, true, Some((diagnostics(), pass_diagnostics()))).await;
+    assert!(store.due_passes(Some(future), "another").await.unwrap().is_empty(), "nothing changed since");
 
     worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
     refit(&store, "m", 1.0, 0.5, false).await;
-    assert_eq!(store.due_passes(future, "another").await.unwrap(), [due("m", true)]);
-    assert!(store.due_passes(past, "another").await.unwrap().is_empty(), "the diagnostics are young");
+    assert_eq!(store.due_passes(Some(future), "another").await.unwrap(), [due("m", 3, true)]);
+    assert!(store.due_passes(Some(past), "another").await.unwrap().is_empty(), "the diagnostics are young");
     assert!(!begin(&store, "a").await.unwrap().is_publish);
 }
 
@@ -248,7 +273,7 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     refit(&store, "m", 1.0, 0.5, true).await;
     assert_eq!(store.current_populations().await.unwrap()[0].verdict, None);
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    end_pass(&store, &pass, true, Some((diagnostics(), pass_diagnostics()))).await;
     let before = OffsetDateTime::now_utc();
     refit(&store, "m", 3.0, 0.5, true).await;
     let current = store.current_populations().await.unwrap().remove(0);
@@ -285,14 +310,14 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
         let selection =
             Some(Selection { log_lr, eta: 0.1, missing_share: 0.6, caliper_p: None, direction: Direction::Increase });
         let diagnostics = (diagnostics(), PassDiagnostics { selection, ..pass_diagnostics() });
-        store.end_pass(&pass, true, Some(&diagnostics)).await.unwrap();
+        end_pass(&store, &pass, true, Some(diagnostics)).await;
         assert_eq!(suspected().await, count, "log likelihood ratio {log_lr}");
     }
     refit(&store, "m", 2.0, 0.5, true).await;
     assert_eq!(suspected().await, 1, "what a pass found is carried over");
     let pass = begin(&store, "a").await.unwrap();
     let unknown = PassDiagnostics { selection: None, ..pass_diagnostics() };
-    store.end_pass(&pass, true, Some(&(diagnostics(), unknown))).await.unwrap();
+    end_pass(&store, &pass, true, Some((diagnostics(), unknown))).await;
     assert_eq!(suspected().await, 0, "a pass that cannot tell");
     let of_last =
         "select cast(is_selection_suspected as text) from population_diagnostics order by fit_id desc limit 1";
@@ -303,7 +328,7 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
 async fn diagnose(store: &Store, deff: f64) {
     let pass = begin(store, "a").await.expect("the population is free");
     let found = PassDiagnostics { deff, ..pass_diagnostics() };
-    store.end_pass(&pass, true, Some(&(diagnostics(), found))).await.unwrap();
+    end_pass(&store, &pass, true, Some((diagnostics(), found))).await;
 }
 
 async fn the_latest_diagnostics_are_shown_and_carried_over<D: Database>(database: &D) {
@@ -331,7 +356,7 @@ async fn a_sum_that_is_still_pending_is_not_read_to_publish<D: Database>(databas
     assert_eq!(database.texts(pending).await, [Some("exp-1-pending m/all/absolute".to_owned())]);
     refit(&store, "m", 1.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
-    let blocks = store.blocks_after(&pass.population, "", 9).await.expect("it is left out");
+    let blocks = blocks_after(&store, &pass.population, "", 9).await;
     assert_eq!(blocks.iter().map(|row| row.block.experiment_id.as_str()).collect::<Vec<_>>(), ["exp-0", "exp-1"]);
     assert_eq!(publish(&store, &pass, async || ()).await, Some(4));
 }

@@ -12,7 +12,7 @@ use shrinkd_core::{Grouping, PopulationName};
 use shrinkd_model::Correlation;
 use time::OffsetDateTime;
 
-use super::publish::pass_diagnostics;
+use super::publish::{end_pass, pass_diagnostics, write_page};
 use super::refit::{begin, diagnostics, filled, refit, refit_at_once};
 use super::{event, population, promises, record, retraction, settings_by_team};
 use crate::common::database::{Database, settings};
@@ -59,11 +59,11 @@ async fn diagnostics_from_before_a_rebuild_are_due_whatever_their_age<D: Databas
     filled(&store, 3).await;
     refit(&store, "m", 1.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
-    store.end_pass(&pass, true, Some(&(diagnostics(), pass_diagnostics()))).await.unwrap();
+    end_pass(&store, &pass, true, Some((diagnostics(), pass_diagnostics()))).await;
     let long_ago = OffsetDateTime::UNIX_EPOCH;
-    assert!(store.due_passes(long_ago, "a").await.unwrap().is_empty());
+    assert!(store.due_passes(Some(long_ago), "a").await.unwrap().is_empty());
     assert_eq!(rebuild(&store, &records()).await, 0);
-    let due = store.due_passes(long_ago, "a").await.unwrap();
+    let due = store.due_passes(Some(long_ago), "a").await.unwrap();
     assert!(due.len() == 1 && due[0].is_diagnosis_due, "{due:?}");
 }
 
@@ -74,7 +74,7 @@ async fn a_pass_from_before_a_rebuild_belongs_to_nobody<D: Database>(database: &
     let before = begin(&store, "a").await.unwrap();
     assert!(begin(&store, "b").await.is_none());
     rebuild(&store, &records()).await;
-    assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), None, "it is shut out");
+    assert_eq!(write_page(&store, &before, Vec::new(), "exp-1").await, None, "it is shut out");
     let lease = "select cast(count(*) as text) from populations where pass_owner is null and pass_touched_at is null";
     assert_eq!(database.count(lease).await, 1);
     let pass = begin(&store, "b").await.expect("it waits for nobody");
@@ -156,7 +156,7 @@ async fn a_rebuild_that_is_not_committed_has_not_been<D: Database>(database: &D)
     drop(given_up);
     let state = store.population_state(&population("m")).await.unwrap();
     assert_eq!((state.statistics.counters.experiments, state.statistics.counters.effects), (3, 6));
-    assert_eq!(store.write_estimates(&before, &[], "exp-1").await.unwrap(), Some(0), "its pass goes on");
+    assert_eq!(write_page(&store, &before, Vec::new(), "exp-1").await, Some(0), "its pass goes on");
 }
 
 async fn nothing_begins_after_a_rebuild_with_other_settings<D: Database>(database: &D) {
@@ -171,7 +171,7 @@ async fn nothing_begins_after_a_rebuild_with_other_settings<D: Database>(databas
         store.begin_ingest(&[advance]).await.err(),
         store.begin_replay(&advance).await.err(),
         store.begin_refit(&[population("m")]).await.err(),
-        store.begin_pass(&population("m"), "a").await.err(),
+        store.begin_passes(&[population("m")], "a").await.err(),
     ];
     for refused in refused {
         assert!(matches!(refused, Some(StoreError::Settings { .. })), "{refused:?}");

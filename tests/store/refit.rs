@@ -10,6 +10,7 @@ use shrinkd_core::PopulationName;
 use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
 use time::OffsetDateTime;
 
+use super::publish::end_pass;
 use super::{Worker, event, population, promises, record};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 
@@ -38,7 +39,7 @@ async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     refit.write(&[refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
     refit.commit().await.unwrap();
     assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once");
-    store.end_pass(&pass, false, None).await.unwrap();
+    end_pass(&store, &pass, false, None).await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "but when the pass has ended");
     refit_again(&store).await;
     assert!(store.populations_with_news().await.unwrap().is_empty());
@@ -160,7 +161,7 @@ pub async fn written(database: &impl Database) -> Vec<(i64, Option<f64>)> {
 }
 
 pub async fn begin(store: &Store, owner: &str) -> Option<Pass> {
-    store.begin_pass(&population("m"), owner).await.unwrap()
+    store.begin_passes(&[population("m")], owner).await.unwrap().pop()
 }
 
 async fn news_is_what_no_refit_has_seen<D: Database>(database: &D) {
@@ -276,7 +277,7 @@ async fn a_population_that_is_not_there_has_no_refit<D: Database>(database: &D) 
     let store = database.store().await;
     assert!(begin_refit(&store, "m").await.is_none());
     assert!(begin(&store, "a").await.is_none());
-    assert!(store.due_passes(OffsetDateTime::now_utc(), "another").await.unwrap().is_empty());
+    assert!(store.due_passes(Some(OffsetDateTime::now_utc()), "another").await.unwrap().is_empty());
 }
 
 async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(database: &D) {

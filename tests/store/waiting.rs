@@ -98,7 +98,7 @@ async fn postgres_shows_who_waited_for_a_rebuild_its_settings() {
     let (rebuild, _) = database.open_to_rebuild(&settings_by_team()).await.begin_rebuild().await.unwrap();
     let pass = tokio::spawn({
         let store = store.clone();
-        async move { store.begin_pass(&population("m"), "a").await.map(drop) }
+        async move { store.begin_passes(&[population("m")], "a").await.map(drop) }
     });
     until_waiting(&database, &pass, 1).await;
     let batch = tokio::spawn({

@@ -28,6 +28,7 @@ pub(super) struct PopulationGauges {
     failed: IntGaugeVec,
     prior_far: IntGaugeVec,
     selection_suspected: IntGaugeVec,
+    unpublished: IntGaugeVec,
     max_populations: IntGauge,
 }
 
@@ -79,6 +80,11 @@ impl PopulationGauges {
                 &[],
                 "Populations where only winners seem to arrive, results with z above 1.96",
             ),
+            unpublished: f.int_gauges(
+                "shrinkd_unpublished_changes",
+                &[],
+                "Changes of blocks whose estimates are left to a pass, because the worker that committed them was far behind",
+            ),
             max_populations: f.int_gauge(
                 "shrinkd_max_populations",
                 "Populations beyond which results that would create another are refused",
@@ -121,7 +127,7 @@ impl PopulationGauges {
             self.remove(&name.to_string());
         }
         self.remove(OTHER);
-        for counts in [&self.populations, &self.failed, &self.prior_far, &self.selection_suspected] {
+        for counts in [&self.populations, &self.failed, &self.prior_far, &self.selection_suspected, &self.unpublished] {
             let _ = counts.remove_label_values::<&str>(&[]);
         }
     }
@@ -167,6 +173,7 @@ impl Metrics {
             (&gauges.failed, counts.failed),
             (&gauges.prior_far, counts.prior_far),
             (&gauges.selection_suspected, counts.selection_suspected),
+            (&gauges.unpublished, counts.unpublished_changes),
         ] {
             gauge.with_label_values::<&str>(&[]).set(count as i64);
         }

@@ -55,6 +55,8 @@ pub struct PopulationCounts {
     pub prior_far: u64,
     /// Those where only winners seem to arrive.
     pub selection_suspected: u64,
+    /// Changes of blocks whose estimates are left to a pass.
+    pub unpublished_changes: u64,
 }
 
 impl Lag {
@@ -65,6 +67,6 @@ impl Lag {
 }
 
 /// The time since then in seconds. Not negative, even if a producer's clock is ahead.
-pub(super) fn seconds_since(then: OffsetDateTime) -> f64 {
+pub(in crate::telemetry) fn seconds_since(then: OffsetDateTime) -> f64 {
     (OffsetDateTime::now_utc() - then).as_seconds_f64().max(0.0)
 }

@@ -1,0 +1,229 @@
+//! Batches that leave their estimates to a pass, and the passes that write them.
+
+use std::sync::Arc;
+
+use shrinkd::config::PopulationSettings;
+use shrinkd::refit::Unpublished;
+use shrinkd::row::Pass;
+use shrinkd::store::Store;
+use shrinkd::worker::refit::{Occasion, RefitLoop};
+use shrinkd_core::PopulationName;
+
+use super::loops::{loops, priors, settle};
+use super::publish::{end_pass, publish};
+use super::refit::begin;
+use super::{Record, Worker, event, population, promises, record, retraction, tombstone};
+use crate::common::database::Database;
+
+promises! {
+    a_batch_that_is_far_behind_writes_no_estimates_and_says_so,
+    a_pass_writes_what_batches_have_left_to_it_also_before_the_first_fit,
+    a_pass_replaces_rows_of_an_earlier_commit,
+    a_pass_does_not_bring_back_what_is_retracted_while_it_writes,
+    a_pass_leaves_a_block_alone_that_is_replaced_while_it_writes,
+    what_is_retracted_loses_its_rows_at_once,
+    a_row_that_a_later_batch_has_written_stays,
+    what_comes_while_a_pass_is_under_way_waits_for_the_next,
+    a_pass_that_goes_on_counts_only_what_it_began_with,
+    the_pass_begins_once_nothing_more_comes,
+    at_the_end_of_the_source_nothing_waits,
+    a_rebuild_leaves_nothing_to_a_pass,
+}
+
+impl Worker {
+    /// Takes in a batch that leaves its estimates to a pass.
+    async fn ingest_behind(&mut self, records: Vec<Record>) {
+        self.ingest_with(records, false).await;
+    }
+}
+
+/// Experiments `exp-0` and so on, of two variants, in a batch that is far behind.
+async fn left(store: &Store, experiments: i64) -> Worker {
+    let mut worker = Worker::claim(store, &[0]).await;
+    let effects = |i: i64| [(i as f64).sin(), (i as f64).cos()];
+    let records = (0..experiments).map(|i| record(0, i, &event(&format!("exp-{i}"), 1, "m", &effects(i))));
+    worker.ingest_behind(records.collect()).await;
+    worker
+}
+
+async fn rows(database: &impl Database) -> Vec<String> {
+    let rows = "select experiment_id || ' ' || block_revision || ' ' || variant || ' ' || status
+                from effect_estimates order by 1";
+    database.texts(rows).await.into_iter().flatten().collect()
+}
+
+const UNPUBLISHED: &str = "select cast(unpublished as text) || ' ' || cast(pass_unpublished as text) from populations";
+
+async fn unpublished(database: &impl Database) -> Option<String> {
+    database.texts(UNPUBLISHED).await.into_iter().flatten().next()
+}
+
+async fn a_batch_that_is_far_behind_writes_no_estimates_and_says_so<D: Database>(database: &D) {
+    let store = database.store().await;
+    left(&store, 3).await;
+    assert!(rows(database).await.is_empty());
+    let state = store.population_state(&population("m")).await.unwrap();
+    assert_eq!(state.unpublished, Unpublished { waiting: 0, waited: None, new: 3 });
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    assert_eq!(unpublished(database).await.as_deref(), Some("3 0"));
+    let current = store.current_populations().await.unwrap();
+    assert_eq!(current[0].unpublished_changes, 3);
+}
+
+async fn a_pass_writes_what_batches_have_left_to_it_also_before_the_first_fit<D: Database>(database: &D) {
+    let store = database.store().await;
+    left(&store, 1).await;
+    let (refit, publish) = loops(&store, priors("flat", "flat"));
+    let settings = Arc::clone(&refit.settings);
+    let of_five = move |name: &PopulationName| PopulationSettings { min_experiments: 5, ..settings(name) };
+    let refit = RefitLoop { settings: Arc::new(of_five), ..refit };
+    refit.refit_all(Occasion::End).await.unwrap();
+    publish.publish_due(None, &Default::default()).await.unwrap();
+    let cold = ["exp-0 1 v0", "exp-0 1 v1"];
+    assert_eq!(rows(database).await, cold.map(|row| format!("{row} cold_start")));
+    assert_eq!(unpublished(database).await.as_deref(), Some("0 0"));
+    let (refit, publish) = loops(&store, priors("flat", "half-normal:1"));
+    refit.request_refits_for_changed_settings().await.unwrap();
+    settle(&(refit, publish)).await;
+    assert_eq!(rows(database).await, cold.map(|row| format!("{row} fitted")));
+}
+
+/// A population whose estimates are left to a pass that has begun.
+async fn begun(store: &Store, experiments: i64) -> (Worker, Pass) {
+    let worker = left(store, experiments).await;
+    let (refit, _) = loops(store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::End).await.unwrap();
+    (worker, begin(store, "a").await.expect("a pass is due"))
+}
+
+async fn a_pass_replaces_rows_of_an_earlier_commit<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(vec![record(0, 0, &event("exp-0", 1, "m", &[1.0, 2.0]))]).await;
+    worker.ingest_behind(vec![record(0, 1, &event("exp-0", 2, "m", &[3.0, 4.0]))]).await;
+    assert_eq!(rows(database).await, ["exp-0 1 v0 cold_start", "exp-0 1 v1 cold_start"], "they are not touched");
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::End).await.unwrap();
+    let pass = begin(&store, "a").await.expect("a pass is due");
+    assert!(pass.has_unpublished);
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(0), "they are as they should be");
+    let raw = database.numbers("select raw_estimate from effect_estimates order by variant").await;
+    assert_eq!(raw, [[Some(3.0)], [Some(4.0)]]);
+}
+
+async fn a_pass_does_not_bring_back_what_is_retracted_while_it_writes<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (mut worker, pass) = begun(&store, 3).await;
+    let written = publish(&store, &pass, async || {
+        worker.ingest_behind(vec![record(0, 3, &retraction("exp-1", 2, "m"))]).await;
+        worker.ingest_behind(vec![record(0, 4, &tombstone("exp-2"))]).await;
+    });
+    assert_eq!(written.await, Some(2));
+    assert_eq!(rows(database).await, ["exp-0 1 v0 fitted", "exp-0 1 v1 fitted"]);
+}
+
+async fn a_pass_leaves_a_block_alone_that_is_replaced_while_it_writes<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (mut worker, pass) = begun(&store, 3).await;
+    let written = publish(&store, &pass, async || {
+        // With a variant less, and by a batch that writes its estimates itself.
+        worker.ingest_behind(vec![record(0, 3, &event("exp-0", 2, "m", &[7.0]))]).await;
+        worker.ingest(vec![record(0, 4, &event("exp-1", 2, "m", &[8.0]))]).await;
+    });
+    assert_eq!(written.await, Some(2));
+    let expected = ["exp-1 2 v0 fitted", "exp-2 1 v0 fitted", "exp-2 1 v1 fitted"];
+    assert_eq!(rows(database).await, expected);
+}
+
+async fn what_is_retracted_loses_its_rows_at_once<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let effects = [1.0, 2.0];
+    worker.ingest((0..3).map(|i| record(0, i, &event(&format!("exp-{i}"), 1, "m", &effects))).collect()).await;
+    let behind = vec![record(0, 3, &retraction("exp-0", 2, "m")), record(0, 4, &event("exp-1", 2, "m", &[5.0]))];
+    worker.ingest_behind(behind).await;
+    let expected = ["exp-1 1 v0 cold_start", "exp-2 1 v0 cold_start", "exp-2 1 v1 cold_start"];
+    assert_eq!(rows(database).await, expected, "also the variant that is gone");
+    let state = store.population_state(&population("m")).await.unwrap();
+    assert_eq!(state.unpublished.new, 1, "of what is withdrawn there is nothing to publish");
+}
+
+async fn a_row_that_a_later_batch_has_written_stays<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (mut worker, pass) = begun(&store, 2).await;
+    worker.ingest(vec![record(0, 2, &event("exp-0", 2, "m", &[7.0, 8.0]))]).await;
+    let before = database.texts("select cast(commit_id as text) from effect_estimates").await;
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(2), "those of the other experiment");
+    let after = database.texts("select cast(commit_id as text) from effect_estimates where experiment_id = 'exp-0'");
+    assert_eq!(after.await, before);
+}
+
+async fn what_comes_while_a_pass_is_under_way_waits_for_the_next<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (mut worker, pass) = begun(&store, 3).await;
+    assert_eq!(unpublished(database).await.as_deref(), Some("3 3"));
+    worker.ingest_behind(vec![record(0, 3, &event("exp-3", 1, "m", &[1.0]))]).await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    assert_eq!(unpublished(database).await.as_deref(), Some("4 3"));
+    publish(&store, &pass, async || ()).await;
+    end_pass(&store, &pass, false, None).await;
+    assert_eq!(unpublished(database).await.as_deref(), Some("1 0"));
+    assert!(begin(&store, "a").await.is_none_or(|pass| !pass.is_publish), "it has not been asked for");
+    refit.refit_all(Occasion::News).await.unwrap();
+    let next = begin(&store, "a").await.expect("a pass is due, as nothing more has come");
+    assert!(next.is_publish && next.has_unpublished);
+}
+
+async fn a_pass_that_goes_on_counts_only_what_it_began_with<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (mut worker, _) = begun(&store, 3).await;
+    database.execute("update populations set publish_cursor = 'exp-2'").await;
+    worker.ingest_behind(vec![record(0, 3, &event("exp-00", 1, "m", &[1.0]))]).await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    let pass = begin(&store, "a").await.expect("it goes on");
+    end_pass(&store, &pass, false, None).await;
+    assert_eq!(unpublished(database).await.as_deref(), Some("1 0"), "it has gone on behind that experiment");
+}
+
+async fn the_pass_begins_once_nothing_more_comes<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = left(&store, 3).await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 1);
+    worker.ingest_behind(vec![record(0, 3, &event("exp-3", 1, "m", &[1.0]))]).await;
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 0, "it waits");
+    assert!(store.due_passes(None, "a").await.unwrap().is_empty());
+    let is_due = "update populations set refit_due_at = '2020-01-01T00:00:00.000000Z'";
+    database.execute(is_due).await;
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 1);
+    assert!(store.due_passes(None, "a").await.unwrap().is_empty(), "something has come");
+    database.execute(is_due).await;
+    assert_eq!(refit.refit_all(Occasion::News).await.unwrap(), 1);
+    assert_eq!(store.due_passes(None, "a").await.unwrap().len(), 1);
+}
+
+async fn at_the_end_of_the_source_nothing_waits<D: Database>(database: &D) {
+    let store = database.store().await;
+    left(&store, 3).await;
+    let (refit, publish) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    store.request_refits_of_unpublished().await.unwrap();
+    assert_eq!(refit.refit_all(Occasion::End).await.unwrap(), 1);
+    assert_eq!(publish.publish_due(None, &Default::default()).await.unwrap(), 1);
+    assert_eq!(rows(database).await.len(), 6);
+}
+
+async fn a_rebuild_leaves_nothing_to_a_pass<D: Database>(database: &D) {
+    let store = database.store().await;
+    left(&store, 3).await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    let (mut rebuild, _) = store.begin_rebuild().await.unwrap();
+    rebuild.finish().await.unwrap();
+    rebuild.commit().await.unwrap();
+    assert_eq!(unpublished(database).await.as_deref(), Some("0 0"));
+}
