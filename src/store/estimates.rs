@@ -79,7 +79,7 @@ pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result
     let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).execute(on, "ingest: estimates", rows, sql, NONE).await
+    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "ingest: estimates", rows, sql, NONE).await
 }
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
@@ -89,7 +89,7 @@ pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateR
                where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
     let population = pass.population.to_string();
-    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, &[population.into()]).await
+    Columns(&[KEY, COMMIT], &[FITTED]).stage(on, "publish: estimates", rows, sql, &[population.into()]).await
 }
 
 const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[

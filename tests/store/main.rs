@@ -5,6 +5,7 @@ mod common;
 
 mod cells;
 mod changes;
+mod copy;
 mod finite;
 mod ingest;
 mod ingest_loop;
