@@ -15,6 +15,8 @@ pub enum Kind {
     Table,
     Sequence,
     Schema,
+    /// The one that is connected to.
+    Database,
 }
 
 /// What roles.sql grants a role: `grant RIGHTS on OBJECTS to ROLES;`, one statement a line.
@@ -22,9 +24,10 @@ pub fn rights_of(role: &str) -> impl Iterator<Item = Right> {
     let grants = ROLES.lines().filter_map(|line| line.strip_prefix("grant ")?.strip_suffix(';')?.split_once(" on "));
     grants.flat_map(move |(rights, rest)| {
         let (objects, roles) = rest.split_once(" to ").unwrap_or((rest, ""));
-        let (kind, objects) = match (objects.strip_prefix("sequence "), objects.strip_prefix("schema ")) {
-            (Some(sequences), _) => (Kind::Sequence, sequences),
-            (_, Some(schemas)) => (Kind::Schema, schemas),
+        let (kind, objects) = match objects.split_once(' ') {
+            Some(("sequence", sequences)) => (Kind::Sequence, sequences),
+            Some(("schema", schemas)) => (Kind::Schema, schemas),
+            Some(("database", _)) => (Kind::Database, "the database"),
             _ => (Kind::Table, objects),
         };
         let is_granted = roles.split(", ").any(|granted| granted == role);
@@ -45,6 +48,7 @@ mod tests {
             Right { right: "select", kind: Kind::Table, object: "_sqlx_migrations" },
             Right { right: "delete", kind: Kind::Table, object: "effect_estimates" },
             Right { right: "usage", kind: Kind::Sequence, object: "fit_ids" },
+            Right { right: "temporary", kind: Kind::Database, object: "the database" },
         ] {
             assert!(rights.contains(&right), "{right:?} of {rights:?}");
         }

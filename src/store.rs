@@ -3,7 +3,7 @@
 //! | room | what is there |
 //! | --- | --- |
 //! | `database`, `query` | the two databases, and all that differs between them |
-//! | `columns` | the columns of a table, each named once |
+//! | `columns`, `copy` | the columns of a table, each named once, and how many rows at a time reach PostgreSQL |
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
 //! | `inspect` | who connects, what it may do, and whether the connection is encrypted |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
@@ -39,6 +39,7 @@ pub mod audit;
 mod cells;
 mod changes;
 mod columns;
+mod copy;
 mod database;
 mod error;
 mod estimates;

@@ -59,6 +59,8 @@ grant select, insert on population_fits to shrinkd_worker;
 grant select, insert, update on population_diagnostics to shrinkd_worker;
 grant select, insert, update, delete on effect_estimates to shrinkd_worker;
 grant usage on sequence commit_ids, fit_ids to shrinkd_worker;
+-- Many rows at once pass through a temporary table.
+grant temporary on database :"DBNAME" to shrinkd_worker;
 
 -- The audit.
 grant select on _sqlx_migrations, store_settings, partition_progress, skipped_offsets, populations, experiments, blocks,

@@ -35,7 +35,7 @@ pub(super) struct Column<R> {
 /// For each kind of column: its type on PostgreSQL, what its value in a row is, and the values of a statement that hold one,
 /// or one of each row.
 macro_rules! kinds {
-    ($($column:ident: $kind:ident, $postgres:literal, $value:ty, $one:ident, $many:ident;)*) => {
+    ($($column:ident: $kind:ident, $postgres:expr, $value:ty, $one:ident, $many:ident;)*) => {
         enum Get<R> {
             $($kind(fn(&R) -> $value)),*
         }
@@ -62,7 +62,7 @@ macro_rules! kinds {
 
 kinds! {
     text: Text, "text", Option<Cow<'_, str>>, Text, Texts;
-    json: Json, "jsonb", Option<Cow<'_, str>>, Text, Texts;
+    json: Json, JSONB, Option<Cow<'_, str>>, Text, Texts;
     integer: Integer, "bigint", Option<i64>, Integer, Integers;
     boolean: Boolean, "boolean", Option<bool>, Boolean, Booleans;
     float: Float, "float8", Option<f64>, Float, Floats;
@@ -70,11 +70,23 @@ kinds! {
     time: Time, "timestamptz", Option<OffsetDateTime>, Time, Times;
 }
 
+pub(super) const JSONB: &str = "jsonb";
+
 /// No further values.
 pub(super) const NONE: &[Value<'static>] = &[];
 
 /// Rows of one statement on SQLite. Their columns must fit its 32,766 variables.
 const SQLITE_ROWS: usize = 200;
+
+impl<R> Column<R> {
+    pub fn postgres_type(&self) -> &'static str {
+        self.get.postgres_type()
+    }
+
+    pub fn value<'r>(&self, row: &'r R) -> Value<'r> {
+        self.get.value(row)
+    }
+}
 
 impl<R> Columns<R> {
     /// Columns of which none is set by a mark.
@@ -82,7 +94,7 @@ impl<R> Columns<R> {
         Columns(columns, &[])
     }
 
-    fn all(&self) -> impl Iterator<Item = &'static Column<R>> {
+    pub fn all(&self) -> impl Iterator<Item = &'static Column<R>> {
         self.0.iter().chain(self.1).copied().flatten()
     }
 
@@ -92,13 +104,20 @@ impl<R> Columns<R> {
         names.join(", ")
     }
 
+    /// `a text, b bigint`, as PostgreSQL has it.
+    pub fn definitions(&self) -> String {
+        let columns: Vec<String> =
+            self.all().map(|column| format!("{} {}", column.name, column.postgres_type())).collect();
+        columns.join(", ")
+    }
+
     fn assignments(&self, from: &str) -> String {
         let set = self.1.iter().copied().flatten();
         let assignments: Vec<String> = set.map(|column| format!("{0} = {from}.{0}", column.name)).collect();
         assignments.join(", ")
     }
 
-    fn replace_marks(&self, sql: &str) -> String {
+    pub fn replace_marks(&self, sql: &str) -> String {
         sql.replace("{columns}", &self.names(""))
             .replace("{columns of n}", &self.names("n."))
             .replace("{set from n}", &self.assignments("n"))
@@ -188,7 +207,7 @@ impl<R> Columns<R> {
         Ok(found)
     }
 
-    fn check_finite(&self, statement: &'static str, rows: &[R]) -> Result<(), StoreError> {
+    pub fn check_finite(&self, statement: &'static str, rows: &[R]) -> Result<(), StoreError> {
         for row in rows {
             let is_not_finite = |column: &&Column<R>| match column.get {
                 Get::Float(get) => get(row).is_some_and(|figure| !figure.is_finite()),
@@ -228,7 +247,7 @@ impl<R> Columns<R> {
         match on.is_postgres() {
             true => {
                 let columns = self.all().zip(values.len() + 1..);
-                let types = columns.map(|(column, i)| format!("${i}::{}[]", column.get.postgres_type()));
+                let types = columns.map(|(column, i)| format!("${i}::{}[]", column.postgres_type()));
                 let unnest = format!("select * from unnest({})", types.collect::<Vec<_>>().join(", "));
                 let rows = self.all().map(|column| column.get.array(rows));
                 on.query(name, format!("with n ({}) as ({unnest}) {sql}", self.names("")), own.chain(rows))
@@ -241,7 +260,7 @@ impl<R> Columns<R> {
                 for i in (1..=values.len()).rev() {
                     sql = sql.replace(&format!("${i}"), &format!("?{}", width * rows.len() + i));
                 }
-                let cells = rows.iter().flat_map(|row| self.all().map(|column| column.get.value(row)));
+                let cells = rows.iter().flat_map(|row| self.all().map(|column| column.value(row)));
                 let sql = format!("with n ({}) as (values {variables}) {sql}", self.names(""));
                 let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgPool;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Postgres, Sqlite};
+use sqlx::{PgConnection, Postgres, Sqlite};
 use time::OffsetDateTime;
 
 use super::error::{cannot_connect, classify};
@@ -69,6 +69,14 @@ fn sqlite(transaction: sqlx::Transaction<'static, Sqlite>) -> Transaction {
 impl Transaction {
     pub fn is_postgres(&self) -> bool {
         matches!(self, Transaction::Postgres(_))
+    }
+
+    /// The connection to PostgreSQL; `None` on SQLite.
+    pub fn postgres(&mut self) -> Option<&mut PgConnection> {
+        match self {
+            Transaction::Postgres(transaction) => Some(&mut *transaction),
+            Transaction::Sqlite(..) => None,
+        }
     }
 
     pub async fn commit(self, name: &'static str) -> Result<(), StoreError> {

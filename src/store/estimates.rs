@@ -79,7 +79,7 @@ pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result
     let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).execute(on, "ingest: estimates", rows, sql, NONE).await
+    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "ingest: estimates", rows, sql, NONE).await
 }
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
@@ -88,7 +88,7 @@ pub(super) async fn rewrite(on: &mut Transaction, rows: &[EstimateRow]) -> Resul
     let sql = "update effect_estimates as e set {set from n}, computed_at = {now} from n
                where e.population_id = n.population_id and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
-    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, NONE).await
+    Columns(&[KEY, COMMIT], &[FITTED]).stage(on, "publish: estimates", rows, sql, NONE).await
 }
 
 /// Puts in the rows of blocks that are still those that they were computed from, and replaces those of an earlier commit or fit.
@@ -104,7 +104,7 @@ pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u6
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at
                where (e.commit_id, e.fit_id) < (excluded.commit_id, excluded.fit_id)";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).execute(on, "publish: missing estimates", rows, sql, NONE).await
+    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "publish: missing estimates", rows, sql, NONE).await
 }
 
 const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[

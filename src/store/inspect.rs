@@ -39,6 +39,7 @@ impl Store {
                 Kind::Table => "select has_table_privilege($1, $2) as is_granted",
                 Kind::Sequence => "select has_sequence_privilege($1, $2) as is_granted",
                 Kind::Schema => "select has_schema_privilege($1, $2) as is_granted",
+                Kind::Database => "select has_database_privilege(current_database(), $2) as is_granted, $1 as object",
             };
             let is_granted = on.query("inspect: right", sql, values![object, right]).one(|row| row.get("is_granted"));
             if !is_granted.await? {

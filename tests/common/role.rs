@@ -39,7 +39,9 @@ impl<'a> Role<'a> {
         let grants =
             statements.filter_map(|grant| grant.rsplit_once(" to ").filter(|(_, roles)| roles.contains(other)));
         let grants: String = grants.map(|(rights, _)| format!("{rights} to {};", self.name)).collect();
-        self.database.execute(grants.leak()).await;
+        // What psql replaces by itself.
+        let database = self.database.url().rsplit_once('/').expect("a database").1.to_owned();
+        self.database.execute(grants.replace(":\"DBNAME\"", &database).leak()).await;
     }
 
     /// The URL of the database for this role.

@@ -6,6 +6,7 @@ mod common;
 mod catch_up;
 mod cells;
 mod changes;
+mod copy;
 mod finite;
 mod ingest;
 mod ingest_loop;
