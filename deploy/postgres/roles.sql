@@ -76,7 +76,7 @@ grant select (rejected_event_id, reason, detail, experiment_id, variant, result_
               partition_id, payload_bytes, produced_at, rejected_at, replayed_at, replay_outcome) on rejected_events to shrinkd_reader;
 grant select on skipped_offsets to shrinkd_reader;
 grant select (experiment_id, revision, decision, labels, completed_at, kind, started_at, shipped_variant) on experiments to shrinkd_reader;
-grant select (population_id, metric, segment, scale, published_fit_id, fit_settings, created_at) on populations to shrinkd_reader;
+grant select (population_id, metric, segment, scale, published_fit_id, fit_settings, unpublished, created_at) on populations to shrinkd_reader;
 grant select (partition_id, cluster_id, topic, partition_number, next_offset, owner, claimed_at, committed_at, halted_at,
               halt_reason, halt_detail, resumed_at, resumed_by)
     on partition_progress to shrinkd_reader;
