@@ -13,9 +13,13 @@ use super::proxy::Proxy;
 /// Workers at most.
 pub const SLOTS: usize = 4;
 
+/// A worker was so far behind that it left estimates to a pass, and is not any more.
+pub const CAUGHT_UP: &str = "workers caught up";
+
 /// Parts of log lines, and what each is counted as. The first that matches counts.
-const MESSAGES: [(&str, &str); 14] = [
+const MESSAGES: [(&str, &str); 15] = [
     ("retrying operation=\"ingest\"", "batches retried"),
+    ("catching up: estimates are written at once again", CAUGHT_UP),
     ("fenced: another worker", "commits fenced"),
     ("only its response was lost", "lost COMMIT responses resolved"),
     ("retrying operation=\"claim\"", "claims retried"),
@@ -64,6 +68,8 @@ impl Fleet {
                 ("SHRINKD__SOURCE__KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "500".to_owned()),
                 // Many commits, so that there is much to cut.
                 ("SHRINKD__INGEST__BATCH_RECORDS", "20".to_owned()),
+                // What comes while a fault lasts is a backlog.
+                ("SHRINKD__CATCH_UP__RECORDS", "20".to_owned()),
                 ("SHRINKD__INGEST__DRAIN_BUDGET", "4s".to_owned()),
                 ("SHRINKD__REFIT__INTERVAL", "300ms".to_owned()),
             ]);

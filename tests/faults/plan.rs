@@ -10,6 +10,8 @@ pub enum Fault {
     Cut(Point),
     /// kill -9, and a restart at once.
     Kill,
+    /// A page that was read is written only after others have changed what is on it.
+    HeldPass,
     /// SIGSTOP for longer than the session, then SIGCONT. At a mark it is a worker with a batch in hand: before the first
     /// lock it finds the fence closed when it goes on, after the fence the others wait for it.
     Zombie(Option<Mark>),
@@ -22,7 +24,7 @@ pub enum Fault {
 
 /// At least one fault of each kind, in an order in which each can show what it does.
 pub fn short() -> Vec<Fault> {
-    use Fault::{AddPartitions, Cut, Kafka, Kill, Postgres, Scale, Zombie};
+    use Fault::{AddPartitions, Cut, HeldPass, Kafka, Kill, Postgres, Scale, Zombie};
     vec![
         Cut(Point::BeforeFence),
         Cut(Point::AfterFence),
@@ -45,6 +47,7 @@ pub fn short() -> Vec<Fault> {
         Cut(Point::ClaimAfterCommit),
         Kafka,
         Cut(Point::PublishAfterCommit),
+        HeldPass,
         Scale(1),
     ]
 }
@@ -56,6 +59,7 @@ pub fn long(seed: u64) -> Vec<Fault> {
     for _ in 0..ROUNDS {
         faults.extend(Point::ALL.map(Fault::Cut));
         faults.extend([Fault::Kill; 4]);
+        faults.push(Fault::HeldPass);
         faults.extend([Fault::Zombie(None), Fault::Zombie(Some(Mark::IngestLock)), Fault::Postgres]);
         faults.extend([Fault::Scale(0); 2]);
     }

@@ -156,12 +156,13 @@ impl Talk {
             }
             b'Q' => {
                 let sql = String::from_utf8_lossy(text(frame.body()).0).to_ascii_uppercase();
+                let is = |word: &str| sql.trim_start().starts_with(word);
                 let of = self.transaction;
-                if sql.contains("BEGIN") || sql.contains("COMMIT") || sql.contains("ROLLBACK") {
+                if is("BEGIN") || is("COMMIT") || is("ROLLBACK") {
                     self.transaction = Transaction::Unknown;
                 }
                 let points: &[Point] = match of {
-                    _ if !sql.contains("COMMIT") => &[],
+                    _ if !is("COMMIT") => &[],
                     Transaction::Ingest => &[Point::BeforeCommit, Point::AfterCommit],
                     Transaction::Refit => &[Point::RefitAfterCommit],
                     Transaction::Publish => &[Point::PublishAfterCommit],

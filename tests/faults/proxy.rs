@@ -69,10 +69,10 @@ impl Proxy {
         self.arm(request, is_answered, None, None)
     }
 
-    /// Holds a worker's next statement of a kind on its way to the server, until the sender is used.
-    pub fn hold(&self, worker: usize, mark: Mark) -> (Shot, Sender<()>) {
+    /// Holds the next statement of a kind, of one worker or of any, on its way to the server, until the sender is used.
+    pub fn hold(&self, worker: Option<usize>, mark: Mark) -> (Shot, Sender<()>) {
         let (sender, release) = channel();
-        (self.arm(Request::Statement(mark), false, Some(worker), Some(release)), sender)
+        (self.arm(Request::Statement(mark), false, worker, Some(release)), sender)
     }
 
     /// Forgets what was not reached.

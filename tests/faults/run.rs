@@ -12,7 +12,7 @@ use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;
 use super::common::settling::settled;
 use super::common::topic::{Topic, options};
-use super::fleet::{Effects, Fleet};
+use super::fleet::{CAUGHT_UP, Effects, Fleet};
 use super::plan::Fault;
 use super::points::Mark;
 use super::producer::Producer;
@@ -29,6 +29,8 @@ const SESSION: Duration = Duration::from_secs(6);
 const TAKEOVER: Duration = Duration::from_secs(20);
 /// What is said of a fault that did not come about.
 const MISSED: &str = "NOT REACHED";
+/// How long a pass is held, while batches retract and replace what it has read.
+const HELD: Duration = Duration::from_secs(3);
 /// How long a point may take to be reached.
 const REACH: Duration = Duration::from_secs(25);
 
@@ -121,6 +123,8 @@ impl Run {
         let missed: u64 = self.tally.iter().filter(|(kind, _)| kind.starts_with(MISSED)).map(|(_, (n, _))| n).sum();
         let faults: u64 = self.tally.values().map(|(n, _)| n).sum();
         assert!(missed <= faults / 50, "{missed} of {faults} faults did not come about: what they test was not tested");
+        let caught_up: u64 = self.tally.values().filter_map(|(_, effects)| effects.get(CAUGHT_UP)).sum();
+        assert!(caught_up > 0, "no worker was ever so far behind that it left estimates to a pass");
         let unforeseen: Vec<&String> = self.fleet.deaths.iter().filter(|death| !is_foreseen(death)).collect();
         self.fleet.deaths.iter().for_each(|death| say(self.started, death));
         assert!(unforeseen.is_empty(), "workers ended as they should not: {unforeseen:#?}");
@@ -151,6 +155,21 @@ impl Run {
                 let pause = self.draws.between(0.3, 1.2);
                 self.wait(Duration::from_secs_f64(pause)).await;
                 if reached { point.name().to_owned() } else { format!("{MISSED} {}", point.name()) }
+            }
+            Fault::HeldPass => {
+                let (shot, release) = self.proxy.hold(None, Mark::Page);
+                self.force_passes().await;
+                let armed = Instant::now();
+                let mut reached = false;
+                while !reached && armed.elapsed() < REACH {
+                    self.tend().await;
+                    reached = shot.reached(Duration::from_millis(50)).is_some();
+                }
+                self.wait(HELD).await;
+                let _ = release.send(());
+                self.proxy.disarm();
+                let kind = "a pass held between reading a page and writing it";
+                if reached { kind.to_owned() } else { format!("{MISSED} {kind}") }
             }
             Fault::Kill => {
                 self.kill_one();
@@ -239,7 +258,7 @@ impl Run {
         while armed.elapsed() < REACH {
             let awake = self.fleet.awake();
             let Some(worker) = self.draws.pick(&awake) else { break };
-            let (shot, release) = self.proxy.hold(worker, mark);
+            let (shot, release) = self.proxy.hold(Some(worker), mark);
             let reached = shot.reached(Duration::from_secs(2)).is_some();
             self.proxy.disarm();
             // Between the two it can have been reached all the same.
@@ -257,11 +276,11 @@ impl Run {
         format!("{MISSED} SIGSTOP with a batch in hand")
     }
 
-    /// Has every population published again, as after a crash in the middle of that.
+    /// Has every population published again, as after a crash in the middle of that, by passes that also put rows in.
     async fn force_passes(&self) {
         self.database
             .execute(
-                "update populations set publish_cursor = '', pass_owner = null
+                "update populations set publish_cursor = '', pass_owner = null, unpublished = unpublished + 1
                  where published_fit_id is not null and publish_cursor is null",
             )
             .await;
