@@ -142,8 +142,14 @@ impl Walk<'_> {
         report.merge(blocks.report);
         let exact = (is_fitted && !registered.is_publish_due)
             .then(|| Exact { judged: fresh.judged, nodes: fresh.fits[Correlation::Modelled as usize].nodes.clone() });
-        let has_unpublished =
-            registered.unpublished > 0 || population.changes.iter().any(|change| !change.is_published);
+        let Registered { unpublished, pass_unpublished, is_refit_due, is_publish_due, .. } = registered;
+        if !(0..=unpublished).contains(&pass_unpublished) {
+            report.differs(Check::Counters, id, "pass_unpublished", pass_unpublished, format!("0 to {unpublished}"));
+        }
+        if unpublished > 0 && !is_refit_due && !is_publish_due {
+            report.differs(Check::Counters, id, "unpublished", unpublished, "0: neither a refit nor a pass is due");
+        }
+        let has_unpublished = unpublished > 0 || population.changes.iter().any(|change| !change.is_published);
         report.merge(self.estimates(id, name, (&registered, has_unpublished), exact).await?);
         Ok(report)
     }

@@ -40,6 +40,8 @@ pub struct Registered {
     pub is_publish_due: bool,
     /// Changes of blocks whose estimates are left to a pass, as the latest refit has seen them.
     pub unpublished: i64,
+    /// How many of them the pass under way will have written.
+    pub pass_unpublished: i64,
     /// The settings of the latest fit.
     pub fit_settings: Option<String>,
 }

@@ -100,10 +100,12 @@ impl Audit {
     pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
         let on = &mut self.transaction;
         let sql = "select changes, experiments, effects, has_cells, refit_due_at is not null as is_refit_due,
-                          published_fit_id, publish_cursor is not null as is_publish_due, unpublished, fit_settings
+                          published_fit_id, publish_cursor is not null as is_publish_due, unpublished,
+                          pass_unpublished, fit_settings
                    from populations where population_id = $1";
         let registered = record!(Registered:
-            has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, fit_settings;
+            has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, pass_unpublished,
+            fit_settings;
             counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
         let sql = "select change_id, before, after, is_published from block_changes where population_id = $1 order by change_id";

@@ -91,19 +91,22 @@ pub(super) async fn rewrite(on: &mut Transaction, rows: &[EstimateRow]) -> Resul
     Columns(&[KEY, COMMIT], &[FITTED]).stage(on, "publish: estimates", rows, sql, NONE).await
 }
 
-/// Puts in the rows of blocks that are still those that they were computed from, and replaces those of an earlier commit or fit.
-/// A block that a batch retracts or replaces meanwhile is locked by that batch or by this, in the same order: whichever comes first,
-/// what the block says last is what stays.
+/// Puts in the rows of blocks that are still those that they were computed from, and replaces those of another commit or an earlier
+/// fit. A block that a batch retracts or replaces meanwhile is locked by that batch or by this, in the same order: whichever comes
+/// first, what the block says last is what stays. What is as it should be is not locked.
 pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
     let sql = "insert into effect_estimates as e ({columns}, computed_at)
                select {columns of n}, {now}
                from n join blocks as b on b.population_id = n.population_id and b.experiment_id = n.experiment_id
                    and b.commit_id = n.commit_id
                where b.block is not null
+                 and not exists (select 1 from effect_estimates as e
+                                 where e.population_id = n.population_id and e.experiment_id = n.experiment_id
+                                   and e.variant = n.variant and e.commit_id = n.commit_id and e.fit_id >= n.fit_id)
                order by b.experiment_id, b.metric, b.segment, b.scale, n.variant {for share of b}
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at
-               where (e.commit_id, e.fit_id) < (excluded.commit_id, excluded.fit_id)";
+               where e.commit_id <> excluded.commit_id or e.fit_id < excluded.fit_id";
     Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "publish: missing estimates", rows, sql, NONE).await
 }
 

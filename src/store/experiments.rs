@@ -11,16 +11,19 @@ use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
 
-/// What is stored of the experiments that `condition` selects.
+/// What is stored of the experiments that `condition` selects. For a batch they are locked, and so are their blocks, both in the
+/// order of the keys.
 pub(super) async fn read(
     on: &mut Transaction,
     condition: &str,
     values: Vec<Value<'_>>,
+    is_batch: bool,
 ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
+    let lock = if is_batch { "{for update}" } else { "" };
     let sql = format!(
         "select experiment_id, revision, decision, cast(labels as text) as labels, completed_at, kind, started_at,
                 shipped_variant, retractions
-         from experiments {condition}"
+         from experiments {condition} {lock}"
     );
     let found = on.query("ingest: read experiments", sql, values).all(read_experiment).await?;
     let mut experiments: BTreeMap<String, StoredExperiment> = found.into_iter().collect();
@@ -28,9 +31,10 @@ pub(super) async fn read(
         return Ok(experiments);
     }
     let ids: Vec<String> = experiments.keys().cloned().collect();
-    let sql =
+    let sql = format!(
         "select experiment_id, metric, segment, scale, population_id, revision, statistics, direction, coverage, block
-               from blocks where experiment_id {any $1}";
+         from blocks where experiment_id {{any $1}} order by experiment_id, metric, segment, scale {lock}"
+    );
     for (experiment_id, block) in on.query("ingest: read blocks", sql, values![ids]).all(read_block).await? {
         if let Some(experiment) = experiments.get_mut(&experiment_id) {
             experiment.blocks.push(block);

@@ -32,7 +32,7 @@ const NEW_POPULATIONS: Lock =
 /// A batch under way. Dropped without a commit, nothing of it has happened.
 pub struct Ingest {
     pub(super) transaction: Transaction,
-    /// Of this batch alone, and larger than that of any batch before it that has touched the same experiment.
+    /// Of this batch alone. It is drawn before the experiments are locked: a batch that locks them later may have a smaller one.
     commit_id: i64,
 }
 
@@ -116,8 +116,8 @@ impl Ingest {
         experiment_ids: &BTreeSet<String>,
     ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
         let ids: Vec<String> = experiment_ids.iter().cloned().collect();
-        let condition = "where experiment_id {any $1} order by experiment_id {for update}";
-        experiments::read(&mut self.transaction, condition, vec![ids.into()]).await
+        let condition = "where experiment_id {any $1} order by experiment_id";
+        experiments::read(&mut self.transaction, condition, vec![ids.into()], true).await
     }
 
     /// Which of these populations the store does not have, and how many of them it has room for. Where that is any, no other

@@ -6,6 +6,7 @@ use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
 use super::columns::{Columns, boolean, integer, text};
+use super::error::unreadable;
 use super::experiments::read_properties;
 use super::query::{Row, record, values};
 use super::{Store, StoreError, changes, estimates, fits, settings};
@@ -86,15 +87,25 @@ impl Store {
                                            order by population_id {for no key update})
                      and (publish_cursor is not null or published_fit_id is not null)
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
-                   returning population_id, publish_cursor, pass_unpublished > 0 as has_unpublished";
+                   returning population_id, publish_cursor, pass_unpublished > 0 as has_unpublished,
+                             published_fit_id is not null as is_fitted";
         let begun = transaction.query("publish: begin passes", sql, values![changes::names(populations), owner]);
-        let begun: Vec<(PopulationName, Option<String>, bool)> = begun
-            .all(|row| Ok((row.get("population_id")?, row.get("publish_cursor")?, row.get("has_unpublished")?)))
+        let begun: Vec<(PopulationName, Option<String>, bool, bool)> = begun
+            .all(|row| {
+                let name = row.get("population_id")?;
+                Ok((name, row.get("publish_cursor")?, row.get("has_unpublished")?, row.get("is_fitted")?))
+            })
             .await?;
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
         let names: Vec<PopulationName> = begun.iter().map(|(population, ..)| population.clone()).collect();
         let mut fits = fits::published(&mut transaction, &names).await?;
+        if let Some((population, ..)) =
+            begun.iter().find(|(name, .., is_fitted)| *is_fitted && !fits.contains_key(name))
+        {
+            let why = format!("{population} has one that its history does not have");
+            return Err(unreadable("populations.published_fit_id", why));
+        }
         transaction.commit("publish: commit").await?;
         if begun.is_empty() {
             return Ok(Vec::new());
@@ -102,7 +113,7 @@ impl Store {
         // An ingest that began before the fit was published writes rows with the fit before it. Once all of those have ended,
         // the pass finds their rows; those that come later have the new fit already.
         self.wait_for_ingests().await?;
-        let pass = |(population, cursor, has_unpublished): (PopulationName, Option<String>, bool)| Pass {
+        let pass = |(population, cursor, has_unpublished, _): (PopulationName, Option<String>, bool, bool)| Pass {
             owner: owner.to_owned(),
             fit: fits.remove(&population).unwrap_or_else(PublishedFit::none),
             population,
@@ -126,7 +137,9 @@ impl Store {
         // Of one population its index has them in order. Experiments are looked up one by one: a join reads all of them for every
         // page, as the planner thinks that cheaper.
         let of_populations = match populations {
-            [_] => "b.population_id = $2 and b.experiment_id > $3 and b.population_id {any $1}",
+            [one] if one.to_string() == population => {
+                "b.population_id = $2 and b.experiment_id > $3 and b.population_id {any $1}"
+            }
             _ => "b.population_id {any $1} and (b.population_id, b.experiment_id) > ($2, $3)",
         };
         let sql = format!(

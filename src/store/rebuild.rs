@@ -70,7 +70,7 @@ impl Rebuild {
     ) -> Result<BTreeMap<String, StoredExperiment>, StoreError> {
         let condition = "where experiment_id > $1 order by experiment_id limit $2";
         let values = values![after, limit as i64].into();
-        experiments::read(&mut self.batch.transaction, condition, values).await
+        experiments::read(&mut self.batch.transaction, condition, values, false).await
     }
 
     /// What the estimates of each block say of it, by population and experiment, of the experiments after one up to another.

@@ -137,13 +137,12 @@ impl Store {
 
     /// Requests refits of the populations that wait for a pass, which would be due later.
     pub async fn request_refits_of_unpublished(&self) -> Result<(), StoreError> {
-        let mut transaction = self.pools.begin().await?;
-        let sql = "update populations set refit_due_at = {now}
-                   where population_id in (select population_id from populations
-                                           where refit_due_at > {now} and unpublished > pass_unpublished
-                                           order by population_id {for no key update})";
-        transaction.query("refit: request", sql, values![]).await?;
-        transaction.commit("refit: commit").await
+        let sql = "select population_id from populations where refit_due_at > {now} and unpublished > pass_unpublished";
+        let mut reader = self.pools.read().await?;
+        let waiting: Vec<PopulationName> =
+            reader.query("refit: unpublished", sql, []).all(|row| row.get("population_id")).await?;
+        drop(reader);
+        self.request_refits(&waiting).await
     }
 }
 

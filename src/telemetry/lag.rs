@@ -33,6 +33,14 @@ struct Position {
     end: Option<i64>,
 }
 
+impl Position {
+    /// Before which there is nothing that is not committed and can be read.
+    fn done(&self) -> i64 {
+        let is_done = self.is_at_end && self.waiting.is_empty();
+        if is_done { self.committed.max(self.readable_end) } else { self.committed }
+    }
+}
+
 impl Lag {
     pub fn new(metrics: Metrics) -> Lag {
         Lag { metrics, positions: Arc::default() }
@@ -59,16 +67,20 @@ impl Lag {
         self.positions().keys().copied().collect()
     }
 
-    /// How many offsets of owned partitions follow these ends of a batch, as far as the brokers have said where partitions end; and
-    /// since when, in seconds, the oldest record that is not committed waits.
-    pub fn behind(&self, batch: &[(i32, i64)]) -> (u64, f64) {
+    /// How many offsets follow these ends of a batch in some owned partitions, of each, which is `None` as long as the brokers have not
+    /// said where one of them ends; and for how many seconds the oldest of their records has waited that is not committed.
+    pub fn behind(&self, partitions: &[i32], batch: &[(i32, i64)]) -> Option<(BTreeMap<i32, u64>, f64)> {
         let positions = self.positions();
-        let behind = positions.iter().map(|(partition, position)| {
-            let of_batch = batch.iter().find(|(of, _)| of == partition).map_or(position.committed, |(_, end)| *end);
-            position.end.map_or(0, |end| u64::try_from(end.saturating_sub(of_batch)).unwrap_or(0))
-        });
-        let oldest = positions.values().filter_map(|position| position.waiting.front()?.1).min();
-        (behind.sum(), oldest.map_or(0.0, seconds_since))
+        let positions = positions.iter().filter(|(partition, _)| partitions.contains(partition));
+        let (mut behind, mut oldest): (_, Option<OffsetDateTime>) = (BTreeMap::new(), None);
+        for (&partition, position) in positions {
+            let of_batch = batch.iter().find(|(of, _)| *of == partition).map(|(_, end)| *end);
+            let records = position.end?.saturating_sub(of_batch.unwrap_or_else(|| position.done()));
+            behind.insert(partition, u64::try_from(records).unwrap_or(0));
+            let waits = position.waiting.front().and_then(|(_, produced_at)| *produced_at);
+            oldest = oldest.into_iter().chain(waits).min();
+        }
+        Some((behind, oldest.map_or(0.0, seconds_since)))
     }
 
     /// The offset of a partition's next record, as far as that is committed; `None` for one that is not owned.
@@ -118,10 +130,8 @@ impl Lag {
         let Some(position) = positions.get_mut(&partition) else { return };
         change(position);
         if let Some(end) = position.end {
-            let is_done = position.is_at_end && position.waiting.is_empty();
-            let done = if is_done { position.committed.max(position.readable_end) } else { position.committed };
             // Below 0 if more is committed than the brokers said last.
-            let records = end.saturating_sub(done);
+            let records = end.saturating_sub(position.done());
             let oldest = position.waiting.front().and_then(|(_, produced_at)| *produced_at);
             self.metrics.set_lag(partition, u64::try_from(records).unwrap_or(0), oldest);
         }

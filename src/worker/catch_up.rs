@@ -20,19 +20,21 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// What follows a batch in the owned partitions, of which it counts offsets: as many to a record as in the batch itself. The
-    /// offsets of a file are bytes.
-    pub fn after(batch: &Batch, lag: &Lag) -> Backlog {
+    /// What follows a batch in partitions that are read, `None` while that is not known. The brokers count offsets: of a partition as many
+    /// to a record as in the batch itself, because a compacted topic has gaps, and the offsets of a file are bytes.
+    pub fn after(batch: &Batch, partitions: &[i32], lag: &Lag) -> Option<Backlog> {
         let ends: Vec<(i32, i64)> = batch.ends.iter().map(|&(partition, next)| (partition, next.0)).collect();
-        let (behind, seconds) = lag.behind(&ends);
-        let span = |&(partition, end): &(i32, i64)| {
-            let first = batch.records.iter().find(|record| record.partition == partition)?;
-            u64::try_from(end - first.offset).ok()
-        };
-        let offsets: u64 = ends.iter().filter_map(span).sum();
-        let of_one = (offsets as f64 / batch.records.len().max(1) as f64).max(1.0);
+        let (behind, seconds) = lag.behind(partitions, &ends)?;
+        let records = behind.into_iter().map(|(partition, behind)| {
+            let of_partition = || batch.records.iter().filter(|record| record.partition == partition);
+            let first = of_partition().next().map(|record| record.offset);
+            let end = ends.iter().find(|(of, _)| *of == partition).map(|(_, end)| *end);
+            let offsets = first.zip(end).map_or(0, |(first, end)| end - first);
+            let of_one = offsets as f64 / of_partition().count().max(1) as f64;
+            (behind as f64 / of_one.max(1.0)) as u64
+        });
         let age = Duration::try_from_secs_f64(seconds).unwrap_or_default();
-        Backlog { records: (behind as f64 / of_one) as u64, age }
+        Some(Backlog { records: records.sum(), age })
     }
 }
 
@@ -53,12 +55,18 @@ impl CatchUp {
         self.is_on
     }
 
-    /// Whether the estimates of a batch that has this backlog behind it are left to a pass.
+    /// Nothing is read any more.
+    pub fn end(&mut self) {
+        self.is_on = false;
+    }
+
+    /// Whether the estimates of a batch that has this backlog behind it are left to a pass. While it is not known, nothing changes.
     ///
     /// It begins at so many records; or at so great an age where they are at least a tenth of that, because a producer may give its
     /// records whatever time it likes. It ends below that tenth.
-    pub fn judge(&mut self, backlog: Backlog) -> bool {
+    pub fn judge(&mut self, backlog: Option<Backlog>) -> bool {
         let CatchUpConfig { records, age } = self.config;
+        let Some(backlog) = backlog else { return self.is_on };
         let is_small = backlog.records < records.get().div_ceil(OFF);
         self.is_on = !is_small && (self.is_on || backlog.records >= records.get() || backlog.age >= age);
         self.is_on
@@ -76,7 +84,7 @@ mod tests {
     }
 
     fn judged(catch_up: &mut CatchUp, backlog: &[(u64, u64)]) -> Vec<bool> {
-        let judge = |&(records, age)| catch_up.judge(Backlog { records, age: Duration::from_secs(age) });
+        let judge = |&(records, age)| catch_up.judge(Some(Backlog { records, age: Duration::from_secs(age) }));
         backlog.iter().map(judge).collect()
     }
 

@@ -167,13 +167,14 @@ impl IngestLoop {
 
     /// Whether the estimates of a batch are left to a pass.
     fn catch_up(&mut self, batch: &Batch) -> bool {
-        let backlog = Backlog::after(batch, &self.telemetry.lag);
+        let partitions: Vec<i32> = self.claims.keys().copied().collect();
+        let backlog = Backlog::after(batch, &partitions, &self.telemetry.lag);
         let was_catching_up = self.catch_up.is_on();
         let is_catching_up = self.catch_up.judge(backlog);
         if is_catching_up != was_catching_up {
-            let Backlog { records, age } = backlog;
+            let (records, age) = backlog.map_or((0, 0), |backlog| (backlog.records, backlog.age.as_secs()));
             let what = if is_catching_up { "estimates follow later" } else { "estimates are written at once again" };
-            info!(records, age_s = age.as_secs(), "catching up: {what}");
+            info!(records, age_s = age, "catching up: {what}");
             self.telemetry.metrics.set_catching_up(is_catching_up);
         }
         is_catching_up
@@ -279,6 +280,10 @@ impl IngestLoop {
 
     fn release(&mut self, partitions: &[i32]) {
         self.claims.retain(|partition, _| !partitions.contains(partition));
+        if self.claims.is_empty() {
+            self.catch_up.end();
+            self.telemetry.metrics.set_catching_up(false);
+        }
         self.dead_letters.forget(partitions);
     }
 

@@ -91,7 +91,11 @@ impl PublishLoop {
     ) -> Result<usize, WorkerError> {
         let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
         let mut of_a_row = None;
-        let mut left = &due[..];
+        // The small ones first: they are many to a page.
+        let (small, large): (Vec<DuePass>, Vec<DuePass>) =
+            due.iter().cloned().partition(|due| due.experiments <= PAGE as u64);
+        let sorted = [small, large].concat();
+        let mut left = &sorted[..];
         while !left.is_empty() && !stop.is_cancelled() {
             let (group, others) = left.split_at(group_size(left));
             left = others;
@@ -131,14 +135,18 @@ impl PublishLoop {
             |due: &&DuePass| due.is_diagnosis_due && after.1.is_empty() && passes.contains_key(&due.population);
         let diagnosed = due.iter().filter(is_diagnosed).map(|due| due.population.clone()).collect();
         let mut diagnoses = self.diagnoses(&diagnosed).await?;
+        let mut cursors: BTreeMap<PopulationName, String> =
+            passes.values().map(|pass| (pass.population.clone(), pass.cursor.clone())).collect();
         let mut next;
         (next, diagnoses) = self.page(&passes, &after, diagnoses).await?;
         while let Some(page) = next {
             self.telemetry.health.beat(Loop::Publish);
             let started = Instant::now();
             after = page.last.clone();
+            cursors.extend(page.cursors);
             // Read and compute the next page while this one is written.
-            let (lost, computed) = tokio::join!(self.write(&passes, page), self.page(&passes, &after, diagnoses));
+            let (lost, computed) =
+                tokio::join!(self.write(&passes, &cursors, page.rows), self.page(&passes, &after, diagnoses));
             let lost = lost?;
             (next, diagnoses) = computed?;
             self.telemetry.metrics.observe_publish(started.elapsed());
@@ -225,18 +233,24 @@ impl PublishLoop {
         Ok(tokio::task::spawn_blocking(move || estimate(&passes, &blocks, diagnoses)).await?)
     }
 
-    /// Writes a page. Returns the populations of it whose passes other workers have taken over.
-    async fn write(&self, passes: &Passes, page: Page) -> Result<BTreeSet<PopulationName>, WorkerError> {
-        let of_page = page.cursors.iter().filter_map(|(population, cursor)| Some((passes.get(population)?, &**cursor)));
-        let of_page: Vec<(&Pass, &str)> = of_page.collect();
+    /// Writes a page, and where each pass stands after it. Returns the populations whose passes other workers have taken over.
+    async fn write(
+        &self,
+        passes: &Passes,
+        cursors: &BTreeMap<PopulationName, String>,
+        rows: Vec<EstimateRow>,
+    ) -> Result<BTreeSet<PopulationName>, WorkerError> {
+        let positions =
+            passes.iter().map(|(population, pass)| (pass, cursors.get(population).map_or("", |cursor| cursor)));
+        let positions: Vec<(&Pass, &str)> = positions.collect();
         // A pass that only computes diagnostics writes no rows, but still has to renew its lease.
         let is_published = |row: &EstimateRow| passes.get(&row.population).is_some_and(|pass| pass.is_publish);
-        let rows: Vec<EstimateRow> = page.rows.into_iter().filter(is_published).collect();
+        let rows: Vec<EstimateRow> = rows.into_iter().filter(is_published).collect();
         let count = rows.len() as u64;
-        let (kept, written) = self.store.write_estimates(&of_page, rows).await?;
+        let (kept, written) = self.store.write_estimates(&positions, rows).await?;
         self.telemetry.metrics.count_rows_written("effect_estimates", written);
         self.telemetry.metrics.count_rows_skipped("effect_estimates", count - written);
-        let mut lost: BTreeSet<PopulationName> = page.cursors.into_keys().collect();
+        let mut lost: BTreeSet<PopulationName> = passes.keys().cloned().collect();
         lost.retain(|population| !kept.contains(population));
         for population in &lost {
             debug!(%population, "another worker has taken over the pass");

@@ -40,6 +40,8 @@ const CLAIM_LIMIT: Duration = Duration::from_secs(10);
 /// How long the source may take to leave its group after the worker has ended: otherwise the group waits for it until its
 /// session times out.
 const LEAVE_LIMIT: Duration = Duration::from_secs(2);
+/// How often it is looked whether a pass has ended that another worker has begun.
+const PASS_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it is checked whether it has left.
 const LEAVE_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -187,9 +189,14 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
     loop {
         let refitted = refit.refit_all(Occasion::End).await?;
         let published = publish.publish_due(Some(OffsetDateTime::now_utc()), stop).await?;
-        if refitted + published == 0 || stop.is_cancelled() {
+        if refitted + published > 0 && !stop.is_cancelled() {
+            continue;
+        }
+        // A worker that was killed may have left a pass, which another may take after a while.
+        if stop.is_cancelled() || refit.store.publishing_populations().await?.is_empty() {
             return refit.report(&mut PopulationReport::default()).await;
         }
+        stop.run_until_cancelled(tokio::time::sleep(PASS_INTERVAL)).await;
     }
 }
 

@@ -21,7 +21,8 @@ pub async fn settled(database: &PostgresDatabase, records: i64) {
 
 /// How many changes wait for a refit, and populations for a refit or a publish.
 pub const UNSETTLED: &str = "select (select count(*) from block_changes)
-         + (select count(*) from populations where refit_due_at is not null or publish_cursor is not null)";
+         + (select count(*) from populations where refit_due_at is not null or publish_cursor is not null
+                                                      or unpublished <> 0 or pass_unpublished <> 0)";
 
 /// Waits until a count is enough.
 pub async fn wait(database: &PostgresDatabase, query: &'static str, is_enough: impl Fn(i64) -> bool) {

@@ -19,7 +19,8 @@ async fn an_offset_a_topic_or_a_partition_that_the_broker_does_not_have_is_found
     let worker = Worker::start(&settings.0, folder.path("worker.log"));
     let deadline = Instant::now() + Duration::from_secs(120);
     let unsettled = "select cast((select count(*) from block_changes)
-         + (select count(*) from populations where refit_due_at is not null or publish_cursor is not null) as text)";
+         + (select count(*) from populations where refit_due_at is not null or publish_cursor is not null
+                                                      or unpublished <> 0 or pass_unpublished <> 0) as text)";
     let progress = "select cast(coalesce(sum(next_offset), 0) as text) from partition_progress";
     while database.count(progress).await < records || database.count(unsettled).await > 0 {
         assert!(Instant::now() < deadline, "{}", worker.log());
