@@ -17,8 +17,10 @@ use crate::row::{BlockChange, CellDiagnostics, FitRow, FitStatus, InputOffset, S
 /// nothing to write.
 pub const MOST_WITHOUT_CELLS: i64 = 64;
 
-/// How long what batches have left to a pass waits for it at most, s; and once it is as much as has been published.
+/// How long what batches have left to a pass waits for it at most, s.
 const UNPUBLISHED_WAIT: f64 = 30.0;
+
+/// The same where as much is unpublished as published, s.
 const DOUBLED_WAIT: f64 = 10.0;
 
 /// How many changes a thread applies at a time.

@@ -4,6 +4,7 @@
 pub mod audit;
 mod fit;
 mod partition;
+mod pass;
 pub mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use time::OffsetDateTime;
 
 pub use fit::{CellDiagnostics, CurrentFit, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
+pub use pass::{BlockToPublish, DuePass, EndedPass, Pass};
 
 /// The settings that the cells and blocks of a store were computed with. They do not mix with those of other settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -311,51 +313,6 @@ impl ShrunkEstimate {
         let optional = [naive_posterior_mean, prob_best, control_shift, control_shift_sd];
         intervals.into_iter().chain(others).chain(optional.into_iter().flatten()).all(f64::is_finite)
     }
-}
-
-/// A population that waits for a pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DuePass {
-    pub population: PopulationName,
-    /// As its latest refit has seen them.
-    pub experiments: u64,
-    /// Whether its blocks are to be diagnosed too.
-    pub is_diagnosis_due: bool,
-}
-
-/// A pass through all blocks of a population. One that nobody has touched for 30 seconds has lost its worker, and another
-/// may take it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Pass {
-    pub population: PopulationName,
-    pub owner: String,
-    /// The published fit.
-    pub fit: PublishedFit,
-    /// Whether rows are to be written; otherwise the pass only diagnoses.
-    pub is_publish: bool,
-    /// Whether batches have left estimates to it: rows are missing, or are of an earlier commit.
-    pub has_unpublished: bool,
-    /// The last experiment that was published; empty at the beginning.
-    pub cursor: String,
-}
-
-/// A pass that has seen every block.
-#[derive(Debug, Clone, PartialEq)]
-pub struct EndedPass {
-    pub pass: Pass,
-    /// Whether it was to diagnose them.
-    pub is_diagnosis: bool,
-    /// What it found, if that can be said.
-    pub diagnostics: Option<(CellDiagnostics, PassDiagnostics)>,
-}
-
-/// A block as read by a pass.
-#[derive(Debug, Clone, PartialEq)]
-pub struct BlockToPublish {
-    pub block: BlockToEstimate,
-    /// The commit that last changed the block. Its estimates are written only if that is still so.
-    pub commit_id: i64,
-    pub decision: Option<String>,
 }
 
 /// How many populations there are, how many of them need attention, and what all of them hold together.

@@ -28,8 +28,8 @@
 //!
 //! **Locks.** On PostgreSQL every ingest holds an advisory lock shared; whoever takes it alone (a rebuild, a replay, the
 //! begin of a pass) has waited for all ingests that were under way. Rows are locked in the order of their keys: experiments,
-//! then populations, then blocks. A batch has its blocks locked through their experiments' rows; a pass that puts in estimates which
-//! batches have left to it locks the blocks of its page against batches. On SQLite there is one writer: a transaction that
+//! then populations, then blocks. A batch locks the blocks of its experiments; a pass that puts in estimates which batches have
+//! left to it locks the blocks of its page. On SQLite there is one writer: a transaction that
 //! writes holds the file's lock from its first moment, and no other lock is needed.
 //!
 //! **Errors.** Every call fails with a [`StoreError`] where the database does, or where what it holds cannot be read; only what

@@ -10,7 +10,8 @@
 //! | `offsets` | each partition continues at an offset that its source has |
 //!
 //! Fits and distances cannot be judged while a refit or a whole publish of the population is due. They are counted as
-//! postponed then, so the audit can run beside workers at any time. So they are where the latest fit has failed, which is a
+//! postponed then, so the audit can run beside workers at any time; likewise rows that are missing or of another commit, where
+//! batches have left estimates to a pass that is due. So they are where the latest fit has failed, which is a
 //! remark.
 //!
 //! [`furthest_from_exact`]: crate::refit::furthest_from_exact

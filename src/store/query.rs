@@ -10,6 +10,8 @@
 //! | `{json $1}` | `cast($1 as jsonb)` | `$1` |
 //! | `{for update}` | `for update` | nothing: there is one writer at a time |
 //! | `{for no key update}`, `{for no key update skip locked}` | the same | nothing, likewise |
+//! | `{for share of b}` | the same | nothing, likewise |
+//! | `{s since a.time}` | the seconds from then to `now()`, as a float | the same, to the millisecond |
 //! | `{s from now $1}` | `now() + make_interval(secs => $1)` | the same, to the millisecond |
 //!
 //! Each has a name, which precedes it in a comment: `/* ingest: fence */`. By that it is known in error messages, in

@@ -1,6 +1,6 @@
 //! One run: load, faults in the order of a plan, what each did, and the verdict.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
@@ -45,6 +45,8 @@ pub struct Run {
     started: Instant,
     partitions: i32,
     zombie: Option<Zombie>,
+    /// Blocks that were replaced or retracted while a pass was held that had read them.
+    changed_while_held: usize,
     /// By kind: how many there were, and what was seen until the next fault.
     tally: BTreeMap<String, (u64, Effects)>,
     // The last to go, because the logs in it are what a failure is understood by.
@@ -82,6 +84,7 @@ impl Run {
             started: Instant::now(),
             partitions: PARTITIONS,
             zombie: None,
+            changed_while_held: 0,
             tally: BTreeMap::new(),
             folder,
         };
@@ -125,6 +128,7 @@ impl Run {
         assert!(missed <= faults / 50, "{missed} of {faults} faults did not come about: what they test was not tested");
         let caught_up: u64 = self.tally.values().filter_map(|(_, effects)| effects.get(CAUGHT_UP)).sum();
         assert!(caught_up > 0, "no worker was ever so far behind that it left estimates to a pass");
+        assert!(self.changed_while_held > 0, "nothing was replaced or retracted while a pass was held");
         let unforeseen: Vec<&String> = self.fleet.deaths.iter().filter(|death| !is_foreseen(death)).collect();
         self.fleet.deaths.iter().for_each(|death| say(self.started, death));
         assert!(unforeseen.is_empty(), "workers ended as they should not: {unforeseen:#?}");
@@ -165,7 +169,10 @@ impl Run {
                     self.tend().await;
                     reached = shot.reached(Duration::from_millis(50)).is_some();
                 }
+                let before = self.blocks().await;
                 self.wait(HELD).await;
+                let after = self.blocks().await;
+                self.changed_while_held += before.difference(&after).count();
                 let _ = release.send(());
                 self.proxy.disarm();
                 let kind = "a pass held between reading a page and writing it";
@@ -246,6 +253,12 @@ impl Run {
         let worker = held.as_ref().map(|(worker, _)| *worker).or_else(|| self.draws.pick(&awake));
         let Some((worker, id)) = worker.and_then(|worker| Some((worker, self.fleet.freeze(worker)?))) else { return };
         self.zombie = Some(Zombie { worker, id, since: Instant::now(), release: held.map(|(_, release)| release) });
+    }
+
+    /// The blocks, each with the commit that changed it last.
+    async fn blocks(&self) -> BTreeSet<String> {
+        let blocks = "select experiment_id || ' ' || metric || ' ' || commit_id from blocks";
+        self.database.texts(blocks).await.into_iter().flatten().collect()
     }
 
     async fn freeze_with_batch(&mut self, mark: Mark) -> String {

@@ -3,17 +3,20 @@
 use std::sync::Arc;
 
 use shrinkd::config::PopulationSettings;
+use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::Unpublished;
-use shrinkd::row::Pass;
+use shrinkd::row::{EstimateRow, Pass};
 use shrinkd::store::Store;
 use shrinkd::worker::refit::{Occasion, RefitLoop};
 use shrinkd_core::PopulationName;
+use sqlx::{Connection, PgConnection};
 
 use super::loops::{loops, priors, settle};
 use super::publish::{end_pass, publish};
 use super::refit::begin;
-use super::{Record, Worker, event, population, promises, record, retraction, tombstone};
-use crate::common::database::Database;
+use super::{Record, Worker, event, message, population, promises, record, retraction, tombstone};
+use crate::common::database::{Database, PostgresDatabase};
+use crate::common::settling::{until_it_waits, until_waiting};
 
 promises! {
     a_batch_that_is_far_behind_writes_no_estimates_and_says_so,
@@ -21,6 +24,8 @@ promises! {
     a_pass_replaces_rows_of_an_earlier_commit,
     a_pass_does_not_bring_back_what_is_retracted_while_it_writes,
     a_pass_leaves_a_block_alone_that_is_replaced_while_it_writes,
+    a_group_of_which_one_is_left_goes_on_with_the_blocks_of_that_one,
+    a_row_of_a_commit_with_a_larger_id_is_replaced_where_its_block_is_of_another,
     what_is_retracted_loses_its_rows_at_once,
     a_row_that_a_later_batch_has_written_stays,
     what_comes_while_a_pass_is_under_way_waits_for_the_next,
@@ -135,6 +140,104 @@ async fn a_pass_leaves_a_block_alone_that_is_replaced_while_it_writes<D: Databas
     assert_eq!(written.await, Some(2));
     let expected = ["exp-1 2 v0 fitted", "exp-2 1 v0 fitted", "exp-2 1 v1 fitted"];
     assert_eq!(rows(database).await, expected);
+}
+
+/// A worker with two populations of three experiments each, whose estimates are left to passes that have begun.
+async fn two_begun(store: &Store) -> (Worker, Vec<Pass>) {
+    let mut worker = Worker::claim(store, &[0]).await;
+    let effects = r#""effects":[{"variant":"v0","estimate":1.0,"variance":0.5}]"#;
+    let results = ["m", "n"].map(|metric| format!(r#"{{"metric":"{metric}",{effects}}}"#)).join(",");
+    let records = (0..3).map(|i| record(0, i, &message(&format!("exp-{i}"), 1, &results)));
+    worker.ingest_behind(records.collect()).await;
+    let (refit, _) = loops(store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::End).await.unwrap();
+    let passes = store.begin_passes(&[population("m"), population("n")], "a").await.unwrap();
+    (worker, passes)
+}
+
+/// All of their rows.
+async fn page_of(store: &Store, passes: &[Pass]) -> Vec<EstimateRow> {
+    let populations: Vec<PopulationName> = passes.iter().map(|pass| pass.population.clone()).collect();
+    let blocks = store.blocks_after(&populations, ("", ""), 100).await.unwrap();
+    let rows = blocks.iter().map(|it| {
+        let fit = &passes.iter().find(|pass| pass.population == it.block.population).expect("its pass").fit;
+        BlockEstimates::new(&it.block, it.commit_id, fit).rows
+    });
+    rows.flatten().collect()
+}
+
+#[tokio::test]
+async fn postgres_lets_a_pass_wait_for_a_batch_that_retracts_what_it_writes_and_then_leave_it_alone() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let (worker, passes) = two_begun(&store).await;
+    let rows = page_of(&store, &passes).await;
+    let (batch, ..) = worker.write_with(vec![record(0, 3, &tombstone("exp-1"))], false).await.unwrap();
+    let writing = tokio::spawn({
+        let (store, passes) = (store.clone(), passes.clone());
+        async move { store.write_estimates(&[(&passes[0], "exp-2"), (&passes[1], "exp-2")], rows).await }
+    });
+    until_it_waits(&database, &writing).await;
+    batch.commit().await.unwrap();
+    let (_, written) = writing.await.unwrap().unwrap();
+    assert_eq!(written, 4);
+    let left = "select distinct experiment_id from effect_estimates order by 1";
+    assert_eq!(database.texts(left).await, [Some("exp-0".to_owned()), Some("exp-2".to_owned())]);
+    database.remove().await;
+}
+
+#[tokio::test]
+async fn postgres_lets_a_batch_wait_for_the_page_of_a_pass_that_has_what_it_retracts() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let (mut worker, passes) = two_begun(&store).await;
+    let rows = page_of(&store, &passes).await;
+    // The page has its first blocks, and waits for the last row.
+    let mut other = PgConnection::connect_with(&database.options()).await.unwrap();
+    let lock = "begin; select from blocks where experiment_id = 'exp-2' for update";
+    sqlx::raw_sql(lock).execute(&mut other).await.unwrap();
+    let writing = tokio::spawn({
+        let (store, passes) = (store.clone(), passes.clone());
+        async move { store.write_estimates(&[(&passes[0], "exp-2"), (&passes[1], "exp-2")], rows).await }
+    });
+    until_it_waits(&database, &writing).await;
+    // It retracts one block and replaces another before it: in any order but that of the keys one would wait for the other.
+    let batch = tokio::spawn(async move {
+        let records = vec![record(0, 3, &tombstone("exp-1")), record(0, 4, &event("exp-0", 2, "m", &[9.0]))];
+        worker.ingest_behind(records).await;
+    });
+    until_waiting(&database, &batch, 2).await;
+    sqlx::raw_sql("rollback").execute(&mut other).await.unwrap();
+    assert_eq!(writing.await.unwrap().unwrap().1, 6);
+    batch.await.unwrap();
+    let left = "select distinct experiment_id || ' ' || population_id from effect_estimates order by 1";
+    let left: Vec<String> = database.texts(left).await.into_iter().flatten().collect();
+    let expected = ["exp-0 m/all/absolute", "exp-0 n/all/absolute", "exp-2 m/all/absolute", "exp-2 n/all/absolute"];
+    assert_eq!(left, expected);
+    database.remove().await;
+}
+
+async fn a_group_of_which_one_is_left_goes_on_with_the_blocks_of_that_one<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (_, passes) = two_begun(&store).await;
+    let second = [passes[1].population.clone()];
+    let blocks = store.blocks_after(&second, ("m/all/absolute", "exp-1"), 100).await.unwrap();
+    assert_eq!(blocks.len(), 3, "the other population was lost in the middle of its blocks");
+    let behind = store.blocks_after(&second, ("n/all/absolute", "exp-1"), 100).await.unwrap();
+    assert_eq!(behind.len(), 1);
+}
+
+async fn a_row_of_a_commit_with_a_larger_id_is_replaced_where_its_block_is_of_another<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (_, pass) = begun(&store, 2).await;
+    publish(&store, &pass, async || ()).await;
+    // A batch that drew its id later had locked the experiment first.
+    database
+        .execute("update effect_estimates set commit_id = commit_id + 1, raw_estimate = 99 where variant = 'v0'")
+        .await;
+    assert_eq!(publish(&store, &pass, async || ()).await, Some(2));
+    let wrong = "select cast(count(*) as text) from effect_estimates where raw_estimate = 99";
+    assert_eq!(database.count(wrong).await, 0);
 }
 
 async fn what_is_retracted_loses_its_rows_at_once<D: Database>(database: &D) {

@@ -153,7 +153,7 @@ async fn an_estimate_that_is_not_finite_leaves_raw_figures_of_its_block_alone<D:
     let mut rows = of_bad;
     rows.iter_mut().for_each(|row| row.commit_id = blocks[0].commit_id);
     rows.extend(BlockEstimates::new(&blocks[1].block, blocks[1].commit_id, &pass.fit).rows);
-    assert_eq!(write_page(&store, &pass, rows.clone(), "exp-1").await, Some(4));
+    assert_eq!(write_page(&store, &pass, rows, "exp-1").await, Some(4));
     let found = database.texts("select experiment_id || ' ' || status from effect_estimates order by 1").await;
     let found: Vec<String> = found.into_iter().flatten().collect();
     assert_eq!(found, ["exp-0 failed", "exp-0 failed", "exp-1 fitted", "exp-1 fitted"]);

@@ -1,6 +1,6 @@
 //! The ingest loop: what it commits, what it passes over, when it halts a partition or ends, and what it reports of itself.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::{Duration, Instant};
 
 use shrinkd::config::{CatchUpConfig, DeadLettersConfig};
@@ -34,6 +34,7 @@ promises! {
     a_batch_whose_earlier_attempt_was_committed_after_all_is_not_fenced,
     a_revoked_partition_is_drained_and_not_committed_any_more,
     a_loop_without_a_group_ends_once_its_partition_is_fenced_or_halts,
+    a_loop_that_is_far_behind_leaves_estimates_to_a_pass_until_it_has_caught_up,
     what_is_committed_is_counted_and_a_loop_that_has_ended_owes_no_heartbeat,
 }
 
@@ -41,6 +42,8 @@ promises! {
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// A partition halts after so many dead letters in a row.
 const MOST: usize = 3;
+/// With so many records behind a batch its estimates follow later.
+const FAR: u64 = 100;
 const DEAD: &str = "neither JSON nor an event";
 
 /// An ingest loop that is running.
@@ -74,7 +77,7 @@ impl Running {
             store.clone(),
             Grouping::default(),
             u64::MAX,
-            CatchUp::new(CatchUpConfig::default()),
+            CatchUp::new(CatchUpConfig { records: NonZeroU64::new(FAR).expect("above 0"), ..CatchUpConfig::default() }),
             dead_letters,
             given,
             telemetry.clone(),
@@ -161,6 +164,33 @@ async fn progress(store: &Store) -> Vec<(i32, Option<i64>, bool)> {
 
 async fn rejected(database: &impl Database) -> i64 {
     database.count("select cast(count(*) as text) from rejected_events").await
+}
+
+async fn a_loop_that_is_far_behind_leaves_estimates_to_a_pass_until_it_has_caught_up<D: Database>(database: &D) {
+    let store = database.store().await;
+    let running = Running::start(&store);
+    running.assign(claim(&store, &[0, 1]).await).await;
+    let estimates = async || {
+        let ids = "select experiment_id from effect_estimates order by experiment_id";
+        database.texts(ids).await.into_iter().flatten().collect::<Vec<_>>()
+    };
+    running.batch(vec![good(0, 0)]).await;
+    assert_eq!(estimates().await, ["exp-0-0"], "it is not known where the partitions end");
+    running.telemetry.lag.end_offsets(&[(0, 3), (1, 100)]);
+    running.batch(vec![good(0, 1)]).await;
+    assert_eq!(estimates().await, ["exp-0-0"], "101 records follow");
+    running.assert_shows("shrinkd_catching_up 1");
+    running.batch(vec![good(1, 89)]).await;
+    assert_eq!(estimates().await, ["exp-0-0"], "11 are a tenth");
+    running.batch(vec![good(1, 91)]).await;
+    assert_eq!(estimates().await, ["exp-0-0", "exp-1-91"], "it has caught up");
+    running.assert_shows("shrinkd_catching_up 0");
+    running.telemetry.lag.end_offsets(&[(0, 300)]);
+    running.batch(vec![good(0, 2)]).await;
+    running.assert_shows("shrinkd_catching_up 1");
+    running.revoke(&[0, 1]).await;
+    running.assert_shows("shrinkd_catching_up 0");
+    running.end().await.expect("it ends well");
 }
 
 /// They are read again when a source starts at an earlier offset than the store's, such as that of a transaction's beginning.

@@ -180,7 +180,7 @@ async fn what_a_pass_writes_has_the_time_of_the_pass<D: Database>(database: &D) 
     let blocks = blocks_after(&store, &pass.population, "", 1).await;
     let rows: Vec<EstimateRow> =
         blocks.iter().flat_map(|it| BlockEstimates::new(&it.block, it.commit_id, &pass.fit).rows).collect();
-    write_page(&store, &pass, rows.clone(), "exp-0").await;
+    write_page(&store, &pass, rows, "exp-0").await;
     let of_today = "select distinct experiment_id from effect_estimates where computed_at > '2020-01-02T00:00:00Z'";
     assert_eq!(database.texts(of_today).await, [Some("exp-0".to_owned())]);
     let found = PassDiagnostics { deff: 1.25, ..pass_diagnostics() };

@@ -63,7 +63,7 @@ pub async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) 
     let blocks = blocks_after(&store, &pass.population, "", 100).await;
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
-    write_page(&store, &pass, rows.clone(), &blocks.last().expect("a block").block.experiment_id).await
+    write_page(&store, &pass, rows, &blocks.last().expect("a block").block.experiment_id).await
 }
 
 async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
@@ -164,7 +164,7 @@ async fn a_pass_goes_on_after_the_last_page<D: Database>(database: &D) {
     let pass = begin(&store, "a").await.unwrap();
     let first = blocks_after(&store, &pass.population, &pass.cursor, 1).await;
     let rows = page(&first, &pass.fit);
-    assert_eq!(write_page(&store, &pass, rows.clone(), "exp-0").await, Some(2));
+    assert_eq!(write_page(&store, &pass, rows, "exp-0").await, Some(2));
     let again = begin(&database.store().await, "a").await.unwrap();
     assert_eq!((again.cursor.as_str(), again.is_publish), ("exp-0", true));
     let rest = blocks_after(&store, &again.population, &again.cursor, 9).await;

@@ -73,6 +73,31 @@ async fn what_was_fitted_with_other_settings_is_not_judged() {
 }
 
 #[tokio::test]
+async fn what_is_left_to_a_pass_is_not_judged_and_a_pass_that_nothing_asks_for_is_a_difference() {
+    let folder = Folder::new("unpublished");
+    let database = SqliteDatabase::absent();
+    let settings = Settings::file(&events(&folder, 40), database.url());
+    settings.run();
+    let missing = "delete from effect_estimates where experiment_id in
+                   (select experiment_id from effect_estimates order by experiment_id limit 20)";
+    database.execute(missing).await;
+    let of_another_commit = "update effect_estimates set commit_id = 0 where experiment_id in
+                             (select experiment_id from effect_estimates order by experiment_id desc limit 20)";
+    database.execute(of_another_commit).await;
+    assert_eq!(settings.verify().found(), ["estimates"]);
+    database.execute("update populations set unpublished = 3, publish_cursor = ''").await;
+    let audit = settings.verify();
+    audit.is_clean();
+    assert!(audit.said.contains("not judged"), "{}", audit.said);
+    database.execute("update populations set publish_cursor = null").await;
+    let audit = settings.verify();
+    assert_eq!(audit.found(), ["counters"]);
+    assert!(audit.said.contains("neither a refit nor a pass is due"), "{}", audit.said);
+    database.execute("update populations set publish_cursor = '', pass_unpublished = 4").await;
+    assert_eq!(settings.verify().found(), ["counters"]);
+}
+
+#[tokio::test]
 async fn halted_partitions_and_skipped_offsets_are_mentioned() {
     let folder = Folder::new("remarks");
     let database = SqliteDatabase::absent();
