@@ -4,10 +4,13 @@
 //! | part | what it measures |
 //! | --- | --- |
 //! | `throughput` | from a preloaded topic to committed rows, and to published ones; ceilings; where the time goes |
+//! | `workers` | one, two and three workers of a group, and whether they leave the same |
 //! | `freshness` | from the producer to a row that a query sees, at a steady rate |
 //! | `amplification` | rows written for each effect as a population grows, and how far rows are from exact |
 //! | `bounded` | memory, and time from start to first commit, on a long history |
 //! | `populations` | many small populations: refits a second, the state that they take, memory and scrapes |
+//! | `restart` | first commits after a stop and after kill -9 on a large history; a rebuild and an audit of it |
+//! | `snapshot` | refits while somebody keeps a snapshot open for ten minutes |
 //! | `observability` | throughput with info logs and a scrape every second, against neither |
 
 #[path = "../../tests/common/protocol.rs"]
@@ -25,10 +28,13 @@ mod proxy;
 mod recording;
 mod replay;
 mod report;
+mod restart;
+mod snapshot;
 mod throughput;
 mod topic;
 mod wire;
 mod worker;
+mod workers;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -38,12 +44,23 @@ use database::Server;
 /// Any error ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 6] = ["throughput", "freshness", "amplification", "bounded", "populations", "observability"];
+const PARTS: [&str; 9] = [
+    "throughput",
+    "workers",
+    "freshness",
+    "amplification",
+    "bounded",
+    "populations",
+    "restart",
+    "snapshot",
+    "observability",
+];
 
 const HELP: &str = "\
-make bench-pipeline PARTS='throughput freshness amplification bounded populations observability --quick'
+make bench-pipeline PARTS='throughput workers --quick'
 
-Parts: throughput, freshness, amplification, bounded, populations, observability; all of them where none is named.
+Parts: throughput, workers, freshness, amplification, bounded, populations, restart, snapshot, observability; all of
+them where none is named.
   --quick  small sizes, for trying out
 
 SHRINKD_TEST_KAFKA and SHRINKD_TEST_POSTGRES_URL say where Kafka and PostgreSQL are; `scripts/services run -- COMMAND`
@@ -110,13 +127,16 @@ fn run() -> Outcome<()> {
     if is_wanted("amplification") {
         amplification::measure(if is_quick { 5_000 } else { 100_000 })?;
     }
-    if !["throughput", "freshness", "bounded", "populations", "observability"].into_iter().any(is_wanted) {
+    if !PARTS.into_iter().any(|part| part != "amplification" && is_wanted(part)) {
         return Ok(());
     }
     let bench = Bench::from_environment(is_quick)?;
     topic::warm_up(&bench.brokers)?;
     if is_wanted("throughput") {
         throughput::measure(&bench)?;
+    }
+    if is_wanted("workers") {
+        workers::measure(&bench)?;
     }
     if is_wanted("freshness") {
         freshness::measure(&bench)?;
@@ -128,6 +148,12 @@ fn run() -> Outcome<()> {
         for populations in bench.size(vec![10_000, 100_000], vec![200]) {
             populations::measure(&bench, populations)?;
         }
+    }
+    if is_wanted("restart") {
+        restart::measure(&bench)?;
+    }
+    if is_wanted("snapshot") {
+        snapshot::measure(&bench)?;
     }
     if is_wanted("observability") {
         observability::measure(&bench)?;
