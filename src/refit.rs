@@ -17,6 +17,9 @@ use crate::row::{BlockChange, CellDiagnostics, FitRow, FitStatus, InputOffset, S
 /// nothing to write.
 pub const MOST_WITHOUT_CELLS: i64 = 64;
 
+/// Most changes that one refit takes out of the log, for which it has its populations locked.
+pub const MOST_CHANGES: i64 = 20_000;
+
 /// How many changes a thread applies at a time.
 const CHUNK: usize = 256;
 
@@ -30,8 +33,10 @@ pub struct RefitState {
     pub changed_cells: BTreeSet<(Correlation, i16)>,
     /// Whether a refit is due even if nothing has changed.
     pub is_due: bool,
-    /// How many changes the latest refit had seen.
-    pub refitted_changes: i64,
+    /// Whether it had to wait for its next refit, so that its changes may be older than all that are looked for.
+    pub has_waited: bool,
+    /// How many changes it has in the log; one more than [`MOST_CHANGES`] stands for any larger number.
+    pub logged: i64,
     /// The parameters of the published fit; `None` if none was published.
     pub published: Option<Judged>,
     /// What the latest fit says of itself.
@@ -48,23 +53,47 @@ impl RefitState {
         !self.has_cells && self.statistics.counters.experiments > 0
     }
 
-    /// Whether anything has changed since the latest refit.
-    pub fn has_changed(&self) -> bool {
-        self.statistics.counters.changes != self.refitted_changes
+    /// Whether there is anything to refit it for.
+    pub fn has_news(&self) -> bool {
+        self.is_due || self.logged > 0
+    }
+
+    /// Whether one refit cannot take all of its changes: what it takes is added to its cells, and fitted once the rest is.
+    pub fn is_for_several_refits(&self) -> bool {
+        self.logged > MOST_CHANGES
     }
 
     /// Where its blocks are read, they are counted anew.
-    pub fn begin(&mut self) {
-        if self.is_of_blocks() {
-            let counters = &mut self.statistics.counters;
-            (counters.experiments, counters.effects) = (0, 0);
-        }
+    pub fn forget_blocks(&mut self) {
+        let counters = &mut self.statistics.counters;
+        (counters.experiments, counters.effects) = (0, 0);
     }
 
     /// A population that has outgrown its blocks has cells from now on.
     pub fn grow(&mut self) {
-        self.has_cells |= self.statistics.counters.experiments > MOST_WITHOUT_CELLS;
+        self.has_cells |= needs_cells(self.statistics.counters.experiments) || self.is_for_several_refits();
     }
+}
+
+/// Whether a population of so many experiments is too large to be summed from its blocks.
+pub fn needs_cells(experiments: i64) -> bool {
+    experiments > MOST_WITHOUT_CELLS
+}
+
+/// Of the populations of a group, in the order in which they come, leaves those in `states` that one refit can take all changes
+/// of, or the first alone. Returns the others.
+pub fn split_group(group: &[PopulationName], states: &mut BTreeMap<PopulationName, RefitState>) -> Vec<PopulationName> {
+    let (mut changes, mut count, mut others) = (0, 0, Vec::new());
+    for population in group {
+        let Some(logged) = states.get(population).map(|state| state.logged) else { continue };
+        if count > 0 && changes + logged > MOST_CHANGES {
+            states.remove(population);
+            others.push(population.clone());
+        } else {
+            (changes, count) = (changes + logged, count + 1);
+        }
+    }
+    others
 }
 
 /// A block that has no place in the statistics of its population. Batches log none of that kind.

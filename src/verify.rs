@@ -31,7 +31,7 @@ pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings};
+use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings, needs_cells};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, Registered};
 use crate::row::{FitStatus, PublishedFit};
 use crate::store::{Audit, StoreError};
@@ -113,7 +113,7 @@ impl Walk<'_> {
         if population.registered.is_none() && (counters.changes != 0 || blocks.experiments > 0) {
             report.differs(Check::Counters, id, "populations", "no row", "the row of the population");
         }
-        if registered.counters.experiments > MOST_WITHOUT_CELLS && !registered.has_cells {
+        if needs_cells(registered.counters.experiments) && !registered.has_cells {
             report.differs(
                 Check::Cells,
                 id,

@@ -32,7 +32,7 @@ create table population_cells (
 -- Random bytes do not compress.
 alter table population_cells alter column moments set storage plain;
 comment on table population_cells is
-    'The likelihood sketch of the populations with more than 64 experiments: sums over the components of their blocks, exact integers';
+    'The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers';
 comment on column population_cells.octave is 'Components with 2^octave <= lambda < 2^(octave + 1)';
 comment on column population_cells.moments is '20 Chebyshev moments x 4 series, 128-bit little-endian integers';
 
@@ -49,7 +49,7 @@ create index populations_by_changed_at on populations (changed_at);
 comment on column populations.changed_at is 'When a refit or a pass last changed what is said of the population';
 comment on column populations.changes is 'Blocks put in, replaced or withdrawn, as the latest refit has seen them: grows with every change';
 comment on column populations.has_cells is
-    'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments are summed from its blocks';
+    'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments, nor more changes at a time than one refit takes, are summed from its blocks';
 comment on column populations.experiments is 'Experiments that the latest refit has seen';
 comment on column populations.effects is 'Effects that the latest refit has seen';
 comment on column populations.refit_due_at is

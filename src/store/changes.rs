@@ -5,20 +5,23 @@
 //! them takes ever longer while somebody keeps an old snapshot. Each row therefore says by which transaction it was written, and
 //! a store knows from which on there is anything to find: see [`Floor`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
+use shrinkd_model::MemberError;
 
 use super::StoreError;
 use super::columns::{Columns, NONE, bytes, text};
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
+use crate::refit::{MOST_CHANGES, UnfitBlock};
 use crate::row::{BlockChange, CountedBlock, InputOffset, TakenChanges};
 
-/// Changes that one statement takes out of the log.
-const PAGE: usize = 20_000;
+/// Changes that are read at a time where none is taken.
+const READ: i64 = 5_000;
 
 const CHANGES: Columns<BlockChange> = Columns::of(&[&[
     text("population_id", |change| Some(change.population.to_string().into())),
@@ -49,7 +52,7 @@ struct Looks {
 }
 
 impl Floor {
-    fn get(&self) -> i64 {
+    pub fn get(&self) -> i64 {
         self.0.floor.load(Ordering::Relaxed)
     }
 
@@ -67,6 +70,10 @@ impl Floor {
     }
 }
 
+/// Whether the population of a change has no time of its own for the next refit, which need not be looked for in the log.
+const HAS_NOT_WAITED: &str =
+    "population_id not in (select population_id from populations where refit_due_at is not null)";
+
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
 /// at a certain time waits for that, and keeps none of the others waiting, however many changes it has. One that has lost its row
 /// cannot be refitted, and is for the audit to find.
@@ -77,14 +84,14 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     };
     // Returns a row even if the log is empty.
     let sql = format!(
-        "with first as (select min(transaction_id) as oldest from block_changes where transaction_id >= $1)
+        "with first as (select min(transaction_id) as oldest from block_changes
+                        where transaction_id >= $1)
          select {unfinished} as unfinished, first.oldest, p.population_id
          from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
                     from (select population_id, transaction_id, change_id from block_changes
-                          where transaction_id >= (select oldest from first) and population_id not in
-                              (select population_id from populations where refit_due_at is not null)
-                          order by transaction_id, change_id limit {PAGE}) as c
+                          where transaction_id >= (select oldest from first) and {HAS_NOT_WAITED}
+                          order by transaction_id, change_id limit {MOST_CHANGES}) as c
                     group by population_id) as c on true
          left join populations as p on p.population_id = c.population_id
          order by c.oldest, c.first"
@@ -98,7 +105,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     Ok(found.into_iter().filter_map(|(.., population)| population).collect())
 }
 
-/// The changes of some populations (`$1`) from the floor on (`$2`), as a condition.
+/// The changes of some populations (`$1`) from a transaction on (`$2`), as a condition.
 const OF_POPULATIONS: &str = "population_id {any $1} and transaction_id >= $2";
 
 /// Takes the changes that a condition selects out of the log, and executes a statement that has them as `taken`: of one
@@ -124,17 +131,12 @@ async fn take<T>(
 
 const OFFSETS: &str = "topic, partition_number, next_offset from partition_progress where next_offset is not null";
 
-/// Takes the next changes of some populations out of the log, and says whether more may follow.
-pub(super) async fn take_page(
+/// Takes all changes of some populations out of the log.
+pub(super) async fn take_all(
     on: &mut Transaction,
     populations: &[PopulationName],
-    floor: &Floor,
-) -> Result<(TakenChanges, bool), StoreError> {
-    let page = format!(
-        "{OF_POPULATIONS} and change_id <= coalesce((select change_id from block_changes where {OF_POPULATIONS}
-                                                     order by change_id limit 1 offset {}), change_id)",
-        PAGE - 1
-    );
+    from: i64,
+) -> Result<TakenChanges, StoreError> {
     let rest = format!(
         "select population_id, before, after, cast(null as text) as topic, cast(null as int) as partition_number,
                 cast(null as bigint) as next_offset
@@ -145,9 +147,9 @@ pub(super) async fn take_page(
         Some(population) => Ok(Ok(read_change(population, row)?)),
         None => Ok(Err(read_offset(row)?)),
     };
-    let values = values![names(populations), floor.get()];
+    let values = values![names(populations), from];
     let mut taken = TakenChanges::of(populations);
-    for change_or_offset in take(on, "refit: take changes", &page, &rest, &values, read).await? {
+    for change_or_offset in take(on, "refit: take changes", OF_POPULATIONS, &rest, &values, read).await? {
         match change_or_offset {
             Ok(change) => {
                 *taken.counts.entry(change.population.clone()).or_default() += 1;
@@ -156,8 +158,30 @@ pub(super) async fn take_page(
             Err(offset) => taken.input_offsets.push(offset),
         }
     }
-    let is_full = taken.changes.len() >= PAGE;
-    Ok((taken, is_full))
+    Ok(taken)
+}
+
+/// Takes the oldest changes of one population out of the log, as many as one refit takes.
+pub(super) async fn take_oldest(
+    on: &mut Transaction,
+    population: &PopulationName,
+    from: i64,
+) -> Result<TakenChanges, StoreError> {
+    let oldest = format!(
+        "(select change_id from block_changes where population_id = $1 and transaction_id >= $2
+          order by transaction_id limit {MOST_CHANGES})"
+    );
+    // PostgreSQL would read the whole table for a join.
+    let oldest = match on.is_postgres() {
+        true => format!("change_id = any(array{oldest})"),
+        false => format!("change_id in {oldest}"),
+    };
+    let values = values![population.to_string(), from];
+    let read = |row: &Row| read_change(population.clone(), row);
+    let changes =
+        take(on, "refit: take oldest changes", &oldest, "select before, after from taken", &values, read).await?;
+    let counts = BTreeMap::from([(population.clone(), changes.len() as i64)]);
+    Ok(TakenChanges { changes, counts, input_offsets: Vec::new() })
 }
 
 /// Takes all changes of some populations out of the log, and returns the blocks that stand in their stead, each as one that was
@@ -217,20 +241,49 @@ pub(super) async fn blocks_after(
     Ok((blocks, experiments.pop()))
 }
 
-/// The changes of a population that are still in the log.
-pub(super) async fn of(on: &mut Transaction, population: &PopulationName) -> Result<Vec<BlockChange>, StoreError> {
-    let sql = format!("select before, after from block_changes where {OF_POPULATIONS}");
-    let values = values![vec![population.to_string()], 0_i64];
-    on.query("read changes", sql, values).all(|row| read_change(population.clone(), row)).await
+/// Hands over every block of a population, one after the other, as one that was put in.
+pub(super) async fn for_each_block(
+    on: &mut Transaction,
+    population: &PopulationName,
+    grouping: &Grouping,
+    mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
+) -> Result<(), StoreError> {
+    let mut after = String::new();
+    loop {
+        let (blocks, last) = blocks_after(on, population, &after, READ, grouping).await?;
+        let Some(last) = last else { return Ok(()) };
+        after = last;
+        blocks.into_iter().try_for_each(&mut take).map_err(|error| unfit(population, error))?;
+    }
+}
+
+/// Hands over every change of a population that is in the log, one after the other. Returns how many there were.
+pub(super) async fn for_each_logged(
+    on: &mut Transaction,
+    population: &PopulationName,
+    mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
+) -> Result<i64, StoreError> {
+    let sql = "select change_id, before, after from block_changes
+               where population_id = $1 and change_id > $2 order by change_id limit $3";
+    let (mut count, mut last) = (0, 0);
+    loop {
+        let values = values![population.to_string(), last, READ];
+        let read = |row: &Row| Ok((row.get::<i64>("change_id")?, read_change(population.clone(), row)?));
+        let page: Vec<(i64, BlockChange)> = on.query("read changes", sql, values).all(read).await?;
+        let Some((change_id, _)) = page.last() else { return Ok(count) };
+        last = *change_id;
+        count += page.len() as i64;
+        let mut changes = page.into_iter().map(|(_, change)| change);
+        changes.try_for_each(&mut take).map_err(|error| unfit(population, error))?;
+    }
+}
+
+fn unfit(population: &PopulationName, source: MemberError) -> StoreError {
+    StoreError::unfit(UnfitBlock { population: population.to_string(), source })
 }
 
 pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {
     populations.iter().map(PopulationName::to_string).collect()
-}
-
-/// How far each partition has been read.
-pub(super) async fn input_offsets(on: &mut Transaction) -> Result<Vec<InputOffset>, StoreError> {
-    on.query("read offsets", format!("select {OFFSETS}"), []).all(read_offset).await
 }
 
 /// Empties the log.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::{Cell, Correlation};
+use shrinkd_model::Correlation;
 
 use super::cells::CellRow;
 use super::changes::Floor;
@@ -15,8 +15,8 @@ use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::{Pools, Transaction};
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, changes, fits, ingest, settings};
-use crate::refit::{Judged, Publication, RefitState, apply};
-use crate::row::{Counters, FitRow, Statistics, TakenChanges};
+use crate::refit::{Judged, MOST_CHANGES, Publication, RefitState};
+use crate::row::{BlockChange, Counters, FitRow, Statistics, TakenChanges};
 
 /// Most populations that are looked for at a time.
 const MOST_DUE: i64 = 10_000;
@@ -39,10 +39,22 @@ pub struct Refit {
     transaction: Transaction,
     floor: Floor,
     grouping: Grouping,
+    /// For what is read as of one moment.
+    pools: Pools,
     populations: Vec<String>,
-    /// Those whose changes are still to be taken: of populations that are summed from their blocks, and of the others.
-    of_blocks: Vec<PopulationName>,
-    of_changes: Vec<PopulationName>,
+    /// The transaction from which on changes are taken.
+    from: i64,
+    to_take: Vec<Take>,
+}
+
+/// Changes that are still to be taken.
+enum Take {
+    /// All of populations that are summed from their blocks.
+    ForBlocks(Vec<PopulationName>),
+    /// All of others.
+    Changes(Vec<PopulationName>),
+    /// Of a population that has more than a refit takes.
+    Oldest(PopulationName),
 }
 
 /// A population that was refitted.
@@ -101,61 +113,73 @@ impl Store {
         let populations = locked.all(|row| row.get("population_id")).await?;
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
-        let (floor, grouping) = (self.floor.clone(), self.settings.grouping.clone());
-        Ok(Refit { transaction, floor, grouping, populations, of_blocks: Vec::new(), of_changes: Vec::new() })
+        let (floor, grouping, pools) = (self.floor.clone(), self.settings.grouping.clone(), self.pools.clone());
+        Ok(Refit { transaction, floor, grouping, pools, populations, from: 0, to_take: Vec::new() })
     }
 
     /// A population as a refit would find it now, outside of any.
     pub async fn population_state(&self, population: &PopulationName) -> Result<RefitState, StoreError> {
-        let (mut on, name) = (self.pools.read().await?, vec![population.to_string()]);
-        let mut states = registered(&mut on, &name).await?;
-        let Some(state) = states.get_mut(population) else { return Ok(RefitState::default()) };
-        let of_log = changes::of(&mut on, population).await?;
-        let counts = BTreeMap::from([(population.clone(), of_log.len() as i64)]);
-        let changes = match state.is_of_blocks() {
-            true => changes::blocks_after(&mut on, population, "", i64::MAX, &self.settings.grouping).await?.0,
-            false => of_log,
-        };
-        state.begin();
-        let input_offsets = changes::input_offsets(&mut on).await?;
+        let mut on = self.pools.read().await?;
+        let mut states = read_populations(&mut on, &[population.to_string()], 0).await?;
         read_cells(&mut on, &mut states).await?;
-        apply(&mut states, TakenChanges { changes, counts, input_offsets }).map_err(StoreError::unfit)?;
-        Ok(states.remove(population).unwrap_or_default())
+        let Some(mut state) = states.remove(population) else { return Ok(RefitState::default()) };
+        let (is_of_blocks, sum) = (state.is_of_blocks(), &mut state.statistics);
+        let logged = changes::for_each_logged(&mut on, population, |change| match is_of_blocks {
+            true => Ok(()),
+            false => sum.apply(change.before.as_ref(), change.after.as_ref()),
+        });
+        sum.counters.changes += logged.await?;
+        if is_of_blocks {
+            state.forget_blocks();
+            let (sum, grouping) = (&mut state.statistics, &self.settings.grouping);
+            let take = |block: BlockChange| sum.apply(None, block.after.as_ref());
+            changes::for_each_block(&mut on, population, grouping, take).await?;
+        }
+        Ok(state)
     }
 }
 
-/// The populations as their latest refits have left them, without cells.
-async fn registered(
+/// The populations as their latest refits have left them, without cells, and how many changes they have in the log.
+async fn read_populations(
     on: &mut Transaction,
     populations: &[String],
+    floor: i64,
 ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-    let sql = "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
-                      coalesce(p.refit_due_at <= {now}, false) as is_due, p.publish_cursor is not null as is_publishing,
-                      (select f.message from current_population_fits as f
-                       where f.population_id = p.population_id and f.correlation = 'modelled') as message,
-                      f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
-               from populations as p
-               left join population_fits as f
-                   on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
-               where p.population_id {any $1}";
+    let sql = format!(
+        "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
+                coalesce(p.refit_due_at <= {{now}}, false) as is_due, p.refit_due_at is not null as has_waited,
+                (select count(*)
+                 from (select 1 from block_changes as c
+                       where c.population_id = p.population_id
+                           and c.transaction_id >= case when p.refit_due_at is null then $2 else 0 end
+                       limit {MOST_CHANGES} + 1) as c) as logged,
+                p.publish_cursor is not null as is_publishing,
+                (select f.message from current_population_fits as f
+                 where f.population_id = p.population_id and f.correlation = 'modelled') as message,
+                f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
+         from populations as p
+         left join population_fits as f
+             on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
+         where p.population_id {{any $1}}"
+    );
     let counters = record!(Counters: changes, experiments, effects);
     let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
     let read = |row: &Row| {
-        let statistics = Statistics { counters: counters(row)?, ..Statistics::default() };
-        let refitted_changes = statistics.counters.changes;
         let is_published = row.get::<Option<String>>("status")?.is_some();
-        let published = if is_published { Some(judged(row)?) } else { None };
-        let state = RefitState { statistics, refitted_changes, published, ..RefitState::default() };
         let state = RefitState {
+            statistics: Statistics { counters: counters(row)?, ..Statistics::default() },
             has_cells: row.get("has_cells")?,
             is_due: row.get("is_due")?,
+            has_waited: row.get("has_waited")?,
+            logged: row.get("logged")?,
+            published: if is_published { Some(judged(row)?) } else { None },
             is_publishing: row.get("is_publishing")?,
             message: row.get("message")?,
-            ..state
+            ..RefitState::default()
         };
         Ok((row.get("population_id")?, state))
     };
-    let states = on.query("refit: read populations", sql, values![populations.to_vec()]).all(read).await?;
+    let states = on.query("refit: read populations", sql, values![populations.to_vec(), floor]).all(read).await?;
     Ok(states.into_iter().collect())
 }
 
@@ -174,74 +198,163 @@ async fn read_cells(on: &mut Transaction, states: &mut BTreeMap<PopulationName, 
     Ok(())
 }
 
-const POPULATION: &[Column<Refitted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
+/// What the row of a population says after a refit.
+struct Noted {
+    population: PopulationName,
+    has_cells: bool,
+    counters: Counters,
+    /// `None` where it was not fitted.
+    fit_settings: Option<String>,
+    /// In how many seconds its next refit is due even if nothing changes.
+    due_in: Option<i64>,
+}
 
-const NOTED: &[Column<Refitted>] = &[
-    boolean("has_cells", |row| Some(row.state.has_cells)),
-    integer("changes", |row| Some(row.state.statistics.counters.changes)),
-    integer("experiments", |row| Some(row.state.statistics.counters.experiments)),
-    integer("effects", |row| Some(row.state.statistics.counters.effects)),
-    text("fit_settings", |row| Some(row.fit_settings.as_str().into())),
+const NOTED_KEY: &[Column<Noted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
+
+const GIVEN: &[Column<Noted>] =
+    &[text("fit_settings", |row| row.fit_settings.as_deref().map(Into::into)), integer("due_in", |row| row.due_in)];
+
+const NOTED: &[Column<Noted>] = &[
+    boolean("has_cells", |row| Some(row.has_cells)),
+    integer("changes", |row| Some(row.counters.changes)),
+    integer("experiments", |row| Some(row.counters.experiments)),
+    integer("effects", |row| Some(row.counters.effects)),
 ];
 
-/// In how many seconds the next refit of a population is due even if nothing changes.
-const DUE: &[Column<Refitted>] = &[integer("due_in", |row| match row.publication {
-    Publication::Postponed => Some(POSTPONED),
-    Publication::Failed => Some(FAILED),
-    Publication::NotDue | Publication::Due(_) => None,
-})];
+fn due_in(publication: &Publication) -> Option<i64> {
+    match publication {
+        Publication::Postponed => Some(POSTPONED),
+        Publication::Failed => Some(FAILED),
+        Publication::NotDue | Publication::Due(_) => None,
+    }
+}
+
+impl Noted {
+    fn new(population: &PopulationName, state: &RefitState) -> Noted {
+        Noted {
+            population: population.clone(),
+            has_cells: state.has_cells,
+            counters: state.statistics.counters,
+            fit_settings: None,
+            due_in: None,
+        }
+    }
+}
+
+async fn note(on: &mut Transaction, rows: &[Noted]) -> Result<(), StoreError> {
+    let sql = "update populations as p
+               set {set from n}, fit_settings = coalesce(n.fit_settings, p.fit_settings), changed_at = {now},
+                   refit_due_at = {s from now n.due_in}
+               from n where p.population_id = n.population_id";
+    Columns(&[NOTED_KEY, GIVEN], &[NOTED]).execute(on, "refit: note", rows, sql, NONE).await.map(drop)
+}
+
+/// Writes the statistics of populations, each of which has to be fitted after that: counts, and cells of those that have some.
+pub(super) async fn write_statistics(
+    on: &mut Transaction,
+    states: &BTreeMap<PopulationName, RefitState>,
+) -> Result<(), StoreError> {
+    let rows: Vec<Noted> =
+        states.iter().map(|(name, state)| Noted { due_in: Some(0), ..Noted::new(name, state) }).collect();
+    note(on, &rows).await?;
+    let cells: Vec<CellRow> = states.iter().flat_map(|(name, state)| cells_to_write(name, state)).collect();
+    cells::write(on, &cells).await.map(drop)
+}
 
 impl Refit {
-    /// The populations as their latest refits have left them. What they hold may be unreadable: it is not read.
-    pub async fn registered(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-        registered(&mut self.transaction, &self.populations).await
+    /// The populations as their latest refits have left them, without their sketches. What these hold may be unreadable: it is
+    /// not read.
+    pub async fn populations(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+        read_populations(&mut self.transaction, &self.populations, self.floor.get()).await
     }
 
-    /// The populations with their statistics, to which all changes that [`Refit::take`] returns have to be applied.
-    pub async fn states(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-        let mut states = self.registered().await?;
-        for (population, state) in &mut states {
-            let kind = if state.is_of_blocks() { &mut self.of_blocks } else { &mut self.of_changes };
-            kind.push(population.clone());
-            state.begin();
+    /// Reads the statistics of the populations that are to be refitted, to which all changes that [`Refit::take`] returns have to
+    /// be applied.
+    pub async fn read_statistics(
+        &mut self,
+        states: &mut BTreeMap<PopulationName, RefitState>,
+    ) -> Result<(), StoreError> {
+        read_cells(&mut self.transaction, states).await?;
+        let (mut of_blocks, mut of_changes) = (Vec::new(), Vec::new());
+        for (population, state) in states.iter_mut() {
+            match (state.is_for_several_refits(), state.is_of_blocks()) {
+                (true, is_of_blocks) => {
+                    if is_of_blocks {
+                        self.sum_before_log(population, state).await?;
+                    }
+                    self.to_take.push(Take::Oldest(population.clone()));
+                }
+                (false, true) => {
+                    state.forget_blocks();
+                    of_blocks.push(population.clone());
+                }
+                (false, false) => of_changes.push(population.clone()),
+            }
         }
-        read_cells(&mut self.transaction, &mut states).await?;
-        Ok(states)
+        self.to_take.extend((!of_changes.is_empty()).then_some(Take::Changes(of_changes)));
+        self.to_take.extend((!of_blocks.is_empty()).then_some(Take::ForBlocks(of_blocks)));
+        // The log may have older changes of those that have waited than a look goes back to.
+        self.from = if states.values().any(|state| state.has_waited) { 0 } else { self.floor.get() };
+        Ok(())
     }
 
-    /// Takes the next changes out of the log; `None` once all are taken that could be seen.
+    /// What the blocks of a population without cells added up to before all changes that are in its log, as of one moment: while the
+    /// population is locked, nobody takes any of them.
+    async fn sum_before_log(&mut self, population: &PopulationName, state: &mut RefitState) -> Result<(), StoreError> {
+        let mut snapshot = self.pools.read().await?;
+        state.forget_blocks();
+        let sum = &mut state.statistics;
+        let put_in = |block: BlockChange| sum.apply(None, block.after.as_ref());
+        changes::for_each_block(&mut snapshot, population, &self.grouping, put_in).await?;
+        let undo = |change: BlockChange| sum.apply(change.after.as_ref(), change.before.as_ref());
+        changes::for_each_logged(&mut snapshot, population, undo).await?;
+        for correlation in Correlation::ALL {
+            let octaves = state.statistics.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
+            state.changed_cells.extend(octaves);
+        }
+        Ok(())
+    }
+
+    /// Takes changes out of the log; `None` once all are taken that this refit takes.
     pub async fn take(&mut self) -> Result<Option<TakenChanges>, StoreError> {
-        let on = &mut self.transaction;
-        if !self.of_blocks.is_empty() {
-            let populations = std::mem::take(&mut self.of_blocks);
-            return changes::take_for_blocks(on, &populations, &self.grouping).await.map(Some);
-        }
-        if self.of_changes.is_empty() {
-            return Ok(None);
-        }
-        let (taken, is_full) = changes::take_page(on, &self.of_changes, &self.floor).await?;
-        if !is_full {
-            self.of_changes.clear();
-        }
+        let (on, from) = (&mut self.transaction, self.from);
+        let Some(next) = self.to_take.pop() else { return Ok(None) };
+        let taken = match next {
+            Take::ForBlocks(populations) => changes::take_for_blocks(on, &populations, &self.grouping).await?,
+            Take::Changes(populations) => changes::take_all(on, &populations, from).await?,
+            Take::Oldest(population) => changes::take_oldest(on, &population, from).await?,
+        };
         Ok(Some(taken))
     }
 
+    /// Writes the statistics of populations of which changes were left in the log, and no fits: the next refit is due at once.
+    pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
+        write_statistics(&mut self.transaction, states).await
+    }
+
     /// Writes the fits of populations, their statistics, and what follows for the published rows.
-    pub async fn write(&mut self, refitted: &[Refitted]) -> Result<(), StoreError> {
+    pub async fn write(&mut self, refitted: Vec<Refitted>) -> Result<(), StoreError> {
         let on = &mut self.transaction;
         let ids = ingest::next_ids(on, "fit", refitted.len()).await?;
-        let with_ids = || refitted.iter().zip(ids.iter().copied());
-        fits::write(on, with_ids()).await?;
         let cells: Vec<CellRow> = refitted.iter().flat_map(|row| cells_to_write(&row.population, &row.state)).collect();
+        let (mut fits, mut noted, mut due) = (Vec::new(), Vec::new(), Vec::new());
+        for (Refitted { population, state, fits: own, fit_settings, publication }, fit_id) in
+            refitted.into_iter().zip(ids)
+        {
+            noted.push(Noted {
+                fit_settings: Some(fit_settings),
+                due_in: due_in(&publication),
+                ..Noted::new(&population, &state)
+            });
+            fits.extend(fits::rows(&population, fit_id, &state, own));
+            if let Publication::Due(diagnostics) = publication {
+                due.push((population, fit_id, diagnostics));
+            }
+        }
+        fits::write(on, &fits).await?;
         cells::write(on, &cells).await?;
-        let sql = "update populations as p set {set from n}, changed_at = {now}, refit_due_at = {s from now n.due_in}
-                   from n where p.population_id = n.population_id";
-        Columns(&[POPULATION, DUE], &[NOTED]).execute(on, "refit: note", refitted, sql, NONE).await?;
-        let due = with_ids().filter_map(|(row, fit_id)| match &row.publication {
-            Publication::Due(diagnostics) => Some((row.population.clone(), fit_id, diagnostics.clone())),
-            _ => None,
-        });
-        fits::publish(on, &due.collect::<Vec<_>>()).await
+        note(on, &noted).await?;
+        fits::publish(on, &due).await
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {
@@ -255,16 +368,12 @@ impl Refit {
 }
 
 /// The cells of a population that are not stored as they are now. An emptied cell is written as zeros.
-pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
+fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
     if !state.has_cells {
         return Vec::new();
     }
-    let cells = Correlation::ALL.map(|correlation| {
-        let cells = state.statistics.sketches.of(correlation).cells();
-        cells.map(|(octave, cell)| (octave, *cell)).collect::<BTreeMap<i16, Cell>>()
-    });
     let changed = state.changed_cells.iter().map(|&(correlation, octave)| {
-        let cell = cells[correlation as usize].get(&octave).copied().unwrap_or_default();
+        let cell = state.statistics.sketches.of(correlation).cell(octave).copied().unwrap_or_default();
         CellRow { population: population.clone(), correlation, octave, cell }
     });
     changed.collect()

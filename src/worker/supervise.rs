@@ -182,7 +182,7 @@ async fn or_stop(
 async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationToken) -> Result<(), WorkerError> {
     info!("the source has ended: fitting and publishing what is left");
     loop {
-        let refitted = refit.refit_all().await?;
+        let refitted = refit.round(stop).await?.populations;
         let published = publish.publish_due(OffsetDateTime::now_utc(), stop).await?;
         if refitted + published == 0 || stop.is_cancelled() {
             return refit.report(&mut PopulationReport::default()).await;

@@ -35,7 +35,7 @@ async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     let pass = begin(&store, "a").await.unwrap();
     let (mut refit, state) = begin_refit(&store, "m").await.expect("the population is free");
     let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
-    refit.write(&[refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
     refit.commit().await.unwrap();
     assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once");
     store.end_pass(&pass, false, None).await.unwrap();
@@ -51,7 +51,8 @@ async fn refit_again(store: &Store) {
 /// A refit of one population under way, and what it has found; `None` where another has the population.
 pub async fn begin_refit(store: &Store, metric: &str) -> Option<(Refit, RefitState)> {
     let mut refit = store.begin_refit(&[population(metric)]).await.unwrap();
-    let mut states = refit.states().await.unwrap();
+    let mut states = refit.populations().await.unwrap();
+    refit.read_statistics(&mut states).await.unwrap();
     while let Some(taken) = refit.take().await.unwrap() {
         apply(&mut states, taken).unwrap();
     }
@@ -116,16 +117,20 @@ pub async fn refit(store: &Store, metric: &str, mu: f64, tau: f64, is_published:
         true => Publication::Due(Some(diagnostics())),
         false => Publication::NotDue,
     };
-    refit.write(&[refitted(metric, &state, &rows, publication)]).await.unwrap();
+    refit.write(vec![refitted(metric, &state, &rows, publication)]).await.unwrap();
     refit.commit().await.unwrap();
     state
 }
 
 /// Refits those of these populations that are free in one transaction, and returns what it has found of them.
 pub async fn refit_at_once(store: &Store, metrics: &[&str]) -> BTreeMap<PopulationName, RefitState> {
-    let populations: Vec<PopulationName> = metrics.iter().map(|metric| population(metric)).collect();
-    let mut refit = store.begin_refit(&populations).await.unwrap();
-    let mut states = refit.states().await.unwrap();
+    refit_found(store, &metrics.iter().map(|metric| population(metric)).collect::<Vec<_>>()).await
+}
+
+pub async fn refit_found(store: &Store, populations: &[PopulationName]) -> BTreeMap<PopulationName, RefitState> {
+    let mut refit = store.begin_refit(populations).await.unwrap();
+    let mut states = refit.populations().await.unwrap();
+    refit.read_statistics(&mut states).await.unwrap();
     while let Some(taken) = refit.take().await.unwrap() {
         apply(&mut states, taken).unwrap();
     }
@@ -134,7 +139,7 @@ pub async fn refit_at_once(store: &Store, metrics: &[&str]) -> BTreeMap<Populati
         population: population.clone(),
         ..refitted("any", state, &[fit_row(Correlation::Modelled, 1.0, 0.5)], Publication::NotDue)
     });
-    refit.write(&refitted.collect::<Vec<_>>()).await.unwrap();
+    refit.write(refitted.collect()).await.unwrap();
     refit.commit().await.unwrap();
     states
 }
@@ -180,7 +185,7 @@ async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     filled(&store, 2).await;
     let (mut given_up, state) = begin_refit(&store, "m").await.unwrap();
     let rows = [fit_row(Correlation::Modelled, 1.0, 1.0)];
-    given_up.write(&[refitted("m", &state, &rows, Publication::Due(Some(diagnostics())))]).await.unwrap();
+    given_up.write(vec![refitted("m", &state, &rows, Publication::Due(Some(diagnostics())))]).await.unwrap();
     drop(given_up);
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     assert!(begin(&store, "a").await.is_none());
@@ -241,7 +246,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         variational: Some(distance(0.02)),
         ..fit_row(Correlation::Modelled, 0.0, 0.0)
     };
-    refit.write(&[refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
     refit.commit().await.unwrap();
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,
@@ -288,7 +293,7 @@ async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(databas
     let judged = Judged::of(&row);
     assert_eq!(judged.mu, Some(3.0));
     let rows = [row, fit_row(Correlation::Ignored, 1.0, 0.5)];
-    refit.write(&[refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
     refit.commit().await.unwrap();
     assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
     assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
@@ -338,8 +343,8 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
         |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
     for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
         let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
-        refit.write(&[refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
-        let left = refit.registered().await.unwrap().remove(&population("m")).unwrap();
+        refit.write(vec![refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
+        let left = refit.populations().await.unwrap().remove(&population("m")).unwrap();
         assert_eq!(left.message.as_deref(), Some("why"));
     }
     refit.commit().await.unwrap();
