@@ -38,7 +38,8 @@ pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Res
 /// Every 60th look scans the whole log.
 const WHOLE_LOOK: u64 = 60;
 
-/// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted).
+/// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted), but for
+/// changes of populations that wait for their next refit: that takes all, so that one that cannot be refitted holds up nothing.
 ///
 /// A server that has crashed, a standby that was promoted and a copy that was restored may give numbers of transactions once
 /// more, or hold rows of lower ones. What that leaves below the floor is found by the next look at everything.
@@ -62,7 +63,7 @@ impl Floor {
         if is_whole { 0 } else { self.get() }
     }
 
-    /// All changes that a snapshot can see are of the transaction `oldest` or of later ones, and all that it cannot see are of
+    /// All changes that a snapshot can see, but for those of populations that wait, are of the transaction `oldest` or of later ones, and all that it cannot see are of
     /// `unfinished` or later ones. A database whose transactions have lower numbers than before is another one.
     fn set(&self, oldest: Option<i64>, unfinished: i64) {
         let floor = if unfinished < self.get() { 0 } else { oldest.unwrap_or(unfinished).min(unfinished) };
@@ -85,7 +86,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     // Returns a row even if the log is empty.
     let sql = format!(
         "with first as (select min(transaction_id) as oldest from block_changes
-                        where transaction_id >= $1)
+                        where transaction_id >= $1 and {HAS_NOT_WAITED})
          select {unfinished} as unfinished, first.oldest, p.population_id
          from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first

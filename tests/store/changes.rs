@@ -80,8 +80,10 @@ async fn a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_
     assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
     refit(&store, "n", 1.0, 0.5, false).await;
     assert!(store.populations_with_news().await.unwrap().is_empty());
-    // Its changes are found again.
-    database.execute("update populations set refit_due_at = null").await;
+    // All of its changes are found once its time has come, though they are older than what others have.
+    database
+        .execute("update populations set refit_due_at = '2001-01-01T00:00:00.000000Z' where refit_due_at is not null")
+        .await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     database.execute("delete from block_changes where change_id > 1000").await;
     assert_eq!(begin_refit(&store, "m").await.unwrap().1.statistics.counters.experiments, 1);
