@@ -42,7 +42,7 @@ alter table populations
     add column experiments bigint not null default 0,
     add column effects bigint not null default 0,
     add column refit_due_at timestamptz,
-    add column changed_at timestamptz not null default now();
+    add column changed_at timestamptz not null default clock_timestamp();
 update populations set changes = 0, diagnosed_changes = 0;
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
 create index populations_by_changed_at on populations (changed_at);

@@ -143,7 +143,7 @@ impl Ingest {
     ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
         let names: Vec<PopulationName> = populations.iter().cloned().collect();
         let sql = "insert into populations ({columns}, created_at, changed_at)
-                   select {columns}, {now}, {now} from n
+                   select {columns}, {now}, {clock} from n
                    where not exists (select 1 from populations as p where p.population_id = n.population_id)
                    on conflict do nothing";
         POPULATIONS.execute(&mut self.transaction, "ingest: new populations", &names, sql, NONE).await?;

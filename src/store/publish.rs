@@ -122,7 +122,7 @@ impl Store {
         let mut transaction = self.pools.begin().await?;
         let name = pass.population.to_string();
         let sql = "update populations
-                   set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {now},
+                   set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {clock},
                        refit_due_at = case when refit_due_at > {now} then {now} else refit_due_at end,
                        diagnosed_at = case when $4 then {now} else diagnosed_at end,
                        diagnosed_changes = case when $4 then changes else diagnosed_changes end

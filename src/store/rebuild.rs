@@ -124,7 +124,7 @@ impl Rebuild {
         let emptied = on.query("rebuild: delete populations", sql, []).await?;
         // Passes under way have read blocks as they were: nobody owns them any more.
         let sql = "update populations
-                   set refit_due_at = {now}, changed_at = {now}, diagnosed_at = null, pass_owner = null,
+                   set refit_due_at = {now}, changed_at = {clock}, diagnosed_at = null, pass_owner = null,
                        pass_touched_at = null";
         on.query("rebuild: request refits", sql, []).await?;
         Ok(emptied)

@@ -243,7 +243,7 @@ impl Noted {
 
 async fn note(on: &mut Transaction, rows: &[Noted]) -> Result<(), StoreError> {
     let sql = "update populations as p
-               set {set from n}, fit_settings = coalesce(n.fit_settings, p.fit_settings), changed_at = {now},
+               set {set from n}, fit_settings = coalesce(n.fit_settings, p.fit_settings), changed_at = {clock},
                    refit_due_at = {s from now n.due_in}
                from n where p.population_id = n.population_id";
     Columns(&[NOTED_KEY, GIVEN], &[NOTED]).execute(on, "refit: note", rows, sql, NONE).await.map(drop)

@@ -1,6 +1,7 @@
 //! Fits of the latest cells, and which of them are published.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shrinkd::refit::{Judged, Publication, RefitState, apply};
 use shrinkd::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Pass, PopulationTotals};
@@ -26,6 +27,7 @@ promises! {
     a_refit_says_what_it_has_seen_and_when,
     a_refit_replaces_all_that_the_one_before_left,
     a_request_concerns_its_populations_alone,
+    a_refit_is_reported_as_of_when_it_was_written_however_long_ago_it_began,
 }
 
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
@@ -355,6 +357,20 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
     assert_eq!(database.count(ids).await, 1, "they are one fit");
 }
 
+async fn a_refit_is_reported_as_of_when_it_was_written_however_long_ago_it_began<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let looked_at = store.populations_since(None).await.unwrap().read_at;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
+    refit.write(vec![refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
+    refit.commit().await.unwrap();
+    let changed = store.populations_since(Some(looked_at)).await.unwrap().populations;
+    assert_eq!(changed.len(), 1);
+}
+
 async fn a_request_concerns_its_populations_alone<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = filled(&store, 2).await;
@@ -389,7 +405,7 @@ async fn sqlite_reads_while_a_batch_is_under_way_and_makes_the_next_writer_wait(
         let store = store.clone();
         async move { refit(&store, "m", 1.0, 0.5, true).await }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished());
     open.commit().await.unwrap();
     let after = waiting.await.unwrap();
