@@ -12,7 +12,6 @@ create table block_changes ( -- What batches have changed in the blocks since th
     after blob, -- The block that it put in (packed); null where there is none any more
     check (before is not null or after is not null)
 ) strict;
-create index block_changes_by_transaction on block_changes (transaction_id, change_id);
 create index block_changes_by_population on block_changes (population_id, transaction_id);
 
 create table population_cells ( -- The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers

@@ -79,20 +79,24 @@ const HAS_NOT_WAITED: &str =
 /// at a certain time waits for that, and keeps none of the others waiting, however many changes it has. One that has lost its row
 /// cannot be refitted, and is for the audit to find.
 pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<PopulationName>, StoreError> {
-    let unfinished = match on.is_postgres() {
-        true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
-        false => "0",
+    // On SQLite all transactions are 0, and the table itself is in the order of its changes.
+    let (unfinished, oldest, order) = match on.is_postgres() {
+        true => (
+            "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
+            format!("select min(transaction_id) from block_changes where transaction_id >= $1 and {HAS_NOT_WAITED}"),
+            "transaction_id, change_id",
+        ),
+        false => ("0", "select $1".to_owned(), "change_id"),
     };
     // Returns a row even if the log is empty.
     let sql = format!(
-        "with first as (select min(transaction_id) as oldest from block_changes
-                        where transaction_id >= $1 and {HAS_NOT_WAITED})
+        "with first as (select ({oldest}) as oldest)
          select {unfinished} as unfinished, first.oldest, p.population_id
          from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
                     from (select population_id, transaction_id, change_id from block_changes
                           where transaction_id >= (select oldest from first) and {HAS_NOT_WAITED}
-                          order by transaction_id, change_id limit {MOST_CHANGES}) as c
+                          order by {order} limit {MOST_CHANGES}) as c
                     group by population_id) as c on true
          left join populations as p on p.population_id = c.population_id
          order by c.oldest, c.first"
