@@ -33,12 +33,12 @@ pub use report::{Check, Difference, Report, SHOWN, Tally};
 use crate::config::SettingsOf;
 use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings, needs_cells};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, Registered};
-use crate::row::{FitStatus, PublishedFit};
+use crate::row::{FitStatus, PublishedFit, Statistics};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
 
-/// How many blocks are held in memory at a time.
+/// How many blocks, or changes of the log, are held in memory at a time.
 const PAGE: usize = 1_000;
 
 /// How many blocks a thread checks at a time.
@@ -98,7 +98,7 @@ impl Walk<'_> {
         let population = self.audit.population(id).await?;
         let blocks = self.blocks(id).await?;
         let mut report = Report::default();
-        let changes = fits::sum_changes(id, &population.changes, &mut report);
+        let changes = self.changes(id, &mut report).await?;
         fits::check_cells(id, &population, &changes, &blocks, &mut report);
         let registered = population.registered.clone().unwrap_or_default();
         let mut counters = registered.counters;
@@ -124,7 +124,7 @@ impl Walk<'_> {
         }
         // If no refit is due, the latest fit is the fit of the cells under these settings.
         let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
-        let is_fitted = population.changes.is_empty() && !registered.is_refit_due && has_these_settings;
+        let is_fitted = changes.counters.changes == 0 && !registered.is_refit_due && has_these_settings;
         let experiments = counters.experiments;
         let fresh = self.refit(&name, experiments, &blocks).await?;
         // A fit that failed in one build, or for the store's sake, need not fail here.
@@ -157,6 +157,17 @@ impl Walk<'_> {
                 false
             }
             _ => true,
+        }
+    }
+
+    /// What the changes that no refit has seen yet add to the statistics of a population.
+    async fn changes(&mut self, id: &str, report: &mut Report) -> Result<Statistics, VerifyError> {
+        let (mut sum, mut after) = (Statistics::default(), 0);
+        loop {
+            let page = self.audit.changes_after(id, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(sum) };
+            after = last.change_id;
+            fits::add_changes(id, &page, &mut sum, report);
         }
     }
 

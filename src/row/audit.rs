@@ -16,13 +16,11 @@ pub struct SkippedOffsets {
     pub at: String,
 }
 
-/// A population with its counters, cells, unfolded changes and latest fits.
+/// A population with its counters, cells and latest fits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedPopulation {
     /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
-    /// What its next refit will take out of the log.
-    pub changes: Vec<AuditedChange>,
     /// Correlation, octave and moments of each cell.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,

@@ -287,8 +287,8 @@ fn unfit(population: &PopulationName, source: MemberError) -> StoreError {
     StoreError::unfit(UnfitBlock { population: population.to_string(), source })
 }
 
-pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {
-    populations.iter().map(PopulationName::to_string).collect()
+pub(super) fn names<'p>(populations: impl IntoIterator<Item = &'p PopulationName>) -> Vec<String> {
+    populations.into_iter().map(PopulationName::to_string).collect()
 }
 
 /// Empties the log.

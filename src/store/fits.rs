@@ -102,7 +102,7 @@ pub(super) fn rows(
     })
 }
 
-/// Replaces the current fits of populations, each by those of its id.
+/// Replaces the current fits of populations. Each has one under every model of correlation.
 ///
 /// # Errors
 /// Where the store fails. [`StoreError::NotFinite`] where a figure is not finite, also of a node.
@@ -114,11 +114,7 @@ pub(super) async fn write(on: &mut Transaction, rows: &[PopulationFit]) -> Resul
     let sql = "insert into current_population_fits ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, correlation) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[SEEN, FIT]).execute(on, "refit: fits", rows, sql, NONE).await?;
-    let names = rows.iter().map(|row| row.population_id.clone()).collect::<Vec<_>>();
-    let ids = rows.iter().map(|row| row.fit_id).collect::<Vec<_>>();
-    let sql = "delete from current_population_fits where population_id {any $1} and not fit_id {any $2}";
-    on.query("refit: delete other fits", sql, values![names, ids]).await.map(drop)
+    Columns(&[KEY], &[SEEN, FIT]).execute(on, "refit: fits", rows, sql, NONE).await.map(drop)
 }
 
 fn input_offsets(state: &RefitState) -> String {

@@ -200,7 +200,10 @@ impl RefitLoop {
                 }
                 Err(error) if ends_round(&error) => return Err(error),
                 Err(error) if group.len() > 1 => {
-                    debug!(%error, "a group of populations cannot be refitted at once: one by one");
+                    match error.is_of_a_population() {
+                        true => debug!(%error, "a group of populations cannot be refitted at once: one by one"),
+                        false => warn!(%error, "a refit failed, retrying its populations one by one"),
+                    }
                     one_by_one = group.len();
                     group.into_iter().rev().for_each(|population| left.push_front(population));
                 }

@@ -343,16 +343,16 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
     let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
     let failed =
         |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
-    for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
-        let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
+    for why in ["another", "why"] {
+        let rows = Correlation::ALL.map(|correlation| failed(correlation, why));
         refit.write(vec![refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
         let left = refit.populations().await.unwrap().remove(&population("m")).unwrap();
-        assert_eq!(left.message.as_deref(), Some("why"));
+        assert_eq!(left.message.as_deref(), Some(why));
     }
     refit.commit().await.unwrap();
     let current = store.current_fits(&population("m")).await.unwrap();
     let current: Vec<_> = current.into_iter().map(|fit| (fit.correlation, fit.mu.mean)).collect();
-    assert_eq!(current, [(Correlation::Modelled, Some(2.0)), (Correlation::OnePerExperiment, Some(2.0))]);
+    assert_eq!(current, Correlation::ALL.map(|correlation| (correlation, Some(2.0))));
     let ids = "select cast(count(distinct fit_id) as text) from current_population_fits";
     assert_eq!(database.count(ids).await, 1, "they are one fit");
 }
