@@ -166,25 +166,22 @@ pub(super) async fn take_all(
     Ok(taken)
 }
 
-/// Takes the oldest changes of one population out of the log, as many as one refit takes.
-pub(super) async fn take_oldest(
+/// Takes as many changes of one population out of the log as one refit takes.
+pub(super) async fn take_part(
     on: &mut Transaction,
     population: &PopulationName,
     from: i64,
 ) -> Result<TakenChanges, StoreError> {
-    let oldest = format!(
-        "(select change_id from block_changes where population_id = $1 and transaction_id >= $2
-          order by transaction_id limit {MOST_CHANGES})"
-    );
-    // PostgreSQL would read the whole table for a join.
-    let oldest = match on.is_postgres() {
-        true => format!("change_id = any(array{oldest})"),
-        false => format!("change_id in {oldest}"),
+    let of_population = "select change_id from block_changes where population_id = $1 and transaction_id >= $2";
+    let part = match on.is_postgres() {
+        // For a join it would read the whole table, and without statistics of the table sort all changes. Sums need no order.
+        true => format!("change_id = any(array({of_population} limit {MOST_CHANGES}))"),
+        // Two statements have to find the same.
+        false => format!("change_id in ({of_population} order by transaction_id, change_id limit {MOST_CHANGES})"),
     };
     let values = values![population.to_string(), from];
     let read = |row: &Row| read_change(population.clone(), row);
-    let changes =
-        take(on, "refit: take oldest changes", &oldest, "select before, after from taken", &values, read).await?;
+    let changes = take(on, "refit: take some changes", &part, "select before, after from taken", &values, read).await?;
     let counts = BTreeMap::from([(population.clone(), changes.len() as i64)]);
     Ok(TakenChanges { changes, counts, input_offsets: Vec::new() })
 }

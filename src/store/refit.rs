@@ -54,7 +54,7 @@ enum Take {
     /// All of others.
     Changes(Vec<PopulationName>),
     /// Of a population that has more than a refit takes.
-    Oldest(PopulationName),
+    Part(PopulationName),
 }
 
 /// A population that was refitted.
@@ -282,7 +282,7 @@ impl Refit {
                     if is_of_blocks {
                         self.sum_before_log(population, state).await?;
                     }
-                    self.to_take.push(Take::Oldest(population.clone()));
+                    self.to_take.push(Take::Part(population.clone()));
                 }
                 (false, true) => {
                     state.forget_blocks();
@@ -322,7 +322,7 @@ impl Refit {
         let taken = match next {
             Take::ForBlocks(populations) => changes::take_for_blocks(on, &populations, &self.grouping).await?,
             Take::Changes(populations) => changes::take_all(on, &populations, from).await?,
-            Take::Oldest(population) => changes::take_oldest(on, &population, from).await?,
+            Take::Part(population) => changes::take_part(on, &population, from).await?,
         };
         Ok(Some(taken))
     }
