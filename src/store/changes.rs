@@ -259,12 +259,12 @@ pub(super) async fn for_each_block(
     }
 }
 
-/// Hands over every change of a population that is in the log, one after the other. Returns how many there were.
+/// Hands over every change of a population that is in the log, one after the other. Returns how many there were, and the id of the last.
 pub(super) async fn for_each_logged(
     on: &mut Transaction,
     population: &PopulationName,
     mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
-) -> Result<i64, StoreError> {
+) -> Result<(i64, i64), StoreError> {
     let sql = "select change_id, before, after from block_changes
                where population_id = $1 and change_id > $2 order by change_id limit $3";
     let (mut count, mut last) = (0, 0);
@@ -272,7 +272,7 @@ pub(super) async fn for_each_logged(
         let values = values![population.to_string(), last, READ];
         let read = |row: &Row| Ok((row.get::<i64>("change_id")?, read_change(population.clone(), row)?));
         let page: Vec<(i64, BlockChange)> = on.query("read changes", sql, values).all(read).await?;
-        let Some((change_id, _)) = page.last() else { return Ok(count) };
+        let Some((change_id, _)) = page.last() else { return Ok((count, last)) };
         last = *change_id;
         count += page.len() as i64;
         let mut changes = page.into_iter().map(|(_, change)| change);

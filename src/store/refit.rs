@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::Correlation;
 
 use super::cells::CellRow;
 use super::changes::Floor;
@@ -39,8 +38,6 @@ pub struct Refit {
     transaction: Transaction,
     floor: Floor,
     grouping: Grouping,
-    /// For what is read as of one moment.
-    pools: Pools,
     populations: Vec<String>,
     /// The transaction from which on changes are taken.
     from: i64,
@@ -113,8 +110,8 @@ impl Store {
         let populations = locked.all(|row| row.get("population_id")).await?;
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
-        let (floor, grouping, pools) = (self.floor.clone(), self.settings.grouping.clone(), self.pools.clone());
-        Ok(Refit { transaction, floor, grouping, pools, populations, from: 0, to_take: Vec::new() })
+        let (floor, grouping) = (self.floor.clone(), self.settings.grouping.clone());
+        Ok(Refit { transaction, floor, grouping, populations, from: 0, to_take: Vec::new() })
     }
 
     /// A population as a refit would find it now, outside of any.
@@ -128,7 +125,7 @@ impl Store {
             true => Ok(()),
             false => sum.apply(change.before.as_ref(), change.after.as_ref()),
         });
-        sum.counters.changes += logged.await?;
+        sum.counters.changes += logged.await?.0;
         if is_of_blocks {
             state.forget_blocks();
             let (sum, grouping) = (&mut state.statistics, &self.settings.grouping);
@@ -140,7 +137,7 @@ impl Store {
 }
 
 /// The populations as their latest refits have left them, without cells, and how many changes they have in the log.
-async fn read_populations(
+pub(super) async fn read_populations(
     on: &mut Transaction,
     populations: &[String],
     floor: i64,
@@ -277,41 +274,19 @@ impl Refit {
         read_cells(&mut self.transaction, states).await?;
         let (mut of_blocks, mut of_changes) = (Vec::new(), Vec::new());
         for (population, state) in states.iter_mut() {
-            match (state.is_for_several_refits(), state.is_of_blocks()) {
-                (true, is_of_blocks) => {
-                    if is_of_blocks {
-                        self.sum_before_log(population, state).await?;
-                    }
-                    self.to_take.push(Take::Part(population.clone()));
-                }
-                (false, true) => {
-                    state.forget_blocks();
-                    of_blocks.push(population.clone());
-                }
-                (false, false) => of_changes.push(population.clone()),
+            if state.is_for_several_refits() {
+                self.to_take.push(Take::Part(population.clone()));
+            } else if state.is_of_blocks() {
+                state.forget_blocks();
+                of_blocks.push(population.clone());
+            } else {
+                of_changes.push(population.clone());
             }
         }
         self.to_take.extend((!of_changes.is_empty()).then_some(Take::Changes(of_changes)));
         self.to_take.extend((!of_blocks.is_empty()).then_some(Take::ForBlocks(of_blocks)));
         // The log may have older changes of those that have waited than a look goes back to.
         self.from = if states.values().any(|state| state.has_waited) { 0 } else { self.floor.get() };
-        Ok(())
-    }
-
-    /// What the blocks of a population without cells added up to before all changes that are in its log, as of one moment: while the
-    /// population is locked, nobody takes any of them.
-    async fn sum_before_log(&mut self, population: &PopulationName, state: &mut RefitState) -> Result<(), StoreError> {
-        let mut snapshot = self.pools.read().await?;
-        state.forget_blocks();
-        let sum = &mut state.statistics;
-        let put_in = |block: BlockChange| sum.apply(None, block.after.as_ref());
-        changes::for_each_block(&mut snapshot, population, &self.grouping, put_in).await?;
-        let undo = |change: BlockChange| sum.apply(change.after.as_ref(), change.before.as_ref());
-        changes::for_each_logged(&mut snapshot, population, undo).await?;
-        for correlation in Correlation::ALL {
-            let octaves = state.statistics.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
-            state.changed_cells.extend(octaves);
-        }
         Ok(())
     }
 
@@ -355,6 +330,16 @@ impl Refit {
         cells::write(on, &cells).await?;
         note(on, &noted).await?;
         fits::publish(on, &due).await
+    }
+
+    /// Whether a change is in the log.
+    pub(super) async fn is_logged(&mut self, change_id: i64) -> Result<bool, StoreError> {
+        let query = self.transaction.query(
+            "refit: is it logged",
+            "select 1 as found from block_changes where change_id = $1",
+            values![change_id],
+        );
+        Ok(query.optional(|row| row.get::<i32>("found")).await?.is_some())
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {

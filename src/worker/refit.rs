@@ -52,6 +52,8 @@ struct Group {
     changes: i64,
     /// Whether changes were left that were too many for one transaction.
     is_log_left: bool,
+    /// A population that needs cells before a part of its changes can be added to its statistics: it was left as it is.
+    lacks_cells: Option<PopulationName>,
     /// Those that it has left to another transaction, because their changes and those of the others are too many for one.
     others: Vec<PopulationName>,
 }
@@ -239,8 +241,11 @@ impl RefitLoop {
         let started = Instant::now();
         let mut transaction = self.store.begin_refit(group).await?;
         match self.refit_in(&mut transaction, group, is_republish).await {
-            Ok(done) if done.refitted == 0 && !done.is_log_left => {
+            Ok(done) if done.lacks_cells.is_some() || (done.refitted == 0 && !done.is_log_left) => {
                 transaction.rollback().await?;
+                if let Some(population) = &done.lacks_cells {
+                    self.store.give_cells(population).await?;
+                }
                 Ok(done)
             }
             Ok(done) => {
@@ -271,6 +276,13 @@ impl RefitLoop {
             return Ok(done);
         }
         done.is_log_left = states.values().any(RefitState::is_for_several_refits);
+        if done.is_log_left {
+            let lacks_cells = states.iter().find(|(_, state)| state.is_of_blocks());
+            done.lacks_cells = lacks_cells.map(|(population, _)| population.clone());
+        }
+        if done.lacks_cells.is_some() {
+            return Ok(done);
+        }
         transaction.read_statistics(&mut states).await?;
         while let Some(changes) = transaction.take().await? {
             done.changes += changes.counts.values().sum::<i64>();
