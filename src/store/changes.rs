@@ -39,7 +39,7 @@ pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Res
 const WHOLE_LOOK: u64 = 60;
 
 /// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted), but for
-/// changes of populations that wait for their next refit: that takes all, so that one that cannot be refitted holds up nothing.
+/// changes of populations that could not be refitted: their next refit takes all, and meanwhile they hold up nothing.
 ///
 /// A server that has crashed, a standby that was promoted and a copy that was restored may give numbers of transactions once
 /// more, or hold rows of lower ones. What that leaves below the floor is found by the next look at everything.
@@ -63,7 +63,7 @@ impl Floor {
         if is_whole { 0 } else { self.get() }
     }
 
-    /// All changes that a snapshot can see, but for those of populations that wait, are of the transaction `oldest` or of later ones, and all that it cannot see are of
+    /// All changes that a snapshot can see, but for those of populations that have failed, are of the transaction `oldest` or of later ones, and all that it cannot see are of
     /// `unfinished` or later ones. A database whose transactions have lower numbers than before is another one.
     fn set(&self, oldest: Option<i64>, unfinished: i64) {
         let floor = if unfinished < self.get() { 0 } else { oldest.unwrap_or(unfinished).min(unfinished) };
@@ -75,6 +75,11 @@ impl Floor {
 const HAS_NOT_WAITED: &str =
     "population_id not in (select population_id from populations where refit_due_at is not null)";
 
+/// Whether the population of a change is none that waits because it could not be refitted.
+const HAS_NOT_FAILED: &str = "population_id not in (select p.population_id from populations as p
+                              join current_population_fits as f on f.population_id = p.population_id and f.status = 'failed'
+                              where p.refit_due_at is not null)";
+
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
 /// at a certain time waits for that, and keeps none of the others waiting, however many changes it has. One that has lost its row
 /// cannot be refitted, and is for the audit to find.
@@ -83,7 +88,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     let (unfinished, oldest, order) = match on.is_postgres() {
         true => (
             "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
-            format!("select min(transaction_id) from block_changes where transaction_id >= $1 and {HAS_NOT_WAITED}"),
+            format!("select min(transaction_id) from block_changes where transaction_id >= $1 and {HAS_NOT_FAILED}"),
             "transaction_id, change_id",
         ),
         false => ("0", "select $1".to_owned(), "change_id"),

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use shrinkd::refit::apply;
+use shrinkd::refit::{Publication, apply};
+use shrinkd::row::{FitRow, FitStatus};
 use shrinkd::store::Store;
 use shrinkd::worker::refit::RefitLoop;
 use shrinkd_core::{History, PopulationName};
@@ -12,7 +13,7 @@ use shrinkd_model::Correlation;
 use tokio_util::sync::CancellationToken;
 
 use super::loops::{loops, priors, settle, take};
-use super::refit::{begin_refit, filled, refit, refit_at_once, refit_found};
+use super::refit::{begin_refit, filled, fit_row, refit, refit_at_once, refit_found, refitted};
 use super::{Worker, event, population, promises, record};
 use crate::common::database::{Database, PostgresDatabase, refuse_fits};
 
@@ -75,6 +76,11 @@ async fn a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_
     let mut worker = filled(&store, 1).await;
     flood(database).await;
     // It could not be fitted, and is tried again later.
+    let mut failed = store.begin_refit(&[population("m")]).await.unwrap();
+    let state = failed.populations().await.unwrap().remove(&population("m")).unwrap();
+    let fit = FitRow { status: FitStatus::Failed, ..fit_row(Correlation::Modelled, 0.0, 0.0) };
+    failed.write(vec![refitted("m", &state, &[fit], Publication::Failed)]).await.unwrap();
+    failed.commit().await.unwrap();
     database.execute("update populations set refit_due_at = '2999-01-01T00:00:00.000000Z'").await;
     worker.ingest(vec![record(0, 1, &event("exp-1", 1, "n", &[1.0]))]).await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
