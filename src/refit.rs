@@ -23,6 +23,9 @@ const UNPUBLISHED_WAIT: f64 = 30.0;
 /// The same where as much is unpublished as published, s.
 const DOUBLED_WAIT: f64 = 10.0;
 
+/// Most changes that one refit takes out of the log, for which it has its populations locked.
+pub const MOST_CHANGES: i64 = 20_000;
+
 /// How many changes a thread applies at a time.
 const CHUNK: usize = 256;
 
@@ -36,8 +39,10 @@ pub struct RefitState {
     pub changed_cells: BTreeSet<(Correlation, i16)>,
     /// Whether a refit is due even if nothing has changed.
     pub is_due: bool,
-    /// How many changes the latest refit had seen.
-    pub refitted_changes: i64,
+    /// Whether it had to wait for its next refit, so that its changes may be older than all that are looked for.
+    pub has_waited: bool,
+    /// How many changes it has in the log; one more than [`MOST_CHANGES`] stands for any larger number.
+    pub logged: i64,
     /// The parameters of the published fit; `None` if none was published.
     pub published: Option<Judged>,
     /// What the latest fit says of itself.
@@ -55,22 +60,25 @@ impl RefitState {
         !self.has_cells && self.statistics.counters.experiments > 0
     }
 
-    /// Whether anything has changed since the latest refit.
-    pub fn has_changed(&self) -> bool {
-        self.statistics.counters.changes != self.refitted_changes
+    /// Whether there is anything to refit it for.
+    pub fn has_news(&self) -> bool {
+        self.is_due || self.logged > 0
+    }
+
+    /// Whether one refit cannot take all of its changes: what it takes is added to its cells, and fitted once the rest is.
+    pub fn is_for_several_refits(&self) -> bool {
+        self.logged > MOST_CHANGES
     }
 
     /// Where its blocks are read, they are counted anew.
-    pub fn begin(&mut self) {
-        if self.is_of_blocks() {
-            let counters = &mut self.statistics.counters;
-            (counters.experiments, counters.effects) = (0, 0);
-        }
+    pub fn forget_blocks(&mut self) {
+        let counters = &mut self.statistics.counters;
+        (counters.experiments, counters.effects) = (0, 0);
     }
 
     /// A population that has outgrown its blocks has cells from now on.
     pub fn grow(&mut self) {
-        self.has_cells |= self.statistics.counters.experiments > MOST_WITHOUT_CELLS;
+        self.has_cells |= needs_cells(self.statistics.counters.experiments) || self.is_for_several_refits();
     }
 }
 
@@ -82,6 +90,8 @@ pub struct Unpublished {
     pub waited: Option<f64>,
     /// Those that have come with the changes of this refit.
     pub new: i64,
+    /// Whether the log has any, of whichever population: batches are still far behind.
+    pub is_in_log: bool,
 }
 
 impl Unpublished {
@@ -94,8 +104,30 @@ impl Unpublished {
     pub fn is_pass_due(&self, experiments: i64) -> bool {
         let waited = self.waited.unwrap_or(0.0);
         let have_doubled = self.count() >= experiments - self.count();
-        self.count() > 0 && (self.new == 0 || waited >= UNPUBLISHED_WAIT || have_doubled && waited >= DOUBLED_WAIT)
+        let is_quiet = self.new == 0 && !self.is_in_log;
+        self.count() > 0 && (is_quiet || waited >= UNPUBLISHED_WAIT || have_doubled && waited >= DOUBLED_WAIT)
     }
+}
+
+/// Whether a population of so many experiments is too large to be summed from its blocks.
+pub fn needs_cells(experiments: i64) -> bool {
+    experiments > MOST_WITHOUT_CELLS
+}
+
+/// Of the populations of a group, in the order in which they come, leaves those in `states` that one refit can take all changes
+/// of, or the first alone. Returns the others.
+pub fn split_group(group: &[PopulationName], states: &mut BTreeMap<PopulationName, RefitState>) -> Vec<PopulationName> {
+    let (mut changes, mut count, mut others) = (0, 0, Vec::new());
+    for population in group {
+        let Some(logged) = states.get(population).map(|state| state.logged) else { continue };
+        if count > 0 && changes + logged > MOST_CHANGES {
+            states.remove(population);
+            others.push(population.clone());
+        } else {
+            (changes, count) = (changes + logged, count + 1);
+        }
+    }
+    others
 }
 
 /// A block that has no place in the statistics of its population. Batches log none of that kind.

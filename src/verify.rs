@@ -32,14 +32,14 @@ pub use offsets::{Reach, file_reach};
 pub use report::{Check, Difference, Report, SHOWN, Tally};
 
 use crate::config::SettingsOf;
-use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings};
+use crate::refit::{Fits, MOST_WITHOUT_CELLS, fit_settings, needs_cells};
 use crate::row::audit::{AuditedBlock, AuditedEstimate, AuditedFit, Registered};
-use crate::row::{FitStatus, PublishedFit};
+use crate::row::{FitStatus, PublishedFit, Statistics};
 use crate::store::{Audit, StoreError};
 use blocks::Blocks;
 use estimates::{BlockWithRows, Exact, Expected};
 
-/// How many blocks are held in memory at a time.
+/// How many blocks, or changes of the log, are held in memory at a time.
 const PAGE: usize = 1_000;
 
 /// How many blocks a thread checks at a time.
@@ -99,7 +99,7 @@ impl Walk<'_> {
         let population = self.audit.population(id).await?;
         let blocks = self.blocks(id).await?;
         let mut report = Report::default();
-        let changes = fits::sum_changes(id, &population.changes, &mut report);
+        let changes = self.changes(id, &mut report).await?;
         fits::check_cells(id, &population, &changes, &blocks, &mut report);
         let registered = population.registered.clone().unwrap_or_default();
         let mut counters = registered.counters;
@@ -114,7 +114,7 @@ impl Walk<'_> {
         if population.registered.is_none() && (counters.changes != 0 || blocks.experiments > 0) {
             report.differs(Check::Counters, id, "populations", "no row", "the row of the population");
         }
-        if registered.counters.experiments > MOST_WITHOUT_CELLS && !registered.has_cells {
+        if needs_cells(registered.counters.experiments) && !registered.has_cells {
             report.differs(
                 Check::Cells,
                 id,
@@ -125,7 +125,7 @@ impl Walk<'_> {
         }
         // If no refit is due, the latest fit is the fit of the cells under these settings.
         let has_these_settings = self.has_these_settings(&name, &registered, &mut report);
-        let is_fitted = population.changes.is_empty() && !registered.is_refit_due && has_these_settings;
+        let is_fitted = changes.counters.changes == 0 && !registered.is_refit_due && has_these_settings;
         let experiments = counters.experiments;
         let fresh = self.refit(&name, experiments, &blocks).await?;
         // A fit that failed in one build, or for the store's sake, need not fail here.
@@ -150,8 +150,7 @@ impl Walk<'_> {
         if unpublished > 0 && !is_refit_due && !is_publish_due {
             report.differs(Check::Counters, id, "unpublished", unpublished, "0: neither a refit nor a pass is due");
         }
-        let has_unpublished = unpublished > 0 || population.changes.iter().any(|change| !change.is_published);
-        report.merge(self.estimates(id, name, (&registered, has_unpublished), exact).await?);
+        report.merge(self.estimates(id, name, &registered, exact).await?);
         Ok(report)
     }
 
@@ -166,6 +165,17 @@ impl Walk<'_> {
                 false
             }
             _ => true,
+        }
+    }
+
+    /// What the changes that no refit has seen yet add to the statistics of a population.
+    async fn changes(&mut self, id: &str, report: &mut Report) -> Result<Statistics, VerifyError> {
+        let (mut sum, mut after) = (Statistics::default(), 0);
+        loop {
+            let page = self.audit.changes_after(id, after, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(sum) };
+            after = last.change_id;
+            fits::add_changes(id, &page, &mut sum, report);
         }
     }
 
@@ -213,7 +223,7 @@ impl Walk<'_> {
         &mut self,
         id: &str,
         name: PopulationName,
-        (registered, has_unpublished): (&Registered, bool),
+        registered: &Registered,
         exact: Option<Exact>,
     ) -> Result<Report, VerifyError> {
         let mut report = Report::default();
@@ -221,7 +231,7 @@ impl Walk<'_> {
             population: name,
             published_fit_id: registered.published_fit_id,
             is_publish_due: registered.is_publish_due,
-            has_unpublished,
+            has_unpublished: registered.unpublished > 0 || registered.is_log_unpublished,
             fits: BTreeMap::from([(0, Some(Arc::new(PublishedFit::none())))]),
             exact,
             tolerance: self.rules.tolerance,

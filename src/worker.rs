@@ -67,6 +67,20 @@ pub enum WorkerError {
     Fold(#[from] fold::FoldError),
     #[error("a computation panicked or was cancelled: {0} (a bug)")]
     Computation(#[from] tokio::task::JoinError),
+    /// The arithmetic of a population.
+    #[error("{0} (a bug)")]
+    Panicked(String),
+}
+
+impl WorkerError {
+    /// Whether the cause is what a population holds: others can be refitted.
+    pub fn is_of_a_population(&self) -> bool {
+        match self {
+            WorkerError::Store(error) => error.is_of_a_row(),
+            WorkerError::Panicked(_) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Retryable for WorkerError {

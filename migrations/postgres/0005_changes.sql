@@ -35,7 +35,7 @@ create table population_cells (
 -- Random bytes do not compress.
 alter table population_cells alter column moments set storage plain;
 comment on table population_cells is
-    'The likelihood sketch of the populations with more than 64 experiments: sums over the components of their blocks, exact integers';
+    'The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers';
 comment on column population_cells.octave is 'Components with 2^octave <= lambda < 2^(octave + 1)';
 comment on column population_cells.moments is '20 Chebyshev moments x 4 series, 128-bit little-endian integers';
 
@@ -48,7 +48,7 @@ alter table populations
     add column unpublished bigint not null default 0,
     add column pass_unpublished bigint not null default 0,
     add column unpublished_at timestamptz,
-    add column changed_at timestamptz not null default now();
+    add column changed_at timestamptz not null default clock_timestamp();
 update populations set changes = 0, diagnosed_changes = 0;
 create index populations_by_refit_due_at on populations (refit_due_at) where refit_due_at is not null;
 create index populations_to_publish on populations (population_id) where publish_cursor is not null;
@@ -56,7 +56,7 @@ create index populations_by_changed_at on populations (changed_at);
 comment on column populations.changed_at is 'When a refit or a pass last changed what is said of the population';
 comment on column populations.changes is 'Blocks put in, replaced or withdrawn, as the latest refit has seen them: grows with every change';
 comment on column populations.has_cells is
-    'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments are summed from its blocks';
+    'Whether its statistics are in population_cells; those of a population that has never had more than 64 experiments, nor more changes at a time than one refit takes, are summed from its blocks';
 comment on column populations.unpublished is
     'Changes of blocks, as the latest refit has seen them, whose estimates batches that were far behind have left to a pass';
 comment on column populations.pass_unpublished is 'How many of the unpublished the pass under way will have written once it has ended';

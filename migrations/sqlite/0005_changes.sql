@@ -13,10 +13,9 @@ create table block_changes ( -- What batches have changed in the blocks since th
     is_published integer not null default 1, -- Whether the batch has written the estimates of the block; one that was far behind has left them to a pass
     check (before is not null or after is not null)
 ) strict;
-create index block_changes_by_transaction on block_changes (transaction_id, change_id);
 create index block_changes_by_population on block_changes (population_id, transaction_id);
 
-create table population_cells ( -- The likelihood sketch of the populations with more than 64 experiments: sums over the components of their blocks, exact integers
+create table population_cells ( -- The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers
     population_id text not null,
     correlation text not null,
     octave integer not null, -- Components with 2^octave <= lambda < 2^(octave + 1)

@@ -16,13 +16,11 @@ pub struct SkippedOffsets {
     pub at: String,
 }
 
-/// A population with its counters, cells, unfolded changes and latest fits.
+/// A population with its counters, cells and latest fits.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuditedPopulation {
     /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
-    /// What its next refit will take out of the log.
-    pub changes: Vec<AuditedChange>,
     /// Correlation, octave and moments of each cell.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
@@ -42,6 +40,8 @@ pub struct Registered {
     pub unpublished: i64,
     /// How many of them the pass under way will have written.
     pub pass_unpublished: i64,
+    /// Whether the log has more of them.
+    pub is_log_unpublished: bool,
     /// The settings of the latest fit.
     pub fit_settings: Option<String>,
 }
@@ -52,8 +52,6 @@ pub struct AuditedChange {
     pub change_id: i64,
     pub before: Option<Vec<u8>>,
     pub after: Option<Vec<u8>>,
-    /// Whether the batch has written the estimates of the block.
-    pub is_published: bool,
 }
 
 /// A row of `current_population_fits`.

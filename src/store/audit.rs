@@ -101,16 +101,15 @@ impl Audit {
         let on = &mut self.transaction;
         let sql = "select changes, experiments, effects, has_cells, refit_due_at is not null as is_refit_due,
                           published_fit_id, publish_cursor is not null as is_publish_due, unpublished,
-                          pass_unpublished, fit_settings
-                   from populations where population_id = $1";
+                          pass_unpublished, fit_settings,
+                          exists (select 1 from block_changes as c
+                                  where c.population_id = p.population_id and not c.is_published) as is_log_unpublished
+                   from populations as p where population_id = $1";
         let registered = record!(Registered:
             has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, pass_unpublished,
-            fit_settings;
+            is_log_unpublished, fit_settings;
             counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let sql = "select change_id, before, after, is_published from block_changes where population_id = $1 order by change_id";
-        let change = record!(AuditedChange: change_id, before, after, is_published);
-        let changes = on.query("audit: changes", sql, values![population_id]).all(change).await?;
         let sql = "select correlation, octave, moments from population_cells where population_id = $1
                    order by correlation, octave";
         let cell = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
@@ -118,7 +117,20 @@ impl Audit {
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
         let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes; figures: |row| FIT.read_figures(row));
         let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
-        Ok(AuditedPopulation { registered, changes, cells, fits })
+        Ok(AuditedPopulation { registered, cells, fits })
+    }
+
+    /// The changes of a population that are in the log after one of them, in their order, at most `limit`.
+    pub async fn changes_after(
+        &mut self,
+        population_id: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<AuditedChange>, StoreError> {
+        let sql = "select change_id, before, after from block_changes
+                   where population_id = $1 and change_id > $2 order by change_id limit $3";
+        let query = self.transaction.query("audit: changes", sql, values![population_id, after, limit as i64]);
+        query.all(record!(AuditedChange: change_id, before, after)).await
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use shrinkd_core::PopulationName;
 use shrinkd_model::{Cell, Correlation, Sketches, cell_to_bytes};
 
-use super::StoreError;
 use super::columns::{Columns, NONE, bytes, integer, text};
 use super::database::Transaction;
 use super::query::{Row, values};
+use super::refit::read_populations;
+use super::{Store, StoreError, changes};
+use crate::row::BlockChange;
 
 /// A cell of a population: see [`Sketches`].
 pub(super) struct CellRow {
@@ -26,6 +28,43 @@ const CELLS: Columns<CellRow> = Columns(
     ]],
     &[&[bytes("moments", |row| Some(cell_to_bytes(&row.cell).into()))]],
 );
+
+impl Store {
+    /// Gives cells to a population that was summed from its blocks, where it has more changes in the log than one refit takes: with what its
+    /// blocks added up to before all of them. No lock is held while blocks and log are read; where anybody has refitted the population
+    /// meanwhile, nothing is written.
+    ///
+    /// # Errors
+    /// [`StoreError::Settings`] where the store was rebuilt with other settings.
+    pub async fn give_cells(&self, population: &PopulationName) -> Result<(), StoreError> {
+        let mut on = self.pools.read().await?;
+        let mut states = read_populations(&mut on, &[population.to_string()], 0).await?;
+        let Some(state) = states.get_mut(population) else { return Ok(()) };
+        let counters = state.statistics.counters;
+        state.forget_blocks();
+        let sum = &mut state.statistics;
+        let put_in = |block: BlockChange| sum.apply(None, block.after.as_ref());
+        changes::for_each_block(&mut on, population, &self.settings.grouping, put_in).await?;
+        let undo = |change: BlockChange| sum.apply(change.after.as_ref(), change.before.as_ref());
+        let (_, last) = changes::for_each_logged(&mut on, population, undo).await?;
+        on.rollback("cells: end reading").await?;
+        for correlation in Correlation::ALL {
+            let octaves = state.statistics.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
+            state.changed_cells.extend(octaves);
+        }
+        state.has_cells = true;
+
+        let mut refit = self.begin_refit(std::slice::from_ref(population)).await?;
+        let now = refit.populations().await?;
+        let is_as_before = now.get(population).is_some_and(|now| !now.has_cells && now.statistics.counters == counters);
+        // A rebuild, after which the counts may be the same, has emptied the log.
+        if !is_as_before || !refit.is_logged(last).await? {
+            return refit.rollback().await;
+        }
+        refit.write_statistics(&states).await?;
+        refit.commit().await
+    }
+}
 
 /// The cells of some populations.
 pub(super) async fn read(

@@ -9,16 +9,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
+use shrinkd_model::MemberError;
 
 use super::StoreError;
 use super::columns::{Columns, bytes, text};
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
+use crate::refit::{MOST_CHANGES, UnfitBlock};
 use crate::row::{BlockChange, CountedBlock, InputOffset, TakenChanges, TakenCount};
 
-/// Changes that one statement takes out of the log.
-const PAGE: usize = 20_000;
+/// Changes that are read at a time where none is taken.
+const READ: i64 = 5_000;
 
 const CHANGES: Columns<BlockChange> = Columns::of(&[&[
     text("population_id", |change| Some(change.population.to_string().into())),
@@ -39,7 +41,8 @@ pub(super) async fn append(
 /// Every 60th look scans the whole log.
 const WHOLE_LOOK: u64 = 60;
 
-/// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted).
+/// The earliest transaction of which the log can still have a change (0 on SQLite, which keeps no rows that were deleted), but for
+/// changes of populations that could not be refitted: their next refit takes all, and meanwhile they hold up nothing.
 ///
 /// A server that has crashed, a standby that was promoted and a copy that was restored may give numbers of transactions once
 /// more, or hold rows of lower ones. What that leaves below the floor is found by the next look at everything.
@@ -53,7 +56,7 @@ struct Looks {
 }
 
 impl Floor {
-    fn get(&self) -> i64 {
+    pub fn get(&self) -> i64 {
         self.0.floor.load(Ordering::Relaxed)
     }
 
@@ -63,7 +66,7 @@ impl Floor {
         if is_whole { 0 } else { self.get() }
     }
 
-    /// All changes that a snapshot can see are of the transaction `oldest` or of later ones, and all that it cannot see are of
+    /// All changes that a snapshot can see, but for those of populations that have failed, are of the transaction `oldest` or of later ones, and all that it cannot see are of
     /// `unfinished` or later ones. A database whose transactions have lower numbers than before is another one.
     fn set(&self, oldest: Option<i64>, unfinished: i64) {
         let floor = if unfinished < self.get() { 0 } else { oldest.unwrap_or(unfinished).min(unfinished) };
@@ -71,24 +74,37 @@ impl Floor {
     }
 }
 
+/// Whether the population of a change has no time of its own for the next refit, which need not be looked for in the log.
+const HAS_NOT_WAITED: &str =
+    "population_id not in (select population_id from populations where refit_due_at is not null)";
+
+/// Whether the population of a change is none that waits because it could not be refitted.
+const HAS_NOT_FAILED: &str = "population_id not in (select p.population_id from populations as p
+                              join current_population_fits as f on f.population_id = p.population_id and f.status = 'failed'
+                              where p.refit_due_at is not null)";
+
 /// The populations that have the oldest changes of the log, those that have waited longest first. One whose next refit is due
 /// at a certain time waits for that, and keeps none of the others waiting, however many changes it has. One that has lost its row
 /// cannot be refitted, and is for the audit to find.
 pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<PopulationName>, StoreError> {
-    let unfinished = match on.is_postgres() {
-        true => "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
-        false => "0",
+    // On SQLite all transactions are 0, and the table itself is in the order of its changes.
+    let (unfinished, oldest, order) = match on.is_postgres() {
+        true => (
+            "cast(cast(pg_snapshot_xmin(pg_current_snapshot()) as text) as bigint)",
+            format!("select min(transaction_id) from block_changes where transaction_id >= $1 and {HAS_NOT_FAILED}"),
+            "transaction_id, change_id",
+        ),
+        false => ("0", "select $1".to_owned(), "change_id"),
     };
     // Returns a row even if the log is empty.
     let sql = format!(
-        "with first as (select min(transaction_id) as oldest from block_changes where transaction_id >= $1)
+        "with first as (select ({oldest}) as oldest)
          select {unfinished} as unfinished, first.oldest, p.population_id
          from first
          left join (select population_id, min(transaction_id) as oldest, min(change_id) as first
                     from (select population_id, transaction_id, change_id from block_changes
-                          where transaction_id >= (select oldest from first) and population_id not in
-                              (select population_id from populations where refit_due_at is not null)
-                          order by transaction_id, change_id limit {PAGE}) as c
+                          where transaction_id >= (select oldest from first) and {HAS_NOT_WAITED}
+                          order by {order} limit {MOST_CHANGES}) as c
                     group by population_id) as c on true
          left join populations as p on p.population_id = c.population_id
          order by c.oldest, c.first"
@@ -102,7 +118,7 @@ pub(super) async fn waiting(on: &mut Transaction, floor: &Floor) -> Result<Vec<P
     Ok(found.into_iter().filter_map(|(.., population)| population).collect())
 }
 
-/// The changes of some populations (`$1`) from the floor on (`$2`), as a condition.
+/// The changes of some populations (`$1`) from a transaction on (`$2`), as a condition.
 const OF_POPULATIONS: &str = "population_id {any $1} and transaction_id >= $2";
 
 /// Takes the changes that a condition selects out of the log, and executes a statement that has them as `taken`: of one
@@ -129,17 +145,12 @@ async fn take<T>(
 
 const OFFSETS: &str = "topic, partition_number, next_offset from partition_progress where next_offset is not null";
 
-/// Takes the next changes of some populations out of the log, and says whether more may follow.
-pub(super) async fn take_page(
+/// Takes all changes of some populations out of the log.
+pub(super) async fn take_all(
     on: &mut Transaction,
     populations: &[PopulationName],
-    floor: &Floor,
-) -> Result<(TakenChanges, bool), StoreError> {
-    let page = format!(
-        "{OF_POPULATIONS} and change_id <= coalesce((select change_id from block_changes where {OF_POPULATIONS}
-                                                     order by change_id limit 1 offset {}), change_id)",
-        PAGE - 1
-    );
+    from: i64,
+) -> Result<TakenChanges, StoreError> {
     let rest = format!(
         "select population_id, before, after, is_published, cast(null as text) as topic,
                 cast(null as int) as partition_number, cast(null as bigint) as next_offset
@@ -150,16 +161,38 @@ pub(super) async fn take_page(
         Some(population) => Ok(Ok((read_change(population, row)?, row.get("is_published")?))),
         None => Ok(Err(read_offset(row)?)),
     };
-    let values = values![names(populations), floor.get()];
+    let values = values![names(populations), from];
     let mut taken = TakenChanges::of(populations);
-    for change_or_offset in take(on, "refit: take changes", &page, &rest, &values, read).await? {
+    for change_or_offset in take(on, "refit: take changes", OF_POPULATIONS, &rest, &values, read).await? {
         match change_or_offset {
             Ok((change, is_published)) => taken.push(change, is_published),
             Err(offset) => taken.input_offsets.push(offset),
         }
     }
-    let is_full = taken.changes.len() >= PAGE;
-    Ok((taken, is_full))
+    Ok(taken)
+}
+
+/// Takes as many changes of one population out of the log as one refit takes.
+pub(super) async fn take_part(
+    on: &mut Transaction,
+    population: &PopulationName,
+    from: i64,
+) -> Result<TakenChanges, StoreError> {
+    let of_population = "select change_id from block_changes where population_id = $1 and transaction_id >= $2";
+    let part = match on.is_postgres() {
+        // For a join it would read the whole table, and without statistics of the table sort all changes. Sums need no order.
+        true => format!("change_id = any(array({of_population} limit {MOST_CHANGES}))"),
+        // Two statements have to find the same.
+        false => format!("change_id in ({of_population} order by transaction_id, change_id limit {MOST_CHANGES})"),
+    };
+    let values = values![population.to_string(), from];
+    let read = |row: &Row| Ok((read_change(population.clone(), row)?, row.get("is_published")?));
+    let mut taken = TakenChanges::of(std::slice::from_ref(population));
+    let rest = "select before, after, is_published from taken";
+    for (change, is_published) in take(on, "refit: take some changes", &part, rest, &values, read).await? {
+        taken.push(change, is_published);
+    }
+    Ok(taken)
 }
 
 /// Takes all changes of some populations out of the log, and returns the blocks that stand in their stead, each as one that was
@@ -222,18 +255,6 @@ pub(super) async fn blocks_after(
     Ok((blocks, experiments.pop()))
 }
 
-/// The changes of populations that are still in the log.
-pub(super) async fn of(on: &mut Transaction, populations: &[PopulationName]) -> Result<TakenChanges, StoreError> {
-    let sql = format!("select population_id, before, after, is_published from block_changes where {OF_POPULATIONS}");
-    let values = values![names(populations), 0_i64];
-    let mut changes = TakenChanges::of(populations);
-    let read = |row: &Row| Ok((read_change(row.get("population_id")?, row)?, row.get("is_published")?));
-    for (change, is_published) in on.query("read changes", sql, values).all(read).await? {
-        changes.push(change, is_published);
-    }
-    Ok(changes)
-}
-
 /// The blocks of populations, each as one that was put in.
 pub(super) async fn blocks(
     on: &mut Transaction,
@@ -246,13 +267,60 @@ pub(super) async fn blocks(
     on.query("read blocks", sql, values![names(populations)]).all(read).await
 }
 
-pub(super) fn names(populations: &[PopulationName]) -> Vec<String> {
-    populations.iter().map(PopulationName::to_string).collect()
+/// Leaves the estimates of what is in the log of a population to a pass that will not wait for its refit. Returns of how many changes.
+pub(super) async fn leave_to_pass(on: &mut Transaction, population: &PopulationName) -> Result<i64, StoreError> {
+    let sql = "update block_changes set is_published = true where population_id = $1 and not is_published";
+    let left = on.query("refit: leave to a pass", sql, values![population.to_string()]).await?;
+    Ok(i64::try_from(left).unwrap_or(i64::MAX))
 }
 
-/// How far each partition has been read.
-pub(super) async fn input_offsets(on: &mut Transaction) -> Result<Vec<InputOffset>, StoreError> {
-    on.query("read offsets", format!("select {OFFSETS}"), []).all(read_offset).await
+/// Hands over every block of a population, one after the other, as one that was put in.
+pub(super) async fn for_each_block(
+    on: &mut Transaction,
+    population: &PopulationName,
+    grouping: &Grouping,
+    mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
+) -> Result<(), StoreError> {
+    let mut after = String::new();
+    loop {
+        let (blocks, last) = blocks_after(on, population, &after, READ, grouping).await?;
+        let Some(last) = last else { return Ok(()) };
+        after = last;
+        blocks.into_iter().try_for_each(&mut take).map_err(|error| unfit(population, error))?;
+    }
+}
+
+/// Hands over every change of a population that is in the log, one after the other. Returns how many there were, and the id of the last.
+pub(super) async fn for_each_logged(
+    on: &mut Transaction,
+    population: &PopulationName,
+    mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
+) -> Result<(TakenCount, i64), StoreError> {
+    let sql = "select change_id, before, after, is_published from block_changes
+               where population_id = $1 and change_id > $2 order by change_id limit $3";
+    let (mut count, mut last) = (TakenCount::default(), 0);
+    loop {
+        let values = values![population.to_string(), last, READ];
+        let read = |row: &Row| {
+            let change = read_change(population.clone(), row)?;
+            Ok((row.get("change_id")?, row.get("is_published")?, change))
+        };
+        let page: Vec<(i64, bool, BlockChange)> = on.query("read changes", sql, values).all(read).await?;
+        let Some((change_id, ..)) = page.last() else { return Ok((count, last)) };
+        last = *change_id;
+        count.changes += page.len() as i64;
+        count.unpublished += page.iter().filter(|(_, is_published, _)| !is_published).count() as i64;
+        let mut changes = page.into_iter().map(|(.., change)| change);
+        changes.try_for_each(&mut take).map_err(|error| unfit(population, error))?;
+    }
+}
+
+pub(super) fn unfit(population: &PopulationName, source: MemberError) -> StoreError {
+    StoreError::unfit(UnfitBlock { population: population.to_string(), source })
+}
+
+pub(super) fn names<'p>(populations: impl IntoIterator<Item = &'p PopulationName>) -> Vec<String> {
+    populations.into_iter().map(PopulationName::to_string).collect()
 }
 
 /// Empties the log.

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use shrinkd_core::{PopulationName, pack};
 use shrinkd_model::{Node, Summary};
 
-use super::StoreError;
 use super::columns::{Column, Columns, NONE, boolean, bytes, float, integer, json, text};
 use super::database::Transaction;
 use super::query::{Row, Value, record, values};
-use super::refit::Refitted;
+use super::{StoreError, changes};
 use crate::refit::RefitState;
 use crate::row::{CellDiagnostics, EndedPass, FitRow, InputOffset, PassDiagnostics, PublishedFit};
 
@@ -85,25 +84,29 @@ pub(super) const FIT: &[Column<PopulationFit>] = &[
     bytes("nodes", |row| Some(pack(&row.fit.nodes).into())),
 ];
 
-/// Replaces the current fits of populations, each by those of its id.
+/// The fits of a population as rows, under this id.
+pub(super) fn rows(
+    population: &PopulationName,
+    fit_id: i64,
+    state: &RefitState,
+    fits: Vec<FitRow>,
+) -> impl Iterator<Item = PopulationFit> {
+    let (population_id, experiments) = (population.to_string(), state.statistics.counters.experiments);
+    let input_offsets: Arc<str> = input_offsets(state).into();
+    fits.into_iter().map(move |fit| PopulationFit {
+        population_id: population_id.clone(),
+        fit_id,
+        experiments,
+        input_offsets: Arc::clone(&input_offsets),
+        fit,
+    })
+}
+
+/// Replaces the current fits of populations. Each has one under every model of correlation.
 ///
 /// # Errors
 /// Where the store fails. [`StoreError::NotFinite`] where a figure is not finite, also of a node.
-pub(super) async fn write(
-    on: &mut Transaction,
-    refitted: impl Iterator<Item = (&Refitted, i64)>,
-) -> Result<(), StoreError> {
-    let mut rows = Vec::new();
-    for (Refitted { population, state, fits, .. }, fit_id) in refitted {
-        let input_offsets: Arc<str> = input_offsets(state).into();
-        rows.extend(fits.iter().map(|fit| PopulationFit {
-            population_id: population.to_string(),
-            fit_id,
-            experiments: state.statistics.counters.experiments,
-            input_offsets: Arc::clone(&input_offsets),
-            fit: fit.clone(),
-        }));
-    }
+pub(super) async fn write(on: &mut Transaction, rows: &[PopulationFit]) -> Result<(), StoreError> {
     if let Some(row) = rows.iter().find(|row| !row.fit.nodes.iter().all(Node::is_finite)) {
         let row = format!("{} {}", row.population_id, row.fit.correlation.as_str());
         return Err(StoreError::NotFinite { statement: "refit: fits", column: "nodes", row });
@@ -111,11 +114,7 @@ pub(super) async fn write(
     let sql = "insert into current_population_fits ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, correlation) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[SEEN, FIT]).execute(on, "refit: fits", &rows, sql, NONE).await?;
-    let names = rows.iter().map(|row| row.population_id.clone()).collect::<Vec<_>>();
-    let ids = rows.iter().map(|row| row.fit_id).collect::<Vec<_>>();
-    let sql = "delete from current_population_fits where population_id {any $1} and not fit_id {any $2}";
-    on.query("refit: delete other fits", sql, values![names, ids]).await.map(drop)
+    Columns(&[KEY], &[SEEN, FIT]).execute(on, "refit: fits", rows, sql, NONE).await.map(drop)
 }
 
 fn input_offsets(state: &RefitState) -> String {
@@ -152,7 +151,7 @@ pub(super) async fn published(
     on: &mut Transaction,
     populations: &[PopulationName],
 ) -> Result<BTreeMap<PopulationName, PublishedFit>, StoreError> {
-    let names: Vec<String> = populations.iter().map(PopulationName::to_string).collect();
+    let names = changes::names(populations);
     let fits = "populations as p
                 join population_fits as f on f.population_id = p.population_id and f.fit_id = p.published_fit_id
                     and p.population_id {any $1}";

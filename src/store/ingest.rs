@@ -139,7 +139,7 @@ impl Ingest {
     /// Puts in those of these populations that are new to the store.
     pub async fn put_populations(&mut self, populations: &[PopulationName]) -> Result<(), StoreError> {
         let sql = "insert into populations ({columns}, created_at, changed_at)
-                   select {columns}, {now}, {now} from n
+                   select {columns}, {now}, {clock} from n
                    where not exists (select 1 from populations as p where p.population_id = n.population_id)
                    on conflict do nothing";
         POPULATIONS.execute(&mut self.transaction, "ingest: new populations", populations, sql, NONE).await.map(drop)

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::database::Transaction;
 use super::fits::summary;
 use super::query::{Value, record, values};
-use super::{Store, StoreError};
+use super::{Store, StoreError, changes};
 use crate::row::{ChangedPopulations, CurrentFit, CurrentPopulation, NewPopulations, PublishedEffect};
 
 impl Store {
@@ -78,10 +78,11 @@ pub(super) async fn new(
     named: &BTreeSet<PopulationName>,
     limit: u64,
 ) -> Result<NewPopulations, StoreError> {
-    let names: Vec<String> = named.iter().map(PopulationName::to_string).collect();
     let sql = "select population_id from populations where population_id {any $1}";
-    let known: Vec<PopulationName> =
-        on.query("ingest: known populations", sql, values![names]).all(|row| row.get("population_id")).await?;
+    let known: Vec<PopulationName> = on
+        .query("ingest: known populations", sql, values![changes::names(named)])
+        .all(|row| row.get("population_id"))
+        .await?;
     let known = BTreeSet::from_iter(known);
     let names: BTreeSet<PopulationName> = named.difference(&known).cloned().collect();
     let room = if names.is_empty() { 0 } else { limit.saturating_sub(count(on).await?) };

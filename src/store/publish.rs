@@ -202,7 +202,7 @@ impl Store {
         let mut transaction = self.pools.begin().await?;
         let sql = format!(
             "update populations as p
-             set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {{now}},
+             set publish_cursor = null, pass_owner = null, pass_touched_at = null, changed_at = {{clock}},
                  unpublished = p.unpublished - p.pass_unpublished, pass_unpublished = 0,
                  refit_due_at = case when p.refit_due_at > {{now}} then {{now}} else p.refit_due_at end,
                  diagnosed_at = case when n.is_diagnosis then {{now}} else p.diagnosed_at end,

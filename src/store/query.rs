@@ -5,6 +5,7 @@
 //! | mark | PostgreSQL | SQLite |
 //! | --- | --- | --- |
 //! | `{now}` | `now()`: when the transaction began, by the server's clock | the same by the clock of this process, bound as a value |
+//! | `{clock}` | `clock_timestamp()`: when the statement is executed | the same, to the millisecond |
 //! | `{30 s ago}` | `now() - interval '30 s'` | the same, to the millisecond |
 //! | `{any $1}` | `= any($1)` | `in (select value from json_each($1))` |
 //! | `{json $1}` | `cast($1 as jsonb)` | `$1` |
@@ -200,6 +201,7 @@ type Marks = [(&'static str, &'static str, &'static str)];
 
 const POSTGRES_MARKS: &Marks = &[
     ("{now}", "now()", ""),
+    ("{clock}", "clock_timestamp()", ""),
     ("{30 s ago}", "now() - interval '30 s'", ""),
     ("{for update}", "for update", ""),
     ("{for no key update}", "for no key update", ""),
@@ -212,6 +214,7 @@ const POSTGRES_MARKS: &Marks = &[
 ];
 
 const SQLITE_MARKS: &Marks = &[
+    ("{clock}", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now')", ""),
     ("{30 s ago}", "strftime('%Y-%m-%dT%H:%M:%f000Z', 'now', '-30 seconds')", ""),
     ("{for update}", "", ""),
     ("{for no key update}", "", ""),

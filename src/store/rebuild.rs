@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use shrinkd_core::{Grouping, PopulationName};
 
-use super::columns::{Columns, NONE, boolean, integer, text};
 use super::estimates::{self, RAW_COLUMNS};
 use super::query::values;
 use super::{Ingest, Store, StoreError, cells, changes, experiments, ingest, populations, refit, settings};
@@ -17,16 +16,6 @@ pub struct Rebuild {
     pub batch: Ingest,
     grouping: Grouping,
 }
-
-const STATISTICS: Columns<(PopulationName, RefitState)> = Columns(
-    &[&[text("population_id", |(population, _)| Some(population.to_string().into()))]],
-    &[&[
-        boolean("has_cells", |(_, state)| Some(state.has_cells)),
-        integer("changes", |(_, state)| Some(state.statistics.counters.changes)),
-        integer("experiments", |(_, state)| Some(state.statistics.counters.experiments)),
-        integer("effects", |(_, state)| Some(state.statistics.counters.effects)),
-    ]],
-);
 
 /// By population and experiment, in the order of the variants.
 pub type RawEstimates = BTreeMap<(String, String), Vec<RawEstimate>>;
@@ -115,12 +104,7 @@ impl Rebuild {
 
     /// Writes the statistics of populations: counts, and cells of those that have some.
     pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
-        let on = &mut self.batch.transaction;
-        let rows: Vec<_> = states.iter().map(|(name, state)| (name.clone(), state.clone())).collect();
-        let sql = "update populations as p set {set from n} from n where p.population_id = n.population_id";
-        STATISTICS.execute(on, "rebuild: populations", &rows, sql, NONE).await?;
-        let cells: Vec<_> = states.iter().flat_map(|(name, state)| refit::cells_to_write(name, state)).collect();
-        cells::write(on, &cells).await.map(drop)
+        refit::write_statistics(&mut self.batch.transaction, states).await
     }
 
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and
@@ -140,7 +124,7 @@ impl Rebuild {
         let emptied = on.query("rebuild: delete populations", sql, []).await?;
         // Passes under way have read blocks as they were: nobody owns them any more. What was left to them is written.
         let sql = "update populations
-                   set refit_due_at = {now}, changed_at = {now}, diagnosed_at = null, pass_owner = null,
+                   set refit_due_at = {now}, changed_at = {clock}, diagnosed_at = null, pass_owner = null,
                        pass_touched_at = null, unpublished = 0, pass_unpublished = 0, unpublished_at = null";
         on.query("rebuild: request refits", sql, []).await?;
         Ok(emptied)

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use shrinkd_core::{Grouping, PopulationName};
-use shrinkd_model::{Cell, Correlation};
 
 use super::cells::CellRow;
 use super::changes::Floor;
@@ -15,8 +14,8 @@ use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::{Pools, Transaction};
 use super::query::{Row, record, values};
 use super::{Store, StoreError, cells, changes, fits, ingest, settings};
-use crate::refit::{Judged, Publication, RefitState, Unpublished, apply};
-use crate::row::{Counters, FitRow, Statistics, TakenChanges};
+use crate::refit::{Judged, MOST_CHANGES, Publication, RefitState, Unpublished};
+use crate::row::{BlockChange, Counters, FitRow, Statistics, TakenChanges};
 
 /// Most populations that are looked for at a time.
 const MOST_DUE: i64 = 10_000;
@@ -43,9 +42,19 @@ pub struct Refit {
     floor: Floor,
     grouping: Grouping,
     populations: Vec<String>,
-    /// Those whose changes are still to be taken: of populations that are summed from their blocks, and of the others.
-    of_blocks: Vec<PopulationName>,
-    of_changes: Vec<PopulationName>,
+    /// The transaction from which on changes are taken.
+    from: i64,
+    to_take: Vec<Take>,
+}
+
+/// Changes that are still to be taken.
+enum Take {
+    /// All of populations that are summed from their blocks.
+    ForBlocks(Vec<PopulationName>),
+    /// All of others.
+    Changes(Vec<PopulationName>),
+    /// Of a population that has more than a refit takes.
+    Part(PopulationName),
 }
 
 /// A population that was refitted.
@@ -105,7 +114,7 @@ impl Store {
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
         let (floor, grouping) = (self.floor.clone(), self.settings.grouping.clone());
-        Ok(Refit { transaction, floor, grouping, populations, of_blocks: Vec::new(), of_changes: Vec::new() })
+        Ok(Refit { transaction, floor, grouping, populations, from: 0, to_take: Vec::new() })
     }
 
     /// A population as a refit would find it now, outside of any.
@@ -119,19 +128,39 @@ impl Store {
         &self,
         populations: &[PopulationName],
     ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-        let on = &mut self.pools.read().await?;
-        let mut states = registered(on, &changes::names(populations)).await?;
-        let mut taken = changes::of(on, populations).await?;
-        let of_blocks: Vec<PopulationName> =
-            states.iter().filter(|(_, state)| state.is_of_blocks()).map(|(name, _)| name.clone()).collect();
-        taken.changes.retain(|change| !of_blocks.contains(&change.population));
-        if !of_blocks.is_empty() {
-            taken.changes.extend(changes::blocks(on, &of_blocks, &self.settings.grouping).await?);
-        }
-        taken.input_offsets = changes::input_offsets(on).await?;
-        states.values_mut().for_each(RefitState::begin);
+        let (on, grouping) = (&mut self.pools.read().await?, &self.settings.grouping);
+        let mut states = read_populations(on, &changes::names(populations), 0).await?;
         read_cells(on, &mut states).await?;
-        apply(&mut states, taken).map_err(StoreError::unfit)?;
+        let (mut small, mut large) = (Vec::new(), Vec::new());
+        for (population, state) in &mut states {
+            let (is_of_blocks, sum) = (state.is_of_blocks(), &mut state.statistics);
+            if state.logged > 0 {
+                let apply = |change: BlockChange| match is_of_blocks {
+                    true => Ok(()),
+                    false => sum.apply(change.before.as_ref(), change.after.as_ref()),
+                };
+                let (count, _) = changes::for_each_logged(on, population, apply).await?;
+                sum.counters.changes += count.changes;
+                state.unpublished.new += count.unpublished;
+            }
+            if is_of_blocks {
+                state.forget_blocks();
+                let kind = if state.is_for_several_refits() { &mut large } else { &mut small };
+                kind.push(population.clone());
+            }
+        }
+        if !small.is_empty() {
+            for BlockChange { population, before, after } in changes::blocks(on, &small, grouping).await? {
+                let Some(state) = states.get_mut(&population) else { continue };
+                let applied = state.statistics.apply(before.as_ref(), after.as_ref());
+                applied.map_err(|error| changes::unfit(&population, error))?;
+            }
+        }
+        for population in large {
+            let Some(state) = states.get_mut(&population) else { continue };
+            let take = |block: BlockChange| state.statistics.apply(None, block.after.as_ref());
+            changes::for_each_block(on, &population, grouping, take).await?;
+        }
         Ok(states)
     }
 
@@ -146,40 +175,55 @@ impl Store {
     }
 }
 
-/// The populations as their latest refits have left them, without cells.
-async fn registered(
+/// The populations as their latest refits have left them, without cells, and how many changes they have in the log.
+pub(super) async fn read_populations(
     on: &mut Transaction,
     populations: &[String],
+    floor: i64,
 ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-    let sql = "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
-                      coalesce(p.refit_due_at <= {now}, false) as is_due, p.publish_cursor is not null as is_publishing,
-                      p.unpublished - p.pass_unpublished as waiting, {s since p.unpublished_at} as waited,
-                      (select f.message from current_population_fits as f
-                       where f.population_id = p.population_id and f.correlation = 'modelled') as message,
-                      f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
-               from populations as p
-               left join population_fits as f
-                   on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
-               where p.population_id {any $1}";
+    let sql = format!(
+        "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
+                coalesce(p.refit_due_at <= {{now}}, false) as is_due, p.refit_due_at is not null as has_waited,
+                (select count(*)
+                 from (select 1 from block_changes as c
+                       where c.population_id = p.population_id
+                           and c.transaction_id >= case when p.refit_due_at is null then $2 else 0 end
+                       limit {MOST_CHANGES} + 1) as c) as logged,
+                p.publish_cursor is not null as is_publishing,
+                p.unpublished - p.pass_unpublished as waiting, {{s since p.unpublished_at}} as waited,
+                (select exists (select 1 from block_changes where not is_published and transaction_id >= $2)) as is_in_log,
+                (select f.message from current_population_fits as f
+                 where f.population_id = p.population_id and f.correlation = 'modelled') as message,
+                f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
+         from populations as p
+         left join population_fits as f
+             on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
+         where p.population_id {{any $1}}"
+    );
     let counters = record!(Counters: changes, experiments, effects);
     let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
     let read = |row: &Row| {
-        let statistics = Statistics { counters: counters(row)?, ..Statistics::default() };
-        let refitted_changes = statistics.counters.changes;
         let is_published = row.get::<Option<String>>("status")?.is_some();
-        let published = if is_published { Some(judged(row)?) } else { None };
-        let state = RefitState { statistics, refitted_changes, published, ..RefitState::default() };
         let state = RefitState {
+            statistics: Statistics { counters: counters(row)?, ..Statistics::default() },
             has_cells: row.get("has_cells")?,
             is_due: row.get("is_due")?,
+            has_waited: row.get("has_waited")?,
+            logged: row.get("logged")?,
+            published: if is_published { Some(judged(row)?) } else { None },
             is_publishing: row.get("is_publishing")?,
             message: row.get("message")?,
-            unpublished: Unpublished { waiting: row.get("waiting")?, waited: row.get("waited")?, new: 0 },
-            ..state
+            unpublished: Unpublished {
+                waiting: row.get("waiting")?,
+                waited: row.get("waited")?,
+                new: 0,
+                is_in_log: row.get("is_in_log")?,
+            },
+            ..RefitState::default()
         };
         Ok((row.get("population_id")?, state))
     };
-    let states = on.query("refit: read populations", sql, values![populations.to_vec()]).all(read).await?;
+    let states = on.query("refit: read populations", sql, values![populations.to_vec(), floor]).all(read).await?;
     Ok(states.into_iter().collect())
 }
 
@@ -198,90 +242,188 @@ async fn read_cells(on: &mut Transaction, states: &mut BTreeMap<PopulationName, 
     Ok(())
 }
 
-const POPULATION: &[Column<Refitted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
+/// What the row of a population says after a refit.
+struct Noted {
+    population: PopulationName,
+    has_cells: bool,
+    counters: Counters,
+    /// `None` where it was not fitted.
+    fit_settings: Option<String>,
+    /// In how many seconds its next refit is due even if nothing changes.
+    due_in: Option<i64>,
+    /// Changes whose estimates are left to a pass, which this refit has seen first.
+    new_unpublished: i64,
+    /// The fit that is published with it.
+    published_fit_id: Option<i64>,
+    /// Whether a pass is to begin with the first block.
+    begins_pass: bool,
+}
 
-const NOTED: &[Column<Refitted>] = &[
-    boolean("has_cells", |row| Some(row.state.has_cells)),
-    integer("changes", |row| Some(row.state.statistics.counters.changes)),
-    integer("experiments", |row| Some(row.state.statistics.counters.experiments)),
-    integer("effects", |row| Some(row.state.statistics.counters.effects)),
-    text("fit_settings", |row| Some(row.fit_settings.as_str().into())),
+const NOTED_KEY: &[Column<Noted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
+
+const GIVEN: &[Column<Noted>] = &[
+    text("fit_settings", |row| row.fit_settings.as_deref().map(Into::into)),
+    integer("due_in", |row| row.due_in),
+    integer("new_unpublished", |row| Some(row.new_unpublished)),
+    integer("published_fit_id", |row| row.published_fit_id),
+    boolean("begins_pass", |row| Some(row.begins_pass)),
 ];
 
-/// In how many seconds the next refit of a population is due even if nothing changes, and what else is added to its row.
-const DUE: &[Column<Refitted>] = &[
-    integer("due_in", |row| match row.publication {
-        Publication::Postponed if row.state.unpublished.count() > 0 => Some(CATCHING_UP),
+const NOTED: &[Column<Noted>] = &[
+    boolean("has_cells", |row| Some(row.has_cells)),
+    integer("changes", |row| Some(row.counters.changes)),
+    integer("experiments", |row| Some(row.counters.experiments)),
+    integer("effects", |row| Some(row.counters.effects)),
+];
+
+fn due_in(publication: &Publication, unpublished: &Unpublished) -> Option<i64> {
+    match publication {
+        Publication::Postponed if unpublished.count() > 0 => Some(CATCHING_UP),
         Publication::Postponed => Some(POSTPONED),
         Publication::Failed => Some(FAILED),
         Publication::NotDue | Publication::Due(_) | Publication::Pass => None,
-    }),
-    integer("new_unpublished", |row| Some(row.state.unpublished.new)),
-];
+    }
+}
+
+/// Where a population cannot be refitted, a pass writes what batches have left to it all the same.
+fn begins_pass(publication: &Publication, state: &RefitState) -> bool {
+    match publication {
+        Publication::Due(_) | Publication::Pass => true,
+        Publication::Failed => state.unpublished.count() > 0 && !state.is_publishing,
+        Publication::NotDue | Publication::Postponed => false,
+    }
+}
+
+impl Noted {
+    fn new(population: &PopulationName, state: &RefitState) -> Noted {
+        Noted {
+            population: population.clone(),
+            has_cells: state.has_cells,
+            counters: state.statistics.counters,
+            fit_settings: None,
+            due_in: None,
+            new_unpublished: state.unpublished.new,
+            published_fit_id: None,
+            begins_pass: false,
+        }
+    }
+}
+
+async fn note(on: &mut Transaction, rows: &[Noted]) -> Result<(), StoreError> {
+    let sql = "update populations as p
+               set {set from n}, fit_settings = coalesce(n.fit_settings, p.fit_settings), changed_at = {clock},
+                   refit_due_at = {s from now n.due_in}, unpublished = p.unpublished + n.new_unpublished,
+                   unpublished_at = case when n.new_unpublished > 0 and p.unpublished_at is null then {now}
+                                         else p.unpublished_at end,
+                   published_fit_id = coalesce(n.published_fit_id, p.published_fit_id),
+                   publish_cursor = case when n.begins_pass then '' else p.publish_cursor end,
+                   pass_owner = case when n.begins_pass then null else p.pass_owner end,
+                   pass_touched_at = case when n.begins_pass then null else p.pass_touched_at end
+               from n where p.population_id = n.population_id";
+    Columns(&[NOTED_KEY, GIVEN], &[NOTED]).execute(on, "refit: note", rows, sql, NONE).await.map(drop)
+}
+
+/// Writes the statistics of populations, each of which has to be fitted after that: counts, and cells of those that have some.
+pub(super) async fn write_statistics(
+    on: &mut Transaction,
+    states: &BTreeMap<PopulationName, RefitState>,
+) -> Result<(), StoreError> {
+    let rows: Vec<Noted> =
+        states.iter().map(|(name, state)| Noted { due_in: Some(0), ..Noted::new(name, state) }).collect();
+    note(on, &rows).await?;
+    let cells: Vec<CellRow> = states.iter().flat_map(|(name, state)| cells_to_write(name, state)).collect();
+    cells::write(on, &cells).await.map(drop)
+}
 
 impl Refit {
-    /// The populations as their latest refits have left them. What they hold may be unreadable: it is not read.
-    pub async fn registered(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-        registered(&mut self.transaction, &self.populations).await
+    /// The populations as their latest refits have left them, without their sketches. What these hold may be unreadable: it is
+    /// not read.
+    pub async fn populations(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
+        read_populations(&mut self.transaction, &self.populations, self.floor.get()).await
     }
 
-    /// The populations with their statistics, to which all changes that [`Refit::take`] returns have to be applied.
-    pub async fn states(&mut self) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-        let mut states = self.registered().await?;
-        for (population, state) in &mut states {
-            let kind = if state.is_of_blocks() { &mut self.of_blocks } else { &mut self.of_changes };
-            kind.push(population.clone());
-            state.begin();
+    /// Reads the statistics of the populations that are to be refitted, to which all changes that [`Refit::take`] returns have to
+    /// be applied.
+    pub async fn read_statistics(
+        &mut self,
+        states: &mut BTreeMap<PopulationName, RefitState>,
+    ) -> Result<(), StoreError> {
+        read_cells(&mut self.transaction, states).await?;
+        let (mut of_blocks, mut of_changes) = (Vec::new(), Vec::new());
+        for (population, state) in states.iter_mut() {
+            if state.is_for_several_refits() {
+                self.to_take.push(Take::Part(population.clone()));
+            } else if state.is_of_blocks() {
+                state.forget_blocks();
+                of_blocks.push(population.clone());
+            } else {
+                of_changes.push(population.clone());
+            }
         }
-        read_cells(&mut self.transaction, &mut states).await?;
-        Ok(states)
+        self.to_take.extend((!of_changes.is_empty()).then_some(Take::Changes(of_changes)));
+        self.to_take.extend((!of_blocks.is_empty()).then_some(Take::ForBlocks(of_blocks)));
+        // The log may have older changes of those that have waited than a look goes back to.
+        self.from = if states.values().any(|state| state.has_waited) { 0 } else { self.floor.get() };
+        Ok(())
     }
 
-    /// Takes the next changes out of the log; `None` once all are taken that could be seen.
+    /// Takes changes out of the log; `None` once all are taken that this refit takes.
     pub async fn take(&mut self) -> Result<Option<TakenChanges>, StoreError> {
-        let on = &mut self.transaction;
-        if !self.of_blocks.is_empty() {
-            let populations = std::mem::take(&mut self.of_blocks);
-            return changes::take_for_blocks(on, &populations, &self.grouping).await.map(Some);
-        }
-        if self.of_changes.is_empty() {
-            return Ok(None);
-        }
-        let (taken, is_full) = changes::take_page(on, &self.of_changes, &self.floor).await?;
-        if !is_full {
-            self.of_changes.clear();
-        }
+        let (on, from) = (&mut self.transaction, self.from);
+        let Some(next) = self.to_take.pop() else { return Ok(None) };
+        let taken = match next {
+            Take::ForBlocks(populations) => changes::take_for_blocks(on, &populations, &self.grouping).await?,
+            Take::Changes(populations) => changes::take_all(on, &populations, from).await?,
+            Take::Part(population) => changes::take_part(on, &population, from).await?,
+        };
         Ok(Some(taken))
     }
 
+    /// Writes the statistics of populations of which changes were left in the log, and no fits: the next refit is due at once.
+    pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
+        write_statistics(&mut self.transaction, states).await
+    }
+
     /// Writes the fits of populations, their statistics, and what follows for the published rows.
-    pub async fn write(&mut self, refitted: &[Refitted]) -> Result<(), StoreError> {
+    pub async fn write(&mut self, refitted: Vec<Refitted>) -> Result<(), StoreError> {
         let on = &mut self.transaction;
         let ids = ingest::next_ids(on, "fit", refitted.len()).await?;
-        let with_ids = || refitted.iter().zip(ids.iter().copied());
-        fits::write(on, with_ids()).await?;
         let cells: Vec<CellRow> = refitted.iter().flat_map(|row| cells_to_write(&row.population, &row.state)).collect();
-        cells::write(on, &cells).await?;
-        let sql = "update populations as p
-                   set {set from n}, changed_at = {now}, refit_due_at = {s from now n.due_in},
-                       unpublished = p.unpublished + n.new_unpublished,
-                       unpublished_at = case when n.new_unpublished > 0 and p.unpublished_at is null then {now}
-                                             else p.unpublished_at end
-                   from n where p.population_id = n.population_id";
-        Columns(&[POPULATION, DUE], &[NOTED]).execute(on, "refit: note", refitted, sql, NONE).await?;
-        let due = with_ids().filter_map(|(row, fit_id)| match &row.publication {
-            Publication::Due(diagnostics) => Some((row.population.clone(), fit_id, diagnostics.clone())),
-            _ => None,
-        });
-        fits::publish(on, &due.collect::<Vec<_>>()).await?;
-        let passes = refitted.iter().filter(|row| matches!(row.publication, Publication::Due(_) | Publication::Pass));
-        let passes: Vec<String> = passes.map(|row| row.population.to_string()).collect();
-        if passes.is_empty() {
-            return Ok(());
+        let (mut fits, mut noted, mut due) = (Vec::new(), Vec::new(), Vec::new());
+        for (Refitted { population, state, fits: own, fit_settings, publication }, fit_id) in
+            refitted.into_iter().zip(ids)
+        {
+            noted.push(Noted {
+                fit_settings: Some(fit_settings),
+                due_in: due_in(&publication, &state.unpublished),
+                published_fit_id: matches!(publication, Publication::Due(_)).then_some(fit_id),
+                begins_pass: begins_pass(&publication, &state),
+                ..Noted::new(&population, &state)
+            });
+            fits.extend(fits::rows(&population, fit_id, &state, own));
+            if let Publication::Due(diagnostics) = publication {
+                due.push((population, fit_id, diagnostics));
+            }
         }
-        let sql = "update populations set publish_cursor = '', pass_owner = null, pass_touched_at = null
-                   where population_id {any $1}";
-        on.query("refit: request passes", sql, values![passes]).await.map(drop)
+        fits::write(on, &fits).await?;
+        cells::write(on, &cells).await?;
+        note(on, &noted).await?;
+        fits::publish(on, &due).await
+    }
+
+    /// Leaves the estimates of what is in the log of a population that cannot be refitted to a pass. Returns of how many changes.
+    pub async fn leave_to_pass(&mut self, population: &PopulationName) -> Result<i64, StoreError> {
+        changes::leave_to_pass(&mut self.transaction, population).await
+    }
+
+    /// Whether a change is in the log.
+    pub(super) async fn is_logged(&mut self, change_id: i64) -> Result<bool, StoreError> {
+        let query = self.transaction.query(
+            "refit: is it logged",
+            "select 1 as found from block_changes where change_id = $1",
+            values![change_id],
+        );
+        Ok(query.optional(|row| row.get::<i32>("found")).await?.is_some())
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {
@@ -295,16 +437,12 @@ impl Refit {
 }
 
 /// The cells of a population that are not stored as they are now. An emptied cell is written as zeros.
-pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
+fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
     if !state.has_cells {
         return Vec::new();
     }
-    let cells = Correlation::ALL.map(|correlation| {
-        let cells = state.statistics.sketches.of(correlation).cells();
-        cells.map(|(octave, cell)| (octave, *cell)).collect::<BTreeMap<i16, Cell>>()
-    });
     let changed = state.changed_cells.iter().map(|&(correlation, octave)| {
-        let cell = cells[correlation as usize].get(&octave).copied().unwrap_or_default();
+        let cell = state.statistics.sketches.of(correlation).cell(octave).copied().unwrap_or_default();
         CellRow { population: population.clone(), correlation, octave, cell }
     });
     changed.collect()

@@ -13,9 +13,8 @@ use crate::store::audit::fit_figures;
 
 use super::blocks::Blocks;
 
-/// What the changes that no refit has seen yet add to the statistics of a population.
-pub(super) fn sum_changes(population_id: &str, changes: &[AuditedChange], report: &mut Report) -> Statistics {
-    let mut sum = Statistics::default();
+/// Adds changes that no refit has seen yet.
+pub(super) fn add_changes(population_id: &str, changes: &[AuditedChange], sum: &mut Statistics, report: &mut Report) {
     for change in changes {
         let at = || format!("{population_id}, change {}", change.change_id);
         let block = |bytes: &Option<Vec<u8>>| {
@@ -29,8 +28,7 @@ pub(super) fn sum_changes(population_id: &str, changes: &[AuditedChange], report
             report.differs(Check::Cells, at(), "before, after", error, "blocks that can be added");
         }
     }
-    sum.counters.changes = changes.len() as i64;
-    sum
+    sum.counters.changes += changes.len() as i64;
 }
 
 /// Compares the cells of a population, with the changes that are still to be added to them, with the sums of its blocks. A

@@ -19,7 +19,7 @@ use super::fold::FoldError;
 use super::supervise::{loops, owner};
 use crate::config::Config;
 use crate::estimate::BlockEstimates;
-use crate::refit::{MOST_WITHOUT_CELLS, RefitState, apply};
+use crate::refit::{RefitState, apply, needs_cells};
 use crate::row::{
     BlockRow, BlockToEstimate, Changes, Counters, PublishedFit, RawEstimate, Statistics, StoreSettings, StoredBlock,
     StoredExperiment, TakenChanges, TakenCount,
@@ -127,7 +127,7 @@ async fn sum_statistics(
 ) -> Result<(), WorkerError> {
     let mut small = BTreeMap::new();
     for (population, counters) in counters {
-        if counters.experiments <= MOST_WITHOUT_CELLS {
+        if !needs_cells(counters.experiments) {
             let statistics = Statistics { counters, ..Statistics::default() };
             small.insert(population, RefitState { statistics, ..RefitState::default() });
             continue;

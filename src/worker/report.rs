@@ -9,8 +9,9 @@ use time::OffsetDateTime;
 use crate::row::{ChangedPopulations, CurrentPopulation, PopulationTotals};
 use crate::store::{Store, StoreError};
 
-/// A change carries the time at which its transaction began, and is seen once that has ended: so far back changes are read again.
-/// A transaction that took longer shows when its population changes the next time.
+/// A change carries the time at which it was written, and is seen from the end of its transaction on: so far back changes are read again.
+/// Of a refit and of a pass only the COMMIT comes after that. A rebuild that takes longer to its end shows when the population changes the next
+/// time, a batch that puts a new population in because the number of populations changes.
 const OVERLAP: Duration = Duration::from_secs(5);
 
 /// Every population, as of the last look at the store.

@@ -187,7 +187,7 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
     info!("the source has ended: fitting and publishing what is left");
     refit.store.request_refits_of_unpublished().await?;
     loop {
-        let refitted = refit.refit_all(Occasion::End).await?;
+        let refitted = refit.round(Occasion::End, stop).await?.populations;
         let published = publish.publish_due(Some(OffsetDateTime::now_utc()), stop).await?;
         if refitted + published > 0 && !stop.is_cancelled() {
             continue;

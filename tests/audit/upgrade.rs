@@ -10,6 +10,7 @@ use sqlx::migrate::{Migration, Migrator};
 
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase, settings};
 use crate::common::promises;
+use crate::common::statistics::StoredStatistics;
 use crate::rebuild::tables::{Figures, assert_published_whole, estimates, fits, statistics};
 use crate::site::Site;
 
@@ -182,6 +183,7 @@ struct Stored {
     /// With statistics and block.
     blocks: Vec<(String, [Option<Vec<u8>>; 2])>,
     cells: BTreeMap<String, (Sketches, i64, i64)>,
+    stored: StoredStatistics,
     fits: Figures,
 }
 
@@ -211,6 +213,7 @@ impl Stored {
             blocks: blocks.await.into_iter().flatten().zip(packed).collect(),
             // Whatever it was filled with.
             cells: statistics(&database.open_to_rebuild(&settings()).await).await,
+            stored: StoredStatistics::of(database).await,
             fits: fits(database).await,
         }
     }

@@ -15,6 +15,7 @@ pub mod reference;
 pub mod role;
 pub mod settling;
 pub mod skipped;
+pub mod statistics;
 pub mod topic;
 pub mod worker;
 

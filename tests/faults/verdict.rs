@@ -12,6 +12,7 @@ use super::common::database::{Database, PostgresDatabase};
 use super::common::folder::Folder;
 use super::common::program::{printed, shrinkd};
 use super::common::settling::settled;
+use super::common::statistics::StoredStatistics;
 use super::common::topic::Topic;
 use super::common::worker::{Worker, from_kafka};
 use super::tables::{FIGURES, STATE, check_equal, connect, statistics};
@@ -41,6 +42,12 @@ pub async fn check(folder: &Folder, topic: &Topic, faulty: &PostgresDatabase, re
     }
     assert_eq!(own.len(), expected.len(), "cells that should be empty");
     said.push(format!("{} cells", own.len()));
+    let (own, expected) = (StoredStatistics::of(faulty).await, StoredStatistics::of(&reference).await);
+    assert_eq!(own.counts, expected.counts, "experiments and effects of populations, as they are stored");
+    // One that was small whenever it was refitted has no cells.
+    let of_both = own.moments.iter().filter_map(|(key, moments)| Some((key, moments, expected.moments.get(key)?)));
+    let of_both = of_both.map(|(key, own, expected)| assert!(own == expected, "the moments of {key}"));
+    said.push(format!("{} cells as they are stored", of_both.count()));
     for table in &STATE {
         said.push(format!("{} rows of {}", check_equal(table, faulty, &reference).await, table.name));
     }

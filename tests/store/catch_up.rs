@@ -10,6 +10,7 @@ use shrinkd::store::Store;
 use shrinkd::worker::refit::{Occasion, RefitLoop};
 use shrinkd_core::PopulationName;
 use sqlx::{Connection, PgConnection};
+use tokio_util::sync::CancellationToken;
 
 use super::loops::{loops, priors, settle};
 use super::publish::{end_pass, publish};
@@ -31,6 +32,8 @@ promises! {
     what_comes_while_a_pass_is_under_way_waits_for_the_next,
     a_pass_that_goes_on_counts_only_what_it_began_with,
     the_pass_begins_once_nothing_more_comes,
+    a_population_waits_with_its_pass_while_batches_of_others_are_still_far_behind,
+    what_is_left_to_the_pass_of_a_population_that_cannot_be_refitted_is_written_all_the_same,
     at_the_end_of_the_source_nothing_waits,
     a_rebuild_leaves_nothing_to_a_pass,
 }
@@ -68,7 +71,7 @@ async fn a_batch_that_is_far_behind_writes_no_estimates_and_says_so<D: Database>
     left(&store, 3).await;
     assert!(rows(database).await.is_empty());
     let state = store.population_state(&population("m")).await.unwrap();
-    assert_eq!(state.unpublished, Unpublished { waiting: 0, waited: None, new: 3 });
+    assert_eq!(state.unpublished, Unpublished { new: 3, is_in_log: true, ..Unpublished::default() });
     let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
     refit.refit_all(Occasion::News).await.unwrap();
     assert_eq!(unpublished(database).await.as_deref(), Some("3 0"));
@@ -84,7 +87,7 @@ async fn a_pass_writes_what_batches_have_left_to_it_also_before_the_first_fit<D:
     let of_five = move |name: &PopulationName| PopulationSettings { min_experiments: 5, ..settings(name) };
     let refit = RefitLoop { settings: Arc::new(of_five), ..refit };
     refit.refit_all(Occasion::End).await.unwrap();
-    publish.publish_due(None, &Default::default()).await.unwrap();
+    publish.publish_due(None, &CancellationToken::new()).await.unwrap();
     let cold = ["exp-0 1 v0", "exp-0 1 v1"];
     assert_eq!(rows(database).await, cold.map(|row| format!("{row} cold_start")));
     assert_eq!(unpublished(database).await.as_deref(), Some("0 0"));
@@ -309,6 +312,38 @@ async fn the_pass_begins_once_nothing_more_comes<D: Database>(database: &D) {
     assert_eq!(store.due_passes(None, "a").await.unwrap().len(), 1);
 }
 
+async fn a_population_waits_with_its_pass_while_batches_of_others_are_still_far_behind<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = left(&store, 3).await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    worker.ingest_behind(vec![record(0, 3, &event("exp-3", 1, "other", &[1.0]))]).await;
+    let is_due = "update populations set refit_due_at = '2020-01-01T00:00:00.000000Z' where population_id like 'm/%'";
+    database.execute(is_due).await;
+    refit.refit_all(Occasion::News).await.unwrap();
+    assert!(store.due_passes(None, "a").await.unwrap().is_empty(), "the log has had a change of another");
+    database.execute(is_due).await;
+    database.execute("update populations set unpublished_at = '2020-01-01T00:00:00.000000Z'").await;
+    worker.ingest_behind(vec![record(0, 4, &event("exp-4", 1, "other", &[1.0]))]).await;
+    refit.refit_all(Occasion::News).await.unwrap();
+    assert_eq!(store.due_passes(None, "a").await.unwrap().len(), 1, "but for no longer than 30 seconds");
+}
+
+async fn what_is_left_to_the_pass_of_a_population_that_cannot_be_refitted_is_written_all_the_same<D: Database>(
+    database: &D,
+) {
+    let store = database.store().await;
+    left(&store, 3).await;
+    database.execute("update block_changes set after = substr(after, 1, 3)").await;
+    let (refit, publish) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::News).await.unwrap();
+    let failed = "select cast(count(*) as text) from current_population_fits where status = 'failed'";
+    assert_eq!(database.count(failed).await, 3);
+    assert_eq!(unpublished(database).await.as_deref(), Some("3 0"));
+    assert_eq!(publish.publish_due(None, &CancellationToken::new()).await.unwrap(), 1);
+    assert_eq!((rows(database).await.len(), unpublished(database).await.as_deref()), (6, Some("0 0")));
+}
+
 async fn at_the_end_of_the_source_nothing_waits<D: Database>(database: &D) {
     let store = database.store().await;
     left(&store, 3).await;
@@ -316,7 +351,7 @@ async fn at_the_end_of_the_source_nothing_waits<D: Database>(database: &D) {
     refit.refit_all(Occasion::News).await.unwrap();
     store.request_refits_of_unpublished().await.unwrap();
     assert_eq!(refit.refit_all(Occasion::End).await.unwrap(), 1);
-    assert_eq!(publish.publish_due(None, &Default::default()).await.unwrap(), 1);
+    assert_eq!(publish.publish_due(None, &CancellationToken::new()).await.unwrap(), 1);
     assert_eq!(rows(database).await.len(), 6);
 }
 

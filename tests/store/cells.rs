@@ -8,10 +8,12 @@ use shrinkd::store::Store;
 use shrinkd::worker::source::Record;
 use shrinkd_core::{History, PopulationName};
 use shrinkd_model::Sketches;
+use sqlx::{Connection, PgConnection};
 
-use super::refit::{filled, refit_at_once};
+use super::refit::{filled, refit, refit_at_once};
 use super::{Worker, event, message, promises, record, retraction, tombstone};
-use crate::common::database::Database;
+use crate::common::database::{Database, PostgresDatabase};
+use crate::common::settling::until_it_waits;
 
 promises! {
     cells_after_any_interleaving_are_those_of_the_blocks_that_stand,
@@ -225,4 +227,36 @@ fn two_results(experiment: &str, revision: u64, estimate: f64) -> String {
     let taken = format!(r#"{{"metric":"m","effects":[{{"variant":"v0","estimate":{estimate},"variance":0.5}}]}}"#);
     let refused = r#"{"metric":"rare","effects":[{"variant":"v0","estimate":1,"variance":-1}]}"#;
     message(experiment, revision, &format!("{taken},{refused}"))
+}
+
+#[tokio::test]
+async fn postgres_gives_a_population_no_cells_of_what_has_been_refitted_or_rebuilt_meanwhile() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    let cells = "select cast(count(*) as text) from population_cells";
+    for (i, theirs) in [
+        "update populations set changes = changes + 1; commit",
+        "create table log as select * from block_changes; delete from block_changes;
+         insert into block_changes (population_id, before, after) select population_id, before, after from log; commit",
+        "commit",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        worker.ingest(vec![record(0, 2 + i as i64, &event(&format!("exp-{}", 2 + i), 1, "m", &[1.0]))]).await;
+        let mut other = PgConnection::connect_with(&database.options()).await.unwrap();
+        sqlx::raw_sql("begin; lock table populations in exclusive mode").execute(&mut other).await.unwrap();
+        let giving = tokio::spawn({
+            let store = store.clone();
+            async move { store.give_cells(&super::population("m")).await }
+        });
+        // It has read everything, and is about to write.
+        until_it_waits(&database, &giving).await;
+        sqlx::raw_sql(theirs).execute(&mut other).await.unwrap();
+        giving.await.unwrap().expect("it is no error");
+        assert_eq!(database.count(cells).await > 0, theirs == "commit", "{theirs}");
+    }
+    database.remove().await;
 }

@@ -1,14 +1,19 @@
 //! The log of what batches have changed in the blocks: every change is found, and folded into the statistics of its population once.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use shrinkd::refit::apply;
+use shrinkd::refit::{Publication, apply};
+use shrinkd::row::{FitRow, FitStatus};
 use shrinkd::store::Store;
-use shrinkd_core::History;
+use shrinkd::worker::refit::RefitLoop;
+use shrinkd_core::{History, PopulationName};
 use shrinkd_model::Correlation;
+use tokio_util::sync::CancellationToken;
 
 use super::loops::{loops, priors, settle, take};
-use super::refit::{begin_refit, filled, refit, refit_at_once};
+use super::refit::{begin_refit, filled, fit_row, refit, refit_at_once, refit_found, refitted};
 use super::{Worker, event, population, promises, record};
 use crate::common::database::{Database, PostgresDatabase, refuse_fits};
 use shrinkd::worker::refit::Occasion;
@@ -16,7 +21,8 @@ use shrinkd::worker::refit::Occasion;
 promises! {
     those_that_have_waited_longest_come_first_after_those_that_are_due,
     a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_has,
-    more_changes_than_one_statement_takes_are_all_taken,
+    a_population_with_more_changes_than_one_refit_takes_is_fitted_with_the_last_and_keeps_no_other_waiting,
+    a_panic_over_one_population_is_noted_and_stops_no_other,
     changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone,
     a_population_whose_failure_cannot_be_noted_is_an_error_once_the_others_are_refitted,
     changes_count_as_folded_once_they_are,
@@ -71,30 +77,101 @@ async fn a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_
     let mut worker = filled(&store, 1).await;
     flood(database).await;
     // It could not be fitted, and is tried again later.
+    let mut failed = store.begin_refit(&[population("m")]).await.unwrap();
+    let state = failed.populations().await.unwrap().remove(&population("m")).unwrap();
+    let fit = FitRow { status: FitStatus::Failed, ..fit_row(Correlation::Modelled, 0.0, 0.0) };
+    failed.write(vec![refitted("m", &state, &[fit], Publication::Failed)]).await.unwrap();
+    failed.commit().await.unwrap();
     database.execute("update populations set refit_due_at = '2999-01-01T00:00:00.000000Z'").await;
     worker.ingest(vec![record(0, 1, &event("exp-1", 1, "n", &[1.0]))]).await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("n")]);
     refit(&store, "n", 1.0, 0.5, false).await;
     assert!(store.populations_with_news().await.unwrap().is_empty());
-    // Its changes are found again.
-    database.execute("update populations set refit_due_at = null").await;
+    // All of its changes are found once its time has come, though they are older than what others have.
+    database
+        .execute("update populations set refit_due_at = '2001-01-01T00:00:00.000000Z' where refit_due_at is not null")
+        .await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     database.execute("delete from block_changes where change_id > 1000").await;
     assert_eq!(begin_refit(&store, "m").await.unwrap().1.statistics.counters.experiments, 1);
 }
 
-async fn more_changes_than_one_statement_takes_are_all_taken<D: Database>(database: &D) {
+/// The populations that have fits, with the experiments and offsets that these have seen.
+async fn fitted(database: &impl Database) -> Vec<String> {
+    let fits = "select distinct population_id || ' ' || experiments || ' ' || cast(input_offsets as text)
+                from current_population_fits order by 1";
+    database.texts(fits).await.into_iter().flatten().map(|fit| fit.replace("\": ", "\":")).collect()
+}
+
+async fn a_population_with_more_changes_than_one_refit_takes_is_fitted_with_the_last_and_keeps_no_other_waiting<
+    D: Database,
+>(
+    database: &D,
+) {
     let store = database.store().await;
+    let loops = loops(&store, priors("flat", "half-normal:1"));
+    let refit = &loops.0;
     let mut worker = filled(&store, 2).await;
-    flood(database).await;
-    let records = [(2, "m"), (3, "n"), (4, "m")]
-        .map(|(i, metric)| record(0, i, &event(&format!("exp-{i}"), 1, metric, &[1.0, 2.0])));
-    worker.ingest(records.into()).await;
-    let states = refit_at_once(&store, &["m", "n"]).await;
-    let counters = ["m", "n"].map(|metric| states[&population(metric)].statistics.counters);
-    let counters = counters.map(|counters| (counters.changes, counters.experiments, counters.effects));
-    assert_eq!(counters, [(20_005, 4, 8), (1, 1, 2)]);
-    assert_eq!(logged(database).await, [""; 0]);
+    // Once from its log alone, then from its blocks, then from its cells.
+    for (i, offset) in [2, 5, 8].into_iter().enumerate() {
+        let records = [(0, "m"), (1, "n"), (2, "m")].map(|(i, metric)| {
+            record(0, offset + i, &event(&format!("exp-{}", offset + i), 1, metric, &[i as f64, 2.0]))
+        });
+        worker.ingest(records.into()).await;
+        flood(database).await;
+        let expected = store.population_state(&population("m")).await.unwrap().statistics;
+        let before = fitted(database).await;
+        if i == 1 {
+            // It gets cells first.
+            refit.refit_all(Occasion::News).await.unwrap();
+            assert_eq!(store.population_state(&population("m")).await.unwrap().statistics, expected);
+        }
+        refit.refit_all(Occasion::News).await.unwrap();
+        let left = logged(database).await;
+        assert_eq!(left, [if i == 0 { "m/all/absolute 5" } else { "m/all/absolute 3" }], "{i}");
+        let now = fitted(database).await;
+        let of_m = |fits: &[String]| fits.iter().find(|fit| fit.starts_with('m')).cloned();
+        assert_eq!(of_m(&now), of_m(&before), "its fit is that of before until all has been seen");
+        assert_eq!(now.last(), Some(&format!("n/all/absolute {} {{\"experiments/0\":{}}}", i + 1, offset + 3)));
+        assert_eq!(store.population_state(&population("m")).await.unwrap().statistics, expected, "nothing is lost");
+        assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "the rest is due at once");
+        refit.refit_all(Occasion::News).await.unwrap();
+        assert_eq!(logged(database).await, [""; 0]);
+        let fit = format!("m/all/absolute {} {{\"experiments/0\":{}}}", 2 * (i + 2), offset + 3);
+        assert_eq!(of_m(&fitted(database).await), Some(fit));
+        let state = store.population_state(&population("m")).await.unwrap();
+        assert_eq!((state.statistics, state.has_cells), (expected, true));
+        settle(&loops).await;
+        if i == 0 {
+            // As small populations are.
+            let small = match database.url().starts_with("sqlite") {
+                true => "update populations set has_cells = 0; delete from population_cells",
+                false => "update populations set has_cells = false; delete from population_cells",
+            };
+            database.execute(small).await;
+        }
+    }
+}
+
+async fn a_panic_over_one_population_is_noted_and_stops_no_other<D: Database>(database: &D) {
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    take(&mut Worker::claim(&store, &[0]).await, 0, 0.0).await;
+    let (usual, panics) = (Arc::clone(&refit.settings), AtomicUsize::new(0));
+    // With the group, and alone.
+    let planted = move |name: &PopulationName| match *name == population("a") && panics.fetch_add(1, Relaxed) < 2 {
+        true => panic!("planted"),
+        false => usual(name),
+    };
+    let refit = RefitLoop { settings: Arc::new(planted), ..refit };
+    assert_eq!(refit.refit_all(Occasion::News).await.expect("the other population is fitted"), 2);
+    let fits = "select distinct population_id || ' ' || status || ' ' || coalesce(message, '')
+                from current_population_fits order by 1";
+    let fits: Vec<String> = database.texts(fits).await.into_iter().flatten().collect();
+    let [of_a, of_b] = &fits[..] else { panic!("{fits:?}") };
+    assert!(of_a.starts_with("a/all/absolute failed a computation panicked"), "{of_a}");
+    assert!(of_b.starts_with("b/all/absolute fitted"), "{of_b}");
+    assert_eq!(logged(database).await, ["a/all/absolute 1"]);
 }
 
 async fn changes_that_cannot_be_read_stay_in_the_log_and_fail_one_population_alone<D: Database>(database: &D) {
@@ -227,6 +304,24 @@ async fn postgres_finds_changes_of_transactions_that_had_ended_before_if_not_at_
 }
 
 #[tokio::test]
+async fn postgres_refits_the_others_where_one_meets_an_error_that_could_be_of_the_store() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let store = database.store().await;
+    let (refit, _) = loops(&store, priors("flat", "half-normal:1"));
+    let mut worker = Worker::claim(&store, &[0]).await;
+    let plant = "create function planted() returns trigger language plpgsql as
+                 $$ begin raise exception 'planted' using errcode = '53100'; end $$;
+                 create trigger planted before insert on current_population_fits for each row
+                 when (new.population_id < 'b') execute function planted()";
+    database.execute(plant).await;
+    take(&mut worker, 0, 0.0).await;
+    let error = refit.refit_all(Occasion::News).await.expect_err("one could not be refitted");
+    assert!(error.to_string().contains("planted"), "{error}");
+    assert_eq!(logged(&database).await, ["a/all/absolute 1"], "the other was");
+    database.remove().await;
+}
+
+#[tokio::test]
 async fn postgres_refits_the_others_where_another_worker_has_one() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let store = database.store().await;
@@ -253,7 +348,8 @@ async fn postgres_says_of_each_population_of_a_group_what_was_read_when_its_own_
     // The one is summed from its blocks, of the other the log says all, which is another statement: a batch comes between.
     let both = ["m", "n"].map(population);
     let mut refit = store.begin_refit(&both).await.unwrap();
-    let mut states = refit.states().await.unwrap();
+    let mut states = refit.populations().await.unwrap();
+    refit.read_statistics(&mut states).await.unwrap();
     apply(&mut states, refit.take().await.unwrap().expect("those of blocks")).unwrap();
     let more = [(4, "m"), (5, "n")].map(|(i, metric)| record(0, i, &event(&format!("exp-{i}"), 1, metric, &[1.0])));
     worker.ingest(more.into()).await;
@@ -272,27 +368,30 @@ async fn postgres_says_of_each_population_of_a_group_what_was_read_when_its_own_
     database.remove().await;
 }
 
-/// Refits whatever has changed, again and again, as long as a batch may come.
-async fn refit_while(store: &Store, metrics: &[&str], mut is_going_on: impl FnMut() -> bool) -> i64 {
+/// Refits whatever a look finds, again and again, and once more when no batch comes any more.
+async fn refit_until(store: &Store, stop: &CancellationToken) -> i64 {
     let mut folded = 0;
-    while is_going_on() {
-        let found = refit_at_once(store, metrics).await;
-        folded += found.values().map(|state| state.statistics.counters.changes - state.refitted_changes).sum::<i64>();
+    loop {
+        let is_last = stop.is_cancelled();
+        let found = store.populations_with_news().await.unwrap();
+        folded += refit_found(store, &found).await.values().map(|state| state.logged).sum::<i64>();
+        if is_last {
+            return folded;
+        }
         tokio::task::yield_now().await;
     }
-    folded
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn postgres_folds_every_change_once_whichever_of_two_workers_refits_and_whatever_comes_in() {
     let Some(database) = PostgresDatabase::create().await else { return };
     let metrics = ["a", "b", "c", "d"];
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let refitting: Vec<_> = [database.store().await, database.store().await]
         .into_iter()
         .map(|store| {
             let stop = stop.clone();
-            tokio::spawn(async move { refit_while(&store, &metrics, || !stop.is_cancelled()).await })
+            tokio::spawn(async move { refit_until(&store, &stop).await })
         })
         .collect();
     let store = database.store().await;
@@ -315,8 +414,7 @@ async fn postgres_folds_every_change_once_whichever_of_two_workers_refits_and_wh
     for refitting in refitting {
         folded.push(refitting.await.unwrap());
     }
-    refit_at_once(&store, &metrics).await;
-    assert_eq!(logged(&database).await, [""; 0]);
+    assert_eq!(logged(&database).await, [""; 0], "the last look of either has found what was left");
     assert!(folded.iter().all(|changes| *changes > 0), "both have folded: {folded:?}");
     let populations = history.into_populations(1).unwrap();
     let mut changes = 0;

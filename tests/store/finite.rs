@@ -63,7 +63,7 @@ async fn a_figure_that_is_not_finite_is_refused_by_name_and_no_row_changes<D: Da
         let of_nodes = FitRow { nodes: vec![node(1.0, bad)], ..sound };
         for (row, column) in [(of_mu, "mu_q975"), (of_nodes, "nodes")] {
             let (mut refit, state) = begun_refit(&store).await;
-            let refused = refit.write(&[refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap_err();
+            let refused = refit.write(vec![refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap_err();
             assert!(matches!(refused, StoreError::NotFinite { column: found, .. } if found == column), "{refused}");
             assert!(refused.is_of_a_row() && !refused.is_transient());
             refit.rollback().await.unwrap();

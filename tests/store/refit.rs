@@ -1,6 +1,7 @@
 //! Fits of the latest cells, and which of them are published.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use shrinkd::refit::{Judged, Publication, RefitState, apply};
 use shrinkd::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Pass, PopulationTotals};
@@ -27,6 +28,7 @@ promises! {
     a_refit_says_what_it_has_seen_and_when,
     a_refit_replaces_all_that_the_one_before_left,
     a_request_concerns_its_populations_alone,
+    a_refit_is_reported_as_of_when_it_was_written_however_long_ago_it_began,
 }
 
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
@@ -36,7 +38,7 @@ async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     let pass = begin(&store, "a").await.unwrap();
     let (mut refit, state) = begin_refit(&store, "m").await.expect("the population is free");
     let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
-    refit.write(&[refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
     refit.commit().await.unwrap();
     assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once");
     end_pass(&store, &pass, false, None).await;
@@ -52,7 +54,8 @@ async fn refit_again(store: &Store) {
 /// A refit of one population under way, and what it has found; `None` where another has the population.
 pub async fn begin_refit(store: &Store, metric: &str) -> Option<(Refit, RefitState)> {
     let mut refit = store.begin_refit(&[population(metric)]).await.unwrap();
-    let mut states = refit.states().await.unwrap();
+    let mut states = refit.populations().await.unwrap();
+    refit.read_statistics(&mut states).await.unwrap();
     while let Some(taken) = refit.take().await.unwrap() {
         apply(&mut states, taken).unwrap();
     }
@@ -117,16 +120,20 @@ pub async fn refit(store: &Store, metric: &str, mu: f64, tau: f64, is_published:
         true => Publication::Due(Some(diagnostics())),
         false => Publication::NotDue,
     };
-    refit.write(&[refitted(metric, &state, &rows, publication)]).await.unwrap();
+    refit.write(vec![refitted(metric, &state, &rows, publication)]).await.unwrap();
     refit.commit().await.unwrap();
     state
 }
 
 /// Refits those of these populations that are free in one transaction, and returns what it has found of them.
 pub async fn refit_at_once(store: &Store, metrics: &[&str]) -> BTreeMap<PopulationName, RefitState> {
-    let populations: Vec<PopulationName> = metrics.iter().map(|metric| population(metric)).collect();
-    let mut refit = store.begin_refit(&populations).await.unwrap();
-    let mut states = refit.states().await.unwrap();
+    refit_found(store, &metrics.iter().map(|metric| population(metric)).collect::<Vec<_>>()).await
+}
+
+pub async fn refit_found(store: &Store, populations: &[PopulationName]) -> BTreeMap<PopulationName, RefitState> {
+    let mut refit = store.begin_refit(populations).await.unwrap();
+    let mut states = refit.populations().await.unwrap();
+    refit.read_statistics(&mut states).await.unwrap();
     while let Some(taken) = refit.take().await.unwrap() {
         apply(&mut states, taken).unwrap();
     }
@@ -135,7 +142,7 @@ pub async fn refit_at_once(store: &Store, metrics: &[&str]) -> BTreeMap<Populati
         population: population.clone(),
         ..refitted("any", state, &[fit_row(Correlation::Modelled, 1.0, 0.5)], Publication::NotDue)
     });
-    refit.write(&refitted.collect::<Vec<_>>()).await.unwrap();
+    refit.write(refitted.collect()).await.unwrap();
     refit.commit().await.unwrap();
     states
 }
@@ -181,7 +188,7 @@ async fn a_refit_that_is_not_committed_has_not_been<D: Database>(database: &D) {
     filled(&store, 2).await;
     let (mut given_up, state) = begin_refit(&store, "m").await.unwrap();
     let rows = [fit_row(Correlation::Modelled, 1.0, 1.0)];
-    given_up.write(&[refitted("m", &state, &rows, Publication::Due(Some(diagnostics())))]).await.unwrap();
+    given_up.write(vec![refitted("m", &state, &rows, Publication::Due(Some(diagnostics())))]).await.unwrap();
     drop(given_up);
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")]);
     assert!(begin(&store, "a").await.is_none());
@@ -242,7 +249,7 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         variational: Some(distance(0.02)),
         ..fit_row(Correlation::Modelled, 0.0, 0.0)
     };
-    refit.write(&[refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
     refit.commit().await.unwrap();
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,
@@ -289,7 +296,7 @@ async fn a_fit_without_a_mean_of_mu_is_judged_by_its_median<D: Database>(databas
     let judged = Judged::of(&row);
     assert_eq!(judged.mu, Some(3.0));
     let rows = [row, fit_row(Correlation::Ignored, 1.0, 0.5)];
-    refit.write(&[refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
+    refit.write(vec![refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
     refit.commit().await.unwrap();
     assert_eq!(store.population_state(&population("m")).await.unwrap().published, Some(judged));
     assert_eq!(store.current_populations().await.unwrap()[0].mu, Some(3.0));
@@ -337,18 +344,32 @@ async fn a_refit_replaces_all_that_the_one_before_left<D: Database>(database: &D
     let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
     let failed =
         |correlation, message: &str| FitRow { message: Some(message.to_owned()), ..fit_row(correlation, 2.0, 0.5) };
-    for other in [Correlation::Ignored, Correlation::OnePerExperiment] {
-        let rows = [failed(other, "another"), failed(Correlation::Modelled, "why")];
-        refit.write(&[refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
-        let left = refit.registered().await.unwrap().remove(&population("m")).unwrap();
-        assert_eq!(left.message.as_deref(), Some("why"));
+    for why in ["another", "why"] {
+        let rows = Correlation::ALL.map(|correlation| failed(correlation, why));
+        refit.write(vec![refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
+        let left = refit.populations().await.unwrap().remove(&population("m")).unwrap();
+        assert_eq!(left.message.as_deref(), Some(why));
     }
     refit.commit().await.unwrap();
     let current = store.current_fits(&population("m")).await.unwrap();
     let current: Vec<_> = current.into_iter().map(|fit| (fit.correlation, fit.mu.mean)).collect();
-    assert_eq!(current, [(Correlation::Modelled, Some(2.0)), (Correlation::OnePerExperiment, Some(2.0))]);
+    assert_eq!(current, Correlation::ALL.map(|correlation| (correlation, Some(2.0))));
     let ids = "select cast(count(distinct fit_id) as text) from current_population_fits";
     assert_eq!(database.count(ids).await, 1, "they are one fit");
+}
+
+async fn a_refit_is_reported_as_of_when_it_was_written_however_long_ago_it_began<D: Database>(database: &D) {
+    let store = database.store().await;
+    filled(&store, 2).await;
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let looked_at = store.populations_since(None).await.unwrap().read_at;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
+    refit.write(vec![refitted("m", &state, &rows, Publication::NotDue)]).await.unwrap();
+    refit.commit().await.unwrap();
+    let changed = store.populations_since(Some(looked_at)).await.unwrap().populations;
+    assert_eq!(changed.len(), 1);
 }
 
 async fn a_request_concerns_its_populations_alone<D: Database>(database: &D) {
@@ -385,7 +406,7 @@ async fn sqlite_reads_while_a_batch_is_under_way_and_makes_the_next_writer_wait(
         let store = store.clone();
         async move { refit(&store, "m", 1.0, 0.5, true).await }
     });
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(!waiting.is_finished());
     open.commit().await.unwrap();
     let after = waiting.await.unwrap();

@@ -129,7 +129,7 @@ async fn postgres_lets_the_second_of_two_refits_find_what_the_first_has_left() {
     let theirs = "update populations set changes = 7, has_cells = true; delete from block_changes; commit";
     sqlx::raw_sql(theirs).execute(&mut first).await.unwrap();
     let state = second.await.unwrap();
-    assert_eq!((state.statistics.counters.changes, state.has_cells, state.has_changed()), (7, true, false));
+    assert_eq!((state.statistics.counters.changes, state.has_cells, state.has_news()), (7, true, false));
     database.remove().await;
 }
 

@@ -116,6 +116,11 @@ impl Sketch {
         self.cells.iter().map(|(&octave, cell)| (octave, cell))
     }
 
+    /// The cell of an octave; `None` where it is all zero.
+    pub fn cell(&self, octave: i16) -> Option<&Cell> {
+        self.cells.get(&octave)
+    }
+
     /// The sketch of the same components with the sign of every effect turned.
     pub(crate) fn mirrored(&self) -> Sketch {
         let mirrored = |cell: &Cell| cell.map(|[count, aa, ab, bb]| [count, aa, ab.wrapping_neg(), bb]);

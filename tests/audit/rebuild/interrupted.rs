@@ -14,16 +14,25 @@ async fn a_rebuild_that_is_given_up_leaves_everything_as_it_was<D: Database>(dat
     let site = Site::new(database);
     site.append(&events().0);
     site.run(&[]);
+    database
+        .execute(
+            "insert into populations (population_id, metric, segment, scale, created_at)
+             values ('gone/all/absolute', 'gone', 'all', 'absolute', '2001-01-01T00:00:00.000000Z')",
+        )
+        .await;
     let (settings, other) = (filled_with(&[], 0), filled_with(&["team"], 5));
+    let populations = "select cast(count(*) as text) from populations";
+    let count = database.count(populations).await;
     let before = (tables(database, &settings).await, estimates(database).await);
 
     let store = database.open_to_rebuild(&other).await;
     let (mut rebuild, replaced) = store.begin_rebuild().await.unwrap();
     assert_eq!(replaced.as_ref(), Some(&settings));
     assert!(rebuild.count_experiments().await.unwrap() > 0);
-    rebuild.finish().await.unwrap();
+    assert_eq!(rebuild.finish().await.unwrap(), 1, "the population without blocks");
     drop(rebuild);
 
+    assert_eq!(database.count(populations).await, count);
     assert_eq!((tables(database, &settings).await, estimates(database).await), before);
     assert!(database.open(&other).await.is_err(), "the settings are the old ones too");
     let (rebuild, _) = store.begin_rebuild().await.unwrap();

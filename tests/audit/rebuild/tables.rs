@@ -9,6 +9,7 @@ use shrinkd::row::{Statistics, StoreSettings, StoredExperiment};
 use shrinkd::store::Store;
 
 use crate::common::database::Database;
+use crate::common::statistics::StoredStatistics;
 
 /// Rows of texts and, beside them, of numbers as their bits.
 pub type Figures = Vec<(String, Vec<Option<u64>>)>;
@@ -20,6 +21,8 @@ pub struct Tables {
     pub experiments: BTreeMap<String, StoredExperiment>,
     /// Cells, experiments and effects of the populations that have any.
     pub cells: BTreeMap<String, (Sketches, i64, i64)>,
+    /// The same as it is stored.
+    pub stored: StoredStatistics,
     pub fits: Figures,
 }
 
@@ -40,7 +43,12 @@ pub async fn tables<D: Database>(database: &D, settings: &StoreSettings) -> Tabl
     for experiment in experiments.values_mut() {
         experiment.blocks.sort_by(|x, y| x.key.cmp(&y.key));
     }
-    Tables { experiments, cells: statistics(&store).await, fits: fits(database).await }
+    Tables {
+        experiments,
+        cells: statistics(&store).await,
+        stored: StoredStatistics::of(database).await,
+        fits: fits(database).await,
+    }
 }
 
 /// Cells, experiments and effects of the populations that have any.
