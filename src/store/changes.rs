@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
 
 use super::StoreError;
-use super::columns::{Columns, NONE, bytes, text};
+use super::columns::{Columns, bytes, text};
+use super::copy::Target;
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
@@ -29,7 +30,7 @@ const CHANGES: Columns<BlockChange> = Columns::of(&[&[
 /// Appends what a batch has changed.
 pub(super) async fn append(on: &mut Transaction, changes: &[BlockChange]) -> Result<u64, StoreError> {
     let sql = "insert into block_changes ({columns}) select {columns} from n";
-    CHANGES.execute(on, "ingest: changes", changes, sql, NONE).await
+    CHANGES.insert(on, "ingest: changes", changes, Target::table("block_changes"), sql).await
 }
 
 /// Every 60th look scans the whole log.

@@ -1,7 +1,10 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
+use std::collections::HashSet;
+
 use super::StoreError;
 use super::columns::{Column, Columns, NONE, boolean, float, integer, text};
+use super::copy::Target;
 use super::database::Transaction;
 use super::query::{Row, record};
 use crate::row::{EstimateRow, Pass, RawEstimate, RetiredEstimate, ShrunkEstimate};
@@ -74,12 +77,17 @@ impl From<&EstimateRow> for RawEstimate {
     }
 }
 
-/// Puts in or replaces the rows of blocks that one commit changed.
-pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+/// Puts in or replaces the rows of blocks that one commit changed; none of those of new experiments (their ids) should be there.
+pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow], new: &HashSet<&str>) -> Result<u64, StoreError> {
     let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "ingest: estimates", rows, sql, NONE).await
+    let estimates = Columns(&[KEY], &[COMMIT, RAW, FITTED]);
+    let is_new = |row: &&EstimateRow| new.contains(row.experiment_id.as_str());
+    let (new, stored): (Vec<&EstimateRow>, Vec<&EstimateRow>) = rows.iter().partition(is_new);
+    let target = Target::table("effect_estimates");
+    let put_in = estimates.insert_or(on, "ingest: new estimates", &new, target, sql).await?;
+    Ok(put_in + estimates.stage(on, "ingest: estimates", &stored, sql, NONE).await?)
 }
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row

@@ -13,6 +13,8 @@ promises! {
     many_rows_at_once_become_the_rows_that_few_become,
     many_rows_with_a_figure_that_is_not_finite_become_none,
     many_rows_at_once_leave_nothing_behind,
+    many_new_rows_replace_those_that_a_lost_experiment_left,
+    many_new_experiments_that_are_there_by_now_are_refused,
 }
 
 /// Everything of the tables that does not say when or in which batch a row was written.
@@ -131,4 +133,26 @@ async fn many_rows_at_once_leave_nothing_behind<D: Database>(database: &D) {
     assert_eq!(contents(database).await, before, "what was given up is not written with the next batch");
     worker.ingest(records(3, 2_000)).await;
     assert_ne!(contents(database).await, before);
+}
+
+async fn many_new_rows_replace_those_that_a_lost_experiment_left<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(records(1, 0)).await;
+    let before = contents(database).await;
+    database.execute("delete from experiments where experiment_id > 'exp-2'; update blocks set revision = 7").await;
+    worker.ingest(records(1, 1_000)).await;
+    database.execute("update blocks set revision = 1").await;
+    assert_eq!(contents(database).await, before);
+}
+
+async fn many_new_experiments_that_are_there_by_now_are_refused<D: Database>(database: &D) {
+    let store = database.store().await;
+    let worker = Worker::claim(&store, &[0]).await;
+    let (mut ingest, changes, _) = worker.write(records(1, 0)).await.expect("the batch is written");
+    let refused = ingest.write_changes(&changes).await.expect_err("they are there");
+    assert!(refused.to_string().contains("ingest: new experiments"), "{refused}");
+    assert_eq!(refused.code(), refused.is_transient().then_some("23505"));
+    drop(ingest);
+    assert!(contents(database).await.is_empty());
 }
