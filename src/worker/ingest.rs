@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
-use super::batch::{StepTimes, read_and_fold, write};
+use super::batch::{StepTimes, free, read_and_fold, write};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
 use super::occasional::Occasional;
@@ -185,6 +185,7 @@ impl IngestLoop {
                         self.report(&committed, &records);
                     }
                     self.advance(&advances);
+                    free(records);
                     return Ok(());
                 }
                 // Fenced by itself: the response to the previous attempt was lost, and its commit took effect only now.
