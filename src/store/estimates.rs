@@ -97,7 +97,7 @@ pub(super) async fn rewrite(on: &mut Transaction, pass: &Pass, rows: &[EstimateR
                where e.population_id = $1 and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
     let population = pass.population.to_string();
-    Columns(&[KEY, COMMIT], &[FITTED]).stage(on, "publish: estimates", rows, sql, &[population.into()]).await
+    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, &[population.into()]).await
 }
 
 const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[
