@@ -18,8 +18,12 @@ use super::database::Transaction;
 use super::error::{classify, is_unique_violation};
 use super::query::Value;
 
-/// Fewer rows go as arrays.
+/// Fewer rows go as arrays: what a COPY saves of them is less than what waiting for its answers may take.
 const FEWEST_ROWS: usize = 200;
+
+/// Fewer rows go as arrays: through a stage they would cost the server no less (1.04 of that at 200, 1.03 at 1,000, 0.92 at 2,000, 0.78
+/// at 5,000).
+const FEWEST_STAGED: usize = 2_000;
 
 /// Rows that are sent while the server takes in those before.
 const ROWS_IN_MESSAGE: usize = 500;
@@ -89,7 +93,7 @@ impl<R> Columns<R> {
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
         let failed = |error| classify(name, error);
-        let Some(connection) = on.postgres().filter(|_| rows.len() >= FEWEST_ROWS) else {
+        let Some(connection) = on.postgres().filter(|_| rows.len() >= FEWEST_STAGED) else {
             return self.execute(on, name, rows, sql, values).await;
         };
         self.check_finite(name, rows)?;
