@@ -7,7 +7,7 @@ mod partition;
 mod pass;
 pub mod replay;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{ControlVarianceSource, Grouping, Latest, Measured, PopulationName, Properties, Refusal, ResultKey};
@@ -239,6 +239,13 @@ pub struct Changes {
     /// Populations that the batch created, also those from which it has withdrawn its block again.
     pub new_populations: BTreeSet<PopulationName>,
     pub retired: Vec<RetiredEstimate>,
+}
+
+impl Changes {
+    /// The ids of the experiments that are put in: nothing is stored of their blocks and estimates yet.
+    pub fn new_ids(&self) -> HashSet<&str> {
+        self.new_experiments.iter().map(|row| row.experiment_id.as_str()).collect()
+    }
 }
 
 /// A row of `effect_estimates`: one effect, raw and shrunk, in the unit of the effect.

@@ -170,11 +170,11 @@ impl Walk<'_> {
 
     /// What the changes that no refit has seen yet add to the statistics of a population.
     async fn changes(&mut self, id: &str, report: &mut Report) -> Result<Statistics, VerifyError> {
-        let (mut sum, mut after) = (Statistics::default(), 0);
+        let (mut sum, mut after) = (Statistics::default(), (0, 0));
         loop {
             let page = self.audit.changes_after(id, after, PAGE).await?;
             let Some(last) = page.last() else { return Ok(sum) };
-            after = last.change_id;
+            after = (last.transaction_id, last.change_id);
             fits::add_changes(id, &page, &mut sum, report);
         }
     }

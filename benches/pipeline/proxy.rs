@@ -40,11 +40,11 @@ struct Statements {
     all: Vec<Statement>,
 }
 
-/// A statement that was prepared.
+/// A statement that was prepared, or a COPY.
 #[derive(Clone)]
 pub struct Statement {
     pub sql: String,
-    /// The text and the types of the parameters, as in Parse.
+    /// The text and the types of the parameters, as in Parse; empty of a COPY.
     pub prepared: Vec<u8>,
 }
 
@@ -53,6 +53,11 @@ impl Statement {
         // After the comment with the name.
         let sql = self.sql.split_once("*/").map_or(self.sql.as_str(), |(_, sql)| sql);
         sql.trim_start().to_ascii_lowercase().starts_with("select")
+    }
+
+    /// Whether its rows are on their way to a table, which another statement puts them into.
+    pub fn is_stage(&self) -> bool {
+        self.prepared.is_empty() && self.sql.contains("copy pg_temp.")
     }
 }
 
@@ -189,12 +194,16 @@ impl Shared {
 
     /// The number of a statement, and whether it only reads.
     fn statement(&self, prepared: &[u8]) -> (usize, bool) {
+        let sql = String::from_utf8_lossy(text(prepared).0).into_owned();
+        self.number(prepared, Statement { sql, prepared: prepared.to_vec() })
+    }
+
+    fn number(&self, key: &[u8], statement: Statement) -> (usize, bool) {
         let mut statements = lock(&self.statements);
         let next = statements.all.len();
-        let number = *statements.numbers.entry(prepared.to_vec()).or_insert(next);
+        let number = *statements.numbers.entry(key.to_vec()).or_insert(next);
         if number == next {
-            let sql = String::from_utf8_lossy(text(prepared).0).into_owned();
-            statements.all.push(Statement { sql, prepared: prepared.to_vec() });
+            statements.all.push(statement);
         }
         (number, statements.all[number].is_read())
     }
@@ -242,7 +251,18 @@ impl Taker {
             b'Q' => {
                 self.bytes.extend(&message.0);
                 let sql = String::from_utf8_lossy(text(message.body()).0).into_owned();
-                self.end(time, Some(sql), tape)?;
+                if sql.contains("from stdin") {
+                    // Its rows follow.
+                    let (number, _) = shared.number(message.body(), Statement { sql, prepared: Vec::new() });
+                    self.statement = Some(number);
+                } else {
+                    self.end(time, Some(sql), tape)?;
+                }
+            }
+            b'd' => self.bytes.extend(&message.0),
+            b'c' => {
+                self.bytes.extend(&message.0);
+                self.end(time, None, tape)?;
             }
             // Passwords, Describe, Flush, Terminate.
             _ => {}

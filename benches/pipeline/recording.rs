@@ -96,7 +96,8 @@ impl Recording {
             (step.length > 0).then_some(Part { at: step.at, length: step.length, statement: step.statement })
         };
         let parts = steps.iter().filter_map(part).collect();
-        let rows = steps.iter().map(|(_, answer)| answer.rows).sum();
+        let is_stage = |step: &Step| step.statement.is_some_and(|number| self.statements[number].is_stage());
+        let rows = steps.iter().filter(|(step, _)| !is_stage(step)).map(|(_, answer)| answer.rows).sum();
         let (begun, ended) = (first.time, end.time);
         self.lanes[lane].push(Transaction { file: Arc::clone(file), parts, rows, after: [0; 3], begun, ended });
         Ok(())

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnectOptions;
 
 use crate::Outcome;
-use crate::proxy::{lock, name_of};
+use crate::proxy::{Statement, lock, name_of};
 use crate::recording::{INGEST, LANES, Recording, Transaction};
 use crate::wire::{Answer, RawConnection, frame};
 
@@ -130,7 +130,9 @@ impl Lane<'_> {
                 self.bytes.resize(part.length, 0);
                 transaction.file.read_exact_at(&mut self.bytes, part.at)?;
                 let sent = Instant::now();
-                if let Some(statement) = part.statement.filter(|statement| self.prepared.insert(*statement)) {
+                let of = part.statement.map(|number| &self.recording.statements[number]);
+                let is_prepared = of.is_some_and(|statement| !statement.prepared.is_empty());
+                if let Some(statement) = part.statement.filter(|number| is_prepared && self.prepared.insert(*number)) {
                     let prepared = &self.recording.statements[statement].prepared;
                     let body = [name_of(statement).as_bytes(), b"\0", prepared].concat();
                     self.connection.stream.write_all(&frame(b'P', &body))?;
@@ -138,7 +140,9 @@ impl Lane<'_> {
                 self.connection.stream.write_all(&self.bytes)?;
                 let Answer { rows: own, error } = self.connection.answer()?;
                 *self.times.entry((self.number, part.statement)).or_default() += sent.elapsed();
-                rows += own;
+                if !of.is_some_and(Statement::is_stage) {
+                    rows += own;
+                }
                 if error.is_some() {
                     failure = error;
                     self.connection.execute("rollback")?;

@@ -49,6 +49,7 @@ pub struct Registered {
 /// A row of `block_changes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditedChange {
+    pub transaction_id: i64,
     pub change_id: i64,
     pub before: Option<Vec<u8>>,
     pub after: Option<Vec<u8>>,

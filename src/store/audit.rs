@@ -124,13 +124,15 @@ impl Audit {
     pub async fn changes_after(
         &mut self,
         population_id: &str,
-        after: i64,
+        (transaction_id, change_id): (i64, i64),
         limit: usize,
     ) -> Result<Vec<AuditedChange>, StoreError> {
-        let sql = "select change_id, before, after from block_changes
-                   where population_id = $1 and change_id > $2 order by change_id limit $3";
-        let query = self.transaction.query("audit: changes", sql, values![population_id, after, limit as i64]);
-        query.all(record!(AuditedChange: change_id, before, after)).await
+        let sql = "select transaction_id, change_id, before, after from block_changes
+                   where population_id = $1 and transaction_id >= $2 and (transaction_id, change_id) > ($2, $3)
+                   order by transaction_id, change_id limit $4";
+        let values = values![population_id, transaction_id, change_id, limit as i64];
+        let query = self.transaction.query("audit: changes", sql, values);
+        query.all(record!(AuditedChange: transaction_id, change_id, before, after)).await
     }
 
     /// A population's blocks after an experiment, in the order of their experiments, at most `limit`.

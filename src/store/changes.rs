@@ -12,7 +12,8 @@ use shrinkd_core::{Grouping, Measured, PopulationName, pack, unpack};
 use shrinkd_model::MemberError;
 
 use super::StoreError;
-use super::columns::{Columns, bytes, text};
+use super::columns::{Column, Columns, boolean, bytes, text};
+use super::copy::Target;
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{Row, Value, values};
@@ -22,20 +23,26 @@ use crate::row::{BlockChange, CountedBlock, InputOffset, TakenChanges, TakenCoun
 /// Changes that are read at a time where none is taken.
 const READ: i64 = 5_000;
 
-const CHANGES: Columns<BlockChange> = Columns::of(&[&[
+const CHANGE: &[Column<BlockChange>] = &[
     text("population_id", |change| Some(change.population.to_string().into())),
     bytes("before", |change| change.before.as_ref().map(|block| pack(block).into())),
     bytes("after", |change| change.after.as_ref().map(|block| pack(block).into())),
-]]);
+];
+const PUBLISHED: &[Column<BlockChange>] = &[boolean("is_published", |_| Some(true))];
+const LEFT_TO_PASS: &[Column<BlockChange>] = &[boolean("is_published", |change| Some(change.after.is_none()))];
 
-/// Appends what a batch has changed. Of a block that it has withdrawn there is nothing to publish.
+/// The transaction of a change (0 on SQLite), and its number.
+pub(super) type ChangeId = (i64, i64);
+
+/// Appends what a batch has changed, and whether it writes the estimates of the blocks. Of one that it has withdrawn there are none.
 pub(super) async fn append(
     on: &mut Transaction,
     changes: &[BlockChange],
     is_published: bool,
 ) -> Result<u64, StoreError> {
-    let sql = "insert into block_changes ({columns}, is_published) select {columns}, $1 or after is null from n";
-    CHANGES.execute(on, "ingest: changes", changes, sql, &[is_published.into()]).await
+    let columns = if is_published { Columns::of(&[CHANGE, PUBLISHED]) } else { Columns::of(&[CHANGE, LEFT_TO_PASS]) };
+    let sql = "insert into block_changes ({columns}) select {columns} from n";
+    columns.insert(on, "ingest: changes", changes, Target::table("block_changes"), sql).await
 }
 
 /// Every 60th look scans the whole log.
@@ -178,12 +185,12 @@ pub(super) async fn take_part(
     population: &PopulationName,
     from: i64,
 ) -> Result<TakenChanges, StoreError> {
-    let of_population = "select change_id from block_changes where population_id = $1 and transaction_id >= $2";
+    let of_population = "from block_changes where population_id = $1 and transaction_id >= $2";
     let part = match on.is_postgres() {
         // For a join it would read the whole table, and without statistics of the table sort all changes. Sums need no order.
-        true => format!("change_id = any(array({of_population} limit {MOST_CHANGES}))"),
+        true => format!("ctid = any(array(select ctid {of_population} limit {MOST_CHANGES}))"),
         // Two statements have to find the same.
-        false => format!("change_id in ({of_population} order by transaction_id, change_id limit {MOST_CHANGES})"),
+        false => format!("change_id in (select change_id {of_population} order by change_id limit {MOST_CHANGES})"),
     };
     let values = values![population.to_string(), from];
     let read = |row: &Row| Ok((read_change(population.clone(), row)?, row.get("is_published")?));
@@ -290,24 +297,26 @@ pub(super) async fn for_each_block(
     }
 }
 
-/// Hands over every change of a population that is in the log, one after the other. Returns how many there were, and the id of the last.
+/// Hands over every change of a population that is in the log, one after the other. Returns how many there were, and the id of the
+/// last.
 pub(super) async fn for_each_logged(
     on: &mut Transaction,
     population: &PopulationName,
     mut take: impl FnMut(BlockChange) -> Result<(), MemberError>,
-) -> Result<(TakenCount, i64), StoreError> {
-    let sql = "select change_id, before, after, is_published from block_changes
-               where population_id = $1 and change_id > $2 order by change_id limit $3";
-    let (mut count, mut last) = (TakenCount::default(), 0);
+) -> Result<(TakenCount, ChangeId), StoreError> {
+    let sql = "select transaction_id, change_id, before, after, is_published from block_changes
+               where population_id = $1 and transaction_id >= $2 and (transaction_id, change_id) > ($2, $3)
+               order by transaction_id, change_id limit $4";
+    let (mut count, mut last) = (TakenCount::default(), (0, 0));
     loop {
-        let values = values![population.to_string(), last, READ];
+        let values = values![population.to_string(), last.0, last.1, READ];
         let read = |row: &Row| {
             let change = read_change(population.clone(), row)?;
-            Ok((row.get("change_id")?, row.get("is_published")?, change))
+            Ok(((row.get("transaction_id")?, row.get("change_id")?), row.get("is_published")?, change))
         };
-        let page: Vec<(i64, bool, BlockChange)> = on.query("read changes", sql, values).all(read).await?;
-        let Some((change_id, ..)) = page.last() else { return Ok((count, last)) };
-        last = *change_id;
+        let page: Vec<(ChangeId, bool, BlockChange)> = on.query("read changes", sql, values).all(read).await?;
+        let Some((id, ..)) = page.last() else { return Ok((count, last)) };
+        last = *id;
         count.changes += page.len() as i64;
         count.unpublished += page.iter().filter(|(_, is_published, _)| !is_published).count() as i64;
         let mut changes = page.into_iter().map(|(.., change)| change);

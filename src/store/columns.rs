@@ -13,7 +13,7 @@
 //! A figure that is no finite number is refused before the statement is executed: every floating-point column is written from
 //! here.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 
 use time::OffsetDateTime;
 
@@ -44,7 +44,7 @@ macro_rules! kinds {
             Column { name, get: Get::$kind(get) }
         })*
 
-        impl<R> Get<R> {
+        impl<R: 'static> Get<R> {
             fn postgres_type(&self) -> &'static str {
                 match self { $(Get::$kind(_) => $postgres),* }
             }
@@ -53,8 +53,8 @@ macro_rules! kinds {
                 match self { $(Get::$kind(get) => Value::$one(get(row))),* }
             }
 
-            fn array<'r>(&self, rows: &'r [R]) -> Value<'r> {
-                match self { $(Get::$kind(get) => Value::$many(rows.iter().map(get).collect())),* }
+            fn array<'r>(&self, rows: &'r [impl Borrow<R>]) -> Value<'r> {
+                match self { $(Get::$kind(get) => Value::$many(rows.iter().map(|row| get(row.borrow())).collect())),* }
             }
         }
     };
@@ -78,7 +78,7 @@ pub(super) const NONE: &[Value<'static>] = &[];
 /// Rows of one statement on SQLite. Their columns must fit its 32,766 variables.
 const SQLITE_ROWS: usize = 200;
 
-impl<R> Column<R> {
+impl<R: 'static> Column<R> {
     pub fn postgres_type(&self) -> &'static str {
         self.get.postgres_type()
     }
@@ -177,7 +177,7 @@ impl<R> Columns<R> {
         &self,
         on: &mut Transaction,
         name: &'static str,
-        rows: &[R],
+        rows: &[impl Borrow<R> + Sync],
         sql: &str,
         values: &[Value<'_>],
     ) -> Result<u64, StoreError> {
@@ -207,8 +207,8 @@ impl<R> Columns<R> {
         Ok(found)
     }
 
-    pub fn check_finite(&self, statement: &'static str, rows: &[R]) -> Result<(), StoreError> {
-        for row in rows {
+    pub fn check_finite(&self, statement: &'static str, rows: &[impl Borrow<R>]) -> Result<(), StoreError> {
+        for row in rows.iter().map(Borrow::borrow) {
             let is_not_finite = |column: &&Column<R>| match column.get {
                 Get::Float(get) => get(row).is_some_and(|figure| !figure.is_finite()),
                 _ => false,
@@ -230,7 +230,7 @@ impl<R> Columns<R> {
         key.join(" ")
     }
 
-    fn part(&self, on: &mut Transaction, rows: &[R]) -> usize {
+    fn part(&self, on: &mut Transaction, rows: &[impl Borrow<R>]) -> usize {
         if on.is_postgres() { rows.len().max(1) } else { SQLITE_ROWS }
     }
 
@@ -238,7 +238,7 @@ impl<R> Columns<R> {
         &self,
         on: &'q mut Transaction,
         name: &'static str,
-        rows: &'q [R],
+        rows: &'q [impl Borrow<R>],
         sql: &str,
         values: &[Value<'q>],
     ) -> Query<'q> {
@@ -260,7 +260,7 @@ impl<R> Columns<R> {
                 for i in (1..=values.len()).rev() {
                     sql = sql.replace(&format!("${i}"), &format!("?{}", width * rows.len() + i));
                 }
-                let cells = rows.iter().flat_map(|row| self.all().map(|column| column.value(row)));
+                let cells = rows.iter().flat_map(|row| self.all().map(|column| column.value(row.borrow())));
                 let sql = format!("with n ({}) as (values {variables}) {sql}", self.names(""));
                 let query = on.query(name, sql, cells.chain(own));
                 if rows.len() == SQLITE_ROWS { query } else { query.once() }

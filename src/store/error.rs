@@ -159,6 +159,11 @@ pub(super) fn classify(statement: &'static str, error: sqlx::Error) -> StoreErro
     }
 }
 
+/// Whether a row was there already.
+pub(super) fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.is_unique_violation())
+}
+
 const SERIALIZATION_FAILURE: &str = "40001";
 const NOT_NULL_VIOLATION: &str = "23502";
 const CHECK_VIOLATION: &str = "23514";

@@ -1,7 +1,10 @@
 //! Statements on `effect_estimates`. A new column is named here once, and filled in `crate::estimate`.
 
+use std::collections::{HashMap, HashSet};
+
 use super::StoreError;
 use super::columns::{Column, Columns, NONE, boolean, float, integer, text};
+use super::copy::Target;
 use super::database::Transaction;
 use super::query::{Row, record};
 use crate::row::{EstimateRow, RawEstimate, RetiredEstimate, ShrunkEstimate};
@@ -74,12 +77,17 @@ impl From<&EstimateRow> for RawEstimate {
     }
 }
 
-/// Puts in or replaces the rows of blocks that one commit changed.
-pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
+/// Puts in or replaces the rows of blocks that one commit changed; none of those of new experiments (their ids) should be there.
+pub(super) async fn upsert(on: &mut Transaction, rows: &[EstimateRow], new: &HashSet<&str>) -> Result<u64, StoreError> {
     let sql = "insert into effect_estimates ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "ingest: estimates", rows, sql, NONE).await
+    let estimates = Columns(&[KEY], &[COMMIT, RAW, FITTED]);
+    let is_new = |row: &&EstimateRow| new.contains(row.experiment_id.as_str());
+    let (new, stored): (Vec<&EstimateRow>, Vec<&EstimateRow>) = rows.iter().partition(is_new);
+    let target = Target::table("effect_estimates");
+    let put_in = estimates.insert_or(on, "ingest: new estimates", &new, target, sql).await?;
+    Ok(put_in + estimates.stage(on, "ingest: estimates", &stored, sql, NONE).await?)
 }
 
 /// Rewrites the figures of rows whose block is still the one that they were computed from and whose fit is older. A row
@@ -88,26 +96,67 @@ pub(super) async fn rewrite(on: &mut Transaction, rows: &[EstimateRow]) -> Resul
     let sql = "update effect_estimates as e set {set from n}, computed_at = {now} from n
                where e.population_id = n.population_id and e.experiment_id = n.experiment_id and e.variant = n.variant
                  and e.commit_id = n.commit_id and e.fit_id < n.fit_id";
-    Columns(&[KEY, COMMIT], &[FITTED]).stage(on, "publish: estimates", rows, sql, NONE).await
+    Columns(&[KEY, COMMIT], &[FITTED]).execute(on, "publish: estimates", rows, sql, NONE).await
 }
 
+/// A block that rows were computed from.
+struct Computed {
+    population: String,
+    experiment_id: String,
+    commit_id: i64,
+    fit_id: i64,
+    rows: i64,
+}
+
+const COMPUTED: Columns<Computed> = Columns::of(&[&[
+    text("population_id", |block| Some(block.population.as_str().into())),
+    text("experiment_id", |block| Some(block.experiment_id.as_str().into())),
+    integer("commit_id", |block| Some(block.commit_id)),
+    integer("fit_id", |block| Some(block.fit_id)),
+    integer("variants", |block| Some(block.rows)),
+]]);
+
 /// Puts in the rows of blocks that are still those that they were computed from, and replaces those of another commit or an earlier
-/// fit. A block that a batch retracts or replaces meanwhile is locked by that batch or by this, in the same order: whichever comes
-/// first, what the block says last is what stays. What is as it should be is not locked.
+/// fit. The rows of a block stand together.
+///
+/// A block that a batch retracts or replaces meanwhile is locked by that batch or by this, in the same order: whichever comes first,
+/// what the block says last is what stays. Blocks whose rows are as they should be are not locked.
 pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u64, StoreError> {
-    let sql = "insert into effect_estimates as e ({columns}, computed_at)
-               select {columns of n}, {now}
+    fn block(row: &EstimateRow) -> (String, String) {
+        (row.population.to_string(), row.experiment_id.clone())
+    }
+    let computed = rows.chunk_by(|x, y| x.experiment_id == y.experiment_id && x.population == y.population);
+    let computed = computed.filter_map(|rows| {
+        let EstimateRow { commit_id, fit_id, .. } = *rows.first()?;
+        let (population, experiment_id) = block(rows.first()?);
+        Some(Computed { population, experiment_id, commit_id, fit_id, rows: rows.len() as i64 })
+    });
+    let sql = "select b.population_id, b.experiment_id,
+                      exists (select 1 from effect_estimates as e
+                              where e.population_id = n.population_id and e.experiment_id = n.experiment_id) as has_rows
                from n join blocks as b on b.population_id = n.population_id and b.experiment_id = n.experiment_id
                    and b.commit_id = n.commit_id
                where b.block is not null
-                 and not exists (select 1 from effect_estimates as e
-                                 where e.population_id = n.population_id and e.experiment_id = n.experiment_id
-                                   and e.variant = n.variant and e.commit_id = n.commit_id and e.fit_id >= n.fit_id)
-               order by b.experiment_id, b.metric, b.segment, b.scale, n.variant {for share of b}
+                 and n.variants > (select count(*) from effect_estimates as e
+                                   where e.population_id = n.population_id and e.experiment_id = n.experiment_id
+                                     and e.commit_id = n.commit_id and e.fit_id >= n.fit_id)
+               order by b.experiment_id, b.metric, b.segment, b.scale {for share of b}";
+    let read = |row: &Row| Ok(((row.get("population_id")?, row.get("experiment_id")?), row.get("has_rows")?));
+    let locked = COMPUTED.fetch(on, "publish: lock blocks", &computed.collect::<Vec<_>>(), sql, NONE, read).await?;
+    let locked: HashMap<(String, String), bool> = locked.into_iter().collect();
+    let of_locked = rows.iter().filter_map(|row| Some((*locked.get(&block(row))?, row)));
+    let (stored, new): (Vec<_>, Vec<_>) = of_locked.partition(|(has_rows, _)| *has_rows);
+    let row = |(_, row): (bool, _)| row;
+    let (stored, new): (Vec<&EstimateRow>, Vec<&EstimateRow>) =
+        (stored.into_iter().map(row).collect(), new.into_iter().map(row).collect());
+    let sql = "insert into effect_estimates as e ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at
                where e.commit_id <> excluded.commit_id or e.fit_id < excluded.fit_id";
-    Columns(&[KEY], &[COMMIT, RAW, FITTED]).stage(on, "publish: missing estimates", rows, sql, NONE).await
+    let estimates = Columns(&[KEY], &[COMMIT, RAW, FITTED]);
+    let target = Target::table("effect_estimates");
+    let put_in = estimates.insert_or(on, "publish: missing estimates", &new, target, sql).await?;
+    Ok(put_in + estimates.stage(on, "publish: estimates of an earlier commit", &stored, sql, NONE).await?)
 }
 
 const RETIRED: Columns<RetiredEstimate> = Columns::of(&[&[

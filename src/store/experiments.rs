@@ -7,6 +7,7 @@ use shrinkd_core::{Latest, Properties, ResultKey};
 
 use super::StoreError;
 use super::columns::{Column, Columns, NONE, bytes, float, integer, json, text, time};
+use super::copy::Target;
 use super::database::Transaction;
 use super::query::{Row, Value, record, values};
 use crate::row::{BlockRow, Changes, ExperimentRow, StoredBlock, StoredExperiment};
@@ -109,7 +110,8 @@ const BLOCK: &[Column<BlockRow>] = &[
 pub(super) async fn write(on: &mut Transaction, changes: &Changes, commit_id: i64) -> Result<u64, StoreError> {
     // Rows that were not there when they were read must not have come in between: a plain insert finds out.
     let sql = "insert into experiments ({columns}) select {columns} from n";
-    EXPERIMENTS.execute(on, "ingest: new experiments", &changes.new_experiments, sql, NONE).await?;
+    let target = Target::table("experiments");
+    EXPERIMENTS.insert(on, "ingest: new experiments", &changes.new_experiments, target, sql).await?;
     let sql = "update experiments as e set {set from n} from n where e.experiment_id = n.experiment_id";
     EXPERIMENTS.execute(on, "ingest: experiments", &changes.experiments, sql, NONE).await?;
     let sql = "delete from blocks where (experiment_id, metric, segment, scale) in (select {columns} from n)";
@@ -120,5 +122,10 @@ pub(super) async fn write(on: &mut Transaction, changes: &Changes, commit_id: i6
                on conflict (experiment_id, metric, segment, scale) do update
                set {set from excluded}, commit_id = excluded.commit_id";
     let blocks = Columns(&[BLOCK_KEY], &[BLOCK]);
-    blocks.execute(on, "ingest: blocks", &changes.blocks, sql, &[commit_id.into()]).await
+    let ids = changes.new_ids();
+    let is_new = |row: &&BlockRow| ids.contains(row.experiment_id.as_str());
+    let (new, stored): (Vec<&BlockRow>, Vec<&BlockRow>) = changes.blocks.iter().partition(is_new);
+    let target = Target { table: "blocks", constants: &[("commit_id", commit_id.into())] };
+    let put_in = blocks.insert_or(on, "ingest: new blocks", &new, target, sql).await?;
+    Ok(put_in + blocks.execute(on, "ingest: blocks", &stored, sql, &[commit_id.into()]).await?)
 }

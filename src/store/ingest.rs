@@ -166,7 +166,8 @@ impl Ingest {
     /// Writes the estimates of changed blocks, and removes those that no longer stand for anything.
     pub async fn write_estimates(&mut self, changes: &Changes, rows: &[EstimateRow]) -> Result<Written, StoreError> {
         estimates::retire(&mut self.transaction, &changes.retired).await?;
-        Ok(vec![("effect_estimates", estimates::upsert(&mut self.transaction, rows).await?)])
+        let written = estimates::upsert(&mut self.transaction, rows, &changes.new_ids()).await?;
+        Ok(vec![("effect_estimates", written)])
     }
 
     /// # Errors

@@ -9,7 +9,7 @@ use std::time::Duration;
 use shrinkd_core::{Grouping, PopulationName};
 
 use super::cells::CellRow;
-use super::changes::Floor;
+use super::changes::{ChangeId, Floor};
 use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::{Pools, Transaction};
 use super::query::{Row, record, values};
@@ -417,13 +417,10 @@ impl Refit {
     }
 
     /// Whether a change is in the log.
-    pub(super) async fn is_logged(&mut self, change_id: i64) -> Result<bool, StoreError> {
-        let query = self.transaction.query(
-            "refit: is it logged",
-            "select 1 as found from block_changes where change_id = $1",
-            values![change_id],
-        );
-        Ok(query.optional(|row| row.get::<i32>("found")).await?.is_some())
+    pub(super) async fn is_logged(&mut self, (transaction_id, change_id): ChangeId) -> Result<bool, StoreError> {
+        let sql = "select 1 as found from block_changes where transaction_id = $1 and change_id = $2";
+        let found = self.transaction.query("refit: is it logged", sql, values![transaction_id, change_id]);
+        Ok(found.optional(|row| row.get::<i32>("found")).await?.is_some())
     }
 
     pub async fn commit(self) -> Result<(), StoreError> {

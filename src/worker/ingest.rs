@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
 use super::WorkerError;
-use super::batch::{StepTimes, read_and_fold, write};
+use super::batch::{StepTimes, free, read_and_fold, write};
 use super::catch_up::{Backlog, CatchUp};
 use super::dead_letters::DeadLetters;
 use super::fold::Folded;
@@ -21,6 +21,7 @@ use super::occasional::Occasional;
 use super::retry::Retry;
 use super::source::kafka::Commands;
 use super::source::{Batch, Record, SourceEvent};
+use crate::config::{CatchUpConfig, DeadLettersConfig};
 use crate::row::{Halt, HaltReason};
 use crate::store::{Store, StoreError, Written};
 use crate::stream::{Advance, Claim, NextOffset};
@@ -30,6 +31,15 @@ use crate::telemetry::metrics::Counted;
 
 /// How often the loop reports itself alive while no events arrive.
 const BEAT: Duration = Duration::from_secs(5);
+
+/// What the loop takes, and how it takes it.
+#[derive(Debug, Clone)]
+pub struct IngestLimits {
+    /// How many populations there may be.
+    pub max_populations: u64,
+    pub dead_letters: DeadLettersConfig,
+    pub catch_up: CatchUpConfig,
+}
 
 /// The loop's state.
 pub struct IngestLoop {
@@ -64,22 +74,21 @@ impl IngestLoop {
     pub fn new(
         store: Store,
         grouping: Grouping,
-        max_populations: u64,
-        catch_up: CatchUp,
-        dead_letters: DeadLetters,
+        limits: IngestLimits,
         commands: Option<Commands>,
         telemetry: Telemetry,
         retry: Retry,
     ) -> IngestLoop {
         let (grouping, retry) = (Arc::new(grouping), retry.for_loops(&[Loop::Ingest]));
         let claims = BTreeMap::new();
+        let IngestLimits { max_populations, dead_letters, catch_up } = limits;
         IngestLoop {
             store,
             grouping,
             max_populations,
             claims,
-            catch_up,
-            dead_letters,
+            catch_up: CatchUp::new(catch_up),
+            dead_letters: DeadLetters::new(dead_letters),
             commands,
             telemetry,
             retry,
@@ -209,6 +218,7 @@ impl IngestLoop {
                         self.report(&committed, &records);
                     }
                     self.advance(&advances);
+                    free(records);
                     return Ok(());
                 }
                 // Fenced by itself: the response to the previous attempt was lost, and its commit took effect only now.

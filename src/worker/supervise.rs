@@ -15,9 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use super::WorkerError;
-use super::catch_up::CatchUp;
-use super::dead_letters::DeadLetters;
-use super::ingest::IngestLoop;
+use super::ingest::{IngestLimits, IngestLoop};
 use super::publish::PublishLoop;
 use super::refit::{Occasion, RefitLoop};
 use super::report::PopulationReport;
@@ -81,17 +79,12 @@ pub async fn run(
             (file::spawn(source, claim(&retry), sender, telemetry.clone(), source_stop)?, None)
         }
     };
-    let dead_letters = DeadLetters::new(config.dead_letters.clone());
-    let ingest = IngestLoop::new(
-        store,
-        config.grouping(),
-        config.limits.max_populations,
-        CatchUp::new(config.catch_up),
-        dead_letters,
-        commands,
-        telemetry,
-        retry,
-    );
+    let limits = IngestLimits {
+        max_populations: config.limits.max_populations,
+        dead_letters: config.dead_letters.clone(),
+        catch_up: config.catch_up,
+    };
+    let ingest = IngestLoop::new(store, config.grouping(), limits, commands, telemetry, retry);
     // Cancelled once the drain budget is spent.
     let spent = CancellationToken::new();
     let mut timer = JoinSet::new();

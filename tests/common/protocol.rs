@@ -32,7 +32,8 @@ impl Frame {
     /// Rows that a CommandComplete says were written; 0 of anything else.
     pub fn rows_written(&self) -> u64 {
         let tag = str::from_utf8(self.body()).unwrap_or_default().trim_end_matches('\0');
-        let is_write = self.tag() == b'C' && ["INSERT", "UPDATE", "DELETE"].iter().any(|word| tag.starts_with(word));
+        let is_write =
+            self.tag() == b'C' && ["INSERT", "UPDATE", "DELETE", "COPY"].iter().any(|word| tag.starts_with(word));
         let rows = tag.rsplit(' ').next().filter(|_| is_write);
         rows.and_then(|rows| rows.parse().ok()).unwrap_or(0)
     }

@@ -155,14 +155,18 @@ impl Talk {
                 mark.map(Request::Statement).into_iter().collect()
             }
             b'Q' => {
-                let sql = String::from_utf8_lossy(text(frame.body()).0).to_ascii_uppercase();
-                let is = |word: &str| sql.trim_start().starts_with(word);
+                let sql = String::from_utf8_lossy(text(frame.body()).0).into_owned();
+                // Rows go in a COPY where they are many.
+                if let Some((_, mark)) = MARKS.iter().find(|(words, _)| sql.contains(words)) {
+                    return vec![Request::Statement(*mark)];
+                }
                 let of = self.transaction;
-                if is("BEGIN") || is("COMMIT") || is("ROLLBACK") {
+                let word = sql.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+                if ["BEGIN", "COMMIT", "ROLLBACK"].contains(&word.as_str()) {
                     self.transaction = Transaction::Unknown;
                 }
                 let points: &[Point] = match of {
-                    _ if !is("COMMIT") => &[],
+                    _ if word != "COMMIT" => &[],
                     Transaction::Ingest => &[Point::BeforeCommit, Point::AfterCommit],
                     Transaction::Refit => &[Point::RefitAfterCommit],
                     Transaction::Publish => &[Point::PublishAfterCommit],

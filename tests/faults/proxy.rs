@@ -178,7 +178,8 @@ fn answer(server: &TcpStream, mut client: &TcpStream, counts: &Mutex<Counts>, wo
                 return Ok(());
             }
         }
-        let is_more = counts_a_cut(counts) && frame.tag() != b'Z';
+        // To the first part of an answer to a COPY the worker sends rows.
+        let is_more = counts_a_cut(counts) && !matches!(frame.tag(), b'Z' | b'G');
         if !is_more {
             client.write_all(&answer)?;
             answer.clear();

@@ -13,6 +13,8 @@ promises! {
     many_rows_at_once_become_the_rows_that_few_become,
     many_rows_with_a_figure_that_is_not_finite_become_none,
     many_rows_at_once_leave_nothing_behind,
+    many_new_rows_replace_those_that_a_lost_experiment_left,
+    many_new_experiments_that_are_there_by_now_are_refused,
 }
 
 /// Everything of the tables that does not say when or in which batch a row was written.
@@ -57,11 +59,11 @@ async fn packed(database: &impl Database) -> Vec<Option<Vec<u8>>> {
     packed
 }
 
-/// Events of every kind, with figures of every size, and texts that need care.
+/// So many events that what they make goes in a COPY, those that replace others through a stage; of every kind, with figures of every size, and texts that need care.
 fn events(revision: u64) -> Vec<String> {
     let sizes = [1.0, -1e-300, 1e5, -0.0, 4.9e-307];
-    let events = (0..400).map(|number: usize| {
-        let id = format!("exp-{number:03} é{{}},\\\\N");
+    let events = (0..2_200).map(|number: usize| {
+        let id = format!("exp-{number:04} é{{}},\\\\N");
         match number % 5 {
             0 => event(&id, revision, "wild", &[sizes[number / 5 % 5], 2.0, revision as f64]),
             1 => format!(
@@ -71,7 +73,7 @@ fn events(revision: u64) -> Vec<String> {
                     "control":{{"variant":"control","n":900,"sum":40,"sum_squares":40}},
                     "treatments":[{{"variant":"v1","n":1000,"sum":40,"sum_squares":40}}]}}]}}"#
             ),
-            2 => message(&id, revision, &format!(r#"{{"metric":"m","effects":[{{"variant":"only","estimate":{number},"variance":1e-6}}],"control_variance":0}}"#)),
+            2 => message(&id, revision, &format!(r#"{{"metric":"m","effects":[{{"variant":"only","estimate":{number},"variance":1e-5}}],"control_variance":0}}"#)),
             3 => retraction(&id, revision, "gone"),
             _ => event(&id, 1, "m", &[1.0]),
         }
@@ -85,11 +87,11 @@ fn records(revision: u64, offset: i64) -> Vec<Record> {
 
 async fn many_rows_at_once_become_the_rows_that_few_become<D: Database>(database: &D) {
     let other = D::create().await.expect("as the first");
-    for (database, size) in [(database, 1_000), (&other, 10)] {
+    for (database, size) in [(database, 5_000), (&other, 100)] {
         let store = database.store().await;
         let mut worker = Worker::claim(&store, &[0]).await;
         for revision in [1, 2] {
-            for batch in records(revision, 1_000 * revision as i64).chunks(size) {
+            for batch in records(revision, 10_000 * revision as i64).chunks(size) {
                 worker.ingest(batch.to_vec()).await;
             }
             settle(&loops(&store, priors("flat", "half-normal:1"))).await;
@@ -109,11 +111,11 @@ async fn many_rows_with_a_figure_that_is_not_finite_become_none<D: Database>(dat
     let mut worker = Worker::claim(&store, &[0]).await;
     worker.ingest(records(1, 0)).await;
     let before = contents(database).await;
-    let (mut ingest, changes, _) = worker.write(records(2, 1_000)).await.expect("the batch is written");
+    let (mut ingest, changes, _) = worker.write(records(2, 10_000)).await.expect("the batch is written");
     let fit = shrinkd::row::PublishedFit::none();
     let estimates = |block| BlockEstimates::new(block, ingest.commit_id(), &fit).rows;
     let mut rows: Vec<EstimateRow> = changes.changed.iter().flat_map(estimates).collect();
-    rows[250].raw_se = f64::NAN;
+    rows[2_000].raw_se = f64::NAN;
     let refused = ingest.write_estimates(&changes, &rows).await.expect_err("it is not a number");
     assert!(matches!(refused, StoreError::NotFinite { column: "raw_se", .. }), "{refused}");
     drop(ingest);
@@ -124,11 +126,33 @@ async fn many_rows_at_once_leave_nothing_behind<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = Worker::claim(&store, &[0]).await;
     worker.ingest(records(1, 0)).await;
-    let (given_up, ..) = worker.write(records(2, 1_000)).await.expect("the batch is written");
+    let (given_up, ..) = worker.write(records(2, 10_000)).await.expect("the batch is written");
     drop(given_up);
     let before = contents(database).await;
-    worker.ingest(records(1, 1_000)).await;
+    worker.ingest(records(1, 10_000)).await;
     assert_eq!(contents(database).await, before, "what was given up is not written with the next batch");
-    worker.ingest(records(3, 2_000)).await;
+    worker.ingest(records(3, 20_000)).await;
     assert_ne!(contents(database).await, before);
+}
+
+async fn many_new_rows_replace_those_that_a_lost_experiment_left<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = Worker::claim(&store, &[0]).await;
+    worker.ingest(records(1, 0)).await;
+    let before = contents(database).await;
+    database.execute("delete from experiments where experiment_id > 'exp-1'; update blocks set revision = 7").await;
+    worker.ingest(records(1, 10_000)).await;
+    database.execute("update blocks set revision = 1").await;
+    assert_eq!(contents(database).await, before);
+}
+
+async fn many_new_experiments_that_are_there_by_now_are_refused<D: Database>(database: &D) {
+    let store = database.store().await;
+    let worker = Worker::claim(&store, &[0]).await;
+    let (mut ingest, changes, _) = worker.write(records(1, 0)).await.expect("the batch is written");
+    let refused = ingest.write_changes(&changes, true).await.expect_err("they are there");
+    assert!(refused.to_string().contains("ingest: new experiments"), "{refused}");
+    assert_eq!(refused.code(), refused.is_transient().then_some("23505"));
+    drop(ingest);
+    assert!(contents(database).await.is_empty());
 }

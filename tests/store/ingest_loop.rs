@@ -9,9 +9,7 @@ use shrinkd::stream::{Claim, NextOffset};
 use shrinkd::telemetry::Telemetry;
 use shrinkd::telemetry::health::{BEAT_LIMIT, Health, Loop};
 use shrinkd::worker::WorkerError;
-use shrinkd::worker::catch_up::CatchUp;
-use shrinkd::worker::dead_letters::DeadLetters;
-use shrinkd::worker::ingest::IngestLoop;
+use shrinkd::worker::ingest::{IngestLimits, IngestLoop};
 use shrinkd::worker::retry::Retry;
 use shrinkd::worker::source::kafka::Commands;
 use shrinkd::worker::source::{Batch, Record, SourceEvent};
@@ -69,20 +67,14 @@ impl Running {
 
     fn start_with(store: &Store, given: Option<Commands>, commands: Commands) -> Running {
         let whole = |n| NonZeroUsize::new(n).expect("above 0");
-        let limits = DeadLettersConfig { in_a_row: whole(MOST), share: 1.0, window: whole(1_000) };
+        let limits = IngestLimits {
+            max_populations: u64::MAX,
+            dead_letters: DeadLettersConfig { in_a_row: whole(MOST), share: 1.0, window: whole(1_000) },
+            catch_up: CatchUpConfig { records: NonZeroU64::new(FAR).expect("above 0"), ..CatchUpConfig::default() },
+        };
         let (telemetry, stop) = (Telemetry::default(), CancellationToken::new());
         let retry = Retry::new(telemetry.clone(), stop.clone(), Duration::ZERO);
-        let dead_letters = DeadLetters::new(limits);
-        let ingest = IngestLoop::new(
-            store.clone(),
-            Grouping::default(),
-            u64::MAX,
-            CatchUp::new(CatchUpConfig { records: NonZeroU64::new(FAR).expect("above 0"), ..CatchUpConfig::default() }),
-            dead_letters,
-            given,
-            telemetry.clone(),
-            retry,
-        );
+        let ingest = IngestLoop::new(store.clone(), Grouping::default(), limits, given, telemetry.clone(), retry);
         let (events, receiver) = mpsc::channel(64);
         Running { events, telemetry, stop, commands, ended: tokio::spawn(ingest.run(receiver)) }
     }

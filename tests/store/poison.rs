@@ -7,9 +7,7 @@ use shrinkd::config::{CatchUpConfig, DeadLettersConfig};
 use shrinkd::store::Store;
 use shrinkd::stream::NextOffset;
 use shrinkd::telemetry::Telemetry;
-use shrinkd::worker::catch_up::CatchUp;
-use shrinkd::worker::dead_letters::DeadLetters;
-use shrinkd::worker::ingest::IngestLoop;
+use shrinkd::worker::ingest::{IngestLimits, IngestLoop};
 use shrinkd::worker::retry::Retry;
 use shrinkd::worker::source::{Batch, Record, SourceEvent};
 use shrinkd_core::{Grouping, decode};
@@ -60,9 +58,11 @@ pub(super) async fn ingest_within(
     let ingest = IngestLoop::new(
         store.clone(),
         grouping.clone(),
-        max_populations,
-        CatchUp::new(CatchUpConfig::default()),
-        DeadLetters::new(DeadLettersConfig::default()),
+        IngestLimits {
+            max_populations,
+            dead_letters: DeadLettersConfig::default(),
+            catch_up: CatchUpConfig::default(),
+        },
         None,
         Telemetry::default(),
         Retry::new(Telemetry::default(), CancellationToken::new(), Duration::from_secs(10)),

@@ -60,10 +60,10 @@ pub async fn end_pass(
 
 /// Reads all blocks, lets `meanwhile` happen, and writes them.
 pub async fn publish(store: &Store, pass: &Pass, meanwhile: impl AsyncFnOnce()) -> Option<u64> {
-    let blocks = blocks_after(&store, &pass.population, "", 100).await;
+    let blocks = blocks_after(store, &pass.population, "", 100).await;
     meanwhile().await;
     let rows = page(&blocks, &pass.fit);
-    write_page(&store, &pass, rows, &blocks.last().expect("a block").block.experiment_id).await
+    write_page(store, pass, rows, &blocks.last().expect("a block").block.experiment_id).await
 }
 
 async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
@@ -328,7 +328,7 @@ async fn populations_whose_latest_diagnostics_suspect_a_selection_are_counted<D:
 async fn diagnose(store: &Store, deff: f64) {
     let pass = begin(store, "a").await.expect("the population is free");
     let found = PassDiagnostics { deff, ..pass_diagnostics() };
-    end_pass(&store, &pass, true, Some((diagnostics(), found))).await;
+    end_pass(store, &pass, true, Some((diagnostics(), found))).await;
 }
 
 async fn the_latest_diagnostics_are_shown_and_carried_over<D: Database>(database: &D) {

@@ -3,6 +3,7 @@
 //!
 //! The default grouping is one population per metric x segment x scale; the values of event labels can divide it further.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -87,8 +88,12 @@ impl FromStr for PopulationName {
     }
 }
 
-fn encode(part: &str) -> String {
-    part.replace('%', "%25").replace('/', "%2F")
+/// Names are written with every row: most have nothing to encode.
+fn encode(part: &str) -> Cow<'_, str> {
+    match part.bytes().any(|byte| matches!(byte, b'%' | b'/')) {
+        true => part.replace('%', "%25").replace('/', "%2F").into(),
+        false => part.into(),
+    }
 }
 
 fn encode_label(part: &str) -> String {
