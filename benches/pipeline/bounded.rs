@@ -121,6 +121,10 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
         table.row(&[&format!("start to first commit, after {how}"), &first_commits.join(", "), aim]);
     }
     worker.stop()?;
+    for command in ["verify", "rebuild"] {
+        progress(&format!("bounded: shrinkd {command}"));
+        table.row(&[&format!("shrinkd {command}"), &seconds(history.setting.run(command)?), ""]);
+    }
     table.row(&[&format!("loading: peak memory, {POPULATIONS} results an event"), &loading_memory, ""]);
     table.row(&["loading: until all was published", &seconds(loading), ""]);
     table.row(&["loading: SIGTERM to the end", &milliseconds(stopping), ""]);

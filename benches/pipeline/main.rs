@@ -7,9 +7,8 @@
 //! | `workers` | one, two and three workers of a group, and whether they leave the same |
 //! | `freshness` | from the producer to a row that a query sees, at a steady rate |
 //! | `amplification` | rows written for each effect as a population grows, and how far rows are from exact |
-//! | `bounded` | memory, and time from start to first commit, on a long history |
+//! | `bounded` | memory, and time from start to first commit, on a long history; a rebuild and an audit of it |
 //! | `populations` | many small populations: refits a second, the state that they take, memory and scrapes |
-//! | `restart` | first commits after a stop and after kill -9 on a large history; a rebuild and an audit of it |
 //! | `snapshot` | refits while somebody keeps a snapshot open for ten minutes |
 //! | `observability` | throughput with info logs and a scrape every second, against neither |
 
@@ -28,7 +27,6 @@ mod proxy;
 mod recording;
 mod replay;
 mod report;
-mod restart;
 mod snapshot;
 mod throughput;
 mod topic;
@@ -44,22 +42,13 @@ use database::Server;
 /// Any error ends the run.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const PARTS: [&str; 9] = [
-    "throughput",
-    "workers",
-    "freshness",
-    "amplification",
-    "bounded",
-    "populations",
-    "restart",
-    "snapshot",
-    "observability",
-];
+const PARTS: [&str; 8] =
+    ["throughput", "workers", "freshness", "amplification", "bounded", "populations", "snapshot", "observability"];
 
 const HELP: &str = "\
 make bench-pipeline PARTS='throughput workers --quick'
 
-Parts: throughput, workers, freshness, amplification, bounded, populations, restart, snapshot, observability; all of
+Parts: throughput, workers, freshness, amplification, bounded, populations, snapshot, observability; all of
 them where none is named.
   --quick  small sizes, for trying out
 
@@ -148,9 +137,6 @@ fn run() -> Outcome<()> {
         for populations in bench.size(vec![10_000, 100_000], vec![200]) {
             populations::measure(&bench, populations)?;
         }
-    }
-    if is_wanted("restart") {
-        restart::measure(&bench)?;
     }
     if is_wanted("snapshot") {
         snapshot::measure(&bench)?;

@@ -39,8 +39,25 @@ impl Setting<'_> {
     pub fn start(&self) -> Outcome<Worker> {
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
         let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}.log", report::unique("worker")));
+        let mut command = self.command("run", &address);
+        command.stdout(Stdio::null()).stderr(File::create(&log)?);
+        let started = Instant::now();
+        Ok(Worker { child: command.spawn()?, started, address, log })
+    }
+
+    /// Runs another command on the same store, and returns how long that took.
+    pub fn run(&self, name: &str) -> Outcome<Duration> {
+        let started = Instant::now();
+        let output = self.command(name, "127.0.0.1:0").output()?;
+        match output.status.success() {
+            true => Ok(started.elapsed()),
+            false => Err(format!("{name}: {}", String::from_utf8_lossy(&output.stderr)).into()),
+        }
+    }
+
+    fn command(&self, name: &str, address: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_shrinkd"));
-        command.arg("run").stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log)?);
+        command.arg(name).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("SHRINKD_") {
                 command.env_remove(name);
@@ -51,7 +68,7 @@ impl Setting<'_> {
             ("SOURCE__KAFKA__TOPIC", &self.topic.name),
             ("SOURCE__KAFKA__GROUP", self.group),
             ("STORE__URL", self.store_url),
-            ("HTTP__LISTEN", &address),
+            ("HTTP__LISTEN", address),
             ("LOG__LEVEL", self.log_level),
         ] {
             command.env(format!("SHRINKD__{name}"), value);
@@ -62,8 +79,7 @@ impl Setting<'_> {
         for (name, value) in self.properties {
             command.env(format!("SHRINKD__SOURCE__KAFKA__PROPERTIES__{name}"), value);
         }
-        let started = Instant::now();
-        Ok(Worker { child: command.spawn()?, started, address, log })
+        command
     }
 }
 
