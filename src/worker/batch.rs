@@ -57,6 +57,7 @@ pub(super) async fn write(
         let mut written = transaction.write_changes(&changes, false).await?;
         steps.record("write");
         written.extend(transaction.write_estimates(&changes, &[]).await?);
+        free(changes);
         return Ok(written);
     }
     let fits = match populations.is_empty() {
