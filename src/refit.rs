@@ -21,7 +21,7 @@ pub const MOST_WITHOUT_CELLS: i64 = 64;
 const UNPUBLISHED_WAIT: f64 = 30.0;
 
 /// The same where as much is unpublished as published, s.
-const DOUBLED_WAIT: f64 = 10.0;
+const DOUBLED_WAIT: f64 = 15.0;
 
 /// Most changes that one refit takes out of the log, for which it has its populations locked.
 pub const MOST_CHANGES: i64 = 20_000;

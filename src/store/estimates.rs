@@ -131,15 +131,16 @@ pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u6
         let (population, experiment_id) = block(rows.first()?);
         Some(Computed { population, experiment_id, commit_id, fit_id, rows: rows.len() as i64 })
     });
-    let sql = "select b.population_id, b.experiment_id,
-                      exists (select 1 from effect_estimates as e
-                              where e.population_id = n.population_id and e.experiment_id = n.experiment_id) as has_rows
-               from n join blocks as b on b.population_id = n.population_id and b.experiment_id = n.experiment_id
+    // What stands of each block is looked up once, before it is locked.
+    let sql = "select b.population_id, b.experiment_id, n.stored > 0 as has_rows
+               from (select n.population_id, n.experiment_id, n.commit_id, n.variants, count(e.variant) as stored,
+                            sum(case when e.commit_id = n.commit_id and e.fit_id >= n.fit_id then 1 else 0 end) as sound
+                     from n left join effect_estimates as e
+                         on e.population_id = n.population_id and e.experiment_id = n.experiment_id
+                     group by n.population_id, n.experiment_id, n.commit_id, n.variants) as n
+               join blocks as b on b.population_id = n.population_id and b.experiment_id = n.experiment_id
                    and b.commit_id = n.commit_id
-               where b.block is not null
-                 and n.variants > (select count(*) from effect_estimates as e
-                                   where e.population_id = n.population_id and e.experiment_id = n.experiment_id
-                                     and e.commit_id = n.commit_id and e.fit_id >= n.fit_id)
+               where b.block is not null and n.sound < n.variants
                order by b.experiment_id, b.metric, b.segment, b.scale {for share of b}";
     let read = |row: &Row| Ok(((row.get("population_id")?, row.get("experiment_id")?), row.get("has_rows")?));
     let locked = COMPUTED.fetch(on, "publish: lock blocks", &computed.collect::<Vec<_>>(), sql, NONE, read).await?;

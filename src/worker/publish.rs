@@ -2,7 +2,7 @@
 //! pass writes the estimates page by page, and computes the diagnostics that need every block.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shrinkd_core::{Grouping, PopulationName, ShippedDecisions};
@@ -90,15 +90,25 @@ impl PublishLoop {
         stop: &CancellationToken,
     ) -> Result<usize, WorkerError> {
         let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
-        let mut of_a_row = None;
         // The small ones first: they are many to a page.
         let (small, large): (Vec<DuePass>, Vec<DuePass>) =
             due.iter().cloned().partition(|due| due.experiments <= PAGE as u64);
         let sorted = [small, large].concat();
-        let mut left = &sorted[..];
-        while !left.is_empty() && !stop.is_cancelled() {
-            let (group, others) = left.split_at(group_size(left));
-            left = others;
+        let left = Mutex::new(&sorted[..]);
+        let (first, second) = tokio::join!(self.lane(&left, stop), self.lane(&left, stop));
+        let of_a_row = first?.or(second?);
+        of_a_row.map_or(Ok(due.len()), |error| Err(error.into()))
+    }
+
+    /// Makes the passes of one group after the other: two lanes do, so that one computes and reads while the other waits for the
+    /// database. Returns the first error of a row.
+    async fn lane(
+        &self,
+        left: &Mutex<&[DuePass]>,
+        stop: &CancellationToken,
+    ) -> Result<Option<StoreError>, WorkerError> {
+        let mut of_a_row = None;
+        while let Some(group) = next_group(left).filter(|_| !stop.is_cancelled()) {
             match self.publish(group, stop).await {
                 Err(WorkerError::Store(error)) if error.is_of_a_row() => {
                     debug!(%error, "populations cannot be published at once: one by one");
@@ -116,7 +126,7 @@ impl PublishLoop {
                 result => result?,
             }
         }
-        of_a_row.map_or(Ok(due.len()), |error| Err(error.into()))
+        Ok(of_a_row)
     }
 
     /// A pass through each of some populations.
@@ -259,6 +269,14 @@ impl PublishLoop {
     }
 }
 
+/// Takes the next of the populations that have passes together.
+fn next_group<'d>(left: &Mutex<&'d [DuePass]>) -> Option<&'d [DuePass]> {
+    let mut left = left.lock().unwrap_or_else(PoisonError::into_inner);
+    let (group, others) = left.split_at(group_size(&left));
+    *left = others;
+    (!group.is_empty()).then_some(group)
+}
+
 /// How many populations of these, at least one, have passes together: those that fit on one page.
 fn group_size(due: &[DuePass]) -> usize {
     let mut experiments = 0;
@@ -266,7 +284,7 @@ fn group_size(due: &[DuePass]) -> usize {
         experiments += due.experiments;
         experiments <= PAGE as u64
     };
-    due.iter().take(MOST_IN_GROUP).take_while(fits).count().max(1)
+    due.iter().take(MOST_IN_GROUP).take_while(fits).count().max(1).min(due.len())
 }
 
 /// The estimates of some blocks, in the order of populations and experiments.
