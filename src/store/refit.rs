@@ -23,11 +23,9 @@ const MOST_DUE: i64 = 10_000;
 /// Populations whose refits one transaction requests.
 const REQUESTED: usize = 1_000;
 
-/// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s.
+/// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s. Where batches
+/// have been far behind, a pass begins as soon as none of them has changed anything for so long.
 const POSTPONED: i64 = 1;
-
-/// The same where batches are still far behind: the pass begins as soon as none of them has changed the population for so long.
-const CATCHING_UP: i64 = 2;
 
 /// How long one that could not be refitted waits, s.
 const FAILED: i64 = 10;
@@ -276,9 +274,8 @@ const NOTED: &[Column<Noted>] = &[
     integer("effects", |row| Some(row.counters.effects)),
 ];
 
-fn due_in(publication: &Publication, unpublished: &Unpublished) -> Option<i64> {
+fn due_in(publication: &Publication) -> Option<i64> {
     match publication {
-        Publication::Postponed if unpublished.count() > 0 => Some(CATCHING_UP),
         Publication::Postponed => Some(POSTPONED),
         Publication::Failed => Some(FAILED),
         Publication::NotDue | Publication::Due(_) | Publication::Pass => None,
@@ -395,7 +392,7 @@ impl Refit {
         {
             noted.push(Noted {
                 fit_settings: Some(fit_settings),
-                due_in: due_in(&publication, &state.unpublished),
+                due_in: due_in(&publication),
                 published_fit_id: matches!(publication, Publication::Due(_)).then_some(fit_id),
                 begins_pass: begins_pass(&publication, &state),
                 ..Noted::new(&population, &state)

@@ -83,6 +83,11 @@ impl Lag {
         Some((behind, oldest.map_or(0.0, seconds_since)))
     }
 
+    /// Whether it is not known where some owned partition ends.
+    pub fn lacks_ends(&self) -> bool {
+        self.positions().values().any(|position| position.end.is_none())
+    }
+
     /// The offset of a partition's next record, as far as that is committed; `None` for one that is not owned.
     pub fn next_offset(&self, partition: i32) -> Option<i64> {
         self.positions().get(&partition).map(|position| position.committed)

@@ -69,6 +69,11 @@ impl Assembly {
         Some(if is_large { Duration::ZERO } else { self.limits.age.saturating_sub(since.elapsed()) })
     }
 
+    /// There is no room for the batch yet: its first record waits for that, and not for others, which may still be added.
+    pub(super) fn postpone(&mut self) {
+        self.since = self.since.map(|_| Instant::now());
+    }
+
     /// Discards what was gathered of some partitions.
     pub(super) fn discard(&mut self, partitions: &[i32]) {
         self.batch.discard(partitions);
@@ -129,6 +134,18 @@ mod tests {
             assert_eq!(records_until_closed(&mut assembly, &record(50, 50, 0)), 20, "keys count as well");
             assert_eq!(records_until_closed(&mut assembly, &record(0, 0, results)), 40);
         }
+    }
+
+    #[test]
+    fn a_batch_that_there_is_no_room_for_goes_on_gathering_records() {
+        let mut assembly = Assembly::new(BatchLimits { age: Duration::from_millis(20), ..LIMITS });
+        assembly.postpone();
+        assert_eq!(assembly.time_left(), None, "there is no batch yet");
+        assembly.push(record(0, 0, 1), NextOffset(1));
+        std::thread::sleep(Duration::from_millis(25));
+        assert_eq!(assembly.time_left(), Some(Duration::ZERO));
+        assembly.postpone();
+        assert_ne!(assembly.time_left(), Some(Duration::ZERO));
     }
 
     #[test]

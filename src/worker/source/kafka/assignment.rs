@@ -199,6 +199,7 @@ impl Assignment {
     /// of polling.
     pub(super) fn poll_timeout(&mut self, consumer: &BaseConsumer<impl ConsumerContext>) -> Option<Duration> {
         if !self.outbox.flush() {
+            self.assembly.postpone();
             if !self.is_paused && self.outbox.full_for().is_none_or(|duration| duration < PAUSE_AFTER) {
                 return None;
             }

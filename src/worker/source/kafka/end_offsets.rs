@@ -49,7 +49,9 @@ pub(super) fn spawn(kafka: &KafkaConfig, telemetry: Telemetry, stop: Cancellatio
                     telemetry.health.failed(Operation::EndOffsets, error);
                 }
             }
-            while asked.elapsed() < INTERVAL && !stop.is_cancelled() {
+            // Sooner of partitions that have just been assigned: how far behind their records are decides what becomes of them.
+            let lacked_ends = telemetry.lag.lacks_ends();
+            while asked.elapsed() < INTERVAL && !stop.is_cancelled() && (lacked_ends || !telemetry.lag.lacks_ends()) {
                 sleep(STOP_INTERVAL);
             }
         }
