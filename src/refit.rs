@@ -90,8 +90,8 @@ pub struct Unpublished {
     pub waited: Option<f64>,
     /// Those that have come with the changes of this refit.
     pub new: i64,
-    /// Whether the log has any, of whichever population: batches are still far behind.
-    pub is_in_log: bool,
+    /// Whether others have come lately, of whichever population: batches are still far behind.
+    pub is_behind: bool,
 }
 
 impl Unpublished {
@@ -104,7 +104,7 @@ impl Unpublished {
     pub fn is_pass_due(&self, experiments: i64) -> bool {
         let waited = self.waited.unwrap_or(0.0);
         let have_doubled = self.count() >= experiments - self.count();
-        let is_quiet = self.new == 0 && !self.is_in_log;
+        let is_quiet = self.new == 0 && !self.is_behind;
         self.count() > 0 && (is_quiet || waited >= UNPUBLISHED_WAIT || have_doubled && waited >= DOUBLED_WAIT)
     }
 }
@@ -296,8 +296,8 @@ pub enum Publication {
     /// refit once that has ended, or after a while.
     Postponed,
     /// There is none, because the population could not be read or what was computed could not be written: it is tried again after a
-    /// while.
-    Failed,
+    /// while. What batches have left to a pass may be written all the same.
+    Failed { is_pass_due: bool },
 }
 
 /// The parameters of a fit that decide whether a whole publish is due: see [`Judged::has_moved`].
@@ -367,4 +367,30 @@ pub fn fit_settings(settings: &PopulationSettings, tolerance: f64) -> String {
 pub fn furthest_from_exact(tolerance: f64, mu: f64, tau: f64, components: &[Component]) -> f64 {
     let square: f64 = components.iter().map(|c| (c.b - mu * c.a).powi(2) / (c.lambda + tau * tau)).sum();
     tolerance * ((components.len() as f64).sqrt() + square.sqrt())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_begins_once_nothing_more_comes_or_what_is_left_to_it_has_waited_long_enough() {
+        let left = |waiting, new, waited, is_behind| Unpublished { waiting, new, waited: Some(waited), is_behind };
+        for (unpublished, is_due) in [
+            (Unpublished::default(), false),
+            (left(0, 0, 100.0, false), false),
+            (left(1, 0, 0.0, false), true),
+            (left(1, 0, 0.0, true), false),
+            (left(1, 1, 0.0, false), false),
+            (left(0, 1, 0.0, false), false),
+            (left(49, 0, 29.9, true), false),
+            (left(49, 0, 30.0, true), true),
+            (left(50, 0, 14.9, true), false),
+            (left(50, 0, 15.0, true), true),
+            (left(49, 1, 15.0, false), true),
+            (left(49, 0, 15.0, true), false),
+        ] {
+            assert_eq!(unpublished.is_pass_due(100), is_due, "{unpublished:?}");
+        }
+    }
 }

@@ -3,13 +3,13 @@
 //! | room | what is there |
 //! | --- | --- |
 //! | `database`, `query` | the two databases, and all that differs between them |
-//! | `columns`, `copy` | the columns of a table, each named once, and how many rows at a time reach PostgreSQL |
+//! | `columns`, `copy` | the columns of a table, each named once, and how rows reach PostgreSQL many at a time |
 //! | `schema`, `settings` | whether a database is one for this build and this configuration |
 //! | `inspect` | who connects, what it may do, and whether the connection is encrypted |
 //! | `partitions` | who owns a partition, how far it was read, and what operators do to it |
 //! | `ingest`, `experiments`, `estimates` | the transaction of a batch |
 //! | `changes` | the log of what batches changed in the blocks, and refits take out of it |
-//! | `refit`, `cells`, `fits` | the transaction of a refit |
+//! | `refit`, `statistics`, `cells`, `fits` | the transaction of a refit |
 //! | `publish`, `populations` | passes through the blocks of a population, and populations as they stand |
 //! | `replay` | refused messages, read back and taken in again |
 //! | `rebuild`, [`audit`] | everything recomputed, everything read as of one moment |
@@ -27,9 +27,9 @@
 //! database still has the same: after a rebuild under other settings nothing of the old ones is written any more.
 //!
 //! **Locks.** On PostgreSQL every ingest holds an advisory lock shared; whoever takes it alone (a rebuild, a replay, the
-//! begin of a pass) has waited for all ingests that were under way. Rows are locked in the order of their keys: experiments,
-//! then populations, then blocks. A batch locks the blocks of its experiments; a pass that puts in estimates which batches have
-//! left to it locks the blocks of its page. On SQLite there is one writer: a transaction that
+//! begin of a pass) has waited for all ingests that were under way. Rows are locked in the order of their keys. A batch locks
+//! experiments, then their blocks, and no population that is there already; refits and passes lock populations, and a pass that
+//! puts in estimates which batches have left to it then locks the blocks of its page. On SQLite there is one writer: a transaction that
 //! writes holds the file's lock from its first moment, and no other lock is needed.
 //!
 //! **Errors.** Every call fails with a [`StoreError`] where the database does, or where what it holds cannot be read; only what
@@ -56,6 +56,7 @@ mod refit;
 mod replay;
 mod schema;
 mod settings;
+mod statistics;
 
 use std::sync::Arc;
 

@@ -94,5 +94,5 @@ fn run(bench: &Bench, topic: &Topic, count: usize, is_watched: bool) -> Outcome<
 }
 
 fn cpu(worker: &Worker) -> Duration {
-    Duration::from_secs_f64(worker.cpu_by_thread().values().sum())
+    Duration::from_secs_f64(worker.cpu())
 }

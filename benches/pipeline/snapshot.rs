@@ -53,7 +53,9 @@ pub fn measure(bench: &Bench) -> Outcome<()> {
     runtime.block_on(snapshot.close())?;
     producer.flush()?;
     worker.stop()?;
-    heading(&format!("A snapshot held open for {minutes} minutes at {RATE} events/s: p99 of a refit"));
+    heading(&format!(
+        "A snapshot held open for {minutes} minutes at {RATE} events/s: p99 of a population's share of a refit"
+    ));
     let mut table = Table::new(&["without", "with, in its last minute", "ratio", "aim"]);
     let share = format!("{:.2}", with.as_secs_f64() / without.as_secs_f64());
     table.row(&[&milliseconds(without), &milliseconds(with), &share, "2"]);

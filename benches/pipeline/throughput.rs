@@ -263,9 +263,17 @@ fn times(worker: &Worker, database: &mut Database, before: &[(String, f64)]) -> 
         pages: histogram("publish"),
         estimates_written: get("shrinkd_rows_written_total{table=\"effect_estimates\"}"),
         peak_memory: worker.peak_memory(),
-        worker_cpu: worker.cpu_by_thread().into_iter().collect(),
+        worker_cpu: cpu_of(worker),
         server_cpu,
     })
+}
+
+/// CPU seconds by thread, and of those that have ended.
+fn cpu_of(worker: &Worker) -> Vec<(String, f64)> {
+    let mut by_thread: Vec<(String, f64)> = worker.cpu_by_thread().into_iter().collect();
+    let ended = worker.cpu() - by_thread.iter().map(|(_, seconds)| seconds).sum::<f64>();
+    by_thread.push(("threads that have ended".to_owned(), ended.max(0.0)));
+    by_thread
 }
 
 /// CPU seconds by kind of server process.

@@ -128,7 +128,12 @@ impl Worker {
         line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kilobytes| 1024 * kilobytes)
     }
 
-    /// CPU seconds by the names of its threads.
+    /// CPU seconds, also of threads that have ended.
+    pub fn cpu(&self) -> f64 {
+        i32::try_from(self.child.id()).ok().and_then(cpu).unwrap_or_default()
+    }
+
+    /// CPU seconds by the names of its threads, as far as they have not ended.
     pub fn cpu_by_thread(&self) -> BTreeMap<String, f64> {
         let mut by_name = BTreeMap::new();
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();

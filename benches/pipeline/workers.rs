@@ -72,7 +72,7 @@ fn run(bench: &Bench, topic: &Topic, count: usize, workers: usize) -> Outcome<Ru
     let committed = started.elapsed();
     wait(&mut workers, &mut database, |database, _| database.is_published())?;
     let published = started.elapsed();
-    let cpu = workers.iter().map(|worker| worker.cpu_by_thread().values().sum::<f64>()).sum();
+    let cpu = workers.iter().map(Worker::cpu).sum();
     let server_cpu = sum(&server_cpu(&mut database)?) - before;
     // Which fits were published on the way depends on when refits came.
     database.execute("update populations set published_fit_id = null, refit_due_at = now()")?;

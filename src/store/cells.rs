@@ -8,7 +8,7 @@ use shrinkd_model::{Cell, Correlation, Sketches, cell_to_bytes};
 use super::columns::{Columns, NONE, bytes, integer, text};
 use super::database::Transaction;
 use super::query::{Row, values};
-use super::refit::read_populations;
+use super::statistics::read_populations;
 use super::{Store, StoreError, changes};
 use crate::row::BlockChange;
 

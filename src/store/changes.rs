@@ -73,8 +73,9 @@ impl Floor {
         if is_whole { 0 } else { self.get() }
     }
 
-    /// All changes that a snapshot can see, but for those of populations that have failed, are of the transaction `oldest` or of later ones, and all that it cannot see are of
-    /// `unfinished` or later ones. A database whose transactions have lower numbers than before is another one.
+    /// All changes that a snapshot can see, but for those of populations that have failed, are of the transaction `oldest` or of
+    /// later ones, and all that it cannot see are of `unfinished` or later ones. A database whose transactions have lower numbers than
+    /// before is another one. A change that a population is left with as it recovers while this looks is found by the next whole look.
     fn set(&self, oldest: Option<i64>, unfinished: i64) {
         let floor = if unfinished < self.get() { 0 } else { oldest.unwrap_or(unfinished).min(unfinished) };
         self.0.floor.store(floor, Ordering::Relaxed);
@@ -274,9 +275,15 @@ pub(super) async fn blocks(
     on.query("read blocks", sql, values![names(populations)]).all(read).await
 }
 
-/// Leaves the estimates of what is in the log of a population to a pass that will not wait for its refit. Returns of how many changes.
+/// Leaves the estimates of what is in the log of a population, or of as much as a refit takes, to a pass that will not wait for its
+/// refit. Returns of how many changes.
 pub(super) async fn leave_to_pass(on: &mut Transaction, population: &PopulationName) -> Result<i64, StoreError> {
-    let sql = "update block_changes set is_published = true where population_id = $1 and not is_published";
+    let some = format!("from block_changes where population_id = $1 and not is_published limit {MOST_CHANGES}");
+    let some = match on.is_postgres() {
+        true => format!("ctid = any(array(select ctid {some}))"),
+        false => format!("change_id in (select change_id {some})"),
+    };
+    let sql = format!("update block_changes set is_published = true where {some}");
     let left = on.query("refit: leave to a pass", sql, values![population.to_string()]).await?;
     Ok(i64::try_from(left).unwrap_or(i64::MAX))
 }

@@ -25,7 +25,7 @@ const FEWEST_ROWS: usize = 200;
 /// at 5,000).
 const FEWEST_STAGED: usize = 2_000;
 
-/// Rows that are sent while the server takes in those before.
+/// Rows that are sent at a time.
 const ROWS_IN_MESSAGE: usize = 500;
 
 /// The signature, no flags, no extension.
@@ -72,12 +72,16 @@ impl<R> Columns<R> {
         let failed = |error| classify(name, error);
         if let Some(connection) = on.postgres().filter(|_| rows.len() >= FEWEST_ROWS) {
             self.check_finite(name, rows)?;
-            sqlx::raw_sql("savepoint before_copy").execute(&mut *connection).await.map_err(failed)?;
+            savepoint(connection, name, "savepoint before_copy").await?;
             match self.copy(connection, rows, target, name).await {
                 Err(error) if is_unique_violation(&error) => {}
-                result => return result.map_err(failed),
+                result => {
+                    let copied = result.map_err(failed)?;
+                    savepoint(connection, name, "release savepoint before_copy").await?;
+                    return Ok(copied);
+                }
             }
-            sqlx::raw_sql("rollback to savepoint before_copy").execute(connection).await.map_err(failed)?;
+            savepoint(connection, name, "rollback to savepoint before_copy").await?;
         }
         self.execute(on, name, rows, sql, &target.values()).await
     }
@@ -125,16 +129,14 @@ impl<R> Columns<R> {
         let columns = self.all().map(|column| column.name).chain(constants.iter().map(|(name, _)| *name));
         let columns = columns.collect::<Vec<_>>().join(", ");
         let sql = format!("/* {name} */ copy {table} ({columns}) from stdin (format binary)");
+        // Before the COPY begins: the server ends no transaction that is silent in the middle of one.
+        let parts: Result<Vec<PgArgumentBuffer>, BoxDynError> =
+            rows.chunks(ROWS_IN_MESSAGE).map(|rows| self.binary(rows, constants)).collect();
+        let parts = parts.map_err(sqlx::Error::Encode)?;
         let mut copy = connection.copy_in_raw(&sql).await?;
         copy.send(HEADER).await?;
-        for rows in rows.chunks(ROWS_IN_MESSAGE) {
-            match self.binary(rows, constants) {
-                Ok(bytes) => copy.send(bytes.as_slice()).await?,
-                Err(error) => {
-                    copy.abort("a value cannot be sent").await?;
-                    return Err(sqlx::Error::Encode(error));
-                }
-            };
+        for part in parts {
+            copy.send(part.as_slice()).await?;
         }
         copy.send(TRAILER.as_slice()).await?;
         copy.finish().await
@@ -171,6 +173,11 @@ impl<'v> Target<'v> {
     fn values(&self) -> Vec<Value<'v>> {
         self.constants.iter().map(|(_, value)| value.clone()).collect()
     }
+}
+
+async fn savepoint(connection: &mut PgConnection, name: &'static str, sql: &str) -> Result<(), StoreError> {
+    let done = sqlx::raw_sql(AssertSqlSafe(format!("/* {name} */ {sql}"))).execute(connection).await;
+    done.map(drop).map_err(|error| classify(name, error))
 }
 
 /// Appends a value after its length.

@@ -122,8 +122,8 @@ fn input_offsets(state: &RefitState) -> String {
     serde_json::Value::Object(state.input_offsets.iter().map(entry).collect()).to_string()
 }
 
-/// Makes the current fits of populations the published ones, with these ids and with what their cells say where they have a
-/// posterior: appends them to the history, whose columns are the same.
+/// Appends the current fits of populations, which become the published ones with these ids, to the history, whose columns are the
+/// same, and what their cells say where they have a posterior.
 pub(super) async fn publish(
     on: &mut Transaction,
     due: &[(PopulationName, i64, Option<CellDiagnostics>)],
@@ -131,15 +131,11 @@ pub(super) async fn publish(
     if due.is_empty() {
         return Ok(());
     }
-    const DUE: Columns<(PopulationName, i64, Option<CellDiagnostics>)> = Columns(
-        &[&[text("population_id", |(population, ..)| Some(population.to_string().into()))]],
-        &[&[integer("fit_id", |(_, fit_id, _)| Some(*fit_id))]],
-    );
+    const DUE: Columns<(PopulationName, i64, Option<CellDiagnostics>)> =
+        Columns::of(&[&[text("population_id", |(population, ..)| Some(population.to_string().into()))]]);
     let sql = "insert into population_fits
                select f.* from n join current_population_fits as f on f.population_id = n.population_id";
     DUE.execute(on, "refit: append to the history", due, sql, NONE).await?;
-    let sql = "update populations as p set published_fit_id = n.fit_id from n where p.population_id = n.population_id";
-    DUE.execute(on, "refit: publish", due, sql, NONE).await?;
     let with_cells = due.iter().filter_map(|(population, fit_id, cells)| {
         Some(Diagnosed { population_id: population.to_string(), fit_id: *fit_id, cells: cells.clone()?, pass: None })
     });

@@ -6,7 +6,7 @@ use shrinkd_core::{Grouping, PopulationName};
 
 use super::estimates::{self, RAW_COLUMNS};
 use super::query::values;
-use super::{Ingest, Store, StoreError, cells, changes, experiments, ingest, populations, refit, settings};
+use super::{Ingest, Store, StoreError, cells, changes, experiments, ingest, populations, settings, statistics};
 use crate::refit::RefitState;
 use crate::row::{BlockChange, RawEstimate, StoreSettings, StoredExperiment};
 
@@ -104,7 +104,7 @@ impl Rebuild {
 
     /// Writes the statistics of populations: counts, and cells of those that have some.
     pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
-        refit::write_statistics(&mut self.batch.transaction, states).await
+        statistics::write_statistics(&mut self.batch.transaction, states).await
     }
 
     /// Once all is written: removes estimates without a block and populations without one, whose number it returns, and

@@ -10,25 +10,18 @@ use shrinkd_core::{Grouping, PopulationName};
 
 use super::cells::CellRow;
 use super::changes::{ChangeId, Floor};
-use super::columns::{Column, Columns, NONE, boolean, integer, text};
 use super::database::{Pools, Transaction};
-use super::query::{Row, record, values};
+use super::query::values;
+use super::statistics::{self, Noted, begins_pass, cells_to_write, due_in, note, read_cells, read_populations};
 use super::{Store, StoreError, cells, changes, fits, ingest, settings};
-use crate::refit::{Judged, MOST_CHANGES, Publication, RefitState, Unpublished};
-use crate::row::{BlockChange, Counters, FitRow, Statistics, TakenChanges};
+use crate::refit::{Publication, RefitState};
+use crate::row::{BlockChange, FitRow, TakenChanges};
 
 /// Most populations that are looked for at a time.
 const MOST_DUE: i64 = 10_000;
 
 /// Populations whose refits one transaction requests.
 const REQUESTED: usize = 1_000;
-
-/// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s. Where batches
-/// have been far behind, a pass begins as soon as none of them has changed anything for so long.
-const POSTPONED: i64 = 1;
-
-/// How long one that could not be refitted waits, s.
-const FAILED: i64 = 10;
 
 /// How long a refit should take, for which its populations are locked: on SQLite so is everything.
 const TIME: Duration = Duration::from_millis(100);
@@ -173,165 +166,6 @@ impl Store {
     }
 }
 
-/// The populations as their latest refits have left them, without cells, and how many changes they have in the log.
-pub(super) async fn read_populations(
-    on: &mut Transaction,
-    populations: &[String],
-    floor: i64,
-) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
-    let sql = format!(
-        "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
-                coalesce(p.refit_due_at <= {{now}}, false) as is_due, p.refit_due_at is not null as has_waited,
-                (select count(*)
-                 from (select 1 from block_changes as c
-                       where c.population_id = p.population_id
-                           and c.transaction_id >= case when p.refit_due_at is null then $2 else 0 end
-                       limit {MOST_CHANGES} + 1) as c) as logged,
-                p.publish_cursor is not null as is_publishing,
-                p.unpublished - p.pass_unpublished as waiting, {{s since p.unpublished_at}} as waited,
-                (select exists (select 1 from block_changes where not is_published and transaction_id >= $2)) as is_in_log,
-                (select f.message from current_population_fits as f
-                 where f.population_id = p.population_id and f.correlation = 'modelled') as message,
-                f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
-         from populations as p
-         left join population_fits as f
-             on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
-         where p.population_id {{any $1}}"
-    );
-    let counters = record!(Counters: changes, experiments, effects);
-    let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
-    let read = |row: &Row| {
-        let is_published = row.get::<Option<String>>("status")?.is_some();
-        let state = RefitState {
-            statistics: Statistics { counters: counters(row)?, ..Statistics::default() },
-            has_cells: row.get("has_cells")?,
-            is_due: row.get("is_due")?,
-            has_waited: row.get("has_waited")?,
-            logged: row.get("logged")?,
-            published: if is_published { Some(judged(row)?) } else { None },
-            is_publishing: row.get("is_publishing")?,
-            message: row.get("message")?,
-            unpublished: Unpublished {
-                waiting: row.get("waiting")?,
-                waited: row.get("waited")?,
-                new: 0,
-                is_in_log: row.get("is_in_log")?,
-            },
-            ..RefitState::default()
-        };
-        Ok((row.get("population_id")?, state))
-    };
-    let states = on.query("refit: read populations", sql, values![populations.to_vec(), floor]).all(read).await?;
-    Ok(states.into_iter().collect())
-}
-
-/// Adds the cells of those populations that have some.
-async fn read_cells(on: &mut Transaction, states: &mut BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
-    let with_cells: Vec<String> =
-        states.iter().filter(|(_, state)| state.has_cells).map(|(name, _)| name.to_string()).collect();
-    if with_cells.is_empty() {
-        return Ok(());
-    }
-    for (population, sketches) in cells::read(on, with_cells).await? {
-        if let Some(state) = states.get_mut(&population) {
-            state.statistics.sketches = sketches;
-        }
-    }
-    Ok(())
-}
-
-/// What the row of a population says after a refit.
-struct Noted {
-    population: PopulationName,
-    has_cells: bool,
-    counters: Counters,
-    /// `None` where it was not fitted.
-    fit_settings: Option<String>,
-    /// In how many seconds its next refit is due even if nothing changes.
-    due_in: Option<i64>,
-    /// Changes whose estimates are left to a pass, which this refit has seen first.
-    new_unpublished: i64,
-    /// The fit that is published with it.
-    published_fit_id: Option<i64>,
-    /// Whether a pass is to begin with the first block.
-    begins_pass: bool,
-}
-
-const NOTED_KEY: &[Column<Noted>] = &[text("population_id", |row| Some(row.population.to_string().into()))];
-
-const GIVEN: &[Column<Noted>] = &[
-    text("fit_settings", |row| row.fit_settings.as_deref().map(Into::into)),
-    integer("due_in", |row| row.due_in),
-    integer("new_unpublished", |row| Some(row.new_unpublished)),
-    integer("published_fit_id", |row| row.published_fit_id),
-    boolean("begins_pass", |row| Some(row.begins_pass)),
-];
-
-const NOTED: &[Column<Noted>] = &[
-    boolean("has_cells", |row| Some(row.has_cells)),
-    integer("changes", |row| Some(row.counters.changes)),
-    integer("experiments", |row| Some(row.counters.experiments)),
-    integer("effects", |row| Some(row.counters.effects)),
-];
-
-fn due_in(publication: &Publication) -> Option<i64> {
-    match publication {
-        Publication::Postponed => Some(POSTPONED),
-        Publication::Failed => Some(FAILED),
-        Publication::NotDue | Publication::Due(_) | Publication::Pass => None,
-    }
-}
-
-/// Where a population cannot be refitted, a pass writes what batches have left to it all the same.
-fn begins_pass(publication: &Publication, state: &RefitState) -> bool {
-    match publication {
-        Publication::Due(_) | Publication::Pass => true,
-        Publication::Failed => state.unpublished.count() > 0 && !state.is_publishing,
-        Publication::NotDue | Publication::Postponed => false,
-    }
-}
-
-impl Noted {
-    fn new(population: &PopulationName, state: &RefitState) -> Noted {
-        Noted {
-            population: population.clone(),
-            has_cells: state.has_cells,
-            counters: state.statistics.counters,
-            fit_settings: None,
-            due_in: None,
-            new_unpublished: state.unpublished.new,
-            published_fit_id: None,
-            begins_pass: false,
-        }
-    }
-}
-
-async fn note(on: &mut Transaction, rows: &[Noted]) -> Result<(), StoreError> {
-    let sql = "update populations as p
-               set {set from n}, fit_settings = coalesce(n.fit_settings, p.fit_settings), changed_at = {clock},
-                   refit_due_at = {s from now n.due_in}, unpublished = p.unpublished + n.new_unpublished,
-                   unpublished_at = case when n.new_unpublished > 0 and p.unpublished_at is null then {now}
-                                         else p.unpublished_at end,
-                   published_fit_id = coalesce(n.published_fit_id, p.published_fit_id),
-                   publish_cursor = case when n.begins_pass then '' else p.publish_cursor end,
-                   pass_owner = case when n.begins_pass then null else p.pass_owner end,
-                   pass_touched_at = case when n.begins_pass then null else p.pass_touched_at end
-               from n where p.population_id = n.population_id";
-    Columns(&[NOTED_KEY, GIVEN], &[NOTED]).execute(on, "refit: note", rows, sql, NONE).await.map(drop)
-}
-
-/// Writes the statistics of populations, each of which has to be fitted after that: counts, and cells of those that have some.
-pub(super) async fn write_statistics(
-    on: &mut Transaction,
-    states: &BTreeMap<PopulationName, RefitState>,
-) -> Result<(), StoreError> {
-    let rows: Vec<Noted> =
-        states.iter().map(|(name, state)| Noted { due_in: Some(0), ..Noted::new(name, state) }).collect();
-    note(on, &rows).await?;
-    let cells: Vec<CellRow> = states.iter().flat_map(|(name, state)| cells_to_write(name, state)).collect();
-    cells::write(on, &cells).await.map(drop)
-}
-
 impl Refit {
     /// The populations as their latest refits have left them, without their sketches. What these hold may be unreadable: it is
     /// not read.
@@ -376,9 +210,10 @@ impl Refit {
         Ok(Some(taken))
     }
 
-    /// Writes the statistics of populations of which changes were left in the log, and no fits: the next refit is due at once.
+    /// Writes the statistics of populations of which changes were left in the log, and no fits: the next refit is due at once, and
+    /// until the log is empty there is neither a new fit nor a pass.
     pub async fn write_statistics(&mut self, states: &BTreeMap<PopulationName, RefitState>) -> Result<(), StoreError> {
-        write_statistics(&mut self.transaction, states).await
+        statistics::write_statistics(&mut self.transaction, states).await
     }
 
     /// Writes the fits of populations, their statistics, and what follows for the published rows.
@@ -408,6 +243,24 @@ impl Refit {
         fits::publish(on, &due).await
     }
 
+    /// Notes in the populations whether batches go on leaving estimates to passes, of whichever population: whether the log has such
+    /// changes, or this refit has just taken some out.
+    pub async fn look_for_unpublished(
+        &mut self,
+        states: &mut BTreeMap<PopulationName, RefitState>,
+    ) -> Result<(), StoreError> {
+        if states.values().all(|state| state.unpublished.count() == 0) {
+            return Ok(());
+        }
+        let sql =
+            "select exists (select 1 from block_changes where not is_published and transaction_id >= $1) as is_in_log";
+        let query = self.transaction.query("refit: look for unpublished changes", sql, values![self.floor.get()]);
+        let is_behind =
+            query.one(|row| row.get("is_in_log")).await? || states.values().any(|it| it.unpublished.new > 0);
+        states.values_mut().for_each(|state| state.unpublished.is_behind = is_behind);
+        Ok(())
+    }
+
     /// Leaves the estimates of what is in the log of a population that cannot be refitted to a pass. Returns of how many changes.
     pub async fn leave_to_pass(&mut self, population: &PopulationName) -> Result<i64, StoreError> {
         changes::leave_to_pass(&mut self.transaction, population).await
@@ -428,16 +281,4 @@ impl Refit {
     pub async fn rollback(self) -> Result<(), StoreError> {
         self.transaction.rollback("refit: roll back").await
     }
-}
-
-/// The cells of a population that are not stored as they are now. An emptied cell is written as zeros.
-fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
-    if !state.has_cells {
-        return Vec::new();
-    }
-    let changed = state.changed_cells.iter().map(|&(correlation, octave)| {
-        let cell = state.statistics.sketches.of(correlation).cell(octave).copied().unwrap_or_default();
-        CellRow { population: population.clone(), correlation, octave, cell }
-    });
-    changed.collect()
 }

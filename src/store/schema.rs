@@ -47,8 +47,10 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// PostgreSQL ends a transaction whose worker is silent for so long: one that was stopped, or whose machine is gone, would
 /// otherwise keep the rows of its partitions locked, and the next owner's claim waiting. And it gives up waiting for a lock
-/// after a while: the statement is tried again, but until then the worker says what it waits for.
-const SESSION: &str = "set idle_in_transaction_session_timeout = '30s'; set lock_timeout = '20s'";
+/// after a while: the statement is tried again, but until then the worker says what it waits for. In the middle of a COPY only a
+/// connection that is gone ends the transaction.
+const SESSION: &str = "set idle_in_transaction_session_timeout = '30s'; set lock_timeout = '20s';
+                       set tcp_keepalives_idle = 15; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3";
 
 /// Memory for the pages that a batch changes: those that do not fit are written more than once.
 const SQLITE_CACHE_KIB: u32 = 32 * 1024;

@@ -96,7 +96,10 @@ impl PublishLoop {
         let sorted = [small, large].concat();
         let left = Mutex::new(&sorted[..]);
         let (first, second) = tokio::join!(self.lane(&left, stop), self.lane(&left, stop));
-        let of_a_row = first?.or(second?);
+        let of_a_row = match (first, second) {
+            (Err(error @ WorkerError::Store(StoreError::Settings { .. })), _) | (_, Err(error)) => return Err(error),
+            (first, Ok(second)) => first?.or(second),
+        };
         of_a_row.map_or(Ok(due.len()), |error| Err(error.into()))
     }
 

@@ -242,7 +242,7 @@ impl RefitLoop {
     /// Refits a population, or notes that it cannot be.
     async fn refit_or_fail(&self, population: &PopulationName, occasion: Occasion) -> Result<Group, WorkerError> {
         match self.refit_group(std::slice::from_ref(population), occasion).await {
-            Err(error) if error.is_of_a_population() => self.note_failure(population, &error).await,
+            Err(error) if error.is_of_a_population() => self.note_failure(population, &error, occasion).await,
             result => result,
         }
     }
@@ -301,6 +301,7 @@ impl RefitLoop {
                 computed(move || apply(&mut states, changes).map(|()| states)).await?.map_err(StoreError::unfit)?;
         }
         states.values_mut().for_each(RefitState::grow);
+        transaction.look_for_unpublished(&mut states).await?;
         if done.is_log_left {
             transaction.write_statistics(&states).await?;
             return Ok(done);
@@ -336,15 +337,26 @@ impl RefitLoop {
     }
 
     /// Notes that a population cannot be refitted because of what a row of it holds. Its changes stay in the log.
-    async fn note_failure(&self, population: &PopulationName, why: &WorkerError) -> Result<Group, WorkerError> {
+    async fn note_failure(
+        &self,
+        population: &PopulationName,
+        why: &WorkerError,
+        occasion: Occasion,
+    ) -> Result<Group, WorkerError> {
         let started = Instant::now();
         error!(%population, error = %why, "the population cannot be refitted: estimates that it has stay as they are");
         let mut transaction = self.store.begin_refit(std::slice::from_ref(population)).await?;
-        let Some(mut state) = transaction.populations().await?.remove(population) else {
+        let mut states = transaction.populations().await?;
+        if let Some(state) = states.get_mut(population) {
+            state.unpublished.new = transaction.leave_to_pass(population).await?;
+        }
+        transaction.look_for_unpublished(&mut states).await?;
+        let Some(state) = states.remove(population) else {
             transaction.rollback().await?;
             return Ok(Group::default());
         };
-        state.unpublished.new = transaction.leave_to_pass(population).await?;
+        let is_pass_due = state.unpublished.count() > 0
+            && (occasion == Occasion::End || state.unpublished.is_pass_due(state.statistics.counters.experiments));
         let Counters { experiments, effects, .. } = state.statistics.counters;
         let effects = [effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
         let failed = Fits::failed(&why.summary(), effects);
@@ -353,7 +365,7 @@ impl RefitLoop {
             state,
             fits: failed.fits,
             fit_settings: self.fit_settings(population),
-            publication: Publication::Failed,
+            publication: Publication::Failed { is_pass_due },
         };
         transaction.write(vec![refitted]).await?;
         transaction.commit().await?;

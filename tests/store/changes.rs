@@ -80,7 +80,7 @@ async fn a_population_that_waits_keeps_no_other_waiting_however_many_changes_it_
     let mut failed = store.begin_refit(&[population("m")]).await.unwrap();
     let state = failed.populations().await.unwrap().remove(&population("m")).unwrap();
     let fit = FitRow { status: FitStatus::Failed, ..fit_row(Correlation::Modelled, 0.0, 0.0) };
-    failed.write(vec![refitted("m", &state, &[fit], Publication::Failed)]).await.unwrap();
+    failed.write(vec![refitted("m", &state, &[fit], Publication::Failed { is_pass_due: false })]).await.unwrap();
     failed.commit().await.unwrap();
     database.execute("update populations set refit_due_at = '2999-01-01T00:00:00.000000Z'").await;
     worker.ingest(vec![record(0, 1, &event("exp-1", 1, "n", &[1.0]))]).await;

@@ -132,7 +132,21 @@ async fn many_rows_at_once_leave_nothing_behind<D: Database>(database: &D) {
     worker.ingest(records(1, 10_000)).await;
     assert_eq!(contents(database).await, before, "what was given up is not written with the next batch");
     worker.ingest(records(3, 20_000)).await;
-    assert_ne!(contents(database).await, before);
+    let third = contents(database).await;
+    assert_ne!(third, before);
+    // The stage is there already, and empty; then it is used twice in one transaction.
+    worker.ingest(records(4, 30_000)).await;
+    assert_ne!(contents(database).await, third);
+    let fourth = contents(database).await;
+    let (mut ingest, changes, _) = worker.write(records(5, 40_000)).await.expect("the batch is written");
+    let fit = shrinkd::row::PublishedFit::none();
+    let estimates = |block| BlockEstimates::new(block, ingest.commit_id(), &fit).rows;
+    let rows: Vec<EstimateRow> = changes.changed.iter().flat_map(estimates).collect();
+    let half = rows.len() / 2;
+    let written = ingest.write_estimates(&changes, &rows[half..]).await.expect("they are written again");
+    assert_eq!(written, [("effect_estimates", (rows.len() - half) as u64)], "those of the first use are gone");
+    ingest.commit().await.expect("the batch is committed");
+    assert_ne!(contents(database).await, fourth);
 }
 
 async fn many_new_rows_replace_those_that_a_lost_experiment_left<D: Database>(database: &D) {

@@ -144,9 +144,14 @@ async fn a_rebuild_writes_estimates_that_are_missing_or_wrong_and_removes_those_
     database.execute("update effect_estimates set raw_estimate = 1 + raw_estimate where variant = 'v2'").await;
     database.execute("update effect_estimates set posterior_mean = 1 + posterior_mean where variant = 'v3'").await;
     database.execute("update blocks set pending_detail = 'another' where block is null").await;
+    // What was left to passes is written, and not left to them any more.
+    database.execute("update populations set unpublished = 7, pass_unpublished = 3, unpublished_at = created_at").await;
     assert_ne!(estimates(database).await, published);
     site.rebuild(&[]);
     assert_eq!(estimates(database).await, published);
+    let left = "select cast(count(*) as text) from populations
+                where unpublished <> 0 or pass_unpublished <> 0 or unpublished_at is not null";
+    assert_eq!(database.count(left).await, 0);
 }
 
 async fn what_cannot_be_estimated_any_more_waits_with_the_reason<D: Database>(database: &D) {
