@@ -16,11 +16,10 @@ use super::retry::Retryable;
 use crate::config::SettingsOf;
 use crate::panics::caught;
 use crate::refit::{Fits, Publication, RefitState, apply, fit_settings, split_group};
-use crate::row::{Counters, CurrentPopulation, FitStatus, PopulationTotals, Statistics};
+use crate::row::{Counters, CurrentPopulation, FitStatus, Statistics};
 use crate::store::{Refit, Refitted, Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
-use crate::telemetry::metrics::{PopulationCounts, PopulationSummary};
 
 /// How often the metrics of all populations are updated if none was refitted.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
@@ -110,7 +109,7 @@ impl RefitLoop {
                 || reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL)
             {
                 reported = Some(Instant::now());
-                if let Err(error) = self.report(&mut report).await {
+                if let Err(error) = report.show(&self.store, &self.telemetry.metrics, self.reported).await {
                     warn!(%error, "cannot update the metrics of the populations");
                 }
             }
@@ -138,40 +137,6 @@ impl RefitLoop {
     /// See [`fit_settings`].
     fn fit_settings(&self, population: &PopulationName) -> String {
         fit_settings(&(self.settings)(population), self.tolerance)
-    }
-
-    /// Updates the metrics of the populations, whichever worker fitted them, if this worker reports them.
-    pub async fn report(&self, report: &mut PopulationReport) -> Result<(), WorkerError> {
-        let metrics = &self.telemetry.metrics;
-        if !metrics.reports_populations() {
-            *report = PopulationReport::default();
-            return Ok(());
-        }
-        report.update(&self.store).await?;
-        let (largest, all) = report.largest(self.reported);
-        let PopulationTotals { populations, failed, prior_far, selection_suspected, unpublished_changes, .. } = all;
-        let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected, unpublished_changes };
-        let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
-        let others = PopulationSummary {
-            experiments: rest(all.experiments, |current| current.experiments),
-            effects: rest(all.effects, |current| current.effects),
-            ..PopulationSummary::default()
-        };
-        let others = (all.populations > largest.len() as u64).then_some(others);
-        let summary = |current: CurrentPopulation| {
-            let summary = PopulationSummary {
-                has_failed: current.status == Some(FitStatus::Failed),
-                mu: current.mu,
-                tau: current.tau,
-                deff: current.deff,
-                verdict: current.verdict,
-                experiments: current.experiments,
-                effects: current.effects,
-            };
-            (current.population, summary)
-        };
-        metrics.set_populations(counts, largest.into_iter().map(summary).collect(), others);
-        Ok(())
     }
 
     /// Refits every population that has changed or is due. Returns how many there were.

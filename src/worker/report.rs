@@ -6,8 +6,9 @@ use std::time::Duration;
 use shrinkd_core::PopulationName;
 use time::OffsetDateTime;
 
-use crate::row::{ChangedPopulations, CurrentPopulation, PopulationTotals};
+use crate::row::{ChangedPopulations, CurrentPopulation, FitStatus, PopulationTotals};
 use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::{Metrics, PopulationCounts, PopulationSummary};
 
 /// A change carries the time at which it was written, and is seen from the end of its transaction on: so far back changes are read again.
 /// Of a refit and of a pass only the COMMIT comes after that. A rebuild that takes longer to its end shows when the population changes the next
@@ -22,6 +23,40 @@ pub struct PopulationReport {
 }
 
 impl PopulationReport {
+    /// Updates the metrics of the populations, whichever worker fitted them, if this worker reports them: at most so many have
+    /// series of their own.
+    pub async fn show(&mut self, store: &Store, metrics: &Metrics, most: usize) -> Result<(), StoreError> {
+        if !metrics.reports_populations() {
+            *self = PopulationReport::default();
+            return Ok(());
+        }
+        self.update(store).await?;
+        let (largest, all) = self.largest(most);
+        let PopulationTotals { populations, failed, prior_far, selection_suspected, unpublished_changes, .. } = all;
+        let counts = PopulationCounts { all: populations, failed, prior_far, selection_suspected, unpublished_changes };
+        let rest = |all: u64, of: fn(&CurrentPopulation) -> u64| all.saturating_sub(largest.iter().map(of).sum());
+        let others = PopulationSummary {
+            experiments: rest(all.experiments, |current| current.experiments),
+            effects: rest(all.effects, |current| current.effects),
+            ..PopulationSummary::default()
+        };
+        let others = (all.populations > largest.len() as u64).then_some(others);
+        let summary = |current: CurrentPopulation| {
+            let summary = PopulationSummary {
+                has_failed: current.status == Some(FitStatus::Failed),
+                mu: current.mu,
+                tau: current.tau,
+                deff: current.deff,
+                verdict: current.verdict,
+                experiments: current.experiments,
+                effects: current.effects,
+            };
+            (current.population, summary)
+        };
+        metrics.set_populations(counts, largest.into_iter().map(summary).collect(), others);
+        Ok(())
+    }
+
     /// Reads what has changed since the last look; everything at the first, and where populations are gone.
     pub async fn update(&mut self, store: &Store) -> Result<(), StoreError> {
         let changed = store.populations_since(self.read_at.map(|at| at - OVERLAP)).await?;

@@ -187,7 +187,8 @@ async fn finish(refit: &RefitLoop, publish: &PublishLoop, stop: &CancellationTok
         }
         // A worker that was killed may have left a pass, which another may take after a while.
         if stop.is_cancelled() || refit.store.publishing_populations().await?.is_empty() {
-            return refit.report(&mut PopulationReport::default()).await;
+            let RefitLoop { store, telemetry, reported, .. } = refit;
+            return Ok(PopulationReport::default().show(store, &telemetry.metrics, *reported).await?);
         }
         stop.run_until_cancelled(tokio::time::sleep(PASS_INTERVAL)).await;
     }
