@@ -112,11 +112,12 @@ impl PublishLoop {
     ) -> Result<Option<StoreError>, WorkerError> {
         let mut of_a_row = None;
         while let Some(group) = next_group(left).filter(|_| !stop.is_cancelled()) {
-            match self.publish(group, stop).await {
+            // Boxed, because each lane would otherwise have room for two of them on the stack of whoever waits.
+            match Box::pin(self.publish(group, stop)).await {
                 Err(WorkerError::Store(error)) if error.is_of_a_row() => {
                     debug!(%error, "populations cannot be published at once: one by one");
                     for one in group {
-                        match self.publish(std::slice::from_ref(one), stop).await {
+                        match Box::pin(self.publish(std::slice::from_ref(one), stop)).await {
                             Err(WorkerError::Store(error)) if error.is_of_a_row() => {
                                 let population = &one.population;
                                 error!(%population, %error, "the estimates of the population cannot be published");
