@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 pub use fit::{CellDiagnostics, CurrentFit, FitRow, FitStatus, PassDiagnostics, PublishedFit};
 pub use partition::{Halt, HaltReason, PartitionStatus, Skip};
-pub use pass::{BlockToPublish, DuePass, EndedPass, Pass};
+pub use pass::{BlockToPublish, DuePass, EndedPass, Pass, ReadBlock, UnreadableBlock};
 
 /// The settings that the cells and blocks of a store were computed with. They do not mix with those of other settings.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -48,7 +48,7 @@ grant select, insert, update on partition_progress to shrinkd_worker;
 grant select, insert, update on populations to shrinkd_worker;
 grant select, insert, update, delete on experiments to shrinkd_worker;
 grant select, insert, update, delete on blocks to shrinkd_worker;
-grant select, insert, delete on block_changes to shrinkd_worker;
+grant select, insert, update, delete on block_changes to shrinkd_worker;
 grant select, insert, update on population_cells to shrinkd_worker;
 grant select, insert, update on rejected_events to shrinkd_worker;
 grant select, insert, update on tombstones to shrinkd_worker;

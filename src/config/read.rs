@@ -117,7 +117,7 @@ impl Error for Problem {
 fn in_plain_words(expected: &dyn Expected) -> String {
     let expected = expected.to_string();
     match expected.as_str() {
-        "a nonzero usize" | "a nonzero u32" => "a whole number above 0",
+        "a nonzero usize" | "a nonzero u32" | "a nonzero u64" => "a whole number above 0",
         "u64" | "usize" | "u32" => "a whole number, 0 or above",
         "f64" => "a number",
         "a boolean" => "true or false",

@@ -48,3 +48,14 @@ pub struct BlockToPublish {
     pub commit_id: i64,
     pub decision: Option<String>,
 }
+
+/// A block that a pass has read, or one that is damaged.
+pub type ReadBlock = Result<BlockToPublish, UnreadableBlock>;
+
+/// A block whose estimates stay as they are, because it cannot be read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnreadableBlock {
+    pub population: PopulationName,
+    pub experiment_id: String,
+    pub why: String,
+}

@@ -10,7 +10,9 @@ use super::error::unreadable;
 use super::experiments::read_properties;
 use super::query::{Row, record, values};
 use super::{Store, StoreError, changes, estimates, fits, settings};
-use crate::row::{BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, Pass, PublishedFit};
+use crate::row::{
+    BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, Pass, PublishedFit, ReadBlock, UnreadableBlock,
+};
 
 /// Where a pass stands after a page: population, fit and experiment.
 struct Position {
@@ -127,12 +129,13 @@ impl Store {
     }
 
     /// The blocks of populations after an experiment of one of them, in the order of populations and experiments, at most `limit`.
+    /// One that cannot be read stands for itself: what it holds keeps no other from being published.
     pub async fn blocks_after(
         &self,
         populations: &[PopulationName],
         (population, experiment): (&str, &str),
         limit: usize,
-    ) -> Result<Vec<BlockToPublish>, StoreError> {
+    ) -> Result<Vec<ReadBlock>, StoreError> {
         let mut reader = self.pools.read().await?;
         // Of one population its index has them in order. Experiments are looked up one by one: a join reads all of them for every
         // page, as the planner thinks that cheaper.
@@ -156,8 +159,15 @@ impl Store {
             population: |row: &Row| row.get("population_id"), measured: |row: &Row| row.unpack("blocks", "block"),
             properties: read_properties);
         let block = record!(BlockToPublish: commit_id, decision; block: block);
+        let read = |row: &Row| match block(row) {
+            Err(error @ StoreError::Damaged { .. }) => {
+                let (population, experiment_id) = (row.get("population_id")?, row.get("experiment_id")?);
+                Ok(Err(UnreadableBlock { population, experiment_id, why: error.to_string() }))
+            }
+            result => result.map(Ok),
+        };
         let values = values![changes::names(populations), population, experiment, limit as i64];
-        reader.query("publish: read blocks", sql, values).all(block).await
+        reader.query("publish: read blocks", sql, values).all(read).await
     }
 
     /// Writes one page of passes of one owner and moves their cursors, each to an experiment. Of a block that is no longer the one

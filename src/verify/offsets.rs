@@ -7,6 +7,7 @@ use std::path::Path;
 use time::format_description::well_known::Rfc3339;
 
 use super::report::{Check, Report};
+use crate::files::compression::Compression;
 use crate::row::PartitionStatus;
 use crate::row::audit::SkippedOffsets;
 use crate::stream::{NextOffset, Topic, Watermarks};
@@ -18,6 +19,8 @@ pub enum Reach {
     Kafka { topic: Topic, before: Watermarks, after: Watermarks },
     /// The length of a file, and whether a line begins at the stored offset, which is only checked within the file.
     File { topic: Topic, length: i64, is_line: bool },
+    /// A file that is compressed: its offsets are of what comes out of it.
+    Compressed { topic: Topic },
     /// Stdin cannot be read again.
     Stdin,
 }
@@ -34,6 +37,11 @@ pub fn file_reach(path: &Path, partitions: &[PartitionStatus]) -> io::Result<Rea
     let mut file = File::open(path)?;
     let own = partitions.iter().find(|row| row.cluster_id == topic.cluster_id && row.topic == topic.name);
     let next = own.and_then(|row| row.next_offset).and_then(|next| u64::try_from(next.0).ok()).unwrap_or(0);
+    let mut head = Vec::new();
+    (&file).take(4).read_to_end(&mut head)?;
+    if Compression::of(&head) != Compression::None {
+        return Ok(Reach::Compressed { topic });
+    }
     let length = file.metadata()?.len();
     let is_line = if next == 0 || next >= length {
         true
@@ -50,7 +58,7 @@ impl Report {
     /// Compares the offsets of partitions with those of their source, and remarks on halted partitions and skipped records.
     pub fn check_offsets(&mut self, partitions: &[PartitionStatus], skipped: &[SkippedOffsets], reach: &Reach) {
         let name = match reach {
-            Reach::Kafka { topic, .. } | Reach::File { topic, .. } => Some(&topic.name),
+            Reach::Kafka { topic, .. } | Reach::File { topic, .. } | Reach::Compressed { topic } => Some(&topic.name),
             Reach::Stdin => None,
         };
         let (own, others): (Vec<_>, Vec<_>) = partitions.iter().partition(|row| Some(&row.topic) == name);
@@ -58,8 +66,11 @@ impl Report {
             match reach {
                 Reach::Kafka { topic, before, after } => self.check_partition(row, &own, topic, before, after),
                 Reach::File { topic, length, is_line } => self.check_file(row, topic, *length, *is_line),
-                Reach::Stdin => {}
+                Reach::Compressed { .. } | Reach::Stdin => {}
             }
+        }
+        if let Reach::Compressed { topic } = reach {
+            self.remarks.push(format!("the offsets of {} cannot be checked: it is compressed", topic.name));
         }
         match (name, own.is_empty()) {
             (Some(name), true) => self.remarks.push(format!("no record of {name} was ever committed")),

@@ -18,7 +18,10 @@ use crate::config::SettingsOf;
 use crate::estimate::BlockEstimates;
 use crate::panics::caught;
 use crate::refit::RefitState;
-use crate::row::{BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, FitStatus, Pass, PublishedFit};
+use crate::row::{
+    BlockToEstimate, BlockToPublish, DuePass, EndedPass, EstimateRow, FitStatus, Pass, PublishedFit, ReadBlock,
+    UnreadableBlock,
+};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Telemetry;
 use crate::telemetry::health::{Loop, Operation};
@@ -181,7 +184,11 @@ impl PublishLoop {
             return Ok(Diagnoses::new());
         }
         let populations = Vec::from_iter(populations.iter().cloned());
-        let states = Vec::from_iter(self.store.population_states(&populations).await?);
+        let states = match self.store.population_states(&populations).await {
+            Ok(states) => Vec::from_iter(states),
+            Err(error) if error.is_of_a_row() => self.readable_states(&populations).await?,
+            Err(error) => return Err(error.into()),
+        };
         let (settings, grouping) = (Arc::clone(&self.settings), self.grouping.clone());
         let shipped_decisions = self.shipped_decisions.clone();
         let begun = tokio::task::spawn_blocking(move || {
@@ -193,6 +200,21 @@ impl PublishLoop {
             map_chunks(&states, 1, available_threads(), |states| states.iter().filter_map(begin).collect::<Vec<_>>())
         });
         Ok(begun.await?.into_iter().flatten().collect())
+    }
+
+    /// The states of those populations that can be read: the others are passed, and not diagnosed.
+    async fn readable_states(
+        &self,
+        populations: &[PopulationName],
+    ) -> Result<Vec<(PopulationName, RefitState)>, WorkerError> {
+        let mut states = Vec::new();
+        for population in populations {
+            match self.store.population_states(std::slice::from_ref(population)).await {
+                Err(error) if error.is_of_a_row() => warn!(%population, %error, "there are no diagnostics"),
+                result => states.extend(result?),
+            }
+        }
+        Ok(states)
     }
 
     /// Ends passes that have seen every block.
@@ -244,7 +266,7 @@ impl PublishLoop {
         let populations = Vec::from_iter(passes.keys().cloned());
         let blocks = self.store.blocks_after(&populations, (population, experiment), PAGE).await?;
         let passes = Arc::clone(passes);
-        Ok(tokio::task::spawn_blocking(move || estimate(&passes, &blocks, diagnoses)).await?)
+        Ok(tokio::task::spawn_blocking(move || estimate(&passes, blocks, diagnoses)).await?)
     }
 
     /// Writes a page, and where each pass stands after it. Returns the populations whose passes other workers have taken over.
@@ -299,9 +321,27 @@ struct Page {
     last: (String, String),
 }
 
-/// Estimates some blocks, and adds them to the diagnoses of their populations. `None` if there are none.
-fn estimate(passes: &Passes, blocks: &[BlockToPublish], mut diagnoses: Diagnoses) -> (Option<Page>, Diagnoses) {
-    let Some(BlockToPublish { block: last, .. }) = blocks.last() else { return (None, diagnoses) };
+/// Estimates some blocks, and adds them to the diagnoses of their populations. `None` if there are none. Of one that cannot be read
+/// nothing is estimated, and its population is not diagnosed.
+fn estimate(passes: &Passes, read: Vec<ReadBlock>, mut diagnoses: Diagnoses) -> (Option<Page>, Diagnoses) {
+    let key = |block: &ReadBlock| match block {
+        Ok(BlockToPublish { block, .. }) => (block.population.clone(), block.experiment_id.clone()),
+        Err(UnreadableBlock { population, experiment_id, .. }) => (population.clone(), experiment_id.clone()),
+    };
+    let Some((last_population, last_experiment)) = read.last().map(key) else { return (None, diagnoses) };
+    let cursors: BTreeMap<PopulationName, String> = read.iter().map(key).collect();
+    let last = (last_population.to_string(), last_experiment);
+    let mut blocks = Vec::with_capacity(read.len());
+    for block in read {
+        match block {
+            Ok(block) => blocks.push(block),
+            Err(UnreadableBlock { population, experiment_id, why }) => {
+                error!(%population, experiment_id, why, "a block cannot be read: its estimates stay as they are");
+                diagnoses.remove(&population);
+            }
+        }
+    }
+    let blocks = &blocks[..];
     let none = PublishedFit::none();
     let estimates = map_chunks(blocks, CHUNK, available_threads(), |blocks| {
         let estimate = |to_publish: &BlockToPublish| {
@@ -311,16 +351,11 @@ fn estimate(passes: &Passes, blocks: &[BlockToPublish], mut diagnoses: Diagnoses
         blocks.iter().map(estimate).collect::<Vec<_>>()
     });
     let estimates: Vec<BlockEstimates> = estimates.into_iter().flatten().collect();
-    let mut cursors = BTreeMap::new();
     let mut begin = 0;
     for blocks in blocks.chunk_by(|x, y| x.block.population == y.block.population) {
         let estimates = &estimates[begin..begin + blocks.len()];
         begin += blocks.len();
-        let Some(BlockToPublish { block: BlockToEstimate { population, experiment_id, .. }, .. }) = blocks.last()
-        else {
-            continue;
-        };
-        cursors.insert(population.clone(), experiment_id.clone());
+        let Some(BlockToPublish { block: BlockToEstimate { population, .. }, .. }) = blocks.first() else { continue };
         if let Some(mut diagnosis) = diagnoses.remove(population) {
             let added = || {
                 diagnosis.add(blocks, estimates);
@@ -331,7 +366,6 @@ fn estimate(passes: &Passes, blocks: &[BlockToPublish], mut diagnoses: Diagnoses
     }
     warn_of_failures(estimates.iter().flat_map(|block| &block.rows));
     let rows = estimates.into_iter().flat_map(|block| block.rows).collect();
-    let last = (last.population.to_string(), last.experiment_id.clone());
     (Some(Page { rows, cursors, last }), diagnoses)
 }
 

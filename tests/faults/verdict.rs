@@ -136,9 +136,10 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
         let (id, mut after) = (name.to_string(), String::new());
         loop {
             let page = store.blocks_after(std::slice::from_ref(&name), (&id, &after), PAGE).await.expect("its blocks");
-            let Some(last) = page.last() else { break };
+            let Some(Ok(last)) = page.last() else { break };
             after.clone_from(&last.block.experiment_id);
             for read in page {
+                let read = read.expect("it can be read");
                 let block = &read.block.measured.block;
                 let exact = fit.as_ref().map(|fit| (fit, BlockPosterior::new(block, &fit.nodes)));
                 for (i, variant) in read.block.measured.variants.iter().enumerate() {

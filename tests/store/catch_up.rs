@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use shrinkd::config::PopulationSettings;
+use shrinkd::config::{PopulationSettings, StoreConfig, StoreUrl};
 use shrinkd::estimate::BlockEstimates;
 use shrinkd::refit::Unpublished;
 use shrinkd::row::{EstimateRow, Pass};
@@ -16,7 +16,8 @@ use super::loops::{loops, priors, settle};
 use super::publish::{end_pass, publish};
 use super::refit::begin;
 use super::{Record, Worker, event, message, population, promises, record, retraction, tombstone};
-use crate::common::database::{Database, PostgresDatabase};
+use crate::common::database::{Database, PostgresDatabase, settings};
+use crate::common::role::Role;
 use crate::common::settling::{until_it_waits, until_waiting};
 
 promises! {
@@ -161,7 +162,7 @@ async fn two_begun(store: &Store) -> (Worker, Vec<Pass>) {
 async fn page_of(store: &Store, passes: &[Pass]) -> Vec<EstimateRow> {
     let populations: Vec<PopulationName> = passes.iter().map(|pass| pass.population.clone()).collect();
     let blocks = store.blocks_after(&populations, ("", ""), 100).await.unwrap();
-    let rows = blocks.iter().map(|it| {
+    let rows = blocks.into_iter().map(|it| it.expect("it can be read")).map(|it| {
         let fit = &passes.iter().find(|pass| pass.population == it.block.population).expect("its pass").fit;
         BlockEstimates::new(&it.block, it.commit_id, fit).rows
     });
@@ -344,6 +345,29 @@ async fn what_is_left_to_the_pass_of_a_population_that_cannot_be_refitted_is_wri
     refit.refit_all(Occasion::News).await.unwrap();
     assert_eq!(publish.publish_due(None, &CancellationToken::new()).await.unwrap(), 1);
     assert_eq!((rows(database).await.len(), unpublished(database).await.as_deref()), (6, Some("0 0")));
+}
+
+#[tokio::test]
+async fn postgres_lets_a_worker_with_no_more_than_its_rights_catch_up_and_note_a_failure() {
+    let Some(database) = PostgresDatabase::create().await else { return };
+    let role = Role::worker(&database).await;
+    let config = StoreConfig { url: StoreUrl::Postgres(role.url("right")), connections: 2 };
+    let store = Store::connect(&config, &settings()).await.expect("the rights are enough");
+    let mut worker = left(&store, 3).await;
+    let (refit, publish) = loops(&store, priors("flat", "half-normal:1"));
+    refit.refit_all(Occasion::End).await.unwrap();
+    publish.publish_due(None, &CancellationToken::new()).await.unwrap();
+    assert_eq!(rows(&database).await.len(), 6);
+    worker.ingest_behind(vec![record(0, 3, &event("exp-3", 1, "m", &[1.0]))]).await;
+    database.execute("update blocks set block = statistics where experiment_id = 'exp-1'").await;
+    refit.refit_all(Occasion::End).await.expect("it is noted as failed");
+    let failed = "select cast(count(*) as text) from current_population_fits where status = 'failed'";
+    assert_eq!(database.count(failed).await, 3);
+    publish.publish_due(None, &CancellationToken::new()).await.unwrap();
+    assert_eq!(rows(&database).await.len(), 7, "what can be read is published");
+    drop((store, worker, refit, publish));
+    role.remove().await;
+    database.remove().await;
 }
 
 async fn at_the_end_of_the_source_nothing_waits<D: Database>(database: &D) {

@@ -38,7 +38,8 @@ fn page(blocks: &[BlockToPublish], fit: &PublishedFit) -> Vec<EstimateRow> {
 
 /// A population's blocks after an experiment.
 pub async fn blocks_after(store: &Store, name: &PopulationName, after: &str, limit: usize) -> Vec<BlockToPublish> {
-    store.blocks_after(std::slice::from_ref(name), (&name.to_string(), after), limit).await.expect("the blocks")
+    let read = store.blocks_after(std::slice::from_ref(name), (&name.to_string(), after), limit).await;
+    read.expect("the blocks").into_iter().map(|block| block.expect("it can be read")).collect()
 }
 
 /// Writes a page of one pass. `None` if another worker has taken it over.
