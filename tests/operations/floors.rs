@@ -21,7 +21,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("http", &["telemetry"]),
     ("simulate", &[]),
     ("study", &["simulate"]),
-    ("verify", &["config", "estimate", "refit", "row", "store", "stream"]),
+    ("verify", &["config", "estimate", "files", "refit", "row", "store", "stream"]),
     ("worker", &["config", "estimate", "files", "panics", "refit", "row", "store", "stream", "telemetry"]),
     (
         "cli",
