@@ -142,9 +142,8 @@ async fn many_rows_at_once_leave_nothing_behind<D: Database>(database: &D) {
     let fit = shrinkd::row::PublishedFit::none();
     let estimates = |block| BlockEstimates::new(block, ingest.commit_id(), &fit).rows;
     let rows: Vec<EstimateRow> = changes.changed.iter().flat_map(estimates).collect();
-    let half = rows.len() / 2;
-    let written = ingest.write_estimates(&changes, &rows[half..]).await.expect("they are written again");
-    assert_eq!(written, [("effect_estimates", (rows.len() - half) as u64)], "those of the first use are gone");
+    let written = ingest.write_estimates(&changes, &rows[1..]).await.expect("those of the first use are gone");
+    assert_eq!(written, [("effect_estimates", rows.len() as u64 - 1)]);
     ingest.commit().await.expect("the batch is committed");
     assert_ne!(contents(database).await, fourth);
 }
