@@ -148,7 +148,7 @@ pub async fn refit_found(store: &Store, populations: &[PopulationName]) -> BTree
 }
 
 pub fn node(mu: f64, tau: f64) -> Node {
-    Node { weight: 1.0, tau, mu_mean: mu, mu_variance: 0.0 }
+    Node { weight: 1.0, tau, icc: 0.0, mu_mean: mu, mu_variance: 0.0 }
 }
 
 /// Some experiments of one population, and the worker that took them in.

@@ -34,7 +34,7 @@ async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau<D: Da
         let found = database.numbers(
             "select plug_in_estimate, mu, tau, raw_estimate from plug_in_estimates order by experiment_id, variant",
         );
-        let node = Node { weight: 1.0, tau, mu_mean: mu, mu_variance: 0.0 };
+        let node = Node { weight: 1.0, tau, icc: 0.0, mu_mean: mu, mu_variance: 0.0 };
         let expected = blocks.values().flat_map(|block| {
             let posterior = BlockPosterior::new(block, &[node]);
             (0..block.len()).map(|i| (posterior.estimate(i).mean, block.effects()[i])).collect::<Vec<_>>()

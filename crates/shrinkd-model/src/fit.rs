@@ -109,7 +109,7 @@ impl Fit {
             return Err(if likelihood.effects() == 0 { PosteriorError::Empty } else { PosteriorError::OneEffect });
         };
         let PointEstimate { mu, tau, mu_variance } = estimate;
-        let nodes = vec![Node { weight: 1.0, tau, mu_mean: mu, mu_variance }];
+        let nodes = vec![Node { weight: 1.0, tau, icc: 0.0, mu_mean: mu, mu_variance }];
         let posterior = Posterior {
             mu: Summary::of_normal(mu, mu_variance.sqrt()),
             tau: Summary { mean: Some(tau), ..Summary::default() },
@@ -205,7 +205,7 @@ mod tests {
     fn finite() -> Fit {
         let one = Some(1.0);
         let summary = Summary { mean: one, median: one, sd: one, q025: one, q25: one, q75: one, q975: one };
-        let nodes = vec![Node { weight: 1.0, tau: 1.0, mu_mean: 1.0, mu_variance: 1.0 }];
+        let nodes = vec![Node { weight: 1.0, tau: 1.0, icc: 0.0, mu_mean: 1.0, mu_variance: 1.0 }];
         let (mu, tau, correlation, log_evidence) = (summary, summary, one, one);
         let tau_distribution = TauDistribution::known(1.0);
         let modes = Vec::new();

@@ -52,15 +52,18 @@ pub struct Summary {
     pub q975: Option<f64>,
 }
 
-/// One point of the mixture over tau: weight `w`, and mu normal given tau.
+/// One point of the mixture over (tau, icc): weight `w`, and mu normal given both.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// Weights of a posterior's nodes add up to 1.
     pub weight: f64,
     pub tau: f64,
-    /// Mean of mu given tau, in the effects' unit.
+    /// Intraclass correlation: that of the true effects of one experiment's variants. Nodes that are stored have 0.
+    #[serde(skip)]
+    pub icc: f64,
+    /// Mean of mu given tau and icc, in the effects' unit.
     pub mu_mean: f64,
-    /// Variance of mu given tau.
+    /// Variance of mu given tau and icc.
     pub mu_variance: f64,
 }
 
@@ -145,8 +148,8 @@ impl Summary {
 impl Node {
     /// Whether every figure is a finite number.
     pub fn is_finite(&self) -> bool {
-        let Node { weight, tau, mu_mean, mu_variance } = *self;
-        [weight, tau, mu_mean, mu_variance].into_iter().all(f64::is_finite)
+        let Node { weight, tau, icc, mu_mean, mu_variance } = *self;
+        [weight, tau, icc, mu_mean, mu_variance].into_iter().all(f64::is_finite)
     }
 }
 

@@ -84,6 +84,7 @@ fn push_two_point_rule(run: &[Node], unit: f64, short: &mut Vec<Node>) {
         short.push(Node {
             weight: weight / (1.0 + z * z),
             tau: (unit * place / (1.0 - place)).clamp(first.tau, last.tau),
+            icc: 0.0,
             mu_mean: mu_mean + mu_mean_slope * z,
             mu_variance: (mu_sd + mu_sd_slope * z).powi(2),
         });

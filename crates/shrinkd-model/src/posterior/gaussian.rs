@@ -48,6 +48,7 @@ impl Gaussian {
             .map(|z| Node {
                 weight: density(z) / total,
                 tau: (self.log_tau + z * self.log_tau_sd).exp().min(LARGEST_TAU),
+                icc: 0.0,
                 mu_mean: self.mu + z * self.mu_slope,
                 mu_variance: self.mu_variance,
             })

@@ -47,7 +47,7 @@ pub(super) fn given_tau(likelihood: &impl Likelihood, priors: &Priors, tau: f64)
         log_evidence: marginal.log_evidence(log_density),
         tau_distribution: TauDistribution::known(tau),
         modes: vec![Mode { tau, relative_log_density: 0.0 }],
-        nodes: vec![Node { weight: 1.0, tau, mu_mean, mu_variance }],
+        nodes: vec![Node { weight: 1.0, tau, icc: 0.0, mu_mean, mu_variance }],
     }
 }
 
@@ -131,7 +131,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
     pub(super) fn node(&self, x: f64, weight: f64) -> Node {
         let tau = self.tau(x);
         let Point { mu_mean, mu_variance, .. } = self.marginal.at(tau);
-        Node { weight, tau, mu_mean, mu_variance }
+        Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
     }
 
     /// The marginal at x and its log density in x.
@@ -197,6 +197,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
                 (0..NODES).map(move |i| Node {
                     weight: resolved.masses[i] / total,
                     tau: self.tau(x[i]),
+                    icc: 0.0,
                     mu_mean: resolved.points[i].mu_mean,
                     mu_variance: resolved.points[i].mu_variance,
                 })

@@ -12,7 +12,7 @@ fn absolute(effects: &[f64], d: &[f64], c: f64) -> Block {
 }
 
 fn node(tau: f64, mu_mean: f64, mu_variance: f64) -> Node {
-    Node { weight: 1.0, tau, mu_mean, mu_variance }
+    Node { weight: 1.0, tau, icc: 0.0, mu_mean, mu_variance }
 }
 
 fn normal_cdf(z: f64) -> f64 {
@@ -67,7 +67,7 @@ fn probabilities_agree_with_brute_force_to_the_promised_accuracy() {
             .iter()
             .map(|node| {
                 let [weight, tau, mu_mean, mu_variance] = numbers(node)[..] else { panic!("four numbers") };
-                Node { weight, tau, mu_mean, mu_variance }
+                Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
             })
             .collect();
         let mut variants = numbers(&case["best"]);
@@ -92,6 +92,7 @@ fn a_narrow_posterior_of_tau_gives_what_its_nodes_give_one_by_one() {
             .map(|(z, weight)| Node {
                 weight: weight / total,
                 tau: tau * (log_sd * z).exp(),
+                icc: 0.0,
                 mu_mean: 0.5 + 0.02 * z,
                 mu_variance: 0.01 * (0.1 * z).exp(),
             })
@@ -108,8 +109,8 @@ fn a_narrow_posterior_of_tau_gives_what_its_nodes_give_one_by_one() {
 #[test]
 fn one_variant_is_best_with_exactly_the_probability_that_it_is_positive() {
     let nodes = [
-        Node { weight: 0.3, tau: 0.0, mu_mean: 0.1, mu_variance: 0.04 },
-        Node { weight: 0.7, tau: 0.8, mu_mean: 0.2, mu_variance: 0.05 },
+        Node { weight: 0.3, tau: 0.0, icc: 0.0, mu_mean: 0.1, mu_variance: 0.04 },
+        Node { weight: 0.7, tau: 0.8, icc: 0.0, mu_mean: 0.2, mu_variance: 0.05 },
     ];
     let variance: f64 = 0.5 + 0.25;
     let at_zero = normal_cdf(0.1 / 0.2);
@@ -201,6 +202,7 @@ fn case() -> impl Strategy<Value = Case> {
         let nodes = nodes.into_iter().map(|(weight, log_tau, mu_mean, mu_sd)| Node {
             weight: weight / total,
             tau: log_tau.exp(),
+            icc: 0.0,
             mu_mean,
             mu_variance: (mu_sd * log_tau.exp()).powi(2),
         });
@@ -247,6 +249,7 @@ proptest! {
             nodes: case.nodes.iter().map(|node| Node {
                 weight: node.weight,
                 tau: node.tau * unit,
+                icc: 0.0,
                 mu_mean: node.mu_mean * unit,
                 mu_variance: node.mu_variance * square,
             }).collect(),
@@ -277,7 +280,7 @@ proptest! {
         ).expect("valid");
         let weight = 1.0 / nodes.len() as f64;
         let nodes: Vec<Node> = nodes.into_iter().map(|(log_tau, mu_mean, log_variance)| {
-            Node { weight, tau: exponential(log_tau), mu_mean, mu_variance: exponential(log_variance) }
+            Node { weight, tau: exponential(log_tau), icc: 0.0, mu_mean, mu_variance: exponential(log_variance) }
         }).collect();
         let found = best(&block, &nodes);
         prop_assert!(found.variants.iter().chain([&found.control]).all(|p| (0.0..=1.0).contains(p)), "{:?}", found);

@@ -69,7 +69,7 @@ fn the_naive_interval_covers_as_often_as_a_normal_mean_falls_within_it() {
 /// effect does to them all.
 fn squared_errors(design: &Design, truth: &Block, form: fn(&Block) -> Block) -> f64 {
     let (n, tau) = (truth.len(), design.tau);
-    let nodes = [Node { weight: 1.0, tau, mu_mean: 0.0, mu_variance: 0.0 }];
+    let nodes = [Node { weight: 1.0, tau, icc: 0.0, mu_mean: 0.0, mu_variance: 0.0 }];
     let columns: Vec<Vec<f64>> = (0..n)
         .map(|j| {
             let mut effects = vec![0.0; n];

@@ -35,7 +35,7 @@ fn estimates(block: &Block, nodes: &[Node]) -> Vec<Estimate> {
 /// A posterior that knows tau.
 fn at(t: f64) -> Consequences {
     let tau = t.sqrt();
-    Consequences::new(&[Node { weight: 1.0, tau, mu_mean: 0.0, mu_variance: 0.0 }], tau)
+    Consequences::new(&[Node { weight: 1.0, tau, icc: 0.0, mu_mean: 0.0, mu_variance: 0.0 }], tau)
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn a_borderline_call_is_no_changed_decision_and_three_changed_ones_are_needed() 
 /// Where mu and tau are known, estimates are linear in the effects: Stein's formula needs the derivative of each one.
 #[test]
 fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
-    let node = [Node { weight: 1.0, tau: 0.6, mu_mean: 0.2, mu_variance: 0.0 }];
+    let node = [Node { weight: 1.0, tau: 0.6, icc: 0.0, mu_mean: 0.2, mu_variance: 0.0 }];
     let mut misfit = Misfit::default();
     let mut parts = [misfit, misfit];
     let (mut sums, mut counts) = ([0.0; 3], [0.0; 3]);

@@ -21,7 +21,8 @@ fn nodes() -> impl Strategy<Value = Vec<Node>> {
     let node = (0.1..1.0_f64, 0.0..2.0_f64, -1.0..1.0_f64, 0.0..0.5_f64);
     prop::collection::vec(node, 1..6).prop_map(|rows| {
         let total: f64 = rows.iter().map(|r| r.0).sum();
-        let node = |r: (f64, f64, f64, f64)| Node { weight: r.0 / total, tau: r.1, mu_mean: r.2, mu_variance: r.3 };
+        let node =
+            |r: (f64, f64, f64, f64)| Node { weight: r.0 / total, tau: r.1, icc: 0.0, mu_mean: r.2, mu_variance: r.3 };
         rows.into_iter().map(node).collect()
     })
 }
@@ -140,7 +141,7 @@ fn shifted(block: &Block, by: f64) -> Block {
 #[test]
 fn an_effect_that_is_known_to_be_0_is_positive_with_probability_one_half() {
     let block = Block::shared_control(vec![2.0], vec![0.5], 0.5).expect("a block");
-    let node = Node { weight: 0.5, tau: 0.0, mu_mean: 0.0, mu_variance: 0.0 };
+    let node = Node { weight: 0.5, tau: 0.0, icc: 0.0, mu_mean: 0.0, mu_variance: 0.0 };
     let known = BlockPosterior::new(&block, &[Node { weight: 1.0, ..node }]).estimate(0);
     assert_eq!((known.mean, known.sd, known.prob_positive, known.lfsr()), (0.0, 0.0, 0.5, 0.5));
     let mixed = BlockPosterior::new(&block, &[node, Node { mu_mean: 1.0, ..node }]).estimate(0);
@@ -150,7 +151,7 @@ fn an_effect_that_is_known_to_be_0_is_positive_with_probability_one_half() {
 /// By hand: V = [[3, 1], [1, 3]] with tau^2 = 1, so that V^-1 = [[3, -1], [-1, 3]] / 8 and Sigma V^-1 = I - V^-1.
 #[test]
 fn a_block_of_two_has_the_shrinkage_factors_of_its_matrices() {
-    let node = Node { weight: 1.0, tau: 1.0, mu_mean: 0.5, mu_variance: 0.25 };
+    let node = Node { weight: 1.0, tau: 1.0, icc: 0.0, mu_mean: 0.5, mu_variance: 0.25 };
     let shared = Block::shared_control(vec![2.0, -1.0], vec![1.0, 1.0], 1.0).expect("a block");
     let dense = Block::dense(vec![2.0, -1.0], vec![2.0, 1.0, 1.0, 2.0]).expect("a block");
     for block in [shared, dense] {
@@ -169,7 +170,7 @@ fn a_block_of_two_has_the_shrinkage_factors_of_its_matrices() {
 fn the_control_shift_is_taken_out_of_every_variant_before_shrinking() {
     // Three variants that all look 2 too good against a noisy control, with precise treatments.
     let block = Block::shared_control(vec![2.0, 2.1, 1.9], vec![0.01; 3], 1.0).expect("a block");
-    let node = Node { weight: 1.0, tau: 0.2, mu_mean: 0.0, mu_variance: 0.0 };
+    let node = Node { weight: 1.0, tau: 0.2, icc: 0.0, mu_mean: 0.0, mu_variance: 0.0 };
     let posterior = BlockPosterior::new(&block, &[node]);
     let shift = posterior.control_shift.expect("a shared control");
     let v = 0.01 + 0.04;

@@ -11,7 +11,7 @@ fn a_covariance_next_to_singular_is_refused_or_has_finite_estimates_where_tau_is
     assert_eq!(Block::dense(vec![0.7, 0.7], matrix), Err(BlockError::NotPositiveDefinite));
     let matrix = vec![1.0, -0.999_999_999_94, -0.999_999_999_94, 1.0];
     let block = Block::dense(vec![0.7, 0.7], matrix).unwrap();
-    let node = Node { weight: 1.0, tau: 0.0, mu_mean: 0.25, mu_variance: 1.0 };
+    let node = Node { weight: 1.0, tau: 0.0, icc: 0.0, mu_mean: 0.25, mu_variance: 1.0 };
     let posterior = BlockPosterior::new(&block, &[node]);
     for i in 0..2 {
         let estimate = posterior.estimate(i);

@@ -148,8 +148,8 @@ fn the_bytes_of_blocks_components_and_nodes_never_change() {
         "01 000000000000f03f 000000000000e0bf 0000000000000040",
     );
     let nodes = [
-        Node { weight: 1.0, tau: 0.0, mu_mean: -0.5, mu_variance: 2.0 },
-        Node { weight: 1.0 / 3.0, tau: 1e-300, mu_mean: -0.0, mu_variance: f64::MAX },
+        Node { weight: 1.0, tau: 0.0, icc: 0.0, mu_mean: -0.5, mu_variance: 2.0 },
+        Node { weight: 1.0 / 3.0, tau: 1e-300, icc: 0.0, mu_mean: -0.0, mu_variance: f64::MAX },
     ];
     assert_bytes(
         &pack(&nodes[..]),

@@ -117,7 +117,7 @@ fn covariance(n: usize, scale: f64, choices: &mut Choices<'_>) -> Vec<f64> {
 /// A point of a posterior as a fit could have it.
 fn node(choices: &mut Choices<'_>) -> Node {
     let tau = if choices.one_in(4) { 0.0 } else { choices.plausible() };
-    Node { weight: 0.5, tau, mu_mean: choices.modest() * tau, mu_variance: choices.plausible() }
+    Node { weight: 0.5, tau, icc: 0.0, mu_mean: choices.modest() * tau, mu_variance: choices.plausible() }
 }
 
 /// The components are the block seen from other axes: as many, with the same trace and the same lengths, and the same to

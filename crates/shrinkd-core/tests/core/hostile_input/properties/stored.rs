@@ -76,7 +76,7 @@ fn packed(bytes: &[u8]) {
     match kind % 3 {
         0 => {
             if let Ok(measured) = unpack::<Measured>("block", bytes) {
-                use_measured(&measured, &[Node { weight: 1.0, tau: 1.0, mu_mean: 0.0, mu_variance: 0.1 }]);
+                use_measured(&measured, &[Node { weight: 1.0, tau: 1.0, icc: 0.0, mu_mean: 0.0, mu_variance: 0.1 }]);
             }
         }
         1 => {
