@@ -4,6 +4,9 @@
 //! The columns of the Cholesky factor are rotated in pairs until all are orthogonal (one-sided Jacobi; Hestenes, J. SIAM 6,
 //! 1958). Their squared norms are the eigenvalues, the small ones to a relative accuracy that an eigendecomposition of the matrix
 //! itself would lose (Demmel & Veselić, SIAM J. Matrix Anal. Appl. 13, 1992). Work: O(n^3) for each of some ten sweeps.
+//!
+//! Where true effects have an intraclass correlation, with the matrix `R` of `spectrum`, the same is done to `R^-1/2` times the
+//! factor.
 
 use super::block::BlockError;
 use super::spectrum::Component;
@@ -63,21 +66,29 @@ impl CholeskyFactor {
     }
 }
 
-/// The eigendecomposition `Q diag(lambda) Q'` of a positive-definite matrix.
+/// The axes of a positive-definite matrix `Sigma` and of `R = (1 - icc) I + icc 11'` at once: `Sigma = H diag(lambda) H'` and
+/// `R = H H'`, the axes being the columns of `H = R^1/2 Q` with `Q diag(lambda) Q' = R^-1/2 Sigma R^-1/2`.
 pub(super) struct Axes {
     /// Above 0 wherever the block's components fit a sketch.
     pub lambda: Vec<f64>,
-    /// Q, column by column.
+    /// H, column by column.
     directions: Vec<f64>,
+    /// `R^-1/2 Q`, the transpose of the inverse of H, where R is not the identity.
+    duals: Option<Vec<f64>>,
 }
 
 impl Axes {
-    /// The axes of an `n x n` matrix, row by row.
+    /// The axes of an `n x n` matrix, row by row, and an intraclass correlation.
     ///
     /// # Errors
     /// [`BlockError::NotPositiveDefinite`].
-    pub fn new(matrix: &[f64], n: usize) -> Result<Axes, BlockError> {
-        let CholeskyFactor { mut columns, .. } = CholeskyFactor::new(matrix, n)?;
+    pub fn new(matrix: &[f64], n: usize, icc: f64) -> Result<Axes, BlockError> {
+        let order = Order::new(matrix, n, icc);
+        let CholeskyFactor { mut columns, .. } = order.factor(matrix)?;
+        let roots = Roots::new(n, icc);
+        if let Some(roots) = &roots {
+            columns.chunks_exact_mut(n).for_each(|column| roots.divide(column));
+        }
         let mut lambda = Vec::with_capacity(n);
         orthogonalise(&mut columns, n, n)?;
         for column in columns.chunks_exact_mut(n) {
@@ -86,34 +97,54 @@ impl Axes {
             column.iter_mut().for_each(|x| *x /= norm);
             lambda.push(square);
         }
-        Ok(Axes { lambda, directions: columns })
+        let duals = roots.map(|roots| {
+            order.undo(&mut columns);
+            let mut duals = columns.clone();
+            duals.chunks_exact_mut(n).for_each(|column| roots.divide(column));
+            columns.chunks_exact_mut(n).for_each(|column| roots.multiply(column));
+            duals
+        });
+        Ok(Axes { lambda, directions: columns, duals })
     }
 
     /// The axes of a diagonal matrix.
     pub fn of_diagonal(lambda: Vec<f64>) -> Axes {
         let n = lambda.len();
         let directions = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
-        Axes { lambda, directions }
+        Axes { lambda, directions, duals: None }
     }
 
-    /// Column `j` of Q.
+    /// Column `j` of H.
     pub fn direction(&self, j: usize) -> &[f64] {
+        self.column(&self.directions, j)
+    }
+
+    /// Row `j` of the inverse of H: what a vector has of direction `j` is the sum over the products with it.
+    pub fn dual(&self, j: usize) -> &[f64] {
+        self.column(self.duals.as_ref().unwrap_or(&self.directions), j)
+    }
+
+    fn column<'a>(&self, columns: &'a [f64], j: usize) -> &'a [f64] {
         let n = self.lambda.len();
-        &self.directions[j * n..(j + 1) * n]
+        &columns[j * n..(j + 1) * n]
     }
 }
 
-/// The components of effects with a dense covariance.
+/// The components of effects with a dense covariance and an intraclass correlation.
 ///
-/// With the factor `L V = Q diag(s)`, the coordinates `Q'x` are `s V'(L^-1 x)`: formed like that, those along a small variance keep
-/// their accuracy beside effects with a large one.
+/// With `R^-1/2 L V = Q diag(s)`, the coordinates `Q'R^-1/2 x` are `s V'(L^-1 x)`: formed like that, those along a small variance
+/// keep their accuracy beside effects with a large one.
 ///
 /// # Errors
 /// [`BlockError::NotPositiveDefinite`].
-pub(super) fn components(effects: &[f64], matrix: &[f64]) -> Result<Vec<Component>, BlockError> {
+pub(super) fn components(effects: &[f64], matrix: &[f64], icc: f64) -> Result<Vec<Component>, BlockError> {
     let n = effects.len();
-    let factor = CholeskyFactor::new(matrix, n)?;
-    let (ones, effects) = (factor.solve(vec![1.0; n]), factor.solve(effects.to_vec()));
+    let order = Order::new(matrix, n, icc);
+    let mut factor = order.factor(matrix)?;
+    let (ones, effects) = (factor.solve(vec![1.0; n]), factor.solve(order.apply(effects)));
+    if let Some(roots) = Roots::new(n, icc) {
+        factor.columns.chunks_exact_mut(n).for_each(|column| roots.divide(column));
+    }
     let height = n + 2;
     let mut columns = Vec::with_capacity(n * height);
     for ((column, one), effect) in factor.columns.chunks_exact(n).zip(ones).zip(effects) {
@@ -127,6 +158,78 @@ pub(super) fn components(effects: &[f64], matrix: &[f64]) -> Result<Vec<Componen
         Component { lambda, a: s * column[n], b: s * column[n + 1] }
     };
     Ok(columns.chunks_exact(height).map(component).collect())
+}
+
+/// The order in which effects are factored. `R^-1/2` mixes the rows of the factor, so that it is for the columns to keep small
+/// variances apart from large ones: they do where the large ones come first. Where R is the identity it is the effects' own order,
+/// by which what is stored was decomposed.
+struct Order(Vec<usize>);
+
+impl Order {
+    fn new(matrix: &[f64], n: usize, icc: f64) -> Order {
+        let mut order: Vec<usize> = (0..n).collect();
+        if icc > 0.0 {
+            order.sort_by(|&i, &j| matrix[j * n + j].total_cmp(&matrix[i * n + i]));
+        }
+        Order(order)
+    }
+
+    fn apply(&self, x: &[f64]) -> Vec<f64> {
+        self.0.iter().map(|&i| x[i]).collect()
+    }
+
+    /// The Cholesky factor of the matrix in this order.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`].
+    fn factor(&self, matrix: &[f64]) -> Result<CholeskyFactor, BlockError> {
+        let n = self.0.len();
+        let ordered: Vec<f64> = self.0.iter().flat_map(|&i| self.0.iter().map(move |&j| matrix[i * n + j])).collect();
+        CholeskyFactor::new(&ordered, n)
+    }
+
+    /// Puts the numbers of every column back in the effects' own order.
+    fn undo(&self, columns: &mut [f64]) {
+        for column in columns.chunks_exact_mut(self.0.len()) {
+            let ordered = column.to_vec();
+            self.0.iter().zip(ordered).for_each(|(&i, x)| column[i] = x);
+        }
+    }
+}
+
+/// The roots of the eigenvalues of R: for the vector of ones, and for contrasts.
+struct Roots {
+    of_mean: f64,
+    of_contrasts: f64,
+}
+
+impl Roots {
+    /// `None` where R is the identity.
+    fn new(n: usize, icc: f64) -> Option<Roots> {
+        let of_mean = (1.0 + (n as f64 - 1.0) * icc).sqrt();
+        (icc > 0.0).then(|| Roots { of_mean, of_contrasts: (1.0 - icc).sqrt() })
+    }
+
+    /// `R^1/2 x`.
+    fn multiply(&self, x: &mut [f64]) {
+        scale(x, self.of_mean, self.of_contrasts);
+    }
+
+    /// `R^-1/2 x`.
+    fn divide(&self, x: &mut [f64]) {
+        scale(x, 1.0 / self.of_mean, 1.0 / self.of_contrasts);
+    }
+}
+
+/// Multiplies the mean of a vector and its deviations from it. What the deviations have of a mean is rounding, and counted with it.
+fn scale(x: &mut [f64], mean_by: f64, deviations_by: f64) {
+    let mut mean = 0.0;
+    for _ in 0..2 {
+        let rest = x.iter().sum::<f64>() / x.len() as f64;
+        x.iter_mut().for_each(|x| *x -= rest);
+        mean += rest;
+    }
+    x.iter_mut().for_each(|x| *x = deviations_by * *x + mean_by * mean);
 }
 
 /// Far more than convergence, which is quadratic in the end, has been seen to need.

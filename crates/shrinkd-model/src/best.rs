@@ -123,7 +123,7 @@ impl Effects<'_> {
             Covariance::SharedControl { treatment_variances, control_variance } => {
                 Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance })
             }
-            Covariance::Dense { matrix } => Ok(Effects::Dense { effects, axes: Axes::new(matrix, block.len())? }),
+            Covariance::Dense { matrix } => Ok(Effects::Dense { effects, axes: Axes::new(matrix, block.len(), 0.0)? }),
         }
     }
 

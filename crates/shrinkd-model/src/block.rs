@@ -166,12 +166,26 @@ impl Block {
         }
     }
 
-    /// The block's independent components, as many as its effects.
+    /// The block's independent components, as many as its effects, where these are independent given mu.
     ///
     /// # Errors
     /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense matrix fails.
     pub fn components(&self) -> Result<Vec<Component>, BlockError> {
-        spectrum::components(&self.effects, &self.covariance)
+        self.components_at(0.0)
+    }
+
+    /// The block's independent components where its true effects have an intraclass correlation `icc`, from 0 to below 1. The
+    /// determinant of the effects' covariance is the product of `lambda + tau^2` times
+    /// `|R| = (1 - icc)^(n-1) (1 + (n - 1) icc)`. One effect has the same component whatever `icc` is.
+    ///
+    /// `sum b^2 / lambda` is that at any other `icc`, `sum a^2` is n over `1 + (n - 1) icc`, and `lambda` is within the smallest at 0
+    /// over `1 + (n - 1) icc` and the largest over `1 - icc`. So what is within a sketch's range at 0 is within it at every `icc`,
+    /// except within such a factor of its ends.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense matrix fails.
+    pub fn components_at(&self, icc: f64) -> Result<Vec<Component>, BlockError> {
+        spectrum::components(&self.effects, &self.covariance, icc)
     }
 
     /// The same effects with the off-diagonals dropped: the naive model, each effect with its total sampling variance.

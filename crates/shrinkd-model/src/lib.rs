@@ -37,6 +37,7 @@ mod population;
 mod posterior;
 mod prior;
 mod prior_scale;
+mod secular;
 mod shrinkage;
 mod sketch;
 mod spectrum;

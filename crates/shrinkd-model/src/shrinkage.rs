@@ -177,8 +177,8 @@ impl BlockPosterior {
         let n = effects.len();
         // The decomposition that the block's components were made by, so that no lambda is 0. It does not fail for a
         // block that has components; were it to, the effects stand as if they were independent.
-        let axes =
-            Axes::new(matrix, n).unwrap_or_else(|_| Axes::of_diagonal((0..n).map(|k| matrix[k * n + k]).collect()));
+        let axes = Axes::new(matrix, n, 0.0)
+            .unwrap_or_else(|_| Axes::of_diagonal((0..n).map(|k| matrix[k * n + k]).collect()));
         let lambda = &axes.lambda;
         for (j, node) in nodes.iter().enumerate() {
             let t = node.tau * node.tau;

@@ -2,7 +2,10 @@
 //! at once.
 //!
 //! With `Sigma = Q diag(lambda) Q'` the marginal covariance is `Sigma + tau^2 I = Q diag(lambda + tau^2) Q'`, so that
-//! `a = Q'1` and `b = Q'delta` are all that the likelihood needs from a block.
+//! `a = Q'1` and `b = Q'delta` are all that the likelihood needs from a block. Where the true effects of a block correlate by the
+//! intraclass correlation rho, their covariance is `tau^2 R`, `R = (1 - rho) I + rho 11'`, and the same is true of
+//! `Q diag(lambda) Q' = R^-1/2 Sigma R^-1/2`, `a = Q'R^-1/2 1` and `b = Q'R^-1/2 delta`, with `log|R|` beside the sum over
+//! `log(lambda + tau^2)`.
 //!
 //! A shared control gives a diagonal plus a rank-one matrix. Its eigenvalues are the roots of the secular equation
 //! `1 + c sum_i 1 / (d_i - lambda) = 0` (Golub, SIAM Review 15, 1973), found by the rational iteration of Bunch,
@@ -11,209 +14,144 @@
 //! that fit the computed eigenvalues exactly (Gu & Eisenstat, SIAM J. Matrix Anal. Appl. 16, 1995). By the same equation a
 //! component's loading on mu is `-1 / sqrt(c)` over the norm of its vector, which is small without any cancellation
 //! where the control's variance is large. Work: O(n^2).
+//!
+//! With rho above 0 the equation is, in `x = (1 - rho) lambda`, `sum_i 1 / (d_i - x) + z / (p - x) = 0`, `z = (1 - rho) / rho` and
+//! `p = c z`: the eigenvalues of `diag(d_1, .., d_n, p)` on the vectors that are orthogonal to `(1, .., 1, sqrt(z))` (Golub, section
+//! 4, of the same paper), of which the first n entries are those of `Q' R^-1/2` times `sqrt(1 - rho)`. So it has one more pole and
+//! no constant, all weights are positive, and the loading is `-z / (p - x)` over the norm of the vector.
+//!
 //! A dense matrix is decomposed in `axes`.
 
 use serde::{Deserialize, Serialize};
 
 use super::axes;
 use super::block::{BlockError, Covariance};
+use super::secular::{Equation, Pole, Root};
 
 /// One independent component of a block: `b ~ N(mu a, lambda + tau^2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Component {
-    /// Sampling variance, an eigenvalue of `Sigma`.
+    /// Sampling variance, an eigenvalue of `R^-1/2 Sigma R^-1/2`.
     pub lambda: f64,
-    /// Entry of `Q'1`: the component's loading on mu.
+    /// Entry of `Q'R^-1/2 1`: the component's loading on mu.
     pub a: f64,
-    /// Entry of `Q'delta`: its observed value, in the effects' unit.
+    /// Entry of `Q'R^-1/2 delta`: its observed value, in the effects' unit.
     pub b: f64,
 }
 
-/// The components of a block: see [`Block::components`](super::Block::components).
-pub(crate) fn components(effects: &[f64], covariance: &Covariance) -> Result<Vec<Component>, BlockError> {
+/// An intraclass correlation below which no f64 can tell `R` from the identity, of 1,000 effects either.
+const NEGLIGIBLE_ICC: f64 = 1e-20;
+
+/// The components of a block: see [`Block::components_at`](super::block::Block::components_at).
+pub(crate) fn components(effects: &[f64], covariance: &Covariance, icc: f64) -> Result<Vec<Component>, BlockError> {
+    let icc = if effects.len() == 1 || icc < NEGLIGIBLE_ICC { 0.0 } else { icc };
     match covariance {
         Covariance::SharedControl { treatment_variances, control_variance } => {
-            Ok(shared_control(effects, treatment_variances, *control_variance))
+            Ok(shared_control(effects, treatment_variances, *control_variance, icc))
         }
-        Covariance::Dense { matrix } => axes::components(effects, matrix),
+        Covariance::Dense { matrix } => axes::components(effects, matrix, icc),
     }
 }
 
-fn shared_control(effects: &[f64], d: &[f64], c: f64) -> Vec<Component> {
+fn shared_control(effects: &[f64], d: &[f64], c: f64, icc: f64) -> Vec<Component> {
     if let ([effect], [d]) = (effects, d) {
         return vec![Component { lambda: d + c, a: 1.0, b: *effect }];
     }
     let mut components = Vec::with_capacity(effects.len());
-    let poles = poles(effects, d, c, &mut components);
-    let roots: Vec<Root> = (0..poles.len()).map(|j| root(&poles, j)).collect();
-    let refined: Vec<f64> = (0..poles.len()).map(|i| refined_weight(&poles, &roots, i)).collect();
+    let shared = (icc > 0.0).then(|| shared_pole(c, icc));
+    let equation = match shared {
+        None => equation_of_control(effects, d, c, &mut components),
+        Some(_) => equation_of_alike(effects, d, c, icc, &mut components),
+    };
+    let poles = &equation.poles;
+    let own_share = 1.0 - icc;
+    let roots: Vec<Root> = (0..equation.roots()).map(|j| equation.root(j)).collect();
+    let refined: Vec<f64> = (0..poles.len()).map(|i| equation.refined_weight(&roots, i)).collect();
     for root in &roots {
         let (mut square, mut b) = (0.0, 0.0);
         for (pole, weight) in poles.iter().zip(&refined) {
-            let entry = weight / root.distance_to(&poles, pole.d);
+            let entry = weight / root.distance_to(poles, pole.d);
             square += entry * entry;
             b += entry * pole.b;
         }
-        let norm = square.sqrt();
-        components.push(Component { lambda: root.value(&poles), a: -1.0 / (c.sqrt() * norm), b: b / norm });
+        let norm = square.sqrt() * own_share.sqrt();
+        // By the secular equation the entries of a vector, of norm 1, add up to -1 over this and the norm.
+        let inverse_sum = match shared {
+            None => c.sqrt(),
+            Some((pole, z)) => root.distance_to(poles, pole) / (z * z),
+        };
+        components.push(Component {
+            lambda: root.value(poles) / own_share,
+            a: -1.0 / (inverse_sum * norm),
+            b: b / norm,
+        });
     }
     components
-}
-
-/// A direction with its own variance `d`: the sum of the `m` effects that have this variance, which the control's error
-/// reaches with weight `z = sqrt(c m)`, and the coordinate of the effects in it.
-struct Pole {
-    d: f64,
-    z: f64,
-    b: f64,
 }
 
 /// The control's part of a direction, relative to its own standard error, below which the two are taken as independent: far
 /// below what rounding does to any covariance, and far above where the squares of the weights vanish.
 const NEGLIGIBLE: f64 = 1e-40;
 
-/// The poles of the secular equation, by ascending `d`, all distinct. Directions that the control's error does not
-/// reach are components already: variants with an error beside which the control's is nothing, and within a group of `m`
-/// variants of equal variance the `m - 1` contrasts, split off by one Householder reflection, which say nothing about mu.
-fn poles(effects: &[f64], d: &[f64], c: f64, components: &mut Vec<Component>) -> Vec<Pole> {
-    let mut order: Vec<usize> = (0..d.len()).collect();
-    order.sort_by(|&i, &j| d[i].total_cmp(&d[j]));
+/// The equation of effects that correlate by their control's error alone. Directions that this error does not reach are
+/// components already: variants with an error beside which the control's is nothing, and contrasts.
+fn equation_of_control(effects: &[f64], d: &[f64], c: f64, components: &mut Vec<Component>) -> Equation {
     let mut poles: Vec<Pole> = Vec::with_capacity(d.len());
-    for group in order.chunk_by(|&i, &j| d[i] == d[j]) {
+    for group in ascending(d).chunk_by(|&i, &j| d[i] == d[j]) {
         let d = d[group[0]];
-        let norm = (group.len() as f64).sqrt();
-        let z = c.sqrt() * norm;
+        let z = c.sqrt() * (group.len() as f64).sqrt();
         if z <= NEGLIGIBLE * d.sqrt() {
             components.extend(group.iter().map(|&i| Component { lambda: d, a: 1.0, b: effects[i] }));
             continue;
         }
-        let sum: f64 = group.iter().map(|&i| effects[i]).sum();
-        poles.push(Pole { d, z, b: sum / norm });
-        // The reflection that takes (1, .., 1) to -norm e_1 takes the effects to their contrasts, less the first coordinate.
-        let along = (effects[group[0]] + sum / norm) / (1.0 + norm);
-        components.extend(group[1..].iter().map(|&i| Component { lambda: d, a: 0.0, b: effects[i] - along }));
+        poles.push(Pole { d, z, b: split_contrasts(effects, group, d, 1.0, components) });
     }
-    poles
+    Equation { poles, constant: 1.0 }
 }
 
-/// An eigenvalue as its distance from the pole that is nearest to it, which rounding cannot blur.
-struct Root {
-    origin: usize,
-    offset: f64,
+/// The equation, in `x = (1 - icc) lambda`, of effects that are alike too. Where its own pole is at the variance of a group of
+/// variants, these two directions become the one that the equation reaches and a component.
+fn equation_of_alike(effects: &[f64], d: &[f64], c: f64, icc: f64, components: &mut Vec<Component>) -> Equation {
+    let own_share = 1.0 - icc;
+    let mut poles: Vec<Pole> = Vec::with_capacity(d.len() + 1);
+    for group in ascending(d).chunk_by(|&i, &j| d[i] == d[j]) {
+        let d = d[group[0]];
+        let b = split_contrasts(effects, group, d, own_share, components);
+        poles.push(Pole { d, z: (group.len() as f64).sqrt(), b });
+    }
+    let (shared, z) = shared_pole(c, icc);
+    let at = poles.partition_point(|pole| pole.d < shared);
+    match poles.get_mut(at) {
+        Some(pole) if pole.d == shared => {
+            let both = f64::hypot(pole.z, z);
+            let entry = z / both / own_share.sqrt();
+            components.push(Component { lambda: shared / own_share, a: entry * pole.z, b: entry * pole.b });
+            *pole = Pole { d: shared, z: both, b: pole.z / both * pole.b };
+        }
+        _ => poles.insert(at, Pole { d: shared, z, b: 0.0 }),
+    }
+    Equation { poles, constant: 0.0 }
+}
+/// The pole that the equation of alike effects has beside their variances, and its weight.
+fn shared_pole(c: f64, icc: f64) -> (f64, f64) {
+    let square = (1.0 - icc) / icc;
+    (c * square, square.sqrt())
 }
 
-impl Root {
-    fn value(&self, poles: &[Pole]) -> f64 {
-        poles[self.origin].d + self.offset
-    }
-
-    /// `d - lambda`, to full relative accuracy.
-    fn distance_to(&self, poles: &[Pole], d: f64) -> f64 {
-        (d - poles[self.origin].d) - self.offset
-    }
+fn ascending(d: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..d.len()).collect();
+    order.sort_by(|&i, &j| d[i].total_cmp(&d[j]));
+    order
 }
 
-/// Steps of the rational iteration, which needs three or four; after these the bracket is halved.
-const RATIONAL_STEPS: u32 = 20;
-/// Enough to halve the exponents of any bracket, and then its mantissas.
-const STEPS: u32 = 200;
-
-/// Root `j` of the secular equation: between pole `j` and the next, or above the last.
-fn root(poles: &[Pole], j: usize) -> Root {
-    let square = |pole: &Pole| pole.z * pole.z;
-    let gap = match poles.get(j + 1) {
-        Some(next) => next.d - poles[j].d,
-        None => poles.iter().map(square).sum(),
-    };
-    let is_last = j + 1 == poles.len();
-    if is_last && j == 0 {
-        return Root { origin: 0, offset: gap };
-    }
-    let is_lower_half = is_last || Secular::at(poles, j, j, 0.5 * gap).value >= 0.0;
-    let origin = if is_lower_half { j } else { j + 1 };
-    // How near to its pole the root can be: the other poles, at least half as far away as they are from this one, balance it.
-    let (nearby, one, others) = match is_lower_half {
-        true => (&poles[j], 1.0, &poles[j + 1..]),
-        false => (&poles[j + 1], 0.0, &poles[..=j]),
-    };
-    let balance: f64 = one + others.iter().map(|pole| 2.0 * square(pole) / (pole.d - nearby.d).abs()).sum::<f64>();
-    let nearest = (square(nearby) / balance).min(0.5 * gap);
-    let farthest = if is_last { gap } else { 0.5 * gap };
-    let (mut low, mut high) = if is_lower_half { (nearest, farthest) } else { (-farthest, -nearest) };
-    let mut offset = 0.5 * (low + high);
-    for step in 0..STEPS {
-        let secular = Secular::at(poles, origin, j, offset);
-        if secular.value.abs() <= 4.0 * f64::EPSILON * secular.magnitude {
-            break;
-        }
-        if secular.value < 0.0 {
-            low = offset;
-        } else {
-            high = offset;
-        }
-        // The geometric mean, because the ends can be many powers of ten apart.
-        let middle = (low.abs().sqrt() * high.abs().sqrt()).copysign(high);
-        let proposal = offset + secular.step(poles, origin, j, offset);
-        let next = if step < RATIONAL_STEPS && proposal > low && proposal < high { proposal } else { middle };
-        if next == offset || next <= low || next >= high {
-            break;
-        }
-        offset = next;
-    }
-    Root { origin, offset }
-}
-
-/// The secular function `1 + sum z_i^2 / (d_i - lambda)` with its parts below and above the root.
-struct Secular {
-    value: f64,
-    /// Sum of the absolute values of its terms: what its rounding error is measured against.
-    magnitude: f64,
-    below: (f64, f64),
-    above: (f64, f64),
-}
-
-impl Secular {
-    fn at(poles: &[Pole], origin: usize, j: usize, offset: f64) -> Secular {
-        let sum = |poles_on_one_side: &[Pole]| {
-            poles_on_one_side.iter().fold((0.0, 0.0), |(value, slope), pole| {
-                let ratio = pole.z / ((pole.d - poles[origin].d) - offset);
-                (value + pole.z * ratio, slope + ratio * ratio)
-            })
-        };
-        let (below, above) = (sum(&poles[..=j]), sum(&poles[j + 1..]));
-        Secular { value: 1.0 + below.0 + above.0, magnitude: 1.0 + below.0.abs() + above.0.abs(), below, above }
-    }
-
-    /// The step to the root of the rational function with poles at `j` and `j + 1` that has this value and slopes.
-    fn step(&self, poles: &[Pole], origin: usize, j: usize, offset: f64) -> f64 {
-        let to_pole = |i: usize| (poles[i].d - poles[origin].d) - offset;
-        let left = to_pole(j);
-        let constant_below = 1.0 + self.below.0 - left * self.below.1;
-        if j + 1 == poles.len() {
-            // constant + q / (left - step) = 0 with q = left^2 slope
-            return left + left * left * self.below.1 / constant_below;
-        }
-        let right = to_pole(j + 1);
-        let constant = constant_below + self.above.0 - right * self.above.1;
-        let linear = constant * (left + right) + left * left * self.below.1 + right * right * self.above.1;
-        let root = (linear * linear - 4.0 * constant * left * right * self.value).max(0.0).sqrt();
-        if linear > 0.0 {
-            2.0 * left * right * self.value / (linear + root)
-        } else {
-            (linear - root) / (2.0 * constant)
-        }
-    }
-}
-
-/// The weight of pole `i` for which the computed roots are the exact eigenvalues: eigenvectors made of these are
-/// orthogonal to working precision.
-fn refined_weight(poles: &[Pole], roots: &[Root], i: usize) -> f64 {
-    let d = poles[i].d;
-    let mut square = -roots[i].distance_to(poles, d);
-    for (j, (pole, root)) in poles.iter().zip(roots).enumerate() {
-        if j != i {
-            square *= root.distance_to(poles, d) / (d - pole.d);
-        }
-    }
-    square.max(0.0).sqrt()
+/// The coordinate of the effects of a group of `m` variants with equal variance `d`: their sum over `sqrt(m)`. Their `m - 1`
+/// contrasts, split off by one Householder reflection, are components, which say nothing about mu.
+fn split_contrasts(effects: &[f64], group: &[usize], d: f64, own_share: f64, components: &mut Vec<Component>) -> f64 {
+    let norm = (group.len() as f64).sqrt();
+    let sum: f64 = group.iter().map(|&i| effects[i]).sum();
+    // The reflection that takes (1, .., 1) to -norm e_1 takes the effects to their contrasts, less the first coordinate.
+    let along = (effects[group[0]] + sum / norm) / (1.0 + norm);
+    let (lambda, scale) = (d / own_share, own_share.sqrt());
+    components.extend(group[1..].iter().map(|&i| Component { lambda, a: 0.0, b: (effects[i] - along) / scale }));
+    sum / norm
 }

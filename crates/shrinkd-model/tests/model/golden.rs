@@ -92,18 +92,50 @@ fn golden() -> String {
     lines
 }
 
-#[test]
-fn the_bytes_of_cells_and_components_are_those_of_their_arithmetic_version() {
-    let file = format!("v{ARITHMETIC_VERSION}.txt");
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(&file);
-    let got = golden();
+/// The bits of components where true effects have an intraclass correlation.
+fn golden_of_alike_effects() -> String {
+    let effects = [0.1, -0.2, 1.3, 0.4, -2.6];
+    let shared =
+        |d: &[f64], c: f64| Block::shared_control(effects[..d.len()].to_vec(), d.to_vec(), c).expect("a block");
+    let of = |i: usize, j: usize| 0.6_f64.powi(i.abs_diff(j) as i32) * ((i + 1) * (j + 1)) as f64 / 7.0;
+    let dense = (0..25).map(|at| of(at / 5, at % 5)).collect();
+    let blocks = [
+        ("no control", shared(&[0.3, 0.4], 0.0)),
+        ("two effects", shared(&[0.3, 0.4], 0.7)),
+        ("equal variances", shared(&[0.3; 4], 0.7)),
+        ("unequal variances", shared(&[0.3, 0.01, 7.0, 0.3, 0.11], 0.07)),
+        ("a noisy control", shared(&[1e-6, 2e-6, 1e-6], 1e6)),
+        ("a pole at a variance", shared(&[0.75, 0.75, 0.01], 0.75)),
+        ("dense", Block::dense(effects.to_vec(), dense).expect("a block")),
+    ];
+    let mut lines = String::new();
+    for icc in [0.01, 0.5, 0.98] {
+        for (name, block) in &blocks {
+            component_lines(&format!("{icc} {name}"), &block.components_at(icc).expect("components"), &mut lines);
+        }
+    }
+    lines
+}
+
+fn assert_golden(file: &str, got: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(file);
     let want = std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&file);
-        std::fs::write(&new, &got).expect("a file");
+        let new = Path::new(env!("CARGO_TARGET_TMPDIR")).join(file);
+        std::fs::write(&new, got).expect("a file");
         panic!("{}: {error}. A new version's bytes are now in {}", path.display(), new.display());
     });
     for (got, want) in got.lines().zip(want.lines()) {
         assert_eq!(got, want, "other bytes need another ARITHMETIC_VERSION, and operators to rebuild");
     }
     assert_eq!(got.lines().count(), want.lines().count());
+}
+
+#[test]
+fn the_bytes_of_cells_and_components_are_those_of_their_arithmetic_version() {
+    assert_golden(&format!("v{ARITHMETIC_VERSION}.txt"), &golden());
+}
+
+#[test]
+fn the_bits_of_components_of_alike_effects_are_those_of_their_arithmetic_version() {
+    assert_golden(&format!("v{ARITHMETIC_VERSION}_alike.txt"), &golden_of_alike_effects());
 }

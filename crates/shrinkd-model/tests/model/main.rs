@@ -1,11 +1,13 @@
 //! The promises of the model, one module for each part of it.
 
+mod alike;
 mod approximations;
 mod best;
 mod block;
 mod calibration;
 mod design;
 mod diagnostics;
+mod double_double;
 mod golden;
 mod hard_cases;
 mod heterogeneity;
