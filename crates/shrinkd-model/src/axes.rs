@@ -8,6 +8,8 @@
 //! Where true effects have an intraclass correlation, with the matrix `R` of `spectrum`, the same is done to `R^-1/2` times the
 //! factor.
 
+use std::rc::Rc;
+
 use super::block::BlockError;
 use super::spectrum::Component;
 
@@ -127,6 +129,32 @@ impl Axes {
     fn column<'a>(&self, columns: &'a [f64], j: usize) -> &'a [f64] {
         let n = self.lambda.len();
         &columns[j * n..(j + 1) * n]
+    }
+}
+
+/// The axes of one matrix at several intraclass correlations, each computed once.
+pub(super) struct AxesByIcc<'a> {
+    matrix: &'a [f64],
+    n: usize,
+    known: Vec<(f64, Rc<Axes>)>,
+}
+
+impl<'a> AxesByIcc<'a> {
+    pub fn new(matrix: &'a [f64], n: usize) -> AxesByIcc<'a> {
+        AxesByIcc { matrix, n, known: Vec::new() }
+    }
+
+    /// The axes at one of them.
+    ///
+    /// # Errors
+    /// As for [`Axes::new`].
+    pub fn at(&mut self, icc: f64) -> Result<Rc<Axes>, BlockError> {
+        if let Some((_, axes)) = self.known.iter().find(|(known, _)| *known == icc) {
+            return Ok(Rc::clone(axes));
+        }
+        let axes = Rc::new(Axes::new(self.matrix, self.n, icc)?);
+        self.known.push((icc, Rc::clone(&axes)));
+        Ok(axes)
     }
 }
 

@@ -64,7 +64,7 @@ pub use diagnostics::{
 pub use direction::Direction;
 pub use mix_up::{MedianError, MixUp};
 pub use normal::upper_quantile as normal_upper_quantile;
-pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals};
+pub use shrinkage::{BlockPosterior, ControlShift, Estimate, Intervals, SharedEffect};
 // What to expect before there are data.
 pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.

@@ -29,7 +29,7 @@ fn sums(components: &[Component], icc: f64, t: f64) -> Terms {
 /// The same of the covariance itself, by its Cholesky factor.
 fn dense_sums(block: &Block, icc: f64, t: f64) -> Terms {
     let n = block.len();
-    let factor = Cholesky::new(n, |i, j| total(block, icc, t, i, j));
+    let factor = Cholesky::new(n, |i, j| total(block, icc, Double::from(t), i, j));
     let ones = factor.whiten(&vec![Double::from(1.0); n]);
     let effects: Vec<Double> = block.effects().iter().map(|x| Double::from(*x)).collect();
     let effects = factor.whiten(&effects);
@@ -37,8 +37,8 @@ fn dense_sums(block: &Block, icc: f64, t: f64) -> Terms {
 }
 
 /// Entry of `V = Sigma + t R`.
-pub fn total(block: &Block, icc: f64, t: f64, i: usize, j: usize) -> Double {
-    let shared = Double::from(t) * Double::from(icc);
+pub fn total(block: &Block, icc: f64, t: Double, i: usize, j: usize) -> Double {
+    let shared = t * Double::from(icc);
     let sampling = match block.covariance() {
         shrinkd_model::Covariance::SharedControl { treatment_variances, control_variance } => {
             let own = if i == j { treatment_variances[i] } else { 0.0 };
@@ -46,7 +46,7 @@ pub fn total(block: &Block, icc: f64, t: f64, i: usize, j: usize) -> Double {
         }
         shrinkd_model::Covariance::Dense { matrix } => Double::from(matrix[i * block.len() + j]),
     };
-    if i == j { sampling + Double::from(t) } else { sampling + shared }
+    if i == j { sampling + t } else { sampling + shared }
 }
 
 /// The same by Sherman and Morrison, which takes O(n).
@@ -198,7 +198,7 @@ fn a_pole_of_the_equation_at_a_variance_loses_nothing() {
 }
 
 /// Random dense covariances: correlations between some effects, standard errors over some decades.
-fn dense_block(n: usize, decades: f64, common: f64, random: &mut Random) -> Block {
+pub fn dense_block(n: usize, decades: f64, common: f64, random: &mut Random) -> Block {
     let se: Vec<f64> = (0..n).map(|_| 10_f64.powf(decades * (random.uniform() - 0.5))).collect();
     let factors: Vec<f64> = (0..n * n).map(|_| random.normal()).collect();
     let row = |i: usize| &factors[i * n..(i + 1) * n];
