@@ -7,9 +7,13 @@
 //! - the covariance is `diag(t d_i / v_i) + t^2 c / (1 + cS) (1/v)(1/v)' + Var(mu) h h'`, where
 //!   `h_i = d_i / v_i + (t / v_i) c S / (1 + cS)` is what a unit of mu adds to the mean of effect i.
 //!
-//! So the variants are independent but for two common factors, the control's error and mu. Which is the largest does not
-//! change if all of them move together, the control included. Relative to the most precise variant the factors are weak:
-//! less than one of a variant's own standard deviations each, where the block is part of the population. A few
+//! So the variants are independent but for two common factors, the control's error and mu. With an intraclass correlation there
+//! is a third, what the variants share of their true effects (see `shrinkage`: `t = (1 - rho) tau^2`, `C = c + rho tau^2`,
+//! `g = 1 / (1 + CS)`); the covariance is `diag(t d_i / v_i)` and `g (c k k' + rho tau^2 (p p' + c S 11')) + Var(mu) h h'` with
+//! `k_i = t / v_i`, `p_i = d_i / v_i = 1 - k_i` and `h = g (p + cS)`. As all of these vectors are made of 1 and k, two factors will do.
+//!
+//! Which is the largest does not change if all of them move together, the control included. Relative to the most precise variant
+//! the factors are weak: less than one of a variant's own standard deviations each, where the block is part of the population. A few
 //! Gauss-Hermite points in each, and one integral over the value of the maximum, then give the probabilities of all
 //! variants at once, without random numbers.
 //!
@@ -29,7 +33,7 @@ mod normal;
 
 use faer::{Mat, Side};
 
-use super::axes::Axes;
+use super::axes::{Axes, AxesByIcc};
 use super::block::{Block, BlockError, Covariance};
 use super::direction::Direction;
 use super::posterior::Node;
@@ -69,7 +73,7 @@ fn prob_largest(block: &Block, nodes: &[Node]) -> Result<BestProbabilities, Bloc
         variants[0] = nodes.iter().map(|node| node.weight * prob_single_positive(block, node)).sum();
     } else {
         let smallest = (0..n).map(|i| block.sampling_variance(i)).fold(f64::INFINITY, f64::min);
-        let effects = Effects::new(block)?;
+        let mut effects = Effects::new(block);
         let mut points = 0;
         for node in mixture::condensed(nodes) {
             // Here the variants differ by less than 1e-10 of their standard errors.
@@ -110,35 +114,36 @@ fn prob_positive(mean: f64, sd: f64) -> Option<f64> {
     (!z.is_nan()).then(|| 0.5 * libm::erfc(-z * std::f64::consts::FRAC_1_SQRT_2))
 }
 
-/// A block's effects, prepared for one tau after the other.
+/// A block's effects, prepared for one node after the other.
 enum Effects<'a> {
     SharedControl { effects: &'a [f64], d: &'a [f64], c: f64 },
-    Dense { effects: &'a [f64], axes: Axes },
+    Dense { effects: &'a [f64], axes: AxesByIcc<'a> },
 }
 
 impl Effects<'_> {
-    fn new(block: &Block) -> Result<Effects<'_>, BlockError> {
+    fn new(block: &Block) -> Effects<'_> {
         let effects = block.effects();
         match block.covariance() {
             Covariance::SharedControl { treatment_variances, control_variance } => {
-                Ok(Effects::SharedControl { effects, d: treatment_variances, c: *control_variance })
+                Effects::SharedControl { effects, d: treatment_variances, c: *control_variance }
             }
-            Covariance::Dense { matrix } => Ok(Effects::Dense { effects, axes: Axes::new(matrix, block.len(), 0.0)? }),
+            Covariance::Dense { matrix } => Effects::Dense { effects, axes: AxesByIcc::new(matrix, block.len()) },
         }
     }
 
-    fn given(&self, node: &Node) -> Result<FactorModel, BlockError> {
+    fn given(&mut self, node: &Node) -> Result<FactorModel, BlockError> {
         match self {
             Effects::SharedControl { effects, d, c } => Ok(shared_control(effects, d, *c, node)),
-            Effects::Dense { effects, axes } => dense(effects, axes, node),
+            Effects::Dense { effects, axes } => dense(effects, &*axes.at(node.icc)?, node),
         }
     }
 }
 
-/// The effects given tau, about mu and about what the common factors do to the most precise variant. What they do to the others
+/// The effects given a node, about mu and about what the common factors do to the most precise variant. What they do to the others
 /// beyond that is formed from differences of d, so that nothing cancels.
 fn shared_control(effects: &[f64], d: &[f64], c: f64, node: &Node) -> FactorModel {
-    let t = node.tau * node.tau;
+    let common = node.icc * (node.tau * node.tau);
+    let t = (1.0 - node.icc) * (node.tau * node.tau);
     let (mut sum, mut sum_r, mut d_0) = (0.0, 0.0, f64::INFINITY);
     for (effect, d_i) in effects.iter().zip(d) {
         let weight = 1.0 / (d_i + t);
@@ -146,41 +151,64 @@ fn shared_control(effects: &[f64], d: &[f64], c: f64, node: &Node) -> FactorMode
         sum_r += weight * (effect - node.mu_mean);
         d_0 = d_0.min(*d_i);
     }
-    // c / (1 + cS) = 1 / (1/c + S) also where c is 0
-    let precision = 1.0 / c + sum;
+    // c / (1 + CS) = 1 / ((1 + common S) / c + S), also where c is 0.
+    let precision = (1.0 + common * sum) / c + sum;
     let (e, control_sd, per_mu) = (sum_r / precision, 1.0 / precision.sqrt(), sum / precision);
+    let common_gain = common / (1.0 + (c + common) * sum);
+    let shared = common_gain * sum_r;
     let mu_sd = node.mu_variance.sqrt();
-    let kept_0 = t / (d_0 + t);
+    let (kept_0, pulled_0) = (t / (d_0 + t), d_0 / (d_0 + t));
+    // h is this times p and per_mu times k.
+    let per_mu_pulled = (1.0 + c * sum) / (1.0 + (c + common) * sum);
 
     let n = effects.len();
-    let (mut centres, mut sds) = (Vec::with_capacity(n), Vec::with_capacity(n));
-    let (mut control_error, mut mu) = (Vec::with_capacity(n), Vec::with_capacity(n));
+    let (mut centres, mut sds, mut by_d) = (Vec::with_capacity(n), Vec::with_capacity(n), Vec::with_capacity(n));
+    let own_tau = node.tau * (1.0 - node.icc).sqrt();
     for (effect, d_i) in effects.iter().zip(d) {
         let v_i = d_i + t;
-        let by_d = kept_0 * ((d_i - d_0) / v_i);
-        centres.push(t / v_i * (effect - node.mu_mean - e));
-        sds.push(node.tau * (d_i / v_i).sqrt());
-        control_error.push(-control_sd * by_d);
-        mu.push(mu_sd * (1.0 - per_mu) * by_d);
+        by_d.push(kept_0 * ((d_i - d_0) / v_i));
+        centres.push(t / v_i * (effect - node.mu_mean - e) + d_i / v_i * shared);
+        sds.push(own_tau * (d_i / v_i).sqrt());
     }
-    let factors = vec![
-        Factor { variants: control_error, control: -control_sd * kept_0 },
-        Factor { variants: mu, control: -mu_sd * (d_0 / (d_0 + t) + kept_0 * per_mu) },
-    ];
-    FactorModel { centres, sds, control: -node.mu_mean, factors }
+    // What of a factor differs from variant to variant, in by_d, and its loading on the control.
+    let of_control = (-control_sd, -control_sd * kept_0);
+    let of_mu = (mu_sd * (per_mu_pulled - per_mu), -mu_sd * (per_mu_pulled * pulled_0 + kept_0 * per_mu));
+    let two = if common > 0.0 {
+        let sd = common_gain.sqrt();
+        let of_shared = [(sd, -sd * pulled_0), (0.0, -sd * (c * sum).sqrt())];
+        two_factors([of_control, of_mu].into_iter().chain(of_shared))
+    } else {
+        [of_control, of_mu]
+    };
+    let factor = |(slope, control)| Factor { variants: by_d.iter().map(|by_d| slope * by_d).collect(), control };
+    FactorModel { centres, sds, control: -node.mu_mean, factors: two.map(factor).into() }
 }
 
-/// The effects given tau under a dense covariance `Q diag(lambda) Q'`, about mu: the largest independent parts, in
+/// Rotates factors, each with its loading on the variants' common direction and on the control, until one has all that is of the
+/// variants, and another what is left of the control.
+fn two_factors(factors: impl Iterator<Item = (f64, f64)>) -> [(f64, f64); 2] {
+    let (mut first, mut rest) = ((0.0, 0.0), 0.0);
+    for (slope, control) in factors {
+        let length = f64::hypot(first.0, slope);
+        let (cos, sin) = if length > 0.0 { (first.0 / length, slope / length) } else { (1.0, 0.0) };
+        rest = f64::hypot(rest, cos * control - sin * first.1);
+        first = (length, cos * first.1 + sin * control);
+    }
+    [first, (0.0, rest)]
+}
+
+/// The effects given a node under a dense covariance `Sigma = H diag(lambda) H'`, `R = H H'`, about mu: the largest independent parts, in
 /// proportion to each effect's own standard deviation, that leave the rest a covariance, and the factors of the rest.
 fn dense(effects: &[f64], axes: &Axes, node: &Node) -> Result<FactorModel, BlockError> {
     let n = effects.len();
     let t = node.tau * node.tau;
     let (lambda, q) = (&axes.lambda, |i: usize, j: usize| axes.direction(j)[i]);
+    let dual = |i: usize, j: usize| axes.dual(j)[i];
     let sum = |x: &dyn Fn(usize) -> f64| (0..n).map(x).sum::<f64>();
     let shrinkage: Vec<f64> = lambda.iter().map(|lambda| lambda / (lambda + t)).collect();
     let kept: Vec<f64> =
-        (0..n).map(|j| t / (lambda[j] + t) * sum(&|i| q(i, j) * (effects[i] - node.mu_mean))).collect();
-    let shrunk_ones: Vec<f64> = (0..n).map(|j| shrinkage[j] * sum(&|i| q(i, j))).collect();
+        (0..n).map(|j| t / (lambda[j] + t) * sum(&|i| dual(i, j) * (effects[i] - node.mu_mean))).collect();
+    let shrunk_ones: Vec<f64> = (0..n).map(|j| shrinkage[j] * sum(&|i| dual(i, j))).collect();
     let centres: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * kept[j])).collect();
     let h: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * shrunk_ones[j])).collect();
     let covariance =

@@ -1,4 +1,4 @@
-//! Replaces a long mixture over tau by a short one with the same averages.
+//! Replaces a long mixture over tau by a short one with the same averages, at each intraclass correlation.
 
 use crate::posterior::Node;
 
@@ -17,6 +17,13 @@ const NARROW: f64 = 0.02;
 /// The runs have equal sums of the cube roots of the weights: the rule's error grows with a run's weight and much faster
 /// with its length, so a tail needs more than one run.
 pub(super) fn condensed(nodes: &[Node]) -> Vec<Node> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_by(|x, y| x.icc.total_cmp(&y.icc));
+    nodes.chunk_by(|x, y| x.icc == y.icc).flat_map(condensed_in_tau).collect()
+}
+
+/// The same for nodes that differ in tau alone.
+fn condensed_in_tau(nodes: &[Node]) -> Vec<Node> {
     let mut nodes = nodes.to_vec();
     if nodes.len() <= 2 {
         return nodes;
@@ -84,7 +91,7 @@ fn push_two_point_rule(run: &[Node], unit: f64, short: &mut Vec<Node>) {
         short.push(Node {
             weight: weight / (1.0 + z * z),
             tau: (unit * place / (1.0 - place)).clamp(first.tau, last.tau),
-            icc: 0.0,
+            icc: first.icc,
             mu_mean: mu_mean + mu_mean_slope * z,
             mu_variance: (mu_sd + mu_sd_slope * z).powi(2),
         });

@@ -271,6 +271,7 @@ proptest! {
         variants in prop::collection::vec((-1.0..1.0_f64, -50.0..50.0_f64, -50.0..50.0_f64), 1..5),
         log_c in prop::option::of(-50.0..50.0_f64),
         nodes in prop::collection::vec((prop::option::of(-50.0..50.0_f64), -1.0..1.0_f64, prop::option::of(-50.0..50.0_f64)), 1..3),
+        icc in prop::option::of(0.0..0.98_f64),
     ) {
         let exponential = |log: Option<f64>| log.map_or(0.0, |log| 10.0_f64.powf(log));
         let block = Block::shared_control(
@@ -280,7 +281,7 @@ proptest! {
         ).expect("valid");
         let weight = 1.0 / nodes.len() as f64;
         let nodes: Vec<Node> = nodes.into_iter().map(|(log_tau, mu_mean, log_variance)| {
-            Node { weight, tau: exponential(log_tau), icc: 0.0, mu_mean, mu_variance: exponential(log_variance) }
+            Node { weight, tau: exponential(log_tau), icc: icc.unwrap_or(0.0), mu_mean, mu_variance: exponential(log_variance) }
         }).collect();
         let found = best(&block, &nodes);
         prop_assert!(found.variants.iter().chain([&found.control]).all(|p| (0.0..=1.0).contains(p)), "{:?}", found);

@@ -1,6 +1,7 @@
 //! The promises of the model, one module for each part of it.
 
 mod alike;
+mod alike_best;
 mod alike_estimates;
 mod approximations;
 mod best;
