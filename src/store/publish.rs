@@ -214,6 +214,17 @@ impl Store {
         Ok((kept, written))
     }
 
+    /// Leaves the passes of one owner to whoever goes on with them, without the wait that an owner that is silent is given.
+    pub async fn leave_passes(&self, owner: &str) -> Result<(), StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let sql = "update populations set pass_owner = null
+                   where population_id in (select population_id from populations where pass_owner = $1
+                                           order by population_id {for no key update})
+                     and pass_owner = $1";
+        transaction.query("publish: leave passes", sql, values![owner]).await?;
+        transaction.commit("publish: commit").await
+    }
+
     /// Ends passes of one owner.
     pub async fn end_passes(&self, ended: &[EndedPass]) -> Result<(), StoreError> {
         let Some(EndedPass { pass: Pass { owner, .. }, .. }) = ended.first() else { return Ok(()) };

@@ -97,6 +97,9 @@ impl PublishLoop {
         due.sort_by_key(|due| due.experiments > PAGE as u64);
         let left = Mutex::new(&due[..]);
         let (first, second) = tokio::join!(self.lane(&left, stop), self.lane(&left, stop));
+        if stop.is_cancelled() {
+            self.store.leave_passes(&self.owner).await?;
+        }
         let of_a_row = match (first, second) {
             (Err(error @ WorkerError::Store(StoreError::Settings { .. })), _) | (_, Err(error)) => return Err(error),
             (first, Ok(second)) => first?.or(second),
@@ -169,7 +172,7 @@ impl PublishLoop {
                 Arc::make_mut(&mut passes).retain(|population, _| !lost.contains(population));
             }
             if stop.is_cancelled() || passes.is_empty() {
-                // The next worker continues from the cursor.
+                // The next worker goes on from the cursor.
                 return Ok(());
             }
         }
