@@ -26,6 +26,8 @@ pub struct Pass {
     pub is_publish: bool,
     /// Whether batches have left estimates to it: rows are missing, or are of an earlier commit.
     pub has_unpublished: bool,
+    /// How many changes of its blocks had been folded when the pass began: what it diagnoses has seen them, and none later for sure.
+    pub changes: i64,
     /// The last experiment that was published; empty at the beginning.
     pub cursor: String,
 }

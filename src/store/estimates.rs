@@ -145,11 +145,14 @@ pub(super) async fn put(on: &mut Transaction, rows: &[EstimateRow]) -> Result<u6
     let read = |row: &Row| Ok(((row.get("population_id")?, row.get("experiment_id")?), row.get("has_rows")?));
     let locked = COMPUTED.fetch(on, "publish: lock blocks", &computed.collect::<Vec<_>>(), sql, NONE, read).await?;
     let locked: HashMap<(String, String), bool> = locked.into_iter().collect();
-    let of_locked = rows.iter().filter_map(|row| Some((*locked.get(&block(row))?, row)));
-    let (stored, new): (Vec<_>, Vec<_>) = of_locked.partition(|(has_rows, _)| *has_rows);
-    let row = |(_, row): (bool, _)| row;
-    let (stored, new): (Vec<&EstimateRow>, Vec<&EstimateRow>) =
-        (stored.into_iter().map(row).collect(), new.into_iter().map(row).collect());
+    let (mut stored, mut new) = (Vec::new(), Vec::new());
+    for row in rows {
+        match locked.get(&block(row)) {
+            Some(true) => stored.push(row),
+            Some(false) => new.push(row),
+            None => {}
+        }
+    }
     let sql = "insert into effect_estimates as e ({columns}, computed_at) select {columns}, {now} from n where true
                on conflict (population_id, experiment_id, variant) do update
                set {set from excluded}, computed_at = excluded.computed_at

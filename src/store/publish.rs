@@ -36,7 +36,18 @@ const ENDED: Columns<EndedPass> = Columns::of(&[&[
     text("name", |ended| Some(ended.pass.population.to_string().into())),
     integer("fit_id", |ended| Some(ended.pass.fit.fit_id)),
     boolean("is_diagnosis", |ended| Some(ended.is_diagnosis)),
+    integer("changes", |ended| Some(ended.pass.changes)),
 ]]);
+
+/// What a pass is begun with.
+struct Begun {
+    population: PopulationName,
+    /// `None` where there is nothing to publish.
+    cursor: Option<String>,
+    has_unpublished: bool,
+    is_fitted: bool,
+    changes: i64,
+}
 
 impl Store {
     /// Populations that wait for a whole publish; where `diagnosed_before` is given, also those that wait for diagnostics of all of
@@ -90,21 +101,17 @@ impl Store {
                      and (publish_cursor is not null or published_fit_id is not null)
                      and (pass_owner is null or pass_owner = $2 or pass_touched_at < {30 s ago})
                    returning population_id, publish_cursor, pass_unpublished > 0 as has_unpublished,
-                             published_fit_id is not null as is_fitted";
+                             published_fit_id is not null as is_fitted, changes";
         let begun = transaction.query("publish: begin passes", sql, values![changes::names(populations), owner]);
-        let begun: Vec<(PopulationName, Option<String>, bool, bool)> = begun
-            .all(|row| {
-                let name = row.get("population_id")?;
-                Ok((name, row.get("publish_cursor")?, row.get("has_unpublished")?, row.get("is_fitted")?))
-            })
-            .await?;
+        let read = record!(Begun:
+            population = "population_id", cursor = "publish_cursor", has_unpublished, is_fitted, changes);
+        let begun: Vec<Begun> = begun.all(read).await?;
         // After the rows, which a rebuild holds until its settings can be seen.
         settings::check(&mut transaction, &self.settings).await?;
-        let names: Vec<PopulationName> = begun.iter().map(|(population, ..)| population.clone()).collect();
+        let names: Vec<PopulationName> = begun.iter().map(|begun| begun.population.clone()).collect();
         let mut fits = fits::published(&mut transaction, &names).await?;
-        if let Some((population, ..)) =
-            begun.iter().find(|(name, .., is_fitted)| *is_fitted && !fits.contains_key(name))
-        {
+        let is_without_fit = |begun: &&Begun| begun.is_fitted && !fits.contains_key(&begun.population);
+        if let Some(Begun { population, .. }) = begun.iter().find(is_without_fit) {
             let why = format!("{population} has one that its history does not have");
             return Err(unreadable("populations.published_fit_id", why));
         }
@@ -115,12 +122,13 @@ impl Store {
         // An ingest that began before the fit was published writes rows with the fit before it. Once all of those have ended,
         // the pass finds their rows; those that come later have the new fit already.
         self.wait_for_ingests().await?;
-        let pass = |(population, cursor, has_unpublished, _): (PopulationName, Option<String>, bool, bool)| Pass {
+        let pass = |Begun { population, cursor, has_unpublished, changes, .. }: Begun| Pass {
             owner: owner.to_owned(),
             fit: fits.remove(&population).unwrap_or_else(PublishedFit::none),
             population,
             is_publish: cursor.is_some(),
             has_unpublished,
+            changes,
             cursor: cursor.unwrap_or_default(),
         };
         let mut passes: Vec<Pass> = begun.into_iter().map(pass).collect();
@@ -206,6 +214,17 @@ impl Store {
         Ok((kept, written))
     }
 
+    /// Leaves the passes of one owner to whoever goes on with them, without the wait that an owner that is silent is given.
+    pub async fn leave_passes(&self, owner: &str) -> Result<(), StoreError> {
+        let mut transaction = self.pools.begin().await?;
+        let sql = "update populations set pass_owner = null
+                   where population_id in (select population_id from populations where pass_owner = $1
+                                           order by population_id {for no key update})
+                     and pass_owner = $1";
+        transaction.query("publish: leave passes", sql, values![owner]).await?;
+        transaction.commit("publish: commit").await
+    }
+
     /// Ends passes of one owner.
     pub async fn end_passes(&self, ended: &[EndedPass]) -> Result<(), StoreError> {
         let Some(EndedPass { pass: Pass { owner, .. }, .. }) = ended.first() else { return Ok(()) };
@@ -216,7 +235,7 @@ impl Store {
                  unpublished = p.unpublished - p.pass_unpublished, pass_unpublished = 0,
                  refit_due_at = case when p.refit_due_at > {{now}} then {{now}} else p.refit_due_at end,
                  diagnosed_at = case when n.is_diagnosis then {{now}} else p.diagnosed_at end,
-                 diagnosed_changes = case when n.is_diagnosis then p.changes else p.diagnosed_changes end
+                 diagnosed_changes = case when n.is_diagnosis then n.changes else p.diagnosed_changes end
              from n where p.population_id = n.name and {LOCKED} returning population_id"
         );
         let owner = [owner.as_str().into()];

@@ -92,13 +92,14 @@ impl PublishLoop {
         diagnosed_before: Option<OffsetDateTime>,
         stop: &CancellationToken,
     ) -> Result<usize, WorkerError> {
-        let due = self.store.due_passes(diagnosed_before, &self.owner).await?;
+        let mut due = self.store.due_passes(diagnosed_before, &self.owner).await?;
         // The small ones first: they are many to a page.
-        let (small, large): (Vec<DuePass>, Vec<DuePass>) =
-            due.iter().cloned().partition(|due| due.experiments <= PAGE as u64);
-        let sorted = [small, large].concat();
-        let left = Mutex::new(&sorted[..]);
+        due.sort_by_key(|due| due.experiments > PAGE as u64);
+        let left = Mutex::new(&due[..]);
         let (first, second) = tokio::join!(self.lane(&left, stop), self.lane(&left, stop));
+        if stop.is_cancelled() {
+            self.store.leave_passes(&self.owner).await?;
+        }
         let of_a_row = match (first, second) {
             (Err(error @ WorkerError::Store(StoreError::Settings { .. })), _) | (_, Err(error)) => return Err(error),
             (first, Ok(second)) => first?.or(second),
@@ -171,7 +172,7 @@ impl PublishLoop {
                 Arc::make_mut(&mut passes).retain(|population, _| !lost.contains(population));
             }
             if stop.is_cancelled() || passes.is_empty() {
-                // The next worker continues from the cursor.
+                // The next worker goes on from the cursor.
                 return Ok(());
             }
         }

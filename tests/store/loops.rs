@@ -365,6 +365,7 @@ async fn postgres_shows_that_a_stop_is_heard_between_two_pages() {
     publishing.await.unwrap().expect("a stop is no error");
     let cursor = "select publish_cursor from populations";
     assert_eq!(database.texts(cursor).await, [Some("exp-0999".to_owned())]);
+    assert_eq!(database.texts("select pass_owner from populations").await, [None], "whoever comes next need not wait");
     let raw = "select experiment_id from effect_estimates where posterior_mean is null";
     assert_eq!(database.texts(raw).await, [Some("exp-1000".to_owned())], "the page under way is written");
     let again = publish.publish_due(Some(OffsetDateTime::UNIX_EPOCH), &stop).await;

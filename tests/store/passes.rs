@@ -21,6 +21,7 @@ promises! {
     a_pass_of_an_earlier_fit_neither_writes_nor_ends_that_of_its_own_owner,
     a_newer_fit_is_published_from_the_beginning,
     a_pass_without_a_diagnosis_leaves_it_due,
+    what_changes_during_a_diagnosis_leaves_the_next_one_due,
     what_a_pass_writes_has_the_time_of_the_pass,
 }
 
@@ -168,6 +169,20 @@ async fn a_pass_without_a_diagnosis_leaves_it_due<D: Database>(database: &D) {
     assert!(!pass.is_publish, "it was published");
     write_page(&store, &pass, Vec::new(), "exp-0").await.expect("it is free");
     assert!(!begin(&store, "a").await.unwrap().is_publish, "nor is a publish due because it has gone on");
+}
+
+async fn what_changes_during_a_diagnosis_leaves_the_next_one_due<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 2).await;
+    let future = OffsetDateTime::now_utc() + Duration::HOUR;
+    refit(&store, "m", 1.0, 0.5, true).await;
+    let pass = begin(&store, "a").await.unwrap();
+    worker.ingest(vec![record(0, 2, &event("exp-7", 1, "m", &[1.0]))]).await;
+    refit(&store, "m", 1.0, 0.5, false).await;
+    end(&store, &pass, true).await;
+    assert_eq!(store.due_passes(Some(future), "a").await.unwrap(), [due("m", 3, true)]);
+    end(&store, &begin(&store, "a").await.unwrap(), true).await;
+    assert!(store.due_passes(Some(future), "a").await.unwrap().is_empty());
 }
 
 async fn what_a_pass_writes_has_the_time_of_the_pass<D: Database>(database: &D) {

@@ -106,7 +106,8 @@ impl Monitoring {
             let others = self.prometheus.sightings(job);
             assert!(
                 since.elapsed() < latest,
-                "{job}: {alert} {fault} within {latest:.1?}: {sighting:?} of {others:#?}"
+                "{job}: {alert} {fault} within {latest:.1?}: {sighting:?} of {others:#?}\nscraped: {}",
+                self.prometheus.scraped(job)
             );
             tokio::time::sleep(PACE).await;
         }

@@ -22,6 +22,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 pub struct Prometheus {
     child: Child,
+    address: String,
     targets: PathBuf,
     seen: Arc<Mutex<Seen>>,
 }
@@ -73,7 +74,7 @@ impl Prometheus {
             .stderr(fs::File::create(folder.join("prometheus.log")).expect("a log file"))
             .spawn()
             .expect("Prometheus starts");
-        let prometheus = Prometheus { child, targets, seen: Arc::default() };
+        let prometheus = Prometheus { child, address: address.clone(), targets, seen: Arc::default() };
         let started = Instant::now();
         while get(&address, "/-/ready").is_none_or(|answer| !answer.starts_with("HTTP/1.0 200")) {
             let log = fs::read_to_string(folder.join("prometheus.log")).unwrap_or_default();
@@ -104,6 +105,12 @@ impl Prometheus {
     /// The state of an alert of a job.
     pub fn sighting(&self, job: &str, alert: &str) -> Sighting {
         lock(&self.seen).get(&(job.to_owned(), alert.to_owned())).cloned().unwrap_or_default()
+    }
+
+    /// What it has scraped of a job lately: whether the scrapes succeeded, and a metric of its alerts, as JSON.
+    pub fn scraped(&self, job: &str) -> String {
+        let query = format!("{{__name__=~%22up|ALERTS%22,job=%22{job}%22}}[2m]");
+        get(&self.address, &format!("/api/v1/query?query={query}")).unwrap_or_default()
     }
 
     /// The states of all alerts that a job has had.
