@@ -215,7 +215,7 @@ impl Fits {
             FitStatus::Improper if is_cold => FitStatus::ColdStart,
             status => status,
         };
-        let scale = DataScale::new(sketches.of(Correlation::Ignored));
+        let scale = DataScale::new(&sketches.of(Correlation::Ignored));
         let priors = match settings.priors.resolve(scale.as_ref()) {
             Ok(priors) => priors,
             Err(error) => {
@@ -223,7 +223,7 @@ impl Fits {
                 return Fits::without_posterior(without(&error), &error.to_string(), effects);
             }
         };
-        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
         let fits = sketches
             .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature));
         let far: Vec<FarPrior> = scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).collect();

@@ -3,7 +3,7 @@
 use shrinkd_core::{Grouping, Refusal, UnfitBlock};
 use shrinkd_model::{
     BlockError, BlockPass, BlockPosterior, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
-    Method, OutOfRange, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
+    MemberError, Method, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
 };
 
 use super::performance::Score;
@@ -47,8 +47,6 @@ pub enum StudyError {
     Block(#[from] BlockError),
     #[error(transparent)]
     Member(#[from] MemberError),
-    #[error(transparent)]
-    Sketch(#[from] OutOfRange),
     #[error(transparent)]
     Posterior(#[from] PosteriorError),
     #[error("the posterior has no quantiles")]
@@ -111,7 +109,7 @@ impl Fitted {
         members: &[Member],
         experiments: &[Experiment],
     ) -> Result<Fitted, StudyError> {
-        let likelihood = SketchLikelihood::new(sketches.of(correlation));
+        let likelihood = SketchLikelihood::new(&sketches.of(correlation));
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)?;
 
         let mut estimates = Vec::with_capacity(members.len());

@@ -48,8 +48,8 @@ impl Diagnosis {
         shipped_decisions: ShippedDecisions,
     ) -> Option<Diagnosis> {
         let sketches = state.statistics.sketches;
-        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
-        let scale = DataScale::new(sketches.of(Correlation::Ignored))?;
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
+        let scale = DataScale::new(&sketches.of(Correlation::Ignored))?;
         let priors = priors.resolve(Some(&scale)).ok()?;
         let fits = sketches
             .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature).ok());
@@ -62,7 +62,7 @@ impl Diagnosis {
             grouping,
             shipped_decisions,
             pass: BlockPass::new(fit)?,
-            median_error: MedianError::new(sketches.of(Correlation::Ignored)),
+            median_error: MedianError::new(&sketches.of(Correlation::Ignored)),
             sketches,
             scale,
             priors,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_model::{Direction, Member, MemberError, OutOfRange, Sketches};
+use shrinkd_model::{Direction, Member, MemberError, Sketches};
 
 use crate::decision::ShippedDecisions;
 use crate::event::{
@@ -51,7 +51,7 @@ pub enum UnfitBlock {
     #[error("experiment {experiment_id}: {source}")]
     Member { experiment_id: String, source: MemberError },
     #[error("population {population}: {source}")]
-    Sketch { population: PopulationName, source: OutOfRange },
+    Sketch { population: PopulationName, source: MemberError },
 }
 
 impl History {

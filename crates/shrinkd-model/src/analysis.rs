@@ -115,9 +115,9 @@ impl Analysis {
     /// # Errors
     /// [`PosteriorError`] where the model of correlation asked for has no posterior, or an estimate is not finite.
     pub fn new(members: &[Member], sketches: &Sketches, request: &Request) -> Result<Analysis, PosteriorError> {
-        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(sketches.of(correlation)));
+        let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
         let likelihood = &likelihoods[request.correlation as usize];
-        let scale = DataScale::new(sketches.of(Correlation::Ignored));
+        let scale = DataScale::new(&sketches.of(Correlation::Ignored));
         let priors = request.priors.resolve(scale.as_ref())?;
         let fits_by = |method| sketches.map_distinct(|it| Fit::new(&likelihoods[it as usize], &priors, method));
         let fits = fits_by(request.method);
@@ -132,7 +132,7 @@ impl Analysis {
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))
         });
         let fit = fits[request.correlation as usize].clone()?;
-        let median_error = MedianError::new(sketches.of(Correlation::Ignored));
+        let median_error = MedianError::new(&sketches.of(Correlation::Ignored));
         let modelled = exact[Correlation::Modelled as usize].as_ref();
         let pass = modelled.and_then(BlockPass::new);
         let context = Context {
@@ -170,7 +170,7 @@ impl Analysis {
         let comparison = comparison.map(|((modelled, ignored), pass)| {
             let [block_model, naive, _] = &likelihoods;
             let diagnostics = Diagnostics::new(
-                (sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
+                (&sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
                 (naive, &ignored.posterior),
             );
             let (verdict, measure, value) = pass.verdict(&request.thresholds);
@@ -184,7 +184,7 @@ impl Analysis {
         let calibration = pass.as_ref().and_then(|pass| Calibration::new(&pass.calibration));
         let mix_ups = blocks.iter().flat_map(|block| &block.effects).filter_map(|effect| effect.mix_up);
         let has_mix_ups = mix_ups.chain(mix_up).any(|mix_up| mix_up.is_of_units());
-        let selection = pass.and_then(|pass| Selection::new(sketches.of(Correlation::Ignored), &pass.selection));
+        let selection = pass.and_then(|pass| Selection::new(&sketches.of(Correlation::Ignored), &pass.selection));
         let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
         let is_misfit = comparison.as_ref().is_some_and(|comparison| comparison.verdict == Verdict::Misfit);
         let known = Miscalibration::known(is_selected, has_mix_ups, is_misfit);

@@ -72,4 +72,4 @@ pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request}
 pub use fit::{Correlation, Distance, Fit, Method};
 pub use parallel::{available_threads, map_chunks};
 pub use pass::BlockPass;
-pub use population::{Member, MemberError, Sketches};
+pub use population::{ICC_NODES, Member, MemberError, Part, Sketches};

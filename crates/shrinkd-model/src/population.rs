@@ -1,13 +1,38 @@
-//! A population: the blocks that share (mu, tau), and their sketches under the three models of correlation.
+//! A population: the blocks that share (mu, tau), and their sketches under the models of correlation.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::slice;
 
 use super::block::{Block, BlockError};
 use super::direction::Direction;
 use super::fit::Correlation;
 use super::parallel::map_chunks;
-use super::sketch::{Cell, OutOfRange, Sketch};
+use super::sketch::{Cell, MOMENTS, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 use super::spectrum::Component;
+
+/// The nodes of the intraclass correlation at which sketches are kept.
+pub const ICC_NODES: [f64; 16] = [
+    0.0,
+    0.013700304927115613,
+    0.0563196078219702,
+    0.13148425748475218,
+    0.2415902340538117,
+    0.3818067256059889,
+    0.5353055440934098,
+    0.6776345658672239,
+    0.7899710376244814,
+    0.8676103870808225,
+    0.916532611952566,
+    0.945730944914184,
+    0.9626730220906139,
+    0.9722906167546317,
+    0.9774677386426108,
+    0.9797312393319515,
+];
+
+/// Moments that are kept of each series at the nodes above 0, where what they miss is far below the error of interpolation.
+const ALIKE_MOMENTS: usize = 16;
 
 /// Blocks per unit of work: sums are formed within it, so that its size affects the last bits of the result.
 pub(crate) const CHUNK: usize = 256;
@@ -48,6 +73,11 @@ impl Member {
         let components = block.components()?;
         for component in components.iter().copied().chain((0..block.len()).map(|i| alone(block, i))) {
             Sketch::check(&component)?;
+        }
+        if block.len() > 1 && !is_within_range(&components) {
+            for icc in &ICC_NODES[1..] {
+                block.components_at(*icc)?.iter().try_for_each(Sketch::check)?;
+            }
         }
         Ok(components)
     }
@@ -108,15 +138,53 @@ impl Member {
     }
 }
 
+/// Whether the components of a block at an intraclass correlation of 0 leave no doubt that those at any other fit: see
+/// [`Block::components_at`]. Most blocks are spared their decomposition at every node by it.
+fn is_within_range(components: &[Component]) -> bool {
+    let distance: f64 = components.iter().map(|component| component.b * component.b / component.lambda).sum();
+    components.iter().all(|component| (1e-90..1e90).contains(&component.lambda)) && distance < 1e12
+}
+
 /// Effect `i` of a block as a component of its own.
 fn alone(block: &Block, i: usize) -> Component {
     Component { lambda: block.sampling_variance(i), a: 1.0, b: block.effects()[i] }
 }
 
-/// A population's sketches under the three models of correlation.
+/// What of a population's sketches is stored and summed apart from the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// Blocks of one variant, which are the same under every model of correlation.
+    OneVariant,
+    /// Blocks of several variants, at each node of the intraclass correlation.
+    SeveralVariants,
+    /// The variants of these blocks as if they were independent.
+    Ignored,
+    /// The one variant of each of these blocks that stands for it.
+    OnePerExperiment,
+}
+
+impl Part {
+    pub const ALL: [Part; 4] = [Part::OneVariant, Part::SeveralVariants, Part::Ignored, Part::OnePerExperiment];
+
+    /// The name in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Part::OneVariant => "one_variant",
+            Part::SeveralVariants => "several_variants",
+            Part::Ignored => "ignored",
+            Part::OnePerExperiment => "one_per_experiment",
+        }
+    }
+}
+
+/// A population's sketches, from which its likelihood follows under every model of correlation.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sketches {
-    by_correlation: [Sketch; 3],
+    one_variant: Sketch,
+    several_variants: [Sketch; ICC_NODES.len()],
+    ignored: Sketch,
+    one_per_experiment: Sketch,
+    sizes: BTreeMap<u32, i64>,
 }
 
 impl Sketches {
@@ -124,7 +192,7 @@ impl Sketches {
     ///
     /// # Errors
     /// As [`Sketches::add`].
-    pub fn of_members(members: &[Member], threads: usize) -> Result<Sketches, OutOfRange> {
+    pub fn of_members(members: &[Member], threads: usize) -> Result<Sketches, MemberError> {
         let parts = map_chunks(members, CHUNK, threads, |members| {
             let mut part = Sketches::default();
             members.iter().try_for_each(|member| part.add(member)).map(|()| part)
@@ -135,43 +203,96 @@ impl Sketches {
         })
     }
 
-    /// Adds a block under every model of correlation.
+    /// Adds a block.
     ///
     /// # Errors
     /// None for a [`Member`], which was checked when it was made.
-    pub fn add(&mut self, member: &Member) -> Result<(), OutOfRange> {
-        self.apply(member, Sketch::add)
+    pub fn add(&mut self, member: &Member) -> Result<(), MemberError> {
+        self.apply(member, 1, Sketch::add_moments)
     }
 
-    /// Subtracts a block under every model of correlation.
+    /// Subtracts a block.
     ///
     /// # Errors
     /// None for a [`Member`], which was checked when it was made.
-    pub fn subtract(&mut self, member: &Member) -> Result<(), OutOfRange> {
-        self.apply(member, Sketch::subtract)
+    pub fn subtract(&mut self, member: &Member) -> Result<(), MemberError> {
+        self.apply(member, -1, Sketch::subtract_moments)
     }
 
     /// Adds the sketches of other blocks.
     pub fn merge(&mut self, other: &Sketches) {
-        for (mine, theirs) in self.by_correlation.iter_mut().zip(&other.by_correlation) {
-            mine.merge(theirs);
+        for part in Part::ALL {
+            for (mine, theirs) in self.part_mut(part).iter_mut().zip(other.part(part)) {
+                mine.merge(theirs);
+            }
+        }
+        for (&size, &blocks) in &other.sizes {
+            self.count(size, blocks);
         }
     }
 
-    /// Adds one cell of the sketch under a model of correlation.
-    pub fn add_cell(&mut self, correlation: Correlation, octave: i16, cell: &Cell) {
-        self.by_correlation[correlation as usize].add_cell(octave, cell);
+    /// The sketch under a model of correlation, `icc` being 0.
+    pub fn of(&self, correlation: Correlation) -> Cow<'_, Sketch> {
+        self.with_one_variant(match correlation {
+            Correlation::Modelled => &self.several_variants[0],
+            Correlation::Ignored => &self.ignored,
+            Correlation::OnePerExperiment => &self.one_per_experiment,
+        })
     }
 
-    /// The sketch under one model of correlation.
-    pub fn of(&self, correlation: Correlation) -> &Sketch {
-        &self.by_correlation[correlation as usize]
+    /// The blocks of one variant.
+    pub fn one_variant(&self) -> &Sketch {
+        &self.one_variant
+    }
+
+    /// The blocks of several variants at the nodes of the intraclass correlation.
+    pub fn several_variants(&self) -> &[Sketch; ICC_NODES.len()] {
+        &self.several_variants
+    }
+
+    /// How many blocks there are of each number of variants from two on.
+    pub fn sizes(&self) -> &BTreeMap<u32, i64> {
+        &self.sizes
+    }
+
+    /// Adds so many blocks of a number of variants to those that are counted.
+    pub fn count(&mut self, variants: u32, blocks: i64) {
+        let count = self.sizes.entry(variants).or_default();
+        *count += blocks;
+        if *count == 0 {
+            self.sizes.remove(&variants);
+        }
+    }
+
+    /// Of a part, the octaves with a cell that is not all zero.
+    pub fn octaves(&self, part: Part) -> BTreeSet<i16> {
+        self.part(part).iter().flat_map(Sketch::cells).map(|(octave, _)| octave).collect()
+    }
+
+    /// The cells of an octave of a part, as they are stored; of no use where all are zero.
+    pub fn cells_to_bytes(&self, part: Part, octave: i16) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for sketch in self.part(part) {
+            cell_to_bytes(&sketch.cell(octave).copied().unwrap_or_default(), &mut bytes);
+        }
+        bytes
+    }
+
+    /// Adds what [`Sketches::cells_to_bytes`] wrote; `None`, and nothing is added, where that has been damaged.
+    pub fn add_cells(&mut self, part: Part, octave: i16, mut bytes: &[u8]) -> Option<()> {
+        let sketches = self.part_mut(part);
+        let cells: Vec<Cell> = sketches.iter().map(|_| cell_from_bytes(&mut bytes)).collect::<Option<_>>()?;
+        if !bytes.is_empty() {
+            return None;
+        }
+        sketches.iter_mut().zip(&cells).for_each(|(sketch, cell)| sketch.add_cell(octave, cell));
+        Some(())
     }
 
     /// What `compute` gives under each model of correlation, computed once for those whose sketches are the same: all of them where
     /// every experiment has one variant.
     pub fn map_distinct<T: Clone>(&self, compute: impl Fn(Correlation) -> T) -> [T; 3] {
-        let [modelled, ignored, one] = Correlation::ALL.map(|correlation| self.of(correlation));
+        let [modelled, ignored, one] = [&self.several_variants[0], &self.ignored, &self.one_per_experiment];
         let of_modelled = compute(Correlation::Modelled);
         let of_ignored = if ignored == modelled { of_modelled.clone() } else { compute(Correlation::Ignored) };
         let of_one = match one {
@@ -182,16 +303,57 @@ impl Sketches {
         [of_modelled, of_ignored, of_one]
     }
 
+    fn with_one_variant<'a>(&'a self, several: &'a Sketch) -> Cow<'a, Sketch> {
+        if several.is_empty() {
+            Cow::Borrowed(&self.one_variant)
+        } else if self.one_variant.is_empty() {
+            Cow::Borrowed(several)
+        } else {
+            let mut sum = several.clone();
+            sum.merge(&self.one_variant);
+            Cow::Owned(sum)
+        }
+    }
+
+    fn part(&self, part: Part) -> &[Sketch] {
+        match part {
+            Part::OneVariant => slice::from_ref(&self.one_variant),
+            Part::SeveralVariants => &self.several_variants,
+            Part::Ignored => slice::from_ref(&self.ignored),
+            Part::OnePerExperiment => slice::from_ref(&self.one_per_experiment),
+        }
+    }
+
+    fn part_mut(&mut self, part: Part) -> &mut [Sketch] {
+        match part {
+            Part::OneVariant => slice::from_mut(&mut self.one_variant),
+            Part::SeveralVariants => &mut self.several_variants,
+            Part::Ignored => slice::from_mut(&mut self.ignored),
+            Part::OnePerExperiment => slice::from_mut(&mut self.one_per_experiment),
+        }
+    }
+
     fn apply(
         &mut self,
         member: &Member,
-        change: impl Fn(&mut Sketch, &[Component]) -> Result<(), OutOfRange>,
-    ) -> Result<(), OutOfRange> {
-        let [modelled, ignored, one] = &mut self.by_correlation;
-        change(modelled, &member.components)?;
-        for i in 0..member.block.len() {
-            change(ignored, &[alone(&member.block, i)])?;
+        sign: i64,
+        change: impl Fn(&mut Sketch, &[Component], usize) -> Result<(), OutOfRange>,
+    ) -> Result<(), MemberError> {
+        let variants = member.block.len();
+        if variants == 1 {
+            return Ok(change(&mut self.one_variant, &member.components, MOMENTS)?);
         }
-        change(one, &[alone(&member.block, member.chosen)])
+        for (node, (&icc, sketch)) in ICC_NODES.iter().zip(&mut self.several_variants).enumerate() {
+            match node {
+                0 => change(sketch, &member.components, MOMENTS)?,
+                _ => change(sketch, &member.block.components_at(icc)?, ALIKE_MOMENTS)?,
+            }
+        }
+        for i in 0..variants {
+            change(&mut self.ignored, &[alone(&member.block, i)], MOMENTS)?;
+        }
+        change(&mut self.one_per_experiment, &[alone(&member.block, member.chosen)], MOMENTS)?;
+        self.count(variants as u32, sign);
+        Ok(())
     }
 }

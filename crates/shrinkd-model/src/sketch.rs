@@ -75,7 +75,7 @@ impl Sketch {
     /// # Errors
     /// Where a component does not fit; the sketch is then as it was.
     pub fn add(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
-        self.apply(components, i128::wrapping_add, i128::wrapping_sub)
+        self.add_moments(components, MOMENTS)
     }
 
     /// Subtracts the components of a block: exactly what [`Sketch::add`] of the same components added.
@@ -83,7 +83,28 @@ impl Sketch {
     /// # Errors
     /// Where a component does not fit (it cannot have been added); the sketch is then as it was.
     pub fn subtract(&mut self, components: &[Component]) -> Result<(), OutOfRange> {
-        self.apply(components, i128::wrapping_sub, i128::wrapping_add)
+        self.subtract_moments(components, MOMENTS)
+    }
+
+    /// Adds the first moments of the components of a block.
+    ///
+    /// # Errors
+    /// As [`Sketch::add`].
+    pub(crate) fn add_moments(&mut self, components: &[Component], moments: usize) -> Result<(), OutOfRange> {
+        self.apply(components, moments, i128::wrapping_add, i128::wrapping_sub)
+    }
+
+    /// Subtracts what [`Sketch::add_moments`] added.
+    ///
+    /// # Errors
+    /// As [`Sketch::subtract`].
+    pub(crate) fn subtract_moments(&mut self, components: &[Component], moments: usize) -> Result<(), OutOfRange> {
+        self.apply(components, moments, i128::wrapping_sub, i128::wrapping_add)
+    }
+
+    /// Whether it holds nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cells.is_empty()
     }
 
     /// The sketch without the components of one of its blocks; `None` where it cannot have held them, because what is left in a
@@ -165,15 +186,16 @@ impl Sketch {
     fn apply(
         &mut self,
         components: &[Component],
+        moments: usize,
         combine: impl Fn(i128, i128) -> i128,
         invert: impl Fn(i128, i128) -> i128,
     ) -> Result<(), OutOfRange> {
         for (done, component) in components.iter().enumerate() {
             match Quantised::new(component) {
-                Ok(quantised) => self.update(quantised.octave, |cell| quantised.accumulate(cell, &combine)),
+                Ok(quantised) => self.update(quantised.octave, |cell| quantised.accumulate(&mut cell[..moments], &combine)),
                 Err(error) => {
                     for quantised in components[..done].iter().filter_map(|earlier| Quantised::new(earlier).ok()) {
-                        self.update(quantised.octave, |cell| quantised.accumulate(cell, &invert));
+                        self.update(quantised.octave, |cell| quantised.accumulate(&mut cell[..moments], &invert));
                     }
                     return Err(error);
                 }
@@ -191,24 +213,57 @@ impl Sketch {
     }
 }
 
-const MOMENT_BYTES: usize = 16;
-
-/// The 20 x 4 moments of a cell (i128), little endian.
-pub fn cell_to_bytes(cell: &Cell) -> Vec<u8> {
-    cell.iter().flatten().flat_map(|x| x.to_le_bytes()).collect()
+/// Appends a cell: a byte that says how many moments follow, up to the last that is not zero, and of each two bytes with the
+/// lengths of its four integers, four bits each, and these integers, little endian, in as few bytes as hold them.
+pub fn cell_to_bytes(cell: &Cell, bytes: &mut Vec<u8>) {
+    let moments = cell.iter().rposition(|moment| *moment != [0; 4]).map_or(0, |last| last + 1);
+    bytes.push(moments as u8);
+    for moment in &cell[..moments] {
+        let lengths = moment.map(length);
+        bytes.extend([0, 2].map(|i| code(lengths[i]) | code(lengths[i + 1]) << 4));
+        for (x, length) in moment.iter().zip(lengths) {
+            bytes.extend(&x.to_le_bytes()[..length]);
+        }
+    }
 }
 
-/// Reads what [`cell_to_bytes`] wrote; `None` where the length is another.
-pub fn cell_from_bytes(bytes: &[u8]) -> Option<Cell> {
-    let (moments, rest) = bytes.as_chunks::<MOMENT_BYTES>();
+/// Reads what [`cell_to_bytes`] appended, from the beginning of `bytes`, which begins after it then; `None` where that is nothing that it
+/// writes.
+pub fn cell_from_bytes(bytes: &mut &[u8]) -> Option<Cell> {
     let mut cell = EMPTY;
-    if !rest.is_empty() || moments.len() != cell.as_flattened().len() {
-        return None;
+    let moments = usize::from(*bytes.split_off_first()?);
+    for moment in cell.get_mut(..moments)? {
+        let lengths = bytes.split_off(..2)?;
+        for (i, x) in moment.iter_mut().enumerate() {
+            let length = LENGTHS[usize::from(lengths[i / 2] >> (4 * (i % 2)) & 15)];
+            let own = bytes.split_off(..length)?;
+            let is_negative = own.last().is_some_and(|last| *last >= 128);
+            let mut all = [if is_negative { 255 } else { 0 }; 16];
+            all[..length].copy_from_slice(own);
+            *x = i128::from_le_bytes(all);
+            if self::length(*x) != length {
+                return None;
+            }
+        }
     }
-    for (x, moment) in cell.as_flattened_mut().iter_mut().zip(moments) {
-        *x = i128::from_le_bytes(*moment);
+    let is_shortest = moments == 0 || cell[moments - 1] != [0; 4];
+    is_shortest.then_some(cell)
+}
+
+/// The lengths that four bits stand for. What is so large that it needs 15 bytes is written in 16.
+const LENGTHS: [usize; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 16];
+
+fn code(length: usize) -> u8 {
+    length.min(15) as u8
+}
+
+/// How many bytes hold an integer in two's complement: none for 0.
+fn length(x: i128) -> usize {
+    let bits = if x == 0 { 0 } else { 129 - (x ^ (x >> 127)).leading_zeros() as usize };
+    match bits.div_ceil(8) {
+        15 => 16,
+        bytes => bytes,
     }
-    Some(cell)
 }
 
 /// A component in integers. Everything from here on is exact, or rounded in one stated place.
@@ -251,7 +306,7 @@ impl Quantised {
         })
     }
 
-    fn accumulate(&self, cell: &mut Cell, combine: impl Fn(i128, i128) -> i128) {
+    fn accumulate(&self, cell: &mut [[i128; 4]], combine: impl Fn(i128, i128) -> i128) {
         let (mut previous, mut current) = (self.u, 1_i64 << 62); // T_{-1} = T_1 and T_0, in 2^-62
         for moment in cell {
             moment[0] = combine(moment[0], i128::from(current));

@@ -41,7 +41,7 @@ pub struct LeftOut {
 
 /// A population's posterior, ready to leave blocks out.
 pub struct LeaveOneOut<'a> {
-    sketch: &'a Sketch,
+    sketch: Sketch,
     priors: &'a Priors,
     nodes: &'a [Node],
     effects: u64,
@@ -63,10 +63,10 @@ const MOST_MISFIT: f64 = 1e6;
 
 impl<'a> LeaveOneOut<'a> {
     /// From the population's sketch, its priors and its exact fit under them.
-    pub fn new(sketch: &'a Sketch, priors: &'a Priors, fit: &'a Fit) -> LeaveOneOut<'a> {
+    pub fn new(sketch: &Sketch, priors: &'a Priors, fit: &'a Fit) -> LeaveOneOut<'a> {
         let effects = sketch.effects();
         let nodes = if effects < LARGE { &fit.posterior.nodes } else { &fit.nodes };
-        LeaveOneOut { sketch, priors, nodes, effects }
+        LeaveOneOut { sketch: sketch.clone(), priors, nodes, effects }
     }
 
     /// The block relative to what the population without these `components` of it predicts; `None` where the rest has no
@@ -195,7 +195,7 @@ impl<'a> LeaveOneOuts<'a> {
     /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
     pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: [Option<&'a Fit>; 3]) -> LeaveOneOuts<'a> {
         let leave_one_out = |correlation: Correlation| {
-            Some(LeaveOneOut::new(sketches.of(correlation), priors, fits[correlation as usize]?))
+            Some(LeaveOneOut::new(&sketches.of(correlation), priors, fits[correlation as usize]?))
         };
         let effects = |correlation| sketches.of(correlation).effects();
         LeaveOneOuts {

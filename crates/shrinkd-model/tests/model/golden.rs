@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use shrinkd_model::{ARITHMETIC_VERSION, Block, Component, Sketch, cell_to_bytes};
+use shrinkd_model::{ARITHMETIC_VERSION, Block, Component, Member, Part, Sketch, Sketches};
 
 /// What is read beside the cells themselves: the bits of components.
 fn component_lines(name: &str, components: &[Component], lines: &mut String) {
@@ -14,11 +14,12 @@ fn component_lines(name: &str, components: &[Component], lines: &mut String) {
     }
 }
 
-/// One line for each cell: its octave, then its bytes, with runs of one byte as `(count byte)`.
+/// One line for each cell: its octave, then the bytes of its integers, with runs of one byte as `(count byte)`.
 fn cell_lines(name: &str, sketch: &Sketch, lines: &mut String) {
     for (octave, cell) in sketch.cells() {
         write!(lines, "cell {name} {octave} ").expect("a string");
-        for run in cell_to_bytes(cell).chunk_by(|x, y| x == y) {
+        let bytes: Vec<u8> = cell.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+        for run in bytes.chunk_by(|x, y| x == y) {
             match run.len() {
                 1..4 => run.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string")),
                 count => write!(lines, "({count} {:02x})", run[0]).expect("a string"),
@@ -117,6 +118,28 @@ fn golden_of_alike_effects() -> String {
     lines
 }
 
+/// The cells of blocks of one and of several variants, as they are stored.
+fn golden_of_stored_cells() -> String {
+    let effects = [0.1, -0.2, 1.3];
+    let blocks = [
+        Block::shared_control(effects.to_vec(), vec![0.3, 0.01, 0.3], 0.07).expect("a block"),
+        Block::dense(effects[..2].to_vec(), vec![0.3, 0.1, 0.1, 0.2]).expect("a block"),
+        Block::shared_control(vec![2e-15], vec![1e-30], 0.0).expect("a block"),
+    ];
+    let members: Vec<Member> = blocks.into_iter().map(|block| Member::new(block, 1).expect("a member")).collect();
+    let sketches = Sketches::of_members(&members, 1).expect("in range");
+    let mut lines = String::new();
+    for part in Part::ALL {
+        for octave in sketches.octaves(part) {
+            write!(lines, "{} {octave} ", part.as_str()).expect("a string");
+            let bytes = sketches.cells_to_bytes(part, octave);
+            bytes.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string"));
+            lines.push('\n');
+        }
+    }
+    lines
+}
+
 fn assert_golden(file: &str, got: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(file);
     let want = std::fs::read_to_string(&path).unwrap_or_else(|error| {
@@ -138,4 +161,9 @@ fn the_bytes_of_cells_and_components_are_those_of_their_arithmetic_version() {
 #[test]
 fn the_bits_of_components_of_alike_effects_are_those_of_their_arithmetic_version() {
     assert_golden(&format!("v{ARITHMETIC_VERSION}_alike.txt"), &golden_of_alike_effects());
+}
+
+#[test]
+fn the_bytes_of_stored_cells_are_those_of_their_arithmetic_version() {
+    assert_golden(&format!("v{ARITHMETIC_VERSION}_stored.txt"), &golden_of_stored_cells());
 }

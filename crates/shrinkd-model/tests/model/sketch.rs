@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Component, Correlation, DirectLikelihood, Likelihood, Member, Sketch, SketchLikelihood, Sketches, Terms,
+    Block, Cell, Component, Correlation, DirectLikelihood, Likelihood, Member, Part, Sketch, SketchLikelihood, Sketches, Terms,
     cell_from_bytes, cell_to_bytes,
 };
 
@@ -68,17 +68,31 @@ proptest! {
     #[test]
     fn the_bytes_of_a_cell_read_back_to_the_same_cell(blocks in blocks()) {
         for (_, cell) in sketch_of(&blocks).cells() {
-            prop_assert_eq!(cell_from_bytes(&cell_to_bytes(cell)), Some(*cell));
+            let mut bytes = Vec::new();
+            cell_to_bytes(cell, &mut bytes);
+            let mut rest = &[&bytes[..], &[7]].concat()[..];
+            prop_assert_eq!((cell_from_bytes(&mut rest), rest), (Some(*cell), &[7][..]));
+            prop_assert_eq!(cell_from_bytes(&mut &bytes[..bytes.len() - 1]), None);
         }
     }
 
     #[test]
-    fn bytes_are_a_cell_where_their_length_is_right_and_only_there(bytes in prop::collection::vec(any::<u8>(), 1280)) {
-        let cell = cell_from_bytes(&bytes).expect("a cell");
-        prop_assert_eq!(cell_to_bytes(&cell), &bytes[..]);
-        let longer = [&bytes[..], &bytes[..16]].concat();
-        for damaged in [&[], &bytes[1..], &bytes[16..], &longer[..1281], &longer] {
-            prop_assert_eq!(cell_from_bytes(damaged), None);
+    fn integers_of_every_length_come_back(bits in prop::collection::vec((any::<i128>(), 0..128_u32), 80)) {
+        let mut cell = Cell::default();
+        cell.as_flattened_mut().iter_mut().zip(bits).for_each(|(x, (value, shift))| *x = value >> shift);
+        let mut bytes = Vec::new();
+        cell_to_bytes(&cell, &mut bytes);
+        prop_assert_eq!(cell_from_bytes(&mut &bytes[..]), Some(cell));
+    }
+
+    #[test]
+    fn no_cell_is_written_in_two_ways(bytes in prop::collection::vec(0..=255_u8, 0..300), moments in 0..22_u8) {
+        let bytes = [&[moments][..], &bytes].concat();
+        let mut rest = &bytes[..];
+        if let Some(cell) = cell_from_bytes(&mut rest) {
+            let mut again = Vec::new();
+            cell_to_bytes(&cell, &mut again);
+            prop_assert_eq!(again, &bytes[..bytes.len() - rest.len()]);
         }
     }
 
@@ -135,11 +149,14 @@ fn the_sketches_of_a_population_are_the_sum_of_their_cells() {
     let members: Vec<Member> = (-5..5).map(member).collect();
     let population = Sketches::of_members(&members, 1).expect("in range");
     let mut restored = Sketches::default();
-    for correlation in Correlation::ALL {
-        for (octave, cell) in population.of(correlation).cells() {
-            restored.add_cell(correlation, octave, cell);
+    for part in Part::ALL {
+        for octave in population.octaves(part) {
+            let bytes = population.cells_to_bytes(part, octave);
+            assert_eq!(restored.add_cells(part, octave, &bytes[1..]), None, "damaged");
+            restored.add_cells(part, octave, &bytes).expect("cells");
         }
     }
+    population.sizes().iter().for_each(|(&variants, &blocks)| restored.count(variants, blocks));
     assert_eq!(restored, population);
 }
 
@@ -268,11 +285,11 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
         let computed = RefCell::new(Vec::new());
         let found = sketches.map_distinct(|correlation| {
             computed.borrow_mut().push(correlation);
-            sketches.of(correlation).clone()
+            sketches.of(correlation).into_owned()
         });
         assert_eq!(computed.borrow().len(), expected, "{counts:?}");
         for (correlation, sketch) in Correlation::ALL.into_iter().zip(&found) {
-            assert_eq!(sketch, sketches.of(correlation), "{counts:?}");
+            assert_eq!(*sketch, *sketches.of(correlation), "{counts:?}");
         }
     }
     // Without a control's error only the chosen variants differ.

@@ -182,7 +182,7 @@ fn check_estimates(block: &Block, nodes: &[Node]) {
 /// Where there is a posterior its figures are finite.
 fn check_fit(members: &[Member], choices: &mut Choices<'_>) {
     let sketches = Sketches::of_members(members, 1).expect("members fit");
-    let likelihood = SketchLikelihood::new(sketches.of(Correlation::Modelled));
+    let likelihood = SketchLikelihood::new(&sketches.of(Correlation::Modelled));
     let scale = choices.plausible();
     let normal = PriorMu::Normal { mean: 0.0, sd: scale };
     let (mu, tau) = match choices.byte() % 9 {
