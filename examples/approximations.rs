@@ -62,7 +62,7 @@ fn read_folder(folder: &Path) -> Result<Vec<(String, Population)>, Box<dyn Error
 
 /// The five distances, each of `laplace` and of `variational`; a dash if there is none.
 fn cells(population: &Population, correlation: Correlation, priors: &Priors) -> [[String; 2]; 5] {
-    let likelihood = SketchLikelihood::new(population.sketches.of(correlation));
+    let likelihood = SketchLikelihood::new(&population.sketches.of(correlation));
     let fit = |method| Fit::new(&likelihood, priors, method).ok();
     let exact = fit(Method::Quadrature);
     let distances = [Method::Laplace, Method::Variational]

@@ -135,7 +135,7 @@ impl Design {
                 blocks.push((member, truths));
             }
         }
-        let likelihood = SketchLikelihood::new(sketches.of(Correlation::Modelled));
+        let likelihood = SketchLikelihood::new(&sketches.of(Correlation::Modelled));
         let Ok(fit) = Fit::new(&likelihood, &Priors::default(), Method::Quadrature) else { return score };
         let (Some(mean), Some(low), Some(high)) = (fit.posterior.mu.mean, fit.posterior.mu.q025, fit.posterior.mu.q975)
         else {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::PopulationName;
 use shrinkd_model::{
-    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, MemberError, Method, Posterior,
-    PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, laplace, map_chunks, variational,
+    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, MemberError, Method, Part,
+    Posterior, PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, laplace, map_chunks,
+    variational,
 };
 
 use crate::config::PopulationSettings;
@@ -36,7 +37,7 @@ pub struct RefitState {
     /// Whether the statistics are kept in cells.
     pub has_cells: bool,
     /// The cells that differ from those that are stored.
-    pub changed_cells: BTreeSet<(Correlation, i16)>,
+    pub changed_cells: BTreeSet<(Part, i16)>,
     /// Whether a refit is due even if nothing has changed.
     pub is_due: bool,
     /// Whether it had to wait for its next refit, so that its changes may be older than all that are looked for.
@@ -72,8 +73,9 @@ impl RefitState {
 
     /// Where its blocks are read, they are counted anew.
     pub fn forget_blocks(&mut self) {
-        let counters = &mut self.statistics.counters;
+        let Statistics { counters, sketches } = &mut self.statistics;
         (counters.experiments, counters.effects) = (0, 0);
+        *sketches = Sketches::default();
     }
 
     /// A population that has outgrown its blocks has cells from now on.
@@ -155,10 +157,7 @@ pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChan
     for part in parts {
         for (population, sum) in part? {
             let Some(state) = states.get_mut(&population) else { continue };
-            for correlation in Correlation::ALL {
-                let octaves = sum.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
-                state.changed_cells.extend(octaves);
-            }
+            state.changed_cells.extend(sum.sketches.octaves());
             state.statistics.merge(&sum);
         }
     }
@@ -261,7 +260,7 @@ impl Fits {
         rows.iter_mut().zip(Correlation::ALL).for_each(|(row, correlation)| row.correlation = correlation);
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
-                (sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                (&sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
                 (&likelihoods[1], &ignored.posterior),
             )),
             _ => None,

@@ -104,7 +104,7 @@ impl Walk<'_> {
         let registered = population.registered.clone().unwrap_or_default();
         let mut counters = registered.counters;
         counters.add(&changes.counters);
-        fits::check_counters(id, &counters, &blocks, &mut report);
+        fits::check_counters(id, &registered, &changes, &blocks, &mut report);
         let Ok(name) = id.parse::<PopulationName>() else {
             report.differs(Check::Blocks, id, "population_id", id, "the name of a population");
             report.merge(blocks.report);

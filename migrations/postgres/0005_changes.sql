@@ -27,23 +27,27 @@ comment on column block_changes.is_published is
 
 create table population_cells (
     population_id text collate "C" not null,
-    correlation text not null,
+    part text not null,
     octave smallint not null,
     moments bytea not null,
-    primary key (population_id, correlation, octave)
+    primary key (population_id, part, octave)
 ) with (fillfactor = 50);
--- Random bytes do not compress.
-alter table population_cells alter column moments set storage plain;
+-- Random bytes do not compress. Those of many nodes do not fit a page.
+alter table population_cells alter column moments set storage external;
 comment on table population_cells is
     'The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers';
+comment on column population_cells.part is
+    'one_variant: blocks of one variant; several_variants: the others, at each of 16 intraclass correlations; ignored, one_per_experiment: these under the other models of correlation';
 comment on column population_cells.octave is 'Components with 2^octave <= lambda < 2^(octave + 1)';
-comment on column population_cells.moments is '20 Chebyshev moments x 4 series, 128-bit little-endian integers';
+comment on column population_cells.moments is
+    'Cells, 16 of them in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them';
 
 alter table populations rename column refitted_changes to changes;
 alter table populations
     add column has_cells boolean not null default false,
     add column experiments bigint not null default 0,
     add column effects bigint not null default 0,
+    add column block_sizes jsonb not null default '{}',
     add column refit_due_at timestamptz,
     add column unpublished bigint not null default 0,
     add column pass_unpublished bigint not null default 0,
@@ -64,6 +68,8 @@ comment on column populations.unpublished_at is
     'When a refit saw the first of the unpublished changes that no pass has begun with; null where there is none';
 comment on column populations.experiments is 'Experiments that the latest refit has seen';
 comment on column populations.effects is 'Effects that the latest refit has seen';
+comment on column populations.block_sizes is
+    'How many experiments have each number of variants from two on, as the latest refit has seen them: {"variants": experiments}';
 comment on column populations.refit_due_at is
     'When the next refit is due even if nothing changes; none happens earlier. Null where only a change makes one due';
 

@@ -17,16 +17,17 @@ create index block_changes_by_population on block_changes (population_id, transa
 
 create table population_cells ( -- The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers
     population_id text not null,
-    correlation text not null,
+    part text not null, -- one_variant: blocks of one variant; several_variants: the others, at each of 16 intraclass correlations; ignored, one_per_experiment: these under the other models of correlation
     octave integer not null, -- Components with 2^octave <= lambda < 2^(octave + 1)
-    moments blob not null, -- 20 Chebyshev moments x 4 series, 128-bit little-endian integers
-    primary key (population_id, correlation, octave)
+    moments blob not null, -- Cells, 16 of them in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them
+    primary key (population_id, part, octave)
 ) strict;
 
 alter table populations rename column refitted_changes to changes; -- Blocks put in, replaced or withdrawn, as the latest refit has seen them
 alter table populations add column has_cells integer not null default 0; -- Whether its statistics are in population_cells; else they are summed from its blocks
 alter table populations add column experiments integer not null default 0; -- Experiments that the latest refit has seen
 alter table populations add column effects integer not null default 0; -- Effects that the latest refit has seen
+alter table populations add column block_sizes text not null default '{}'; -- How many experiments have each number of variants from two on, as the latest refit has seen them: {"variants": experiments}
 alter table populations add column refit_due_at text; -- When the next refit is due even if nothing changes; none happens earlier. Null where only a change makes one due
 alter table populations add column unpublished integer not null default 0; -- Changes of blocks, as the latest refit has seen them, whose estimates batches that were far behind have left to a pass
 alter table populations add column pass_unpublished integer not null default 0; -- How many of the unpublished the pass under way will have written once it has ended

@@ -21,7 +21,7 @@ pub struct SkippedOffsets {
 pub struct AuditedPopulation {
     /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
-    /// Correlation, octave and moments of each cell.
+    /// Part, octave and moments of each row of cells.
     pub cells: Vec<(String, i16, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
 }
@@ -30,6 +30,8 @@ pub struct AuditedPopulation {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registered {
     pub counters: Counters,
+    /// How many blocks there are of each number of variants from two on, as JSON.
+    pub block_sizes: String,
     pub has_cells: bool,
     /// Whether a refit is due, now or later, even if nothing has changed.
     pub is_refit_due: bool,

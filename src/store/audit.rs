@@ -99,20 +99,20 @@ impl Audit {
 
     pub async fn population(&mut self, population_id: &str) -> Result<AuditedPopulation, StoreError> {
         let on = &mut self.transaction;
-        let sql = "select changes, experiments, effects, has_cells, refit_due_at is not null as is_refit_due,
+        let sql = "select changes, experiments, effects, cast(block_sizes as text) as block_sizes, has_cells, refit_due_at is not null as is_refit_due,
                           published_fit_id, publish_cursor is not null as is_publish_due, unpublished,
                           pass_unpublished, fit_settings,
                           exists (select 1 from block_changes as c
                                   where c.population_id = p.population_id and not c.is_published) as is_log_unpublished
                    from populations as p where population_id = $1";
         let registered = record!(Registered:
-            has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, pass_unpublished,
+            block_sizes, has_cells, is_refit_due, published_fit_id, is_publish_due, unpublished, pass_unpublished,
             is_log_unpublished, fit_settings;
             counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let sql = "select correlation, octave, moments from population_cells where population_id = $1
-                   order by correlation, octave";
-        let cell = |row: &Row| Ok((row.get("correlation")?, row.get("octave")?, row.get("moments")?));
+        let sql = "select part, octave, moments from population_cells where population_id = $1
+                   order by part, octave";
+        let cell = |row: &Row| Ok((row.get("part")?, row.get("octave")?, row.get("moments")?));
         let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
         let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes; figures: |row| FIT.read_figures(row));

@@ -3,30 +3,31 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::PopulationName;
-use shrinkd_model::{Cell, Correlation, Sketches, cell_to_bytes};
+use shrinkd_model::{Part, Sketches};
 
 use super::columns::{Columns, NONE, bytes, integer, text};
 use super::database::Transaction;
-use super::query::{Row, values};
+use super::error::unreadable;
+use super::query::{record, values};
 use super::statistics::read_populations;
 use super::{Store, StoreError, changes};
 use crate::row::BlockChange;
 
-/// A cell of a population: see [`Sketches`].
+/// The cells of an octave of a part of a population: see [`Sketches`].
 pub(super) struct CellRow {
     pub population: PopulationName,
-    pub correlation: Correlation,
+    pub part: Part,
     pub octave: i16,
-    pub cell: Cell,
+    pub moments: Vec<u8>,
 }
 
 const CELLS: Columns<CellRow> = Columns(
     &[&[
         text("population_id", |row| Some(row.population.to_string().into())),
-        text("correlation", |row| Some(row.correlation.as_str().into())),
+        text("part", |row| Some(row.part.as_str().into())),
         integer("octave", |row| Some(i64::from(row.octave))),
     ]],
-    &[&[bytes("moments", |row| Some(cell_to_bytes(&row.cell).into()))]],
+    &[&[bytes("moments", |row| Some(row.moments.as_slice().into()))]],
 );
 
 impl Store {
@@ -48,10 +49,7 @@ impl Store {
         let undo = |change: BlockChange| sum.apply(change.after.as_ref(), change.before.as_ref());
         let (_, last) = changes::for_each_logged(&mut on, population, undo).await?;
         on.rollback("cells: end reading").await?;
-        for correlation in Correlation::ALL {
-            let octaves = state.statistics.sketches.of(correlation).cells().map(|(octave, _)| (correlation, octave));
-            state.changed_cells.extend(octaves);
-        }
+        state.changed_cells.extend(state.statistics.sketches.octaves());
         state.has_cells = true;
 
         let mut refit = self.begin_refit(std::slice::from_ref(population)).await?;
@@ -71,16 +69,15 @@ pub(super) async fn read(
     on: &mut Transaction,
     populations: Vec<String>,
 ) -> Result<BTreeMap<PopulationName, Sketches>, StoreError> {
-    let sql = "select population_id, correlation, octave, moments from population_cells where population_id {any $1}";
-    let read = |row: &Row| {
-        let population: PopulationName = row.get("population_id")?;
-        Ok((population, row.get("correlation")?, row.get("octave")?, row.get::<Cell>("moments")?))
-    };
+    let sql = "select population_id, part, octave, moments from population_cells where population_id {any $1}";
+    let read = record!(CellRow: population = "population_id", part, octave, moments);
     let mut sketches: BTreeMap<PopulationName, Sketches> = BTreeMap::new();
-    for (population, correlation, octave, cell) in
+    for CellRow { population, part, octave, moments } in
         on.query("refit: read cells", sql, values![populations]).all(read).await?
     {
-        sketches.entry(population).or_default().add_cell(correlation, octave, &cell);
+        let damaged = || unreadable("population_cells.moments", format!("{} bytes of {population}", moments.len()));
+        let of_population = sketches.entry(population.clone()).or_default();
+        of_population.add_cells(part, octave, &moments).ok_or_else(damaged)?;
     }
     Ok(sketches)
 }
@@ -88,7 +85,7 @@ pub(super) async fn read(
 /// Puts in or replaces cells.
 pub(super) async fn write(on: &mut Transaction, cells: &[CellRow]) -> Result<u64, StoreError> {
     let sql = "insert into population_cells ({columns}) select {columns} from n where true
-               on conflict (population_id, correlation, octave) do update set {set from excluded}";
+               on conflict (population_id, part, octave) do update set {set from excluded}";
     CELLS.execute(on, "refit: cells", cells, sql, NONE).await
 }
 

@@ -22,7 +22,7 @@ use std::borrow::Cow;
 use std::pin::Pin;
 
 use shrinkd_core::{ExperimentKind, PopulationName, Scale, unpack};
-use shrinkd_model::{Cell, Correlation, Direction, Measure, Verdict, cell_from_bytes};
+use shrinkd_model::{Correlation, Direction, Measure, Part, Verdict};
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::sqlite::{SqliteArguments, SqliteRow};
 use sqlx::{Arguments, AssertSqlSafe, PgConnection, Postgres, Row as _, Sqlite, SqliteConnection, ValueRef as _};
@@ -342,10 +342,10 @@ stored_as! {
     u64, number: i64 => Ok(number as u64);
     NextOffset, offset: i64 => Ok(NextOffset(offset));
     Epoch, epoch: i64 => Ok(Epoch(epoch));
-    Cell, moments: Vec<u8> => cell_from_bytes(&moments).ok_or_else(|| format!("{} bytes", moments.len()));
     PopulationName, name: String => name.parse().map_err(|error| format!("{error}"));
     Scale, name: String => named(&name, Scale::ALL, Scale::as_str);
     Correlation, name: String => named(&name, Correlation::ALL, Correlation::as_str);
+    Part, name: String => named(&name, Part::ALL, Part::as_str);
     Direction, name: String => named(&name, Direction::ALL, Direction::as_str);
     ExperimentKind, name: String => named(&name, ExperimentKind::ALL, ExperimentKind::as_str);
     Verdict, name: String => named(&name, Verdict::ALL, Verdict::as_str);

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::PopulationName;
+use shrinkd_model::Sketches;
 
 use super::StoreError;
 use super::cells::{self, CellRow};
-use super::columns::{Column, Columns, NONE, boolean, float, integer, text};
+use super::columns::{Column, Columns, NONE, boolean, float, integer, json, text};
 use super::database::Transaction;
 use super::query::{Row, record, values};
 use crate::refit::{Judged, MOST_CHANGES, Publication, RefitState, Unpublished};
@@ -27,6 +28,7 @@ pub(super) async fn read_populations(
 ) -> Result<BTreeMap<PopulationName, RefitState>, StoreError> {
     let sql = format!(
         "select p.population_id, p.has_cells, p.changes, p.experiments, p.effects,
+                cast(p.block_sizes as text) as block_sizes,
                 coalesce(p.refit_due_at <= {{now}}, false) as is_due, p.refit_due_at is not null as has_waited,
                 (select count(*)
                  from (select 1 from block_changes as c
@@ -47,8 +49,11 @@ pub(super) async fn read_populations(
     let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
     let read = |row: &Row| {
         let is_published = row.get::<Option<String>>("status")?.is_some();
+        let mut sketches = Sketches::default();
+        let sizes: BTreeMap<u32, i64> = row.json("populations", "block_sizes")?;
+        sizes.into_iter().for_each(|(variants, blocks)| sketches.count(variants, blocks));
         let state = RefitState {
-            statistics: Statistics { counters: counters(row)?, ..Statistics::default() },
+            statistics: Statistics { counters: counters(row)?, sketches },
             has_cells: row.get("has_cells")?,
             is_due: row.get("is_due")?,
             has_waited: row.get("has_waited")?,
@@ -81,7 +86,7 @@ pub(super) async fn read_cells(
     }
     for (population, sketches) in cells::read(on, with_cells).await? {
         if let Some(state) = states.get_mut(&population) {
-            state.statistics.sketches = sketches;
+            state.statistics.sketches.merge(&sketches);
         }
     }
     Ok(())
@@ -92,6 +97,8 @@ pub(super) struct Noted {
     pub population: PopulationName,
     pub has_cells: bool,
     pub counters: Counters,
+    /// As JSON.
+    pub block_sizes: String,
     /// `None` where it was not fitted.
     pub fit_settings: Option<String>,
     /// In how many seconds its next refit is due even if nothing changes.
@@ -119,6 +126,7 @@ const NOTED: &[Column<Noted>] = &[
     integer("changes", |row| Some(row.counters.changes)),
     integer("experiments", |row| Some(row.counters.experiments)),
     integer("effects", |row| Some(row.counters.effects)),
+    json("block_sizes", |row| Some(row.block_sizes.as_str().into())),
 ];
 
 pub(super) fn due_in(publication: &Publication) -> Option<f64> {
@@ -144,6 +152,7 @@ impl Noted {
             population: population.clone(),
             has_cells: state.has_cells,
             counters: state.statistics.counters,
+            block_sizes: block_sizes(&state.statistics.sketches),
             fit_settings: None,
             due_in: None,
             new_unpublished: state.unpublished.new,
@@ -151,6 +160,11 @@ impl Noted {
             begins_pass: false,
         }
     }
+}
+
+/// How many blocks there are of each number of variants from two on, as JSON.
+fn block_sizes(sketches: &Sketches) -> String {
+    serde_json::to_string(sketches.sizes()).unwrap_or_else(|_| "{}".to_owned())
 }
 
 pub(super) async fn note(on: &mut Transaction, rows: &[Noted]) -> Result<(), StoreError> {
@@ -184,9 +198,9 @@ pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) ->
     if !state.has_cells {
         return Vec::new();
     }
-    let changed = state.changed_cells.iter().map(|&(correlation, octave)| {
-        let cell = state.statistics.sketches.of(correlation).cell(octave).copied().unwrap_or_default();
-        CellRow { population: population.clone(), correlation, octave, cell }
+    let changed = state.changed_cells.iter().map(|&(part, octave)| {
+        let moments = state.statistics.sketches.cells_to_bytes(part, octave);
+        CellRow { population: population.clone(), part, octave, moments }
     });
     changed.collect()
 }

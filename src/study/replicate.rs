@@ -3,7 +3,7 @@
 use shrinkd_core::{Grouping, Refusal, UnfitBlock};
 use shrinkd_model::{
     BlockError, BlockPass, BlockPosterior, Correlation, Estimate, Fit, LeaveOneOuts, Measure, Member, MemberError,
-    MemberError, Method, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
+    Method, PosteriorError, Priors, SketchLikelihood, Sketches, Summary, Thresholds, Verdict,
 };
 
 use super::performance::Score;

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{pack, unpack};
-use shrinkd_model::{Cell, Correlation, Node, cell_from_bytes};
+use shrinkd_model::{Node, Part, Sketches};
 
 use super::report::{Check, Report, excerpts, figure, is_same};
 use crate::refit::Fits;
-use crate::row::audit::{AuditedChange, AuditedFit, AuditedPopulation};
-use crate::row::{CountedBlock, Counters, FitRow, FitStatus, Statistics};
+use crate::row::audit::{AuditedChange, AuditedFit, AuditedPopulation, Registered};
+use crate::row::{CountedBlock, FitRow, FitStatus, Statistics};
 use crate::store::audit::fit_figures;
 
 use super::blocks::Blocks;
@@ -41,62 +41,66 @@ pub(super) fn check_cells(
     report: &mut Report,
 ) {
     const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
-    let empty: Cell = Default::default();
-    let mut stored: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
-    for (correlation, octave, moments) in &population.cells {
-        let sum = stored.entry((correlation, *octave)).or_insert(empty);
-        match cell_from_bytes(moments) {
-            Some(cell) => {
-                for (x, y) in sum.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
-                    *x = x.wrapping_add(*y);
-                }
-            }
-            None => {
-                let at = format!("{population_id} {correlation}, octave {octave}");
-                report.differs(Check::Cells, at, "moments", format!("{} bytes", moments.len()), "a cell");
-            }
+    let mut stored = Sketches::default();
+    for (part, octave, moments) in &population.cells {
+        let known = Part::ALL.into_iter().find(|known| known.as_str() == part);
+        if known.and_then(|part| stored.add_cells(part, *octave, moments)).is_none() {
+            let at = format!("{population_id} {part}, octave {octave}");
+            report.differs(Check::Cells, at, "moments", format!("{} bytes", moments.len()), "cells");
         }
     }
-    let mut expected: BTreeMap<(&str, i16), Cell> = BTreeMap::new();
     // Before its first refit a population has neither cells nor anything else.
-    if population.registered.as_ref().is_some_and(|registered| registered.has_cells) {
-        for correlation in Correlation::ALL {
-            let of_blocks = blocks.sketches.of(correlation).cells();
-            expected.extend(of_blocks.map(|(octave, cell)| ((correlation.as_str(), octave), *cell)));
-            for (octave, cell) in changes.sketches.of(correlation).cells() {
-                let left = expected.entry((correlation.as_str(), octave)).or_insert(empty);
-                for (x, y) in left.as_flattened_mut().iter_mut().zip(cell.as_flattened()) {
-                    *x = x.wrapping_sub(*y);
+    let has_cells = population.registered.as_ref().is_some_and(|registered| registered.has_cells);
+    let expected = if has_cells { &blocks.sketches } else { &Sketches::default() };
+    if has_cells {
+        stored.merge(&changes.sketches);
+    }
+    for part in Part::ALL {
+        for (node, (stored, expected)) in stored.part(part).iter().zip(expected.part(part)).enumerate() {
+            let octaves = [stored, expected].into_iter().flat_map(|sketch| sketch.cells().map(|(octave, _)| octave));
+            for octave in octaves.collect::<BTreeSet<_>>() {
+                report.compared(Check::Cells, 1);
+                let [x, y] = [stored, expected].map(|sketch| sketch.cell(octave).copied().unwrap_or_default());
+                let apart = x.as_flattened().iter().zip(y.as_flattened()).enumerate().filter(|(_, (x, y))| x != y);
+                let apart: Vec<(usize, (&i128, &i128))> = apart.collect();
+                if let [(index, (x, y)), ..] = apart[..] {
+                    let at = format!("{population_id} {}, node {node}, octave {octave}", part.as_str());
+                    let others = match apart.len() - 1 {
+                        0 => String::new(),
+                        others => format!(", and {others} others of the cell"),
+                    };
+                    let what = format!("moment {} of {}{others}", index / 4, SERIES[index % 4]);
+                    report.differs(Check::Cells, at, what, x, y);
                 }
             }
-        }
-    }
-    for key in stored.keys().chain(expected.keys()).collect::<BTreeSet<_>>() {
-        report.compared(Check::Cells, 1);
-        let [x, y] = [&stored, &expected].map(|cells| cells.get(key).unwrap_or(&empty));
-        let apart = x.as_flattened().iter().zip(y.as_flattened()).enumerate().filter(|(_, (x, y))| x != y);
-        let apart: Vec<(usize, (&i128, &i128))> = apart.collect();
-        if let [(index, (x, y)), ..] = apart[..] {
-            let (correlation, octave) = key;
-            let at = format!("{population_id} {correlation}, octave {octave}");
-            let others = match apart.len() - 1 {
-                0 => String::new(),
-                others => format!(", and {others} others of the cell"),
-            };
-            report.differs(Check::Cells, at, format!("moment {} of {}{others}", index / 4, SERIES[index % 4]), x, y);
         }
     }
 }
 
 /// Compares the counts of a population, with the changes that no refit has seen yet, with those of its blocks.
-pub(super) fn check_counters(population_id: &str, counters: &Counters, blocks: &Blocks, report: &mut Report) {
-    report.compared(Check::Counters, 2);
+pub(super) fn check_counters(
+    population_id: &str,
+    registered: &Registered,
+    changes: &Statistics,
+    blocks: &Blocks,
+    report: &mut Report,
+) {
+    report.compared(Check::Counters, 3);
+    let mut counters = registered.counters;
+    counters.add(&changes.counters);
     for (what, stored, expected) in
         [("experiments", counters.experiments, blocks.experiments), ("effects", counters.effects, blocks.effects)]
     {
         if stored != expected {
             report.differs(Check::Counters, population_id, what, stored, expected);
         }
+    }
+    let mut sketches = changes.sketches.clone();
+    let sizes: BTreeMap<u32, i64> = serde_json::from_str(&registered.block_sizes).unwrap_or_default();
+    sizes.into_iter().for_each(|(variants, experiments)| sketches.count(variants, experiments));
+    let (stored, expected) = (sketches.sizes(), blocks.sketches.sizes());
+    if stored != expected {
+        report.differs(Check::Counters, population_id, "block_sizes", format!("{stored:?}"), format!("{expected:?}"));
     }
 }
 

@@ -55,7 +55,7 @@ impl Diagnosis {
             .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature).ok());
         let [Some(fit), Some(naive), _] = &fits else { return None };
         let cells = Diagnostics::new(
-            (sketches.of(Correlation::Modelled), &likelihoods[0], &fit.posterior),
+            (&sketches.of(Correlation::Modelled), &likelihoods[0], &fit.posterior),
             (&likelihoods[1], &naive.posterior),
         );
         Some(Diagnosis {
@@ -175,7 +175,7 @@ impl Diagnosis {
         let BlockPass { consequences, misfit, selection, calibration } = &self.pass;
         let (verdict, verdict_rests_on, verdict_value) = self.pass.verdict(thresholds);
         let calibration = Calibration::new(calibration);
-        let selection = Selection::new(self.sketches.of(Correlation::Ignored), selection);
+        let selection = Selection::new(&self.sketches.of(Correlation::Ignored), selection);
         let is_selected = selection.as_ref().is_some_and(Selection::is_suspected);
         let has_mix_ups = self.has_mix_ups_of_units || mix_up_of_all.is_some();
         let known = Miscalibration::known(is_selected, has_mix_ups, verdict == Verdict::Misfit);
@@ -187,7 +187,7 @@ impl Diagnosis {
         if let Some(selection) = selection.filter(Selection::is_suspected) {
             warn!(%population, log_lr = selection.log_lr, eta = selection.eta, "{selection}");
         }
-        let likelihood = |correlation| SketchLikelihood::new(self.sketches.of(correlation));
+        let likelihood = |correlation| SketchLikelihood::new(&self.sketches.of(correlation));
         let pass = PassDiagnostics {
             experiments: self.experiments,
             deff: consequences.deff(),

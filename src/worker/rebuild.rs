@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::estimate::BlockEstimates;
 use crate::refit::{RefitState, apply, needs_cells};
 use crate::row::{
-    BlockRow, BlockToEstimate, Changes, Counters, PublishedFit, RawEstimate, Statistics, StoreSettings, StoredBlock,
+    BlockRow, BlockToEstimate, Changes, PublishedFit, RawEstimate, Statistics, StoreSettings, StoredBlock,
     StoredExperiment, TakenChanges, TakenCount,
 };
 use crate::store::{RawEstimates, Rebuild, Store, StoreError};
@@ -89,7 +89,7 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
     let lacks_successes = replaced.as_ref().is_some_and(|replaced| replaced.arithmetic_version < FIRST_WITH_SUCCESSES);
     let of = transaction.count_experiments().await?;
     let mut blocks = BlockCounts::default();
-    let (mut done, mut after, mut counters) = (0, String::new(), BTreeMap::new());
+    let (mut done, mut after, mut counted) = (0, String::new(), BTreeMap::new());
     loop {
         progress(Progress::Experiments { done, of });
         let page = transaction.experiments_after(&after, PAGE).await?;
@@ -101,16 +101,16 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
         let computed = tokio::task::spawn_blocking(move || {
             let mut changes = Changes::default();
             for (experiment_id, stored) in page {
-                let counts = (&mut counters, &mut blocks);
+                let counts = (&mut counted, &mut blocks);
                 recompute(&experiment_id, stored, lacks_successes, &estimates, &own, &mut changes, counts)?;
             }
-            Ok::<_, FoldError>((changes, counters, blocks))
+            Ok::<_, FoldError>((changes, counted, blocks))
         });
         let changes;
-        (changes, counters, blocks) = computed.await??;
+        (changes, counted, blocks) = computed.await??;
         batch::write(&mut transaction.batch, changes, true, &mut StepTimes::new(Instant::now())).await?;
     }
-    sum_statistics(&mut transaction, counters).await?;
+    sum_statistics(&mut transaction, counted).await?;
     let emptied_populations = transaction.finish().await?;
     let populations = transaction.count_populations().await?;
     if populations > limit.max(before) {
@@ -123,12 +123,11 @@ async fn rebuild_blocks(store: &Store, config: &Config, progress: &impl Fn(Progr
 /// Writes the counts of populations, and the cells of those that are too large to be summed from their blocks.
 async fn sum_statistics(
     transaction: &mut Rebuild,
-    counters: BTreeMap<PopulationName, Counters>,
+    counts: BTreeMap<PopulationName, Statistics>,
 ) -> Result<(), WorkerError> {
     let mut small = BTreeMap::new();
-    for (population, counters) in counters {
-        if !needs_cells(counters.experiments) {
-            let statistics = Statistics { counters, ..Statistics::default() };
+    for (population, statistics) in counts {
+        if !needs_cells(statistics.counters.experiments) {
             small.insert(population, RefitState { statistics, ..RefitState::default() });
             continue;
         }
@@ -161,7 +160,7 @@ fn recompute(
     estimates: &RawEstimates,
     grouping: &Grouping,
     changes: &mut Changes,
-    (counters, counts): (&mut BTreeMap<PopulationName, Counters>, &mut BlockCounts),
+    (populations, counts): (&mut BTreeMap<PopulationName, Statistics>, &mut BlockCounts),
 ) -> Result<(), FoldError> {
     let damaged = |source| FoldError::Damaged { experiment_id: experiment_id.to_owned(), source };
     for held in stored.blocks {
@@ -195,10 +194,11 @@ fn recompute(
             (Ok(_), None) if block == held => continue,
             (Ok(_), None) => None,
             (Ok(measured), Some(population)) => {
-                let own = counters.entry(population.clone()).or_default();
-                own.changes += 1;
-                own.experiments += 1;
-                own.effects += measured.block.len() as i64;
+                let Statistics { counters, sketches } = populations.entry(population.clone()).or_default();
+                counters.changes += 1;
+                counters.experiments += 1;
+                counters.effects += measured.block.len() as i64;
+                sketches.count(measured.block.len() as u32, 1);
                 let experiment_id = experiment_id.to_owned();
                 let to_estimate = BlockToEstimate {
                     population,

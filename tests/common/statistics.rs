@@ -9,17 +9,18 @@ use super::database::Database;
 pub struct StoredStatistics {
     /// Population, experiments and effects.
     pub counts: Vec<String>,
-    /// By population, correlation and octave: the moments of the cells that are not all zero, as bytes.
+    /// By population, part and octave: the moments of the cells that are not all zero, as bytes.
     pub moments: BTreeMap<String, Vec<u8>>,
 }
 
 impl StoredStatistics {
     pub async fn of(database: &impl Database) -> StoredStatistics {
         let counts = "select population_id || ' ' || cast(experiments as text) || ' ' || cast(effects as text)
+                          || cast(block_sizes as text)
                       from populations where effects <> 0 order by population_id";
-        let keys = "select population_id || ' ' || correlation || ' ' || cast(octave as text)
-                    from population_cells order by population_id, correlation, octave";
-        let moments = "select moments from population_cells order by population_id, correlation, octave";
+        let keys = "select population_id || ' ' || part || ' ' || cast(octave as text)
+                    from population_cells order by population_id, part, octave";
+        let moments = "select moments from population_cells order by population_id, part, octave";
         let keys = database.texts(keys).await.into_iter().flatten();
         let moments = keys.zip(database.bytes(moments).await.into_iter().flatten());
         StoredStatistics {

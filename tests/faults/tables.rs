@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use shrinkd::row::{CurrentPopulation, Statistics};
 use shrinkd_core::PopulationName;
-use shrinkd_model::{Cell, Correlation};
+use shrinkd_model::Part;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::common::database::{Database, PostgresDatabase};
@@ -100,8 +100,8 @@ impl Rows {
     }
 }
 
-/// The cells of each population, correlation and octave; what is 0 is as good as absent.
-pub type Cells = BTreeMap<(PopulationName, Correlation, i16), Cell>;
+/// The cells of each population, part and octave.
+pub type Cells = BTreeMap<(PopulationName, Part, i16), Vec<u8>>;
 
 /// The statistics of all populations: their cells, and how many experiments and effects they have, where they have any.
 pub async fn statistics(database: &PostgresDatabase) -> (Cells, BTreeMap<PopulationName, (i64, i64)>) {
@@ -110,10 +110,8 @@ pub async fn statistics(database: &PostgresDatabase) -> (Cells, BTreeMap<Populat
     for CurrentPopulation { population, .. } in store.current_populations().await.expect("populations") {
         let Statistics { sketches, counters } =
             store.population_state(&population).await.expect("its state").statistics;
-        for correlation in Correlation::ALL {
-            let of_it = sketches.of(correlation).cells();
-            let of_it = of_it.filter(|(_, cell)| cell.as_flattened().iter().any(|x| *x != 0));
-            cells.extend(of_it.map(|(octave, cell)| ((population.clone(), correlation, octave), *cell)));
+        for (part, octave) in sketches.octaves() {
+            cells.insert((population.clone(), part, octave), sketches.cells_to_bytes(part, octave));
         }
         if counters.effects != 0 {
             counts.insert(population, (counters.experiments, counters.effects));

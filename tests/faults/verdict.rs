@@ -129,7 +129,7 @@ async fn check_estimates(faulty: &PostgresDatabase, reference: &PostgresDatabase
     for population in store.current_populations().await.expect("populations") {
         let name = population.population;
         let state = store.population_state(&name).await.expect("its cells");
-        let likelihood = SketchLikelihood::new(state.statistics.sketches.of(Correlation::Modelled));
+        let likelihood = SketchLikelihood::new(&state.statistics.sketches.of(Correlation::Modelled));
         let fit = Fit::new(&likelihood, &Priors::default(), Method::Quadrature)
             .ok()
             .filter(|_| state.statistics.counters.experiments >= MIN_EXPERIMENTS);

@@ -51,7 +51,7 @@ pub enum UnfitBlock {
     #[error("experiment {experiment_id}: {source}")]
     Member { experiment_id: String, source: MemberError },
     #[error("population {population}: {source}")]
-    Sketch { population: PopulationName, source: MemberError },
+    Sketch { population: PopulationName, source: Box<MemberError> },
 }
 
 impl History {
@@ -136,7 +136,7 @@ impl History {
         }
         for (name, population) in &mut populations {
             population.sketches = Sketches::of_members(&population.members, threads)
-                .map_err(|source| UnfitBlock::Sketch { population: name.clone(), source })?;
+                .map_err(|source| UnfitBlock::Sketch { population: name.clone(), source: source.into() })?;
         }
         Ok(populations)
     }

@@ -240,23 +240,16 @@ impl Sketches {
         })
     }
 
-    /// The blocks of one variant.
-    pub fn one_variant(&self) -> &Sketch {
-        &self.one_variant
-    }
-
-    /// The blocks of several variants at the nodes of the intraclass correlation.
-    pub fn several_variants(&self) -> &[Sketch; ICC_NODES.len()] {
-        &self.several_variants
-    }
-
     /// How many blocks there are of each number of variants from two on.
     pub fn sizes(&self) -> &BTreeMap<u32, i64> {
         &self.sizes
     }
 
-    /// Adds so many blocks of a number of variants to those that are counted.
+    /// Adds so many blocks of a number of variants to [`Sketches::sizes`], which does not count those of one.
     pub fn count(&mut self, variants: u32, blocks: i64) {
+        if variants < 2 {
+            return;
+        }
         let count = self.sizes.entry(variants).or_default();
         *count += blocks;
         if *count == 0 {
@@ -264,12 +257,13 @@ impl Sketches {
         }
     }
 
-    /// Of a part, the octaves with a cell that is not all zero.
-    pub fn octaves(&self, part: Part) -> BTreeSet<i16> {
-        self.part(part).iter().flat_map(Sketch::cells).map(|(octave, _)| octave).collect()
+    /// The octaves of every part that have a cell which is not all zero.
+    pub fn octaves(&self) -> BTreeSet<(Part, i16)> {
+        let octaves = |part| self.part(part).iter().flat_map(Sketch::cells).map(move |(octave, _)| (part, octave));
+        Part::ALL.into_iter().flat_map(octaves).collect()
     }
 
-    /// The cells of an octave of a part, as they are stored; of no use where all are zero.
+    /// The cells of an octave of a part, as they are stored.
     pub fn cells_to_bytes(&self, part: Part, octave: i16) -> Vec<u8> {
         let mut bytes = Vec::new();
         for sketch in self.part(part) {
@@ -315,7 +309,8 @@ impl Sketches {
         }
     }
 
-    fn part(&self, part: Part) -> &[Sketch] {
+    /// The sketches of a part: of [`Part::SeveralVariants`] one for each node of the intraclass correlation.
+    pub fn part(&self, part: Part) -> &[Sketch] {
         match part {
             Part::OneVariant => slice::from_ref(&self.one_variant),
             Part::SeveralVariants => &self.several_variants,

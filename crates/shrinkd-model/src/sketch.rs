@@ -192,7 +192,9 @@ impl Sketch {
     ) -> Result<(), OutOfRange> {
         for (done, component) in components.iter().enumerate() {
             match Quantised::new(component) {
-                Ok(quantised) => self.update(quantised.octave, |cell| quantised.accumulate(&mut cell[..moments], &combine)),
+                Ok(quantised) => {
+                    self.update(quantised.octave, |cell| quantised.accumulate(&mut cell[..moments], &combine))
+                }
                 Err(error) => {
                     for quantised in components[..done].iter().filter_map(|earlier| Quantised::new(earlier).ok()) {
                         self.update(quantised.octave, |cell| quantised.accumulate(&mut cell[..moments], &invert));

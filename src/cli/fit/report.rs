@@ -127,7 +127,7 @@ fn warnings(population: &Population, shipped_share: Option<f64>, request: &Reque
         ));
     }
     if !request.method.is_point() {
-        let scale = DataScale::new(population.sketches.of(Correlation::Ignored));
+        let scale = DataScale::new(&population.sketches.of(Correlation::Ignored));
         let priors = request.priors.resolve(scale.as_ref()).unwrap_or_default();
         warnings.extend(scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).map(|far| far.to_string()));
     }

@@ -23,7 +23,7 @@ fn first(table: &str, key: &str) -> String {
 }
 
 fn damages<D: Audited>() -> Vec<Damage> {
-    let cell = first("population_cells", "population_id, correlation, octave");
+    let cell = first("population_cells", "population_id, part, octave");
     let population = first("populations", "population_id");
     let estimate = first("effect_estimates", "population_id, experiment_id, variant");
     // Of a population that is large enough for cells.
@@ -41,9 +41,9 @@ fn damages<D: Audited>() -> Vec<Damage> {
     vec![
         damage(
             "population_cells",
-            &format!("update population_cells set {} where {cell}", byte("moments", 40)),
+            &format!("update population_cells set {} where {cell}", byte("moments", 4)),
             &["cells"],
-            "moment 0 of a b",
+            "moment 0 of count",
         ),
         damage(
             "population_cells",

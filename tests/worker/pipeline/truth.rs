@@ -132,7 +132,7 @@ fn bound(fit: &Fit, member: &Member) -> f64 {
 }
 
 fn fit(population: &Population, correlation: Correlation) -> Option<Fit> {
-    let likelihood = SketchLikelihood::new(population.sketches.of(correlation));
+    let likelihood = SketchLikelihood::new(&population.sketches.of(correlation));
     Fit::new(&likelihood, &Priors::default(), Method::Quadrature).ok()
 }
 

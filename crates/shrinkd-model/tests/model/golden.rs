@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::path::Path;
 
-use shrinkd_model::{ARITHMETIC_VERSION, Block, Component, Member, Part, Sketch, Sketches};
+use shrinkd_model::{ARITHMETIC_VERSION, Block, Component, Member, Sketch, Sketches};
 
 /// What is read beside the cells themselves: the bits of components.
 fn component_lines(name: &str, components: &[Component], lines: &mut String) {
@@ -129,13 +129,11 @@ fn golden_of_stored_cells() -> String {
     let members: Vec<Member> = blocks.into_iter().map(|block| Member::new(block, 1).expect("a member")).collect();
     let sketches = Sketches::of_members(&members, 1).expect("in range");
     let mut lines = String::new();
-    for part in Part::ALL {
-        for octave in sketches.octaves(part) {
-            write!(lines, "{} {octave} ", part.as_str()).expect("a string");
-            let bytes = sketches.cells_to_bytes(part, octave);
-            bytes.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string"));
-            lines.push('\n');
-        }
+    for (part, octave) in sketches.octaves() {
+        write!(lines, "{} {octave} ", part.as_str()).expect("a string");
+        let bytes = sketches.cells_to_bytes(part, octave);
+        bytes.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string"));
+        lines.push('\n');
     }
     lines
 }

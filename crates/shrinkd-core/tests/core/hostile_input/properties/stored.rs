@@ -43,7 +43,8 @@ fn cells(bytes: &[u8]) {
     // The beginning is repeated to the length of a cell, so that short inputs reach all of it.
     let mut bytes = bytes.iter().copied().chain([0]).cycle();
     let mut cell = Cell::default();
-    cell.as_flattened_mut().fill_with(|| i128::from_le_bytes(std::array::from_fn(|_| bytes.next().unwrap_or_default())));
+    cell.as_flattened_mut()
+        .fill_with(|| i128::from_le_bytes(std::array::from_fn(|_| bytes.next().unwrap_or_default())));
     let written = written(&cell);
     assert_eq!(read_cell(&written), Some((written.len(), cell)));
     let mut sketch = Sketch::new();
