@@ -27,7 +27,7 @@ fn sums(components: &[Component], icc: f64, t: f64) -> Terms {
 }
 
 /// The same of the covariance itself, by its Cholesky factor.
-fn dense_sums(block: &Block, icc: f64, t: f64) -> Terms {
+pub fn dense_sums(block: &Block, icc: f64, t: f64) -> Terms {
     let n = block.len();
     let factor = Cholesky::new(n, |i, j| total(block, icc, Double::from(t), i, j));
     let ones = factor.whiten(&vec![Double::from(1.0); n]);
