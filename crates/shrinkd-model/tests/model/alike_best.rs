@@ -30,7 +30,7 @@ fn normal_cdf(z: f64) -> f64 {
 
 /// The probability that all of some jointly normal numbers are above 0.
 fn orthant(mean: &[f64], covariance: impl Fn(usize, usize) -> f64) -> f64 {
-    const POINTS: usize = 20_000;
+    const POINTS: usize = 4_000;
     const GENERATORS: [f64; 5] = [2.0, 3.0, 5.0, 7.0, 11.0];
     let n = mean.len();
     let mut factor = vec![vec![0.0; n]; n];

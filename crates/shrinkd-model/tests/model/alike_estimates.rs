@@ -172,6 +172,17 @@ fn a_shift_of_all_effects_is_split_between_the_control_and_what_the_variants_sha
     }
 }
 
+/// By hand: Sigma = [[1, 9], [9, 100]] and P = [[1, .9], [.9, 1]], so that V = [[2, 9.9], [9.9, 101]] has determinant 103.99, and
+/// `(Sigma V^-1)_22` is (200 - 89.1) / 103.99: with the noisy estimate up by 1, what it has in common with the errors of the precise
+/// one says that the effect itself is lower.
+#[test]
+fn a_noisy_estimate_may_count_against_itself_beside_a_precise_one_with_a_dense_covariance() {
+    let block = Block::dense(vec![0.5, 3.0], vec![1.0, 9.0, 9.0, 100.0]).expect("a block");
+    let node = Node { weight: 1.0, tau: 1.0, icc: 0.9, mu_mean: 0.0, mu_variance: 0.0 };
+    let factor = BlockPosterior::new(&block, &[node]).estimate(1).shrinkage_factor;
+    assert!((factor - 110.9 / 103.99).abs() < 1e-13, "{factor}");
+}
+
 proptest! {
     #[test]
     fn estimates_are_finite_wherever_a_sketch_has_room_for_the_block(
