@@ -251,7 +251,7 @@ impl Context<'_> {
         let scores = self.leave_one_outs.scores(member, modelled.as_ref());
         let diagnostics = self.diagnosis.as_ref().map(|at| {
             let (components, population) = (member.own_components(), &at.population);
-            BlockDiagnostics::new(member.block(), components, at.t, population, at.centre, modelled.as_ref())
+            BlockDiagnostics::new(member.block(), components, (at.t, 0.0), population, at.centre, modelled.as_ref())
         });
         let left_out = match correlation {
             _ if method.is_point() => None,

@@ -19,7 +19,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | `mixture` | the posterior of tau -> at most ten nodes |
+//! | `mixture` | the posterior of tau and the intraclass correlation -> at most ten nodes at each correlation |
 //! | `factors` | the average over the common factors |
 //! | `control` | the control's distribution, given the factors |
 //! | `maximum` | the integral: the probability that each of several independent normals is the largest |

@@ -32,8 +32,9 @@ pub struct Estimate {
     pub sd: f64,
     /// P(theta > 0 | data).
     pub prob_positive: f64,
-    /// `E[(Sigma V^-1)_ii]`, averaged over the nodes: how much of a change of the effect's own raw estimate is taken back. 0 leaves the
-    /// effect as it is, 1 ignores it. For one variant `Sigma / (Sigma + tau^2)`.
+    /// `E[(Sigma V^-1)_ii]`, averaged over the nodes: how much of a change of the effect's own raw estimate is taken back. 0 leaves
+    /// the effect as it is, 1 ignores it. For one variant `Sigma / (Sigma + tau^2)`. Only where variants are alike and a dense
+    /// covariance makes the errors of precise and noisy ones correlate can it lie outside of these.
     pub shrinkage_factor: f64,
     /// `E[(Sigma V^-1 1)_i]`, averaged over the nodes: how much of a change of mu the estimate follows. Equal to the shrinkage factor for
     /// one variant.

@@ -75,7 +75,7 @@ fn shared_control(effects: &[f64], d: &[f64], c: f64, icc: f64) -> Vec<Component
             b += entry * pole.b;
         }
         let norm = square.sqrt() * own_share.sqrt();
-        // By the secular equation the entries of a vector, of norm 1, add up to -1 over this and the norm.
+        // By the secular equation a vector's entries, each times the root of how many effects it stands for, add up to -1 over this.
         let inverse_sum = match shared {
             None => c.sqrt(),
             Some((pole, z)) => root.distance_to(poles, pole) / (z * z),
@@ -123,7 +123,7 @@ fn equation_of_alike(effects: &[f64], d: &[f64], c: f64, icc: f64, components: &
     let at = poles.partition_point(|pole| pole.d < shared);
     match poles.get_mut(at) {
         Some(pole) if pole.d == shared => {
-            let both = f64::hypot(pole.z, z);
+            let both = (pole.z * pole.z + z * z).sqrt();
             let entry = z / both / own_share.sqrt();
             components.push(Component { lambda: shared / own_share, a: entry * pole.z, b: entry * pole.b });
             *pole = Pole { d: shared, z: both, b: pole.z / both * pole.b };
@@ -132,6 +132,7 @@ fn equation_of_alike(effects: &[f64], d: &[f64], c: f64, icc: f64, components: &
     }
     Equation { poles, constant: 0.0 }
 }
+
 /// The pole that the equation of alike effects has beside their variances, and its weight.
 fn shared_pole(c: f64, icc: f64) -> (f64, f64) {
     let square = (1.0 - icc) / icc;

@@ -5,6 +5,7 @@ use super::leave_one_out::LeftOut;
 use crate::block::{Block, Covariance};
 use crate::likelihood::Terms;
 use crate::normal;
+use crate::posterior::Node;
 use crate::spectrum::Component;
 
 /// The diagnostics of one block in its population.
@@ -12,8 +13,9 @@ use crate::spectrum::Component;
 pub struct BlockDiagnostics {
     /// `I_k = 1'V_k^-1 1`, in the effects' unit^-2.
     pub information: f64,
-    /// `1 / c`, which `I_k` cannot exceed however many variants there are; `None` where no control is shared, and where the
-    /// covariance is dense.
+    /// `1 / (c + rho tau^2)`, which `I_k` cannot exceed however many variants there are, because they share their control's error and,
+    /// by the intraclass correlation rho, a part of their true effects; `None` where they share neither, and where the covariance is
+    /// dense.
     pub information_bound: Option<f64>,
     /// `I_k / I`.
     pub information_share: f64,
@@ -31,12 +33,12 @@ pub struct BlockDiagnostics {
 const ANOMALY: f64 = 0.05;
 
 impl BlockDiagnostics {
-    /// The block with these `components`, in a population with sums `population` at the same t = tau^2 and centre, and relative to
-    /// what the rest of it predicts.
+    /// The block with these `components` at an intraclass correlation, in a population with sums `population` at the same
+    /// correlation, t = tau^2 and centre, and relative to what the rest of it predicts.
     pub fn new(
         block: &Block,
         components: &[Component],
-        t: f64,
+        (t, icc): (f64, f64),
         population: &Terms,
         centre: f64,
         left_out: Option<&LeftOut>,
@@ -49,7 +51,7 @@ impl BlockDiagnostics {
         let is_only = rest <= 1e-12 * total;
         BlockDiagnostics {
             information,
-            information_bound: information_bound(block),
+            information_bound: information_bound(block, icc * t),
             information_share: information / total,
             // mu - mu without k = I_k (mean of k - mu) / (I - I_k)
             mu_influence: (!is_only).then(|| information * distance / rest * total.sqrt()),
@@ -80,11 +82,52 @@ pub(super) fn block_terms(components: &[Component], t: f64, centre: f64) -> Term
     })
 }
 
-fn information_bound(block: &Block) -> Option<f64> {
+fn information_bound(block: &Block, shared_variance: f64) -> Option<f64> {
     match block.covariance() {
-        Covariance::SharedControl { control_variance, .. } => (*control_variance > 0.0).then(|| 1.0 / control_variance),
+        Covariance::SharedControl { control_variance, .. } => {
+            let common = control_variance + shared_variance;
+            (common > 0.0).then(|| 1.0 / common)
+        }
         Covariance::Dense { .. } => None,
     }
+}
+
+/// A block's own sums at one node after the other.
+pub(super) struct BlockSums<'a> {
+    block: &'a Block,
+    /// Its components where its true effects are independent.
+    pub independent: &'a [Component],
+    /// At the other intraclass correlations seen so far.
+    alike: Vec<(f64, Vec<Component>)>,
+}
+
+impl<'a> BlockSums<'a> {
+    /// Of a block with these components where its true effects are independent.
+    pub fn new(block: &'a Block, independent: &'a [Component]) -> BlockSums<'a> {
+        BlockSums { block, independent, alike: Vec::new() }
+    }
+
+    /// Its share of A, B, C and L, with the determinant of the correlations of its true effects, about the mean of mu; `None` where a
+    /// dense covariance has no decomposition.
+    pub fn at(&mut self, node: &Node) -> Option<Terms> {
+        let (t, centre, n) = (node.tau * node.tau, node.mu_mean, self.independent.len());
+        if node.icc == 0.0 || n == 1 {
+            return Some(block_terms(self.independent, t, centre));
+        }
+        let known = self.alike.iter().position(|(icc, _)| *icc == node.icc);
+        let known = known.or_else(|| {
+            self.alike.push((node.icc, self.block.components_at(node.icc).ok()?));
+            Some(self.alike.len() - 1)
+        })?;
+        let terms = block_terms(&self.alike[known].1, t, centre);
+        Some(Terms { log_det: terms.log_det + log_det_of_correlations(n, node.icc), ..terms })
+    }
+}
+
+/// `log|R|`, by its eigenvalues.
+fn log_det_of_correlations(n: usize, icc: f64) -> f64 {
+    let others = n as f64 - 1.0;
+    others * (-icc).ln_1p() + (others * icc).ln_1p()
 }
 
 /// Gives each block its q (Benjamini & Hochberg, JRSS B 57, 1995): the smallest false discovery rate at which its z

@@ -30,7 +30,7 @@ fn normal_cdf(z: f64) -> f64 {
 
 /// The probability that all of some jointly normal numbers are above 0.
 fn orthant(mean: &[f64], covariance: impl Fn(usize, usize) -> f64) -> f64 {
-    const POINTS: usize = 20_000;
+    const POINTS: usize = 4_000;
     const GENERATORS: [f64; 5] = [2.0, 3.0, 5.0, 7.0, 11.0];
     let n = mean.len();
     let mut factor = vec![vec![0.0; n]; n];
@@ -85,7 +85,10 @@ fn assert_agrees(name: &str, block: &Block, nodes: &[Node], promised: f64) {
     assert!((expected.iter().sum::<f64>() - 1.0).abs() < 2e-4, "the oracle itself: {expected:?}");
     let found: Vec<f64> = [found.control].into_iter().chain(found.variants).collect();
     let error = found.iter().zip(&expected).fold(0.0_f64, |worst, (x, y)| worst.max((x - y).abs()));
-    assert!(error < promised, "{name}: off by {error:e}: {found:?}, not {expected:?}");
+    assert!(
+        found.iter().all(|p| p.is_finite()) && error < promised,
+        "{name}: off by {error:e}: {found:?}, not {expected:?}"
+    );
 }
 
 const ICCS: [f64; 4] = [0.05, 0.5, 0.9, 0.98];

@@ -1,5 +1,6 @@
 //! Estimates of blocks whose true effects are alike, against dense algebra in double-double arithmetic.
 
+use proptest::prelude::*;
 use shrinkd_model::{Block, BlockPosterior, Covariance, Estimate, Node};
 
 use crate::alike::{dense_block, total};
@@ -168,5 +169,41 @@ fn a_shift_of_all_effects_is_split_between_the_control_and_what_the_variants_sha
         (posterior.estimate(0).weight_of_mu, 0.5),
     ] {
         assert!((got - want).abs() < 1e-14, "{got} {want}");
+    }
+}
+
+/// By hand: Sigma = [[1, 9], [9, 100]] and P = [[1, .9], [.9, 1]], so that V = [[2, 9.9], [9.9, 101]] has determinant 103.99, and
+/// `(Sigma V^-1)_22` is (200 - 89.1) / 103.99: with the noisy estimate up by 1, what it has in common with the errors of the precise
+/// one says that the effect itself is lower.
+#[test]
+fn a_noisy_estimate_may_count_against_itself_beside_a_precise_one_with_a_dense_covariance() {
+    let block = Block::dense(vec![0.5, 3.0], vec![1.0, 9.0, 9.0, 100.0]).expect("a block");
+    let node = Node { weight: 1.0, tau: 1.0, icc: 0.9, mu_mean: 0.0, mu_variance: 0.0 };
+    let factor = BlockPosterior::new(&block, &[node]).estimate(1).shrinkage_factor;
+    assert!((factor - 110.9 / 103.99).abs() < 1e-13, "{factor}");
+}
+
+proptest! {
+    #[test]
+    fn estimates_are_finite_wherever_a_sketch_has_room_for_the_block(
+        rows in prop::collection::vec((-96.0..96.0_f64, -1e3..1e3_f64), 1..7),
+        log_c in prop::option::of(-96.0..96.0_f64), log_tau in prop::option::of(-60.0..60.0_f64),
+        icc in 0.0..0.98_f64, mu_mean in -10.0..10.0_f64, log_mu_variance in prop::option::of(-96.0..96.0_f64),
+    ) {
+        let power = |log: Option<f64>| log.map_or(0.0, |log| 10_f64.powf(log));
+        let d: Vec<f64> = rows.iter().map(|row| 10_f64.powf(row.0)).collect();
+        let effects = rows.iter().zip(&d).map(|(row, d)| row.1 * d.sqrt()).collect();
+        let block = Block::shared_control(effects, d, power(log_c)).expect("a block");
+        let node = Node { weight: 1.0, tau: power(log_tau), icc, mu_mean, mu_variance: power(log_mu_variance) };
+        let posterior = BlockPosterior::new(&block, &[node]);
+        for estimate in posterior.estimates() {
+            let Estimate { mean, sd, prob_positive, shrinkage_factor, weight_of_mu, conditional_variance, .. } = estimate;
+            prop_assert!([mean, sd, conditional_variance].into_iter().all(f64::is_finite), "{:?}", estimate);
+            prop_assert!((0.0..=1.0).contains(&prob_positive) && (0.0..=1.0).contains(&shrinkage_factor), "{:?}", estimate);
+            prop_assert!(weight_of_mu >= 0.0 && conditional_variance >= 0.0, "{:?}", estimate);
+        }
+        if let Some(shared) = posterior.shared_effect {
+            prop_assert!(shared.mean.is_finite() && shared.sd.is_finite());
+        }
     }
 }

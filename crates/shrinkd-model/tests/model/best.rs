@@ -80,23 +80,21 @@ fn probabilities_agree_with_brute_force_to_the_promised_accuracy() {
 }
 
 #[test]
-fn a_narrow_posterior_of_tau_gives_what_its_nodes_give_one_by_one() {
+fn a_narrow_posterior_of_tau_gives_what_its_nodes_give_one_by_one_at_every_icc() {
     let block = absolute(&[1.4, 1.1, 0.3, 0.9], &[0.5, 0.2, 0.4, 0.3], 0.25);
     for (log_sd, tau) in [(0.01, 0.6), (0.07, 0.6), (0.07, 0.05), (0.07, 5.0)] {
         let z = [-2.85, -1.54, -0.52, 0.52, 1.54, 2.85];
         let weights: Vec<f64> = z.iter().map(|z: &f64| (-0.5 * z * z).exp()).collect();
         let total: f64 = weights.iter().sum();
-        let nodes: Vec<Node> = z
-            .iter()
-            .zip(&weights)
-            .map(|(z, weight)| Node {
-                weight: weight / total,
-                tau: tau * (log_sd * z).exp(),
-                icc: 0.0,
-                mu_mean: 0.5 + 0.02 * z,
-                mu_variance: 0.01 * (0.1 * z).exp(),
-            })
-            .collect();
+        let node = |icc: f64, share: f64, z: f64, weight: f64| Node {
+            weight: share * weight / total,
+            tau: tau * (log_sd * z).exp(),
+            icc,
+            mu_mean: 0.5 + 0.02 * z,
+            mu_variance: 0.01 * (0.1 * z).exp(),
+        };
+        let at = |(icc, share)| z.iter().zip(&weights).map(move |(&z, &weight)| node(icc, share, z, weight));
+        let nodes: Vec<Node> = [(0.8, 0.3), (0.0, 0.7)].into_iter().flat_map(at).collect();
         let together = best(&block, &nodes);
         for (i, together) in together.variants.iter().enumerate() {
             let alone = |node: &Node| best(&block, &[Node { weight: 1.0, ..*node }]).variants[i];

@@ -176,7 +176,7 @@ fn a_block_is_diagnosed_against_the_rest_of_its_population() {
     let mu = likelihood.centre() + population.b / population.a;
     for (k, block) in blocks.iter().enumerate() {
         let components = block.components().expect("components");
-        let got = BlockDiagnostics::new(block, &components, t, &population, likelihood.centre(), None);
+        let got = BlockDiagnostics::new(block, &components, (t, 0.0), &population, likelihood.centre(), None);
         let rest: Vec<Block> = blocks.iter().enumerate().filter(|(i, _)| *i != k).map(|(_, b)| b.clone()).collect();
         let rest = SketchLikelihood::new(&sketch_of(&rest));
         let without = rest.at(t);
@@ -199,7 +199,7 @@ fn only_a_control_with_an_error_of_its_own_bounds_what_a_block_can_say() {
         let block = Block::shared_control(vec![0.1, 0.4], vec![1.0, 1.0], control_variance).expect("a block");
         let likelihood = SketchLikelihood::new(&sketch_of(std::slice::from_ref(&block)));
         let components = block.components().expect("components");
-        BlockDiagnostics::new(&block, &components, 0.25, &likelihood.at(0.25), likelihood.centre(), None)
+        BlockDiagnostics::new(&block, &components, (0.25, 0.0), &likelihood.at(0.25), likelihood.centre(), None)
             .information_bound
     };
     assert_eq!(bound(0.5), Some(2.0));
@@ -213,7 +213,8 @@ fn the_only_block_has_no_influence_whatever_rounding_leaves_of_the_others() {
         let likelihood = SketchLikelihood::new(&sketch_of(std::slice::from_ref(&block)));
         for k in 0..100 {
             let t = 0.01 * f64::from(k);
-            let got = BlockDiagnostics::new(&block, &components, t, &likelihood.at(t), likelihood.centre(), None);
+            let got =
+                BlockDiagnostics::new(&block, &components, (t, 0.0), &likelihood.at(t), likelihood.centre(), None);
             assert_eq!((got.mu_influence, got.control_shift_z), (None, None), "t = {t}");
             assert!((got.information_share - 1.0).abs() < 1e-12);
         }
@@ -227,7 +228,7 @@ fn q_values_are_those_of_benjamini_and_hochberg() {
     let population = likelihood.at(0.1);
     let diagnose = |block: &Block| {
         let components = block.components().expect("components");
-        BlockDiagnostics::new(block, &components, 0.1, &population, likelihood.centre(), None)
+        BlockDiagnostics::new(block, &components, (0.1, 0.0), &population, likelihood.centre(), None)
     };
     let mut diagnosed: Vec<BlockDiagnostics> = blocks[..5].iter().map(diagnose).collect();
     // p = 0.01, 0.04, 0.03, 0.5 in this order, and one that is not tested.

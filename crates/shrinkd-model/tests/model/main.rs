@@ -3,6 +3,7 @@
 mod alike;
 mod alike_best;
 mod alike_estimates;
+mod alike_left_out;
 mod approximations;
 mod best;
 mod block;

@@ -18,11 +18,16 @@ fn twins() -> impl Strategy<Value = (Block, Block)> {
 }
 
 fn nodes() -> impl Strategy<Value = Vec<Node>> {
-    let node = (0.1..1.0_f64, 0.0..2.0_f64, -1.0..1.0_f64, 0.0..0.5_f64);
+    let node = (0.1..1.0_f64, 0.0..2.0_f64, prop::option::of(0.0..0.98_f64), -1.0..1.0_f64, 0.0..0.5_f64);
     prop::collection::vec(node, 1..6).prop_map(|rows| {
-        let total: f64 = rows.iter().map(|r| r.0).sum();
-        let node =
-            |r: (f64, f64, f64, f64)| Node { weight: r.0 / total, tau: r.1, icc: 0.0, mu_mean: r.2, mu_variance: r.3 };
+        let total: f64 = rows.iter().map(|row| row.0).sum();
+        let node = |(weight, tau, icc, mu_mean, mu_variance): (f64, f64, Option<f64>, f64, f64)| Node {
+            weight: weight / total,
+            tau,
+            icc: icc.unwrap_or(0.0),
+            mu_mean,
+            mu_variance,
+        };
         rows.into_iter().map(node).collect()
     })
 }
@@ -55,21 +60,23 @@ struct Given {
     weights: [f64; 2],
 }
 
-/// Each effect given one node: `mu + tau^2 V^-1 r`, `tau^2 I - tau^4 V^-1 + h h' Var(mu)`, `Sigma V^-1 = I - tau^2 V^-1`.
+/// Each effect given one node, with P the prior covariance `tau^2 R`: `mu + P V^-1 r`, `P - P V^-1 P + h h' Var(mu)`,
+/// `Sigma V^-1 = I - P V^-1`.
 fn long_way(block: &Block, node: &Node) -> Vec<Given> {
     let (n, t) = (block.len(), node.tau * node.tau);
-    let v: Vec<Vec<f64>> = (0..n)
-        .map(|i| (0..n).map(|j| block.sampling_covariance(i, j) + if i == j { t } else { 0.0 }).collect())
-        .collect();
+    let prior = |i: usize, j: usize| if i == j { t } else { node.icc * t };
+    let v: Vec<Vec<f64>> =
+        (0..n).map(|i| (0..n).map(|j| block.sampling_covariance(i, j) + prior(i, j)).collect()).collect();
     let r = solve(v.clone(), block.effects().iter().map(|x| x - node.mu_mean).collect());
     let ones = solve(v.clone(), vec![1.0; n]);
     (0..n)
         .map(|i| {
-            let unit = (0..n).map(|j| f64::from(u8::from(i == j))).collect();
-            let inverse = solve(v.clone(), unit)[i];
-            let h = 1.0 - t * ones[i];
-            let variance = t - t * t * inverse + h * h * node.mu_variance;
-            Given { mean: node.mu_mean + t * r[i], variance, weights: [1.0 - t * inverse, h] }
+            let row: Vec<f64> = (0..n).map(|j| prior(i, j)).collect();
+            let times_row = |x: &[f64]| row.iter().zip(x).map(|(p, x)| p * x).sum::<f64>();
+            let solved = solve(v.clone(), row.clone());
+            let h = 1.0 - times_row(&ones);
+            let variance = t - times_row(&solved) + h * h * node.mu_variance;
+            Given { mean: node.mu_mean + times_row(&r), variance, weights: [1.0 - solved[i], h] }
         })
         .collect()
 }
