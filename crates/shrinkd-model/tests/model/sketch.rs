@@ -2,8 +2,8 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Cell, Component, Correlation, DirectLikelihood, Likelihood, Member, Sketch, SketchLikelihood, Sketches,
-    Terms, cell_from_bytes, cell_to_bytes,
+    Block, Cell, Component, Correlation, DirectLikelihood, ICC_NODES, Likelihood, Member, Part, Sketch,
+    SketchLikelihood, Sketches, Terms, cell_from_bytes, cell_to_bytes,
 };
 
 fn component() -> impl Strategy<Value = Component> {
@@ -299,4 +299,33 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
         sketches.of(correlation).effects()
     });
     assert_eq!((found, computed.into_inner()), ([2, 2, 1], vec![Correlation::Modelled, Correlation::OnePerExperiment]));
+}
+
+/// Sixteen moments are kept there.
+#[test]
+fn the_sketch_of_alike_effects_evaluates_to_the_sum_over_components_to_1e_11() {
+    let member = |k: i32| {
+        let effects = (0..3).map(|i| f64::from(k + i).sin()).collect();
+        let d = (0..3).map(|i| 2.0_f64.powf(0.37 * f64::from(k + 5 * i))).collect();
+        Member::new(Block::shared_control(effects, d, 0.4).expect("a block"), 0).expect("a member")
+    };
+    let members: Vec<Member> = (-10..10).map(member).collect();
+    let sketches = Sketches::of_members(&members, 1).expect("in range");
+    for (sketch, icc) in sketches.part(Part::SeveralVariants).iter().zip(ICC_NODES) {
+        let components = members.iter().flat_map(|member| member.block().components_at(icc).expect("components"));
+        let (sketch, direct) = (SketchLikelihood::new(sketch), DirectLikelihood::new(components.collect()));
+        for t in [0.0, 1e-3, 0.1, 1.0, 10.0, 1e4] {
+            let (got, want) = (sketch.at(t), direct.at(t));
+            // A and L do not depend on the centre.
+            let apart = (got.a / want.a - 1.0).abs().max((got.log_det - want.log_det).abs() / 60.0);
+            assert!(apart < 1e-11, "{apart:e} at icc = {icc}, t = {t}");
+            let centre = |likelihood: &dyn Likelihood, terms: Terms| {
+                let mu = likelihood.centre() + terms.b / terms.a;
+                (mu, terms.c - terms.b * terms.b / terms.a)
+            };
+            let ((mu, misfit), (mu_direct, misfit_direct)) = (centre(&sketch, got), centre(&direct, want));
+            assert!((mu - mu_direct).abs() < 1e-11, "{mu} at icc = {icc}, t = {t}");
+            assert!((misfit / misfit_direct - 1.0).abs() < 1e-11, "{misfit} at icc = {icc}, t = {t}");
+        }
+    }
 }
