@@ -28,11 +28,6 @@ impl Map {
     pub(super) fn log_slope(&self, x: f64) -> f64 {
         if self.is_log { x } else { x.cosh().ln() }
     }
-
-    /// The least x that has a tau.
-    pub(super) fn origin(&self) -> f64 {
-        if self.is_log { f64::NEG_INFINITY } else { 0.0 }
-    }
 }
 
 /// The posterior distribution of tau, in the effects' unit.

@@ -122,18 +122,6 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         self.map.x(tau)
     }
 
-    /// The least x that has a tau.
-    pub(super) fn origin(&self) -> f64 {
-        self.map.origin()
-    }
-
-    /// The posterior of mu at x, with this weight.
-    pub(super) fn node(&self, x: f64, weight: f64) -> Node {
-        let tau = self.tau(x);
-        let Point { mu_mean, mu_variance, .. } = self.marginal.at(tau);
-        Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
-    }
-
     /// The marginal at x and its log density in x.
     pub(super) fn at(&self, x: f64) -> (Point, f64) {
         let point = self.marginal.at(self.tau(x));
