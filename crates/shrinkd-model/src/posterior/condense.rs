@@ -21,8 +21,8 @@ use crate::prior::{PriorMu, Priors};
 /// How close a condensed rule is to the full one: in probabilities, and in posterior sds of an effect's mean.
 const TOLERANCE: f64 = 1e-8;
 
-/// Nodes with less weight than this are left out: thousands of them are still far below the tolerance.
-const NEGLIGIBLE: f64 = 1e-13;
+/// Nodes with less weight than this are left out of probabilities and quantiles: thousands of them are still far below the tolerance.
+pub(crate) const NEGLIGIBLE: f64 = 1e-13;
 
 /// The degrees that are tried are at most this. More are needed only where effects are known to very different precisions and
 /// leave tau open over all of that range.
@@ -51,17 +51,28 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
                 Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
             };
             let condensed: Vec<Node> = condensed.into_iter().map(node).collect();
-            let is_near = probes.iter().zip(&full).all(|(probe, full)| {
-                let summary = probe.summary(&condensed);
-                summary.iter().zip(full).all(|(x, y)| (x - y).abs() <= TOLERANCE)
-            });
-            if is_near {
+            let error = probes.iter().zip(&full).map(|(probe, full)| probe.error(&condensed, full)).fold(0.0, largest);
+            if error <= TOLERANCE {
                 return condensed;
             }
+            degree = (degree + 1).max(enough(degree, error));
+        } else {
+            degree += 1;
         }
-        degree += (degree / 4).max(2);
     }
     nodes
+}
+
+/// The degree that is enough if each takes the same share off the error of which this one leaves so much; at most twice this one.
+fn enough(degree: usize, error: f64) -> usize {
+    let ratio = TOLERANCE.ln() / error.ln();
+    let ratio = if ratio > 1.0 { ratio.min(2.0) } else { 2.0 };
+    (ratio * degree as f64) as usize
+}
+
+/// The larger of two numbers; NaN where one of them is.
+fn largest(x: f64, y: f64) -> f64 {
+    if y > x || y.is_nan() { y } else { x }
 }
 
 /// The nodes that count, with weights that add up to 1.
@@ -202,6 +213,11 @@ impl Probe {
         let (kept, pulled) = (t / (self.variance + t), self.variance / (self.variance + t));
         let mean = node.mu_mean + kept * (self.effect - node.mu_mean);
         (node.weight, mean, kept * self.variance + pulled * pulled * node.mu_variance)
+    }
+
+    /// How far `nodes` are from what all of them give it.
+    fn error(&self, nodes: &[Node], full: &[f64; 3]) -> f64 {
+        self.summary(nodes).iter().zip(full).map(|(x, y)| (x - y).abs()).fold(0.0, largest)
     }
 
     /// Its mean in posterior sds from its median, and the probabilities that it is above the thresholds.

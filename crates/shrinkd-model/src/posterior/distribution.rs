@@ -93,11 +93,12 @@ impl TauDistribution {
             }
             Form::Integrated { axis, panels, is_unimodal } => {
                 let ends = |p: f64| [panels.quantile(p), panels.quantile(p + LEVEL)];
-                let log_density = |x: f64| panels.log_density(x) - axis.log_slope(x);
+                // In its own terms a density is nearly linear in the probability beyond it.
+                let density = |x: f64| (panels.log_density(x) - axis.log_slope(x)).exp();
                 // Below 0 where the interval becomes shorter when it moves up.
                 let slope = |p: f64| {
                     let [low, high] = ends(p);
-                    log_density(low) - log_density(high)
+                    density(low) - density(high)
                 };
                 let width = |p: f64| {
                     let [low, high] = ends(p).map(|x| axis.tau(x));
@@ -111,7 +112,7 @@ impl TauDistribution {
                     let shortest = (0..=CELLS).min_by(|&i, &j| width(edge(i)).total_cmp(&width(edge(j)))).unwrap_or(0);
                     (edge(shortest.saturating_sub(1)), edge((shortest + 1).min(CELLS)))
                 };
-                let p = if slope(low) >= 0.0 { low } else { root(low, high, slope) };
+                let p = root(low, high, slope);
                 let [low, high] = ends(p).map(|x| axis.tau(x));
                 (if p == 0.0 && !axis.is_log { 0.0 } else { low }, high)
             }

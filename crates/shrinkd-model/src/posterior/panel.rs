@@ -125,15 +125,14 @@ impl Panel {
     /// The log density at `x`, by the polynomial.
     pub(super) fn log_density(&self, x: f64) -> f64 {
         let u = (2.0 * x - self.low - self.high) / (self.high - self.low);
-        let (mut above, mut below) = (0.0, 0.0);
-        for ((node, weight), value) in RULE.nodes.iter().zip(&RULE.barycentric).zip(&self.log_density) {
-            if u == *node {
-                return *value;
-            }
-            let ratio = weight / (u - node);
-            above += ratio * value;
-            below += ratio;
+        let rule = &*RULE;
+        let ratios: [f64; NODES] = std::array::from_fn(|i| rule.barycentric[i] / (u - rule.nodes[i]));
+        let above: f64 = ratios.iter().zip(&self.log_density).map(|(ratio, value)| ratio * value).sum();
+        let below: f64 = ratios.iter().sum();
+        if below.is_finite() {
+            return above / below;
         }
-        above / below
+        // At a node.
+        rule.nodes.iter().zip(&self.log_density).find(|(node, _)| u == **node).map_or(f64::NAN, |(_, value)| *value)
     }
 }

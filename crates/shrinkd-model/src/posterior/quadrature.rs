@@ -10,6 +10,7 @@
 //! exist, from one effect to 10 million, up to 1e4 standard errors from 0. Beyond that the rounding of a log likelihood
 //! that large is added, some 1e-15 for each effect.
 
+use super::condense::NEGLIGIBLE;
 use super::distribution::{Map, Panels, TauDistribution};
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
@@ -248,7 +249,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>() + tail;
         let parts: Vec<Part> = nodes
             .iter()
-            .filter(|n| n.weight > 1e-18)
+            .filter(|n| n.weight > NEGLIGIBLE)
             .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
             .collect();
         let sd = priors.mu_moment_exists(self.effects, 2).then(|| variance.sqrt());
