@@ -120,10 +120,10 @@ impl TauDistribution {
     }
 }
 
-/// Where a function that is below 0 at `low` and above it at `high` crosses it, to some 1e-13 of their distance: by the Illinois
+/// Where a function that is below 0 at `low` and above it at `high` crosses it, to 1e-11 of their distance: by the Illinois
 /// form of the false position (Dowell & Jarratt, BIT 11, 1971), every fourth step halving. An end where it has no such sign.
 fn root(low: f64, high: f64, f: impl Fn(f64) -> f64) -> f64 {
-    let tolerance = 1e-13 * (high - low);
+    let tolerance = 1e-11 * (high - low);
     let (mut low, mut high) = ((low, f(low)), (high, f(high)));
     if low.1 >= 0.0 {
         return low.0;
@@ -191,7 +191,7 @@ impl Panels {
                 continue;
             }
             let (mut low, mut high) = (panel.low, panel.high);
-            let mut x = low + (high - low) * ((mass - below) / inside).clamp(0.0, 1.0);
+            let mut x = panel.near_quantile(mass - below);
             for _ in 0..100 {
                 let excess = below + panel.mass_below(x) - mass;
                 if excess > 0.0 {
