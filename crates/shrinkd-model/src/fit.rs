@@ -3,8 +3,8 @@
 use super::likelihood::Likelihood;
 use super::normal::{self, Part, Z_75, Z_975};
 use super::posterior::{
-    Heterogeneity, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution, condense, dl, laplace, ml,
-    pm, quadrature, reml, variational,
+    Heterogeneity, NEGLIGIBLE, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution, condense, dl,
+    laplace, ml, pm, quadrature, reml, variational,
 };
 use super::prior::Priors;
 
@@ -150,10 +150,11 @@ fn predictive(nodes: &[Node], (has_mean, has_sd): (bool, bool)) -> Summary {
         mean: node.mu_mean,
         sd: (node.mu_variance + node.tau * node.tau).sqrt(),
     };
-    let parts: Vec<Part> = nodes.iter().map(part).collect();
-    let Some(middle) = normal::middle(&parts) else { return Summary::default() };
+    let mut parts: Vec<Part> = nodes.iter().map(part).collect();
+    let Some(&middle) = normal::middle(&parts) else { return Summary::default() };
     let mean: f64 = parts.iter().map(|p| p.weight * p.mean).sum();
     let sd = parts.iter().map(|p| p.weight * (p.sd * p.sd + (p.mean - mean).powi(2))).sum::<f64>().sqrt();
+    parts.retain(|part| part.weight > NEGLIGIBLE);
     let at = |z: f64| Some(normal::mixture_quantile(&parts, z, middle.mean + z * middle.sd));
     Summary {
         mean: has_mean.then_some(mean),

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normal::{Z_75, Z_975};
 use super::prior::{Priors, ScaleError};
+pub(super) use condense::NEGLIGIBLE;
 pub use condense::condense;
 pub use distribution::TauDistribution;
 pub use heterogeneity::{Heterogeneity, KnappHartung};

@@ -1,52 +1,117 @@
 //! Reduces a posterior's mixture over tau to as few nodes as its effects need.
 //!
-//! Every effect of a population is averaged over the same nodes, so their number determines the cost of an estimate. The Gauss
-//! rule of the posterior itself, as a discrete measure over the quadrature's nodes, integrates twice as many degrees as
-//! it has nodes; it comes from the Lanczos process and the eigenvalues of a small tridiagonal matrix (Golub & Welsch,
-//! Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
+//! Every effect of a population is averaged over the same nodes, so their number determines the cost of an estimate and the
+//! size of a stored fit. The Gauss rule of the posterior itself, as a discrete measure over the quadrature's nodes, integrates
+//! twice as many degrees as it has nodes; it comes from the Lanczos process and the eigenvalues of a small tridiagonal matrix
+//! (Golub & Welsch, Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
+//!
+//! What is averaged is analytic in `t = tau^2`, at infinity too, with its singularities at -t between the variance of mu at
+//! tau = 0 and the largest lambda. The polynomials are those in `w = (t - t0) / (t + s)`, which takes the whole half line to a
+//! bounded interval, so that a heavy tail costs no degrees. With s the geometric mean of these two bounds, the singularities at
+//! either end are as far from the interval as they can be.
 
 use faer::{Mat, Side};
 
 use super::Node;
-use super::quadrature::Axis;
+use super::marginal::{Marginal, Point};
 use crate::likelihood::Likelihood;
 use crate::normal;
-use crate::prior::Priors;
+use crate::prior::{PriorMu, Priors};
 
 /// How close a condensed rule is to the full one: in probabilities, and in posterior sds of an effect's mean.
 const TOLERANCE: f64 = 1e-8;
 
-/// The degrees that are tried are below this. Where they are not enough (heavy tails), the population is so small that all
-/// of its nodes cost less than a search for fewer.
-const MOST: usize = 32;
+/// Nodes with less weight than this are left out of probabilities and quantiles: thousands of them are still far below the tolerance.
+pub(crate) const NEGLIGIBLE: f64 = 1e-13;
+
+/// The degrees that are tried are at most this. More are needed only where effects are known to very different precisions and
+/// leave tau open over all of that range.
+const MOST: usize = 64;
 
 /// The fewest nodes that give every effect what the posterior's own `nodes` give it, to 1e-8 on a set of probes: one
 /// effect for every two octaves of sampling variance between the smallest and the largest, at 0, 1 and 3 standard
 /// deviations of the predictive distribution, the probability that it is above its median and above its 98th centile.
+/// All nodes that count where 64 do not.
 pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -> Vec<Node> {
+    let nodes = without_negligible(nodes);
     if nodes.len() == 1 {
-        return nodes.to_vec();
+        return nodes;
     }
-    let axis = Axis::new(likelihood, priors);
-    let probes = Probe::set(likelihood, nodes);
-    let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(nodes)).collect();
-    let mut lanczos = Lanczos::new(nodes.iter().map(|node| (axis.x(node.tau), node.weight)));
+    let marginal = Marginal::new(likelihood, priors);
+    let axis = Bounded::new(&marginal, &nodes);
+    let probes = Probe::set(likelihood, &nodes);
+    let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(&nodes)).collect();
+    let mut lanczos = Lanczos::new(nodes.iter().map(|node| (axis.w(node.tau), node.weight)));
     let mut degree = 6;
-    while degree < nodes.len().min(MOST) && lanczos.extend(degree) {
+    while degree <= MOST && degree < nodes.len() && lanczos.extend(degree) {
         if let Some(condensed) = lanczos.gauss(degree) {
-            let condensed: Vec<Node> =
-                condensed.into_iter().map(|(x, weight)| axis.node(x.max(axis.origin()), weight)).collect();
-            let is_near = probes.iter().zip(&full).all(|(probe, full)| {
-                let summary = probe.summary(&condensed);
-                summary.iter().zip(full).all(|(x, y)| (x - y).abs() <= TOLERANCE)
-            });
-            if is_near {
+            let node = |(w, weight)| {
+                let tau = axis.tau(w);
+                let Point { mu_mean, mu_variance, .. } = marginal.at(tau);
+                Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
+            };
+            let condensed: Vec<Node> = condensed.into_iter().map(node).collect();
+            let error = probes.iter().zip(&full).map(|(probe, full)| probe.error(&condensed, full)).fold(0.0, largest);
+            if error <= TOLERANCE {
                 return condensed;
             }
+            degree = (degree + 1).max(enough(degree, error));
+        } else {
+            degree += 1;
         }
-        degree += (degree / 3).max(2);
     }
-    nodes.to_vec()
+    nodes
+}
+
+/// The degree that is enough if each takes the same share off the error of which this one leaves so much; at most twice this one.
+fn enough(degree: usize, error: f64) -> usize {
+    let ratio = TOLERANCE.ln() / error.ln();
+    let ratio = if ratio > 1.0 { ratio.min(2.0) } else { 2.0 };
+    (ratio * degree as f64) as usize
+}
+
+/// The larger of two numbers; NaN where one of them is.
+fn largest(x: f64, y: f64) -> f64 {
+    if y > x || y.is_nan() { y } else { x }
+}
+
+/// The nodes that count, with weights that add up to 1.
+fn without_negligible(nodes: &[Node]) -> Vec<Node> {
+    let mut kept: Vec<Node> = nodes.iter().copied().filter(|node| node.weight > NEGLIGIBLE).collect();
+    let total: f64 = kept.iter().map(|node| node.weight).sum();
+    kept.iter_mut().for_each(|node| node.weight /= total);
+    kept
+}
+
+/// The variable `w = (t - middle) / (t + s)`, in which the polynomials are.
+struct Bounded {
+    s: f64,
+    /// A t in the middle of the posterior, about which no digits are lost.
+    middle: f64,
+}
+
+impl Bounded {
+    fn new<L: Likelihood>(marginal: &Marginal<'_, L>, nodes: &[Node]) -> Bounded {
+        let likelihood = marginal.likelihood;
+        let smallest = match marginal.priors.mu {
+            PriorMu::Fixed { .. } => likelihood.smallest_lambda(),
+            _ => likelihood.smallest_lambda().min(marginal.at(0.0).mu_variance),
+        };
+        let heaviest = nodes.iter().max_by(|x, y| x.weight.total_cmp(&y.weight));
+        Bounded {
+            s: smallest.sqrt() * likelihood.largest_lambda().sqrt(),
+            middle: heaviest.map_or(0.0, |node| node.tau * node.tau),
+        }
+    }
+
+    fn w(&self, tau: f64) -> f64 {
+        let t = tau * tau;
+        (t - self.middle) / (t + self.s)
+    }
+
+    fn tau(&self, w: f64) -> f64 {
+        ((self.middle + self.s * w) / (1.0 - w)).max(0.0).sqrt()
+    }
 }
 
 /// The Lanczos process on a discrete measure: the recurrence of the polynomials that are orthogonal under it, each
@@ -148,6 +213,11 @@ impl Probe {
         let (kept, pulled) = (t / (self.variance + t), self.variance / (self.variance + t));
         let mean = node.mu_mean + kept * (self.effect - node.mu_mean);
         (node.weight, mean, kept * self.variance + pulled * pulled * node.mu_variance)
+    }
+
+    /// How far `nodes` are from what all of them give it.
+    fn error(&self, nodes: &[Node], full: &[f64; 3]) -> f64 {
+        self.summary(nodes).iter().zip(full).map(|(x, y)| (x - y).abs()).fold(0.0, largest)
     }
 
     /// Its mean in posterior sds from its median, and the probabilities that it is above the thresholds.

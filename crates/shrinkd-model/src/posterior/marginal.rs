@@ -10,7 +10,7 @@ use crate::prior::{PriorMu, Priors};
 
 /// The marginal posterior of tau of one population under its priors.
 pub(super) struct Marginal<'a, L> {
-    likelihood: &'a L,
+    pub(super) likelihood: &'a L,
     pub(super) priors: &'a Priors,
     mu_prior: MuPrior,
 }

@@ -10,6 +10,7 @@
 //! exist, from one effect to 10 million, up to 1e4 standard errors from 0. Beyond that the rounding of a log likelihood
 //! that large is added, some 1e-15 for each effect.
 
+use super::condense::NEGLIGIBLE;
 use super::distribution::{Map, Panels, TauDistribution};
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
@@ -120,18 +121,6 @@ impl<'a, L: Likelihood> Axis<'a, L> {
 
     pub(super) fn x(&self, tau: f64) -> f64 {
         self.map.x(tau)
-    }
-
-    /// The least x that has a tau.
-    pub(super) fn origin(&self) -> f64 {
-        self.map.origin()
-    }
-
-    /// The posterior of mu at x, with this weight.
-    pub(super) fn node(&self, x: f64, weight: f64) -> Node {
-        let tau = self.tau(x);
-        let Point { mu_mean, mu_variance, .. } = self.marginal.at(tau);
-        Node { weight, tau, icc: 0.0, mu_mean, mu_variance }
     }
 
     /// The marginal at x and its log density in x.
@@ -260,7 +249,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>() + tail;
         let parts: Vec<Part> = nodes
             .iter()
-            .filter(|n| n.weight > 1e-18)
+            .filter(|n| n.weight > NEGLIGIBLE)
             .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
             .collect();
         let sd = priors.mu_moment_exists(self.effects, 2).then(|| variance.sqrt());
