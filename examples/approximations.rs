@@ -22,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let populations = read_folder(Path::new(&folder))?;
     let mut out = io::stdout().lock();
     for (mu, tau) in PRIORS {
-        let priors = Priors { mu: mu.parse()?, tau: tau.parse()? };
+        let priors = Priors { mu: mu.parse()?, tau: tau.parse()?, ..Priors::default() };
         writeln!(out, "\n## mu `{mu}`, tau `{tau}`\n")?;
         writeln!(out, "| data set | correlation | mu mean | mu sd | tau median | tau sd | log evidence |")?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- |")?;

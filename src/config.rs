@@ -199,6 +199,7 @@ impl Config {
             priors: Priors {
                 mu: own.prior_mu.unwrap_or(self.refit.prior_mu),
                 tau: own.prior_tau.unwrap_or(self.refit.prior_tau),
+                ..Priors::default()
             },
             min_experiments: own.min_experiments.unwrap_or(self.refit.min_experiments),
             direction: own.direction.unwrap_or_default(),

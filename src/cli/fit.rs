@@ -146,7 +146,7 @@ impl Args {
                 MethodArg::Dl => Method::Dl,
                 MethodArg::Pm => Method::Pm,
             },
-            priors: Priors { mu: self.prior_mu, tau: self.prior_tau },
+            priors: Priors { mu: self.prior_mu, tau: self.prior_tau, ..Priors::default() },
             is_best_wanted: self.best,
             thresholds: Thresholds::default(),
             threads: available_threads(),

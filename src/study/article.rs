@@ -8,7 +8,8 @@
 use serde::Serialize;
 use shrinkd_core::{History, Message, Population, decode};
 use shrinkd_model::{
-    Analysis, Comparison, Correlation, Measure, PriorMu, PriorTau, Priors, Quantity, Request, Summary, Verdict,
+    Analysis, Comparison, Correlation, Measure, PriorIcc, PriorMu, PriorTau, Priors, Quantity, Request, Summary,
+    Verdict,
 };
 
 use super::StudyError;
@@ -67,6 +68,7 @@ const TRUTH: Truth = Truth { mu: 1.0, tau: 1.0 };
 const PRIORS: Priors<Quantity> = Priors {
     mu: PriorMu::Normal { mean: Quantity::Mean, sd: Quantity::Sd(1.0) },
     tau: PriorTau::HalfCauchy { scale: Quantity::Sd(1.0) },
+    icc: PriorIcc::None,
 };
 
 /// The article's four tables.

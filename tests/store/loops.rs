@@ -65,7 +65,7 @@ pub fn loops(store: &Store, priors: Priors) -> (RefitLoop, PublishLoop) {
 }
 
 pub fn priors(mu: &str, tau: &str) -> Priors {
-    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") }
+    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior"), ..Priors::default() }
 }
 
 fn usual(store: &Store) -> (RefitLoop, PublishLoop) {

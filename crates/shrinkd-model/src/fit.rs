@@ -113,6 +113,7 @@ impl Fit {
         let posterior = Posterior {
             mu: Summary::of_normal(mu, mu_variance.sqrt()),
             tau: Summary { mean: Some(tau), ..Summary::default() },
+            icc: None,
             correlation: None,
             log_evidence: None,
             tau_distribution: TauDistribution::known(tau),
@@ -210,7 +211,8 @@ mod tests {
         let (mu, tau, correlation, log_evidence) = (summary, summary, one, one);
         let tau_distribution = TauDistribution::known(1.0);
         let modes = Vec::new();
-        let posterior = Posterior { mu, tau, correlation, log_evidence, tau_distribution, modes, nodes: nodes.clone() };
+        let posterior =
+            Posterior { mu, tau, icc: None, correlation, log_evidence, tau_distribution, modes, nodes: nodes.clone() };
         Fit { posterior, nodes, predictive: summary, heterogeneity: None }
     }
 

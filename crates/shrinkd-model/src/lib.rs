@@ -28,6 +28,7 @@ mod direction;
 mod distributions;
 mod double_double;
 mod fit;
+mod icc;
 mod likelihood;
 mod mix_up;
 mod normal;
@@ -48,8 +49,8 @@ pub use spectrum::Component;
 // A population: its data, its likelihood, its posterior.
 pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
 pub use posterior::{
-    Heterogeneity, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution,
-    condense, dl, laplace, ml, pm, quadrature, reml, variational,
+    Heterogeneity, IccPosterior, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary,
+    TauDistribution, condense, dl, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
 };
 pub use prior::{DataScale, PriorError, PriorMu, PriorTau, Priors, Quantity, ScaleError};
 pub use prior_scale::FarPrior;
@@ -70,6 +71,7 @@ pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.
 pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
+pub use icc::{ICC_NODES, IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc};
 pub use parallel::{available_threads, map_chunks};
 pub use pass::BlockPass;
-pub use population::{ICC_NODES, Member, MemberError, Part, Sketches};
+pub use population::{Member, MemberError, Part, Sketches};

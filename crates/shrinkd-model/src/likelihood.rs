@@ -98,7 +98,8 @@ impl SketchLikelihood {
         (mean, has_spread.then(|| (squares / (effects - 1.0)).sqrt()))
     }
 
-    fn about(sketch: &Sketch, centre: f64) -> SketchLikelihood {
+    /// The same about a given centre.
+    pub(crate) fn about(sketch: &Sketch, centre: f64) -> SketchLikelihood {
         SketchLikelihood {
             octaves: sketch.cells().map(|(octave, cell)| Octave::new(octave, cell, centre)).collect(),
             effects: sketch.effects(),

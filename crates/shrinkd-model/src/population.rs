@@ -7,29 +7,10 @@ use std::slice;
 use super::block::{Block, BlockError};
 use super::direction::Direction;
 use super::fit::Correlation;
+use super::icc::ICC_NODES;
 use super::parallel::map_chunks;
 use super::sketch::{Cell, MOMENTS, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 use super::spectrum::Component;
-
-/// The nodes of the intraclass correlation at which sketches are kept.
-pub const ICC_NODES: [f64; 16] = [
-    0.0,
-    0.013700304927115613,
-    0.0563196078219702,
-    0.13148425748475218,
-    0.2415902340538117,
-    0.3818067256059889,
-    0.5353055440934098,
-    0.6776345658672239,
-    0.7899710376244814,
-    0.8676103870808225,
-    0.916532611952566,
-    0.945730944914184,
-    0.9626730220906139,
-    0.9722906167546317,
-    0.9774677386426108,
-    0.9797312393319515,
-];
 
 /// Moments that are kept of each series at the nodes above 0, where what they miss is far below the error of interpolation.
 const ALIKE_MOMENTS: usize = 16;

@@ -13,6 +13,8 @@
 //! Every method ends in the same form: summaries of mu and tau, and a few [`Node`]s, a mixture over tau with mu normal
 //! given tau, over which the effects' posteriors are averaged.
 
+mod adaptive;
+mod alike;
 mod condense;
 mod distribution;
 mod gaussian;
@@ -21,7 +23,7 @@ mod joint;
 mod laplace;
 mod marginal;
 mod maxima;
-mod panel;
+pub(crate) mod panel;
 mod point;
 pub(crate) mod profile;
 mod quadrature;
@@ -32,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use super::normal::{Z_75, Z_975};
 use super::prior::{Priors, ScaleError};
+pub use alike::{IccPosterior, quadrature_with_icc};
 pub(super) use condense::NEGLIGIBLE;
 pub use condense::condense;
 pub use distribution::TauDistribution;
@@ -81,6 +84,8 @@ pub struct Mode {
 pub struct Posterior {
     pub mu: Summary,
     pub tau: Summary,
+    /// Of the intraclass correlation where that is not known.
+    pub icc: Option<IccPosterior>,
     /// Correlation of mu and tau, where both variances exist.
     pub correlation: Option<f64>,
     /// Log of the marginal likelihood (for `variational` its lower bound); `None` under an improper prior.

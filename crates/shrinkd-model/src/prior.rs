@@ -1,4 +1,4 @@
-//! Priors of mu and tau, and what follows from them for the posterior's existence.
+//! Priors of mu, tau and icc, and what follows from them for the posterior's existence.
 //!
 //! As tau grows the likelihood with mu integrated out falls like `tau^-p`, `p = N - 1` under a flat prior of mu and N
 //! under a normal or fixed one, and the prior of tau adds its own exponent (the table below). The posterior is proper iff
@@ -16,6 +16,8 @@
 //! | uniform shrinkage | `2 s^2 tau / (s^2 + tau^2)^2` (Daniels, Canad. J. Statistics 27, 1999) | 3 |
 //! | inverse gamma, of tau^2 | `tau^-(2 a + 1) exp(-b / tau^2)` | 2 a + 1 |
 //! | log-normal | `exp(-(log tau - m)^2 / 2 s^2) / tau` | infinity |
+
+use crate::icc::PriorIcc;
 
 mod quantity;
 mod text;
@@ -83,11 +85,12 @@ pub enum PriorTau<Q = f64> {
 pub struct Priors<Q = f64> {
     pub mu: PriorMu<Q>,
     pub tau: PriorTau<Q>,
+    pub icc: PriorIcc,
 }
 
 impl<Q> Default for Priors<Q> {
     fn default() -> Priors<Q> {
-        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat }
+        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat, icc: PriorIcc::default() }
     }
 }
 

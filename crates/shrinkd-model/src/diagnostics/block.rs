@@ -3,6 +3,7 @@
 
 use super::leave_one_out::LeftOut;
 use crate::block::{Block, Covariance};
+use crate::icc::log_det_of_correlations;
 use crate::likelihood::Terms;
 use crate::normal;
 use crate::posterior::Node;
@@ -122,12 +123,6 @@ impl<'a> BlockSums<'a> {
         let terms = block_terms(&self.alike[known].1, t, centre);
         Some(Terms { log_det: terms.log_det + log_det_of_correlations(n, node.icc), ..terms })
     }
-}
-
-/// `log|R|`, by its eigenvalues.
-fn log_det_of_correlations(n: usize, icc: f64) -> f64 {
-    let others = n as f64 - 1.0;
-    others * (-icc).ln_1p() + (others * icc).ln_1p()
 }
 
 /// Gives each block its q (Benjamini & Hochberg, JRSS B 57, 1995): the smallest false discovery rate at which its z

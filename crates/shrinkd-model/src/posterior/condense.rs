@@ -33,6 +33,11 @@ const MOST: usize = 64;
 /// deviations of the predictive distribution, the probability that it is above its median and above its 98th centile.
 /// All nodes that count where 64 do not.
 pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -> Vec<Node> {
+    condense_to(TOLERANCE, likelihood, priors, nodes)
+}
+
+/// The same to another tolerance.
+pub(super) fn condense_to(tolerance: f64, likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -> Vec<Node> {
     let nodes = without_negligible(nodes);
     if nodes.len() == 1 {
         return nodes;
@@ -42,7 +47,7 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
     let probes = Probe::set(likelihood, &nodes);
     let full: Vec<[f64; 3]> = probes.iter().map(|probe| probe.summary(&nodes)).collect();
     let mut lanczos = Lanczos::new(nodes.iter().map(|node| (axis.w(node.tau), node.weight)));
-    let mut degree = 6;
+    let mut degree = if tolerance > TOLERANCE { 3 } else { 6 };
     while degree <= MOST && degree < nodes.len() && lanczos.extend(degree) {
         if let Some(condensed) = lanczos.gauss(degree) {
             let node = |(w, weight)| {
@@ -52,10 +57,10 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
             };
             let condensed: Vec<Node> = condensed.into_iter().map(node).collect();
             let error = probes.iter().zip(&full).map(|(probe, full)| probe.error(&condensed, full)).fold(0.0, largest);
-            if error <= TOLERANCE {
+            if error <= tolerance {
                 return condensed;
             }
-            degree = (degree + 1).max(enough(degree, error));
+            degree = (degree + 1).max(enough(degree, error, tolerance));
         } else {
             degree += 1;
         }
@@ -64,8 +69,8 @@ pub fn condense(likelihood: &impl Likelihood, priors: &Priors, nodes: &[Node]) -
 }
 
 /// The degree that is enough if each takes the same share off the error of which this one leaves so much; at most twice this one.
-fn enough(degree: usize, error: f64) -> usize {
-    let ratio = TOLERANCE.ln() / error.ln();
+fn enough(degree: usize, error: f64, tolerance: f64) -> usize {
+    let ratio = tolerance.ln() / error.ln();
     let ratio = if ratio > 1.0 { ratio.min(2.0) } else { 2.0 };
     (ratio * degree as f64) as usize
 }
@@ -81,6 +86,16 @@ fn without_negligible(nodes: &[Node]) -> Vec<Node> {
     let total: f64 = kept.iter().map(|node| node.weight).sum();
     kept.iter_mut().for_each(|node| node.weight /= total);
     kept
+}
+
+/// The Gauss rule of a degree for a measure on points, ascending, with these weights: points and weights; `None` where the measure
+/// has not so many points that can be told apart.
+pub(super) fn gauss_rule(measure: impl Iterator<Item = (f64, f64)>, degree: usize) -> Option<Vec<(f64, f64)>> {
+    let mut lanczos = Lanczos::new(measure);
+    if !lanczos.extend(degree) {
+        return None;
+    }
+    lanczos.gauss(degree)
 }
 
 /// The variable `w = (t - middle) / (t + s)`, in which the polynomials are.

@@ -166,7 +166,7 @@ impl Panels {
         Panels { panels, total }
     }
 
-    fn share_below(&self, x: f64) -> f64 {
+    pub(super) fn share_below(&self, x: f64) -> f64 {
         let below = |(panel, mass): &(Panel, f64)| match x {
             x if x >= panel.high => *mass,
             x if x > panel.low => panel.mass_below(x),

@@ -32,6 +32,7 @@ impl Gaussian {
         Posterior {
             mu: summary(self.mu, mu_sd, |z| self.mu + z * mu_sd),
             tau: summary(tau_mean, tau_mean * spread, |z| (self.log_tau + z * s).exp()),
+            icc: None,
             correlation: finite(self.mu_slope / mu_sd * (s / spread)),
             log_evidence,
             tau_distribution: TauDistribution::log_normal(self.log_tau, s),

@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 /// Nodes of a panel.
-pub(super) const NODES: usize = 16;
+pub(crate) const NODES: usize = 16;
 
 /// Legendre nodes on [-1, 1], their weights, their barycentric weights, and the matrix that takes values at the nodes
 /// to the last two Legendre coefficients.
@@ -60,7 +60,7 @@ fn last_coefficient(values: &[f64; NODES]) -> f64 {
 
 /// An interval with a log density at its Legendre nodes.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Panel {
+pub(crate) struct Panel {
     pub(super) low: f64,
     pub(super) high: f64,
     log_density: [f64; NODES],
@@ -68,7 +68,7 @@ pub(super) struct Panel {
 
 impl Panel {
     /// The panel's nodes.
-    pub(super) fn nodes(low: f64, high: f64) -> [f64; NODES] {
+    pub(crate) fn nodes(low: f64, high: f64) -> [f64; NODES] {
         RULE.nodes.map(|x| 0.5 * (low + high) + 0.5 * (high - low) * x)
     }
 
@@ -156,4 +156,19 @@ impl Panel {
         // At a node.
         rule.nodes.iter().zip(&self.log_density).find(|(node, _)| u == **node).map_or(f64::NAN, |(_, value)| *value)
     }
+}
+
+/// The polynomials through values at a panel's nodes, at an x within it.
+pub(crate) fn interpolate<const N: usize>(values: &[[f64; N]; NODES], low: f64, high: f64, x: f64) -> [f64; N] {
+    let u = (2.0 * x - low - high) / (high - low);
+    let (mut above, mut below) = ([0.0; N], 0.0);
+    for ((node, weight), value) in RULE.nodes.iter().zip(&RULE.barycentric).zip(values) {
+        if u == *node {
+            return *value;
+        }
+        let ratio = weight / (u - node);
+        above.iter_mut().zip(value).for_each(|(above, value)| *above += ratio * value);
+        below += ratio;
+    }
+    above.map(|above| above / below)
 }

@@ -44,6 +44,7 @@ pub(super) fn given_tau(likelihood: &impl Likelihood, priors: &Priors, tau: f64)
     Posterior {
         mu: Summary::of_normal(mu_mean, mu_variance.sqrt()),
         tau: Summary::of_normal(tau, 0.0),
+        icc: None,
         correlation: None,
         log_evidence: marginal.log_evidence(log_density),
         tau_distribution: TauDistribution::known(tau),
@@ -62,7 +63,7 @@ pub(super) struct Axis<'a, L> {
 }
 
 /// The largest `a` in scales of the prior of tau: a narrower prior would hide between 0 and the first step of a scan.
-const WIDEST_SCALE: f64 = 100.0;
+pub(super) const WIDEST_SCALE: f64 = 100.0;
 
 /// Rounding error of a log density, per effect and relative to its terms.
 const NOISE: f64 = 16.0 * f64::EPSILON;
@@ -209,7 +210,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             q75: tau_at(0.75),
             q975: tau_at(0.975),
         };
-        let (mu, mu_mean) = self.mu_summary(&nodes, tail.mu_squared / total);
+        let (mu, mu_mean) = mu_summary(priors, self.effects, &nodes, tail.mu_squared / total);
         let covariance = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum::<f64>();
         let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
         let correlation = mu.sd.zip(tau.sd).filter(has_spread).map(|(mu_sd, tau_sd)| covariance / (mu_sd * tau_sd));
@@ -218,6 +219,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         Posterior {
             mu,
             tau,
+            icc: None,
             correlation,
             log_evidence: self.marginal.log_evidence(total.ln() + scan.peak + self.map.scale.ln()),
             tau_distribution: TauDistribution::integrated(self.map, distribution, scan.modes.len() < 2),
@@ -237,10 +239,11 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let moment = |k: f64| if p > k + 1.0 { mass * tau.powf(k) / (p - k - 1.0) } else { 0.0 };
         Tail { tau: moment(1.0), tau_squared: moment(2.0), mu_squared: point.mu_variance / tau / tau * moment(2.0) }
     }
+}
 
-    /// Summary of the mixture over tau that mu is, and its mean whether or not that exists.
-    fn mu_summary(&self, nodes: &[Node], tail: f64) -> (Summary, f64) {
-        let priors = self.marginal.priors;
+/// Summary of the mixture that mu is, and its mean whether or not that exists.
+pub(super) fn mu_summary(priors: &Priors, effects: u64, nodes: &[Node], tail: f64) -> (Summary, f64) {
+    {
         if let PriorMu::Fixed { mu } = priors.mu {
             return (Summary::of_normal(mu, 0.0), mu);
         }
@@ -252,12 +255,12 @@ impl<'a, L: Likelihood> Axis<'a, L> {
             .filter(|n| n.weight > NEGLIGIBLE)
             .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
             .collect();
-        let sd = priors.mu_moment_exists(self.effects, 2).then(|| variance.sqrt());
+        let sd = priors.mu_moment_exists(effects, 2).then(|| variance.sqrt());
         // The nodes' means hardly differ, and where the variance is large or infinite it is no guide.
         let middle = normal::middle(&parts);
         let at = |z: f64| middle.map(|part| normal::mixture_quantile(&parts, z, part.mean + z * part.sd));
         let summary = Summary {
-            mean: priors.mu_moment_exists(self.effects, 1).then_some(mean),
+            mean: priors.mu_moment_exists(effects, 1).then_some(mean),
             sd,
             median: at(0.0),
             q025: at(-Z_975),

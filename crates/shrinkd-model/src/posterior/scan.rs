@@ -5,14 +5,14 @@ use super::quadrature::Axis;
 use crate::likelihood::Likelihood;
 
 /// Densities this far below the highest, in logs, are left out: e^-38 of the mass.
-const CUT: f64 = 38.0;
+pub(super) const CUT: f64 = 38.0;
 
 /// Steps of a walk along the axis, and where it ends at the latest: e^300 times `a`.
 pub(super) const STEP: f64 = 0.5;
 pub(super) const FARTHEST: f64 = 300.0;
 
 /// Larger tau has a square beyond f64.
-const LARGEST_TAU: f64 = 1e150;
+pub(super) const LARGEST_TAU: f64 = 1e150;
 
 /// The result of one walk along the axis.
 pub(super) struct Scan {

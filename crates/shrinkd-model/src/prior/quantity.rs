@@ -86,7 +86,7 @@ impl Priors<Quantity> {
                 None => Err(ScaleError::NoSpread),
             },
         };
-        Ok(Priors { mu: self.mu.try_map(in_units)?, tau: self.tau.try_map(in_units)? })
+        Ok(Priors { mu: self.mu.try_map(in_units)?, tau: self.tau.try_map(in_units)?, icc: self.icc })
     }
 }
 
@@ -94,7 +94,7 @@ impl From<Priors> for Priors<Quantity> {
     fn from(priors: Priors) -> Priors<Quantity> {
         let absolute = |value: &f64| Ok::<_, std::convert::Infallible>(Quantity::Absolute(*value));
         let (Ok(mu), Ok(tau)) = (priors.mu.try_map(absolute), priors.tau.try_map(absolute));
-        Priors { mu, tau }
+        Priors { mu, tau, icc: priors.icc }
     }
 }
 

@@ -4,13 +4,13 @@ use std::f64::consts::PI;
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Component, DirectLikelihood, Likelihood, Posterior, PosteriorError, PriorMu, PriorTau, Priors, Sketch,
+    Component, DirectLikelihood, Likelihood, Posterior, PosteriorError, PriorIcc, PriorMu, PriorTau, Priors, Sketch,
     SketchLikelihood, laplace, variational,
 };
 
 use crate::reference::{Oracle, sketch_of};
 
-const FLAT: Priors = Priors { mu: PriorMu::Flat, tau: PriorTau::Flat };
+const FLAT: Priors = Priors { mu: PriorMu::Flat, tau: PriorTau::Flat, icc: PriorIcc::None };
 
 /// `log p(effects, mu, log tau)` by its definition, mu in the effects' unit.
 fn log_joint(likelihood: &impl Likelihood, priors: &Priors, mu: f64, log_tau: f64) -> f64 {
@@ -112,7 +112,7 @@ fn all_priors() -> impl Strategy<Value = Priors> {
         (0.1..3.0_f64, 0.01..10.0_f64).prop_map(|(shape, scale)| PriorTau::InverseGamma { shape, scale }),
         (-1.0..1.0_f64, 0.2..2.0_f64).prop_map(|(mean, sd)| PriorTau::LogNormal { mean, sd }),
     ];
-    (mu, tau).prop_map(|(mu, tau)| Priors { mu, tau })
+    (mu, tau).prop_map(|(mu, tau)| Priors { mu, tau, ..Priors::default() })
 }
 
 /// The gradient of the log joint density by central differences, per sd of each parameter.
@@ -131,6 +131,7 @@ fn on_every_reference_population_laplace_sits_at_a_mode_and_the_elbo_stays_below
             let priors = Priors {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
+                ..Priors::default()
             };
             let likelihood = SketchLikelihood::new(&sketch_of(&case.under(text("correlation"))));
             let at_mode = laplace(&likelihood, &priors).expect("a posterior");
@@ -228,8 +229,7 @@ proptest! {
                     PriorTau::InverseGamma { shape, scale: s * scale * scale }
                 }
                 PriorTau::LogNormal { mean, sd } => PriorTau::LogNormal { mean: mean + log_scale, sd },
-            },
-        };
+            }, ..Priors::default() };
         let (here, there) = (DirectLikelihood::new(components), DirectLikelihood::new(moved));
         let methods = [
             (laplace(&here, &priors), laplace(&there, &moved_priors)),
@@ -262,7 +262,11 @@ fn population(n: usize, variances: &[f64]) -> SketchLikelihood {
 
 #[test]
 fn the_evidence_of_both_becomes_exact_as_effects_increase() {
-    let priors = Priors { mu: PriorMu::Normal { mean: 0.0, sd: 10.0 }, tau: PriorTau::HalfCauchy { scale: 1.0 } };
+    let priors = Priors {
+        mu: PriorMu::Normal { mean: 0.0, sd: 10.0 },
+        tau: PriorTau::HalfCauchy { scale: 1.0 },
+        ..Priors::default()
+    };
     for n in [100, 1_000, 10_000] {
         let likelihood = population(n, &[0.5, 1.0, 2.0]);
         let exact = log_evidence(&likelihood, &priors, -3.0, 2.0);
@@ -275,7 +279,7 @@ fn the_evidence_of_both_becomes_exact_as_effects_increase() {
 
 #[test]
 fn the_elbo_is_at_its_maximum_also_where_tau_is_hardly_above_0() {
-    let prior = |text: &str| Priors { mu: PriorMu::Flat, tau: text.parse().expect("a prior") };
+    let prior = |text: &str| Priors { mu: PriorMu::Flat, tau: text.parse().expect("a prior"), ..Priors::default() };
     for (n, priors) in [(9, prior("half-cauchy:0.3")), (30, prior("half-cauchy:0.1")), (30, prior("half-normal:0.2"))] {
         let likelihood = population(n, &[2.0, 9.0]);
         let best = Gaussian::of(&variational(&likelihood, &priors).expect("a fit"));
@@ -328,8 +332,12 @@ fn hard_populations_are_fitted() {
         DirectLikelihood::new(values.iter().map(|&b| Component { lambda, a: 1.0, b }).collect())
     };
     let two_groups: Vec<f64> = (0..10).map(|i| 0.1 * f64::from(i)).chain([40.0, -40.0]).collect();
-    let cauchy = |scale| Priors { mu: PriorMu::Normal { mean: 0.0, sd: scale }, tau: PriorTau::HalfCauchy { scale } };
-    let flat_cauchy = Priors { mu: PriorMu::Flat, tau: PriorTau::HalfCauchy { scale: 1.0 } };
+    let cauchy = |scale| Priors {
+        mu: PriorMu::Normal { mean: 0.0, sd: scale },
+        tau: PriorTau::HalfCauchy { scale },
+        ..Priors::default()
+    };
+    let flat_cauchy = Priors { mu: PriorMu::Flat, tau: PriorTau::HalfCauchy { scale: 1.0 }, ..Priors::default() };
     for (likelihood, priors) in [
         (of(&[2.0; 20], 1.0), FLAT),
         (of(&[2.0; 3], 1.0), FLAT),
@@ -384,7 +392,7 @@ fn no_effects_and_improper_posteriors_are_refused() {
 
 #[test]
 fn a_prior_whose_squared_scale_underflows_ends_in_an_error() {
-    let priors = Priors { mu: PriorMu::Flat, tau: PriorTau::HalfNormal { scale: 1e-200 } };
+    let priors = Priors { mu: PriorMu::Flat, tau: PriorTau::HalfNormal { scale: 1e-200 }, ..Priors::default() };
     let likelihood = population(5, &[1.0]);
     assert_eq!(laplace(&likelihood, &priors), Err(PosteriorError::Degenerate));
     assert_eq!(variational(&likelihood, &priors), Err(PosteriorError::Degenerate));

@@ -9,7 +9,7 @@ use shrinkd_model::{
 use crate::reference::sketch_of;
 
 fn priors(mu: &str, tau: &str) -> Priors {
-    Priors { mu: mu.parse().expect("a prior of mu"), tau: tau.parse().expect("a prior of tau") }
+    Priors { mu: mu.parse().expect("a prior of mu"), tau: tau.parse().expect("a prior of tau"), ..Priors::default() }
 }
 
 /// Priors near to unit effects, far from them, and with every weight of tails.

@@ -16,7 +16,11 @@ fn exact(blocks: &[Block], priors: &Priors) -> Result<Posterior, PosteriorError>
 }
 
 fn proper_priors() -> Priors {
-    Priors { mu: "normal:0,10".parse().expect("a prior"), tau: "half-cauchy:1".parse().expect("a prior") }
+    Priors {
+        mu: "normal:0,10".parse().expect("a prior"),
+        tau: "half-cauchy:1".parse().expect("a prior"),
+        ..Priors::default()
+    }
 }
 
 /// Population of 40 effects with some spread, moved by `shift` and measured in units of `1 / unit`.
@@ -147,7 +151,7 @@ fn effects_that_are_a_billion_standard_errors_apart_are_integrated_on_a_few_pane
     ];
     let (mu, tau) =
         ("normal:0,1.13671875".parse().expect("a prior"), "half-normal:1.13671875".parse().expect("a prior"));
-    let posterior = exact(&blocks, &Priors { mu, tau }).expect("proper");
+    let posterior = exact(&blocks, &Priors { mu, tau, ..Priors::default() }).expect("proper");
     assert!(posterior.nodes.len() < 2_000, "{} nodes", posterior.nodes.len());
 }
 

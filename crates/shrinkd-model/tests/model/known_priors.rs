@@ -16,7 +16,7 @@ fn effects(values: &[f64], lambda: f64) -> Sketch {
 }
 
 fn priors(mu: &str, tau: &str) -> Priors {
-    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") }
+    Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior"), ..Priors::default() }
 }
 
 fn fit(values: &[f64], lambda: f64, mu: &str, tau: &str) -> Posterior {
@@ -267,8 +267,11 @@ fn units_that_the_data_set_are_those_of_the_raw_effects() {
     assert_near(scale.sd, sd, "sd");
     assert_near(Some(scale.se), se, "se");
 
-    let stated: Priors<Quantity> =
-        Priors { mu: "normal:mean,2sd".parse().expect("a prior"), tau: "half-t:4,0.5se".parse().expect("a prior") };
+    let stated: Priors<Quantity> = Priors {
+        mu: "normal:mean,2sd".parse().expect("a prior"),
+        tau: "half-t:4,0.5se".parse().expect("a prior"),
+        ..Priors::default()
+    };
     let resolved = stated.resolve(DataScale::new(&sketch).as_ref()).expect("units");
     assert_eq!(resolved.mu, PriorMu::Normal { mean: scale.mean, sd: 2.0 * scale.sd.expect("an sd") });
     assert_eq!(resolved.tau, PriorTau::HalfT { df: 4.0, scale: 0.5 * scale.se });

@@ -14,6 +14,7 @@ mod double_double;
 mod golden;
 mod hard_cases;
 mod heterogeneity;
+mod icc;
 mod known_priors;
 mod miscalibration;
 mod mix_ups;

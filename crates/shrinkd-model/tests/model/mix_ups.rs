@@ -88,10 +88,14 @@ fn a_population_whose_variances_are_all_divided_by_n_twice_is_named() {
 #[test]
 fn a_prior_that_makes_tau_large_is_no_mix_up_of_the_effects() {
     for (mu, tau) in [("flat", "fixed:1"), ("fixed:2", "flat"), ("normal:2,0.0001", "half-normal:1")] {
-        let priors = Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") };
+        let priors =
+            Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior"), ..Priors::default() };
         assert_eq!(analysis_under(&fractions(), priors).mix_up, None, "{mu} {tau}");
     }
-    let one =
-        Priors { mu: "normal:0,0.05".parse().expect("a prior"), tau: "half-normal:0.05".parse().expect("a prior") };
+    let one = Priors {
+        mu: "normal:0,0.05".parse().expect("a prior"),
+        tau: "half-normal:0.05".parse().expect("a prior"),
+        ..Priors::default()
+    };
     assert_eq!(analysis_under(&[(0.00005, 0.0003)], one).mix_up, None);
 }

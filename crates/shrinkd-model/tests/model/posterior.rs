@@ -35,6 +35,7 @@ fn every_reference_posterior_of_mu_and_tau_is_met_to_1e_6() {
             let priors = Priors {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
+                ..Priors::default()
             };
             let likelihood = SketchLikelihood::new(&sketch_of(&oracle.under(text("correlation"))));
             let label = format!("{} {} {} {}", oracle.name, text("correlation"), priors.mu, priors.tau);
@@ -61,6 +62,7 @@ fn every_reference_posterior_of_the_effects_is_met_to_1e_6() {
             let priors = Priors {
                 mu: text("prior_mu").parse().expect("a prior"),
                 tau: text("prior_tau").parse().expect("a prior"),
+                ..Priors::default()
             };
             let blocks = oracle.under(text("correlation"));
             let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
@@ -133,7 +135,7 @@ fn condensed(count: u32, variances: Range<f64>, (mu, tau): (&str, &str)) -> [usi
         })
         .collect();
     let likelihood = SketchLikelihood::new(&sketch_of(&blocks));
-    let priors = Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior") };
+    let priors = Priors { mu: mu.parse().expect("a prior"), tau: tau.parse().expect("a prior"), ..Priors::default() };
     let all = quadrature(&likelihood, &priors).expect("a posterior").nodes;
     let few = condense(&likelihood, &priors, &all);
     for block in blocks.iter().take(10) {

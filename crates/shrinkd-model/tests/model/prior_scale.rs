@@ -13,8 +13,10 @@ fn population(effects: &[(f64, f64)]) -> Option<DataScale> {
 }
 
 fn far(mu: PriorMu, tau: PriorTau, effects: &[(f64, f64)]) -> Vec<(&'static str, f64)> {
-    let far: Vec<FarPrior> =
-        population(effects).iter().flat_map(|data| FarPrior::all(&Priors { mu, tau }, data)).collect();
+    let far: Vec<FarPrior> = population(effects)
+        .iter()
+        .flat_map(|data| FarPrior::all(&Priors { mu, tau, ..Priors::default() }, data))
+        .collect();
     far.iter().map(|far| (far.parameter, far.of_data)).collect()
 }
 
@@ -55,7 +57,7 @@ fn effects_far_from_zero_and_in_any_unit_have_the_scale_that_they_have() {
 
 #[test]
 fn the_sentence_names_the_prior_and_both_scales() {
-    let priors = Priors { mu: PriorMu::Flat, tau: tau(1.0) };
+    let priors = Priors { mu: PriorMu::Flat, tau: tau(1.0), ..Priors::default() };
     let far = FarPrior::all(&priors, &population(&[(189_053.0, 3.2e11)]).expect("effects"));
     assert_eq!(
         far.iter().map(FarPrior::to_string).collect::<Vec<_>>(),

@@ -281,7 +281,7 @@ fn sweep(fits: usize, most_effects: f64, seed: u64, is_compared: bool) -> std::c
     let mut worst = std::collections::BTreeMap::new();
     for fit in 0..fits {
         let components = random.population(most_effects);
-        let priors = Priors { mu: random.prior_mu(), tau: random.prior_tau() };
+        let priors = Priors { mu: random.prior_mu(), tau: random.prior_tau(), ..Priors::default() };
         let label = format!("fit {fit}: {} effects, mu {}, tau {}", components.len(), priors.mu, priors.tau);
         let likelihood = sketched(&components);
         let posterior = quadrature(&likelihood, &priors);

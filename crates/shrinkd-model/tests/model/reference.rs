@@ -80,7 +80,7 @@ pub fn sketch_of(blocks: &[Block]) -> Sketch {
     sketch
 }
 
-fn block(event: &Value) -> Block {
+pub fn block(event: &Value) -> Block {
     let result = &event["results"][0];
     let effects = result["effects"].as_array().expect("effects");
     let number = |value: &Value| value.as_f64().expect("a number");

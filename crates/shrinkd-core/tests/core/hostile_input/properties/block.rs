@@ -196,7 +196,7 @@ fn check_fit(members: &[Member], choices: &mut Choices<'_>) {
         7 => (PriorMu::Fixed { mu: scale }, PriorTau::HalfT { df: 4.0, scale }),
         _ => (PriorMu::Fixed { mu: scale }, PriorTau::Fixed { tau: 0.0 }),
     };
-    let priors = Priors { mu, tau };
+    let priors = Priors { mu, tau, ..Priors::default() };
     let method = choices.pick(&[
         Method::Quadrature,
         Method::Laplace,

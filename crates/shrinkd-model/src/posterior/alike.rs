@@ -1,0 +1,406 @@
+//! The exact posterior of (mu, tau, icc): mu in closed form, tau and icc by adaptive Gauss-Legendre panels.
+//!
+//! At each icc the posterior of tau is integrated as by the exact quadrature of a known icc. The icc is integrated along u in
+//! [0, 1], `s = S u^k` in the s of `icc`, with k = 1 but where the prior of icc is singular at 0. The distribution of tau is that
+//! of the nodes of icc together, integrated once more.
+
+use super::adaptive::{Pieces, Promise};
+use super::condense::{condense_to, gauss_rule};
+use super::distribution::{Map, Panels, TauDistribution};
+use super::marginal::{Marginal, Point};
+use super::panel::{NODES, Panel};
+use super::quadrature::{WIDEST_SCALE, given_tau, mu_summary};
+use super::scan::{CUT, FARTHEST, LARGEST_TAU, STEP};
+use super::{Mode, Node, Posterior, PosteriorError, Summary};
+use crate::icc::{IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc};
+use crate::likelihood::Likelihood;
+use crate::prior::{PriorMu, PriorTau, Priors};
+
+/// What the posterior of the intraclass correlation says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IccPosterior {
+    pub icc: Summary,
+    /// Log Bayes factor of an icc under its prior against 0.
+    pub log_bayes_factor: Option<f64>,
+    /// Log Bayes factor of 1/2, the assumption of network meta-analysis, against 0.
+    pub log_bayes_factor_half: f64,
+    /// Posterior probability that icc is above .9.
+    pub prob_above_090: f64,
+    /// Medians of `tau sqrt(1 - icc)`, the sd within an experiment, and of `tau sqrt(icc)`, that between experiments.
+    pub tau_within_median: Option<f64>,
+    pub tau_shared_median: Option<f64>,
+}
+
+/// Nodes of icc over which effects are averaged, and how near those of tau come at each: effects' means to some 1e-4 posterior sd.
+const EFFECT_NODES: usize = 6;
+const EFFECT_TOLERANCE: f64 = 1e-4;
+
+/// Shares of the posterior below this are left out of what follows from all nodes.
+const LEAST_SHARE: f64 = 1e-13;
+
+/// The posterior at one icc.
+struct Inner<'a> {
+    likelihood: LikelihoodAtIcc<'a>,
+    /// Log of the integral over tau of prior and likelihood.
+    log_mass: f64,
+    /// Along x. Empty where tau is known.
+    pieces: Vec<(Panel, [f64; NODES], [Point; NODES])>,
+    total: f64,
+}
+
+/// All that the integrals over tau have in common.
+struct Axis<'a> {
+    all: &'a IccLikelihood,
+    priors: &'a Priors,
+    map: Map,
+    far: f64,
+    power: i32,
+    noise: f64,
+}
+
+impl<'a> Axis<'a> {
+    fn new(all: &'a IccLikelihood, priors: &'a Priors, effective: u64) -> Axis<'a> {
+        let at_zero = all.at(0.0);
+        let marginal = Marginal::new(&at_zero, priors);
+        let (smallest, largest) = (at_zero.smallest_lambda(), at_zero.largest_lambda());
+        let scale = match priors.mu {
+            PriorMu::Fixed { .. } => smallest.sqrt(),
+            _ => smallest.sqrt().min(marginal.at(0.0).mu_variance.sqrt()),
+        };
+        let scale = scale.min(priors.tau.pole()).min(WIDEST_SCALE * priors.tau.scale());
+        let huge = 1e20 * largest;
+        let mean_square = huge * at_zero.at(huge).c / all.effects() as f64;
+        let far = 4.0 * largest + 4.0 * mean_square + 4.0 * marginal.prior_distance().powi(2);
+        let power = (1..=2).filter(|&k| priors.tau_moment_exists(effective, k)).count() as i32;
+        let map = Map { scale, is_log: priors.tau.vanishes_at_zero() };
+        Axis { all, priors, map, far, power, noise: 1e-13 * all.effects() as f64 }
+    }
+
+    /// The posterior at x, and its log density there.
+    fn at(&self, marginal: &Marginal<'_, LikelihoodAtIcc<'_>>, x: f64) -> (f64, Point) {
+        let point = marginal.at(self.map.tau(x));
+        (point.log_density + self.map.log_slope(x) + self.map.scale.ln(), point)
+    }
+
+    fn inner(&self, icc: f64) -> Result<Inner<'a>, PosteriorError> {
+        let likelihood = self.all.at(icc);
+        let marginal = Marginal::new(&likelihood, self.priors);
+        if let PriorTau::Fixed { tau } = self.priors.tau {
+            let log_mass = marginal.at(tau).log_density;
+            return Ok(Inner { likelihood, log_mass, pieces: Vec::new(), total: 1.0 });
+        }
+        let edges = self.support(|x| self.at(&marginal, x).0)?;
+        let moment = |x: f64| (self.map.tau(x) / self.map.scale).powi(self.power);
+        let promise = Promise { moment: &moment, noise: self.noise };
+        let pieces = Pieces::new(&edges, &promise, |x| self.at(&marginal, x));
+        let total = pieces.total();
+        let log_mass = total.ln() + pieces.peak;
+        let pieces = pieces.pieces.into_iter().map(|piece| (piece.panel, piece.masses, piece.at)).collect();
+        Ok(Inner { likelihood, log_mass, pieces, total })
+    }
+
+    /// Edges of panels over all that counts of a log density in x.
+    fn support(&self, log_density: impl Fn(f64) -> f64) -> Result<Vec<f64>, PosteriorError> {
+        let start = if self.map.is_log { self.start(&log_density) } else { 0.0 };
+        let mut seen: Vec<(f64, f64, f64)> = Vec::with_capacity(100);
+        let (mut peak, mut moment_peak) = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        loop {
+            let x = start + STEP * seen.len() as f64;
+            let (log, tau) = (log_density(x), self.map.tau(x));
+            let log_moment = if self.power > 0 { log + f64::from(self.power) * tau.ln() } else { log };
+            (peak, moment_peak) = (peak.max(log), moment_peak.max(log_moment));
+            seen.push((x, log, log_moment));
+            let is_at_the_end = x > FARTHEST || tau > LARGEST_TAU;
+            if is_at_the_end || (tau * tau > self.far && log < peak - CUT && log_moment < moment_peak - CUT) {
+                if log > peak - 0.5 * CUT || !peak.is_finite() {
+                    return Err(PosteriorError::OutOfRange);
+                }
+                break;
+            }
+        }
+        let first = seen.iter().position(|(_, log, _)| *log >= peak - CUT).unwrap_or(0).saturating_sub(1);
+        let counts = |(_, log, log_moment): &(f64, f64, f64)| *log >= peak - CUT || *log_moment >= moment_peak - CUT;
+        let last = (seen.iter().rposition(counts).unwrap_or(0) + 1).min(seen.len() - 1);
+        let (low, high) = (seen[first].0, seen[last].0);
+        let count = ((high - low) / 2.0).ceil().clamp(2.0, 64.0) as usize;
+        Ok((0..=count).map(|i| low + (high - low) * i as f64 / count as f64).collect())
+    }
+
+    /// Where nothing is left of the posterior to the left.
+    fn start(&self, log_density: &impl Fn(f64) -> f64) -> f64 {
+        let flat = -0.5 * (self.all.effects() as f64).ln() - 1.0;
+        let mut x = self.map.x(self.priors.tau.scale()).min(flat);
+        let here = log_density(x);
+        while log_density(x) > here - CUT - 2.0 {
+            x -= STEP;
+        }
+        x
+    }
+}
+
+impl Inner<'_> {
+    /// The mixture over tau, each with its share.
+    fn nodes(&self, axis: &Axis<'_>, share: f64) -> Vec<Node> {
+        let icc = self.likelihood.icc();
+        if let PriorTau::Fixed { tau } = axis.priors.tau {
+            let known = given_tau(&self.likelihood, axis.priors, tau);
+            return known.nodes.into_iter().map(|node| Node { weight: share, icc, ..node }).collect();
+        }
+        let node = |x: f64, mass: f64, point: &Point| Node {
+            weight: share * mass / self.total,
+            tau: axis.map.tau(x),
+            icc,
+            mu_mean: point.mu_mean,
+            mu_variance: point.mu_variance,
+        };
+        let of_piece = |(panel, masses, points): &(Panel, [f64; NODES], [Point; NODES])| {
+            let x = Panel::nodes(panel.low, panel.high);
+            (0..NODES).map(|i| node(x[i], masses[i], &points[i])).collect::<Vec<_>>()
+        };
+        self.pieces.iter().flat_map(of_piece).collect()
+    }
+
+    /// The probability that tau is below this.
+    fn below(&self, axis: &Axis<'_>, tau: f64) -> f64 {
+        if let PriorTau::Fixed { tau: known } = axis.priors.tau {
+            return f64::from(u8::from(known < tau));
+        }
+        let x = axis.map.x(tau);
+        let mass = |(panel, masses, _): &(Panel, [f64; NODES], [Point; NODES])| match x {
+            x if x >= panel.high => masses.iter().sum(),
+            x if x > panel.low => panel.mass_below(x),
+            _ => 0.0,
+        };
+        self.pieces.iter().map(mass).sum::<f64>() / self.total
+    }
+}
+
+/// icc along u.
+struct IccAxis {
+    power: f64,
+    largest: f64,
+}
+
+impl IccAxis {
+    fn new(prior: &PriorIcc) -> IccAxis {
+        IccAxis { power: prior.power_at_zero(), largest: ((1.0 + 3.0 * LARGEST_ICC) / (1.0 - LARGEST_ICC)).ln() }
+    }
+
+    fn icc(&self, u: f64) -> f64 {
+        let s = self.largest * u.powf(self.power);
+        (s.exp_m1() / (s.exp() + 3.0)).min(LARGEST_ICC)
+    }
+
+    fn u(&self, icc: f64) -> f64 {
+        (((1.0 + 3.0 * icc) / (1.0 - icc)).ln() / self.largest).powf(1.0 / self.power)
+    }
+
+    /// Log of `d icc / du`.
+    fn log_slope(&self, u: f64) -> f64 {
+        let icc = self.icc(u);
+        let power = if self.power == 1.0 { 0.0 } else { self.power.ln() + (self.power - 1.0) * u.ln() };
+        (0.25 * (1.0 - icc) * (1.0 + 3.0 * icc) * self.largest).ln() + power
+    }
+}
+
+/// Edges of the first panels in u.
+const EDGES: [f64; 4] = [0.0, 0.35, 0.7, 1.0];
+
+/// How many effects, were they independent, would leave the posterior the tail that this population leaves it: blocks of several
+/// variants count for less where icc may be near 1.
+pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) -> u64 {
+    let of_blocks = likelihood.blocks() as f64 + 2.0 * prior.exponent_at_one();
+    likelihood.effects().min(of_blocks as u64)
+}
+
+/// The exact posterior of (mu, tau, icc), and the nodes over which effects are averaged.
+///
+/// # Errors
+/// As [`quadrature`](super::quadrature()).
+pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Posterior, Vec<Node>), PosteriorError> {
+    let effective = effective_effects(all, &priors.icc);
+    super::check(effective, priors)?;
+    let (axis, iccs) = (Axis::new(all, priors, effective), IccAxis::new(&priors.icc));
+    let mut failed = None;
+    let promise = Promise { moment: &|_| 1.0, noise: axis.noise };
+    let log_prior = |u: f64| priors.icc.log_density(iccs.icc(u)) + iccs.log_slope(u);
+    let outer = Pieces::new(&EDGES, &promise, |u| match axis.inner(iccs.icc(u)) {
+        Ok(inner) => (log_prior(u) + inner.log_mass, Some(inner)),
+        Err(error) => {
+            failed = Some(error);
+            (f64::NEG_INFINITY, None)
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let total = outer.total();
+    let log_prior_mass = {
+        let prior = Pieces::new(&EDGES, &Promise { moment: &|_| 1.0, noise: 0.0 }, |u| (log_prior(u), ()));
+        prior.total().ln() + prior.peak
+    };
+    let log_mass = total.ln() + outer.peak - log_prior_mass;
+
+    let mut shares: Vec<(f64, f64, Inner<'_>)> = Vec::new();
+    let mut panels = Vec::new();
+    for piece in outer.pieces {
+        let u = Panel::nodes(piece.panel.low, piece.panel.high);
+        panels.push((piece.panel, piece.masses.iter().sum()));
+        for ((u, mass), inner) in u.into_iter().zip(piece.masses).zip(piece.at) {
+            let share = mass / total;
+            shares.extend(inner.filter(|_| share > LEAST_SHARE).map(|inner| (u, share, inner)));
+        }
+    }
+    let by_u = Panels::new(panels, total);
+    let of_icc = |power: i32, about: f64| -> f64 {
+        shares.iter().map(|(_, share, inner)| share * (inner.likelihood.icc() - about).powi(power)).sum()
+    };
+    let icc_mean = of_icc(1, 0.0);
+    let icc_at = |level| Some(iccs.icc(by_u.quantile(level)));
+    let icc = Summary {
+        mean: Some(icc_mean),
+        sd: Some(of_icc(2, icc_mean).sqrt()),
+        median: icc_at(0.5),
+        q025: icc_at(0.025),
+        q25: icc_at(0.25),
+        q75: icc_at(0.75),
+        q975: icc_at(0.975),
+    };
+
+    let mut nodes: Vec<Node> = shares
+        .iter()
+        .flat_map(|(_, share, inner)| inner.nodes(&axis, *share))
+        .filter(|n| n.weight > LEAST_SHARE)
+        .collect();
+    let weight: f64 = nodes.iter().map(|node| node.weight).sum();
+    nodes.iter_mut().for_each(|node| node.weight /= weight);
+    let tau_mean: f64 = nodes.iter().map(|node| node.weight * node.tau).sum();
+    let tau_variance: f64 = nodes.iter().map(|node| node.weight * (node.tau - tau_mean).powi(2)).sum();
+    let (mu, mu_mean) = mu_summary(priors, effective, &nodes, 0.0);
+    let (tau_distribution, modes, quantile) = distribution_of_tau(&axis, &shares)?;
+    let tau_at = |level: f64| Some(quantile(level));
+    let tau = Summary {
+        mean: priors.tau_moment_exists(effective, 1).then_some(tau_mean),
+        sd: priors.tau_moment_exists(effective, 2).then(|| tau_variance.sqrt()),
+        median: tau_at(0.5),
+        q025: tau_at(0.025),
+        q25: tau_at(0.25),
+        q75: tau_at(0.75),
+        q975: tau_at(0.975),
+    };
+    let covariance: f64 = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum();
+    let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
+    let correlation = mu.sd.zip(tau.sd).filter(has_spread).map(|(mu_sd, tau_sd)| covariance / (mu_sd * tau_sd));
+
+    let (at_zero, at_half) = (axis.inner(0.0)?, axis.inner(0.5)?);
+    let log_evidence = Marginal::new(&at_zero.likelihood, priors).log_evidence(log_mass);
+    let part_median = |part: &dyn Fn(f64) -> f64| {
+        let below = |tau: f64| -> f64 {
+            let of = |(_, share, inner): &(f64, f64, Inner<'_>)| {
+                share * inner.below(&axis, tau / part(inner.likelihood.icc()))
+            };
+            shares.iter().map(of).sum::<f64>()
+        };
+        // Of what is on both sides of the median in logs.
+        let (mut low, mut high) = (quantile(0.5) * 1e-6, quantile(0.975));
+        for _ in 0..60 {
+            let middle = (low * high).sqrt();
+            if below(middle) < 0.5 {
+                low = middle
+            } else {
+                high = middle
+            }
+            if high / low < 1.0 + 1e-10 {
+                break;
+            }
+        }
+        Some((low * high).sqrt())
+    };
+    let icc_posterior = IccPosterior {
+        icc,
+        log_bayes_factor: Some(log_mass - at_zero.log_mass),
+        log_bayes_factor_half: at_half.log_mass - at_zero.log_mass,
+        prob_above_090: 1.0 - by_u.share_below(iccs.u(0.9)),
+        tau_within_median: part_median(&|icc| (1.0 - icc).sqrt()),
+        tau_shared_median: part_median(&|icc| icc.sqrt()),
+    };
+
+    let effect_nodes = effect_nodes(&axis, &iccs, &shares)?;
+    let posterior =
+        Posterior { mu, tau, icc: Some(icc_posterior), correlation, log_evidence, tau_distribution, modes, nodes };
+    Ok((posterior, effect_nodes))
+}
+
+/// The distribution of tau, its modes, and its quantiles.
+fn distribution_of_tau(
+    axis: &Axis<'_>,
+    shares: &[(f64, f64, Inner<'_>)],
+) -> Result<(TauDistribution, Vec<Mode>, Box<dyn Fn(f64) -> f64>), PosteriorError> {
+    if let PriorTau::Fixed { tau } = axis.priors.tau {
+        let modes = vec![Mode { tau, relative_log_density: 0.0 }];
+        return Ok((TauDistribution::known(tau), modes, Box::new(move |_| tau)));
+    }
+    let marginals: Vec<(f64, Marginal<'_, LikelihoodAtIcc<'_>>)> = shares
+        .iter()
+        .filter(|(_, share, _)| *share > 1e-11)
+        .map(|(_, share, inner)| (share.ln() - inner.log_mass, Marginal::new(&inner.likelihood, axis.priors)))
+        .collect();
+    let log_density = |x: f64| {
+        let logs: Vec<f64> = marginals.iter().map(|(weight, marginal)| weight + axis.at(marginal, x).0).collect();
+        let highest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        if highest.is_finite() {
+            highest + logs.iter().map(|log| (log - highest).exp()).sum::<f64>().ln()
+        } else {
+            highest
+        }
+    };
+    let edges = axis.support(log_density)?;
+    let moment = |x: f64| (axis.map.tau(x) / axis.map.scale).powi(axis.power);
+    let pieces = Pieces::new(&edges, &Promise { moment: &moment, noise: axis.noise }, |x| (log_density(x), ()));
+    // In its own terms.
+    let density: Vec<(f64, f64)> = pieces
+        .pieces
+        .iter()
+        .flat_map(|piece| {
+            let x = Panel::nodes(piece.panel.low, piece.panel.high);
+            x.map(|x| (axis.map.tau(x), piece.panel.log_density(x) - axis.map.log_slope(x)))
+        })
+        .collect();
+    let is_mode = |i: usize| {
+        let at = |i: Option<usize>| i.and_then(|i| density.get(i)).map_or(f64::NEG_INFINITY, |(_, log)| *log);
+        density[i].1 >= at(i.checked_sub(1)) && density[i].1 > at(Some(i + 1))
+    };
+    let mut modes: Vec<(f64, f64)> = (0..density.len()).filter(|&i| is_mode(i)).map(|i| density[i]).collect();
+    modes.sort_by(|left, right| right.1.total_cmp(&left.1));
+    let highest = modes.first().map_or(0.0, |mode| mode.1);
+    let modes: Vec<Mode> =
+        modes.into_iter().map(|(tau, log)| Mode { tau, relative_log_density: log - highest }).collect();
+    let total = pieces.total();
+    let with_masses: Vec<(Panel, f64)> =
+        pieces.pieces.into_iter().map(|piece| (piece.panel, piece.masses.iter().sum())).collect();
+    let panels = Panels::new(with_masses, total);
+    let (of_quantiles, map) = (panels.clone(), axis.map);
+    let quantile = Box::new(move |level: f64| map.tau(of_quantiles.quantile(level)));
+    Ok((TauDistribution::integrated(axis.map, panels, modes.len() < 2), modes, quantile))
+}
+
+/// A Gauss rule over icc, and at each of its nodes one over tau.
+fn effect_nodes(
+    axis: &Axis<'_>,
+    iccs: &IccAxis,
+    shares: &[(f64, f64, Inner<'_>)],
+) -> Result<Vec<Node>, PosteriorError> {
+    let measure = || shares.iter().map(|(u, share, _)| (*u, *share));
+    let rule = (1..=EFFECT_NODES).rev().find_map(|degree| gauss_rule(measure(), degree));
+    let mut nodes = Vec::new();
+    for (u, weight) in rule.unwrap_or_default() {
+        let inner = axis.inner(iccs.icc(u.clamp(0.0, 1.0)))?;
+        let of_tau = inner.nodes(axis, 1.0);
+        let icc = inner.likelihood.icc();
+        let condensed = condense_to(EFFECT_TOLERANCE, &inner.likelihood, axis.priors, &of_tau);
+        nodes.extend(condensed.into_iter().map(|node| Node { weight: node.weight * weight, icc, ..node }));
+    }
+    let total: f64 = nodes.iter().map(|node| node.weight).sum();
+    nodes.iter_mut().for_each(|node| node.weight /= total);
+    Ok(nodes)
+}
