@@ -5,12 +5,15 @@
 //! twice as many degrees as it has nodes; it comes from the Lanczos process and the eigenvalues of a small tridiagonal matrix
 //! (Golub & Welsch, Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
 //!
-//! What is averaged is analytic in `t = tau^2`, at infinity too, with its singularities at -t between the variance of mu at
-//! tau = 0 and the largest lambda. The polynomials are those in `w = (t - t0) / (t + s)`, which takes the whole half line to a
+//! What is averaged is analytic in `t = tau^2`, at infinity too, and its nearest singularities are at negative t, between minus
+//! the variance of mu at tau = 0 and minus the largest lambda. The polynomials are those in `w = (t - t0) / (t + s)`, which takes the whole half line to a
 //! bounded interval, so that a heavy tail costs no degrees. With s the geometric mean of these two bounds, the singularities at
 //! either end are as far from the interval as they can be.
 
-use faer::{Mat, Side};
+use faer::diag::{Diag, DiagRef};
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::evd::{ComputeEigenvectors, self_adjoint_evd_scratch, tridiagonal_self_adjoint_evd};
+use faer::{Mat, Par};
 
 use super::Node;
 use super::marginal::{Marginal, Point};
@@ -173,13 +176,20 @@ impl Lanczos {
 
     /// The Gauss rule of a degree that has been reached: points and weights.
     fn gauss(&self, degree: usize) -> Option<Vec<(f64, f64)>> {
-        let jacobi = Mat::from_fn(degree, degree, |i, j| match i.abs_diff(j) {
-            0 => self.diagonal[i],
-            1 => self.off_diagonal[i.min(j)],
-            _ => 0.0,
-        });
-        let eigen = jacobi.self_adjoint_eigen(Side::Lower).ok()?;
-        let (x, directions) = (eigen.S().column_vector(), eigen.U());
+        let [diagonal, off_diagonal] =
+            [&self.diagonal, &self.off_diagonal].map(|entries| DiagRef::from_slice(&entries[..degree]));
+        let (mut x, mut directions) = (Diag::<f64>::zeros(degree), Mat::<f64>::zeros(degree, degree));
+        let scratch = self_adjoint_evd_scratch::<f64>(degree, ComputeEigenvectors::Yes, Par::Seq, Default::default());
+        tridiagonal_self_adjoint_evd(
+            diagonal,
+            off_diagonal,
+            x.as_mut(),
+            Some(directions.as_mut()),
+            Par::Seq,
+            MemStack::new(&mut MemBuffer::new(scratch)),
+            Default::default(),
+        )
+        .ok()?;
         Some((0..degree).map(|j| (x[j], directions[(0, j)] * directions[(0, j)])).collect())
     }
 }
