@@ -223,11 +223,12 @@ impl Fits {
             }
         };
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
-        let fits = sketches
-            .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature));
+        let fits = sketches.map_distinct(&priors.icc, |correlation| {
+            Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature)
+        });
         let far: Vec<FarPrior> = scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).collect();
         let told: Vec<String> = cold_start.into_iter().chain(far.iter().map(FarPrior::to_string)).collect();
-        let mut rows = sketches.map_distinct(|correlation| {
+        let mut rows = sketches.map_distinct(&priors.icc, |correlation| {
             let fit = &fits[correlation as usize];
             let likelihood = &likelihoods[correlation as usize];
             let effects = sketches.of(correlation).effects();

@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use shrinkd_core::{History, ShippedDecisions};
 use shrinkd_model::{
-    Correlation, Direction, Method, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds, available_threads,
+    Correlation, Direction, Method, PriorIcc, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds,
+    available_threads,
 };
 
 use super::input::InputArgs;
@@ -62,6 +63,12 @@ pub struct Args {
     /// model. sd, the standard deviation of the raw effects, is a unit too, but contains their noise.
     #[arg(long, default_value = "flat", value_name = "PRIOR")]
     prior_tau: PriorTau<Quantity>,
+    /// Prior of the intraclass correlation, by which the true effects of one experiment's variants are alike: none, uniform, fixed:VALUE, beta:A,B
+    ///
+    /// none takes them as independent; fixed:0.5 is the assumption of network meta-analysis. The largest correlation is 0.98. Only the model
+    /// with the correlation modelled takes this prior, by quadrature; laplace and variational take none and fixed.
+    #[arg(long, default_value = "none", value_name = "PRIOR")]
+    prior_icc: PriorIcc,
     /// Which way of a metric's effects is better, where its results do not say; may be given several times
     ///
     /// More is better unless it is `decrease`, as of latencies and errors (latency=decrease). Estimates do not depend on it: P(best) and
@@ -88,6 +95,7 @@ Examples:
   shrinkd fit events.ndjson --format json | jq '.populations[].mu'
   shrinkd fit events.ndjson --prior-mu normal:0,0.1 --prior-tau half-normal:0.05
   shrinkd fit events.ndjson --prior-tau half-normal:0.5se
+  shrinkd fit events.ndjson --prior-icc uniform
   shrinkd fit events.ndjson --best --direction latency=decrease
   shrinkd fit events.ndjson --method reml
   shrinkd fit events.ndjson --method reml --format json > fit.json
@@ -146,7 +154,7 @@ impl Args {
                 MethodArg::Dl => Method::Dl,
                 MethodArg::Pm => Method::Pm,
             },
-            priors: Priors { mu: self.prior_mu, tau: self.prior_tau, ..Priors::default() },
+            priors: Priors { mu: self.prior_mu, tau: self.prior_tau, icc: self.prior_icc },
             is_best_wanted: self.best,
             thresholds: Thresholds::default(),
             threads: available_threads(),
@@ -169,7 +177,11 @@ fn parse_direction(text: &str) -> Result<(String, Direction), String> {
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let request = args.request();
     if request.method.is_point() && request.priors != Priors::default() {
-        writeln!(io::stderr(), "{} takes no priors: --prior-mu and --prior-tau are ignored", request.method.as_str())?;
+        writeln!(
+            io::stderr(),
+            "{} takes no priors: --prior-mu, --prior-tau and --prior-icc are ignored",
+            request.method.as_str()
+        )?;
     }
     let mut stderr = io::stderr();
     let (mut history, mut tally, mut lint) =

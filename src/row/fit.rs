@@ -54,6 +54,7 @@ impl FitStatus {
             PosteriorError::OneEffect
             | PosteriorError::Scale(ScaleError::OneEffect | ScaleError::NoSpread)
             | PosteriorError::OutOfRange
+            | PosteriorError::UnknownIcc
             | PosteriorError::NotFinite { .. } => FitStatus::Failed,
         }
     }

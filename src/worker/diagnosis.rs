@@ -51,8 +51,9 @@ impl Diagnosis {
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
         let scale = DataScale::new(&sketches.of(Correlation::Ignored))?;
         let priors = priors.resolve(Some(&scale)).ok()?;
-        let fits = sketches
-            .map_distinct(|correlation| Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature).ok());
+        let fits = sketches.map_distinct(&priors.icc, |correlation| {
+            Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature).ok()
+        });
         let [Some(fit), Some(naive), _] = &fits else { return None };
         let cells = Diagnostics::new(
             (&sketches.of(Correlation::Modelled), &likelihoods[0], &fit.posterior),

@@ -1,11 +1,14 @@
 //! The analysis of a population: its fits, every effect, every block, and what the correlation did to it.
 
+use std::borrow::Cow;
+
 use super::best::{BestProbabilities, prob_best};
 use super::diagnostics::{
     BlockDiagnostics, Calibration, Consequences, Diagnostics, LeaveOneOuts, Measure, Miscalibration, Misfit,
     Prediction, Selection, Thresholds, Verdict, set_q_values,
 };
 use super::fit::{Correlation, Distance, Fit, Method};
+use super::icc::IccLikelihood;
 use super::likelihood::{Likelihood, SketchLikelihood, Terms};
 use super::mix_up::{MedianError, MixUp};
 use super::parallel::map_chunks;
@@ -119,7 +122,9 @@ impl Analysis {
         let likelihood = &likelihoods[request.correlation as usize];
         let scale = DataScale::new(&sketches.of(Correlation::Ignored));
         let priors = request.priors.resolve(scale.as_ref())?;
-        let fits_by = |method| sketches.map_distinct(|it| Fit::new(&likelihoods[it as usize], &priors, method));
+        let fits_by = |method| {
+            sketches.map_distinct(&priors.icc, |it| Fit::of(sketches, it, &likelihoods[it as usize], &priors, method))
+        };
         let fits = fits_by(request.method);
         let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
         let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
@@ -127,7 +132,10 @@ impl Analysis {
             Method::Quadrature => fits.each_ref().map(|fit| fit.as_ref().ok().cloned()),
             _ => fits_by(Method::Quadrature).map(Result::ok),
         };
-        let distances = exact[request.correlation as usize].as_ref().map(|exact| {
+        // The approximations are of (mu, tau), with an icc of 0.
+        let exact_of_two =
+            exact[request.correlation as usize].as_ref().filter(|exact| exact.nodes.iter().all(|node| node.icc == 0.0));
+        let distances = exact_of_two.map(|exact| {
             [laplace(likelihood, &priors), variational(likelihood, &priors)]
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))
         });
@@ -141,11 +149,8 @@ impl Analysis {
             exact_nodes: exact.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
             nodes: fits.each_ref().map(|fit| fit.as_ref().map(|fit| &*fit.nodes).unwrap_or_default()),
             leave_one_outs: LeaveOneOuts::new(sketches, &priors, exact.each_ref().map(Option::as_ref)),
-            diagnosis: modelled.and_then(|fit| fit.posterior.tau.median).map(|tau| Diagnosis {
-                t: tau * tau,
-                population: likelihoods[Correlation::Modelled as usize].at(tau * tau),
-                centre: likelihoods[Correlation::Modelled as usize].centre(),
-            }),
+            diagnosis: modelled
+                .and_then(|fit| Diagnosis::new(fit, sketches, &likelihoods[Correlation::Modelled as usize])),
         };
         let chunks = map_chunks(members, CHUNK, request.threads, |members| {
             let mut pass = pass.clone();
@@ -217,11 +222,27 @@ struct Context<'a> {
     diagnosis: Option<Diagnosis>,
 }
 
-/// The t = tau^2 at which blocks are diagnosed, the exact posterior median of tau, and the population's sums there.
+/// The t = tau^2 and icc at which blocks are diagnosed, those of the exact posterior medians, and the population's sums there.
 struct Diagnosis {
     t: f64,
+    icc: f64,
     population: Terms,
     centre: f64,
+}
+
+impl Diagnosis {
+    fn new(fit: &Fit, sketches: &Sketches, likelihood: &SketchLikelihood) -> Option<Diagnosis> {
+        let t = fit.posterior.tau.median?.powi(2);
+        // Where it is known it is that of every node.
+        let of_nodes = fit.nodes.first().map_or(0.0, |node| node.icc);
+        let icc = fit.posterior.icc.and_then(|icc| icc.icc.median).unwrap_or(of_nodes);
+        if icc == 0.0 {
+            return Some(Diagnosis { t, icc, population: likelihood.at(t), centre: likelihood.centre() });
+        }
+        let all = IccLikelihood::new(sketches)?;
+        let likelihood = all.at(icc);
+        Some(Diagnosis { t, icc, population: likelihood.at(t), centre: likelihood.centre() })
+    }
 }
 
 /// A block's posteriors and estimates under every model of correlation that has nodes.
@@ -249,9 +270,13 @@ impl Context<'_> {
         let exact = Estimates::new(member, self.exact_nodes);
         let modelled = self.leave_one_outs.predict(member, Correlation::Modelled);
         let scores = self.leave_one_outs.scores(member, modelled.as_ref());
-        let diagnostics = self.diagnosis.as_ref().map(|at| {
-            let (components, population) = (member.own_components(), &at.population);
-            BlockDiagnostics::new(member.block(), components, (at.t, 0.0), population, at.centre, modelled.as_ref())
+        let diagnostics = self.diagnosis.as_ref().and_then(|at| {
+            let components = match at.icc {
+                0.0 => Cow::Borrowed(member.own_components()),
+                icc => Cow::Owned(member.block().components_at(icc).ok()?),
+            };
+            let (sums, block) = (&at.population, member.block());
+            Some(BlockDiagnostics::new(block, &components, (at.t, at.icc), sums, at.centre, modelled.as_ref()))
         });
         let left_out = match correlation {
             _ if method.is_point() => None,

@@ -1,10 +1,13 @@
 //! One fit of one population: a model of correlation, a method, the posterior, and the nodes over which effects are averaged.
 
-use super::likelihood::Likelihood;
+use super::icc::IccLikelihood;
+use super::icc::PriorIcc;
+use super::likelihood::{Likelihood, SketchLikelihood};
 use super::normal::{self, Part, Z_75, Z_975};
+use super::population::Sketches;
 use super::posterior::{
-    Heterogeneity, NEGLIGIBLE, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution, condense, dl,
-    laplace, ml, pm, quadrature, reml, variational,
+    Heterogeneity, IccPosterior, NEGLIGIBLE, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution,
+    condense, dl, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
 };
 use super::prior::Priors;
 
@@ -104,6 +107,36 @@ impl Fit {
         Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
     }
 
+    /// Fits a population under a model of correlation, of whose sketch this is the likelihood. That with the correlation modelled takes
+    /// the prior of the intraclass correlation, but by point methods.
+    ///
+    /// # Errors
+    /// As [`Fit::new`], and [`PosteriorError::UnknownIcc`] where `method` needs an intraclass correlation that is known.
+    pub fn of(
+        sketches: &Sketches,
+        correlation: Correlation,
+        likelihood: &SketchLikelihood,
+        priors: &Priors,
+        method: Method,
+    ) -> Result<Fit, PosteriorError> {
+        let is_modelled = correlation == Correlation::Modelled && priors.icc != PriorIcc::None && !method.is_point();
+        let Some(all) = is_modelled.then(|| IccLikelihood::new(sketches)).flatten() else {
+            return Fit::new(likelihood, priors, method);
+        };
+        if let Some(icc) = priors.icc.known() {
+            let mut fit = Fit::new(&all.at(icc), priors, method)?;
+            fit.posterior.nodes.iter_mut().chain(&mut fit.nodes).for_each(|node| node.icc = icc);
+            return Ok(fit);
+        }
+        if method != Method::Quadrature {
+            return Err(PosteriorError::UnknownIcc);
+        }
+        let (posterior, nodes) = quadrature_with_icc(&all, priors)?;
+        let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
+        let predictive = predictive(&posterior.nodes, moments);
+        Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
+    }
+
     fn point(likelihood: &impl Likelihood, estimate: Option<PointEstimate>) -> Result<Fit, PosteriorError> {
         let Some(estimate) = estimate else {
             return Err(if likelihood.effects() == 0 { PosteriorError::Empty } else { PosteriorError::OneEffect });
@@ -132,6 +165,7 @@ impl Fit {
         let figures = [
             ("a figure of mu", posterior.mu.is_finite()),
             ("a figure of tau", posterior.tau.is_finite()),
+            ("a figure of the intraclass correlation", posterior.icc.as_ref().is_none_or(IccPosterior::is_finite)),
             ("the evidence or the correlation of mu and tau", scalars.into_iter().flatten().all(f64::is_finite)),
             ("the posterior's mixture over tau", are_finite(&posterior.nodes) && are_finite(nodes)),
             ("a figure of the predictive distribution", predictive.is_finite()),

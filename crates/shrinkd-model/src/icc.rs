@@ -62,7 +62,7 @@ fn s_of(icc: f64) -> f64 {
 }
 
 /// What the polynomial through the nodes gives each node's value at this icc.
-fn coefficients(icc: f64) -> [f64; NODES] {
+pub(crate) fn coefficients(icc: f64) -> [f64; NODES] {
     let Interpolation { s, weights } = &*INTERPOLATION;
     let at = s_of(icc);
     if let Some(node) = s.iter().position(|&node| node == at) {
@@ -238,7 +238,9 @@ impl LikelihoodAtIcc<'_> {
     }
 
     fn values(&self, t: f64) -> Values {
-        let x = (t.sqrt() * self.stretch / self.all.scale).asinh();
+        let ratio = t.sqrt() * self.stretch / self.all.scale;
+        // asinh; its relative error near 0 does not matter.
+        let x = (ratio + (ratio * ratio + 1.0).sqrt()).min(2.0 * ratio + 1.0).ln();
         let index = (x / WIDTH) as usize;
         let Some(panel) = self.panels.get(index) else { return self.combine(&self.all.read(t * self.stretch.powi(2))) };
         let values = panel.get_or_init(|| Box::new(self.all.panel(index).map(|at| self.combine(&at))));

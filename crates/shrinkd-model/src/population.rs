@@ -7,7 +7,7 @@ use std::slice;
 use super::block::{Block, BlockError};
 use super::direction::Direction;
 use super::fit::Correlation;
-use super::icc::ICC_NODES;
+use super::icc::{ICC_NODES, PriorIcc};
 use super::parallel::map_chunks;
 use super::sketch::{Cell, MOMENTS, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 use super::spectrum::Component;
@@ -264,14 +264,15 @@ impl Sketches {
         Some(())
     }
 
-    /// What `compute` gives under each model of correlation, computed once for those whose sketches are the same: all of them where
-    /// every experiment has one variant.
-    pub fn map_distinct<T: Clone>(&self, compute: impl Fn(Correlation) -> T) -> [T; 3] {
+    /// What `compute` gives under each model of correlation, computed once for those that are the same: all of them where every
+    /// experiment has one variant. With an intraclass correlation that is not 0 the first is a model of its own where any has more.
+    pub fn map_distinct<T: Clone>(&self, icc: &PriorIcc, compute: impl Fn(Correlation) -> T) -> [T; 3] {
         let [modelled, ignored, one] = [&self.several_variants[0], &self.ignored, &self.one_per_experiment];
+        let is_as_modelled = |sketch| sketch == modelled && (*icc == PriorIcc::None || self.sizes.is_empty());
         let of_modelled = compute(Correlation::Modelled);
-        let of_ignored = if ignored == modelled { of_modelled.clone() } else { compute(Correlation::Ignored) };
+        let of_ignored = if is_as_modelled(ignored) { of_modelled.clone() } else { compute(Correlation::Ignored) };
         let of_one = match one {
-            one if one == modelled => of_modelled.clone(),
+            one if is_as_modelled(one) => of_modelled.clone(),
             one if one == ignored => of_ignored.clone(),
             _ => compute(Correlation::OnePerExperiment),
         };

@@ -118,6 +118,10 @@ pub enum PosteriorError {
          standard error by too many orders of magnitude: check the units of effects and priors"
     )]
     OutOfRange,
+    #[error(
+        "laplace and variational take an intraclass correlation that is known: use quadrature, or the prior none or fixed:VALUE of icc"
+    )]
+    UnknownIcc,
     #[error(transparent)]
     Scale(#[from] ScaleError),
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]

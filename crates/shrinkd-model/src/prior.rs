@@ -17,8 +17,6 @@
 //! | inverse gamma, of tau^2 | `tau^-(2 a + 1) exp(-b / tau^2)` | 2 a + 1 |
 //! | log-normal | `exp(-(log tau - m)^2 / 2 s^2) / tau` | infinity |
 
-use crate::icc::PriorIcc;
-
 mod quantity;
 mod text;
 
@@ -26,6 +24,8 @@ use std::f64::consts::{LN_2, PI};
 
 pub use quantity::{DataScale, Quantity, ScaleError};
 pub use text::PriorError;
+
+use crate::icc::PriorIcc;
 
 /// Prior of mu. `Q` is a number in the effects' unit, or a [`Quantity`], which may be in units taken from the data.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,7 +8,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Correlation, Heterogeneity, KnappHartung, Posterior, Request, Summary, TauDistribution,
+    Analysis, BlockAnalysis, Correlation, Heterogeneity, IccPosterior, KnappHartung, Posterior, Request, Summary,
+    TauDistribution,
 };
 
 use super::estimates::for_each_effect;
@@ -65,11 +66,13 @@ struct PopulationDocument<'a> {
     method: &'static str,
     prior_mu: Option<String>,
     prior_tau: Option<String>,
+    prior_icc: Option<String>,
     experiments: usize,
     effects: u64,
     log_evidence: Option<f64>,
     mu: SummaryDocument,
     tau: SummaryDocument,
+    icc: Option<IccDocument>,
     heterogeneity: Option<HeterogeneityDocument>,
     correlation_mu_tau: Option<f64>,
     tau_shortest95_low: Option<f64>,
@@ -104,11 +107,13 @@ impl<'a> PopulationDocument<'a> {
             prior_tau: prior(
                 analysis.map_or(request.priors.tau.to_string(), |analysis| analysis.priors.tau.to_string()),
             ),
+            prior_icc: prior(request.priors.icc.to_string()),
             experiments: fitted.experiments(),
             effects: fitted.effects(request.correlation),
             log_evidence: posterior.and_then(|posterior| posterior.log_evidence),
             mu: summary(|posterior| &posterior.mu),
             tau: summary(|posterior| &posterior.tau),
+            icc: posterior.and_then(|posterior| posterior.icc.as_ref()).map(IccDocument::new),
             heterogeneity: analysis.and_then(|analysis| heterogeneity(analysis, request.correlation)),
             correlation_mu_tau: posterior.and_then(|posterior| posterior.correlation),
             tau_shortest95_low: shortest.map(|ends| ends.0),
@@ -120,6 +125,33 @@ impl<'a> PopulationDocument<'a> {
             diagnostics: DiagnosticsDocument::new(fitted, analysis),
             blocks: Blocks { fitted, analysis },
             estimates: Estimates { fitted, analysis, correlation: request.correlation },
+        }
+    }
+}
+
+/// The intraclass correlation.
+#[derive(Serialize)]
+struct IccDocument {
+    #[serde(flatten)]
+    summary: SummaryDocument,
+    status: &'static str,
+    prob_above_090: f64,
+    log_bayes_factor: f64,
+    log_bayes_factor_half: f64,
+    tau_within_median: f64,
+    tau_shared_median: f64,
+}
+
+impl IccDocument {
+    fn new(posterior: &IccPosterior) -> IccDocument {
+        IccDocument {
+            summary: SummaryDocument::from(&posterior.icc),
+            status: if posterior.is_identified() { "identified" } else { "weak" },
+            prob_above_090: posterior.prob_above_090,
+            log_bayes_factor: posterior.log_bayes_factor,
+            log_bayes_factor_half: posterior.log_bayes_factor_half,
+            tau_within_median: posterior.tau_within_median,
+            tau_shared_median: posterior.tau_shared_median,
         }
     }
 }

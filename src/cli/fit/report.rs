@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use shrinkd_core::{Counts, History, Population, PopulationName, Refusal, ResultKey, Scale, ShippedDecisions};
-use shrinkd_model::{Analysis, Correlation, DataScale, Direction, FarPrior, PosteriorError, Request, Selection};
+use shrinkd_model::{
+    Analysis, Correlation, DataScale, Direction, FarPrior, IccPosterior, LARGEST_ICC, PosteriorError, Request,
+    Selection,
+};
 
 use crate::cli::CliError;
 use crate::panics::caught;
@@ -138,7 +141,14 @@ fn warnings(population: &Population, shipped_share: Option<f64>, request: &Reque
 fn not_borne_out(analysis: &Analysis) -> Vec<String> {
     let selection = analysis.selection.filter(Selection::is_suspected).map(|selection| selection.to_string());
     let cause = analysis.miscalibration.map(|cause| format!("predictions are not borne out: {cause}"));
-    selection.into_iter().chain(cause).collect()
+    let at_end = analysis.fit.posterior.icc.filter(IccPosterior::is_at_upper_end).map(|icc| {
+        format!(
+            "icc_at_upper_end: the intraclass correlation is above 0.9 with probability {:.2}, so that the figures depend on its largest value, \
+             {LARGEST_ICC}",
+            icc.prob_above_090
+        )
+    });
+    selection.into_iter().chain(cause).chain(at_end).collect()
 }
 
 /// What looks as if it had been sent in another unit: the population, then its effects.

@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 
 use shrinkd_model::{
-    Analysis, Correlation, Heterogeneity, Posterior, PosteriorError, PriorMu, PriorTau, Priors, Request, Summary,
+    Analysis, Correlation, Heterogeneity, IccPosterior, Posterior, PosteriorError, PriorIcc, PriorMu, PriorTau, Priors,
+    Request, Summary,
 };
 
 use super::estimates::{EstimateRow, for_each_effect};
@@ -11,7 +12,7 @@ use super::findings::findings;
 use super::report::{FittedPopulation, NoAnalysis, Report};
 use crate::cli::correlation::{centre, digits, label};
 use crate::cli::plot::{self, Effect};
-use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, text};
+use crate::cli::text::{Column, Columns, Digits, Page, counted, grouped, number, probability, rounded, text};
 use crate::row::FitStatus;
 
 /// Number of corrections that are listed for each population.
@@ -57,6 +58,9 @@ fn population<W: Write>(
         if let Some(sentence) = small_tau(analysis, request) {
             page.sentence("  ", &sentence)?;
         }
+        if let Some(sentence) = analysis.fit.posterior.icc.as_ref().map(alike) {
+            page.sentence("  ", &sentence)?;
+        }
     }
     let findings = findings(fitted, request);
     if !findings.is_empty() {
@@ -98,8 +102,9 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let [experiments, effects] = sizes.map(|(count, noun)| counted(count, noun));
     let priors = match request.priors {
         _ if request.method.is_point() => String::new(),
-        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat } => "; flat priors".to_owned(),
-        Priors { mu, tau } => format!("; priors: mu {mu}, tau {tau}"),
+        Priors { mu: PriorMu::Flat, tau: PriorTau::Flat, icc: PriorIcc::None } => "; flat priors".to_owned(),
+        Priors { mu, tau, icc: PriorIcc::None } => format!("; priors: mu {mu}, tau {tau}"),
+        Priors { mu, tau, icc } => format!("; priors: mu {mu}, tau {tau}, icc {icc}"),
     };
     let direction = if fitted.is_less_better() { "; less is better" } else { "" };
     format!("{status}; {experiments}, {effects}{priors}{direction}")
@@ -117,6 +122,19 @@ fn small_tau(analysis: &Analysis, request: &Request) -> Option<String> {
     let [low, high] = [low, high].map(|end| digits.value(end));
     let negligible = probability(posterior.tau_distribution.negligible(analysis.scale?.se));
     Some(format!("tau: shortest 95% interval {low} to {high}; P(tau < 0.1 typical se) {negligible}"))
+}
+
+/// How alike the true effects of one experiment's variants are, in a sentence.
+fn alike(posterior: &IccPosterior) -> String {
+    let digits = digits([&posterior.icc].into_iter());
+    let [median, low, high] = [posterior.icc.median, posterior.icc.q025, posterior.icc.q975]
+        .map(|x| x.map_or(String::new(), |x| digits.value(x)));
+    let weak = if posterior.is_identified() { "" } else { ", of which the data say little" };
+    format!(
+        "icc: median {median}, 95% interval {low} to {high}{weak}; log Bayes factor {} against 0, {} of 1/2 against 0",
+        rounded(posterior.log_bayes_factor, 3),
+        rounded(posterior.log_bayes_factor_half, 3)
+    )
 }
 
 /// The model of correlation, in a sentence.

@@ -65,7 +65,9 @@ impl<'a> LeaveOneOut<'a> {
     /// From the population's sketch, its priors and its exact fit under them.
     pub fn new(sketch: &Sketch, priors: &'a Priors, fit: &'a Fit) -> LeaveOneOut<'a> {
         let effects = sketch.effects();
-        let nodes = if effects < LARGE { &fit.posterior.nodes } else { &fit.nodes };
+        // Over icc the posterior has thousands.
+        let is_small = effects < LARGE && fit.posterior.icc.is_none();
+        let nodes = if is_small { &fit.posterior.nodes } else { &fit.nodes };
         LeaveOneOut { sketch: sketch.clone(), priors, nodes, effects }
     }
 

@@ -12,7 +12,7 @@ use super::panel::{NODES, Panel};
 use super::quadrature::{WIDEST_SCALE, given_tau, mu_summary};
 use super::scan::{CUT, FARTHEST, LARGEST_TAU, STEP};
 use super::{Mode, Node, Posterior, PosteriorError, Summary};
-use crate::icc::{IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc};
+use crate::icc::{ICC_NODES, IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc, coefficients};
 use crate::likelihood::Likelihood;
 use crate::prior::{PriorMu, PriorTau, Priors};
 
@@ -21,22 +21,55 @@ use crate::prior::{PriorMu, PriorTau, Priors};
 pub struct IccPosterior {
     pub icc: Summary,
     /// Log Bayes factor of an icc under its prior against 0.
-    pub log_bayes_factor: Option<f64>,
+    pub log_bayes_factor: f64,
     /// Log Bayes factor of 1/2, the assumption of network meta-analysis, against 0.
     pub log_bayes_factor_half: f64,
     /// Posterior probability that icc is above .9.
     pub prob_above_090: f64,
     /// Medians of `tau sqrt(1 - icc)`, the sd within an experiment, and of `tau sqrt(icc)`, that between experiments.
-    pub tau_within_median: Option<f64>,
-    pub tau_shared_median: Option<f64>,
+    pub tau_within_median: f64,
+    pub tau_shared_median: f64,
 }
 
-/// Nodes of icc over which effects are averaged, and how near those of tau come at each: effects' means to some 1e-4 posterior sd.
-const EFFECT_NODES: usize = 6;
-const EFFECT_TOLERANCE: f64 = 1e-4;
+/// From this posterior sd on the data say little of icc.
+const WEAK: f64 = 0.2;
+
+impl IccPosterior {
+    /// Whether the data say enough of icc for it to be worth a look.
+    pub fn is_identified(&self) -> bool {
+        self.icc.sd.is_some_and(|sd| sd <= WEAK)
+    }
+
+    /// Whether it piles up at its upper end, so that the figures depend on where that is.
+    pub fn is_at_upper_end(&self) -> bool {
+        self.prob_above_090 > 0.5
+    }
+
+    /// Whether every figure that exists is a finite number.
+    pub fn is_finite(&self) -> bool {
+        let IccPosterior {
+            icc,
+            log_bayes_factor,
+            log_bayes_factor_half,
+            prob_above_090,
+            tau_within_median,
+            tau_shared_median,
+        } = *self;
+        let others = [log_bayes_factor, log_bayes_factor_half, prob_above_090, tau_within_median, tau_shared_median];
+        icc.is_finite() && others.into_iter().all(f64::is_finite)
+    }
+}
+
+/// Nodes of icc over which effects are averaged, and how near those of tau come at each: their means and probabilities to some 1e-4.
+const EFFECT_NODES: usize = 5;
+const EFFECT_TOLERANCE: f64 = 3e-4;
 
 /// Shares of the posterior below this are left out of what follows from all nodes.
 const LEAST_SHARE: f64 = 1e-13;
+const LEAST_SHARE_OF_MEDIANS: f64 = 1e-9;
+
+/// How near the integrals are, relative to the whole: interpolation over icc is no nearer.
+const NOISE: f64 = 1e-7;
 
 /// The posterior at one icc.
 struct Inner<'a> {
@@ -73,7 +106,7 @@ impl<'a> Axis<'a> {
         let far = 4.0 * largest + 4.0 * mean_square + 4.0 * marginal.prior_distance().powi(2);
         let power = (1..=2).filter(|&k| priors.tau_moment_exists(effective, k)).count() as i32;
         let map = Map { scale, is_log: priors.tau.vanishes_at_zero() };
-        Axis { all, priors, map, far, power, noise: 1e-13 * all.effects() as f64 }
+        Axis { all, priors, map, far, power, noise: (1e-13 * all.effects() as f64).max(NOISE) }
     }
 
     /// The posterior at x, and its log density there.
@@ -206,6 +239,46 @@ impl IccAxis {
 /// Edges of the first panels in u.
 const EDGES: [f64; 4] = [0.0, 0.35, 0.7, 1.0];
 
+/// Edges of panels over all of u that counts, judged by the log density at the nodes of icc and the polynomial through them.
+fn edges(iccs: &IccAxis, at_nodes: &[f64; ICC_NODES.len()]) -> [f64; 4] {
+    const STEPS: usize = 400;
+    let at = |i: usize| {
+        let icc = iccs.icc(i as f64 / STEPS as f64);
+        coefficients(icc).iter().zip(at_nodes).map(|(weight, log)| weight * log).sum::<f64>()
+    };
+    let seen: Vec<f64> = (0..=STEPS).map(at).collect();
+    let peak = seen.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let counts = |log: &f64| *log > peak - CUT - 10.0;
+    let first = seen.iter().position(counts).unwrap_or(0).saturating_sub(1);
+    let last = (seen.iter().rposition(counts).unwrap_or(STEPS) + 1).min(STEPS);
+    let (low, high) = (first as f64 / STEPS as f64, last as f64 / STEPS as f64);
+    EDGES.map(|edge| low + (high - low) * edge)
+}
+
+/// The root of a function that rises, in a bracket (Dowell & Jarratt, BIT 11, 1971).
+fn root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> f64) -> f64 {
+    let (mut below, mut above) = (f(low), f(high));
+    for _ in 0..60 {
+        if !(below < 0.0 && above > 0.0) || high - low < 1e-11 {
+            break;
+        }
+        let x = (low * above - high * below) / (above - below);
+        let y = f(x);
+        if y.abs() < 1e-12 {
+            return x;
+        }
+        // Illinois: the end that stays counts for half the next time.
+        if y > 0.0 {
+            (high, above) = (x, y);
+            below *= 0.5;
+        } else {
+            (low, below) = (x, y);
+            above *= 0.5;
+        }
+    }
+    0.5 * (low + high)
+}
+
 /// How many effects, were they independent, would leave the posterior the tail that this population leaves it: blocks of several
 /// variants count for less where icc may be near 1.
 pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) -> u64 {
@@ -224,7 +297,12 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
     let mut failed = None;
     let promise = Promise { moment: &|_| 1.0, noise: axis.noise };
     let log_prior = |u: f64| priors.icc.log_density(iccs.icc(u)) + iccs.log_slope(u);
-    let outer = Pieces::new(&EDGES, &promise, |u| match axis.inner(iccs.icc(u)) {
+    let mut at_nodes = [0.0; ICC_NODES.len()];
+    for (log, icc) in at_nodes.iter_mut().zip(ICC_NODES) {
+        *log = axis.inner(icc)?.log_mass + log_prior(iccs.u(icc).max(1e-3));
+    }
+    let edges = if iccs.power == 1.0 { edges(&iccs, &at_nodes) } else { EDGES };
+    let outer = Pieces::new(&edges, &promise, |u| match axis.inner(iccs.icc(u)) {
         Ok(inner) => (log_prior(u) + inner.log_mass, Some(inner)),
         Err(error) => {
             failed = Some(error);
@@ -277,16 +355,11 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
     let tau_mean: f64 = nodes.iter().map(|node| node.weight * node.tau).sum();
     let tau_variance: f64 = nodes.iter().map(|node| node.weight * (node.tau - tau_mean).powi(2)).sum();
     let (mu, mu_mean) = mu_summary(priors, effective, &nodes, 0.0);
-    let (tau_distribution, modes, quantile) = distribution_of_tau(&axis, &shares)?;
-    let tau_at = |level: f64| Some(quantile(level));
+    let OfTau { distribution, modes, summary: quantiles } = distribution_of_tau(&axis, &shares)?;
     let tau = Summary {
         mean: priors.tau_moment_exists(effective, 1).then_some(tau_mean),
         sd: priors.tau_moment_exists(effective, 2).then(|| tau_variance.sqrt()),
-        median: tau_at(0.5),
-        q025: tau_at(0.025),
-        q25: tau_at(0.25),
-        q75: tau_at(0.75),
-        q975: tau_at(0.975),
+        ..quantiles
     };
     let covariance: f64 = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum();
     let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
@@ -294,31 +367,19 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
 
     let (at_zero, at_half) = (axis.inner(0.0)?, axis.inner(0.5)?);
     let log_evidence = Marginal::new(&at_zero.likelihood, priors).log_evidence(log_mass);
+    let [tau_low, tau_high] = [tau.q025, tau.q975].map(|tau| tau.unwrap_or(0.0).ln());
     let part_median = |part: &dyn Fn(f64) -> f64| {
-        let below = |tau: f64| -> f64 {
-            let of = |(_, share, inner): &(f64, f64, Inner<'_>)| {
-                share * inner.below(&axis, tau / part(inner.likelihood.icc()))
-            };
-            shares.iter().map(of).sum::<f64>()
+        let counted = shares.iter().filter(|(_, share, _)| *share > LEAST_SHARE_OF_MEDIANS);
+        let parts: Vec<(f64, f64, &Inner<'_>)> =
+            counted.map(|(_, share, inner)| (*share, part(inner.likelihood.icc()), inner)).collect();
+        let below = |log: f64| -> f64 {
+            parts.iter().map(|(share, part, inner)| share * inner.below(&axis, log.exp() / part)).sum::<f64>() - 0.5
         };
-        // Of what is on both sides of the median in logs.
-        let (mut low, mut high) = (quantile(0.5) * 1e-6, quantile(0.975));
-        for _ in 0..60 {
-            let middle = (low * high).sqrt();
-            if below(middle) < 0.5 {
-                low = middle
-            } else {
-                high = middle
-            }
-            if high / low < 1.0 + 1e-10 {
-                break;
-            }
-        }
-        Some((low * high).sqrt())
+        root((tau_low - 14.0, tau_high), below).exp()
     };
     let icc_posterior = IccPosterior {
         icc,
-        log_bayes_factor: Some(log_mass - at_zero.log_mass),
+        log_bayes_factor: log_mass - at_zero.log_mass,
         log_bayes_factor_half: at_half.log_mass - at_zero.log_mass,
         prob_above_090: 1.0 - by_u.share_below(iccs.u(0.9)),
         tau_within_median: part_median(&|icc| (1.0 - icc).sqrt()),
@@ -326,19 +387,31 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
     };
 
     let effect_nodes = effect_nodes(&axis, &iccs, &shares)?;
-    let posterior =
-        Posterior { mu, tau, icc: Some(icc_posterior), correlation, log_evidence, tau_distribution, modes, nodes };
+    let posterior = Posterior {
+        mu,
+        tau,
+        icc: Some(icc_posterior),
+        correlation,
+        log_evidence,
+        tau_distribution: distribution,
+        modes,
+        nodes,
+    };
     Ok((posterior, effect_nodes))
 }
 
-/// The distribution of tau, its modes, and its quantiles.
-fn distribution_of_tau(
-    axis: &Axis<'_>,
-    shares: &[(f64, f64, Inner<'_>)],
-) -> Result<(TauDistribution, Vec<Mode>, Box<dyn Fn(f64) -> f64>), PosteriorError> {
+/// The distribution of tau, with its quantiles.
+struct OfTau {
+    distribution: TauDistribution,
+    modes: Vec<Mode>,
+    summary: Summary,
+}
+
+/// The distribution of tau whatever icc is.
+fn distribution_of_tau(axis: &Axis<'_>, shares: &[(f64, f64, Inner<'_>)]) -> Result<OfTau, PosteriorError> {
     if let PriorTau::Fixed { tau } = axis.priors.tau {
         let modes = vec![Mode { tau, relative_log_density: 0.0 }];
-        return Ok((TauDistribution::known(tau), modes, Box::new(move |_| tau)));
+        return Ok(OfTau { distribution: TauDistribution::known(tau), modes, summary: Summary::of_normal(tau, 0.0) });
     }
     let marginals: Vec<(f64, Marginal<'_, LikelihoodAtIcc<'_>>)> = shares
         .iter()
@@ -379,9 +452,16 @@ fn distribution_of_tau(
     let with_masses: Vec<(Panel, f64)> =
         pieces.pieces.into_iter().map(|piece| (piece.panel, piece.masses.iter().sum())).collect();
     let panels = Panels::new(with_masses, total);
-    let (of_quantiles, map) = (panels.clone(), axis.map);
-    let quantile = Box::new(move |level: f64| map.tau(of_quantiles.quantile(level)));
-    Ok((TauDistribution::integrated(axis.map, panels, modes.len() < 2), modes, quantile))
+    let at = |level: f64| Some(axis.map.tau(panels.quantile(level)));
+    let summary = Summary {
+        median: at(0.5),
+        q025: at(0.025),
+        q25: at(0.25),
+        q75: at(0.75),
+        q975: at(0.975),
+        ..Summary::default()
+    };
+    Ok(OfTau { distribution: TauDistribution::integrated(axis.map, panels, modes.len() < 2), modes, summary })
 }
 
 /// A Gauss rule over icc, and at each of its nodes one over tau.

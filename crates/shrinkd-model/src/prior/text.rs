@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{PriorMu, PriorTau, Quantity};
+use super::{PriorIcc, PriorMu, PriorTau, Quantity};
+use crate::icc::LARGEST_ICC;
 
 /// Text that names no prior.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +48,43 @@ impl<Q: fmt::Display> fmt::Display for PriorTau<Q> {
             PriorTau::InverseGamma { shape, scale } => write!(f, "inverse-gamma:{shape},{scale}"),
             PriorTau::LogNormal { mean, sd } => write!(f, "log-normal:{mean},{sd}"),
         }
+    }
+}
+
+impl fmt::Display for PriorIcc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PriorIcc::None => write!(f, "none"),
+            PriorIcc::Uniform => write!(f, "uniform"),
+            PriorIcc::Fixed { icc } => write!(f, "fixed:{icc}"),
+            PriorIcc::Beta { a, b } => write!(f, "beta:{a},{b}"),
+        }
+    }
+}
+
+impl FromStr for PriorIcc {
+    type Err = PriorError;
+
+    fn from_str(text: &str) -> Result<PriorIcc, PriorError> {
+        let is_icc = |icc: f64| (0.0..=LARGEST_ICC).contains(&icc);
+        let is_shape = |shape: f64| (0.1..=100.0).contains(&shape);
+        let prior = match split(text) {
+            ("none", None) => Some(PriorIcc::None),
+            ("uniform", None) => Some(PriorIcc::Uniform),
+            (name, Some(parameters)) => match (name, quantities(parameters).as_deref()) {
+                ("fixed", Some(&[Quantity::Absolute(icc)])) if is_icc(icc) => Some(PriorIcc::Fixed { icc }),
+                ("beta", Some(&[Quantity::Absolute(a), Quantity::Absolute(b)])) if is_shape(a) && is_shape(b) => {
+                    Some(PriorIcc::Beta { a, b })
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        prior.ok_or_else(|| PriorError {
+            text: text.to_owned(),
+            parameter: "icc",
+            expected: "none, uniform, fixed:VALUE (0 to 0.98) or beta:A,B (each 0.1 to 100)",
+        })
     }
 }
 

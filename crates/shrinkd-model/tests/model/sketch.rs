@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Cell, Component, Correlation, DirectLikelihood, ICC_NODES, Likelihood, Member, Part, Sketch,
+    Block, Cell, Component, Correlation, DirectLikelihood, ICC_NODES, Likelihood, Member, Part, PriorIcc, Sketch,
     SketchLikelihood, Sketches, Terms, cell_from_bytes, cell_to_bytes,
 };
 
@@ -281,7 +281,7 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
     for (counts, expected) in [(&[1, 1, 1][..], 1), (&[2, 2][..], 3), (&[][..], 1)] {
         let sketches = of_variants(counts);
         let computed = RefCell::new(Vec::new());
-        let found = sketches.map_distinct(|correlation| {
+        let found = sketches.map_distinct(&PriorIcc::None, |correlation| {
             computed.borrow_mut().push(correlation);
             sketches.of(correlation).into_owned()
         });
@@ -294,7 +294,7 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
     let block = Block::shared_control(vec![1.0, 2.0], vec![1.0, 4.0], 0.0).expect("a block");
     let sketches = Sketches::of_members(&[Member::new(block, 0).expect("a member")], 1).expect("a place");
     let computed = RefCell::new(Vec::new());
-    let found = sketches.map_distinct(|correlation| {
+    let found = sketches.map_distinct(&PriorIcc::None, |correlation| {
         computed.borrow_mut().push(correlation);
         sketches.of(correlation).effects()
     });
