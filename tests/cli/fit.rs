@@ -254,3 +254,75 @@ fn a_known_prior_gives_its_conjugate_posterior() {
     assert!((number(&estimate["posterior_sd"]) - 0.025_724_787_8).abs() < 1e-9, "{estimate}");
     assert_eq!((number(&population["mu"]["sd"]), number(&population["tau"]["sd"])), (0.0, 0.0));
 }
+
+/// Six experiments of two variants that are alike.
+fn alike() -> String {
+    let event = |i: u32| {
+        let effect = |variant: &str, estimate: f64| {
+            format!(r#"{{"variant":"{variant}","estimate":{estimate},"variance":0.05}}"#)
+        };
+        let idea = f64::from(i) - 2.5;
+        let effects = [effect("a", idea + 0.1), effect("b", idea - 0.2)].join(",");
+        format!(
+            r#"{{"schema_version":1,"experiment_id":"e{i}","revision":1,"completed_at":"2026-01-01T00:00:00Z","results":[{{"metric":"m","control_variance":0.02,"effects":[{effects}]}}]}}"#
+        )
+    };
+    (0..6).map(event).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_prior_of_icc_gives_its_posterior_and_none_leaves_every_figure_as_it_was() {
+    let output = |arguments: &[&str]| fit(&alike(), &[&["--format", "json"], arguments].concat());
+    let population = |arguments: &[&str]| json(&output(arguments))["populations"][0].clone();
+    let (default, none, uniform) =
+        (output(&[]), output(&["--prior-icc", "none"]), population(&["--prior-icc", "uniform"]));
+    assert_eq!(default.stdout, none.stdout);
+    let none = json(&none)["populations"][0].clone();
+    assert!(none["icc"].is_null() && none["prior_icc"] == "none");
+    let icc = &uniform["icc"];
+    assert_eq!((text(&uniform["prior_icc"]), text(&icc["status"])), ("uniform", "identified"));
+    let [low, median, high] = ["q025", "median", "q975"].map(|name| number(&icc[name]));
+    assert!(0.5 < low && low < median && median < high && high <= 0.98, "{icc}");
+    assert!(number(&icc["log_bayes_factor"]) > 3.0 && number(&icc["log_bayes_factor_half"]) > 1.0, "{icc}");
+    assert!(
+        number(&icc["prob_above_090"]) > 0.5 && number(&icc["tau_within_median"]) < number(&icc["tau_shared_median"])
+    );
+    assert!(text(&uniform["warnings"][0]).starts_with("icc_at_upper_end: "), "{}", uniform["warnings"]);
+    // Two variants that are alike say less of mu than two that are not.
+    assert!(number(&uniform["mu"]["sd"]) > 1.1 * number(&none["mu"]["sd"]), "{} {}", uniform["mu"], none["mu"]);
+    for other in ["ignored", "one_per_experiment"] {
+        let of = |population: &Value| {
+            let fits = population["fits"].as_array().expect("fits").clone();
+            let fit = fits.into_iter().find(|fit| fit["correlation"] == other).expect("a fit");
+            (fit["mu"].clone(), fit["tau"].clone())
+        };
+        assert_eq!(of(&uniform), of(&none), "{other}");
+    }
+    let half = population(&["--prior-icc", "fixed:0.5"]);
+    assert!(half["icc"].is_null());
+    let [least, sd, most] = [&none, &half, &uniform].map(|population| number(&population["mu"]["sd"]));
+    assert!(least < sd && sd < most, "{least} {sd} {most}");
+}
+
+#[test]
+fn a_prior_of_icc_changes_nothing_where_every_experiment_has_one_variant() {
+    let of = |prior: &str| {
+        let mut population = json(&fit(THREE, &["--format", "json", "--prior-icc", prior]))["populations"][0].clone();
+        population["prior_icc"] = Value::Null;
+        population
+    };
+    assert_eq!(of("uniform"), of("none"));
+}
+
+#[test]
+fn a_prior_of_icc_is_refused_where_it_is_none_or_the_method_cannot_take_it() {
+    for prior in ["flat", "fixed:0.99", "beta:0,1"] {
+        let usage = fit("", &["--prior-icc", prior]);
+        assert_eq!((usage.status.code(), usage.stdout.len()), (Some(2), 0), "{prior}");
+        assert!(stderr_lines(&usage).join(" ").contains("beta:A,B"));
+    }
+    let laplace = fit(&alike(), &["--format", "json", "--prior-icc", "uniform", "--method", "laplace"]);
+    let population = &json(&laplace)["populations"][0];
+    assert_eq!((laplace.status.code(), text(&population["status"])), (Some(2), "failed"));
+    assert!(text(&population["message"]).contains("fixed:VALUE"), "{population}");
+}
