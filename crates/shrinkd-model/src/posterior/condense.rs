@@ -6,9 +6,9 @@
 //! (Golub & Welsch, Math. Comp. 23, 1969; Gautschi, Orthogonal Polynomials, 2004, section 2.2.3).
 //!
 //! What is averaged is analytic in `t = tau^2`, at infinity too, and its nearest singularities are at negative t, between minus
-//! the variance of mu at tau = 0 and minus the largest lambda. The polynomials are those in `w = (t - t0) / (t + s)`, which takes the whole half line to a
-//! bounded interval, so that a heavy tail costs no degrees. With s the geometric mean of these two bounds, the singularities at
-//! either end are as far from the interval as they can be.
+//! the variance of mu at tau = 0 and minus the largest lambda. The polynomials are those in `w = (t - t0) / (t + s)`, which takes
+//! the whole half line to a bounded interval, so that a heavy tail needs no high degree. With s the geometric mean of these two
+//! bounds, the singularities at either end are as far from the interval as they can be.
 
 use faer::diag::{Diag, DiagRef};
 use faer::dyn_stack::{MemBuffer, MemStack};
