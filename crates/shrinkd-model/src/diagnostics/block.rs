@@ -95,7 +95,7 @@ fn information_bound(block: &Block, shared_variance: f64) -> Option<f64> {
 
 /// A block's own sums at one node after the other.
 pub(super) struct BlockSums<'a> {
-    block: &'a Block,
+    pub block: &'a Block,
     /// Its components where its true effects are independent.
     pub independent: &'a [Component],
     /// At the other intraclass correlations seen so far.

@@ -9,7 +9,8 @@
 
 use super::block::BlockSums;
 use crate::block::Block;
-use crate::fit::{Correlation, Fit};
+use crate::fit::{Correlation, Fit, Method};
+use crate::icc::PriorIcc;
 use crate::likelihood::SketchLikelihood;
 use crate::normal::{self, Part};
 use crate::population::{Member, Sketches};
@@ -42,6 +43,8 @@ pub struct LeftOut {
 /// A population's posterior, ready to leave blocks out.
 pub struct LeaveOneOut<'a> {
     sketch: Sketch,
+    /// Where true effects of an experiment are alike: those at every node of icc.
+    alike: Option<&'a Sketches>,
     priors: &'a Priors,
     nodes: &'a [Node],
     effects: u64,
@@ -68,7 +71,7 @@ impl<'a> LeaveOneOut<'a> {
         // Over icc the posterior has thousands.
         let is_small = effects < LARGE && fit.posterior.icc.is_none();
         let nodes = if is_small { &fit.posterior.nodes } else { &fit.nodes };
-        LeaveOneOut { sketch: sketch.clone(), priors, nodes, effects }
+        LeaveOneOut { sketch: sketch.clone(), alike: None, priors, nodes, effects }
     }
 
     /// The block relative to what the population without it predicts, given its `components` where true effects are independent;
@@ -108,10 +111,7 @@ impl<'a> LeaveOneOut<'a> {
     /// The posterior of the population without a block.
     fn rest(&self, sums: &mut BlockSums<'_>) -> Option<Vec<Node>> {
         let rest = self.effects.checked_sub(sums.independent.len() as u64)?;
-        self.priors
-            .give_proper_posterior(rest)
-            .then(|| self.reweighted(sums).or_else(|| self.refitted(sums.independent)))
-            .flatten()
+        self.priors.give_proper_posterior(rest).then(|| self.reweighted(sums).or_else(|| self.refitted(sums))).flatten()
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.
@@ -145,14 +145,22 @@ impl<'a> LeaveOneOut<'a> {
         (for_mean.share() >= LEAST_EFFECTIVE && for_variance.share() >= LEAST_EFFECTIVE).then_some(rest)
     }
 
-    /// The posterior of the rest by a fit of its own, from the cells without the block; `None` where true effects are alike, of which
-    /// these cells do not know.
-    fn refitted(&self, components: &[Component]) -> Option<Vec<Node>> {
-        if self.nodes.iter().any(|node| node.icc > 0.0) {
+    /// The posterior of the rest by a fit of its own, from the cells without the block; `None` where those at the nodes' icc are not here.
+    fn refitted(&self, sums: &BlockSums<'_>) -> Option<Vec<Node>> {
+        if self.alike.is_none() && self.nodes.iter().any(|node| node.icc > 0.0) {
             return None;
         }
-        let rest = SketchLikelihood::new(&self.sketch.without(components)?);
-        let nodes = quadrature(&rest, self.priors).ok()?.nodes;
+        let rest = self.sketch.without(sums.independent)?;
+        let nodes = match self.alike {
+            None => quadrature(&SketchLikelihood::new(&rest), self.priors).ok()?.nodes,
+            Some(sketches) => {
+                let mut sketches = sketches.clone();
+                // Which variant stands for the block is of no account to this model.
+                sketches.subtract(&Member::restore(sums.block.clone(), sums.independent.to_vec(), 0)).ok()?;
+                let modelled = Correlation::Modelled;
+                Fit::of(&sketches, modelled, &SketchLikelihood::new(&rest), self.priors, Method::Quadrature).ok()?.nodes
+            }
+        };
         nodes.iter().all(Node::is_finite).then_some(nodes)
     }
 }
@@ -202,7 +210,9 @@ impl<'a> LeaveOneOuts<'a> {
     /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
     pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: [Option<&'a Fit>; 3]) -> LeaveOneOuts<'a> {
         let leave_one_out = |correlation: Correlation| {
-            Some(LeaveOneOut::new(&sketches.of(correlation), priors, fits[correlation as usize]?))
+            let leave_one_out = LeaveOneOut::new(&sketches.of(correlation), priors, fits[correlation as usize]?);
+            let is_alike = correlation == Correlation::Modelled && priors.icc != PriorIcc::None;
+            Some(LeaveOneOut { alike: is_alike.then_some(sketches), ..leave_one_out })
         };
         let effects = |correlation| sketches.of(correlation).effects();
         LeaveOneOuts {

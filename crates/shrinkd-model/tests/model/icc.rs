@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use shrinkd_model::{
-    Block, BlockPosterior, DirectLikelihood, IccLikelihood, LARGEST_ICC, Likelihood, Member, Posterior, PriorIcc,
-    Priors, Sketches, Summary, quadrature, quadrature_with_icc,
+    Analysis, Block, BlockPosterior, Correlation, DirectLikelihood, Fit, IccLikelihood, LARGEST_ICC, Likelihood,
+    Member, Method, Posterior, PriorIcc, Priors, Request, SketchLikelihood, Sketches, Summary, quadrature,
+    quadrature_with_icc,
 };
 
 use crate::random::Random;
@@ -326,5 +327,39 @@ fn so_they_are_of_simulated_populations() {
         let priors = with_icc("normal:0,2", "half-normal:1", PriorIcc::Uniform);
         let direct = Direct::new(&blocks, &priors, 16, (0.0, 5.0, 24));
         assert_near(&format!("{k} {tau} {icc}"), &posterior(&blocks, &priors), &direct, 5e-6);
+    }
+}
+
+/// Of a few blocks each decides much of the posterior, so that the rest is fitted anew.
+#[test]
+fn a_prediction_is_that_of_a_fit_without_the_block() {
+    let blocks = simulated(9, 1.0, 0.5, 5);
+    let priors = with_icc("normal:0,2", "half-normal:1", PriorIcc::Uniform);
+    let members = |blocks: &[Block]| -> Vec<Member> {
+        blocks.iter().map(|block| Member::new(block.clone(), 0).expect("a member")).collect()
+    };
+    let request = Request { priors: priors.into(), ..Request::default() };
+    let analysis = Analysis::new(&members(&blocks), &sketches(&blocks), &request).expect("a posterior");
+    for (k, block) in blocks.iter().enumerate() {
+        let mut rest = blocks.clone();
+        rest.remove(k);
+        let rest = sketches(&rest);
+        let likelihood = SketchLikelihood::new(&rest.of(Correlation::Modelled));
+        let fit = Fit::of(&rest, Correlation::Modelled, &likelihood, &priors, Method::Quadrature).expect("a posterior");
+        for (i, effect) in analysis.blocks[k].effects.iter().enumerate() {
+            let parts: Vec<(f64, f64, f64)> = fit
+                .posterior
+                .nodes
+                .iter()
+                .map(|n| (n.weight, n.mu_mean, n.mu_variance + block.sampling_variance(i) + n.tau * n.tau))
+                .collect();
+            let mean: f64 = parts.iter().map(|(w, m, _)| w * m).sum();
+            let variance: f64 = parts.iter().map(|(w, m, v)| w * (v + (m - mean).powi(2))).sum();
+            let z = (block.effects()[i] - mean) / variance.sqrt();
+            let got = effect.prediction.expect("a prediction").z;
+            assert!((got - z).abs() < 3e-3, "block {k}, effect {i}: {got} for {z}");
+        }
+        let diagnostics = analysis.blocks[k].diagnostics.as_ref().expect("a diagnosis");
+        assert_eq!(diagnostics.control_shift_z.is_some(), block.len() > 1);
     }
 }
