@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use shrinkd_core::PopulationName;
 use shrinkd_model::{
     Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, MemberError, Method, Part,
-    Posterior, PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, laplace, map_chunks,
-    variational,
+    Posterior, PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, chunk_of_exact_sums, laplace,
+    map_chunks, variational,
 };
 
 use crate::config::PopulationSettings;
@@ -26,9 +26,6 @@ const DOUBLED_WAIT: f64 = 15.0;
 
 /// Most changes that one refit takes out of the log, for which it has its populations locked.
 pub const MOST_CHANGES: i64 = 20_000;
-
-/// How many changes a thread applies at a time.
-const CHUNK: usize = 256;
 
 /// A population that is being refitted: its statistics, and everything else that its fits and what becomes of them follow from.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -146,7 +143,8 @@ pub struct UnfitBlock {
 /// If a block has no place in a sketch. `states` is of no use then.
 pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChanges) -> Result<(), UnfitBlock> {
     let TakenChanges { changes, counts, mut input_offsets } = taken;
-    let parts = map_chunks(&changes, CHUNK, available_threads(), |changes| {
+    let threads = available_threads();
+    let parts = map_chunks(&changes, chunk_of_exact_sums(changes.len(), threads), threads, |changes| {
         let mut sums: BTreeMap<PopulationName, Statistics> = BTreeMap::new();
         for BlockChange { population, before, after } in changes {
             let applied = sums.entry(population.clone()).or_default().apply(before.as_ref(), after.as_ref());

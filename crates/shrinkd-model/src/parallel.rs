@@ -36,6 +36,13 @@ pub fn map_chunks<T: Sync, R: Send>(
     done.into_iter().map(|(_, result)| result).collect()
 }
 
+/// The size of chunks for sums that are exact, so that their grouping changes no bit: a few for each thread, as every chunk has sums of
+/// its own in memory.
+pub fn chunk_of_exact_sums(items: usize, threads: usize) -> usize {
+    const LEAST: usize = 256;
+    items.div_ceil(4 * threads.max(1)).max(LEAST)
+}
+
 fn take<'a, T>(next: &AtomicUsize, chunks: &[&'a [T]]) -> Option<(usize, &'a [T])> {
     let index = next.fetch_add(1, Ordering::Relaxed);
     chunks.get(index).map(|items| (index, *items))

@@ -8,7 +8,7 @@ use super::block::{Block, BlockError};
 use super::direction::Direction;
 use super::fit::Correlation;
 use super::icc::{ICC_NODES, PriorIcc};
-use super::parallel::map_chunks;
+use super::parallel::{chunk_of_exact_sums, map_chunks};
 use super::sketch::{Cell, MOMENTS, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 use super::spectrum::Component;
 
@@ -174,7 +174,8 @@ impl Sketches {
     /// # Errors
     /// As [`Sketches::add`].
     pub fn of_members(members: &[Member], threads: usize) -> Result<Sketches, MemberError> {
-        let parts = map_chunks(members, CHUNK, threads, |members| {
+        let chunk = chunk_of_exact_sums(members.len(), threads);
+        let parts = map_chunks(members, chunk, threads, |members| {
             let mut part = Sketches::default();
             members.iter().try_for_each(|member| part.add(member)).map(|()| part)
         });
