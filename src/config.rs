@@ -33,7 +33,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, KeyRule, PopulationName};
-use shrinkd_model::{ARITHMETIC_VERSION, Direction, Priors, Quantity};
+use shrinkd_model::{ARITHMETIC_VERSION, Direction, PriorIcc, Priors, Quantity};
 
 pub use kafka::KafkaConfig;
 pub use properties::{Properties, PropertyError};
@@ -199,7 +199,7 @@ impl Config {
             priors: Priors {
                 mu: own.prior_mu.unwrap_or(self.refit.prior_mu),
                 tau: own.prior_tau.unwrap_or(self.refit.prior_tau),
-                ..Priors::default()
+                icc: own.prior_icc.unwrap_or(self.refit.prior_icc),
             },
             min_experiments: own.min_experiments.unwrap_or(self.refit.min_experiments),
             direction: own.direction.unwrap_or_default(),
@@ -219,8 +219,12 @@ impl SourceConfig {
 
 impl fmt::Display for PopulationSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "mu {}, tau {}, from {} experiments", self.priors.mu, self.priors.tau, self.min_experiments)?;
-        // Nothing where more is better, as in the fits of 0.1, so that these need not be made again.
+        let Priors { mu, tau, icc } = &self.priors;
+        write!(f, "mu {mu}, tau {tau}, from {} experiments", self.min_experiments)?;
+        // Nothing where it is as in earlier fits, so that these need not be made again.
+        if *icc != PriorIcc::None {
+            write!(f, ", icc {icc}")?;
+        }
         if self.direction == Direction::Decrease { write!(f, ", less is better") } else { Ok(()) }
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::PopulationName;
 use shrinkd_model::{
-    Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, MemberError, Method, Part,
-    Posterior, PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads, chunk_of_exact_sums, laplace,
-    map_chunks, variational,
+    Block, Component, Correlation, DataScale, Diagnostics, Direction, Distance, FarPrior, Fit, IccStatus, MemberError,
+    Method, Part, Posterior, PosteriorError, PriorTau, SketchLikelihood, Sketches, available_threads,
+    chunk_of_exact_sums, laplace, map_chunks, variational,
 };
 
 use crate::config::PopulationSettings;
@@ -222,7 +222,7 @@ impl Fits {
         };
         let likelihoods = Correlation::ALL.map(|correlation| SketchLikelihood::new(&sketches.of(correlation)));
         let fits = sketches.map_distinct(&priors.icc, |correlation| {
-            Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature)
+            Fit::of(sketches, correlation, &likelihoods[correlation as usize], &priors, Method::Quadrature)
         });
         let far: Vec<FarPrior> = scale.iter().flat_map(|scale| FarPrior::all(&priors, scale)).collect();
         let told: Vec<String> = cold_start.into_iter().chain(far.iter().map(FarPrior::to_string)).collect();
@@ -240,6 +240,8 @@ impl Fits {
                     effects,
                     mu: fit.posterior.mu,
                     tau: fit.posterior.tau,
+                    icc: fit.posterior.icc,
+                    icc_status: None,
                     mu_tau_correlation: fit.posterior.correlation,
                     log_evidence: fit.posterior.log_evidence,
                     predictive: fit.predictive,
@@ -249,14 +251,23 @@ impl Fits {
                     prob_tau_negligible: scale.map(|scale| fit.posterior.tau_distribution.negligible(scale.se)),
                     prior_mu: Some(priors.mu.to_string()),
                     prior_tau: Some(priors.tau.to_string()),
-                    laplace: distance(laplace(likelihood, &priors), &fit.posterior),
-                    variational: distance(variational(likelihood, &priors), &fit.posterior),
+                    prior_icc: None,
+                    laplace: approximation(fit, || laplace(likelihood, &priors)),
+                    variational: approximation(fit, || variational(likelihood, &priors)),
                     nodes: fit.nodes.clone(),
                 },
                 Err(error) => FitRow::without_posterior(correlation, without(error), error.to_string(), effects),
             }
         });
         rows.iter_mut().zip(Correlation::ALL).for_each(|(row, correlation)| row.correlation = correlation);
+        let modelled = &mut rows[Correlation::Modelled as usize];
+        if modelled.prior_mu.is_some() {
+            modelled.prior_icc = Some(priors.icc.to_string());
+            modelled.icc_status = match &modelled.icc {
+                Some(posterior) => posterior.status(),
+                None => (priors.icc.known().is_none()).then_some(IccStatus::NoMultiVariant),
+            };
+        }
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
                 (&sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
@@ -276,8 +287,10 @@ fn cold_start(experiments: i64, needed: u64) -> String {
     )
 }
 
-fn distance(approximate: Result<Posterior, PosteriorError>, exact: &Posterior) -> Option<Distance> {
-    Some(Distance::new(&approximate.ok()?, exact))
+/// How far an approximation that takes true effects as independent is from a fit that does, too.
+fn approximation(exact: &Fit, approximate: impl Fn() -> Result<Posterior, PosteriorError>) -> Option<Distance> {
+    let are_independent = exact.nodes.iter().all(|node| node.icc == 0.0);
+    are_independent.then(|| Some(Distance::new(&approximate().ok()?, &exact.posterior)))?
 }
 
 /// Whether a fit is to be published.
@@ -307,6 +320,9 @@ pub struct Judged {
     /// Posterior median.
     pub tau: Option<f64>,
     pub log_tau_sd: Option<f64>,
+    /// Posterior mean of the intraclass correlation and its sd; `None` where it is known.
+    pub icc: Option<f64>,
+    pub icc_sd: Option<f64>,
     pub direction: Direction,
 }
 
@@ -319,12 +335,15 @@ impl Judged {
             mu_sd: fit.mu.sd,
             tau: fit.tau.median,
             log_tau_sd: fit.log_tau_sd,
+            icc: fit.icc.and_then(|posterior| posterior.icc.mean),
+            icc_sd: fit.icc.and_then(|posterior| posterior.icc.sd),
             direction: fit.direction,
         }
     }
 
     /// Whether estimates under the `published` fit are too far from those under this one. They are if mu or its sd moved by
-    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, or if the
+    /// more than `tolerance sqrt(tau^2 + sd(mu)^2)`, if log tau or its sd moved by more than `tolerance`, if
+    /// `log((1 + 3 icc) / (1 - icc))`, icc being the posterior mean, or with it the sd of icc moved by more than twice that, or if the
     /// status or the direction changed. A fit that failed is never published: the estimates stay as they are.
     ///
     /// If mu moves by `x`, an effect moves by `h x`, where `h = (I - tau^2 V^-1) 1`, and its posterior variance is at least
@@ -352,6 +371,32 @@ impl Judged {
             || apart(self.mu_sd, published.mu_sd, unit)
             || apart(self.tau.map(f64::ln), published.tau.map(f64::ln), 1.0)
             || apart(self.log_tau_sd, published.log_tau_sd, 1.0)
+            || self.has_moved_in_icc(published, tolerance)
+    }
+
+    fn has_moved_in_icc(&self, published: &Judged, tolerance: f64) -> bool {
+        let Some((icc, last)) = self.icc.zip(published.icc) else { return self.icc != published.icc };
+        let along = |icc: f64| 0.5 * ((1.0 + 3.0 * icc) / (1.0 - icc)).ln();
+        let slope = 2.0 / ((1.0 - last) * (1.0 + 3.0 * last));
+        let [sd, last_sd] = [self.icc_sd, published.icc_sd].map(|sd| slope * sd.unwrap_or(0.0));
+        (along(icc) - along(last)).abs() > tolerance || (sd - last_sd).abs() > tolerance
+    }
+
+    /// The largest distance of a published estimate of a block from the one under this fit, in posterior sds, which
+    /// [`Judged::has_moved`] ensures: [`furthest_from_exact`], and where icc is not known one more move.
+    ///
+    /// `tau^2 R` has the eigenvalues `tau^2 (1 - icc)` and `tau^2 (1 + (n - 1) icc)`, whose logs move with
+    /// `log((1 + 3 icc) / (1 - icc))` by up to 1 and up to `max(1, (n - 1) / 4)` times as much. If all of them move by `2 x` at most, no
+    /// plug-in mean shifts by more than `x sqrt(r'V^-1 r)`, as by a move of log tau.
+    pub fn furthest_from_exact(&self, tolerance: f64, block: &Block) -> f64 {
+        let (mu, tau) = (self.mu.unwrap_or(0.0), self.tau.unwrap_or(0.0));
+        let components = block.components_at(self.icc.unwrap_or(0.0)).unwrap_or_default();
+        let of_both = furthest_from_exact(tolerance, mu, tau, &components);
+        let of_mu = tolerance * (components.len() as f64).sqrt();
+        match self.icc {
+            None => of_both,
+            Some(_) => of_both + (of_both - of_mu) * (0.25 * (components.len() as f64 - 1.0)).max(1.0),
+        }
     }
 }
 

@@ -348,6 +348,7 @@ pub struct CurrentPopulation {
     pub effects: u64,
     pub mu: Option<f64>,
     pub tau: Option<f64>,
+    pub icc: Option<f64>,
     pub deff: Option<f64>,
     pub verdict: Option<shrinkd_model::Verdict>,
     /// The measure that the verdict rests on.

@@ -3,7 +3,7 @@
 
 use shrinkd::config::PopulationSettings;
 use shrinkd::estimate::BlockEstimates;
-use shrinkd::refit::{Fits, Judged, furthest_from_exact};
+use shrinkd::refit::{Fits, Judged};
 use shrinkd::row::{BlockToEstimate, FitStatus, PublishedFit};
 use shrinkd::simulate::Draws;
 use shrinkd_core::{ControlVarianceSource, Measured, PopulationName, Properties, ResultKey, Scale};
@@ -177,15 +177,14 @@ fn publish(rows: &mut [Row], fit: &PublishedFit) {
 
 /// The distance of the published rows from those of the current fit. Rows of a cold start are no estimates, and are skipped.
 fn distance(rows: &[Row], fit: &PublishedFit, judged: &Judged) -> Distance {
-    let (Some(mu), Some(tau), FitStatus::Fitted) = (judged.mu, judged.tau, fit.status) else {
+    if fit.status != FitStatus::Fitted {
         return Distance::default();
-    };
+    }
     let chunks = map_chunks(rows, CHUNK, available_threads(), |rows| {
         let distances = rows.iter().filter(|row| !row.published.is_empty()).map(|row| {
             let block = &row.block.measured.block;
             let posterior = BlockPosterior::new(block, &fit.nodes);
-            let components = block.components().unwrap_or_default();
-            let bound = furthest_from_exact(TOLERANCE, mu, tau, &components);
+            let bound = judged.furthest_from_exact(TOLERANCE, block);
             let distance = |(i, published): (usize, &f64)| {
                 let exact = posterior.estimate(i);
                 (published - exact.mean).abs() / exact.sd

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shrinkd_core::{Grouping, KeyRule, PopulationName, ShippedDecisions};
-use shrinkd_model::{Direction, PriorMu, PriorTau, Quantity, Threshold, Thresholds};
+use shrinkd_model::{Direction, PriorIcc, PriorMu, PriorTau, Quantity, Threshold, Thresholds};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 use super::properties::Properties;
@@ -182,7 +182,7 @@ impl Default for LimitsConfig {
     }
 }
 
-/// `[refit]`: how mu and tau are estimated.
+/// `[refit]`: how mu, tau and icc are estimated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub struct RefitConfig {
@@ -200,6 +200,10 @@ pub struct RefitConfig {
     /// scale in typical standard errors (`half-normal:0.5se`). Default `flat`.
     #[serde(with = "text")]
     pub prior_tau: PriorTau<Quantity>,
+    /// Prior of the intraclass correlation, how alike the true effects of one experiment's variants are: `none` (they are
+    /// independent), `uniform`, `fixed:VALUE` or `beta:A,B`. Default `none`.
+    #[serde(with = "text")]
+    pub prior_icc: PriorIcc,
     /// Seed of the choice of one variant per experiment. Default 0.
     pub one_per_experiment_seed: u64,
 }
@@ -211,6 +215,7 @@ impl Default for RefitConfig {
             min_experiments: 5,
             prior_mu: PriorMu::Flat,
             prior_tau: PriorTau::Flat,
+            prior_icc: PriorIcc::None,
             one_per_experiment_seed: Grouping::default().one_per_experiment_seed,
         }
     }
@@ -297,6 +302,8 @@ pub struct PopulationOverride {
     pub prior_mu: Option<PriorMu<Quantity>>,
     #[serde(with = "text::optional")]
     pub prior_tau: Option<PriorTau<Quantity>>,
+    #[serde(with = "text::optional")]
+    pub prior_icc: Option<PriorIcc>,
     pub min_experiments: Option<u64>,
     /// `increase` or `decrease`: which way of the effects is better where a result does not say. Default `increase`.
     pub direction: Option<Direction>,

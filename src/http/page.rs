@@ -90,17 +90,18 @@ fn write_populations(page: &mut String, site: &Site) {
     }
     page.push_str(
         "<table>\n<tr><th>population</th><th>experiments</th><th>effects</th><th>mu</th><th>tau</th>\
-         <th>design effect</th><th>correlation</th><th></th></tr>\n",
+         <th>icc</th><th>design effect</th><th>correlation</th><th></th></tr>\n",
     );
     for (name, summary) in populations.iter().take(POPULATIONS_SHOWN) {
         let _ = writeln!(
             page,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
             isolated_parts(&name.to_string()),
             summary.experiments,
             summary.effects,
             number(summary.mu),
             number(summary.tau),
+            number(summary.icc),
             number(summary.deff),
             summary.verdict.map_or("–", |verdict| verdict.as_str()),
             if summary.has_failed { "<strong class=\"bad\">failed</strong>" } else { "" },

@@ -68,6 +68,7 @@ pub struct AuditedFit {
     /// In the order of [`fit_figures`](crate::store::audit::fit_figures).
     pub figures: Vec<Option<f64>>,
     pub nodes: Vec<u8>,
+    pub node_iccs: Option<Vec<u8>>,
 }
 
 /// A row of `blocks`, with columns of its experiment.

@@ -1,6 +1,6 @@
 //! Rows of fits and of what a pass diagnoses.
 
-use shrinkd_model::{Direction, Node, PosteriorError, ScaleError, Summary};
+use shrinkd_model::{Direction, IccPosterior, IccStatus, Node, PosteriorError, ScaleError, Summary};
 
 /// The published fit of a population, with which its estimates are computed until the next fit is published.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,6 +83,10 @@ pub struct FitRow {
     pub effects: u64,
     pub mu: Summary,
     pub tau: Summary,
+    /// Of the intraclass correlation where that is not known.
+    pub icc: Option<IccPosterior>,
+    /// Whether the data say anything of it; `None` where its prior leaves nothing to be said.
+    pub icc_status: Option<IccStatus>,
     pub mu_tau_correlation: Option<f64>,
     pub log_evidence: Option<f64>,
     pub predictive: Summary,
@@ -94,6 +98,7 @@ pub struct FitRow {
     /// The priors of the fit, in the unit of the effects.
     pub prior_mu: Option<String>,
     pub prior_tau: Option<String>,
+    pub prior_icc: Option<String>,
     /// Distance of the approximations from exact, in exact posterior sds.
     pub laplace: Option<shrinkd_model::Distance>,
     pub variational: Option<shrinkd_model::Distance>,
@@ -117,6 +122,8 @@ impl FitRow {
             effects,
             mu: Summary::default(),
             tau: Summary::default(),
+            icc: None,
+            icc_status: None,
             mu_tau_correlation: None,
             log_evidence: None,
             predictive: Summary::default(),
@@ -125,6 +132,7 @@ impl FitRow {
             prob_tau_negligible: None,
             prior_mu: None,
             prior_tau: None,
+            prior_icc: None,
             laplace: None,
             variational: None,
             nodes: Vec::new(),

@@ -13,6 +13,7 @@ use crate::row::audit::{
     AuditedBlock, AuditedChange, AuditedEstimate, AuditedFit, AuditedPopulation, Registered, SkippedOffsets,
 };
 use crate::row::{Counters, EstimateRow, FitRow, PartitionStatus, PublishedFit};
+pub use fits::{pack_iccs, unpack_nodes};
 
 /// A store as of one moment. It holds no lock that a worker waits for, and ends when it is dropped.
 pub struct Audit {
@@ -115,7 +116,7 @@ impl Audit {
         let cell = |row: &Row| Ok((row.get("part")?, row.get("octave")?, row.get("moments")?));
         let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
-        let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes; figures: |row| FIT.read_figures(row));
+        let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes, node_iccs; figures: |row| FIT.read_figures(row));
         let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
         Ok(AuditedPopulation { registered, cells, fits })
     }

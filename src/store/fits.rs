@@ -4,11 +4,12 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use shrinkd_core::{PopulationName, pack};
+use shrinkd_core::{PopulationName, pack, unpack};
 use shrinkd_model::{Node, Summary};
 
 use super::columns::{Column, Columns, NONE, boolean, bytes, float, integer, json, text};
 use super::database::Transaction;
+use super::error::unreadable;
 use super::query::{Row, Value, record, values};
 use super::{StoreError, changes};
 use crate::refit::RefitState;
@@ -64,12 +65,26 @@ pub(super) const FIT: &[Column<PopulationFit>] = &[
     float("tau_q25", |row| row.fit.tau.q25),
     float("tau_q75", |row| row.fit.tau.q75),
     float("tau_q975", |row| row.fit.tau.q975),
+    float("icc_mean", |row| row.fit.icc?.icc.mean),
+    float("icc_median", |row| row.fit.icc?.icc.median),
+    float("icc_sd", |row| row.fit.icc?.icc.sd),
+    float("icc_q025", |row| row.fit.icc?.icc.q025),
+    float("icc_q25", |row| row.fit.icc?.icc.q25),
+    float("icc_q75", |row| row.fit.icc?.icc.q75),
+    float("icc_q975", |row| row.fit.icc?.icc.q975),
+    text("icc_status", |row| Some(row.fit.icc_status?.as_str().into())),
+    float("prob_icc_above_090", |row| Some(row.fit.icc?.prob_above_090)),
+    float("icc_log_bayes_factor", |row| Some(row.fit.icc?.log_bayes_factor)),
+    float("icc_log_bayes_factor_half", |row| Some(row.fit.icc?.log_bayes_factor_half)),
+    float("tau_within_median", |row| Some(row.fit.icc?.tau_within_median)),
+    float("tau_shared_median", |row| Some(row.fit.icc?.tau_shared_median)),
     float("log_tau_sd", |row| row.fit.log_tau_sd),
     float("tau_shortest95_low", |row| Some(row.fit.tau_shortest95?.0)),
     float("tau_shortest95_high", |row| Some(row.fit.tau_shortest95?.1)),
     float("prob_tau_negligible", |row| row.fit.prob_tau_negligible),
     text("prior_mu", |row| row.fit.prior_mu.as_deref().map(Into::into)),
     text("prior_tau", |row| row.fit.prior_tau.as_deref().map(Into::into)),
+    text("prior_icc", |row| row.fit.prior_icc.as_deref().map(Into::into)),
     float("mu_tau_correlation", |row| row.fit.mu_tau_correlation),
     float("log_evidence", |row| row.fit.log_evidence),
     float("predictive_mean", |row| row.fit.predictive.mean),
@@ -82,7 +97,30 @@ pub(super) const FIT: &[Column<PopulationFit>] = &[
     float("variational_mu_distance", |row| row.fit.variational?.mu_mean),
     float("variational_tau_distance", |row| row.fit.variational?.tau_median),
     bytes("nodes", |row| Some(pack(&row.fit.nodes).into())),
+    bytes("node_iccs", |row| pack_iccs(&row.fit.nodes).map(Into::into)),
 ];
+
+/// The intraclass correlations of nodes, which are stored apart from the rest; `None` where all are 0.
+pub fn pack_iccs(nodes: &[Node]) -> Option<Vec<u8>> {
+    let iccs: Vec<f64> = nodes.iter().map(|node| node.icc).collect();
+    iccs.iter().any(|icc| *icc != 0.0).then(|| pack(&iccs))
+}
+
+/// The nodes that [`pack`] and [`pack_iccs`] wrote.
+///
+/// # Errors
+/// Where the bytes are damaged.
+pub fn unpack_nodes(nodes: &[u8], iccs: Option<&[u8]>) -> Result<Vec<Node>, String> {
+    let mut nodes: Vec<Node> = unpack("nodes", nodes).map_err(|error| error.to_string())?;
+    if let Some(iccs) = iccs {
+        let iccs: Vec<f64> = unpack("node_iccs", iccs).map_err(|error| error.to_string())?;
+        if iccs.len() != nodes.len() {
+            return Err(format!("{} nodes have {} node_iccs", nodes.len(), iccs.len()));
+        }
+        nodes.iter_mut().zip(iccs).for_each(|(node, icc)| node.icc = icc);
+    }
+    Ok(nodes)
+}
 
 /// The fits of a population as rows, under this id.
 pub(super) fn rows(
@@ -173,14 +211,17 @@ async fn read(
     values: Vec<Value<'_>>,
 ) -> Result<Vec<(PopulationName, PublishedFit)>, StoreError> {
     let sql = format!(
-        "select f.population_id, f.fit_id, f.status, f.direction, f.nodes, i.nodes as naive_nodes
+        "select f.population_id, f.fit_id, f.status, f.direction, f.nodes, f.node_iccs, i.nodes as naive_nodes
          from {fits} join population_fits as i on i.population_id = f.population_id and i.fit_id = f.fit_id
          where f.correlation = 'modelled' and i.correlation = 'ignored'"
     );
     let fit = |row: &Row| {
         let fit = record!(PublishedFit:
             fit_id, status, direction;
-            nodes: |row: &Row| row.unpack("population_fits", "nodes"),
+            nodes: |row: &Row| {
+                let (nodes, iccs) = (row.get::<Vec<u8>>("nodes")?, row.get::<Option<Vec<u8>>>("node_iccs")?);
+                unpack_nodes(&nodes, iccs.as_deref()).map_err(|error| unreadable("population_fits.nodes", error))
+            },
             naive_nodes: |row: &Row| row.unpack("population_fits", "naive_nodes"));
         let fit = fit(row)?;
         Ok((row.get("population_id")?, fit))

@@ -28,10 +28,10 @@ macro_rules! migrations {
     };
 }
 
-static POSTGRES: LazyLock<Migrator> =
-    migrations!("postgres": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes");
-static SQLITE: LazyLock<Migrator> =
-    migrations!("sqlite": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes");
+static POSTGRES: LazyLock<Migrator> = migrations!("postgres": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes",
+        6 => "icc");
+static SQLITE: LazyLock<Migrator> = migrations!("sqlite": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes",
+        6 => "icc");
 
 /// The table in which sqlx notes the migrations that were applied.
 const MIGRATIONS: &str = "_sqlx_migrations";

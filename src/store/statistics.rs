@@ -39,14 +39,16 @@ pub(super) async fn read_populations(
                 p.unpublished - p.pass_unpublished as waiting, {{s since p.unpublished_at}} as waited,
                 (select f.message from current_population_fits as f
                  where f.population_id = p.population_id and f.correlation = 'modelled') as message,
-                f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.direction
+                f.status, coalesce(f.mu_mean, f.mu_median) as mu, f.mu_sd, f.tau_median, f.log_tau_sd, f.icc_mean,
+                f.icc_sd, f.direction
          from populations as p
          left join population_fits as f
              on f.population_id = p.population_id and f.fit_id = p.published_fit_id and f.correlation = 'modelled'
          where p.population_id {{any $1}}"
     );
     let counters = record!(Counters: changes, experiments, effects);
-    let judged = record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, direction);
+    let judged =
+        record!(Judged: status, mu, mu_sd, tau = "tau_median", log_tau_sd, icc = "icc_mean", icc_sd, direction);
     let read = |row: &Row| {
         let is_published = row.get::<Option<String>>("status")?.is_some();
         let mut sketches = Sketches::default();

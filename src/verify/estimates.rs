@@ -9,7 +9,7 @@ use shrinkd_model::{BlockPosterior, Node};
 use super::blocks::stored_block;
 use super::report::{Check, Report, figure, is_same};
 use crate::estimate::BlockEstimates;
-use crate::refit::{Judged, furthest_from_exact};
+use crate::refit::Judged;
 use crate::row::audit::{AuditedBlock, AuditedEstimate};
 use crate::row::{BlockToEstimate, EstimateRow, FitStatus, PublishedFit};
 use crate::store::audit::{estimate_figures, estimate_words, posterior_mean, raw_figure_count};
@@ -152,9 +152,7 @@ impl Expected {
     }
 
     fn bound(&self, exact: &Exact, measured: &Measured) -> f64 {
-        let Judged { mu, tau, .. } = exact.judged;
-        let components = measured.block.components().unwrap_or_default();
-        furthest_from_exact(self.tolerance, mu.unwrap_or(0.0), tau.unwrap_or(0.0), &components)
+        exact.judged.furthest_from_exact(self.tolerance, &measured.block)
     }
 }
 

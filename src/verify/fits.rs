@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use shrinkd_core::{pack, unpack};
-use shrinkd_model::{Node, Part, Sketches};
+use shrinkd_model::{Part, Sketches};
 
 use super::report::{Check, Report, excerpts, figure, is_same};
 use crate::refit::Fits;
 use crate::row::audit::{AuditedChange, AuditedFit, AuditedPopulation, Registered};
 use crate::row::{CountedBlock, FitRow, FitStatus, Statistics};
-use crate::store::audit::fit_figures;
+use crate::store::audit::{fit_figures, pack_iccs, unpack_nodes};
 
 use super::blocks::Blocks;
 
@@ -149,9 +149,9 @@ fn check_fit(at: &str, row: &AuditedFit, fresh: &FitRow, experiments: i64, repor
             differs(name, figure(*stored), figure(expected));
         }
     }
-    if row.nodes != pack(&fresh.nodes) {
-        let stored: Result<Vec<Node>, _> = unpack("nodes", &row.nodes);
-        let stored = stored.map_or_else(|error| error.to_string(), |nodes| format!("{nodes:?}"));
+    if (&row.nodes, &row.node_iccs) != (&pack(&fresh.nodes), &pack_iccs(&fresh.nodes)) {
+        let stored = unpack_nodes(&row.nodes, row.node_iccs.as_deref());
+        let stored = stored.map_or_else(|error| error, |nodes| format!("{nodes:?}"));
         let (stored, expected) = excerpts(&stored, &format!("{:?}", fresh.nodes));
         differs("nodes", stored, expected);
     }

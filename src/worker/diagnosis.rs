@@ -52,7 +52,7 @@ impl Diagnosis {
         let scale = DataScale::new(&sketches.of(Correlation::Ignored))?;
         let priors = priors.resolve(Some(&scale)).ok()?;
         let fits = sketches.map_distinct(&priors.icc, |correlation| {
-            Fit::new(&likelihoods[correlation as usize], &priors, Method::Quadrature).ok()
+            Fit::of(&sketches, correlation, &likelihoods[correlation as usize], &priors, Method::Quadrature).ok()
         });
         let [Some(fit), Some(naive), _] = &fits else { return None };
         let cells = Diagnostics::new(

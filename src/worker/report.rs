@@ -46,6 +46,7 @@ impl PopulationReport {
                 has_failed: current.status == Some(FitStatus::Failed),
                 mu: current.mu,
                 tau: current.tau,
+                icc: current.icc,
                 deff: current.deff,
                 verdict: current.verdict,
                 experiments: current.experiments,

@@ -10,14 +10,16 @@ const POSTGRES: &str = concat!(
     include_str!("../../migrations/postgres/0002_operations.sql"),
     include_str!("../../migrations/postgres/0003_tombstones.sql"),
     include_str!("../../migrations/postgres/0004_names.sql"),
-    include_str!("../../migrations/postgres/0005_changes.sql")
+    include_str!("../../migrations/postgres/0005_changes.sql"),
+    include_str!("../../migrations/postgres/0006_icc.sql")
 );
 const SQLITE: &str = concat!(
     include_str!("../../migrations/sqlite/0001_initial.sql"),
     include_str!("../../migrations/sqlite/0002_operations.sql"),
     include_str!("../../migrations/sqlite/0003_tombstones.sql"),
     include_str!("../../migrations/sqlite/0004_names.sql"),
-    include_str!("../../migrations/sqlite/0005_changes.sql")
+    include_str!("../../migrations/sqlite/0005_changes.sql"),
+    include_str!("../../migrations/sqlite/0006_icc.sql")
 );
 
 /// Of these every column is a contract.

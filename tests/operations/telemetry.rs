@@ -22,6 +22,7 @@ pub(super) fn summary() -> PopulationSummary {
         has_failed: false,
         mu: Some(0.25),
         tau: Some(0.5),
+        icc: Some(0.375),
         deff: Some(1.5),
         verdict: Some(Verdict::Material),
         experiments: 12,
@@ -181,12 +182,14 @@ fn what_is_not_known_of_a_population_has_no_series_and_the_verdict_is_one_of_thr
     report(&metrics, [(population("a/b"), summary())]);
     let labels = "{population=\"a%2Fb/all/relative\"";
     assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), Some(0.5));
+    assert_eq!(value(&metrics, &format!("shrinkd_population_icc{labels}}}")), Some(0.375));
     let verdict =
         |verdict: &str| value(&metrics, &format!("shrinkd_population_verdict{labels},verdict=\"{verdict}\"}}"));
     assert_eq!(verdict("material"), Some(1.0));
     assert_eq!((verdict("negligible"), verdict("noticeable")), (Some(0.0), Some(0.0)));
-    report(&metrics, [(population("a/b"), PopulationSummary { tau: None, verdict: None, ..summary() })]);
+    report(&metrics, [(population("a/b"), PopulationSummary { tau: None, icc: None, verdict: None, ..summary() })]);
     assert_eq!(value(&metrics, &format!("shrinkd_population_tau{labels}}}")), None);
+    assert_eq!(value(&metrics, &format!("shrinkd_population_icc{labels}}}")), None);
     assert_eq!(value(&metrics, &format!("shrinkd_population_mu{labels}}}")), Some(0.25));
     assert_eq!(verdict("material"), None);
 }

@@ -1,20 +1,24 @@
 //! The passes that rewrite the estimates of a whole population.
 
 use shrinkd::estimate::BlockEstimates;
+use shrinkd::refit::Publication;
 use shrinkd::row::{
     BlockToPublish, CellDiagnostics, DuePass, EndedPass, EstimateRow, Pass, PassDiagnostics, PublishedFit,
 };
 use shrinkd::store::Store;
 use shrinkd_core::PopulationName;
-use shrinkd_model::{Calibration, Direction, Measure, Miscalibration, Selection, Verdict};
+use shrinkd_model::{Calibration, Correlation, Direction, Measure, Miscalibration, Selection, Verdict};
 use time::{Duration, OffsetDateTime};
 
-use super::refit::{begin, diagnostics, filled, largest, node, refit, written};
+use super::refit::{
+    alike_row, begin, begin_refit, diagnostics, filled, fit_row, largest, node, refit, refitted, written,
+};
 use super::{Worker, event, message, population, promises, record, retraction};
 use crate::common::database::Database;
 
 promises! {
     a_publish_rewrites_the_rows_of_older_fits,
+    the_nodes_of_a_published_fit_come_back_with_their_intraclass_correlations,
     a_published_row_has_the_probability_that_its_variant_is_the_best,
     a_block_that_changed_since_it_was_read_is_left_alone,
     a_retracted_block_is_never_revived,
@@ -80,6 +84,26 @@ async fn a_publish_rewrites_the_rows_of_older_fits<D: Database>(database: &D) {
     end_pass(&store, &pass, false, None).await;
     let pass = begin(&store, "a").await.unwrap();
     assert!(!pass.is_publish, "what is published is not published again");
+}
+
+async fn the_nodes_of_a_published_fit_come_back_with_their_intraclass_correlations<D: Database>(database: &D) {
+    let store = database.store().await;
+    let mut worker = filled(&store, 1).await;
+    worker.ingest(vec![record(0, 1, &event("exp-0", 2, "m", &[0.7, 0.2]))]).await;
+    let rows = [alike_row(0.1, 0.5, 0.75), fit_row(Correlation::Ignored, 0.3, 0.5)];
+    let (mut refit, state) = begin_refit(&store, "m").await.unwrap();
+    refit.write(vec![refitted("m", &state, &rows, Publication::Due(None))]).await.unwrap();
+    refit.commit().await.unwrap();
+    let pass = begin(&store, "a").await.unwrap();
+    assert_eq!((&pass.fit.nodes, &pass.fit.naive_nodes), (&rows[0].nodes, &rows[1].nodes));
+    let published = store.population_state(&population("m")).await.unwrap().published.expect("it is published");
+    assert_eq!((published.icc, published.icc_sd), (Some(0.75), Some(0.0)));
+    // As many as there are nodes, or none.
+    database.execute("update population_fits set node_iccs = null").await;
+    assert_eq!(begin(&store, "a").await.unwrap().fit.nodes, [node(0.1, 0.5)]);
+    database.execute("update population_fits set node_iccs = nodes").await;
+    let error = store.begin_passes(&[population("m")], "a").await.expect_err("they cannot be read");
+    assert!(error.to_string().contains("population_fits.nodes"), "{error}");
 }
 
 async fn a_published_row_has_the_probability_that_its_variant_is_the_best<D: Database>(database: &D) {

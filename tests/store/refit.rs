@@ -8,7 +8,7 @@ use shrinkd::row::{CellDiagnostics, CurrentPopulation, FitRow, FitStatus, Pass, 
 use shrinkd::store::{Refit, Refitted, Store};
 use shrinkd::worker::report::PopulationReport;
 use shrinkd_core::PopulationName;
-use shrinkd_model::{Correlation, Direction, Distance, Node, Summary};
+use shrinkd_model::{Correlation, Direction, Distance, IccPosterior, IccStatus, Node, Summary};
 use time::OffsetDateTime;
 
 use super::publish::end_pass;
@@ -87,6 +87,8 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
         effects: 7,
         mu: summary(mu),
         tau: summary(tau),
+        icc: None,
+        icc_status: None,
         mu_tau_correlation: None,
         log_evidence: None,
         predictive: Summary::default(),
@@ -95,6 +97,7 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
         prob_tau_negligible: Some(0.125),
         prior_mu: Some("flat".to_owned()),
         prior_tau: Some("half-normal:0.5".to_owned()),
+        prior_icc: None,
         laplace: None,
         variational: None,
         nodes: vec![node(mu, tau)],
@@ -145,6 +148,25 @@ pub async fn refit_found(store: &Store, populations: &[PopulationName]) -> BTree
     refit.write(refitted.collect()).await.unwrap();
     refit.commit().await.unwrap();
     states
+}
+
+/// A fit at one point, of which the intraclass correlation is known.
+pub fn alike_row(mu: f64, tau: f64, icc: f64) -> FitRow {
+    let known = IccPosterior {
+        icc: Summary { mean: Some(icc), median: Some(icc), sd: Some(0.0), ..Summary::default() },
+        log_bayes_factor: 8.5,
+        log_bayes_factor_half: -3.25,
+        prob_above_090: 0.0,
+        tau_within_median: tau * (1.0 - icc).sqrt(),
+        tau_shared_median: tau * icc.sqrt(),
+    };
+    let nodes = vec![Node { icc, ..node(mu, tau) }];
+    FitRow {
+        icc: Some(known),
+        prior_icc: Some(format!("fixed:{icc}")),
+        nodes,
+        ..fit_row(Correlation::Modelled, mu, tau)
+    }
 }
 
 pub fn node(mu: f64, tau: f64) -> Node {
@@ -213,6 +235,8 @@ async fn only_published_fits_enter_the_history<D: Database>(database: &D) {
         mu_sd: Some(0.25),
         tau: Some(0.6),
         log_tau_sd: Some(0.5),
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     assert_eq!((state.published, state.is_publishing), (Some(expected), true));
@@ -247,6 +271,16 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
         log_evidence: Some(-1234.5),
         laplace: Some(distance(0.01)),
         variational: Some(distance(0.02)),
+        icc: Some(IccPosterior {
+            icc: summary(0.5),
+            log_bayes_factor: 8.5,
+            log_bayes_factor_half: -3.25,
+            prob_above_090: 0.0625,
+            tau_within_median: 0.375,
+            tau_shared_median: 0.875,
+        }),
+        icc_status: Some(IccStatus::Weak),
+        prior_icc: Some("beta:1,2".to_owned()),
         ..fit_row(Correlation::Modelled, 0.0, 0.0)
     };
     refit.write(vec![refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
@@ -254,15 +288,20 @@ async fn what_a_fit_says_comes_back_as_it_was<D: Database>(database: &D) {
     let found = database.numbers(
         "select mu_mean, mu_median, mu_sd, mu_q025, mu_q25, mu_q75, mu_q975, tau_mean, tau_q975, predictive_mean,
                 predictive_median, predictive_q975, mu_tau_correlation, log_evidence, laplace_mu_distance,
-                laplace_tau_distance, variational_mu_distance, variational_tau_distance, log_tau_sd
+                laplace_tau_distance, variational_mu_distance, variational_tau_distance, log_tau_sd, icc_mean, icc_median, icc_q25,
+                icc_q975, prob_icc_above_090, icc_log_bayes_factor, icc_log_bayes_factor_half, tau_within_median,
+                tau_shared_median
          from current_population_fits",
     );
     let (x, third) = (0.1, 0.1 / 3.0);
     let expected = [x, third, x * 1e-300, -x, f64::NAN, x * 1e300, x + 0.1, 0.7, 0.7 + 0.1, 1.3, 1.3 / 3.0, 1.3 + 0.1]
         .into_iter()
-        .chain([-0.25, -1234.5, 0.01, 0.01 / 7.0, 0.02, 0.02 / 7.0, 0.5]);
+        .chain([-0.25, -1234.5, 0.01, 0.01 / 7.0, 0.02, 0.02 / 7.0, 0.5])
+        .chain([0.5, 0.5 / 3.0, f64::NAN, 0.5 + 0.1, 0.0625, 8.5, -3.25, 0.375, 0.875]);
     let expected: Vec<Option<f64>> = expected.map(|x| (!x.is_nan()).then_some(x)).collect();
     assert_eq!(found.await, [expected]);
+    let words = database.texts("select icc_status || ' ' || prior_icc from current_population_fits").await;
+    assert_eq!(words, [Some("weak beta:1,2".to_owned())]);
     let offsets = database.texts("select cast(input_offsets as text) from current_population_fits").await;
     assert_eq!(offsets[0].as_deref().map(|json| json.replace(' ', "")).unwrap(), r#"{"experiments/0":2}"#);
 }

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use shrinkd_model::{Block, BlockPosterior, Node};
+use shrinkd::refit::Publication;
+use shrinkd_model::{Block, BlockPosterior, Correlation, Node};
 
 use shrinkd::simulate::Draws;
 
-use super::refit::refit;
+use super::refit::{alike_row, begin_refit, fit_row, refit, refitted};
 use super::{Worker, event, message, promises, record};
 use crate::common::database::Database;
 
 promises! {
-    plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau,
+    plug_in_estimates_are_those_of_the_model_at_the_latest_mu_tau_and_icc,
     there_is_no_plug_in_estimate_of_a_full_covariance_or_before_a_fit,
 }
 
-async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau<D: Database>(database: &D) {
+async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_tau_and_icc<D: Database>(database: &D) {
     let store = database.store().await;
     let mut worker = Worker::claim(&store, &[0]).await;
     let mut draws = Draws::new(1, 0);
@@ -29,12 +30,23 @@ async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau<D: Da
         blocks.insert(id, block);
     }
     worker.ingest(records).await;
-    for (mu, tau) in [(0.0, 1e-6), (0.3, 0.7), (-2.0, 40.0), (1e-9, 0.0)] {
-        refit(&store, "m", mu, tau, false).await;
+    for (mu, tau, icc) in [
+        (0.0, 1e-6, 0.0),
+        (0.3, 0.7, 0.0),
+        (-2.0, 40.0, 0.0),
+        (1e-9, 0.0, 0.0),
+        (0.3, 0.7, 0.5),
+        (-2.0, 40.0, 0.98),
+        (1.0, 0.0, 0.3),
+    ] {
+        let (mut refit, state) = begin_refit(&store, "m").await.expect("the population is free");
+        let row = if icc == 0.0 { fit_row(Correlation::Modelled, mu, tau) } else { alike_row(mu, tau, icc) };
+        refit.write(vec![refitted("m", &state, &[row], Publication::NotDue)]).await.unwrap();
+        refit.commit().await.unwrap();
         let found = database.numbers(
-            "select plug_in_estimate, mu, tau, raw_estimate from plug_in_estimates order by experiment_id, variant",
+            "select plug_in_estimate, mu, tau, icc, raw_estimate from plug_in_estimates order by experiment_id, variant",
         );
-        let node = Node { weight: 1.0, tau, icc: 0.0, mu_mean: mu, mu_variance: 0.0 };
+        let node = Node { weight: 1.0, tau, icc, mu_mean: mu, mu_variance: 0.0 };
         let expected = blocks.values().flat_map(|block| {
             let posterior = BlockPosterior::new(block, &[node]);
             (0..block.len()).map(|i| (posterior.estimate(i).mean, block.effects()[i])).collect::<Vec<_>>()
@@ -42,10 +54,10 @@ async fn plug_in_estimates_are_those_of_the_model_at_the_latest_mu_and_tau<D: Da
         let (found, expected) = (found.await, expected.collect::<Vec<_>>());
         assert_eq!(found.len(), expected.len());
         for (row, (mean, raw)) in found.into_iter().zip(expected) {
-            let [Some(estimate), found_mu, found_tau, found_raw] = row[..] else { panic!("{row:?}") };
-            assert_eq!((found_mu, found_tau, found_raw), (Some(mu), Some(tau), Some(raw)));
+            let [Some(estimate), found_mu, found_tau, found_icc, found_raw] = row[..] else { panic!("{row:?}") };
+            assert_eq!((found_mu, found_tau, found_icc, found_raw), (Some(mu), Some(tau), Some(icc), Some(raw)));
             let scale = mean.abs().max(mu.abs()).max((raw - mu).abs());
-            assert!((estimate - mean).abs() <= 1e-12 * scale, "{estimate} for {mean} at mu {mu}, tau {tau}");
+            assert!((estimate - mean).abs() <= 1e-12 * scale, "{estimate} for {mean} at mu {mu}, tau {tau}, icc {icc}");
         }
     }
 }

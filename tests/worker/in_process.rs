@@ -13,7 +13,7 @@ use shrinkd::store::Store;
 use shrinkd::telemetry::Telemetry;
 use shrinkd::worker::supervise;
 use shrinkd_core::{History, decode};
-use shrinkd_model::{Analysis, Correlation, Direction, Request};
+use shrinkd_model::{Analysis, BlockPosterior, Correlation, Direction, PriorIcc, Priors, Request};
 use sqlx::{Row, SqlitePool};
 use tokio_util::sync::CancellationToken;
 
@@ -242,6 +242,8 @@ fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_toleran
         mu_sd: Some(mu_sd),
         tau: Some(tau),
         log_tau_sd: Some(log_tau_sd),
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     let published = fitted(1.0, 0.1, 2.0, 0.3);
@@ -257,12 +259,45 @@ fn a_publish_is_due_when_mu_tau_or_their_sds_have_moved_by_more_than_the_toleran
         mu_sd: None,
         tau: None,
         log_tau_sd: None,
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     assert!(has_moved(cold), "a population that fell below the fewest experiments");
     assert!(!cold.has_moved(None, 0.01), "nothing was published, and nothing is to be");
     assert!(published.has_moved(None, 0.01), "the first fit");
     assert!(has_moved(Judged { direction: Direction::Decrease, ..published }), "what is configured to be better");
+}
+
+#[test]
+fn a_publish_is_due_when_the_intraclass_correlation_or_its_sd_has_moved_by_more_than_the_tolerance() {
+    let fitted = |icc: f64, icc_sd: f64| Judged {
+        status: FitStatus::Fitted,
+        mu: Some(1.0),
+        mu_sd: Some(0.1),
+        tau: Some(2.0),
+        log_tau_sd: Some(0.3),
+        icc: Some(icc),
+        icc_sd: Some(icc_sd),
+        direction: Direction::Increase,
+    };
+    // 2 / ((1 - icc) (1 + 3 icc)) is 2 at 0 and 1.6 at 1/2.
+    for (icc, slope) in [(0.0, 2.0), (0.5, 1.6)] {
+        let published = fitted(icc, 0.1);
+        let has_moved = |current: Judged| current.has_moved(Some(&published), 0.01);
+        let [near, far] = [0.0095 / slope, 0.0105 / slope];
+        assert!(!has_moved(published));
+        assert!(!has_moved(fitted(icc + near, 0.1)) && has_moved(fitted(icc + far, 0.1)), "icc from {icc}");
+        assert!(!has_moved(fitted(icc, 0.1 + near)) && has_moved(fitted(icc, 0.1 + far)), "its sd at {icc}");
+        let known = Judged { icc: None, icc_sd: None, ..published };
+        assert!(has_moved(known) && !known.has_moved(Some(&known), 0.01), "another prior");
+        assert!(published.has_moved(Some(&known), 0.01));
+    }
+    let near_one = fitted(0.9, 0.02);
+    assert!(
+        fitted(0.903, 0.02).has_moved(Some(&near_one), 0.01),
+        "near 1 small moves count: the sd within an experiment"
+    );
 }
 
 #[test]
@@ -273,6 +308,8 @@ fn a_fixed_tau_of_0_has_not_moved() {
         mu_sd: Some(0.1),
         tau: Some(tau),
         log_tau_sd: Some(0.0),
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     assert!(!known(0.0).has_moved(Some(&known(0.0)), 0.01));
@@ -287,6 +324,8 @@ fn a_figure_that_appears_or_goes_has_moved_and_one_that_neither_fit_has_has_not(
         mu_sd: Some(0.1),
         tau: Some(2.0),
         log_tau_sd: Some(0.3),
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     let lacking = [
@@ -311,6 +350,8 @@ fn a_status_decides_before_any_figure() {
         mu_sd: Some(0.1),
         tau: Some(2.0),
         log_tau_sd: Some(0.3),
+        icc: None,
+        icc_sd: None,
         direction: Direction::Increase,
     };
     let (fitted, failed) = (of(FitStatus::Fitted, 1.0), of(FitStatus::Failed, 1.0));
@@ -342,6 +383,70 @@ async fn a_prior_in_units_of_the_data_stands_with_the_fit_as_a_number_and_in_the
     assert!(row.get::<String, _>(2).contains("mu normal:mean,1sd, tau half-normal:0.5se"));
     assert_eq!(row.get::<Option<f64>, _>(3), Some(0.0));
     assert!(row.get::<Option<f64>, _>(4).is_some_and(|probability| probability > 0.0 && probability < 1.0));
+}
+
+#[tokio::test]
+async fn a_prior_of_the_intraclass_correlation_gives_what_a_fit_of_the_same_events_gives() {
+    let database = SqliteDatabase::absent();
+    let lines = events(30);
+    let tables = run(&database, &lines, &[("REFIT__PRIOR_ICC", "uniform")]).await;
+    let mut history = History::default();
+    lines.lines().for_each(|line| drop(history.take(decode(line.as_bytes()))));
+    let populations = history.into_populations(1).expect("blocks fit");
+    let population = populations.values().next().expect("one population");
+    let request = Request { priors: Priors { icc: PriorIcc::Uniform, ..Priors::default() }, ..Request::default() };
+    let analysis = Analysis::new(&population.members, &population.sketches, &request).expect("a posterior");
+    let icc = analysis.fit.posterior.icc.expect("several variants");
+
+    let row = sqlx::query(
+        "select icc_mean, icc_median, icc_sd, icc_q025, icc_q975, prob_icc_above_090, icc_log_bayes_factor,
+                icc_log_bayes_factor_half, tau_within_median, tau_shared_median, mu_mean, mu_sd, tau_median, icc_status, prior_icc
+         from current_population_fits where correlation = 'modelled'",
+    );
+    let row = row.fetch_one(&tables).await.expect("a row");
+    let expected = [
+        icc.icc.mean,
+        icc.icc.median,
+        icc.icc.sd,
+        icc.icc.q025,
+        icc.icc.q975,
+        Some(icc.prob_above_090),
+        Some(icc.log_bayes_factor),
+        Some(icc.log_bayes_factor_half),
+        Some(icc.tau_within_median),
+        Some(icc.tau_shared_median),
+        analysis.fit.posterior.mu.mean,
+        analysis.fit.posterior.mu.sd,
+        analysis.fit.posterior.tau.median,
+    ];
+    for (i, expected) in expected.into_iter().enumerate() {
+        assert_eq!(row.get::<Option<f64>, _>(i), expected, "column {i}");
+    }
+    assert_eq!(
+        (row.get::<&str, _>(13), row.get::<&str, _>(14)),
+        (icc.status().expect("it is not known").as_str(), "uniform")
+    );
+    let others = "select count(*) from current_population_fits
+                  where correlation <> 'modelled' and icc_mean is null and icc_status is null and prior_icc is null";
+    assert_eq!(count(&tables, others).await, 2, "the other models have none");
+
+    // Every row is averaged over icc, too.
+    let sql = "select experiment_id, variant, posterior_mean, posterior_sd from effect_estimates order by 1, 2";
+    let rows = sqlx::query(sql).fetch_all(&tables).await.expect("rows");
+    for row in rows.iter().filter(|row| row.get::<&str, _>(0) == "exp-7") {
+        let variant = ["b", "c", "d"].iter().position(|variant| *variant == row.get::<&str, _>(1)).expect("a variant");
+        let member = population.members.iter().zip(&population.experiments).find(|(_, it)| it.experiment_id == "exp-7");
+        let (member, _) = member.expect("it is a member");
+        let estimate = BlockPosterior::new(member.block(), &analysis.fit.nodes).estimate(variant);
+        assert_eq!((row.get::<f64, _>(2), row.get::<f64, _>(3)), (estimate.mean, estimate.sd));
+    }
+
+    // Single variants have none.
+    let database = SqliteDatabase::absent();
+    let single: String = (0..8).map(|i| launched(i, 0.3 * i as f64)).collect();
+    let tables = run(&database, &single, &[("REFIT__PRIOR_ICC", "uniform")]).await;
+    let statuses = "select icc_status from current_population_fits where correlation = 'modelled' and icc_mean is null";
+    assert_eq!(texts(&tables, statuses).await, ["no_multi_variant"]);
 }
 
 #[tokio::test]

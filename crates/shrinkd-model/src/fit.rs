@@ -7,7 +7,7 @@ use super::normal::{self, Part, Z_75, Z_975};
 use super::population::Sketches;
 use super::posterior::{
     Heterogeneity, IccPosterior, NEGLIGIBLE, Node, PointEstimate, Posterior, PosteriorError, Summary, TauDistribution,
-    condense, dl, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
+    condense, dl, known_icc, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
 };
 use super::prior::Priors;
 
@@ -126,7 +126,10 @@ impl Fit {
         if let Some(icc) = priors.icc.known() {
             let mut fit = Fit::new(&all.at(icc), priors, method)?;
             fit.posterior.nodes.iter_mut().chain(&mut fit.nodes).for_each(|node| node.icc = icc);
-            return Ok(fit);
+            if method == Method::Quadrature {
+                fit.posterior.icc = Some(known_icc(&all, priors, icc, &fit.posterior.tau)?);
+            }
+            return fit.checked();
         }
         if method != Method::Quadrature {
             return Err(PosteriorError::UnknownIcc);

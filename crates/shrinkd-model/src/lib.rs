@@ -49,8 +49,8 @@ pub use spectrum::Component;
 // A population: its data, its likelihood, its posterior.
 pub use likelihood::{Derivatives, DirectLikelihood, Likelihood, SketchLikelihood, Terms};
 pub use posterior::{
-    Heterogeneity, IccPosterior, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError, Summary,
-    TauDistribution, condense, dl, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
+    Heterogeneity, IccPosterior, IccStatus, KnappHartung, Mode, Node, PointEstimate, Posterior, PosteriorError,
+    Summary, TauDistribution, condense, dl, laplace, ml, pm, quadrature, quadrature_with_icc, reml, variational,
 };
 pub use prior::{DataScale, PriorError, PriorMu, PriorTau, Priors, Quantity, ScaleError};
 pub use prior_scale::FarPrior;

@@ -8,8 +8,8 @@ use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Serialize, Serializer};
 use shrinkd_core::{Counts, Experiment, PopulationName};
 use shrinkd_model::{
-    Analysis, BlockAnalysis, Correlation, Heterogeneity, IccPosterior, KnappHartung, Posterior, Request, Summary,
-    TauDistribution,
+    Analysis, BlockAnalysis, Correlation, Heterogeneity, IccPosterior, IccStatus, KnappHartung, Posterior, Request,
+    Summary, TauDistribution,
 };
 
 use super::estimates::for_each_effect;
@@ -134,7 +134,7 @@ impl<'a> PopulationDocument<'a> {
 struct IccDocument {
     #[serde(flatten)]
     summary: SummaryDocument,
-    status: &'static str,
+    status: Option<&'static str>,
     prob_above_090: f64,
     log_bayes_factor: f64,
     log_bayes_factor_half: f64,
@@ -146,7 +146,7 @@ impl IccDocument {
     fn new(posterior: &IccPosterior) -> IccDocument {
         IccDocument {
             summary: SummaryDocument::from(&posterior.icc),
-            status: if posterior.is_identified() { "identified" } else { "weak" },
+            status: posterior.status().map(IccStatus::as_str),
             prob_above_090: posterior.prob_above_090,
             log_bayes_factor: posterior.log_bayes_factor,
             log_bayes_factor_half: posterior.log_bayes_factor_half,

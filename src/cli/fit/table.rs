@@ -3,8 +3,8 @@
 use std::io::{self, Write};
 
 use shrinkd_model::{
-    Analysis, Correlation, Heterogeneity, IccPosterior, Posterior, PosteriorError, PriorIcc, PriorMu, PriorTau, Priors,
-    Request, Summary,
+    Analysis, Correlation, Heterogeneity, IccPosterior, IccStatus, Posterior, PosteriorError, PriorIcc, PriorMu,
+    PriorTau, Priors, Request, Summary,
 };
 
 use super::estimates::{EstimateRow, for_each_effect};
@@ -129,9 +129,15 @@ fn alike(posterior: &IccPosterior) -> String {
     let digits = digits([&posterior.icc].into_iter());
     let [median, low, high] = [posterior.icc.median, posterior.icc.q025, posterior.icc.q975]
         .map(|x| x.map_or(String::new(), |x| digits.value(x)));
-    let weak = if posterior.is_identified() { "" } else { ", of which the data say little" };
+    let known = match posterior.status() {
+        None => format!("icc: {median}, as given"),
+        Some(IccStatus::Weak) => {
+            format!("icc: median {median}, 95% interval {low} to {high}, of which the data say little")
+        }
+        Some(_) => format!("icc: median {median}, 95% interval {low} to {high}"),
+    };
     format!(
-        "icc: median {median}, 95% interval {low} to {high}{weak}; log Bayes factor {} against 0, {} of 1/2 against 0",
+        "{known}; log Bayes factor {} against 0, {} of 1/2 against 0",
         rounded(posterior.log_bayes_factor, 3),
         rounded(posterior.log_bayes_factor_half, 3)
     )

@@ -19,6 +19,7 @@ pub(super) const OTHER: &str = "(other)";
 pub(super) struct PopulationGauges {
     mu: GaugeVec,
     tau: GaugeVec,
+    icc: GaugeVec,
     deff: GaugeVec,
     experiments: IntGaugeVec,
     effects: IntGaugeVec,
@@ -47,6 +48,11 @@ impl PopulationGauges {
                 "shrinkd_population_tau",
                 &["population"],
                 "Posterior median of tau, in the unit of the effects",
+            ),
+            icc: f.gauges(
+                "shrinkd_population_icc",
+                &["population"],
+                "Posterior mean of the intraclass correlation of the true effects of one experiment's variants",
             ),
             deff: f.gauges(
                 "shrinkd_population_deff",
@@ -94,7 +100,9 @@ impl PopulationGauges {
 
     /// A figure that is `None` loses its series.
     fn set(&self, label: &str, summary: PopulationSummary) {
-        for (gauges, value) in [(&self.mu, summary.mu), (&self.tau, summary.tau), (&self.deff, summary.deff)] {
+        let figures =
+            [(&self.mu, summary.mu), (&self.tau, summary.tau), (&self.icc, summary.icc), (&self.deff, summary.deff)];
+        for (gauges, value) in figures {
             match value {
                 Some(value) => gauges.with_label_values(&[label]).set(value),
                 None => drop(gauges.remove_label_values(&[label])),

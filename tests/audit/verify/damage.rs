@@ -139,6 +139,12 @@ fn damages<D: Audited>() -> Vec<Damage> {
         ),
         damage(
             "current_population_fits",
+            &format!("update current_population_fits set node_iccs = nodes where {fit}"),
+            &["fits"],
+            "modelled: nodes",
+        ),
+        damage(
+            "current_population_fits",
             &format!("delete from current_population_fits where {fit}"),
             &["fits"],
             "modelled: fit",

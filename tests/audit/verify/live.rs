@@ -4,15 +4,16 @@ use super::{Audited, Folder, Settings, events};
 use crate::common::database::{PostgresDatabase, SqliteDatabase};
 use crate::common::worker::Worker;
 
-async fn an_audit_beside_a_worker_at_full_load_is_clean<D: Audited>(store: &str) {
+async fn an_audit_beside_a_worker_at_full_load_is_clean<D: Audited>(store: &str, prior_icc: &str) {
     let Some(database) = D::create().await else { return };
-    let folder = Folder::new(&format!("live-{store}"));
+    let folder = Folder::new(&format!("live-{store}-{prior_icc}"));
     let events = events(&folder, 600);
     // Small batches and short intervals: as many moments as can be.
     let settings = Settings::file(&events, database.url())
         .with("SHRINKD__INGEST__BATCH_RECORDS", "20")
         .with("SHRINKD__REFIT__INTERVAL", "20ms")
-        .with("SHRINKD__PUBLISH__TOLERANCE", "0.05");
+        .with("SHRINKD__PUBLISH__TOLERANCE", "0.05")
+        .with("SHRINKD__REFIT__PRIOR_ICC", prior_icc);
     let mut worker = Worker::start(&settings.0, folder.path("worker.log"));
     let progress = "select cast(coalesce(sum(next_offset), 0) as text) from partition_progress";
     while database.count(progress).await == 0 {
@@ -33,10 +34,15 @@ async fn an_audit_beside_a_worker_at_full_load_is_clean<D: Audited>(store: &str)
 
 #[tokio::test]
 async fn an_audit_beside_a_worker_at_full_load_is_clean_on_sqlite() {
-    an_audit_beside_a_worker_at_full_load_is_clean::<SqliteDatabase>("sqlite").await;
+    an_audit_beside_a_worker_at_full_load_is_clean::<SqliteDatabase>("sqlite", "none").await;
+}
+
+#[tokio::test]
+async fn so_it_is_where_the_variants_of_an_experiment_are_alike() {
+    an_audit_beside_a_worker_at_full_load_is_clean::<SqliteDatabase>("sqlite", "uniform").await;
 }
 
 #[tokio::test]
 async fn an_audit_beside_a_worker_at_full_load_is_clean_on_postgres() {
-    an_audit_beside_a_worker_at_full_load_is_clean::<PostgresDatabase>("postgres").await;
+    an_audit_beside_a_worker_at_full_load_is_clean::<PostgresDatabase>("postgres", "none").await;
 }

@@ -7,6 +7,7 @@
 use super::adaptive::{Pieces, Promise};
 use super::condense::{condense_to, gauss_rule};
 use super::distribution::{Map, Panels, TauDistribution};
+use super::icc_posterior::IccPosterior;
 use super::marginal::{Marginal, Point};
 use super::panel::{NODES, Panel};
 use super::quadrature::{WIDEST_SCALE, given_tau, mu_summary};
@@ -15,50 +16,6 @@ use super::{Mode, Node, Posterior, PosteriorError, Summary};
 use crate::icc::{ICC_NODES, IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc, coefficients};
 use crate::likelihood::Likelihood;
 use crate::prior::{PriorMu, PriorTau, Priors};
-
-/// What the posterior of the intraclass correlation says.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct IccPosterior {
-    pub icc: Summary,
-    /// Log Bayes factor of an icc under its prior against 0.
-    pub log_bayes_factor: f64,
-    /// Log Bayes factor of 1/2, the assumption of network meta-analysis, against 0.
-    pub log_bayes_factor_half: f64,
-    /// Posterior probability that icc is above .9.
-    pub prob_above_090: f64,
-    /// Medians of `tau sqrt(1 - icc)`, the sd within an experiment, and of `tau sqrt(icc)`, that between experiments.
-    pub tau_within_median: f64,
-    pub tau_shared_median: f64,
-}
-
-/// From this posterior sd on the data say little of icc.
-const WEAK: f64 = 0.2;
-
-impl IccPosterior {
-    /// Whether the data say enough of icc for it to be worth a look.
-    pub fn is_identified(&self) -> bool {
-        self.icc.sd.is_some_and(|sd| sd <= WEAK)
-    }
-
-    /// Whether it piles up at its upper end, so that the figures depend on where that is.
-    pub fn is_at_upper_end(&self) -> bool {
-        self.prob_above_090 > 0.5
-    }
-
-    /// Whether every figure that exists is a finite number.
-    pub fn is_finite(&self) -> bool {
-        let IccPosterior {
-            icc,
-            log_bayes_factor,
-            log_bayes_factor_half,
-            prob_above_090,
-            tau_within_median,
-            tau_shared_median,
-        } = *self;
-        let others = [log_bayes_factor, log_bayes_factor_half, prob_above_090, tau_within_median, tau_shared_median];
-        icc.is_finite() && others.into_iter().all(f64::is_finite)
-    }
-}
 
 /// Nodes of icc over which effects are averaged, and how near those of tau come at each: their means and probabilities to some 1e-4.
 const EFFECT_NODES: usize = 5;
@@ -398,6 +355,29 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
         nodes,
     };
     Ok((posterior, effect_nodes))
+}
+
+/// What is said of an icc that is known, given tau's posterior with it.
+///
+/// # Errors
+/// As [`quadrature`](super::quadrature()).
+pub fn known_icc(
+    all: &IccLikelihood,
+    priors: &Priors,
+    icc: f64,
+    tau: &Summary,
+) -> Result<IccPosterior, PosteriorError> {
+    let axis = Axis::new(all, priors, all.effects());
+    let [at_zero, at_half, own] = [0.0, 0.5, icc].map(|icc| axis.inner(icc).map(|inner| inner.log_mass));
+    let (at_zero, tau_median) = (at_zero?, tau.median.unwrap_or(0.0));
+    Ok(IccPosterior {
+        icc: Summary::of_normal(icc, 0.0),
+        log_bayes_factor: own? - at_zero,
+        log_bayes_factor_half: at_half? - at_zero,
+        prob_above_090: f64::from(u8::from(icc > 0.9)),
+        tau_within_median: tau_median * (1.0 - icc).sqrt(),
+        tau_shared_median: tau_median * icc.sqrt(),
+    })
 }
 
 /// The distribution of tau, with its quantiles.
