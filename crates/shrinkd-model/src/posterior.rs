@@ -18,6 +18,7 @@ mod alike;
 mod condense;
 mod distribution;
 mod gaussian;
+mod given_icc;
 mod heterogeneity;
 mod icc_posterior;
 mod joint;
