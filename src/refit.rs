@@ -33,8 +33,8 @@ pub struct RefitState {
     pub statistics: Statistics,
     /// Whether the statistics are kept in cells.
     pub has_cells: bool,
-    /// The cells that differ from those that are stored.
-    pub changed_cells: BTreeSet<(Part, i16)>,
+    /// The parts whose cells differ from those that are stored.
+    pub changed_parts: BTreeSet<Part>,
     /// Whether a refit is due even if nothing has changed.
     pub is_due: bool,
     /// Whether it had to wait for its next refit, so that its changes may be older than all that are looked for.
@@ -155,7 +155,7 @@ pub fn apply(states: &mut BTreeMap<PopulationName, RefitState>, taken: TakenChan
     for part in parts {
         for (population, sum) in part? {
             let Some(state) = states.get_mut(&population) else { continue };
-            state.changed_cells.extend(sum.sketches.octaves());
+            state.changed_parts.extend(sum.sketches.parts());
             state.statistics.merge(&sum);
         }
     }
@@ -303,8 +303,8 @@ pub enum Publication {
     Due(Option<CellDiagnostics>),
     /// The published fit stays, but rows are to be written that batches have left to a pass.
     Pass,
-    /// It should be, but the publish before it is still under way, or batches are still far behind: the population is due for a
-    /// refit once that has ended, or after a while.
+    /// It should be, but the publish before it is still under way, or batches are still far behind: the population is refitted once
+    /// that has ended, or after a while, and not before.
     Postponed,
     /// There is none, because the population could not be read or what was computed could not be written: it is tried again after a
     /// while. What batches have left to a pass may be written all the same.

@@ -241,7 +241,7 @@ fn record(bench: &Bench, topic: &Topic, count: usize) -> Outcome<(Recording, Con
 fn content(database: &mut Database) -> Outcome<Content> {
     let sql = "select (select count(*) from blocks) as blocks,
                       (select count(*) from effect_estimates) as effect_estimates,
-                      (select md5(string_agg(md5(moments), '' order by population_id, part, octave))
+                      (select md5(string_agg(md5(moments), '' order by population_id, part))
                        from population_cells) as population_cells";
     database.rows(sql)?.into_iter().next().ok_or_else(|| "no row".into())
 }

@@ -87,7 +87,7 @@ fn sum(cpu: &[(String, f64)]) -> f64 {
 
 /// Hashes of the cells, and of the estimates without ids and times.
 fn content(database: &mut Database) -> Outcome<(Option<String>, Option<String>)> {
-    let sql = "select (select md5(string_agg(md5(moments), '' order by population_id, part, octave))
+    let sql = "select (select md5(string_agg(md5(moments), '' order by population_id, part))
                        from population_cells) as cells,
                       (select md5(string_agg(md5((to_jsonb(e) - 'fit_id' - 'commit_id' - 'computed_at')::text), ''
                                              order by population_id, experiment_id, variant))

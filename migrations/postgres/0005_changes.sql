@@ -28,9 +28,8 @@ comment on column block_changes.is_published is
 create table population_cells (
     population_id text collate "C" not null,
     part text not null,
-    octave smallint not null,
     moments bytea not null,
-    primary key (population_id, part, octave)
+    primary key (population_id, part)
 ) with (fillfactor = 50);
 -- Random bytes do not compress. Those of many nodes do not fit a page.
 alter table population_cells alter column moments set storage external;
@@ -38,9 +37,8 @@ comment on table population_cells is
     'The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers';
 comment on column population_cells.part is
     'one_variant: blocks of one variant; several_variants: the others, at each of 16 intraclass correlations; ignored, one_per_experiment: these under the other models of correlation';
-comment on column population_cells.octave is 'Components with 2^octave <= lambda < 2^(octave + 1)';
 comment on column population_cells.moments is
-    'Cells, 16 of them in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them';
+    'Of each octave of lambda that has components its number and its cells, 16 in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them';
 
 alter table populations rename column refitted_changes to changes;
 alter table populations

@@ -21,8 +21,8 @@ pub struct SkippedOffsets {
 pub struct AuditedPopulation {
     /// `None` if it has no row in `populations`.
     pub registered: Option<Registered>,
-    /// Part, octave and moments of each row of cells.
-    pub cells: Vec<(String, i16, Vec<u8>)>,
+    /// Part and moments of each row of cells.
+    pub cells: Vec<(String, Vec<u8>)>,
     pub fits: Vec<AuditedFit>,
 }
 

@@ -111,9 +111,8 @@ impl Audit {
             is_log_unpublished, fit_settings;
             counters: record!(Counters: changes, experiments, effects));
         let registered = on.query("audit: population", sql, values![population_id]).optional(registered).await?;
-        let sql = "select part, octave, moments from population_cells where population_id = $1
-                   order by part, octave";
-        let cell = |row: &Row| Ok((row.get("part")?, row.get("octave")?, row.get("moments")?));
+        let sql = "select part, moments from population_cells where population_id = $1 order by part";
+        let cell = |row: &Row| Ok((row.get("part")?, row.get("moments")?));
         let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
         let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes, node_iccs; figures: |row| FIT.read_figures(row));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use shrinkd_core::PopulationName;
 use shrinkd_model::{Part, Sketches};
 
-use super::columns::{Columns, NONE, bytes, integer, text};
+use super::columns::{Columns, NONE, bytes, text};
 use super::database::Transaction;
 use super::error::unreadable;
 use super::query::{record, values};
@@ -13,11 +13,10 @@ use super::statistics::read_populations;
 use super::{Store, StoreError, changes};
 use crate::row::BlockChange;
 
-/// The cells of an octave of a part of a population: see [`Sketches`].
+/// The cells of a part of a population: see [`Sketches`].
 pub(super) struct CellRow {
     pub population: PopulationName,
     pub part: Part,
-    pub octave: i16,
     pub moments: Vec<u8>,
 }
 
@@ -25,7 +24,6 @@ const CELLS: Columns<CellRow> = Columns(
     &[&[
         text("population_id", |row| Some(row.population.to_string().into())),
         text("part", |row| Some(row.part.as_str().into())),
-        integer("octave", |row| Some(i64::from(row.octave))),
     ]],
     &[&[bytes("moments", |row| Some(row.moments.as_slice().into()))]],
 );
@@ -49,7 +47,7 @@ impl Store {
         let undo = |change: BlockChange| sum.apply(change.after.as_ref(), change.before.as_ref());
         let (_, last) = changes::for_each_logged(&mut on, population, undo).await?;
         on.rollback("cells: end reading").await?;
-        state.changed_cells.extend(state.statistics.sketches.octaves());
+        state.changed_parts.extend(state.statistics.sketches.parts());
         state.has_cells = true;
 
         let mut refit = self.begin_refit(std::slice::from_ref(population)).await?;
@@ -69,15 +67,15 @@ pub(super) async fn read(
     on: &mut Transaction,
     populations: Vec<String>,
 ) -> Result<BTreeMap<PopulationName, Sketches>, StoreError> {
-    let sql = "select population_id, part, octave, moments from population_cells where population_id {any $1}";
-    let read = record!(CellRow: population = "population_id", part, octave, moments);
+    let sql = "select population_id, part, moments from population_cells where population_id {any $1}";
+    let read = record!(CellRow: population = "population_id", part, moments);
     let mut sketches: BTreeMap<PopulationName, Sketches> = BTreeMap::new();
-    for CellRow { population, part, octave, moments } in
+    for CellRow { population, part, moments } in
         on.query("refit: read cells", sql, values![populations]).all(read).await?
     {
         let damaged = || unreadable("population_cells.moments", format!("{} bytes of {population}", moments.len()));
         let of_population = sketches.entry(population.clone()).or_default();
-        of_population.add_cells(part, octave, &moments).ok_or_else(damaged)?;
+        of_population.add_cells(part, &moments).ok_or_else(damaged)?;
     }
     Ok(sketches)
 }
@@ -85,7 +83,7 @@ pub(super) async fn read(
 /// Puts in or replaces cells.
 pub(super) async fn write(on: &mut Transaction, cells: &[CellRow]) -> Result<u64, StoreError> {
     let sql = "insert into population_cells ({columns}) select {columns} from n where true
-               on conflict (population_id, part, octave) do update set {set from excluded}";
+               on conflict (population_id, part) do update set {set from excluded}";
     CELLS.execute(on, "refit: cells", cells, sql, NONE).await
 }
 

@@ -227,7 +227,7 @@ impl Refit {
         {
             noted.push(Noted {
                 fit_settings: Some(fit_settings),
-                due_in: due_in(&publication),
+                due_in: due_in(&publication, &state),
                 published_fit_id: matches!(publication, Publication::Due(_)).then_some(fit_id),
                 begins_pass: begins_pass(&publication, &state),
                 ..Noted::new(&population, &state)

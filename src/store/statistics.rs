@@ -13,9 +13,13 @@ use super::query::{Row, record, values};
 use crate::refit::{Judged, MOST_CHANGES, Publication, RefitState, Unpublished};
 use crate::row::{Counters, Statistics};
 
-/// How long a population whose publish is postponed waits for its next refit, unless the publish under way ends before, s. Where batches
-/// have been far behind, a pass begins as soon as none of them has changed anything for so long.
+/// How long a population whose publish is postponed waits for its next refit, s. Where batches have been far behind, a pass begins as
+/// soon as none of them has changed anything for so long.
 const POSTPONED: f64 = 0.5;
+
+/// The same where another pass of the population is under way, whose end makes the refit due at once. Thousands of populations may
+/// be waiting for theirs: refits meanwhile would only keep them waiting longer.
+const UNTIL_PASS_ENDS: f64 = 600.0;
 
 /// How long one that could not be refitted waits, s.
 const FAILED: f64 = 10.0;
@@ -131,8 +135,9 @@ const NOTED: &[Column<Noted>] = &[
     json("block_sizes", |row| Some(row.block_sizes.as_str().into())),
 ];
 
-pub(super) fn due_in(publication: &Publication) -> Option<f64> {
+pub(super) fn due_in(publication: &Publication, state: &RefitState) -> Option<f64> {
     match publication {
+        Publication::Postponed if state.is_publishing => Some(UNTIL_PASS_ENDS),
         Publication::Postponed => Some(POSTPONED),
         Publication::Failed { .. } => Some(FAILED),
         Publication::NotDue | Publication::Due(_) | Publication::Pass => None,
@@ -195,14 +200,14 @@ pub(super) async fn write_statistics(
     cells::write(on, &cells).await.map(drop)
 }
 
-/// The cells of a population that are not stored as they are now. An emptied cell is written as zeros.
+/// The cells of a population that are not stored as they are now, part by part.
 pub(super) fn cells_to_write(population: &PopulationName, state: &RefitState) -> Vec<CellRow> {
     if !state.has_cells {
         return Vec::new();
     }
-    let changed = state.changed_cells.iter().map(|&(part, octave)| {
-        let moments = state.statistics.sketches.cells_to_bytes(part, octave);
-        CellRow { population: population.clone(), part, octave, moments }
+    let changed = state.changed_parts.iter().map(|&part| {
+        let moments = state.statistics.sketches.cells_to_bytes(part);
+        CellRow { population: population.clone(), part, moments }
     });
     changed.collect()
 }

@@ -42,10 +42,10 @@ pub(super) fn check_cells(
 ) {
     const SERIES: [&str; 4] = ["count", "a^2", "a b", "b^2"];
     let mut stored = Sketches::default();
-    for (part, octave, moments) in &population.cells {
+    for (part, moments) in &population.cells {
         let known = Part::ALL.into_iter().find(|known| known.as_str() == part);
-        if known.and_then(|part| stored.add_cells(part, *octave, moments)).is_none() {
-            let at = format!("{population_id} {part}, octave {octave}");
+        if known.and_then(|part| stored.add_cells(part, moments)).is_none() {
+            let at = format!("{population_id} {part}");
             report.differs(Check::Cells, at, "moments", format!("{} bytes", moments.len()), "cells");
         }
     }

@@ -299,7 +299,9 @@ fn a_prior_of_icc_gives_its_posterior_and_none_leaves_every_figure_as_it_was() {
         assert_eq!(of(&uniform), of(&none), "{other}");
     }
     let half = population(&["--prior-icc", "fixed:0.5"]);
-    assert!(half["icc"].is_null());
+    assert_eq!((number(&half["icc"]["mean"]), number(&half["icc"]["sd"])), (0.5, 0.0));
+    assert!(half["icc"]["status"].is_null(), "it is known: {}", half["icc"]);
+    assert_eq!(half["icc"]["log_bayes_factor"], half["icc"]["log_bayes_factor_half"]);
     let [least, sd, most] = [&none, &half, &uniform].map(|population| number(&population["mu"]["sd"]));
     assert!(least < sd && sd < most, "{least} {sd} {most}");
 }

@@ -9,7 +9,7 @@ use super::database::Database;
 pub struct StoredStatistics {
     /// Population, experiments and effects.
     pub counts: Vec<String>,
-    /// By population, part and octave: the moments of the cells that are not all zero, as bytes.
+    /// By population and part: the moments of the cells, as bytes; of parts that have any.
     pub moments: BTreeMap<String, Vec<u8>>,
 }
 
@@ -18,14 +18,13 @@ impl StoredStatistics {
         let counts = "select population_id || ' ' || cast(experiments as text) || ' ' || cast(effects as text)
                           || cast(block_sizes as text)
                       from populations where effects <> 0 order by population_id";
-        let keys = "select population_id || ' ' || part || ' ' || cast(octave as text)
-                    from population_cells order by population_id, part, octave";
-        let moments = "select moments from population_cells order by population_id, part, octave";
+        let keys = "select population_id || ' ' || part from population_cells order by population_id, part";
+        let moments = "select moments from population_cells order by population_id, part";
         let keys = database.texts(keys).await.into_iter().flatten();
         let moments = keys.zip(database.bytes(moments).await.into_iter().flatten());
         StoredStatistics {
             counts: database.texts(counts).await.into_iter().flatten().collect(),
-            moments: moments.filter(|(_, moments)| moments.iter().any(|byte| *byte != 0)).collect(),
+            moments: moments.filter(|(_, moments)| !moments.is_empty()).collect(),
         }
     }
 }

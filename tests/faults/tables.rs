@@ -100,8 +100,8 @@ impl Rows {
     }
 }
 
-/// The cells of each population, part and octave.
-pub type Cells = BTreeMap<(PopulationName, Part, i16), Vec<u8>>;
+/// The cells of each population and part.
+pub type Cells = BTreeMap<(PopulationName, Part), Vec<u8>>;
 
 /// The statistics of all populations: their cells, and how many experiments and effects they have, where they have any.
 pub async fn statistics(database: &PostgresDatabase) -> (Cells, BTreeMap<PopulationName, (i64, i64)>) {
@@ -110,8 +110,8 @@ pub async fn statistics(database: &PostgresDatabase) -> (Cells, BTreeMap<Populat
     for CurrentPopulation { population, .. } in store.current_populations().await.expect("populations") {
         let Statistics { sketches, counters } =
             store.population_state(&population).await.expect("its state").statistics;
-        for (part, octave) in sketches.octaves() {
-            cells.insert((population.clone(), part, octave), sketches.cells_to_bytes(part, octave));
+        for part in sketches.parts() {
+            cells.insert((population.clone(), part), sketches.cells_to_bytes(part));
         }
         if counters.effects != 0 {
             counts.insert(population, (counters.experiments, counters.effects));

@@ -33,14 +33,23 @@ promises! {
 
 async fn a_postponed_publish_leaves_the_news<D: Database>(database: &D) {
     let store = database.store().await;
-    filled(&store, 2).await;
+    let mut worker = filled(&store, 2).await;
     refit(&store, "m", 2.0, 0.5, true).await;
     let pass = begin(&store, "a").await.unwrap();
     let (mut refit, state) = begin_refit(&store, "m").await.expect("the population is free");
     let rows = [fit_row(Correlation::Modelled, 1.0, 0.5)];
     refit.write(vec![refitted("m", &state, &rows, Publication::Postponed)]).await.unwrap();
     refit.commit().await.unwrap();
-    assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once");
+    worker.ingest(vec![record(0, 2, &event("exp-9", 1, "m", &[2.0]))]).await;
+    assert!(store.populations_with_news().await.unwrap().is_empty(), "not at once, not even for a change");
+    let is_later = match database.url().starts_with("sqlite") {
+        true => {
+            "select cast(count(*) as text) from populations
+             where refit_due_at > strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+1 minute')"
+        }
+        false => "select cast(count(*) as text) from populations where refit_due_at > now() + interval '1 minute'",
+    };
+    assert_eq!(database.count(is_later).await, 1, "passes of thousands of populations may take long");
     end_pass(&store, &pass, false, None).await;
     assert_eq!(store.populations_with_news().await.unwrap(), [population("m")], "but when the pass has ended");
     refit_again(&store).await;

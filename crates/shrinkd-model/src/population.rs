@@ -239,30 +239,44 @@ impl Sketches {
         }
     }
 
-    /// The octaves of every part that have a cell which is not all zero.
-    pub fn octaves(&self) -> BTreeSet<(Part, i16)> {
-        let octaves = |part| self.part(part).iter().flat_map(Sketch::cells).map(move |(octave, _)| (part, octave));
-        Part::ALL.into_iter().flat_map(octaves).collect()
+    /// The parts that have a cell which is not all zero.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        Part::ALL.into_iter().filter(|part| !self.octaves(*part).is_empty())
     }
 
-    /// The cells of an octave of a part, as they are stored.
-    pub fn cells_to_bytes(&self, part: Part, octave: i16) -> Vec<u8> {
+    /// The cells of a part, as they are stored: of each octave that has any the number, two bytes from the least, and its cells.
+    pub fn cells_to_bytes(&self, part: Part) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for sketch in self.part(part) {
-            cell_to_bytes(&sketch.cell(octave).copied().unwrap_or_default(), &mut bytes);
+        for octave in self.octaves(part) {
+            bytes.extend(octave.to_le_bytes());
+            for sketch in self.part(part) {
+                cell_to_bytes(&sketch.cell(octave).copied().unwrap_or_default(), &mut bytes);
+            }
         }
         bytes
     }
 
     /// Adds what [`Sketches::cells_to_bytes`] wrote; `None`, and nothing is added, where that has been damaged.
-    pub fn add_cells(&mut self, part: Part, octave: i16, mut bytes: &[u8]) -> Option<()> {
+    pub fn add_cells(&mut self, part: Part, mut bytes: &[u8]) -> Option<()> {
         let sketches = self.part_mut(part);
-        let cells: Vec<Cell> = sketches.iter().map(|_| cell_from_bytes(&mut bytes)).collect::<Option<_>>()?;
-        if !bytes.is_empty() {
+        let mut octaves: Vec<(i16, Vec<Cell>)> = Vec::new();
+        while let Some((octave, rest)) = bytes.split_first_chunk() {
+            bytes = rest;
+            let cells = sketches.iter().map(|_| cell_from_bytes(&mut bytes)).collect::<Option<_>>()?;
+            octaves.push((i16::from_le_bytes(*octave), cells));
+        }
+        if !bytes.is_empty() || !octaves.is_sorted_by(|(octave, _), (next, _)| octave < next) {
             return None;
         }
-        sketches.iter_mut().zip(&cells).for_each(|(sketch, cell)| sketch.add_cell(octave, cell));
+        for (octave, cells) in &octaves {
+            sketches.iter_mut().zip(cells).for_each(|(sketch, cell)| sketch.add_cell(*octave, cell));
+        }
         Some(())
+    }
+
+    /// The octaves in which a part has a cell that is not all zero.
+    fn octaves(&self, part: Part) -> BTreeSet<i16> {
+        self.part(part).iter().flat_map(Sketch::cells).map(|(octave, _)| octave).collect()
     }
 
     /// What `compute` gives under each model of correlation, computed once for those that are the same: all of them where every

@@ -23,7 +23,7 @@ fn first(table: &str, key: &str) -> String {
 }
 
 fn damages<D: Audited>() -> Vec<Damage> {
-    let cell = first("population_cells", "population_id, part, octave");
+    let cell = first("population_cells", "population_id, part");
     let population = first("populations", "population_id");
     let estimate = first("effect_estimates", "population_id, experiment_id, variant");
     // Of a population that is large enough for cells.
@@ -41,7 +41,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
     vec![
         damage(
             "population_cells",
-            &format!("update population_cells set {} where {cell}", byte("moments", 4)),
+            &format!("update population_cells set {} where {cell}", byte("moments", 6)),
             &["cells"],
             "moment 0 of count",
         ),
@@ -53,9 +53,9 @@ fn damages<D: Audited>() -> Vec<Damage> {
         ),
         damage(
             "population_cells",
-            &format!("update population_cells set octave = 900 where {cell}"),
+            &format!("update population_cells set part = 'two_variants' where {cell}"),
             &["cells"],
-            "octave 900",
+            "two_variants: moments",
         ),
         damage(
             "populations",

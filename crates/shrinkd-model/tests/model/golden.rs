@@ -129,9 +129,9 @@ fn golden_of_stored_cells() -> String {
     let members: Vec<Member> = blocks.into_iter().map(|block| Member::new(block, 1).expect("a member")).collect();
     let sketches = Sketches::of_members(&members, 1).expect("in range");
     let mut lines = String::new();
-    for (part, octave) in sketches.octaves() {
-        write!(lines, "{} {octave} ", part.as_str()).expect("a string");
-        let bytes = sketches.cells_to_bytes(part, octave);
+    for part in sketches.parts() {
+        write!(lines, "{} ", part.as_str()).expect("a string");
+        let bytes = sketches.cells_to_bytes(part);
         bytes.iter().for_each(|byte| write!(lines, "{byte:02x}").expect("a string"));
         lines.push('\n');
     }

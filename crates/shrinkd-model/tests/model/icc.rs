@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use shrinkd_model::{
-    Analysis, Block, BlockPosterior, Correlation, DirectLikelihood, Fit, IccLikelihood, LARGEST_ICC, Likelihood,
-    Member, Method, Posterior, PriorIcc, Priors, Request, SketchLikelihood, Sketches, Summary, quadrature,
+    Analysis, Block, BlockPosterior, Correlation, DirectLikelihood, Fit, IccLikelihood, IccStatus, LARGEST_ICC,
+    Likelihood, Member, Method, Posterior, PriorIcc, Priors, Request, SketchLikelihood, Sketches, Summary, quadrature,
     quadrature_with_icc,
 };
 
@@ -181,7 +181,33 @@ fn a_three_level_data_set_has_three_levels() {
     let near = |x: Option<f64>, y: f64, by: f64| x.is_some_and(|x| (x - y).abs() < by);
     assert!(near(posterior.mu.mean, 0.18347, 1e-5) && near(posterior.mu.sd, 0.09200, 1e-5), "{:?}", posterior.mu);
     assert!(near(icc.icc.mean, 0.6465, 1e-4), "{icc:?}");
-    assert!((icc.log_bayes_factor - 8.1).abs() < 0.05 && icc.is_identified() && !icc.is_at_upper_end(), "{icc:?}");
+    assert!(
+        (icc.log_bayes_factor - 8.1).abs() < 0.05
+            && icc.status() == Some(IccStatus::Identified)
+            && !icc.is_at_upper_end(),
+        "{icc:?}"
+    );
+}
+
+#[test]
+fn what_is_said_of_a_known_icc_is_what_a_prior_says_of_that_one() {
+    let set = population("konstantopoulos2011");
+    let uniform = posterior(&set, &with_icc("flat", "flat", PriorIcc::Uniform)).icc.expect("it is not known");
+    for known in [0.0, 0.5, 0.95] {
+        let priors = with_icc("flat", "flat", PriorIcc::Fixed { icc: known });
+        let sums = sketches(&set);
+        let likelihood = SketchLikelihood::new(&sums.of(Correlation::Modelled));
+        let fit = Fit::of(&sums, Correlation::Modelled, &likelihood, &priors, Method::Quadrature);
+        let posterior = fit.expect("a posterior").posterior;
+        let icc = posterior.icc.expect("blocks of several variants");
+        assert_eq!((icc.icc.mean, icc.icc.q975, icc.icc.sd, icc.status()), (Some(known), Some(known), Some(0.0), None));
+        assert!((icc.log_bayes_factor_half - uniform.log_bayes_factor_half).abs() < 1e-6, "{icc:?}");
+        let expected = if known == 0.0 { 0.0 } else { icc.log_bayes_factor_half };
+        assert!(known == 0.95 || (icc.log_bayes_factor - expected).abs() < 1e-9, "{icc:?}");
+        let tau = posterior.tau.median.expect("a median");
+        assert!((icc.tau_within_median.powi(2) + icc.tau_shared_median.powi(2) - tau * tau).abs() < 1e-12, "{icc:?}");
+        assert!(!icc.is_at_upper_end(), "it is not the data that say so");
+    }
 }
 
 #[test]

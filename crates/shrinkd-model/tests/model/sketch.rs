@@ -149,10 +149,13 @@ fn the_sketches_of_a_population_are_the_sum_of_their_cells() {
     let members: Vec<Member> = (-5..5).map(member).collect();
     let population = Sketches::of_members(&members, 1).expect("in range");
     let mut restored = Sketches::default();
-    for (part, octave) in population.octaves() {
-        let bytes = population.cells_to_bytes(part, octave);
-        assert_eq!(restored.add_cells(part, octave, &bytes[1..]), None, "damaged");
-        restored.add_cells(part, octave, &bytes).expect("cells");
+    for part in Part::ALL {
+        let bytes = population.cells_to_bytes(part);
+        assert_eq!(bytes.is_empty(), !population.parts().any(|with_cells| with_cells == part));
+        for damaged in [&bytes[1.min(bytes.len())..], &bytes[..bytes.len().saturating_sub(1)], &bytes.repeat(2)] {
+            assert!(damaged.is_empty() || restored.add_cells(part, damaged).is_none(), "damaged");
+        }
+        restored.add_cells(part, &bytes).expect("cells");
     }
     population.sizes().iter().for_each(|(&variants, &blocks)| restored.count(variants, blocks));
     assert_eq!(restored, population);
