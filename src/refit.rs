@@ -270,7 +270,8 @@ impl Fits {
         }
         let diagnostics = match &fits {
             [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
-                (&sketches.of(Correlation::Modelled), &likelihoods[0], &modelled.posterior),
+                sketches,
+                (&likelihoods[0], &modelled.posterior),
                 (&likelihoods[1], &ignored.posterior),
             )),
             _ => None,

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use shrinkd_core::{History, ShippedDecisions};
 use shrinkd_model::{
-    Correlation, Direction, Method, PriorIcc, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds,
+    Correlation, Direction, Method, PosteriorError, PriorIcc, PriorMu, PriorTau, Priors, Quantity, Request, Thresholds,
     available_threads,
 };
 
@@ -65,8 +65,9 @@ pub struct Args {
     prior_tau: PriorTau<Quantity>,
     /// Prior of the intraclass correlation, by which the true effects of one experiment's variants are alike: none, uniform, fixed:VALUE, beta:A,B
     ///
-    /// none takes them as independent; fixed:0.5 is the assumption of network meta-analysis. The largest correlation is 0.98. Only the model
-    /// with the correlation modelled takes this prior, by quadrature; laplace and variational take none and fixed.
+    /// none takes them as independent; fixed:0.5 is the assumption of network meta-analysis. The largest correlation is 0.98, where beta is cut
+    /// off; A and B are from 0.1 to 100. Only the model with the correlation modelled takes this prior, by quadrature; laplace and variational
+    /// take none and fixed.
     #[arg(long, default_value = "none", value_name = "PRIOR")]
     prior_icc: PriorIcc,
     /// Which way of a metric's effects is better, where its results do not say; may be given several times
@@ -173,7 +174,7 @@ fn parse_direction(text: &str) -> Result<(String, Direction), String> {
 /// Reads the events, fits every population, and prints the report.
 ///
 /// # Errors
-/// Where the file cannot be read or the output cannot be written.
+/// Where the method does not take the prior, the file cannot be read or the output cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode, CliError> {
     let request = args.request();
     if request.method.is_point() && request.priors != Priors::default() {
@@ -182,6 +183,9 @@ pub fn run(args: &Args) -> Result<ExitCode, CliError> {
             "{} takes no priors: --prior-mu, --prior-tau and --prior-icc are ignored",
             request.method.as_str()
         )?;
+    }
+    if matches!(request.method, Method::Laplace | Method::Variational) && request.priors.icc.known().is_none() {
+        return Err(CliError::Usage(PosteriorError::UnknownIcc.to_string()));
     }
     let mut stderr = io::stderr();
     let (mut history, mut tally, mut lint) =

@@ -49,6 +49,7 @@ impl FitStatus {
         match error {
             PosteriorError::Empty
             | PosteriorError::Improper { .. }
+            | PosteriorError::ImproperAlike { .. }
             | PosteriorError::Scale(ScaleError::Empty)
             | PosteriorError::Degenerate => FitStatus::Improper,
             PosteriorError::OneEffect

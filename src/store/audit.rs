@@ -115,7 +115,9 @@ impl Audit {
         let cell = |row: &Row| Ok((row.get("part")?, row.get("moments")?));
         let cells = on.query("audit: cells", sql, values![population_id]).all(cell).await?;
         let sql = "select * from current_population_fits where population_id = $1 order by correlation";
-        let fit = record!(AuditedFit: correlation, status, message, experiments, effects, nodes, node_iccs; figures: |row| FIT.read_figures(row));
+        let fit = record!(AuditedFit:
+            correlation, status, message, experiments, effects, nodes, node_iccs;
+            figures: |row| FIT.read_figures(row));
         let fits = on.query("audit: fits", sql, values![population_id]).all(fit).await?;
         Ok(AuditedPopulation { registered, cells, fits })
     }

@@ -20,7 +20,12 @@ use crate::config::{self, StoreUrl};
 /// The migrations of a database, from their files. `sqlx::migrate!` would list them by itself, but the crate of sqlx's macros
 /// compiles both drivers, and SQLite, a second time.
 macro_rules! migrations {
-    ($database:literal: $($version:literal => $name:literal),* $(,)?) => {
+    ($database:literal) => {
+        migrations!(
+            $database: 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes", 6 => "icc"
+        )
+    };
+    ($database:literal: $($version:literal => $name:literal),*) => {
         LazyLock::new(|| Migrator::with_migrations(vec![$({
             let sql = include_str!(concat!("../../migrations/", $database, "/000", $version, "_", $name, ".sql"));
             Migration::new($version, $name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -28,10 +33,8 @@ macro_rules! migrations {
     };
 }
 
-static POSTGRES: LazyLock<Migrator> = migrations!("postgres": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes",
-        6 => "icc");
-static SQLITE: LazyLock<Migrator> = migrations!("sqlite": 1 => "initial", 2 => "operations", 3 => "tombstones", 4 => "names", 5 => "changes",
-        6 => "icc");
+static POSTGRES: LazyLock<Migrator> = migrations!("postgres");
+static SQLITE: LazyLock<Migrator> = migrations!("sqlite");
 
 /// The table in which sqlx notes the migrations that were applied.
 const MIGRATIONS: &str = "_sqlx_migrations";

@@ -55,10 +55,7 @@ impl Diagnosis {
             Fit::of(&sketches, correlation, &likelihoods[correlation as usize], &priors, Method::Quadrature).ok()
         });
         let [Some(fit), Some(naive), _] = &fits else { return None };
-        let cells = Diagnostics::new(
-            (&sketches.of(Correlation::Modelled), &likelihoods[0], &fit.posterior),
-            (&likelihoods[1], &naive.posterior),
-        );
+        let cells = Diagnostics::new(&sketches, (&likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
         Some(Diagnosis {
             grouping,
             shipped_decisions,
@@ -205,7 +202,11 @@ impl Diagnosis {
             sign_calls: consequences.sign_calls(),
             sign_flips: consequences.sign_flips(),
             sign_flip_share: consequences.sign_flip_share(),
-            hausman_z: consequences.hausman_z(&likelihood(Correlation::Modelled), &likelihood(Correlation::Ignored)),
+            hausman_z: consequences.hausman_z(
+                &self.sketches,
+                &likelihood(Correlation::Modelled),
+                &likelihood(Correlation::Ignored),
+            ),
             calibration,
             calibration_cause: cause,
             selection,

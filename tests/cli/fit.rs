@@ -314,6 +314,7 @@ fn a_prior_of_icc_changes_nothing_where_every_experiment_has_one_variant() {
         population
     };
     assert_eq!(of("uniform"), of("none"));
+    assert_eq!(of("fixed:0.5"), of("none"));
 }
 
 #[test]
@@ -323,8 +324,11 @@ fn a_prior_of_icc_is_refused_where_it_is_none_or_the_method_cannot_take_it() {
         assert_eq!((usage.status.code(), usage.stdout.len()), (Some(2), 0), "{prior}");
         assert!(stderr_lines(&usage).join(" ").contains("beta:A,B"));
     }
-    let laplace = fit(&alike(), &["--format", "json", "--prior-icc", "uniform", "--method", "laplace"]);
-    let population = &json(&laplace)["populations"][0];
-    assert_eq!((laplace.status.code(), text(&population["status"])), (Some(2), "failed"));
-    assert!(text(&population["message"]).contains("fixed:VALUE"), "{population}");
+    for method in ["laplace", "variational"] {
+        let refused = fit(&alike(), &["--prior-icc", "uniform", "--method", method]);
+        assert_eq!((refused.status.code(), refused.stdout.len()), (Some(2), 0));
+        assert!(stderr_lines(&refused).join(" ").contains("fixed:VALUE"));
+        let taken = fit(&alike(), &["--prior-icc", "fixed:0.5", "--method", method, "--prior-tau", "half-normal:1se"]);
+        assert_eq!(taken.status.code(), Some(0), "{method}");
+    }
 }

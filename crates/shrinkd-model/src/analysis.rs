@@ -174,12 +174,10 @@ impl Analysis {
         let comparison = modelled.zip(exact[Correlation::Ignored as usize].as_ref()).zip(pass.as_ref());
         let comparison = comparison.map(|((modelled, ignored), pass)| {
             let [block_model, naive, _] = &likelihoods;
-            let diagnostics = Diagnostics::new(
-                (&sketches.of(Correlation::Modelled), block_model, &modelled.posterior),
-                (naive, &ignored.posterior),
-            );
+            let diagnostics =
+                Diagnostics::new(sketches, (block_model, &modelled.posterior), (naive, &ignored.posterior));
             let (verdict, measure, value) = pass.verdict(&request.thresholds);
-            let hausman_z = pass.consequences.hausman_z(block_model, naive);
+            let hausman_z = pass.consequences.hausman_z(sketches, block_model, naive);
             let BlockPass { consequences, misfit, .. } = pass.clone();
             Comparison { diagnostics, consequences, misfit, hausman_z, verdict, rests_on: (measure, value) }
         });
@@ -233,9 +231,7 @@ struct Diagnosis {
 impl Diagnosis {
     fn new(fit: &Fit, sketches: &Sketches, likelihood: &SketchLikelihood) -> Option<Diagnosis> {
         let t = fit.posterior.tau.median?.powi(2);
-        // Where it is known it is that of every node.
-        let of_nodes = fit.nodes.first().map_or(0.0, |node| node.icc);
-        let icc = fit.posterior.icc.and_then(|icc| icc.icc.median).unwrap_or(of_nodes);
+        let icc = fit.icc_median();
         if icc == 0.0 {
             return Some(Diagnosis { t, icc, population: likelihood.at(t), centre: likelihood.centre() });
         }

@@ -19,8 +19,11 @@ mod misfit;
 mod selection;
 mod verdict;
 
+use super::fit::Correlation;
+use super::icc::IccLikelihood;
 use super::likelihood::Likelihood;
-use super::posterior::Posterior;
+use super::population::Sketches;
+use super::posterior::{Node, Posterior};
 use super::sketch::{self, Sketch};
 pub use block::{BlockDiagnostics, set_q_values};
 pub use calibration::{Calibration, CalibrationCounts, Miscalibration, PIT_BINS};
@@ -49,18 +52,16 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Compares the fits of the two models of one population.
+    /// Compares the fits of the two models of one population, of whose sketches under either, with an icc of 0, these are the likelihoods.
     pub fn new(
-        modelled: (&Sketch, &impl Likelihood, &Posterior),
-        ignored: (&impl Likelihood, &Posterior),
+        sketches: &Sketches,
+        (likelihood, posterior): (&impl Likelihood, &Posterior),
+        (naive_likelihood, naive): (&impl Likelihood, &Posterior),
     ) -> Diagnostics {
-        let (cells, likelihood, posterior) = modelled;
-        let (naive_likelihood, naive) = ignored;
-        let average = |information: &dyn Fn(f64) -> f64| -> f64 {
-            posterior.nodes.iter().map(|node| node.weight * information(node.tau * node.tau)).sum()
-        };
-        let information = average(&|t| likelihood.at(t).a);
-        let information_ignored = average(&|t| naive_likelihood.at(t).a);
+        let cells = &sketches.of(Correlation::Modelled);
+        let information = information(sketches, likelihood, &posterior.nodes);
+        let information_ignored =
+            posterior.nodes.iter().map(|node| node.weight * naive_likelihood.at(node.tau * node.tau).a).sum::<f64>();
         let effects = likelihood.effects() as f64;
         let off_diagonal = off_diagonal_sum(cells);
         let centre = |p: &Posterior| p.mu.mean.or(p.mu.median);
@@ -96,6 +97,21 @@ impl Diagnostics {
         let others = [tau_squared_moment_bias, mu_shift, log_tau_shift];
         always.into_iter().chain(others).flatten().all(f64::is_finite)
     }
+}
+
+/// `E[A]` over nodes, those of one icc together. `likelihood` is that at an icc of 0.
+fn information(sketches: &Sketches, likelihood: &impl Likelihood, nodes: &[Node]) -> f64 {
+    let all = nodes.iter().any(|node| node.icc > 0.0).then(|| IccLikelihood::new(sketches)).flatten();
+    let of_one_icc = |nodes: &[Node]| -> f64 {
+        let average = |likelihood: &dyn Fn(f64) -> f64| -> f64 {
+            nodes.iter().map(|node| node.weight * likelihood(node.tau * node.tau)).sum()
+        };
+        match all.as_ref().map(|all| all.at(nodes[0].icc)) {
+            Some(likelihood) => average(&|t| likelihood.at(t).a),
+            None => average(&|t| likelihood.at(t).a),
+        }
+    };
+    nodes.chunk_by(|node, next| node.icc == next.icc).map(of_one_icc).sum()
 }
 
 /// `(naive - block model) / sd`, where there is such a number.

@@ -1,7 +1,6 @@
 //! One fit of one population: a model of correlation, a method, the posterior, and the nodes over which effects are averaged.
 
 use super::icc::IccLikelihood;
-use super::icc::PriorIcc;
 use super::likelihood::{Likelihood, SketchLikelihood};
 use super::normal::{self, Part, Z_75, Z_975};
 use super::population::Sketches;
@@ -119,7 +118,7 @@ impl Fit {
         priors: &Priors,
         method: Method,
     ) -> Result<Fit, PosteriorError> {
-        let is_modelled = correlation == Correlation::Modelled && priors.icc != PriorIcc::None && !method.is_point();
+        let is_modelled = correlation == Correlation::Modelled && !priors.icc.is_zero() && !method.is_point();
         let Some(all) = is_modelled.then(|| IccLikelihood::new(sketches)).flatten() else {
             return Fit::new(likelihood, priors, method);
         };
@@ -159,6 +158,12 @@ impl Fit {
         let predictive = Summary::of_normal(mu, (mu_variance + tau * tau).sqrt());
         let heterogeneity = Heterogeneity::new(likelihood, &estimate);
         Fit { posterior, nodes, predictive, heterogeneity }.checked()
+    }
+
+    /// The posterior median of icc; where that is known, the value.
+    pub fn icc_median(&self) -> f64 {
+        let of_nodes = self.nodes.first().map_or(0.0, |node| node.icc);
+        self.posterior.icc.and_then(|icc| icc.icc.median).unwrap_or(of_nodes)
     }
 
     fn checked(self) -> Result<Fit, PosteriorError> {

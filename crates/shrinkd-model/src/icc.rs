@@ -100,6 +100,11 @@ impl PriorIcc {
         }
     }
 
+    /// Whether true effects are independent.
+    pub fn is_zero(&self) -> bool {
+        self.known() == Some(0.0)
+    }
+
     /// Log density, up to a constant.
     pub(crate) fn log_density(&self, icc: f64) -> f64 {
         match *self {

@@ -21,7 +21,7 @@ impl BlockPass {
     /// Of a population with this exact fit, in which the correlation is modelled; `None` where tau has no median.
     pub fn new(modelled: &Fit) -> Option<BlockPass> {
         Some(BlockPass {
-            consequences: Consequences::new(&modelled.nodes, modelled.posterior.tau.median?),
+            consequences: Consequences::new(&modelled.nodes, (modelled.posterior.tau.median?, modelled.icc_median())),
             misfit: Misfit::default(),
             selection: SelectionCounts::default(),
             calibration: CalibrationCounts::default(),

@@ -283,7 +283,7 @@ impl Sketches {
     /// experiment has one variant. With an intraclass correlation that is not 0 the first is a model of its own where any has more.
     pub fn map_distinct<T: Clone>(&self, icc: &PriorIcc, compute: impl Fn(Correlation) -> T) -> [T; 3] {
         let [modelled, ignored, one] = [&self.several_variants[0], &self.ignored, &self.one_per_experiment];
-        let is_as_modelled = |sketch| sketch == modelled && (*icc == PriorIcc::None || self.sizes.is_empty());
+        let is_as_modelled = |sketch| sketch == modelled && (icc.is_zero() || self.sizes.is_empty());
         let of_modelled = compute(Correlation::Modelled);
         let of_ignored = if is_as_modelled(ignored) { of_modelled.clone() } else { compute(Correlation::Ignored) };
         let of_one = match one {

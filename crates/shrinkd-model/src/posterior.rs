@@ -107,10 +107,15 @@ pub enum PosteriorError {
     #[error("a population without effects has nothing to fit")]
     Empty,
     #[error(
-        "{effects} under these priors leave the posterior improper: give tau a proper prior, such as half-normal:1se",
-        effects = if *effects == 1 { "1 effect".to_owned() } else { format!("{effects} effects") }
+        "{} under these priors: give tau a proper prior, such as half-normal:1se",
+        if *effects == 1 { "1 effect leaves the posterior improper".to_owned() } else { format!("{effects} effects leave the posterior improper") }
     )]
     Improper { effects: u64 },
+    #[error(
+        "with {experiments} experiment(s), whose variants may be alike, the posterior is improper under these priors: give tau a proper \
+         prior, such as half-normal:1se, or icc one with less probability near 1, such as beta:1,2"
+    )]
+    ImproperAlike { experiments: u64 },
     #[error(
         "one effect says nothing about the spread of the true effects: reml, dl and pm need at least two; quadrature with a \
          proper prior of tau needs one"
@@ -170,7 +175,7 @@ impl Node {
 fn check(effects: u64, priors: &Priors) -> Result<(), PosteriorError> {
     if effects == 0 {
         Err(PosteriorError::Empty)
-    } else if !priors.give_proper_posterior(effects) {
+    } else if !priors.give_proper_posterior(effects as f64) {
         Err(PosteriorError::Improper { effects })
     } else {
         Ok(())

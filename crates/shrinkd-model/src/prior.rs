@@ -129,10 +129,10 @@ impl Priors {
     }
 
     /// The exponent p: the posterior density of tau falls like `tau^-p`.
-    pub(crate) fn tail_exponent(&self, effects: u64) -> f64 {
+    pub(crate) fn tail_exponent(&self, effects: f64) -> f64 {
         let likelihood = match self.mu {
-            PriorMu::Flat => effects as f64 - 1.0,
-            PriorMu::Fixed { .. } | PriorMu::Normal { .. } => effects as f64,
+            PriorMu::Flat => effects - 1.0,
+            PriorMu::Fixed { .. } | PriorMu::Normal { .. } => effects,
         };
         likelihood
             + match self.tau {
@@ -146,17 +146,17 @@ impl Priors {
     }
 
     /// Whether N effects give a posterior that integrates to one.
-    pub(crate) fn give_proper_posterior(&self, effects: u64) -> bool {
+    pub(crate) fn give_proper_posterior(&self, effects: f64) -> bool {
         self.tail_exponent(effects) > 1.0
     }
 
     /// Whether the posterior's k-th moment of tau exists.
-    pub(crate) fn tau_moment_exists(&self, effects: u64, k: u32) -> bool {
+    pub(crate) fn tau_moment_exists(&self, effects: f64, k: u32) -> bool {
         self.tail_exponent(effects) > f64::from(k) + 1.0
     }
 
     /// Whether the posterior's k-th moment of mu exists.
-    pub(crate) fn mu_moment_exists(&self, effects: u64, k: u32) -> bool {
+    pub(crate) fn mu_moment_exists(&self, effects: f64, k: u32) -> bool {
         self.mu != PriorMu::Flat || self.tau_moment_exists(effects, k)
     }
 }

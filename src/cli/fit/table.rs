@@ -103,6 +103,9 @@ fn heading(fitted: &FittedPopulation, request: &Request) -> String {
     let priors = match request.priors {
         _ if request.method.is_point() => String::new(),
         Priors { mu: PriorMu::Flat, tau: PriorTau::Flat, icc: PriorIcc::None } => "; flat priors".to_owned(),
+        Priors { mu, tau, .. } if request.correlation != Correlation::Modelled => {
+            format!("; priors: mu {mu}, tau {tau}")
+        }
         Priors { mu, tau, icc: PriorIcc::None } => format!("; priors: mu {mu}, tau {tau}"),
         Priors { mu, tau, icc } => format!("; priors: mu {mu}, tau {tau}, icc {icc}"),
     };
@@ -137,7 +140,7 @@ fn alike(posterior: &IccPosterior) -> String {
         Some(_) => format!("icc: median {median}, 95% interval {low} to {high}"),
     };
     format!(
-        "{known}; log Bayes factor {} against 0, {} of 1/2 against 0",
+        "{known}; log Bayes factors against 0: {} of what the prior says, {} of 1/2",
         rounded(posterior.log_bayes_factor, 3),
         rounded(posterior.log_bayes_factor_half, 3)
     )

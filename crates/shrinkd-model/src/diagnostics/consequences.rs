@@ -11,8 +11,10 @@
 
 use crate::block::{Block, Covariance};
 use crate::direction::Direction;
+use crate::icc::IccLikelihood;
 use crate::likelihood::Likelihood;
 use crate::normal::{self, Z_975};
+use crate::population::Sketches;
 use crate::posterior::Node;
 use crate::shrinkage::Estimate;
 
@@ -45,14 +47,17 @@ pub struct Consequences {
 struct NaiveMean {
     probability: f64,
     t: f64,
+    icc: f64,
     weight: f64,
-    /// `sum_k g'V_k g`.
+    /// `sum_k g'V_k g` with independent true effects.
     variance: f64,
+    /// What of it comes from their being alike: `sum_k icc t sum_{i != j} g_i g_j`.
+    shared: f64,
 }
 
 impl NaiveMean {
-    fn new(probability: f64, tau: f64) -> NaiveMean {
-        NaiveMean { probability, t: tau * tau, weight: 0.0, variance: 0.0 }
+    fn new(probability: f64, tau: f64, icc: f64) -> NaiveMean {
+        NaiveMean { probability, t: tau * tau, icc, weight: 0.0, variance: 0.0, shared: 0.0 }
     }
 
     /// Adds a block, given room for its weights.
@@ -64,14 +69,20 @@ impl NaiveMean {
         self.weight += sum;
         // g_i V_ii g_i = g_i on the diagonal.
         self.variance += sum + off_diagonal_sum(block, weights);
+        self.shared += self.icc * self.t * pairs_sum(weights);
     }
 
     fn merge(&mut self, other: &NaiveMean) {
         self.weight += other.weight;
         self.variance += other.variance;
+        self.shared += other.shared;
     }
 
     fn deff(&self) -> f64 {
+        (self.variance + self.shared) / self.weight
+    }
+
+    fn deff_control(&self) -> f64 {
         self.variance / self.weight
     }
 }
@@ -87,11 +98,11 @@ struct Picks {
 }
 
 impl Consequences {
-    /// Of a population with a posterior on these nodes, and this median of tau.
-    pub fn new(nodes: &[Node], tau: f64) -> Consequences {
+    /// Of a population with a posterior on these nodes, and these medians of tau and icc.
+    pub fn new(nodes: &[Node], (tau, icc): (f64, f64)) -> Consequences {
         Consequences {
-            at_nodes: nodes.iter().map(|node| NaiveMean::new(node.weight, node.tau)).collect(),
-            at_median: NaiveMean::new(1.0, tau),
+            at_nodes: nodes.iter().map(|node| NaiveMean::new(node.weight, node.tau, node.icc)).collect(),
+            at_median: NaiveMean::new(1.0, tau, icc),
             largest_correlation: 0.0,
             compared: 0,
             squared_shift: 0.0,
@@ -112,7 +123,8 @@ impl Consequences {
             mean.add(block, &mut weights);
         }
         self.at_median.add(block, &mut weights);
-        self.largest_correlation = self.largest_correlation.max(largest_correlation(block, &weights));
+        self.largest_correlation =
+            self.largest_correlation.max(largest_correlation(block, &weights, self.at_median.icc * self.at_median.t));
         self.compared += estimates.len().min(naive.len()) as u64;
         for (estimate, naive) in estimates.iter().zip(naive) {
             let shift = naive.mean - estimate.mean;
@@ -149,12 +161,16 @@ impl Consequences {
     /// multiplied.
     pub fn deff(&self) -> f64 {
         // About 1, so that it is 1 where nothing is shared, although the probabilities add up to 1 to rounding.
-        1.0 + self.at_nodes.iter().map(|mean| mean.probability * (mean.deff() - 1.0)).sum::<f64>()
+        self.average(NaiveMean::deff)
     }
 
-    /// The same from the shared control alone. All of it is, as long as true effects are independent.
+    /// The same from the shared control alone. All of it is where true effects are independent.
     pub fn deff_control(&self) -> f64 {
-        self.deff()
+        self.average(NaiveMean::deff_control)
+    }
+
+    fn average(&self, deff: fn(&NaiveMean) -> f64) -> f64 {
+        1.0 + self.at_nodes.iter().map(|mean| mean.probability * (deff(mean) - 1.0)).sum::<f64>()
     }
 
     /// What the naive 95% interval of mu would cover: `2 Phi(1.96 / sqrt(DEFF)) - 1`.
@@ -186,7 +202,7 @@ impl Consequences {
         (value > 0.0 && value >= variance.sqrt()).then(|| given_up / value)
     }
 
-    /// The largest `|V_ij| / sqrt(V_ii V_jj)` of two effects of one block, at the posterior median of tau.
+    /// The largest `|V_ij| / sqrt(V_ii V_jj)` of two effects of one block, at the posterior medians of tau and icc.
     pub fn largest_correlation(&self) -> f64 {
         self.largest_correlation
     }
@@ -211,9 +227,18 @@ impl Consequences {
         self.sign_flips as f64 / self.compared.max(1) as f64
     }
 
-    /// The Hausman z of the shift of mu at the posterior median of tau under a flat prior: `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`;
+    /// The Hausman z of the shift of mu at the posterior medians of tau and icc, that under a flat prior; `modelled` is the likelihood at an icc of 0:
+    /// `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`;
     /// `None` where the variances differ by less than 1e-12 of their size, that is where the two estimates are the same.
-    pub fn hausman_z(&self, modelled: &impl Likelihood, ignored: &impl Likelihood) -> Option<f64> {
+    pub fn hausman_z(&self, sketches: &Sketches, modelled: &impl Likelihood, ignored: &impl Likelihood) -> Option<f64> {
+        let icc = self.at_median.icc;
+        match (icc > 0.0).then(|| IccLikelihood::new(sketches)).flatten() {
+            Some(all) => self.hausman_z_of(&all.at(icc), ignored),
+            None => self.hausman_z_of(modelled, ignored),
+        }
+    }
+
+    fn hausman_z_of(&self, modelled: &impl Likelihood, ignored: &impl Likelihood) -> Option<f64> {
         let t = self.at_median.t;
         let (block_model, naive) = (modelled.at(t), ignored.at(t));
         let (variance, naive_variance) = (1.0 / block_model.a, self.at_median.deff() / naive.a);
@@ -262,22 +287,25 @@ fn sign_call(estimate: &Estimate) -> i8 {
 /// `sum_{i != j} g_i Sigma_ij g_j`.
 fn off_diagonal_sum(block: &Block, weights: &[f64]) -> f64 {
     match block.covariance() {
-        Covariance::SharedControl { control_variance, .. } => {
-            let (mut pairs, mut sum) = (0.0, 0.0);
-            for weight in weights {
-                pairs += 2.0 * weight * sum;
-                sum += weight;
-            }
-            control_variance * pairs
-        }
+        Covariance::SharedControl { control_variance, .. } => control_variance * pairs_sum(weights),
         Covariance::Dense { .. } => {
             pairs(block.len()).map(|(i, j)| 2.0 * weights[i] * block.sampling_covariance(i, j) * weights[j]).sum()
         }
     }
 }
 
-/// The largest `|Sigma_ij| sqrt(g_i g_j)`.
-fn largest_correlation(block: &Block, weights: &[f64]) -> f64 {
+/// `sum_{i != j} g_i g_j`.
+fn pairs_sum(weights: &[f64]) -> f64 {
+    let (mut pairs, mut sum) = (0.0, 0.0);
+    for weight in weights {
+        pairs += 2.0 * weight * sum;
+        sum += weight;
+    }
+    pairs
+}
+
+/// The largest `|Sigma_ij + shared| sqrt(g_i g_j)`, `shared` being what true effects have in common.
+fn largest_correlation(block: &Block, weights: &[f64], shared: f64) -> f64 {
     match block.covariance() {
         Covariance::SharedControl { control_variance, .. } => {
             let mut largest = [0.0_f64; 2];
@@ -288,10 +316,10 @@ fn largest_correlation(block: &Block, weights: &[f64]) -> f64 {
                     largest[1] = weight;
                 }
             }
-            control_variance * (largest[0] * largest[1]).sqrt()
+            (control_variance + shared) * (largest[0] * largest[1]).sqrt()
         }
         Covariance::Dense { .. } => pairs(block.len())
-            .map(|(i, j)| block.sampling_covariance(i, j).abs() * (weights[i] * weights[j]).sqrt())
+            .map(|(i, j)| (block.sampling_covariance(i, j) + shared).abs() * (weights[i] * weights[j]).sqrt())
             .fold(0.0, f64::max),
     }
 }

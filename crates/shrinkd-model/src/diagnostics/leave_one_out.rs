@@ -10,7 +10,6 @@
 use super::block::BlockSums;
 use crate::block::Block;
 use crate::fit::{Correlation, Fit, Method};
-use crate::icc::PriorIcc;
 use crate::likelihood::SketchLikelihood;
 use crate::normal::{self, Part};
 use crate::population::{Member, Sketches};
@@ -58,6 +57,9 @@ const LARGE: u64 = 1_000;
 /// much as one likes.
 const LEAST_EFFECTIVE: f64 = 0.8;
 
+/// The same where the nodes are those of icc, too, which are few. At 0.98 z is off by some 1e-4.
+const LEAST_EFFECTIVE_ALIKE: f64 = 0.98;
+
 /// The least share of the precision of mu that may be left without a block: the rest is a difference.
 const LEAST_PRECISION: f64 = 1e-3;
 
@@ -69,7 +71,8 @@ impl<'a> LeaveOneOut<'a> {
     pub fn new(sketch: &Sketch, priors: &'a Priors, fit: &'a Fit) -> LeaveOneOut<'a> {
         let effects = sketch.effects();
         // Over icc the posterior has thousands.
-        let is_small = effects < LARGE && fit.posterior.icc.is_none();
+        let is_icc_known = fit.posterior.icc.is_none_or(|icc| icc.status().is_none());
+        let is_small = effects < LARGE && is_icc_known;
         let nodes = if is_small { &fit.posterior.nodes } else { &fit.nodes };
         LeaveOneOut { sketch: sketch.clone(), alike: None, priors, nodes, effects }
     }
@@ -80,6 +83,7 @@ impl<'a> LeaveOneOut<'a> {
         let mut sums = BlockSums::new(block, components);
         let nodes = self.rest(&mut sums)?;
         let rest = self.effects.checked_sub(components.len() as u64)?;
+        let rest = rest as f64;
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
         let predictions = (0..block.len()).filter(|_| has_sd).map(|i| {
@@ -111,7 +115,10 @@ impl<'a> LeaveOneOut<'a> {
     /// The posterior of the population without a block.
     fn rest(&self, sums: &mut BlockSums<'_>) -> Option<Vec<Node>> {
         let rest = self.effects.checked_sub(sums.independent.len() as u64)?;
-        self.priors.give_proper_posterior(rest).then(|| self.reweighted(sums).or_else(|| self.refitted(sums))).flatten()
+        self.priors
+            .give_proper_posterior(rest as f64)
+            .then(|| self.reweighted(sums).or_else(|| self.refitted(sums)))
+            .flatten()
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.
@@ -142,7 +149,8 @@ impl<'a> LeaveOneOut<'a> {
             node.weight *= factor;
         }
         rest.iter_mut().for_each(|node| node.weight /= for_mean.sum);
-        (for_mean.share() >= LEAST_EFFECTIVE && for_variance.share() >= LEAST_EFFECTIVE).then_some(rest)
+        let least = if self.alike.is_some() { LEAST_EFFECTIVE_ALIKE } else { LEAST_EFFECTIVE };
+        (for_mean.share() >= least && for_variance.share() >= least).then_some(rest)
     }
 
     /// The posterior of the rest by a fit of its own, from the cells without the block; `None` where those at the nodes' icc are not here.
@@ -211,7 +219,8 @@ impl<'a> LeaveOneOuts<'a> {
     pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: [Option<&'a Fit>; 3]) -> LeaveOneOuts<'a> {
         let leave_one_out = |correlation: Correlation| {
             let leave_one_out = LeaveOneOut::new(&sketches.of(correlation), priors, fits[correlation as usize]?);
-            let is_alike = correlation == Correlation::Modelled && priors.icc != PriorIcc::None;
+            let is_alike =
+                correlation == Correlation::Modelled && !priors.icc.is_zero() && !sketches.sizes().is_empty();
             Some(LeaveOneOut { alike: is_alike.then_some(sketches), ..leave_one_out })
         };
         let effects = |correlation| sketches.of(correlation).effects();

@@ -98,9 +98,9 @@ fn root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> f64) -> f64 {
 
 /// How many effects, were they independent, would leave the posterior the tail that this population leaves it: blocks of several
 /// variants count for less where icc may be near 1.
-pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) -> u64 {
+pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) -> f64 {
     let of_blocks = likelihood.blocks() as f64 + 2.0 * prior.exponent_at_one();
-    likelihood.effects().min(of_blocks as u64)
+    of_blocks.min(likelihood.effects() as f64)
 }
 
 /// The exact posterior of (mu, tau, icc), and the nodes over which effects are averaged.
@@ -109,7 +109,10 @@ pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) ->
 /// As [`quadrature`](super::quadrature()).
 pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Posterior, Vec<Node>), PosteriorError> {
     let effective = effective_effects(all, &priors.icc);
-    super::check(effective, priors)?;
+    super::check(all.effects(), priors)?;
+    if !priors.give_proper_posterior(effective) {
+        return Err(PosteriorError::ImproperAlike { experiments: all.blocks() });
+    }
     let (axis, iccs) = (Axis::new(all, priors, effective), IccAxis::new(&priors.icc));
     let mut failed = None;
     let promise = Promise { moment: &|_| 1.0, noise: axis.noise };
@@ -162,21 +165,23 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
         q975: icc_at(0.975),
     };
 
-    let mut nodes: Vec<Node> = shares
-        .iter()
-        .flat_map(|(_, share, inner)| inner.nodes(&axis, *share))
-        .filter(|n| n.weight > LEAST_SHARE)
-        .collect();
+    let mut nodes: Vec<Node> = shares.iter().flat_map(|(_, share, inner)| inner.nodes(&axis, *share)).collect();
+    // Where tails are heavy nodes count for the second moment that do not for the mass.
+    let square = nodes.iter().map(|node| node.weight * node.tau * node.tau).sum::<f64>().max(f64::MIN_POSITIVE);
+    nodes.retain(|node| node.weight * (node.tau * node.tau / square).max(1.0) > LEAST_SHARE);
     let weight: f64 = nodes.iter().map(|node| node.weight).sum();
     nodes.iter_mut().for_each(|node| node.weight /= weight);
     let tau_mean: f64 = nodes.iter().map(|node| node.weight * node.tau).sum();
     let tau_variance: f64 = nodes.iter().map(|node| node.weight * (node.tau - tau_mean).powi(2)).sum();
     let (mu, mu_mean) = mu_summary(priors, effective, &nodes, 0.0);
     let OfTau { distribution, modes, summary: quantiles } = distribution_of_tau(&axis, &shares)?;
-    let tau = Summary {
-        mean: priors.tau_moment_exists(effective, 1).then_some(tau_mean),
-        sd: priors.tau_moment_exists(effective, 2).then(|| tau_variance.sqrt()),
-        ..quantiles
+    let tau = match priors.tau {
+        PriorTau::Fixed { .. } => quantiles,
+        _ => Summary {
+            mean: priors.tau_moment_exists(effective, 1).then_some(tau_mean),
+            sd: priors.tau_moment_exists(effective, 2).then(|| tau_variance.sqrt()),
+            ..quantiles
+        },
     };
     let covariance: f64 = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum();
     let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
@@ -227,7 +232,7 @@ pub fn known_icc(
     icc: f64,
     tau: &Summary,
 ) -> Result<IccPosterior, PosteriorError> {
-    let axis = Axis::new(all, priors, all.effects());
+    let axis = Axis::new(all, priors, all.effects() as f64);
     let [at_zero, at_half, own] = [0.0, 0.5, icc].map(|icc| axis.inner(icc).map(|inner| inner.log_mass));
     let (at_zero, tau_median) = (at_zero?, tau.median.unwrap_or(0.0));
     Ok(IccPosterior {
@@ -310,11 +315,12 @@ fn effect_nodes(
     iccs: &IccAxis,
     shares: &[(f64, f64, Inner<'_>)],
 ) -> Result<Vec<Node>, PosteriorError> {
-    let measure = || shares.iter().map(|(u, share, _)| (*u, *share));
+    // In s / S, in which what is averaged is smooth wherever the prior has its probability.
+    let measure = || shares.iter().map(|(u, share, _)| (u.powf(iccs.power), *share));
     let rule = (1..=EFFECT_NODES).rev().find_map(|degree| gauss_rule(measure(), degree));
     let mut nodes = Vec::new();
-    for (u, weight) in rule.unwrap_or_default() {
-        let inner = axis.inner(iccs.icc(u.clamp(0.0, 1.0)))?;
+    for (s, weight) in rule.unwrap_or_default() {
+        let inner = axis.inner(iccs.icc(s.clamp(0.0, 1.0).powf(1.0 / iccs.power)))?;
         let of_tau = inner.nodes(axis, 1.0);
         let icc = inner.likelihood.icc();
         let condensed = condense_to(EFFECT_TOLERANCE, &inner.likelihood, axis.priors, &of_tau);

@@ -35,7 +35,7 @@ pub(super) struct Axis<'a> {
 }
 
 impl<'a> Axis<'a> {
-    pub fn new(all: &'a IccLikelihood, priors: &'a Priors, effective: u64) -> Axis<'a> {
+    pub fn new(all: &'a IccLikelihood, priors: &'a Priors, effective: f64) -> Axis<'a> {
         let at_zero = all.at(0.0);
         let marginal = Marginal::new(&at_zero, priors);
         let (smallest, largest) = (at_zero.smallest_lambda(), at_zero.largest_lambda());

@@ -132,7 +132,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
 
     /// The highest power of tau whose moment exists, up to the second: the tail is cut by that moment's integrand.
     pub(super) fn moment(&self) -> f64 {
-        let exists = |k| self.marginal.priors.tau_moment_exists(self.effects, k);
+        let exists = |k| self.marginal.priors.tau_moment_exists(self.effects as f64, k);
         f64::from((1..=2).filter(|&k| exists(k)).count() as u8)
     }
 
@@ -202,15 +202,15 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         let distribution = Panels::new(with_masses, total);
         let tau_at = |level| Some(self.tau(distribution.quantile(level)));
         let tau = Summary {
-            mean: priors.tau_moment_exists(self.effects, 1).then_some(tau_mean),
-            sd: priors.tau_moment_exists(self.effects, 2).then(|| tau_variance.sqrt()),
+            mean: priors.tau_moment_exists(self.effects as f64, 1).then_some(tau_mean),
+            sd: priors.tau_moment_exists(self.effects as f64, 2).then(|| tau_variance.sqrt()),
             median: tau_at(0.5),
             q025: tau_at(0.025),
             q25: tau_at(0.25),
             q75: tau_at(0.75),
             q975: tau_at(0.975),
         };
-        let (mu, mu_mean) = mu_summary(priors, self.effects, &nodes, tail.mu_squared / total);
+        let (mu, mu_mean) = mu_summary(priors, self.effects as f64, &nodes, tail.mu_squared / total);
         let covariance = nodes.iter().map(|n| n.weight * (n.tau - tau_mean) * (n.mu_mean - mu_mean)).sum::<f64>();
         let has_spread = |&(mu_sd, tau_sd): &(f64, f64)| mu_sd > 0.0 && tau_sd > 0.0;
         let correlation = mu.sd.zip(tau.sd).filter(has_spread).map(|(mu_sd, tau_sd)| covariance / (mu_sd * tau_sd));
@@ -233,7 +233,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
         if scan.high < FARTHEST - STEP {
             return Tail::default();
         }
-        let p = self.marginal.priors.tail_exponent(self.effects);
+        let p = self.marginal.priors.tail_exponent(self.effects as f64);
         let (point, log_density) = self.at(scan.high);
         let (mass, tau) = ((log_density - scan.peak).exp(), self.tau(scan.high));
         let moment = |k: f64| if p > k + 1.0 { mass * tau.powf(k) / (p - k - 1.0) } else { 0.0 };
@@ -242,7 +242,7 @@ impl<'a, L: Likelihood> Axis<'a, L> {
 }
 
 /// Summary of the mixture that mu is, and its mean whether or not that exists.
-pub(super) fn mu_summary(priors: &Priors, effects: u64, nodes: &[Node], tail: f64) -> (Summary, f64) {
+pub(super) fn mu_summary(priors: &Priors, effects: f64, nodes: &[Node], tail: f64) -> (Summary, f64) {
     {
         if let PriorMu::Fixed { mu } = priors.mu {
             return (Summary::of_normal(mu, 0.0), mu);

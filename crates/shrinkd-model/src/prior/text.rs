@@ -72,6 +72,7 @@ impl FromStr for PriorIcc {
             ("none", None) => Some(PriorIcc::None),
             ("uniform", None) => Some(PriorIcc::Uniform),
             (name, Some(parameters)) => match (name, quantities(parameters).as_deref()) {
+                ("fixed", Some(&[Quantity::Absolute(0.0)])) => Some(PriorIcc::None),
                 ("fixed", Some(&[Quantity::Absolute(icc)])) if is_icc(icc) => Some(PriorIcc::Fixed { icc }),
                 ("beta", Some(&[Quantity::Absolute(a), Quantity::Absolute(b)])) if is_shape(a) && is_shape(b) => {
                     Some(PriorIcc::Beta { a, b })

@@ -2,8 +2,8 @@
 
 use shrinkd_model::{
     Block, BlockDiagnostics, BlockPosterior, Consequences, Correlation, Covariance, Diagnostics, DirectLikelihood,
-    Direction, Estimate, Fit, Likelihood, Measure, Method, Misfit, Node, Priors, SketchLikelihood, Thresholds, Verdict,
-    quadrature, set_q_values,
+    Direction, Estimate, Fit, Likelihood, Measure, Member, Method, Misfit, Node, PriorIcc, PriorTau, Priors,
+    SketchLikelihood, Sketches, Thresholds, Verdict, quadrature, set_q_values,
 };
 
 use crate::reference::sketch_of;
@@ -34,8 +34,68 @@ fn estimates(block: &Block, nodes: &[Node]) -> Vec<Estimate> {
 
 /// A posterior that knows tau.
 fn at(t: f64) -> Consequences {
+    with_icc(t, 0.0)
+}
+
+/// A posterior that knows tau and icc.
+fn with_icc(t: f64, icc: f64) -> Consequences {
     let tau = t.sqrt();
-    Consequences::new(&[Node { weight: 1.0, tau, icc: 0.0, mu_mean: 0.0, mu_variance: 0.0 }], tau)
+    Consequences::new(&[Node { weight: 1.0, tau, icc, mu_mean: 0.0, mu_variance: 0.0 }], (tau, icc))
+}
+
+fn sketches_of(blocks: &[Block]) -> Sketches {
+    let members: Vec<Member> = blocks.iter().map(|b| Member::new(b.clone(), 0).expect("a member")).collect();
+    Sketches::of_members(&members, 1).expect("in range")
+}
+
+#[test]
+fn what_true_effects_share_counts_in_the_design_effect_the_information_and_the_largest_correlation() {
+    let (blocks, t) = (population(), 0.2);
+    let sketches = sketches_of(&blocks);
+    for icc in [0.0, 0.3, 0.8] {
+        let mut pass = with_icc(t, icc);
+        let (mut variance, mut from_control, mut weight, mut largest, mut information) = (0.0, 0.0, 0.0, 0.0_f64, 0.0);
+        for block in &blocks {
+            pass.add(block, Direction::Increase, &[], &[]);
+            let g: Vec<f64> = (0..block.len()).map(|i| 1.0 / (block.sampling_variance(i) + t)).collect();
+            for i in 0..block.len() {
+                weight += g[i];
+                for j in 0..block.len() {
+                    let sampling = block.sampling_covariance(i, j) + if i == j { t } else { 0.0 };
+                    let v = sampling + if i == j { 0.0 } else { icc * t };
+                    from_control += g[i] * sampling * g[j];
+                    variance += g[i] * v * g[j];
+                    largest = largest.max(if i == j { 0.0 } else { v.abs() * (g[i] * g[j]).sqrt() });
+                }
+            }
+            let components = block.components_at(icc).expect("components");
+            information += components.iter().map(|c| c.a * c.a / (c.lambda + t)).sum::<f64>();
+        }
+        let near = |x: f64, y: f64| assert!((x - y).abs() < 1e-7 * y.abs().max(1e-3), "{x} for {y} at icc {icc}");
+        near(pass.deff(), variance / weight);
+        near(pass.deff_control(), from_control / weight);
+        near(pass.largest_correlation(), largest);
+        let priors =
+            Priors { tau: PriorTau::Fixed { tau: t.sqrt() }, icc: PriorIcc::Fixed { icc }, ..Priors::default() };
+        let likelihoods =
+            [Correlation::Modelled, Correlation::Ignored].map(|it| SketchLikelihood::new(&sketches.of(it)));
+        let fit = |correlation: Correlation| {
+            let likelihood = &likelihoods[correlation as usize];
+            Fit::of(&sketches, correlation, likelihood, &priors, Method::Quadrature).expect("a posterior")
+        };
+        let (modelled, ignored) = (fit(Correlation::Modelled), fit(Correlation::Ignored));
+        let diagnostics =
+            Diagnostics::new(&sketches, (&likelihoods[0], &modelled.posterior), (&likelihoods[1], &ignored.posterior));
+        near(diagnostics.information, information);
+        near(diagnostics.information_ignored, weight);
+        // Of the same estimate in the two models, whose variances are as told.
+        let z = pass.hausman_z(&sketches, &likelihoods[0], &likelihoods[1]).expect("controls are shared");
+        let difference = pass.deff() / weight - 1.0 / information;
+        near(
+            z * difference.sqrt(),
+            ignored.posterior.mu.mean.expect("a mean") - modelled.posterior.mu.mean.expect("a mean"),
+        );
+    }
 }
 
 #[test]
@@ -80,7 +140,8 @@ fn the_moment_bias_counts_every_off_diagonal_covariance() {
     let priors = Priors::default();
     let posterior = quadrature(&likelihood, &priors).expect("proper");
     let naive_posterior = quadrature(&naive_likelihood, &priors).expect("proper");
-    let diagnostics = Diagnostics::new((&cells, &likelihood, &posterior), (&naive_likelihood, &naive_posterior));
+    let diagnostics =
+        Diagnostics::new(&sketches_of(&blocks), (&likelihood, &posterior), (&naive_likelihood, &naive_posterior));
     let mut off_diagonal = 0.0;
     for block in &blocks {
         for i in 0..block.len() {
@@ -100,8 +161,8 @@ fn without_shared_controls_nothing_shifts_and_the_verdict_is_negligible() {
     let cells = sketch_of(&blocks);
     let likelihood = SketchLikelihood::new(&cells);
     let posterior = quadrature(&likelihood, &Priors::default()).expect("proper");
-    let diagnostics = Diagnostics::new((&cells, &likelihood, &posterior), (&likelihood, &posterior));
-    let mut pass = Consequences::new(&posterior.nodes, 0.1);
+    let diagnostics = Diagnostics::new(&sketches_of(&blocks), (&likelihood, &posterior), (&likelihood, &posterior));
+    let mut pass = Consequences::new(&posterior.nodes, (0.1, 0.0));
     for block in &blocks {
         let estimates = estimates(block, &posterior.nodes);
         pass.add(block, Direction::Increase, &estimates, &estimates);
@@ -109,7 +170,7 @@ fn without_shared_controls_nothing_shifts_and_the_verdict_is_negligible() {
     assert!((pass.deff() - 1.0).abs() < 1e-12);
     assert!((pass.naive_coverage() - 0.95).abs() < 1e-12);
     assert_eq!((pass.rmse_excess(), pass.changed_decisions(), pass.sign_flips()), (Some(0.0), 0, 0));
-    assert_eq!(pass.hausman_z(&likelihood, &likelihood), None);
+    assert_eq!(pass.hausman_z(&sketches_of(&blocks), &likelihood, &likelihood), None);
     assert_eq!(diagnostics.mu_shift, Some(0.0));
     let (verdict, ..) = Thresholds::default().verdict(&pass, &Misfit::default());
     assert_eq!(verdict, Verdict::Negligible);
@@ -120,11 +181,16 @@ fn two_models_whose_variances_differ_by_rounding_alone_have_no_hausman_z() {
     let blocks = independent(&population());
     let components = blocks.iter().flat_map(|block| block.components().expect("components")).collect();
     let (summed, sketch) = (DirectLikelihood::new(components), SketchLikelihood::new(&sketch_of(&blocks)));
+    let sketches = sketches_of(&blocks);
     for k in 1..400 {
         let t = 0.01 * f64::from(k);
         let mut pass = at(t);
         blocks.iter().for_each(|block| pass.add(block, Direction::Increase, &[], &[]));
-        assert_eq!((pass.hausman_z(&summed, &sketch), pass.hausman_z(&sketch, &summed)), (None, None), "t = {t}");
+        assert_eq!(
+            (pass.hausman_z(&sketches, &summed, &sketch), pass.hausman_z(&sketches, &sketch, &summed)),
+            (None, None),
+            "t = {t}"
+        );
     }
 }
 
@@ -163,7 +229,7 @@ fn the_hausman_z_is_standard_normal_when_the_block_model_is_true() {
             }
         }
     }
-    let z = pass.hausman_z(&likelihood, &naive).expect("the treatments differ");
+    let z = pass.hausman_z(&sketches_of(&blocks), &likelihood, &naive).expect("the treatments differ");
     assert!((z - base / variance.sqrt()).abs() < 1e-6, "{z} {}", base / variance.sqrt());
 }
 
@@ -253,7 +319,7 @@ fn the_consequences_are_what_their_definitions_say() {
         Fit::new(&SketchLikelihood::new(&sketch_of(blocks)), &priors, Method::Quadrature).expect("a posterior")
     });
     let tau = fit.posterior.tau.median.expect("a median");
-    let mut consequences = Consequences::new(&fit.nodes, tau);
+    let mut consequences = Consequences::new(&fit.nodes, (tau, 0.0));
     let mut halves = [consequences.clone(), consequences.clone()];
     let (mut shift, mut variance, mut changed, mut value, mut given_up) = (0.0, 0.0, 0, 0.0, 0.0);
     let mut largest_shift = 0.0_f64;
