@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::database::Database;
 
-/// How long anything may take that should be done in seconds.
-pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// How long anything may take that should be done in seconds: what hangs is found, on a machine with ten times as much to do as cores, too.
+pub const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Keys of the configuration as the environment has them, without SHRINKD__.
 pub type Keys<'a> = &'a [(&'a str, &'a str)];
