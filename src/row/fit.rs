@@ -56,6 +56,7 @@ impl FitStatus {
             | PosteriorError::Scale(ScaleError::OneEffect | ScaleError::NoSpread)
             | PosteriorError::OutOfRange
             | PosteriorError::UnknownIcc
+            | PosteriorError::ManyVariants { .. }
             | PosteriorError::NotFinite { .. } => FitStatus::Failed,
         }
     }

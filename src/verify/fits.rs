@@ -96,7 +96,12 @@ pub(super) fn check_counters(
         }
     }
     let mut sketches = changes.sketches.clone();
-    let sizes: BTreeMap<u32, i64> = serde_json::from_str(&registered.block_sizes).unwrap_or_default();
+    let sizes: BTreeMap<u32, i64> = match serde_json::from_str(&registered.block_sizes) {
+        Ok(sizes) => sizes,
+        Err(error) => {
+            return report.differs(Check::Counters, population_id, "block_sizes", error, "counts by variants");
+        }
+    };
     sizes.into_iter().for_each(|(variants, experiments)| sketches.count(variants, experiments));
     let (stored, expected) = (sketches.sizes(), blocks.sketches.sizes());
     if stored != expected {

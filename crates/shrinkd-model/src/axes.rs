@@ -85,8 +85,7 @@ impl Axes {
     /// # Errors
     /// [`BlockError::NotPositiveDefinite`].
     pub fn new(matrix: &[f64], n: usize, icc: f64) -> Result<Axes, BlockError> {
-        let order = Order::new(matrix, n, icc);
-        let CholeskyFactor { mut columns, .. } = order.factor(matrix)?;
+        let (order, CholeskyFactor { mut columns, .. }) = Order::factor(matrix, n, icc)?;
         let roots = Roots::new(n, icc);
         if let Some(roots) = &roots {
             columns.chunks_exact_mut(n).for_each(|column| roots.divide(column));
@@ -167,8 +166,7 @@ impl<'a> AxesByIcc<'a> {
 /// [`BlockError::NotPositiveDefinite`].
 pub(super) fn components(effects: &[f64], matrix: &[f64], icc: f64) -> Result<Vec<Component>, BlockError> {
     let n = effects.len();
-    let order = Order::new(matrix, n, icc);
-    let mut factor = order.factor(matrix)?;
+    let (order, mut factor) = Order::factor(matrix, n, icc)?;
     let (ones, effects) = (factor.solve(vec![1.0; n]), factor.solve(order.apply(effects)));
     if let Some(roots) = Roots::new(n, icc) {
         factor.columns.chunks_exact_mut(n).for_each(|column| roots.divide(column));
@@ -194,26 +192,26 @@ pub(super) fn components(effects: &[f64], matrix: &[f64], icc: f64) -> Result<Ve
 struct Order(Vec<usize>);
 
 impl Order {
-    fn new(matrix: &[f64], n: usize, icc: f64) -> Order {
-        let mut order: Vec<usize> = (0..n).collect();
+    /// The Cholesky factor of a matrix, in the order in which it is formed. Rounding may make a nearly singular matrix positive definite
+    /// in one order and not in another: it is what it is in the effects' own.
+    ///
+    /// # Errors
+    /// [`BlockError::NotPositiveDefinite`].
+    fn factor(matrix: &[f64], n: usize, icc: f64) -> Result<(Order, CholeskyFactor), BlockError> {
+        let own: Vec<usize> = (0..n).collect();
         if icc > 0.0 {
+            let mut order = own.clone();
             order.sort_by(|&i, &j| matrix[j * n + j].total_cmp(&matrix[i * n + i]));
+            let ordered: Vec<f64> = order.iter().flat_map(|&i| order.iter().map(move |&j| matrix[i * n + j])).collect();
+            if let Ok(factor) = CholeskyFactor::new(&ordered, n) {
+                return Ok((Order(order), factor));
+            }
         }
-        Order(order)
+        Ok((Order(own), CholeskyFactor::new(matrix, n)?))
     }
 
     fn apply(&self, x: &[f64]) -> Vec<f64> {
         self.0.iter().map(|&i| x[i]).collect()
-    }
-
-    /// The Cholesky factor of the matrix in this order.
-    ///
-    /// # Errors
-    /// [`BlockError::NotPositiveDefinite`].
-    fn factor(&self, matrix: &[f64]) -> Result<CholeskyFactor, BlockError> {
-        let n = self.0.len();
-        let ordered: Vec<f64> = self.0.iter().flat_map(|&i| self.0.iter().map(move |&j| matrix[i * n + j])).collect();
-        CholeskyFactor::new(&ordered, n)
     }
 
     /// Puts the numbers of every column back in the effects' own order.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::slice;
 
-use super::block::{Block, BlockError};
+use super::block::{Block, BlockError, Covariance};
 use super::direction::Direction;
 use super::fit::Correlation;
 use super::icc::{ICC_NODES, PriorIcc};
@@ -55,7 +55,8 @@ impl Member {
         for component in components.iter().copied().chain((0..block.len()).map(|i| alone(block, i))) {
             Sketch::check(&component)?;
         }
-        if block.len() > 1 && !is_within_range(&components) {
+        let is_dense = matches!(block.covariance(), Covariance::Dense { .. });
+        if block.len() > 1 && (is_dense || !is_within_range(&components)) {
             for icc in &ICC_NODES[1..] {
                 block.components_at(*icc)?.iter().try_for_each(Sketch::check)?;
             }
@@ -120,7 +121,7 @@ impl Member {
 }
 
 /// Whether the components of a block at an intraclass correlation of 0 leave no doubt that those at any other fit: see
-/// [`Block::components_at`]. Most blocks are spared their decomposition at every node by it.
+/// [`Block::components_at`]. Most blocks with a shared control, whose decomposition cannot fail, are spared it at every node.
 fn is_within_range(components: &[Component]) -> bool {
     let distance: f64 = components.iter().map(|component| component.b * component.b / component.lambda).sum();
     components.iter().all(|component| (1e-90..1e90).contains(&component.lambda)) && distance < 1e12
@@ -225,6 +226,16 @@ impl Sketches {
     /// How many blocks there are of each number of variants from two on.
     pub fn sizes(&self) -> &BTreeMap<u32, i64> {
         &self.sizes
+    }
+
+    /// How many blocks there are.
+    pub fn blocks(&self) -> u64 {
+        self.one_variant.effects() + self.blocks_of_several_variants()
+    }
+
+    /// How many blocks there are of two variants and more.
+    pub fn blocks_of_several_variants(&self) -> u64 {
+        u64::try_from(self.sizes.values().sum::<i64>()).unwrap_or(0)
     }
 
     /// Adds so many blocks of a number of variants to [`Sketches::sizes`], which does not count those of one.

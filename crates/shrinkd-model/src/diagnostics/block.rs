@@ -86,7 +86,7 @@ pub(super) fn block_terms(components: &[Component], t: f64, centre: f64) -> Term
 fn information_bound(block: &Block, shared_variance: f64) -> Option<f64> {
     match block.covariance() {
         Covariance::SharedControl { control_variance, .. } => {
-            let common = control_variance + shared_variance;
+            let common = control_variance + if block.len() > 1 { shared_variance } else { 0.0 };
             (common > 0.0).then(|| 1.0 / common)
         }
         Covariance::Dense { .. } => None,

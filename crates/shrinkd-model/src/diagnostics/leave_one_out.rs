@@ -13,7 +13,7 @@ use crate::fit::{Correlation, Fit, Method};
 use crate::likelihood::SketchLikelihood;
 use crate::normal::{self, Part};
 use crate::population::{Member, Sketches};
-use crate::posterior::{Node, quadrature};
+use crate::posterior::{Node, effective_effects, quadrature};
 use crate::prior::Priors;
 use crate::sketch::Sketch;
 use crate::spectrum::Component;
@@ -83,7 +83,7 @@ impl<'a> LeaveOneOut<'a> {
         let mut sums = BlockSums::new(block, components);
         let nodes = self.rest(&mut sums)?;
         let rest = self.effects.checked_sub(components.len() as u64)?;
-        let rest = rest as f64;
+        let rest = self.effective(rest);
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
         let predictions = (0..block.len()).filter(|_| has_sd).map(|i| {
@@ -116,9 +116,19 @@ impl<'a> LeaveOneOut<'a> {
     fn rest(&self, sums: &mut BlockSums<'_>) -> Option<Vec<Node>> {
         let rest = self.effects.checked_sub(sums.independent.len() as u64)?;
         self.priors
-            .give_proper_posterior(rest as f64)
+            .give_proper_posterior(self.effective(rest))
             .then(|| self.reweighted(sums).or_else(|| self.refitted(sums)))
             .flatten()
+    }
+
+    /// How many effects of the rest count for what exists: see [`effective_effects`].
+    fn effective(&self, rest: u64) -> f64 {
+        match self.alike {
+            Some(sketches) if self.priors.icc.known().is_none() => {
+                effective_effects(rest, sketches.blocks().saturating_sub(1), &self.priors.icc)
+            }
+            _ => rest as f64,
+        }
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.

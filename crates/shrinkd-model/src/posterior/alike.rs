@@ -98,9 +98,8 @@ fn root((mut low, mut high): (f64, f64), f: impl Fn(f64) -> f64) -> f64 {
 
 /// How many effects, were they independent, would leave the posterior the tail that this population leaves it: blocks of several
 /// variants count for less where icc may be near 1.
-pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) -> f64 {
-    let of_blocks = likelihood.blocks() as f64 + 2.0 * prior.exponent_at_one();
-    of_blocks.min(likelihood.effects() as f64)
+pub(crate) fn effective_effects(effects: u64, blocks: u64, prior: &PriorIcc) -> f64 {
+    (blocks as f64 + 2.0 * prior.exponent_at_one()).min(effects as f64)
 }
 
 /// The exact posterior of (mu, tau, icc), and the nodes over which effects are averaged.
@@ -108,7 +107,7 @@ pub(crate) fn effective_effects(likelihood: &IccLikelihood, prior: &PriorIcc) ->
 /// # Errors
 /// As [`quadrature`](super::quadrature()).
 pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Posterior, Vec<Node>), PosteriorError> {
-    let effective = effective_effects(all, &priors.icc);
+    let effective = effective_effects(all.effects(), all.blocks(), &priors.icc);
     super::check(all.effects(), priors)?;
     if !priors.give_proper_posterior(effective) {
         return Err(PosteriorError::ImproperAlike { experiments: all.blocks() });
@@ -291,6 +290,8 @@ fn distribution_of_tau(axis: &Axis<'_>, shares: &[(f64, f64, Inner<'_>)]) -> Res
     let mut modes: Vec<(f64, f64)> = (0..density.len()).filter(|&i| is_mode(i)).map(|i| density[i]).collect();
     modes.sort_by(|left, right| right.1.total_cmp(&left.1));
     let highest = modes.first().map_or(0.0, |mode| mode.1);
+    // The mixture is over the nodes of icc: where tau given icc is narrow and moves with it, each of them has a mode that is none of the whole.
+    modes.truncate(1);
     let modes: Vec<Mode> =
         modes.into_iter().map(|(tau, log)| Mode { tau, relative_log_density: log - highest }).collect();
     let total = pieces.total();

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use shrinkd_model::{
     Analysis, Block, BlockPosterior, Correlation, DirectLikelihood, Fit, IccLikelihood, IccStatus, LARGEST_ICC,
-    LeaveOneOuts, Likelihood, Member, Method, Posterior, PosteriorError, PriorIcc, Priors, Request, SketchLikelihood,
-    Sketches, Summary, quadrature, quadrature_with_icc,
+    LeaveOneOuts, Likelihood, MOST_VARIANTS, Member, Method, Posterior, PosteriorError, PriorIcc, Priors, Request,
+    SketchLikelihood, Sketches, Summary, quadrature, quadrature_with_icc,
 };
 
 use crate::random::Random;
@@ -267,6 +267,62 @@ fn the_exponent_of_the_tail_need_not_be_an_integer() {
     let one = IccLikelihood::new(&sketches(&blocks[..1])).expect("several variants");
     let improper = quadrature_with_icc(&one, &with_icc("flat", "flat", PriorIcc::Beta { a: 1.0, b: 0.3 }));
     assert_eq!(improper.map(drop), Err(PosteriorError::ImproperAlike { experiments: 1 }));
+}
+
+#[test]
+fn more_variants_than_the_nodes_are_for_are_refused_and_said() {
+    for (variants, is_refused) in [(MOST_VARIANTS, false), (MOST_VARIANTS + 1, true)] {
+        let n = variants as usize;
+        let effects = |k: usize| (0..n).map(|i| ((7 * k + 3 * i) as f64).sin()).collect();
+        let block = |k| Block::shared_control(effects(k), vec![0.3; n], 0.1).expect("a block");
+        let sums = sketches(&(0..6).map(block).collect::<Vec<_>>());
+        let likelihood = SketchLikelihood::new(&sums.of(Correlation::Modelled));
+        for prior in [PriorIcc::None, PriorIcc::Uniform, PriorIcc::Fixed { icc: 0.5 }] {
+            let priors = with_icc("flat", "flat", prior);
+            let fit = Fit::of(&sums, Correlation::Modelled, &likelihood, &priors, Method::Quadrature);
+            match fit {
+                Err(PosteriorError::ManyVariants { variants: named }) => {
+                    assert!(is_refused && named == variants && prior != PriorIcc::None);
+                }
+                fit => assert!(fit.is_ok() && (!is_refused || prior == PriorIcc::None), "{variants} {prior:?} {fit:?}"),
+            }
+        }
+    }
+}
+
+/// By a factorisation in another order it is none.
+#[test]
+fn a_nearly_singular_covariance_that_joins_a_population_is_added_at_every_node() {
+    const MATRIX: [f64; 9] = [
+        0.3015581200166252,
+        0.51821376436234,
+        0.0,
+        0.51821376436234,
+        0.8905265492937792,
+        0.00020164053651858057,
+        0.0,
+        0.00020164053651858057,
+        1.8993620357097327,
+    ];
+    let block = Block::dense(vec![0.0; 3], MATRIX.to_vec()).expect("positive definite in its own order");
+    let member = Member::new(block, 0).expect("a member");
+    let mut sums = Sketches::default();
+    sums.add(&member).expect("it can be added");
+    sums.subtract(&member).expect("and subtracted");
+    assert_eq!(sums, Sketches::default());
+}
+
+#[test]
+fn a_posterior_over_icc_has_no_modes_of_its_nodes() {
+    let blocks: Vec<Block> = (0..20)
+        .map(|k| {
+            let shared = (1.3 * f64::from(k)).sin();
+            let effects = (0..12).map(|i| shared + (0.7 * f64::from(i * i + 5 * k)).sin()).collect();
+            Block::shared_control(effects, vec![0.05; 12], 0.03).expect("a block")
+        })
+        .collect();
+    let posterior = posterior(&blocks, &with_icc("normal:0,5", "half-normal:3", PriorIcc::Uniform));
+    assert_eq!(posterior.modes.len(), 1, "{:?}", posterior.modes);
 }
 
 #[test]
