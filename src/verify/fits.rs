@@ -96,7 +96,9 @@ pub(super) fn check_counters(
         }
     }
     let mut sketches = changes.sketches.clone();
-    let sizes: BTreeMap<u32, i64> = match serde_json::from_str(&registered.block_sizes) {
+    // A population that has no row has none.
+    let stored = Some(registered.block_sizes.as_str()).filter(|sizes| !sizes.is_empty()).unwrap_or("{}");
+    let sizes: BTreeMap<u32, i64> = match serde_json::from_str(stored) {
         Ok(sizes) => sizes,
         Err(error) => {
             return report.differs(Check::Counters, population_id, "block_sizes", error, "counts by variants");

@@ -79,6 +79,12 @@ fn damages<D: Audited>() -> Vec<Damage> {
         ),
         damage(
             "populations",
+            &format!("update populations set block_sizes = '[2]' where {population}"),
+            &["counters"],
+            "counts by variants",
+        ),
+        damage(
+            "populations",
             &format!("update populations set experiments = experiments - 1 where {population}"),
             &["counters"],
             "experiments",
