@@ -265,7 +265,7 @@ impl Fits {
             modelled.prior_icc = Some(priors.icc.to_string());
             modelled.icc_status = match &modelled.icc {
                 Some(posterior) => posterior.status(),
-                None => (priors.icc.known().is_none()).then_some(IccStatus::NoMultiVariant),
+                None => priors.icc.known().is_none().then_some(IccStatus::NoMultiVariant),
             };
         }
         let diagnostics = match &fits {
@@ -289,9 +289,9 @@ fn cold_start(experiments: i64, needed: u64) -> String {
 }
 
 /// How far an approximation that takes true effects as independent is from a fit that does, too.
-fn approximation(exact: &Fit, approximate: impl Fn() -> Result<Posterior, PosteriorError>) -> Option<Distance> {
-    let are_independent = exact.nodes.iter().all(|node| node.icc == 0.0);
-    are_independent.then(|| Some(Distance::new(&approximate().ok()?, &exact.posterior)))?
+fn approximation(exact: &Fit, approximate: impl FnOnce() -> Result<Posterior, PosteriorError>) -> Option<Distance> {
+    let approximate = exact.has_independent_effects().then(approximate)?.ok()?;
+    Some(Distance::new(&approximate, &exact.posterior))
 }
 
 /// Whether a fit is to be published.
@@ -321,7 +321,7 @@ pub struct Judged {
     /// Posterior median.
     pub tau: Option<f64>,
     pub log_tau_sd: Option<f64>,
-    /// Posterior mean of the intraclass correlation and its sd; `None` where it is known.
+    /// Posterior mean of the intraclass correlation and its sd; `None` where it is no part of the fit.
     pub icc: Option<f64>,
     pub icc_sd: Option<f64>,
     pub direction: Direction,

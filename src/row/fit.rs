@@ -85,7 +85,7 @@ pub struct FitRow {
     pub effects: u64,
     pub mu: Summary,
     pub tau: Summary,
-    /// Of the intraclass correlation where that is not known.
+    /// Of the intraclass correlation where that is part of the fit.
     pub icc: Option<IccPosterior>,
     /// Whether the data say anything of it; `None` where its prior leaves nothing to be said.
     pub icc_status: Option<IccStatus>,

@@ -26,8 +26,8 @@ impl Store {
         let is_changed = if since.is_some() { "where p.changed_at >= $1" } else { "" };
         let sql = format!(
             "select p.population_id, f.status, p.experiments, p.effects, coalesce(f.mu_mean, f.mu_median) as mu,
-                    f.tau_median, f.icc_mean, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at, d.diagnosed_at,
-                    p.fit_settings, p.unpublished, coalesce(d.is_selection_suspected, false) as is_selection_suspected,
+                    f.tau_median, f.icc_mean, d.deff, d.verdict, d.verdict_rests_on, d.verdict_value, f.computed_at,
+                    d.diagnosed_at, p.fit_settings, p.unpublished, coalesce(d.is_selection_suspected, false) as is_selection_suspected,
                     exists (select 1 from current_population_fits as a
                             where a.population_id = p.population_id and a.status = 'failed') as has_failed,
                     exists (select 1 from current_population_fits as a
@@ -41,8 +41,8 @@ impl Store {
              {is_changed} order by p.population_id"
         );
         let current = record!(CurrentPopulation:
-            population = "population_id", status, experiments, effects, mu, tau = "tau_median", icc = "icc_mean", deff, verdict,
-            verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at, has_failed,
+            population = "population_id", status, experiments, effects, mu, tau = "tau_median", icc = "icc_mean",
+            deff, verdict, verdict_rests_on, verdict_value, fitted_at = "computed_at", fit_settings, diagnosed_at, has_failed,
             is_prior_far, is_selection_suspected, unpublished_changes = "unpublished");
         let populations = on.query("populations: read", sql, since.map(Value::from)).all(current).await?;
         Ok(ChangedPopulations { read_at, count, populations })

@@ -133,8 +133,7 @@ impl Analysis {
             _ => fits_by(Method::Quadrature).map(Result::ok),
         };
         // The approximations are of (mu, tau), with an icc of 0.
-        let exact_of_two =
-            exact[request.correlation as usize].as_ref().filter(|exact| exact.nodes.iter().all(|node| node.icc == 0.0));
+        let exact_of_two = exact[request.correlation as usize].as_ref().filter(|exact| exact.has_independent_effects());
         let distances = exact_of_two.map(|exact| {
             [laplace(likelihood, &priors), variational(likelihood, &priors)]
                 .map(|approximate| Some(Distance::new(&approximate.ok()?, &exact.posterior)))

@@ -101,9 +101,7 @@ impl Fit {
             Method::Quadrature => condense(likelihood, priors, &posterior.nodes),
             _ => posterior.nodes.clone(),
         };
-        let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
-        let predictive = predictive(&posterior.nodes, moments);
-        Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
+        Fit::integrated(posterior, nodes)
     }
 
     /// Fits a population under a model of correlation, of whose sketch this is the likelihood. That with the correlation modelled takes
@@ -138,6 +136,10 @@ impl Fit {
             return Err(PosteriorError::UnknownIcc);
         }
         let (posterior, nodes) = quadrature_with_icc(&all, priors)?;
+        Fit::integrated(posterior, nodes)
+    }
+
+    fn integrated(posterior: Posterior, nodes: Vec<Node>) -> Result<Fit, PosteriorError> {
         let moments = (posterior.mu.mean.is_some(), posterior.mu.sd.is_some() && posterior.tau.sd.is_some());
         let predictive = predictive(&posterior.nodes, moments);
         Fit { posterior, nodes, predictive, heterogeneity: None }.checked()
@@ -162,6 +164,11 @@ impl Fit {
         let predictive = Summary::of_normal(mu, (mu_variance + tau * tau).sqrt());
         let heterogeneity = Heterogeneity::new(likelihood, &estimate);
         Fit { posterior, nodes, predictive, heterogeneity }.checked()
+    }
+
+    /// Whether the true effects of one experiment are independent at every node.
+    pub fn has_independent_effects(&self) -> bool {
+        self.nodes.iter().all(|node| node.icc == 0.0)
     }
 
     /// The posterior median of icc; where that is known, the value.

@@ -109,8 +109,8 @@ pub enum PosteriorError {
     #[error("a population without effects has nothing to fit")]
     Empty,
     #[error(
-        "{} under these priors: give tau a proper prior, such as half-normal:1se",
-        if *effects == 1 { "1 effect leaves the posterior improper".to_owned() } else { format!("{effects} effects leave the posterior improper") }
+        "{effects} {} the posterior improper under these priors: give tau a proper prior, such as half-normal:1se",
+        if *effects == 1 { "effect leaves" } else { "effects leave" }
     )]
     Improper { effects: u64 },
     #[error(

@@ -39,7 +39,7 @@ pub struct PopulationSummary {
     pub mu: Option<f64>,
     /// Posterior median of tau under the published fit.
     pub tau: Option<f64>,
-    /// Posterior mean of the intraclass correlation of true effects under the published fit, where that is not known.
+    /// Posterior mean of the intraclass correlation of true effects under the published fit, where that is part of it.
     pub icc: Option<f64>,
     pub deff: Option<f64>,
     pub verdict: Option<Verdict>,

@@ -227,8 +227,8 @@ impl Consequences {
         self.sign_flips as f64 / self.compared.max(1) as f64
     }
 
-    /// The Hausman z of the shift of mu at the posterior medians of tau and icc, that under a flat prior; `modelled` is the likelihood at an icc of 0:
-    /// `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`;
+    /// The Hausman z of the shift of mu at the posterior medians of tau and icc under a flat prior, `modelled` being the likelihood at an
+    /// icc of 0: `(mu naive - mu) / sqrt(DEFF / I0 - 1 / I)`;
     /// `None` where the variances differ by less than 1e-12 of their size, that is where the two estimates are the same.
     pub fn hausman_z(&self, sketches: &Sketches, modelled: &impl Likelihood, ignored: &impl Likelihood) -> Option<f64> {
         let icc = self.at_median.icc;

@@ -82,8 +82,7 @@ impl<'a> LeaveOneOut<'a> {
     pub fn predict(&self, block: &Block, components: &[Component]) -> Option<LeftOut> {
         let mut sums = BlockSums::new(block, components);
         let nodes = self.rest(&mut sums)?;
-        let rest = self.effects.checked_sub(components.len() as u64)?;
-        let rest = self.effective(rest);
+        let rest = self.effective_without(components)?;
         let has_sd = self.priors.tau_moment_exists(rest, 2) && self.priors.mu_moment_exists(rest, 2);
         let mut parts: Vec<Part> = Vec::with_capacity(nodes.len());
         let predictions = (0..block.len()).filter(|_| has_sd).map(|i| {
@@ -114,21 +113,19 @@ impl<'a> LeaveOneOut<'a> {
 
     /// The posterior of the population without a block.
     fn rest(&self, sums: &mut BlockSums<'_>) -> Option<Vec<Node>> {
-        let rest = self.effects.checked_sub(sums.independent.len() as u64)?;
-        self.priors
-            .give_proper_posterior(self.effective(rest))
-            .then(|| self.reweighted(sums).or_else(|| self.refitted(sums)))
-            .flatten()
+        let rest = self.effective_without(sums.independent)?;
+        self.priors.give_proper_posterior(rest).then(|| self.reweighted(sums).or_else(|| self.refitted(sums))).flatten()
     }
 
-    /// How many effects of the rest count for what exists: see [`effective_effects`].
-    fn effective(&self, rest: u64) -> f64 {
-        match self.alike {
+    /// How many effects count for what exists without a block of these components: see [`effective_effects`].
+    fn effective_without(&self, components: &[Component]) -> Option<f64> {
+        let rest = self.effects.checked_sub(components.len() as u64)?;
+        Some(match self.alike {
             Some(sketches) if self.priors.icc.known().is_none() => {
                 effective_effects(rest, sketches.blocks().saturating_sub(1), &self.priors.icc)
             }
             _ => rest as f64,
-        }
+        })
     }
 
     /// The posterior of the rest on the nodes of the whole; `None` where these do not resolve it.

@@ -243,31 +243,28 @@ impl<'a, L: Likelihood> Axis<'a, L> {
 
 /// Summary of the mixture that mu is, and its mean whether or not that exists.
 pub(super) fn mu_summary(priors: &Priors, effects: f64, nodes: &[Node], tail: f64) -> (Summary, f64) {
-    {
-        if let PriorMu::Fixed { mu } = priors.mu {
-            return (Summary::of_normal(mu, 0.0), mu);
-        }
-        let mean = nodes.iter().map(|n| n.weight * n.mu_mean).sum::<f64>();
-        let variance =
-            nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>() + tail;
-        let parts: Vec<Part> = nodes
-            .iter()
-            .filter(|n| n.weight > NEGLIGIBLE)
-            .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
-            .collect();
-        let sd = priors.mu_moment_exists(effects, 2).then(|| variance.sqrt());
-        // The nodes' means hardly differ, and where the variance is large or infinite it is no guide.
-        let middle = normal::middle(&parts);
-        let at = |z: f64| middle.map(|part| normal::mixture_quantile(&parts, z, part.mean + z * part.sd));
-        let summary = Summary {
-            mean: priors.mu_moment_exists(effects, 1).then_some(mean),
-            sd,
-            median: at(0.0),
-            q025: at(-Z_975),
-            q25: at(-Z_75),
-            q75: at(Z_75),
-            q975: at(Z_975),
-        };
-        (summary, mean)
+    if let PriorMu::Fixed { mu } = priors.mu {
+        return (Summary::of_normal(mu, 0.0), mu);
     }
+    let mean = nodes.iter().map(|n| n.weight * n.mu_mean).sum::<f64>();
+    let variance = nodes.iter().map(|n| n.weight * (n.mu_variance + (n.mu_mean - mean).powi(2))).sum::<f64>() + tail;
+    let parts: Vec<Part> = nodes
+        .iter()
+        .filter(|n| n.weight > NEGLIGIBLE)
+        .map(|n| Part { weight: n.weight, mean: n.mu_mean, sd: n.mu_variance.sqrt() })
+        .collect();
+    let sd = priors.mu_moment_exists(effects, 2).then(|| variance.sqrt());
+    // The nodes' means hardly differ, and where the variance is large or infinite it is no guide.
+    let middle = normal::middle(&parts);
+    let at = |z: f64| middle.map(|part| normal::mixture_quantile(&parts, z, part.mean + z * part.sd));
+    let summary = Summary {
+        mean: priors.mu_moment_exists(effects, 1).then_some(mean),
+        sd,
+        median: at(0.0),
+        q025: at(-Z_975),
+        q25: at(-Z_75),
+        q75: at(Z_75),
+        q975: at(Z_975),
+    };
+    (summary, mean)
 }
