@@ -36,9 +36,9 @@ alter table population_cells alter column moments set storage external;
 comment on table population_cells is
     'The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers';
 comment on column population_cells.part is
-    'one_variant: blocks of one variant; several_variants: the others, at each of 16 intraclass correlations; ignored, one_per_experiment: these under the other models of correlation';
+    'one_variant: blocks of one variant; several_variants: those of two to six, at each of 16 intraclass correlations; many_variants: those of more, at each of 28; ignored, one_per_experiment: those of several under the other models of correlation';
 comment on column population_cells.moments is
-    'Of each octave of lambda that has components its number and its cells, 16 in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them';
+    'Of each octave of lambda that has components its number and its cells, 16 in part several_variants and 28 in many_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them';
 
 alter table populations rename column refitted_changes to changes;
 alter table populations

@@ -17,8 +17,8 @@ create index block_changes_by_population on block_changes (population_id, transa
 
 create table population_cells ( -- The likelihood sketch of the populations with populations.has_cells: sums over the components of their blocks, exact integers
     population_id text not null,
-    part text not null, -- one_variant: blocks of one variant; several_variants: the others, at each of 16 intraclass correlations; ignored, one_per_experiment: these under the other models of correlation
-    moments blob not null, -- Of each octave of lambda that has components its number and its cells, 16 in part several_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them
+    part text not null, -- one_variant: blocks of one variant; several_variants: those of two to six, at each of 16 intraclass correlations; many_variants: those of more, at each of 28; ignored, one_per_experiment: those of several under the other models of correlation
+    moments blob not null, -- Of each octave of lambda that has components its number and its cells, 16 in part several_variants and 28 in many_variants: up to 20 Chebyshev moments x 4 series, integers in as few bytes as hold them
     primary key (population_id, part)
 ) strict;
 

@@ -67,7 +67,7 @@ pub struct Args {
     ///
     /// none takes them as independent; fixed:0.5 is the assumption of network meta-analysis. The largest correlation is 0.98, where beta is cut
     /// off; A and B are from 0.1 to 100. Only the model with the correlation modelled takes this prior, by quadrature; laplace and variational
-    /// take none and fixed, the others take it as 0. No experiment may have more than 12 variants.
+    /// take none and fixed, the others take it as 0.
     #[arg(long, default_value = "none", value_name = "PRIOR")]
     prior_icc: PriorIcc,
     /// Which way of a metric's effects is better, where its results do not say; may be given several times

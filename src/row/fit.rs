@@ -56,7 +56,6 @@ impl FitStatus {
             | PosteriorError::Scale(ScaleError::OneEffect | ScaleError::NoSpread)
             | PosteriorError::OutOfRange
             | PosteriorError::UnknownIcc
-            | PosteriorError::ManyVariants { .. }
             | PosteriorError::NotFinite { .. } => FitStatus::Failed,
         }
     }

@@ -1,6 +1,6 @@
 //! One fit of one population: a model of correlation, a method, the posterior, and the nodes over which effects are averaged.
 
-use super::icc::{IccLikelihood, MOST_VARIANTS};
+use super::icc::IccLikelihood;
 use super::likelihood::{Likelihood, SketchLikelihood};
 use super::normal::{self, Part, Z_75, Z_975};
 use super::population::Sketches;
@@ -120,10 +120,6 @@ impl Fit {
         let Some(all) = is_modelled.then(|| IccLikelihood::new(sketches)).flatten() else {
             return Fit::new(likelihood, priors, method);
         };
-        let variants = sketches.sizes().keys().max().copied().unwrap_or(0);
-        if variants > MOST_VARIANTS {
-            return Err(PosteriorError::ManyVariants { variants });
-        }
         if let Some(icc) = priors.icc.known() {
             let mut fit = Fit::new(&all.at(icc), priors, method)?;
             fit.posterior.nodes.iter_mut().chain(&mut fit.nodes).for_each(|node| node.icc = icc);

@@ -71,7 +71,7 @@ pub use design::{Design, rho_of_control_share};
 // All at once, under each model of correlation.
 pub use analysis::{Analysis, BlockAnalysis, Comparison, EffectAnalysis, Request};
 pub use fit::{Correlation, Distance, Fit, Method};
-pub use icc::{ICC_NODES, IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, MOST_VARIANTS, PriorIcc};
+pub use icc::{IccLikelihood, IccNodes, LARGEST_ICC, LikelihoodAtIcc, PriorIcc};
 pub use parallel::{available_threads, chunk_of_exact_sums, map_chunks};
 pub use pass::BlockPass;
 pub use population::{Member, MemberError, Part, Sketches};

@@ -4,6 +4,9 @@
 //! The sums come from a [`Sketch`], at a cost that does not grow with the population, or from the components one by
 //! one, against which the sketch is tested and timed.
 
+use std::iter::Sum;
+use std::ops::Add;
+
 use super::double_double::DoubleDouble;
 use super::sketch::{self, Cell, MOMENTS, Sketch};
 use super::spectrum::Component;
@@ -27,6 +30,31 @@ pub struct Derivatives {
     pub value: Terms,
     pub first: Terms,
     pub second: Terms,
+}
+
+impl Add for Terms {
+    type Output = Terms;
+
+    fn add(self, other: Terms) -> Terms {
+        let Terms { log_det, a, b, c } = other;
+        Terms { log_det: self.log_det + log_det, a: self.a + a, b: self.b + b, c: self.c + c }
+    }
+}
+
+impl Sum for Terms {
+    fn sum<I: Iterator<Item = Terms>>(terms: I) -> Terms {
+        terms.fold(Terms::default(), Terms::add)
+    }
+}
+
+impl Sum for Derivatives {
+    fn sum<I: Iterator<Item = Derivatives>>(derivatives: I) -> Derivatives {
+        derivatives.fold(Derivatives::default(), |sum, Derivatives { value, first, second }| Derivatives {
+            value: sum.value + value,
+            first: sum.first + first,
+            second: sum.second + second,
+        })
+    }
 }
 
 /// A population's likelihood, as a function of t = tau^2.
@@ -317,7 +345,7 @@ impl Likelihood for DirectLikelihood {
                     c: sum.c + b * b * weight,
                 }
             });
-            Terms { log_det: total.log_det + sum.log_det, a: total.a + sum.a, b: total.b + sum.b, c: total.c + sum.c }
+            total + sum
         })
     }
 

@@ -7,7 +7,7 @@ use std::slice;
 use super::block::{Block, BlockError, Covariance};
 use super::direction::Direction;
 use super::fit::Correlation;
-use super::icc::{ICC_NODES, PriorIcc};
+use super::icc::{IccNodes, PriorIcc};
 use super::parallel::{chunk_of_exact_sums, map_chunks};
 use super::sketch::{Cell, MOMENTS, OutOfRange, Sketch, cell_from_bytes, cell_to_bytes};
 use super::spectrum::Component;
@@ -57,7 +57,7 @@ impl Member {
         }
         let is_dense = matches!(block.covariance(), Covariance::Dense { .. });
         if block.len() > 1 && (is_dense || !is_within_range(&components)) {
-            for icc in &ICC_NODES[1..] {
+            for icc in &IccNodes::of(block.len()).iccs()[1..] {
                 block.components_at(*icc)?.iter().try_for_each(Sketch::check)?;
             }
         }
@@ -137,22 +137,35 @@ fn alone(block: &Block, i: usize) -> Component {
 pub enum Part {
     /// Blocks of one variant, which are the same under every model of correlation.
     OneVariant,
-    /// Blocks of several variants, at each node of the intraclass correlation.
+    /// Blocks of two to six variants, at each node of the intraclass correlation: see [`IccNodes::few`].
     SeveralVariants,
-    /// The variants of these blocks as if they were independent.
+    /// Blocks of more, at the nodes for these: see [`IccNodes::many`].
+    ManyVariants,
+    /// The variants of all these blocks as if they were independent.
     Ignored,
     /// The one variant of each of these blocks that stands for it.
     OnePerExperiment,
 }
 
 impl Part {
-    pub const ALL: [Part; 4] = [Part::OneVariant, Part::SeveralVariants, Part::Ignored, Part::OnePerExperiment];
+    pub const ALL: [Part; 5] =
+        [Part::OneVariant, Part::SeveralVariants, Part::ManyVariants, Part::Ignored, Part::OnePerExperiment];
+
+    /// Where a block of so many variants is added as it is.
+    pub(crate) fn of(variants: usize) -> Part {
+        match variants {
+            1 => Part::OneVariant,
+            _ if IccNodes::are_few(variants) => Part::SeveralVariants,
+            _ => Part::ManyVariants,
+        }
+    }
 
     /// The name in tables.
     pub fn as_str(self) -> &'static str {
         match self {
             Part::OneVariant => "one_variant",
             Part::SeveralVariants => "several_variants",
+            Part::ManyVariants => "many_variants",
             Part::Ignored => "ignored",
             Part::OnePerExperiment => "one_per_experiment",
         }
@@ -160,13 +173,28 @@ impl Part {
 }
 
 /// A population's sketches, from which its likelihood follows under every model of correlation.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sketches {
     one_variant: Sketch,
-    several_variants: [Sketch; ICC_NODES.len()],
+    several_variants: Vec<Sketch>,
+    many_variants: Vec<Sketch>,
     ignored: Sketch,
     one_per_experiment: Sketch,
     sizes: BTreeMap<u32, i64>,
+}
+
+impl Default for Sketches {
+    fn default() -> Sketches {
+        let at_nodes = |nodes: &IccNodes| vec![Sketch::default(); nodes.iccs().len()];
+        Sketches {
+            one_variant: Sketch::default(),
+            several_variants: at_nodes(IccNodes::few()),
+            many_variants: at_nodes(IccNodes::many()),
+            ignored: Sketch::default(),
+            one_per_experiment: Sketch::default(),
+            sizes: BTreeMap::new(),
+        }
+    }
 }
 
 impl Sketches {
@@ -216,11 +244,16 @@ impl Sketches {
 
     /// The sketch under a model of correlation, `icc` being 0.
     pub fn of(&self, correlation: Correlation) -> Cow<'_, Sketch> {
-        self.with_one_variant(match correlation {
-            Correlation::Modelled => &self.several_variants[0],
-            Correlation::Ignored => &self.ignored,
-            Correlation::OnePerExperiment => &self.one_per_experiment,
-        })
+        match correlation {
+            Correlation::Modelled => sum(&self.one_variant, self.independent_effects()),
+            Correlation::Ignored => sum(&self.one_variant, Cow::Borrowed(&self.ignored)),
+            Correlation::OnePerExperiment => sum(&self.one_variant, Cow::Borrowed(&self.one_per_experiment)),
+        }
+    }
+
+    /// Blocks of several variants, `icc` being 0.
+    fn independent_effects(&self) -> Cow<'_, Sketch> {
+        sum(&self.several_variants[0], Cow::Borrowed(&self.many_variants[0]))
     }
 
     /// How many blocks there are of each number of variants from two on.
@@ -293,8 +326,8 @@ impl Sketches {
     /// What `compute` gives under each model of correlation, computed once for those that are the same: all of them where every
     /// experiment has one variant. With an intraclass correlation that is not 0 the first is a model of its own where any has more.
     pub fn map_distinct<T: Clone>(&self, icc: &PriorIcc, compute: impl Fn(Correlation) -> T) -> [T; 3] {
-        let [modelled, ignored, one] = [&self.several_variants[0], &self.ignored, &self.one_per_experiment];
-        let is_as_modelled = |sketch| sketch == modelled && (icc.is_zero() || self.sizes.is_empty());
+        let (modelled, ignored, one) = (self.independent_effects(), &self.ignored, &self.one_per_experiment);
+        let is_as_modelled = |sketch: &Sketch| *sketch == *modelled && (icc.is_zero() || self.sizes.is_empty());
         let of_modelled = compute(Correlation::Modelled);
         let of_ignored = if is_as_modelled(ignored) { of_modelled.clone() } else { compute(Correlation::Ignored) };
         let of_one = match one {
@@ -305,23 +338,13 @@ impl Sketches {
         [of_modelled, of_ignored, of_one]
     }
 
-    fn with_one_variant<'a>(&'a self, several: &'a Sketch) -> Cow<'a, Sketch> {
-        if several.is_empty() {
-            Cow::Borrowed(&self.one_variant)
-        } else if self.one_variant.is_empty() {
-            Cow::Borrowed(several)
-        } else {
-            let mut sum = several.clone();
-            sum.merge(&self.one_variant);
-            Cow::Owned(sum)
-        }
-    }
-
-    /// The sketches of a part: of [`Part::SeveralVariants`] one for each node of the intraclass correlation.
+    /// The sketches of a part: of [`Part::SeveralVariants`] and [`Part::ManyVariants`] one for each node of the intraclass
+    /// correlation.
     pub fn part(&self, part: Part) -> &[Sketch] {
         match part {
             Part::OneVariant => slice::from_ref(&self.one_variant),
             Part::SeveralVariants => &self.several_variants,
+            Part::ManyVariants => &self.many_variants,
             Part::Ignored => slice::from_ref(&self.ignored),
             Part::OnePerExperiment => slice::from_ref(&self.one_per_experiment),
         }
@@ -331,6 +354,7 @@ impl Sketches {
         match part {
             Part::OneVariant => slice::from_mut(&mut self.one_variant),
             Part::SeveralVariants => &mut self.several_variants,
+            Part::ManyVariants => &mut self.many_variants,
             Part::Ignored => slice::from_mut(&mut self.ignored),
             Part::OnePerExperiment => slice::from_mut(&mut self.one_per_experiment),
         }
@@ -346,7 +370,8 @@ impl Sketches {
         if variants == 1 {
             return Ok(change(&mut self.one_variant, &member.components, MOMENTS)?);
         }
-        for (node, (&icc, sketch)) in ICC_NODES.iter().zip(&mut self.several_variants).enumerate() {
+        let nodes = IccNodes::of(variants).iccs().iter().zip(self.part_mut(Part::of(variants)));
+        for (node, (&icc, sketch)) in nodes.enumerate() {
             match node {
                 0 => change(sketch, &member.components, MOMENTS)?,
                 _ => change(sketch, &member.block.components_at(icc)?, ALIKE_MOMENTS)?,
@@ -359,4 +384,16 @@ impl Sketches {
         self.count(variants as u32, sign);
         Ok(())
     }
+}
+
+fn sum<'a>(left: &'a Sketch, right: Cow<'a, Sketch>) -> Cow<'a, Sketch> {
+    if right.is_empty() {
+        return Cow::Borrowed(left);
+    }
+    if left.is_empty() {
+        return right;
+    }
+    let mut sum = right.into_owned();
+    sum.merge(left);
+    Cow::Owned(sum)
 }

@@ -34,7 +34,6 @@ mod variational;
 
 use serde::{Deserialize, Serialize};
 
-use super::icc::MOST_VARIANTS;
 use super::normal::{Z_75, Z_975};
 use super::prior::{Priors, ScaleError};
 pub(crate) use alike::effective_effects;
@@ -132,11 +131,6 @@ pub enum PosteriorError {
         "laplace and variational take an intraclass correlation that is known: use quadrature, or the prior none or fixed:VALUE of icc"
     )]
     UnknownIcc,
-    #[error(
-        "an experiment has {variants} variants, and with more than {MOST_VARIANTS} the posterior of the intraclass correlation is not \
-         accurate: use the prior none of icc"
-    )]
-    ManyVariants { variants: u32 },
     #[error(transparent)]
     Scale(#[from] ScaleError),
     #[error("log tau has no curvature at its mode, so that no Gaussian approximates it: use quadrature")]

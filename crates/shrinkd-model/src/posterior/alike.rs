@@ -14,7 +14,7 @@ use super::panel::Panel;
 use super::quadrature::mu_summary;
 use super::scan::CUT;
 use super::{Mode, Node, Posterior, PosteriorError, Summary};
-use crate::icc::{ICC_NODES, IccLikelihood, LARGEST_ICC, LikelihoodAtIcc, PriorIcc, coefficients};
+use crate::icc::{IccLikelihood, IccNodes, LARGEST_ICC, LikelihoodAtIcc, PriorIcc};
 use crate::prior::{PriorTau, Priors};
 
 /// Nodes of icc over which effects are averaged, and how near those of tau come at each: their means and probabilities to some 1e-4.
@@ -27,29 +27,28 @@ const LEAST_SHARE_OF_MEDIANS: f64 = 1e-9;
 
 /// icc along u.
 struct IccAxis {
+    nodes: &'static IccNodes,
     power: f64,
     largest: f64,
 }
 
 impl IccAxis {
-    fn new(prior: &PriorIcc) -> IccAxis {
-        IccAxis { power: prior.power_at_zero(), largest: ((1.0 + 3.0 * LARGEST_ICC) / (1.0 - LARGEST_ICC)).ln() }
+    fn new(nodes: &'static IccNodes, prior: &PriorIcc) -> IccAxis {
+        IccAxis { nodes, power: prior.power_at_zero(), largest: nodes.s(LARGEST_ICC) }
     }
 
     fn icc(&self, u: f64) -> f64 {
-        let s = self.largest * u.powf(self.power);
-        (s.exp_m1() / (s.exp() + 3.0)).min(LARGEST_ICC)
+        self.nodes.icc(self.largest * u.powf(self.power))
     }
 
     fn u(&self, icc: f64) -> f64 {
-        (((1.0 + 3.0 * icc) / (1.0 - icc)).ln() / self.largest).powf(1.0 / self.power)
+        (self.nodes.s(icc) / self.largest).powf(1.0 / self.power)
     }
 
     /// Log of `d icc / du`.
     fn log_slope(&self, u: f64) -> f64 {
-        let icc = self.icc(u);
         let power = if self.power == 1.0 { 0.0 } else { self.power.ln() + (self.power - 1.0) * u.ln() };
-        (0.25 * (1.0 - icc) * (1.0 + 3.0 * icc) * self.largest).ln() + power
+        (self.nodes.slope(self.icc(u)) * self.largest).ln() + power
     }
 }
 
@@ -57,11 +56,11 @@ impl IccAxis {
 const EDGES: [f64; 4] = [0.0, 0.35, 0.7, 1.0];
 
 /// Edges of panels over all of u that counts, judged by the log density at the nodes of icc and the polynomial through them.
-fn edges(iccs: &IccAxis, at_nodes: &[f64; ICC_NODES.len()]) -> [f64; 4] {
+fn edges(iccs: &IccAxis, at_nodes: &[f64]) -> [f64; 4] {
     const STEPS: usize = 400;
     let at = |i: usize| {
         let icc = iccs.icc(i as f64 / STEPS as f64);
-        coefficients(icc).iter().zip(at_nodes).map(|(weight, log)| weight * log).sum::<f64>()
+        iccs.nodes.coefficients(icc).iter().zip(at_nodes).map(|(weight, log)| weight * log).sum::<f64>()
     };
     let seen: Vec<f64> = (0..=STEPS).map(at).collect();
     let peak = seen.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -112,13 +111,13 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
     if !priors.give_proper_posterior(effective) {
         return Err(PosteriorError::ImproperAlike { experiments: all.blocks() });
     }
-    let (axis, iccs) = (Axis::new(all, priors, effective), IccAxis::new(&priors.icc));
+    let (axis, iccs) = (Axis::new(all, priors, effective), IccAxis::new(all.nodes(), &priors.icc));
     let mut failed = None;
     let promise = Promise { moment: &|_| 1.0, noise: axis.noise };
     let log_prior = |u: f64| priors.icc.log_density(iccs.icc(u)) + iccs.log_slope(u);
-    let mut at_nodes = [0.0; ICC_NODES.len()];
-    for (log, icc) in at_nodes.iter_mut().zip(ICC_NODES) {
-        *log = axis.inner(icc)?.log_mass + log_prior(iccs.u(icc).max(1e-3));
+    let mut at_nodes = Vec::new();
+    for &icc in iccs.nodes.iccs() {
+        at_nodes.push(axis.inner(icc)?.log_mass + log_prior(iccs.u(icc).max(1e-3)));
     }
     let edges = if iccs.power == 1.0 { edges(&iccs, &at_nodes) } else { EDGES };
     let outer = Pieces::new(&edges, &promise, |u| match axis.inner(iccs.icc(u)) {
@@ -207,7 +206,7 @@ pub fn quadrature_with_icc(all: &IccLikelihood, priors: &Priors) -> Result<(Post
         tau_shared_median: part_median(&|icc| icc.sqrt()),
     };
 
-    let effect_nodes = effect_nodes(&axis, &iccs, &shares)?;
+    let effect_nodes = effect_nodes(&axis, &shares)?;
     let posterior = Posterior {
         mu,
         tau,
@@ -311,17 +310,14 @@ fn distribution_of_tau(axis: &Axis<'_>, shares: &[(f64, f64, Inner<'_>)]) -> Res
 }
 
 /// A Gauss rule over icc, and at each of its nodes one over tau.
-fn effect_nodes(
-    axis: &Axis<'_>,
-    iccs: &IccAxis,
-    shares: &[(f64, f64, Inner<'_>)],
-) -> Result<Vec<Node>, PosteriorError> {
-    // In s / S, in which what is averaged is smooth wherever the prior has its probability.
-    let measure = || shares.iter().map(|(u, share, _)| (u.powf(iccs.power), *share));
+fn effect_nodes(axis: &Axis<'_>, shares: &[(f64, f64, Inner<'_>)]) -> Result<Vec<Node>, PosteriorError> {
+    // In this s what is averaged is smooth, whatever the number of variants and wherever the prior has its probability.
+    let nodes_in_s = IccNodes::few();
+    let measure = || shares.iter().map(|(_, share, inner)| (nodes_in_s.s(inner.likelihood.icc()), *share));
     let rule = (1..=EFFECT_NODES).rev().find_map(|degree| gauss_rule(measure(), degree));
     let mut nodes = Vec::new();
     for (s, weight) in rule.unwrap_or_default() {
-        let inner = axis.inner(iccs.icc(s.clamp(0.0, 1.0).powf(1.0 / iccs.power)))?;
+        let inner = axis.inner(nodes_in_s.icc(s.max(0.0)))?;
         let of_tau = inner.nodes(axis, 1.0);
         let icc = inner.likelihood.icc();
         let condensed = condense_to(EFFECT_TOLERANCE, &inner.likelihood, axis.priors, &of_tau);

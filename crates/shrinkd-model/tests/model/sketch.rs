@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use shrinkd_model::{
-    Block, Cell, Component, Correlation, DirectLikelihood, ICC_NODES, Likelihood, Member, Part, PriorIcc, Sketch,
+    Block, Cell, Component, Correlation, DirectLikelihood, IccNodes, Likelihood, Member, Part, PriorIcc, Sketch,
     SketchLikelihood, Sketches, Terms, cell_from_bytes, cell_to_bytes,
 };
 
@@ -307,14 +307,21 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
 /// Sixteen moments are kept there.
 #[test]
 fn the_sketch_of_alike_effects_evaluates_to_the_sum_over_components_to_1e_11() {
-    let member = |k: i32| {
-        let effects = (0..3).map(|i| f64::from(k + i).sin()).collect();
-        let d = (0..3).map(|i| 2.0_f64.powf(0.37 * f64::from(k + 5 * i))).collect();
-        Member::new(Block::shared_control(effects, d, 0.4).expect("a block"), 0).expect("a member")
-    };
-    let members: Vec<Member> = (-10..10).map(member).collect();
-    let sketches = Sketches::of_members(&members, 1).expect("in range");
-    for (sketch, icc) in sketches.part(Part::SeveralVariants).iter().zip(ICC_NODES) {
+    for (n, part) in [(3, Part::SeveralVariants), (7, Part::ManyVariants)] {
+        let member = |k: i32| {
+            let effects = (0..n).map(|i| f64::from(k + i).sin()).collect();
+            let d = (0..n).map(|i| 2.0_f64.powf(0.37 * f64::from(k + 5 * (i % 3)))).collect();
+            Member::new(Block::shared_control(effects, d, 0.4).expect("a block"), 0).expect("a member")
+        };
+        assert_evaluates_to_the_sum(&(-10..10).map(member).collect::<Vec<_>>(), part);
+    }
+}
+
+fn assert_evaluates_to_the_sum(members: &[Member], part: Part) {
+    let sketches = Sketches::of_members(members, 1).expect("in range");
+    let nodes = IccNodes::of(members[0].block().len()).iccs();
+    assert_eq!(sketches.part(part).len(), nodes.len());
+    for (sketch, &icc) in sketches.part(part).iter().zip(nodes) {
         let components = members.iter().flat_map(|member| member.block().components_at(icc).expect("components"));
         let (sketch, direct) = (SketchLikelihood::new(sketch), DirectLikelihood::new(components.collect()));
         for t in [0.0, 1e-3, 0.1, 1.0, 10.0, 1e4] {
