@@ -181,7 +181,7 @@ pub struct Fits {
 }
 
 impl Fits {
-    /// Fits the cells of a population, which hold that many experiments, under the three models of correlation. A panic of the
+    /// Fits the cells of a population, which hold that many experiments, under the models of correlation. A panic of the
     /// arithmetic is caught: see [`Fits::failed`].
     pub fn new(sketches: &Sketches, experiments: i64, settings: &PopulationSettings) -> Fits {
         let mut refitted = caught(|| Fits::compute(sketches, experiments, settings)).unwrap_or_else(|why| {
@@ -194,11 +194,11 @@ impl Fits {
 
     /// What stands for the fits of a population that cannot be fitted, with so many effects under each model of correlation: rows
     /// that say why, and have no figures.
-    pub fn failed(why: &str, effects: [u64; 3]) -> Fits {
+    pub fn failed(why: &str, effects: [u64; Correlation::COUNT]) -> Fits {
         Fits::without_posterior(FitStatus::Failed, why, effects)
     }
 
-    fn without_posterior(status: FitStatus, why: &str, effects: [u64; 3]) -> Fits {
+    fn without_posterior(status: FitStatus, why: &str, effects: [u64; Correlation::COUNT]) -> Fits {
         let row = |(correlation, effects)| FitRow::without_posterior(correlation, status, why.to_owned(), effects);
         let fits: Vec<FitRow> = Correlation::ALL.into_iter().zip(effects).map(row).collect();
         Fits { judged: Judged::of(&fits[Correlation::Modelled as usize]), fits, diagnostics: None }
@@ -238,6 +238,7 @@ impl Fits {
                     direction: settings.direction,
                     is_prior_far: !far.is_empty(),
                     effects,
+                    multi_variant_experiments: sketches.blocks_of_several_variants(),
                     mu: fit.posterior.mu,
                     tau: fit.posterior.tau,
                     icc: fit.posterior.icc,
@@ -269,10 +270,10 @@ impl Fits {
             };
         }
         let diagnostics = match &fits {
-            [Ok(modelled), Ok(ignored), _] => Some(Diagnostics::new(
+            [Ok(modelled), _, Ok(ignored), _] => Some(Diagnostics::new(
                 sketches,
-                (&likelihoods[0], &modelled.posterior),
-                (&likelihoods[1], &ignored.posterior),
+                (&likelihoods[Correlation::Modelled as usize], &modelled.posterior),
+                (&likelihoods[Correlation::Ignored as usize], &ignored.posterior),
             )),
             _ => None,
         };

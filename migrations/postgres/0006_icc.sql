@@ -1,7 +1,10 @@
--- How alike the true effects of one experiment's variants are: the posterior of their intraclass correlation, beside those of mu and tau.
--- Fits from before have null here.
+-- How alike the true effects of one experiment's variants are: the posterior of their intraclass correlation, beside those of mu and tau,
+-- and the model that takes them as independent, `control_only`. Fits from before have null here.
 
+comment on column current_population_fits.correlation is
+    'modelled: the shared control''s error is modelled, and how alike true effects are; control_only: the former alone; ignored: the naive model; one_per_experiment: one variant of each';
 alter table current_population_fits
+    add column multi_variant_experiments bigint,
     add column icc_mean double precision check (abs(icc_mean) < 'Infinity'),
     add column icc_median double precision check (abs(icc_median) < 'Infinity'),
     add column icc_sd double precision check (abs(icc_sd) < 'Infinity'),
@@ -17,6 +20,7 @@ alter table current_population_fits
     add column tau_shared_median double precision check (abs(tau_shared_median) < 'Infinity'),
     add column prior_icc text,
     add column node_iccs bytea;
+comment on column current_population_fits.multi_variant_experiments is 'Experiments of several variants';
 comment on column current_population_fits.icc_mean is
     'Intraclass correlation of the true effects of one experiment''s variants: this and the next six are of its posterior, and null where prior_icc is none; where it is fixed, that value';
 comment on column current_population_fits.icc_status is
@@ -31,7 +35,10 @@ comment on column current_population_fits.prior_icc is
     'Prior of the intraclass correlation; null where the fit has no posterior, and of the other models of correlation';
 comment on column current_population_fits.node_iccs is 'The intraclass correlation of each of the nodes (packed); null where all are 0';
 
+comment on column population_fits.correlation is
+    'modelled: the shared control''s error is modelled, and how alike true effects are; control_only: the former alone; ignored: the naive model; one_per_experiment: one variant of each';
 alter table population_fits
+    add column multi_variant_experiments bigint,
     add column icc_mean double precision check (abs(icc_mean) < 'Infinity'),
     add column icc_median double precision check (abs(icc_median) < 'Infinity'),
     add column icc_sd double precision check (abs(icc_sd) < 'Infinity'),
@@ -47,6 +54,7 @@ alter table population_fits
     add column tau_shared_median double precision check (abs(tau_shared_median) < 'Infinity'),
     add column prior_icc text,
     add column node_iccs bytea;
+comment on column population_fits.multi_variant_experiments is 'Experiments of several variants';
 comment on column population_fits.icc_mean is
     'Intraclass correlation of the true effects of one experiment''s variants: this and the next six are of its posterior, and null where prior_icc is none; where it is fixed, that value';
 comment on column population_fits.icc_status is
@@ -86,3 +94,10 @@ select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_me
 from sums;
 comment on view plug_in_estimates is
     'Every estimate at the latest mu, tau and icc, computed at read time; null for blocks with a full covariance';
+
+-- Whether the data bear out the model that takes true effects as independent.
+alter table population_diagnostics
+    add column risk_control_only double precision check (abs(risk_control_only) < 'Infinity'),
+    add column score_control_only double precision check (abs(score_control_only) < 'Infinity');
+comment on column population_diagnostics.risk_control_only is 'The same of the model that takes true effects as independent';
+comment on column population_diagnostics.score_control_only is 'The same of the model that takes true effects as independent';

@@ -1,6 +1,7 @@
--- How alike the true effects of one experiment's variants are: the posterior of their intraclass correlation, beside those of mu and tau.
--- Fits from before have null here.
+-- How alike the true effects of one experiment's variants are: the posterior of their intraclass correlation, beside those of mu and tau,
+-- and the model that takes them as independent, `control_only`. Fits from before have null here.
 
+alter table current_population_fits add column multi_variant_experiments integer; -- Experiments of several variants
 alter table current_population_fits add column icc_mean real check (abs(icc_mean) < 9e999); -- Intraclass correlation of the true effects of one experiment's variants: this and the next six are of its posterior, and null where prior_icc is none; where it is fixed, that value
 alter table current_population_fits add column icc_median real check (abs(icc_median) < 9e999);
 alter table current_population_fits add column icc_sd real check (abs(icc_sd) < 9e999);
@@ -17,6 +18,7 @@ alter table current_population_fits add column tau_shared_median real check (abs
 alter table current_population_fits add column prior_icc text; -- Prior of the intraclass correlation; null where the fit has no posterior, and of the other models of correlation
 alter table current_population_fits add column node_iccs blob; -- The intraclass correlation of each of the nodes (packed); null where all are 0
 
+alter table population_fits add column multi_variant_experiments integer; -- Experiments of several variants
 alter table population_fits add column icc_mean real check (abs(icc_mean) < 9e999); -- Intraclass correlation of the true effects of one experiment's variants: this and the next six are of its posterior, and null where prior_icc is none; where it is fixed, that value
 alter table population_fits add column icc_median real check (abs(icc_median) < 9e999);
 alter table population_fits add column icc_sd real check (abs(icc_sd) < 9e999);
@@ -58,3 +60,7 @@ select population_id, experiment_id, variant, raw_estimate, raw_se, posterior_me
        mu + within / own_variance * (residual - common_variance * common) + shared * common as plug_in_estimate,
        fit_id, current_fit_id
 from sums;
+
+-- The same as risk_modelled and score_modelled of the model that takes true effects as independent.
+alter table population_diagnostics add column risk_control_only real check (abs(risk_control_only) < 9e999);
+alter table population_diagnostics add column score_control_only real check (abs(score_control_only) < 9e999);

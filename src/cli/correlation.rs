@@ -8,6 +8,7 @@ use super::text::Digits;
 pub(super) fn label(correlation: Correlation) -> &'static str {
     match correlation {
         Correlation::Modelled => "modelled",
+        Correlation::ControlOnly => "control only",
         Correlation::Ignored => "ignored",
         Correlation::OnePerExperiment => "one per experiment",
     }

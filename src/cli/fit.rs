@@ -110,9 +110,11 @@ Exit codes:
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CorrelationArg {
-    /// Model the error of the shared control
+    /// Model the error of the shared control, and how alike the true effects of its variants are
     #[value(alias = "correlated")]
     Modelled,
+    /// Model the error of the shared control, and take true effects as independent
+    ControlOnly,
     /// The naive model: treat all effects as independent
     #[value(alias = "independent")]
     Ignored,
@@ -143,6 +145,7 @@ impl Args {
         Request {
             correlation: match self.correlation {
                 CorrelationArg::Modelled => Correlation::Modelled,
+                CorrelationArg::ControlOnly => Correlation::ControlOnly,
                 CorrelationArg::Ignored => Correlation::Ignored,
                 CorrelationArg::OnePerExperiment => Correlation::OnePerExperiment,
             },

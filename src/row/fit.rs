@@ -1,6 +1,6 @@
 //! Rows of fits and of what a pass diagnoses.
 
-use shrinkd_model::{Direction, IccPosterior, IccStatus, Node, PosteriorError, ScaleError, Summary};
+use shrinkd_model::{Correlation, Direction, IccPosterior, IccStatus, Node, PosteriorError, ScaleError, Summary};
 
 /// The published fit of a population, with which its estimates are computed until the next fit is published.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +74,7 @@ impl FitStatus {
 /// One fit of a population under one model of correlation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitRow {
-    pub correlation: shrinkd_model::Correlation,
+    pub correlation: Correlation,
     pub status: FitStatus,
     pub message: Option<String>,
     /// Which way of the effects is better where a result does not say.
@@ -82,6 +82,8 @@ pub struct FitRow {
     /// Whether a prior is in another unit than the data, as it seems: see [`FarPrior`](shrinkd_model::FarPrior).
     pub is_prior_far: bool,
     pub effects: u64,
+    /// Experiments of several variants, which are what can be said of an intraclass correlation.
+    pub multi_variant_experiments: u64,
     pub mu: Summary,
     pub tau: Summary,
     /// Of the intraclass correlation where that is part of the fit.
@@ -108,12 +110,7 @@ pub struct FitRow {
 
 impl FitRow {
     /// A fit that has no posterior, and why.
-    pub fn without_posterior(
-        correlation: shrinkd_model::Correlation,
-        status: FitStatus,
-        message: String,
-        effects: u64,
-    ) -> FitRow {
+    pub fn without_posterior(correlation: Correlation, status: FitStatus, message: String, effects: u64) -> FitRow {
         FitRow {
             correlation,
             status,
@@ -121,6 +118,7 @@ impl FitRow {
             direction: Direction::default(),
             is_prior_far: false,
             effects,
+            multi_variant_experiments: 0,
             mu: Summary::default(),
             tau: Summary::default(),
             icc: None,
@@ -156,8 +154,8 @@ pub struct PassDiagnostics {
     pub changed_decision_share: f64,
     pub value_given_up: Option<f64>,
     /// See [`Misfit`](shrinkd_model::Misfit); these and the scores in the order of the models of correlation.
-    pub risk: [Option<f64>; 3],
-    pub score: [Option<f64>; 3],
+    pub risk: [Option<f64>; Correlation::COUNT],
+    pub score: [Option<f64>; Correlation::COUNT],
     pub largest_correlation: f64,
     pub largest_estimate_shift: f64,
     pub sign_calls: u64,
@@ -180,7 +178,7 @@ pub struct PassDiagnostics {
 /// The latest fit of a population under one model of correlation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CurrentFit {
-    pub correlation: shrinkd_model::Correlation,
+    pub correlation: Correlation,
     pub effects: i64,
     pub mu: Summary,
     pub tau: Summary,

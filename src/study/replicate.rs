@@ -1,4 +1,4 @@
-//! One draw of a scenario: its fits under the three models of correlation, and whether the correlation matters.
+//! One draw of a scenario: its fits under the models of correlation, and whether the correlation matters.
 
 use shrinkd_core::{Grouping, Refusal, UnfitBlock};
 use shrinkd_model::{
@@ -13,7 +13,7 @@ use crate::simulate::Experiment;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicate {
     /// In the order of [`Correlation::ALL`].
-    pub fits: [ScoredFit; 3],
+    pub fits: [ScoredFit; Correlation::COUNT],
     pub verdict: Verdict,
     /// The measure that decides the verdict, and its value.
     pub rests_on: (Measure, f64),
@@ -54,6 +54,7 @@ pub enum StudyError {
 }
 
 /// A population fitted under one model of correlation.
+#[derive(Clone)]
 struct Fitted {
     fit: Fit,
     /// For each block, the estimates of the effects that the model of correlation keeps.
@@ -78,8 +79,10 @@ impl Replicate {
             members.push(member);
         }
         let fitted = |correlation| Fitted::new(correlation, &sketches, &members, experiments);
-        let fitted =
-            [fitted(Correlation::Modelled)?, fitted(Correlation::Ignored)?, fitted(Correlation::OnePerExperiment)?];
+        let [modelled, ignored, one] =
+            [Correlation::Modelled, Correlation::Ignored, Correlation::OnePerExperiment].map(fitted);
+        let modelled = modelled?;
+        let fitted = [modelled.clone(), modelled, ignored?, one?];
         let (verdict, measure, value) = verdict(&sketches, &members, &fitted)?;
         Ok(Replicate { fits: fitted.map(|fitted| fitted.scored), verdict, rests_on: (measure, value) })
     }
@@ -88,7 +91,7 @@ impl Replicate {
 fn verdict(
     sketches: &Sketches,
     members: &[Member],
-    fitted: &[Fitted; 3],
+    fitted: &[Fitted; Correlation::COUNT],
 ) -> Result<(Verdict, Measure, f64), StudyError> {
     let (priors, fits) = (Priors::default(), fitted.each_ref().map(|fitted| Some(&fitted.fit)));
     let leave_one_outs = LeaveOneOuts::new(sketches, &priors, fits);

@@ -86,8 +86,11 @@ impl ScenarioReport {
     /// Summarizes a scenario's replicates, of which there must be at least one.
     pub(super) fn new(scenario: Option<Scenario>, population: Population, replicates: &[Replicate]) -> ScenarioReport {
         let truth = Truth { mu: population.mu, tau: population.tau };
-        let fits = Correlation::ALL.into_iter().enumerate().map(|(i, correlation)| {
-            let fits: Vec<ScoredFit> = replicates.iter().map(|replicate| replicate.fits[i]).collect();
+        // The study takes true effects as independent, as they are: the model of control only is that of the first rows.
+        let models = Correlation::ALL.into_iter().filter(|correlation| *correlation != Correlation::ControlOnly);
+        let fits = models.map(|correlation| {
+            let fits: Vec<ScoredFit> =
+                replicates.iter().map(|replicate| replicate.fits[correlation as usize]).collect();
             FitReport::new(correlation, &fits, truth)
         });
         ScenarioReport {

@@ -1,5 +1,7 @@
 //! The diagnostics of a population that need every block, accumulated in one pass.
 
+use std::borrow::Cow;
+
 use shrinkd_core::{Grouping, Measured, PopulationName, ShippedDecisions};
 use shrinkd_model::{
     BlockPass, BlockPosterior, Calibration, Correlation, DataScale, Diagnostics, Fit, LeaveOneOuts, MedianError,
@@ -25,8 +27,10 @@ pub(super) struct Diagnosis {
     sketches: Sketches,
     scale: DataScale,
     priors: Priors,
-    /// In the order of [`Correlation::ALL`]; the first two exist.
-    fits: [Option<Fit>; 3],
+    /// In the order of [`Correlation::ALL`]; those with the correlation modelled and ignored exist.
+    fits: [Option<Fit>; Correlation::COUNT],
+    /// Whether the first two of them are one.
+    has_independent_effects: bool,
     cells: CellDiagnostics,
     pass: BlockPass,
     median_error: Option<MedianError>,
@@ -54,11 +58,13 @@ impl Diagnosis {
         let fits = sketches.map_distinct(&priors.icc, |correlation| {
             Fit::of(&sketches, correlation, &likelihoods[correlation as usize], &priors, Method::Quadrature).ok()
         });
-        let [Some(fit), Some(naive), _] = &fits else { return None };
-        let cells = Diagnostics::new(&sketches, (&likelihoods[0], &fit.posterior), (&likelihoods[1], &naive.posterior));
+        let [Some(fit), _, Some(naive), _] = &fits else { return None };
+        let [likelihood, _, naive_likelihood, _] = &likelihoods;
+        let cells = Diagnostics::new(&sketches, (likelihood, &fit.posterior), (naive_likelihood, &naive.posterior));
         Some(Diagnosis {
             grouping,
             shipped_decisions,
+            has_independent_effects: fit.has_independent_effects(),
             pass: BlockPass::new(fit)?,
             median_error: MedianError::new(&sketches.of(Correlation::Ignored)),
             sketches,
@@ -114,13 +120,19 @@ impl Diagnosis {
         // A block that is stored was a member of its population.
         let direction = estimates.rows.first().and_then(|row| row.direction).unwrap_or_default();
         let member = Member::new(effects.clone(), chosen).ok()?.with_direction(direction);
-        let one = self.fits[Correlation::OnePerExperiment as usize]
-            .as_ref()
-            .map(|fit| BlockPosterior::new(&member.under(Correlation::OnePerExperiment), &fit.nodes).estimates());
+        let of = |correlation: Correlation| {
+            let fit = self.fits[correlation as usize].as_ref();
+            fit.map(|fit| BlockPosterior::new(&member.under(correlation), &fit.nodes).estimates()).unwrap_or_default()
+        };
+        let control_only = match self.has_independent_effects || member.block().len() == 1 {
+            true => Cow::Borrowed(&estimates.modelled),
+            false => Cow::Owned(of(Correlation::ControlOnly)),
+        };
+        let one = of(Correlation::OnePerExperiment);
         let left_out = leave_one_outs.predict(&member, Correlation::Modelled);
         let scores = leave_one_outs.scores(&member, left_out.as_ref());
         let predictions = left_out.map(|left_out| left_out.predictions);
-        let estimates = [&*estimates.modelled, &*estimates.naive, &*one.unwrap_or_default()];
+        let estimates = [&*estimates.modelled, &*control_only, &*estimates.naive, &*one];
         pass.add(&member, estimates, scores, predictions.as_deref().unwrap_or_default());
         predictions
     }

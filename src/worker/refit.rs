@@ -323,7 +323,7 @@ impl RefitLoop {
         let is_pass_due = state.unpublished.count() > 0
             && (occasion == Occasion::End || state.unpublished.is_pass_due(state.statistics.counters.experiments));
         let Counters { experiments, effects, .. } = state.statistics.counters;
-        let effects = [effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
+        let effects = [effects, effects, effects, experiments].map(|count| u64::try_from(count).unwrap_or(0));
         let failed = Fits::failed(&why.summary(), effects);
         let refitted = Refitted {
             population: population.clone(),

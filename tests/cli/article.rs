@@ -114,8 +114,9 @@ fn the_exact_figures_are_those_of_fit_under_the_articles_priors() {
         command.current_dir(env!("CARGO_MANIFEST_DIR")).arg("fit").arg(path).args(priors);
         let report: Value =
             serde_json::from_slice(&command.output().expect("the program starts").stdout).expect("JSON");
-        for (fit, row) in report["populations"][0]["fits"].as_array().expect("fits").iter().zip(&table.rows) {
-            assert_eq!(fit["correlation"], row.correlation.as_str());
+        let fits = report["populations"][0]["fits"].as_array().expect("fits");
+        for row in table.rows.iter().filter(|row| row.without.is_none()) {
+            let fit = fits.iter().find(|fit| fit["correlation"] == row.correlation.as_str()).expect("a fit");
             for (told, figure) in [(&fit["mu"], row.exact.mu), (&fit["tau"], row.exact.tau)] {
                 assert_eq!([&told["median"], &told["sd"]].map(Value::as_f64), [figure.median, figure.sd].map(Some));
             }

@@ -115,10 +115,11 @@ fn every_population_stands_with_the_three_models_of_correlation_of_a_fit_and_its
         let told = paragraph(&printed, &format!("{} ", population["population"].as_str().expect("a name")));
         let lines: Vec<&str> = told.lines().collect();
         assert!(lines[4].contains(population["diagnostics"]["verdict"].as_str().expect("a verdict")), "{told}");
-        for (i, label) in ["modelled", "ignored", "one per experiment"].into_iter().enumerate() {
+        let models = [(0, "modelled"), (2, "ignored"), (3, "one per experiment")];
+        for (i, (model, label)) in models.into_iter().enumerate() {
             let numbers = lines[1 + i].strip_prefix("  ").and_then(|line| line.strip_prefix(label)).expect(label);
             let numbers: Vec<f64> = numbers.replace(" to ", " ").split_whitespace().map(number).collect();
-            let exact = &population["fits"][i];
+            let exact = &population["fits"][model];
             let (mu, tau) = (&exact["mu"], &exact["tau"]["median"]);
             for (number, exact) in numbers.iter().zip([&mu["median"], &mu["q025"], &mu["q975"], tau]) {
                 let exact = exact.as_f64().expect("a number");

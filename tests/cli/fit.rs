@@ -290,7 +290,7 @@ fn a_prior_of_icc_gives_its_posterior_and_none_leaves_every_figure_as_it_was() {
     assert!(text(&uniform["warnings"][0]).starts_with("icc_at_upper_end: "), "{}", uniform["warnings"]);
     // Two variants that are alike say less of mu than two that are not.
     assert!(number(&uniform["mu"]["sd"]) > 1.1 * number(&none["mu"]["sd"]), "{} {}", uniform["mu"], none["mu"]);
-    for other in ["ignored", "one_per_experiment"] {
+    for other in ["control_only", "ignored", "one_per_experiment"] {
         let of = |population: &Value| {
             let fits = population["fits"].as_array().expect("fits").clone();
             let fit = fits.into_iter().find(|fit| fit["correlation"] == other).expect("a fit");

@@ -105,11 +105,20 @@ fn the_verdict_says_what_it_rests_on() {
 }
 
 #[test]
-fn all_three_models_of_correlation_stand_side_by_side_with_the_figures_of_the_json() {
+fn all_models_of_correlation_stand_side_by_side_with_the_figures_of_the_json() {
     let events = simulated(Scenario::TreatmentHeavy);
     let table = table(&events, 80, &[]);
     let report: Value = serde_json::from_slice(&fit(&events, 80, &["--format", "json"]).stdout).unwrap();
-    for (correlation, label) in [(0, "modelled"), (1, "ignored"), (2, "one per experiment")] {
+    assert!(!table.contains("control only"), "it is the model above: {table}");
+    assert_stand_with_figures(&table, &report, &[(0, "modelled"), (2, "ignored"), (3, "one per experiment")]);
+    let alike = ["--prior-icc", "uniform", "--format", "json"];
+    let report: Value = serde_json::from_slice(&fit(&events, 80, &alike).stdout).unwrap();
+    let all = [(0, "modelled"), (1, "control only"), (2, "ignored"), (3, "one per experiment")];
+    assert_stand_with_figures(&self::table(&events, 80, &alike[..2]), &report, &all);
+}
+
+fn assert_stand_with_figures(table: &str, report: &Value, models: &[(usize, &str)]) {
+    for &(correlation, label) in models {
         let rows: Vec<&str> = table.lines().filter(|line| line.contains(&format!(" {label}  "))).collect();
         assert_eq!(rows.len(), 2, "{label}");
         for (row, parameter) in rows.iter().zip(["mu", "tau"]) {
@@ -216,7 +225,7 @@ fn the_rows_of_a_point_estimate_are_the_figures_of_the_json() {
     let table = table(&events, 80, &["--method", "reml"]);
     let output = fit(&events, 80, &["--method", "reml", "--format", "json"]);
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    for (i, label) in ["modelled", "ignored", "one per experiment"].into_iter().enumerate() {
+    for (i, label) in [(0, "modelled"), (2, "ignored"), (3, "one per experiment")] {
         let fit = &report["populations"][0]["fits"][i];
         let (mu, more) = (&fit["mu"]["mean"], &fit["heterogeneity"]);
         let rows: Vec<&str> = table.lines().filter(|line| line.contains(&format!(" {label}  "))).collect();

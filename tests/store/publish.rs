@@ -239,8 +239,8 @@ pub fn pass_diagnostics() -> PassDiagnostics {
         changed_decisions: 1,
         changed_decision_share: 0.25,
         value_given_up: None,
-        risk: [Some(0.5), Some(0.6), None],
-        score: [Some(-3.0), Some(-4.0), Some(-3.5)],
+        risk: [Some(0.5), Some(0.7), Some(0.6), None],
+        score: [Some(-3.0), Some(-3.2), Some(-4.0), Some(-3.5)],
         largest_correlation: 0.4,
         largest_estimate_shift: 0.3,
         sign_calls: 4,
@@ -310,13 +310,14 @@ async fn diagnostics_are_carried_over_until_the_next_pass<D: Database>(database:
     let rows = database.numbers(
         "select information, effective_effects, log_tau_shift, coverage80, calibration_rms_z, sign_flip_share, shipped_share,
                 deff, deff_control, naive_coverage, rmse_excess, changed_decision_share, value_given_up, risk_modelled,
-                risk_ignored, risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment,
+                risk_control_only, risk_ignored, risk_one_per_experiment, score_modelled, score_control_only, score_ignored,
+                score_one_per_experiment,
                 selection_log_lr, selection_eta, selection_missing_share, caliper_p, coverage50_low, coverage95_high
          from population_diagnostics order by fit_id",
     );
     let mut expected = vec![Some(3.0), Some(5.0), Some(0.2), Some(0.75), Some(1.1), Some(0.25), Some(1.0)];
     expected.extend([Some(1.5), Some(1.4), Some(0.89), Some(0.04), Some(0.25), None]);
-    expected.extend([Some(0.5), Some(0.6), None, Some(-3.0), Some(-4.0), Some(-3.5)]);
+    expected.extend([Some(0.5), Some(0.7), Some(0.6), None, Some(-3.0), Some(-3.2), Some(-4.0), Some(-3.5)]);
     expected.extend([Some(9.0), Some(0.1), Some(0.6), None, Some(0.0), Some(1.0)]);
     assert_eq!(rows.await, [expected.clone(), expected]);
     let texts = database.texts(

@@ -94,6 +94,7 @@ pub fn fit_row(correlation: Correlation, mu: f64, tau: f64) -> FitRow {
         direction: Direction::Increase,
         is_prior_far: false,
         effects: 7,
+        multi_variant_experiments: 2,
         mu: summary(mu),
         tau: summary(tau),
         icc: None,

@@ -165,8 +165,9 @@ async fn check_diagnostics(lines: &str) {
 
     let row = sqlx::query(
         "select verdict, verdict_rests_on, verdict_value, deff, mu_shift, coverage95, calibration_rms_z,
-                shipped_share, hausman_z, naive_coverage, rmse_excess, changed_decision_share, risk_modelled, risk_ignored,
-                risk_one_per_experiment, score_modelled, score_ignored, score_one_per_experiment, selection_log_lr,
+                shipped_share, hausman_z, naive_coverage, rmse_excess, changed_decision_share, risk_modelled, risk_control_only, risk_ignored,
+                risk_one_per_experiment, score_modelled, score_control_only, score_ignored, score_one_per_experiment,
+                selection_log_lr,
                 selection_eta, selection_missing_share, caliper_p, is_selection_suspected, coverage80_low, coverage80_high,
                 pit_histogram, calibration_cause
          from population_diagnostics order by fit_id desc limit 1",
@@ -192,17 +193,17 @@ async fn check_diagnostics(lines: &str) {
     near(11, correlation.consequences.changed_decision_share());
     for (i, correlation_model) in Correlation::ALL.into_iter().enumerate() {
         near(12 + i, correlation.misfit.risk(correlation_model).expect("a risk"));
-        near(15 + i, correlation.misfit.score(correlation_model).expect("a score"));
+        near(16 + i, correlation.misfit.score(correlation_model).expect("a score"));
     }
     let selection = analysis.selection.expect("effects");
-    assert_eq!(row.get::<f64, _>(18), selection.log_lr);
-    assert_eq!(row.get::<f64, _>(19), selection.eta);
-    assert_eq!(row.get::<f64, _>(20), selection.missing_share);
-    assert_eq!(row.get::<Option<f64>, _>(21), selection.caliper_p);
-    assert_eq!(row.get::<bool, _>(22), selection.is_suspected());
-    assert_eq!((row.get::<f64, _>(23), row.get::<f64, _>(24)), calibration.bounds(0.8));
-    assert_eq!(row.get::<String, _>(25), format!("{:?}", calibration.pit_histogram));
-    assert_eq!(row.get::<Option<String>, _>(26).as_deref(), analysis.miscalibration.map(|cause| cause.as_str()));
+    assert_eq!(row.get::<f64, _>(20), selection.log_lr);
+    assert_eq!(row.get::<f64, _>(21), selection.eta);
+    assert_eq!(row.get::<f64, _>(22), selection.missing_share);
+    assert_eq!(row.get::<Option<f64>, _>(23), selection.caliper_p);
+    assert_eq!(row.get::<bool, _>(24), selection.is_suspected());
+    assert_eq!((row.get::<f64, _>(25), row.get::<f64, _>(26)), calibration.bounds(0.8));
+    assert_eq!(row.get::<String, _>(27), format!("{:?}", calibration.pit_histogram));
+    assert_eq!(row.get::<Option<String>, _>(28).as_deref(), analysis.miscalibration.map(|cause| cause.as_str()));
 }
 
 /// An experiment of a single variant with this z, whose decision is `Launched`.
@@ -428,7 +429,17 @@ async fn a_prior_of_the_intraclass_correlation_gives_what_a_fit_of_the_same_even
     );
     let others = "select count(*) from current_population_fits
                   where correlation <> 'modelled' and icc_mean is null and icc_status is null and prior_icc is null";
-    assert_eq!(count(&tables, others).await, 2, "the other models have none");
+    assert_eq!(count(&tables, others).await, 3, "the other models have none");
+    let independent = sqlx::query(
+        "select mu_mean, tau_median, multi_variant_experiments from current_population_fits where correlation = 'control_only'",
+    );
+    let independent = independent.fetch_one(&tables).await.expect("a row");
+    let posterior = analysis.posteriors[Correlation::ControlOnly as usize].as_ref().expect("a posterior");
+    assert_eq!(independent.get::<Option<f64>, _>(0), posterior.mu.mean);
+    assert_eq!(independent.get::<Option<f64>, _>(1), posterior.tau.median);
+    assert_ne!(posterior.mu.mean, analysis.fit.posterior.mu.mean);
+    let several = population.members.iter().filter(|member| member.block().len() > 1).count();
+    assert_eq!(independent.get::<i64, _>(2), several as i64);
 
     // Every row is averaged over icc, too.
     let sql = "select experiment_id, variant, posterior_mean, posterior_sd from effect_estimates order by 1, 2";

@@ -55,9 +55,9 @@ pub struct Analysis {
     /// The fit under the model of correlation asked for.
     pub fit: Fit,
     /// The posterior under each model of correlation that has one, in the order of [`Correlation::ALL`].
-    pub posteriors: [Option<Posterior>; 3],
+    pub posteriors: [Option<Posterior>; Correlation::COUNT],
     /// What is reported with a point estimate under each of them.
-    pub heterogeneity: [Option<Heterogeneity>; 3],
+    pub heterogeneity: [Option<Heterogeneity>; Correlation::COUNT],
     /// How far `laplace` and `variational` are from exact under the model of correlation asked for, where that exists.
     pub distances: Option<[Option<Distance>; 2]>,
     pub comparison: Option<Comparison>,
@@ -126,9 +126,10 @@ impl Analysis {
             sketches.map_distinct(&priors.icc, |it| Fit::of(sketches, it, &likelihoods[it as usize], &priors, method))
         };
         let fits = fits_by(request.method);
-        let posteriors = [0, 1, 2].map(|i| fits[i].as_ref().ok().map(|fit| fit.posterior.clone()));
-        let heterogeneity = [0, 1, 2].map(|i| fits[i].as_ref().ok().and_then(|fit| fit.heterogeneity));
-        let exact: [Option<Fit>; 3] = match request.method {
+        let posteriors = Correlation::ALL.map(|it| fits[it as usize].as_ref().ok().map(|fit| fit.posterior.clone()));
+        let heterogeneity =
+            Correlation::ALL.map(|it| fits[it as usize].as_ref().ok().and_then(|fit| fit.heterogeneity));
+        let exact: [Option<Fit>; Correlation::COUNT] = match request.method {
             Method::Quadrature => fits.each_ref().map(|fit| fit.as_ref().ok().cloned()),
             _ => fits_by(Method::Quadrature).map(Result::ok),
         };
@@ -172,7 +173,7 @@ impl Analysis {
 
         let comparison = modelled.zip(exact[Correlation::Ignored as usize].as_ref()).zip(pass.as_ref());
         let comparison = comparison.map(|((modelled, ignored), pass)| {
-            let [block_model, naive, _] = &likelihoods;
+            let [block_model, _, naive, _] = &likelihoods;
             let diagnostics =
                 Diagnostics::new(sketches, (block_model, &modelled.posterior), (naive, &ignored.posterior));
             let (verdict, measure, value) = pass.verdict(&request.thresholds);
@@ -212,9 +213,9 @@ struct Context<'a> {
     request: &'a Request,
     median_error: Option<MedianError>,
     /// Of the exact fits, in the order of [`Correlation::ALL`]; empty where there is no posterior.
-    exact_nodes: [&'a [Node]; 3],
+    exact_nodes: [&'a [Node]; Correlation::COUNT],
     /// Of the fits that are asked for, likewise.
-    nodes: [&'a [Node]; 3],
+    nodes: [&'a [Node]; Correlation::COUNT],
     leave_one_outs: LeaveOneOuts<'a>,
     diagnosis: Option<Diagnosis>,
 }
@@ -242,16 +243,22 @@ impl Diagnosis {
 
 /// A block's posteriors and estimates under every model of correlation that has nodes.
 struct Estimates {
-    posteriors: [Option<BlockPosterior>; 3],
-    estimates: [Vec<Estimate>; 3],
+    posteriors: [Option<BlockPosterior>; Correlation::COUNT],
+    estimates: [Vec<Estimate>; Correlation::COUNT],
 }
 
 impl Estimates {
-    fn new(member: &Member, nodes: [&[Node]; 3]) -> Estimates {
-        let posteriors = Correlation::ALL.map(|correlation| {
+    fn new(member: &Member, nodes: [&[Node]; Correlation::COUNT]) -> Estimates {
+        let of = |correlation: Correlation| {
             let nodes = nodes[correlation as usize];
             (!nodes.is_empty()).then(|| BlockPosterior::new(&member.under(correlation), nodes))
-        });
+        };
+        let modelled = of(Correlation::Modelled);
+        let control_only = match nodes[Correlation::ControlOnly as usize] == nodes[Correlation::Modelled as usize] {
+            true => modelled.clone(),
+            false => of(Correlation::ControlOnly),
+        };
+        let posteriors = [modelled, control_only, of(Correlation::Ignored), of(Correlation::OnePerExperiment)];
         let estimates = posteriors
             .each_ref()
             .map(|posterior| posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default());

@@ -13,8 +13,11 @@ use super::prior::Priors;
 /// The model of the correlation between the effects of one experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Correlation {
-    /// The block as it is: the error of the shared control is modelled.
+    /// The block as it is: the error of the shared control is modelled, and how alike true effects are, as the prior of the
+    /// intraclass correlation says.
     Modelled,
+    /// The error of the shared control is modelled, and true effects are independent.
+    ControlOnly,
     /// Off-diagonals dropped: the naive model.
     Ignored,
     /// One variant of each experiment, chosen by a stable hash; the others have no estimate.
@@ -48,12 +51,17 @@ pub struct Fit {
 }
 
 impl Correlation {
-    pub const ALL: [Correlation; 3] = [Correlation::Modelled, Correlation::Ignored, Correlation::OnePerExperiment];
+    /// How many models there are.
+    pub const COUNT: usize = 4;
+
+    pub const ALL: [Correlation; Correlation::COUNT] =
+        [Correlation::Modelled, Correlation::ControlOnly, Correlation::Ignored, Correlation::OnePerExperiment];
 
     /// The name in tables, metrics and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Correlation::Modelled => "modelled",
+            Correlation::ControlOnly => "control_only",
             Correlation::Ignored => "ignored",
             Correlation::OnePerExperiment => "one_per_experiment",
         }

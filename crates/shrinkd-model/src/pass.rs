@@ -3,7 +3,7 @@
 use super::diagnostics::{
     CalibrationCounts, Consequences, Measure, Misfit, Prediction, SelectionCounts, Thresholds, Verdict,
 };
-use super::fit::Fit;
+use super::fit::{Correlation, Fit};
 use super::population::Member;
 use super::shrinkage::Estimate;
 
@@ -33,11 +33,11 @@ impl BlockPass {
     pub fn add(
         &mut self,
         member: &Member,
-        estimates: [&[Estimate]; 3],
-        scores: [Option<f64>; 3],
+        estimates: [&[Estimate]; Correlation::COUNT],
+        scores: [Option<f64>; Correlation::COUNT],
         predictions: &[Prediction],
     ) {
-        let [modelled, ignored, _] = estimates;
+        let [modelled, _, ignored, _] = estimates;
         self.consequences.add(member.block(), member.direction(), modelled, ignored);
         self.misfit.add(member.block(), member.chosen(), estimates, scores);
         self.selection.add_block(member.block(), member.direction());

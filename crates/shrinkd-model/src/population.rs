@@ -92,7 +92,7 @@ impl Member {
     /// The block under a model of correlation.
     pub fn under(&self, correlation: Correlation) -> Cow<'_, Block> {
         match correlation {
-            Correlation::Modelled => Cow::Borrowed(&self.block),
+            Correlation::Modelled | Correlation::ControlOnly => Cow::Borrowed(&self.block),
             Correlation::Ignored => Cow::Owned(self.block.independent()),
             Correlation::OnePerExperiment => Cow::Owned(self.block.single(self.chosen)),
         }
@@ -101,7 +101,7 @@ impl Member {
     /// Which of the block's variants have estimates under a model of correlation.
     pub fn variants(&self, correlation: Correlation) -> std::ops::Range<usize> {
         match correlation {
-            Correlation::Modelled | Correlation::Ignored => 0..self.block.len(),
+            Correlation::Modelled | Correlation::ControlOnly | Correlation::Ignored => 0..self.block.len(),
             Correlation::OnePerExperiment => self.chosen..self.chosen + 1,
         }
     }
@@ -114,8 +114,10 @@ impl Member {
     /// The components of the block under a model of correlation.
     pub fn components(&self, correlation: Correlation) -> Cow<'_, [Component]> {
         match correlation {
-            Correlation::Modelled => Cow::Borrowed(&self.components),
-            _ => self.variants(correlation).map(|i| alone(&self.block, i)).collect(),
+            Correlation::Modelled | Correlation::ControlOnly => Cow::Borrowed(&self.components),
+            Correlation::Ignored | Correlation::OnePerExperiment => {
+                self.variants(correlation).map(|i| alone(&self.block, i)).collect()
+            }
         }
     }
 }
@@ -245,7 +247,7 @@ impl Sketches {
     /// The sketch under a model of correlation, `icc` being 0.
     pub fn of(&self, correlation: Correlation) -> Cow<'_, Sketch> {
         match correlation {
-            Correlation::Modelled => sum(&self.one_variant, self.independent_effects()),
+            Correlation::Modelled | Correlation::ControlOnly => sum(&self.one_variant, self.independent_effects()),
             Correlation::Ignored => sum(&self.one_variant, Cow::Borrowed(&self.ignored)),
             Correlation::OnePerExperiment => sum(&self.one_variant, Cow::Borrowed(&self.one_per_experiment)),
         }
@@ -324,18 +326,28 @@ impl Sketches {
     }
 
     /// What `compute` gives under each model of correlation, computed once for those that are the same: all of them where every
-    /// experiment has one variant. With an intraclass correlation that is not 0 the first is a model of its own where any has more.
-    pub fn map_distinct<T: Clone>(&self, icc: &PriorIcc, compute: impl Fn(Correlation) -> T) -> [T; 3] {
-        let (modelled, ignored, one) = (self.independent_effects(), &self.ignored, &self.one_per_experiment);
-        let is_as_modelled = |sketch: &Sketch| *sketch == *modelled && (icc.is_zero() || self.sizes.is_empty());
+    /// experiment has one variant, and the first two where the intraclass correlation is 0.
+    pub fn map_distinct<T: Clone>(
+        &self,
+        icc: &PriorIcc,
+        compute: impl Fn(Correlation) -> T,
+    ) -> [T; Correlation::COUNT] {
+        let (control_only, ignored, one) = (self.independent_effects(), &self.ignored, &self.one_per_experiment);
         let of_modelled = compute(Correlation::Modelled);
-        let of_ignored = if is_as_modelled(ignored) { of_modelled.clone() } else { compute(Correlation::Ignored) };
+        let of_control_only = match self.sizes.is_empty() || icc.is_zero() {
+            true => of_modelled.clone(),
+            false => compute(Correlation::ControlOnly),
+        };
+        let of_ignored = match ignored == &*control_only {
+            true => of_control_only.clone(),
+            false => compute(Correlation::Ignored),
+        };
         let of_one = match one {
-            one if is_as_modelled(one) => of_modelled.clone(),
+            one if one == &*control_only => of_control_only.clone(),
             one if one == ignored => of_ignored.clone(),
             _ => compute(Correlation::OnePerExperiment),
         };
-        [of_modelled, of_ignored, of_one]
+        [of_modelled, of_control_only, of_ignored, of_one]
     }
 
     /// The sketches of a part: of [`Part::SeveralVariants`] and [`Part::ManyVariants`] one for each node of the intraclass

@@ -117,16 +117,17 @@ impl Report<'_> {
 }
 
 impl Found {
-    /// The fits in the order of [`Correlation::ALL`].
+    /// The fits in the order of [`Correlation::ALL`], without that of control only: the demo takes true effects as independent.
     fn fits(&self) -> impl Iterator<Item = &CurrentFit> {
-        Correlation::ALL.into_iter().filter_map(|correlation| self.fit(correlation))
+        let shown = Correlation::ALL.into_iter().filter(|correlation| *correlation != Correlation::ControlOnly);
+        shown.filter_map(|correlation| self.fit(correlation))
     }
 
     fn fit(&self, correlation: Correlation) -> Option<&CurrentFit> {
         self.fits.iter().find(|fit| fit.correlation == correlation)
     }
 
-    /// mu and tau under the three models of correlation.
+    /// mu and tau under each model of correlation.
     fn parameters(&self) -> Columns {
         let digits = [digits(self.fits.iter().map(|fit| &fit.mu)), digits(self.fits.iter().map(|fit| &fit.tau))];
         let mut table =

@@ -150,18 +150,19 @@ fn alike(posterior: &IccPosterior) -> String {
 fn model(correlation: Correlation) -> &'static str {
     match correlation {
         Correlation::Modelled => "correlation modelled",
+        Correlation::ControlOnly => "control modelled, true effects independent",
         Correlation::Ignored => "correlation ignored (naive model)",
         Correlation::OnePerExperiment => "one variant per experiment",
     }
 }
 
-/// mu and tau under the three models of correlation, and the prediction for the next experiment's effect under the chosen
+/// mu and tau under each model of correlation, and the prediction for the next experiment's effect under the chosen
 /// one.
 fn parameters(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     let columns = [text("  "), text("  "), number("  "), number("  "), number("  "), number(" to "), number("  ")];
     let mut table = Columns::new(columns);
     table.row(["", "correlation", "median", "sd", "2.5%", "97.5%", "effects"]);
-    for (correlation, name, summary, digits) in by_correlation(analysis) {
+    for (correlation, name, summary, digits) in by_correlation(analysis).filter(|row| is_shown(analysis, row.0)) {
         let names = [name, label(correlation)].map(str::to_owned).into_iter();
         table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(correlation))]));
     }
@@ -200,7 +201,8 @@ fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
             })
             .collect();
         let digits = digits(summaries.iter());
-        for ((correlation, summary), name) in Correlation::ALL.into_iter().zip(&summaries).zip([name, "", ""]) {
+        let rows = Correlation::ALL.into_iter().zip(&summaries).zip([name, "", "", ""]);
+        for ((correlation, summary), name) in rows.filter(|((correlation, _), _)| is_shown(analysis, *correlation)) {
             let names = [name, label(correlation)].map(str::to_owned).into_iter();
             table.row(names.chain(numbers(summary, digits)).chain([grouped(fitted.effects(correlation))]));
         }
@@ -212,6 +214,12 @@ fn points(fitted: &FittedPopulation, analysis: &Analysis) -> Columns {
     table
 }
 
+/// Whether a model of correlation has rows of its own: where true effects are independent the first two are one.
+fn is_shown(analysis: &Analysis, correlation: Correlation) -> bool {
+    let [modelled, control_only, ..] = &analysis.posteriors;
+    correlation != Correlation::ControlOnly || control_only != modelled
+}
+
 /// mu and tau under each model of correlation, with a name on the first row of each and the digits to show.
 fn by_correlation(analysis: &Analysis) -> impl Iterator<Item = (Correlation, &'static str, &Summary, Digits)> {
     const NONE: &Summary =
@@ -221,7 +229,7 @@ fn by_correlation(analysis: &Analysis) -> impl Iterator<Item = (Correlation, &'s
     [("mu", mu), ("tau", tau)].into_iter().flat_map(|(name, pick)| {
         let summaries = analysis.posteriors.each_ref().map(|posterior| posterior.as_ref().map_or(NONE, pick));
         let digits = digits(summaries.into_iter());
-        let names = [name, "", ""].into_iter();
+        let names = [name, "", "", ""].into_iter();
         Correlation::ALL
             .into_iter()
             .zip(names)

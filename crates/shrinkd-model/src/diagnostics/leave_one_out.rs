@@ -216,14 +216,20 @@ fn control_shift_z(sums: &mut BlockSums<'_>, nodes: &[Node]) -> Option<f64> {
 
 /// A population's exact fits under every model of correlation, ready to leave blocks out.
 pub struct LeaveOneOuts<'a> {
-    by_correlation: [Option<LeaveOneOut<'a>>; 3],
+    by_correlation: [Option<LeaveOneOut<'a>>; Correlation::COUNT],
     /// Whether no block has two effects, so that the models are one.
-    are_alike: bool,
+    are_one: bool,
+    /// Whether the first two models are one.
+    are_independent: bool,
 }
 
 impl<'a> LeaveOneOuts<'a> {
     /// From the population's sketches, its priors, and its exact fits where there are any, in the order of [`Correlation::ALL`].
-    pub fn new(sketches: &'a Sketches, priors: &'a Priors, fits: [Option<&'a Fit>; 3]) -> LeaveOneOuts<'a> {
+    pub fn new(
+        sketches: &'a Sketches,
+        priors: &'a Priors,
+        fits: [Option<&'a Fit>; Correlation::COUNT],
+    ) -> LeaveOneOuts<'a> {
         let leave_one_out = |correlation: Correlation| {
             let leave_one_out = LeaveOneOut::new(&sketches.of(correlation), priors, fits[correlation as usize]?);
             let is_alike =
@@ -233,7 +239,8 @@ impl<'a> LeaveOneOuts<'a> {
         let effects = |correlation| sketches.of(correlation).effects();
         LeaveOneOuts {
             by_correlation: Correlation::ALL.map(leave_one_out),
-            are_alike: effects(Correlation::Ignored) == effects(Correlation::OnePerExperiment),
+            are_one: effects(Correlation::Ignored) == effects(Correlation::OnePerExperiment),
+            are_independent: priors.icc.is_zero(),
         }
     }
 
@@ -244,10 +251,11 @@ impl<'a> LeaveOneOuts<'a> {
     }
 
     /// The block's [score](LeftOut::score) under every model of correlation, given what the first, which models it, predicts.
-    pub fn scores(&self, member: &Member, modelled: Option<&LeftOut>) -> [Option<f64>; 3] {
+    pub fn scores(&self, member: &Member, modelled: Option<&LeftOut>) -> [Option<f64>; Correlation::COUNT] {
         Correlation::ALL.map(|correlation| match correlation {
             Correlation::Modelled => Some(modelled?.score),
-            _ if self.are_alike => Some(modelled?.score),
+            Correlation::ControlOnly if self.are_independent => Some(modelled?.score),
+            _ if self.are_one => Some(modelled?.score),
             _ => {
                 let leave_one_out = self.by_correlation[correlation as usize].as_ref()?;
                 leave_one_out.score(member.block(), &member.components(correlation))

@@ -34,12 +34,12 @@ const FEWEST: u64 = 10;
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Misfit {
     /// In the order of [`Correlation::ALL`].
-    risks: [Total; 3],
-    scores: [Total; 3],
+    risks: [Total; Correlation::COUNT],
+    scores: [Total; Correlation::COUNT],
     /// By how much the risk of `modelled` is larger than that of the raw estimates, and of `ignored`.
     risk_excesses: [Differences; 2],
-    /// By how much the score of `modelled` is lower than those of `ignored` and `one_per_experiment`.
-    score_deficits: [Differences; 2],
+    /// By how much the score of `modelled` is lower than those of the others.
+    score_deficits: [Differences; Correlation::COUNT - 1],
 }
 
 /// A sum over some effects, or experiments.
@@ -63,9 +63,15 @@ impl Misfit {
     /// Adds one block, with its estimates and [scores](super::LeftOut::score) under each model of correlation, in the order of
     /// [`Correlation::ALL`]; under [`Correlation::OnePerExperiment`] there is one estimate, of effect `chosen`. Estimates are empty
     /// and scores `None` where a model has no posterior.
-    pub fn add(&mut self, block: &Block, chosen: usize, estimates: [&[Estimate]; 3], scores: [Option<f64>; 3]) {
-        let firsts = [0, 0, chosen];
-        let mut risks = [None; 3];
+    pub fn add(
+        &mut self,
+        block: &Block,
+        chosen: usize,
+        estimates: [&[Estimate]; Correlation::COUNT],
+        scores: [Option<f64>; Correlation::COUNT],
+    ) {
+        let firsts = [0, 0, 0, chosen];
+        let mut risks = [None; Correlation::COUNT];
         for ((risk, estimates), first) in risks.iter_mut().zip(estimates).zip(firsts) {
             *risk = (!estimates.is_empty())
                 .then(|| estimates.iter().zip(first..).map(|(estimate, i)| risk_of(estimate, block, i)).sum::<f64>());
@@ -73,7 +79,7 @@ impl Misfit {
         for ((total, risk), estimates) in self.risks.iter_mut().zip(risks).zip(estimates) {
             total.add(estimates.len() as u64, risk.unwrap_or(0.0));
         }
-        let [modelled, ignored, _] = risks;
+        let [modelled, _, ignored, _] = risks;
         // A raw estimate has risk 1.
         let against_risks = [Some(block.len() as f64), ignored];
         for (differences, other) in self.risk_excesses.iter_mut().zip(against_risks) {
@@ -81,12 +87,11 @@ impl Misfit {
                 differences.add(modelled - other, other);
             }
         }
-        let [modelled, ignored, one] = scores;
-        let Some(((modelled, ignored), one)) = modelled.zip(ignored).zip(one) else { return };
-        for (total, score) in self.scores.iter_mut().zip([modelled, ignored, one]) {
+        let [Some(modelled), Some(control_only), Some(ignored), Some(one)] = scores else { return };
+        for (total, score) in self.scores.iter_mut().zip([modelled, control_only, ignored, one]) {
             total.add(1, score);
         }
-        for (differences, other) in self.score_deficits.iter_mut().zip([ignored, one]) {
+        for (differences, other) in self.score_deficits.iter_mut().zip([control_only, ignored, one]) {
             differences.add(other - modelled, 0.0);
         }
     }
@@ -136,7 +141,7 @@ impl Misfit {
             let is_lower = differences.is_above_noise(standard_errors) && differences.sum > SCORE_DEFICIT;
             is_lower.then_some(differences.sum)
         };
-        let standard_errors = [STANDARD_ERRORS, STANDARD_ERRORS_OF_ONE];
+        let standard_errors = [STANDARD_ERRORS, STANDARD_ERRORS, STANDARD_ERRORS_OF_ONE];
         self.score_deficits.iter().zip(standard_errors).filter_map(of).max_by(f64::total_cmp)
     }
 }

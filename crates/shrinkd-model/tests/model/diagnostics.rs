@@ -77,10 +77,10 @@ fn what_true_effects_share_counts_in_the_design_effect_the_information_and_the_l
         near(pass.largest_correlation(), largest);
         let priors =
             Priors { tau: PriorTau::Fixed { tau: t.sqrt() }, icc: PriorIcc::Fixed { icc }, ..Priors::default() };
-        let likelihoods =
-            [Correlation::Modelled, Correlation::Ignored].map(|it| SketchLikelihood::new(&sketches.of(it)));
+        let likelihood_of = |correlation| SketchLikelihood::new(&sketches.of(correlation));
+        let likelihoods = [Correlation::Modelled, Correlation::Ignored].map(likelihood_of);
         let fit = |correlation: Correlation| {
-            let likelihood = &likelihoods[correlation as usize];
+            let likelihood = &likelihood_of(correlation);
             Fit::of(&sketches, correlation, likelihood, &priors, Method::Quadrature).expect("a posterior")
         };
         let (modelled, ignored) = (fit(Correlation::Modelled), fit(Correlation::Ignored));
@@ -451,7 +451,7 @@ fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
     let node = [Node { weight: 1.0, tau: 0.6, icc: 0.0, mu_mean: 0.2, mu_variance: 0.0 }];
     let mut misfit = Misfit::default();
     let mut parts = [misfit, misfit];
-    let (mut sums, mut counts) = ([0.0; 3], [0.0; 3]);
+    let (mut sums, mut counts) = ([0.0; Correlation::COUNT], [0.0; Correlation::COUNT]);
     for (k, block) in population().iter().enumerate() {
         let n = block.len();
         let matrix: Vec<f64> = (0..n * n).map(|m| block.sampling_covariance(m / n, m % n)).collect();
@@ -461,8 +461,12 @@ fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
             Block::dense(effects, matrix.clone()).expect("a block")
         };
         let chosen = k % n;
-        let models: [fn(&Block, usize) -> Block; 3] =
-            [|block, _| block.clone(), |block, _| block.independent(), |block, chosen| block.single(chosen)];
+        let models: [fn(&Block, usize) -> Block; Correlation::COUNT] = [
+            |block, _| block.clone(),
+            |block, _| block.clone(),
+            |block, _| block.independent(),
+            |block, chosen| block.single(chosen),
+        ];
         let by_model = models.map(|model| estimates(&model(block, chosen), &node));
         for (model, correlation) in models.iter().zip(Correlation::ALL) {
             for (i, estimate) in by_model[correlation as usize].iter().enumerate() {
@@ -477,8 +481,8 @@ fn the_risk_is_steins_with_the_derivatives_of_the_estimates() {
             }
         }
         let by_model = by_model.each_ref().map(Vec::as_slice);
-        misfit.add(block, chosen, by_model, [None; 3]);
-        parts[k % 2].add(block, chosen, by_model, [None; 3]);
+        misfit.add(block, chosen, by_model, [None; Correlation::COUNT]);
+        parts[k % 2].add(block, chosen, by_model, [None; Correlation::COUNT]);
     }
     let [mut merged, other] = parts;
     merged.merge(&other);
@@ -507,17 +511,17 @@ fn the_model_misfits_where_another_predicts_better_by_more_than_noise() {
         (9, 1.0, 0.0, false),
         (10, 1.0, 0.0, true),
     ] {
-        for better in [1, 2] {
+        for better in [Correlation::ControlOnly, Correlation::Ignored, Correlation::OnePerExperiment] {
             let mut misfit = Misfit::default();
             for k in 0..experiments {
                 let difference = mean + if k % 2 == 0 { noise } else { -noise };
-                let mut scores = [-1.0; 3];
-                scores[better] += difference;
-                misfit.add(&block, 0, [&[], &[], &[]], scores.map(Some));
+                let mut scores = [-1.0; Correlation::COUNT];
+                scores[better as usize] += difference;
+                misfit.add(&block, 0, [&[]; Correlation::COUNT], scores.map(Some));
             }
             let (verdict, _, value) = Thresholds::default().verdict(&consequences, &misfit);
             // Against one variant per experiment it takes 2.5 standard errors instead of 2.
-            let is_misfit = is_misfit || (better == 1 && noise == 0.45);
+            let is_misfit = is_misfit || (better != Correlation::OnePerExperiment && noise == 0.45);
             assert_eq!(verdict == Verdict::Misfit, is_misfit, "{experiments} {mean} {noise}");
             assert!(!is_misfit || (value - f64::from(experiments) * mean).abs() < 1e-9 + noise);
             assert!((misfit.score(Correlation::Modelled).expect("a score") + f64::from(experiments)).abs() < 1e-9);
@@ -557,7 +561,7 @@ fn the_model_misfits_where_its_risk_is_larger_by_more_than_noise() {
         for k in 0..experiments {
             let noise = if k % 2 == 0 { noise } else { -noise };
             let (modelled, ignored) = ([estimate(naive + mean + noise)], [estimate(naive)]);
-            misfit.add(&block, 0, [&modelled, &ignored, &ignored], [None; 3]);
+            misfit.add(&block, 0, [&modelled, &ignored, &ignored, &ignored], [None; Correlation::COUNT]);
         }
         let (verdict, measure, value) = Thresholds::default().verdict(&consequences, &misfit);
         let got = (verdict == Verdict::Misfit).then_some(value);

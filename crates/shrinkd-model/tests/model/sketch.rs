@@ -281,10 +281,18 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
         Sketches::of_members(&members, 1).expect("a place in the sketch")
     };
     // One variant each; two; and a pair whose chosen effects are not all effects.
-    for (counts, expected) in [(&[1, 1, 1][..], 1), (&[2, 2][..], 3), (&[][..], 1)] {
+    let [none, uniform] = [PriorIcc::None, PriorIcc::Uniform];
+    for (counts, icc, expected) in [
+        (&[1, 1, 1][..], uniform, 1),
+        (&[2, 2][..], none, 3),
+        (&[2, 2][..], uniform, 4),
+        (&[1, 8][..], none, 3),
+        (&[1, 8][..], uniform, 4),
+        (&[][..], uniform, 1),
+    ] {
         let sketches = of_variants(counts);
         let computed = RefCell::new(Vec::new());
-        let found = sketches.map_distinct(&PriorIcc::None, |correlation| {
+        let found = sketches.map_distinct(&icc, |correlation| {
             computed.borrow_mut().push(correlation);
             sketches.of(correlation).into_owned()
         });
@@ -301,7 +309,10 @@ fn models_of_correlation_with_the_same_sketch_are_computed_once_and_others_for_t
         computed.borrow_mut().push(correlation);
         sketches.of(correlation).effects()
     });
-    assert_eq!((found, computed.into_inner()), ([2, 2, 1], vec![Correlation::Modelled, Correlation::OnePerExperiment]));
+    assert_eq!(
+        (found, computed.into_inner()),
+        ([2, 2, 2, 1], vec![Correlation::Modelled, Correlation::OnePerExperiment])
+    );
 }
 
 /// Sixteen moments are kept there.
