@@ -118,6 +118,23 @@ fn events(folder: &Folder, experiments: u32) -> PathBuf {
     path
 }
 
+/// The same of three metrics in five populations, large and small, the first of the portfolio: for what is audited many times.
+fn events_of_few_metrics(folder: &Folder, experiments: u32) -> PathBuf {
+    let path = events(folder, experiments);
+    let text = std::fs::read_to_string(&path).expect("the events are there");
+    let kept = text.lines().filter_map(|line| {
+        let mut event: serde_json::Value = serde_json::from_str(line).expect("an event");
+        let Some(results) = event["results"].as_array_mut() else { return Some(line.to_owned()) };
+        results.retain(|result| {
+            let metric = result["metric"].as_str();
+            metric.is_none_or(|metric| ["parts", "basket_size", "churn", "conversion"].contains(&metric))
+        });
+        (!results.is_empty()).then(|| event.to_string())
+    });
+    std::fs::write(&path, kept.map(|line| line + "\n").collect::<String>()).expect("the events are written");
+    path
+}
+
 #[tokio::test]
 async fn the_progress_of_an_audit_is_that_of_reading_every_block_twice() {
     let (folder, database) = (Folder::new("progress"), SqliteDatabase::absent());

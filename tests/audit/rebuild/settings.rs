@@ -195,11 +195,11 @@ async fn more_than_a_page_of_experiments_and_populations_add_up_as_fewer_do() {
         ) + "\n"
     };
     let site = Site::new(&database);
-    site.append(&(0..1_100).map(event).collect::<String>());
+    site.append(&(0..1_010).map(event).collect::<String>());
     site.run(&[]);
     let settings = filled_with(&[], 0);
     let before = tables(&database, &settings).await;
-    assert_eq!(before.cells.len(), 1_101);
+    assert_eq!(before.cells.len(), 1_011);
     database
         .execute("delete from population_cells; update populations set has_cells = false, experiments = 0, effects = 0")
         .await;

@@ -1,6 +1,6 @@
 //! Each kind of damage, done by SQL to a store that a worker has filled.
 
-use super::{Audited, Folder, Settings, events};
+use super::{Audited, Folder, Settings, events, events_of_few_metrics};
 use crate::common::database::{Database, PostgresDatabase, SqliteDatabase};
 
 /// What is done to a table, and what the audit says then.
@@ -243,7 +243,7 @@ fn damages<D: Audited>() -> Vec<Damage> {
 async fn each_damage_is_found_and_named<D: Audited>(store: &str) {
     let Some(database) = D::create().await else { return };
     let folder = Folder::new(&format!("damage-{store}"));
-    let settings = Settings::file(&events(&folder, 100), database.url());
+    let settings = Settings::file(&events_of_few_metrics(&folder, 100), database.url());
     settings.run();
     settings.verify().is_clean();
     for Damage { table, statement, found, named } in damages::<D>() {
@@ -325,7 +325,7 @@ async fn an_estimate_that_its_fit_gives_but_that_is_too_far_from_exact_is_found(
 #[tokio::test]
 async fn a_change_in_the_log_that_was_folded_is_found_and_fits_are_judged_once_nothing_is_in_it() {
     let (folder, database) = (Folder::new("folded"), SqliteDatabase::absent());
-    let path = events(&folder, 100);
+    let path = events_of_few_metrics(&folder, 100);
     let settings = Settings::file(&path, database.url());
     let all = std::fs::read_to_string(&path).expect("events");
     let half = all.len() / 2 + all[all.len() / 2..].find('\n').expect("a line") + 1;
