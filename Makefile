@@ -9,7 +9,7 @@ SHRINKD := $(TARGET)/release/shrinkd
 .DEFAULT_GOAL := help
 FAULTS := scripts/services run -- $(CARGO) test --locked --test faults -- --ignored --nocapture
 
-.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade mutants first-minute check lint doc deny approximations ratio-scales verdicts asos
+.PHONY: help demo test chaos chaos-broken alerts soak fuzz bench bench-pipeline bench-upgrade mutants first-minute check lint doc deny approximations ratio-scales verdicts alike asos
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ ratio-scales: ## Bias, coverage and error of each scale where conversions are fe
 
 verdicts: ## Verdicts on 500 simulated portfolios of each kind, and whether they are the right ones (docs/verdicts.md; REPLICATES=500)
 	@$(CARGO) run --locked --quiet --release --example verdicts -- $(REPLICATES)
+
+alike: ## How estimates cover where variants of one experiment are alike, and controls that are flagged (docs/alike.md; REPLICATES=500, SVG=file)
+	@$(CARGO) run --locked --quiet --release --example alike -- $(or $(REPLICATES),500) $(SVG)
 
 asos: DIR ?= $(TARGET)/asos
 asos: ## A real history through the worker (docs/history.md): make asos CSV=file DIR=folder
