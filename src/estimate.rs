@@ -16,9 +16,6 @@ pub struct BlockEstimates {
     pub naive: Vec<Estimate>,
 }
 
-/// From this many effects on, P(best) under a dense covariance takes 0.1 s, which is too slow for a stream.
-const DENSE_PROB_BEST: usize = 4;
-
 impl BlockEstimates {
     /// Estimates every effect of a block, which the commit last changed. Without a posterior, rows have raw figures only. So
     /// they have, with the status `failed`, if the arithmetic panics or gives a figure that is no finite number: it concerns this
@@ -80,7 +77,7 @@ impl Shrunken {
             (!fit.naive_nodes.is_empty()).then(|| BlockPosterior::new(&block.independent(), &fit.naive_nodes));
         let naive = naive_posterior.as_ref().map(BlockPosterior::estimates).unwrap_or_default();
         let modelled = posterior.estimates();
-        let best = best_of(block, direction, fit);
+        let best = prob_best(block, &fit.nodes, direction).ok().map(|best| best.variants);
         let figures = modelled.iter().enumerate().map(|(i, estimate)| {
             let intervals = posterior.intervals(i, estimate);
             ShrunkEstimate {
@@ -104,11 +101,6 @@ impl Shrunken {
     fn is_finite(&self) -> bool {
         self.figures.iter().all(ShrunkEstimate::is_finite)
     }
-}
-
-fn best_of(block: &Block, direction: Direction, fit: &PublishedFit) -> Option<Vec<f64>> {
-    let is_slow = matches!(block.covariance(), Covariance::Dense { .. }) && block.len() >= DENSE_PROB_BEST;
-    if is_slow { None } else { prob_best(block, &fit.nodes, direction).ok().map(|best| best.variants) }
 }
 
 /// d and c of one effect; `None` if the covariance is dense.

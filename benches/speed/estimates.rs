@@ -7,10 +7,13 @@ use crate::{data, fit};
 
 const EFFECTS: usize = 9_999;
 const CONTESTS: usize = 100;
+/// Variants of a block with a dense covariance.
+const DENSE: usize = 8;
 
 const AIM_ESTIMATE: f64 = 1e-6;
 const AIM_INTERVALS: f64 = 5e-6;
 const AIM_BEST: f64 = 50e-6;
+const AIM_BEST_DENSE: f64 = 2e-3;
 
 pub fn measure(stopwatch: &mut Stopwatch) {
     for variants in [1, 3] {
@@ -31,9 +34,24 @@ pub fn measure(stopwatch: &mut Stopwatch) {
         if variants == 3 {
             let item = Item { what: "P(best), a block of 3", count: CONTESTS, aim: Aim::Seconds(AIM_BEST) };
             let best = |block| prob_best(block, &nodes, Direction::Increase).map_or(f64::NAN, |best| best.control);
-            stopwatch.time(&item, || (), |()| blocks[..CONTESTS].iter().map(best).sum::<f64>());
+            let shared = stopwatch.time(&item, || (), |()| blocks[..CONTESTS].iter().map(best).sum::<f64>());
+            let dense: Vec<Block> = data::blocks(CONTESTS, DENSE).iter().map(as_dense).collect();
+            let baseline = Baseline { name: "P(best), a block of 3", seconds: shared };
+            let item = Item {
+                what: "P(best), a dense block of 8",
+                count: CONTESTS,
+                aim: Aim::SecondsAnd(AIM_BEST_DENSE, &baseline),
+            };
+            stopwatch.time(&item, || (), |()| dense.iter().map(best).sum::<f64>());
         }
     }
+}
+
+/// The same block, with its covariance as a matrix.
+fn as_dense(block: &Block) -> Block {
+    let n = block.len();
+    let matrix = (0..n * n).map(|at| block.sampling_covariance(at / n, at % n)).collect();
+    Block::dense(block.effects().to_vec(), matrix).expect("a block")
 }
 
 /// Shrinks every effect on its own towards a given mu, as the simplest service would.

@@ -394,4 +394,4 @@ comment on column effect_estimates.coverage is 'The share of the whole traffic t
 comment on column effect_estimates.is_shipped is
     'Whether all users have got the variant since; null where the experiment does not say which was shipped';
 comment on column effect_estimates.prob_best is
-    'Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease; null for full covariances of four and more';
+    'Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease';

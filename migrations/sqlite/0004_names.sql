@@ -212,7 +212,7 @@ create table effect_estimates ( -- One row per population x experiment x variant
     lfsr real check (abs(lfsr) < 9e999), -- Local false sign rate: probability that the more probable sign is wrong
     shrinkage_factor real check (abs(shrinkage_factor) < 9e999), -- How much of a change of the raw estimate is taken back: 0 none, 1 all
     naive_posterior_mean real check (abs(naive_posterior_mean) < 9e999), -- What the model that ignores the shared control would say
-    prob_best real check (abs(prob_best) < 9e999), -- Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease; null for full covariances of four and more
+    prob_best real check (abs(prob_best) < 9e999), -- Probability of being the best of the experiment, the control included: the largest effect, or the smallest where direction is decrease
     control_shift real check (abs(control_shift) < 9e999), -- The shift that the control's error is estimated to have put into every effect
     control_shift_sd real check (abs(control_shift_sd) < 9e999),
     computed_at text not null,

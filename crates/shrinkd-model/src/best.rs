@@ -17,27 +17,35 @@
 //! Gauss-Hermite points in each, and one integral over the value of the maximum, then give the probabilities of all
 //! variants at once, without random numbers.
 //!
+//! Under a dense covariance there are as many factors as variants. Each variant's probability is then that of an orthant, by
+//! separation of variables over a sequence of points that all nodes share.
+//!
 //! | module | contents |
 //! | --- | --- |
 //! | `mixture` | the posterior of tau and the intraclass correlation -> at most ten nodes at each correlation |
 //! | `factors` | the average over the common factors |
 //! | `control` | the control's distribution, given the factors |
 //! | `maximum` | the integral: the probability that each of several independent normals is the largest |
+//! | `contest` | dense covariances: the average over the nodes |
+//! | `orthant` | the probability that one competitor is ahead of all others |
+//! | `lattice` | the points that it is averaged over |
 //! | `normal` | the normal distribution, fast, and Gauss-Hermite rules |
 
+mod contest;
 mod control;
 mod factors;
+mod lattice;
 mod maximum;
 mod mixture;
 mod normal;
-
-use faer::{Mat, Side};
+mod orthant;
 
 use super::axes::{Axes, AxesByIcc};
 use super::block::{Block, BlockError, Covariance};
 use super::direction::Direction;
 use super::posterior::Node;
 use factors::{Factor, FactorModel};
+use orthant::Competitors;
 
 /// Posterior probabilities of being the best of an experiment. They add up to 1.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +60,7 @@ pub struct BestProbabilities {
 /// effect is the largest, or where less is better the smallest.
 ///
 /// Deterministic. One variant alone is exact. Of more, each probability is within 5e-4 where the control is shared and
-/// within 1e-3 where the covariance is dense. A tie, as at `tau = 0` where every effect is mu, is split evenly.
+/// within 1e-3 where the covariance is dense, for up to 20 variants. A tie, as at `tau = 0` where every effect is mu, is split evenly.
 ///
 /// # Errors
 /// [`BlockError::NotPositiveDefinite`] where the decomposition of a dense covariance fails.
@@ -73,17 +81,26 @@ fn prob_largest(block: &Block, nodes: &[Node]) -> Result<BestProbabilities, Bloc
         variants[0] = nodes.iter().map(|node| node.weight * prob_single_positive(block, node)).sum();
     } else {
         let smallest = (0..n).map(|i| block.sampling_variance(i)).fold(f64::INFINITY, f64::min);
-        let mut effects = Effects::new(block);
-        let mut points = 0;
-        for node in mixture::condensed(nodes) {
-            // Here the variants differ by less than 1e-10 of their standard errors.
-            if node.tau * node.tau <= 1e-20 * smallest {
-                let share = node.weight * prob_common_positive(&node, n) / n as f64;
-                variants.iter_mut().for_each(|probability| *probability += share);
-            } else {
-                effects.given(&node)?.add_probabilities(&mut points, node.weight, &mut variants);
+        // Elsewhere the variants differ by less than 1e-10 of their standard errors.
+        let (apart, alike): (Vec<Node>, Vec<Node>) =
+            mixture::condensed(nodes).into_iter().partition(|node| node.tau * node.tau > 1e-20 * smallest);
+        let tied: f64 = alike.iter().map(|node| node.weight * prob_common_positive(node, n) / n as f64).sum();
+        match block.covariance() {
+            Covariance::SharedControl { treatment_variances, control_variance } => {
+                let mut points = 0;
+                for node in &apart {
+                    let model = shared_control(block.effects(), treatment_variances, *control_variance, node);
+                    model.add_probabilities(&mut points, node.weight, &mut variants);
+                }
+            }
+            Covariance::Dense { matrix } => {
+                let mut axes = AxesByIcc::new(matrix, n);
+                let given = |node: &Node| Ok((node.weight, competitors(block.effects(), &*axes.at(node.icc)?, node)));
+                let contests = apart.iter().map(given).collect::<Result<Vec<_>, BlockError>>()?;
+                variants.iter_mut().zip(contest::probabilities(&contests)).for_each(|(variant, p)| *variant = p);
             }
         }
+        variants.iter_mut().for_each(|probability| *probability += tied);
     }
     // Rounding and the quadrature's error leave some 1e-5 on either side of [0, 1].
     variants.iter_mut().for_each(|probability| *probability = probability.clamp(0.0, 1.0));
@@ -112,31 +129,6 @@ fn prob_common_positive(node: &Node, n: usize) -> f64 {
 fn prob_positive(mean: f64, sd: f64) -> Option<f64> {
     let z = mean / sd;
     (!z.is_nan()).then(|| 0.5 * libm::erfc(-z * std::f64::consts::FRAC_1_SQRT_2))
-}
-
-/// A block's effects, prepared for one node after the other.
-enum Effects<'a> {
-    SharedControl { effects: &'a [f64], d: &'a [f64], c: f64 },
-    Dense { effects: &'a [f64], axes: AxesByIcc<'a> },
-}
-
-impl Effects<'_> {
-    fn new(block: &Block) -> Effects<'_> {
-        let effects = block.effects();
-        match block.covariance() {
-            Covariance::SharedControl { treatment_variances, control_variance } => {
-                Effects::SharedControl { effects, d: treatment_variances, c: *control_variance }
-            }
-            Covariance::Dense { matrix } => Effects::Dense { effects, axes: AxesByIcc::new(matrix, block.len()) },
-        }
-    }
-
-    fn given(&mut self, node: &Node) -> Result<FactorModel, BlockError> {
-        match self {
-            Effects::SharedControl { effects, d, c } => Ok(shared_control(effects, d, *c, node)),
-            Effects::Dense { effects, axes } => dense(effects, &*axes.at(node.icc)?, node),
-        }
-    }
 }
 
 /// The effects given a node, about mu and about what the common factors do to the most precise variant. What they do to the others
@@ -181,7 +173,7 @@ fn shared_control(effects: &[f64], d: &[f64], c: f64, node: &Node) -> FactorMode
         [of_control, of_mu]
     };
     let factor = |(slope, control)| Factor { variants: by_d.iter().map(|by_d| slope * by_d).collect(), control };
-    FactorModel { centres, sds, control: -node.mu_mean, factors: two.map(factor).into() }
+    FactorModel { centres, sds, control: -node.mu_mean, factors: two.map(factor) }
 }
 
 /// Rotates factors, each with its loading on the variants' common direction and on the control, until one has all that is of the
@@ -197,40 +189,27 @@ fn two_factors(factors: impl Iterator<Item = (f64, f64)>) -> [(f64, f64); 2] {
     [first, (0.0, rest)]
 }
 
-/// The effects given a node under a dense covariance `Sigma = H diag(lambda) H'`, `R = H H'`, about mu: the largest independent parts, in
-/// proportion to each effect's own standard deviation, that leave the rest a covariance, and the factors of the rest.
-fn dense(effects: &[f64], axes: &Axes, node: &Node) -> Result<FactorModel, BlockError> {
+/// The variants and then the control, given a node, under a dense covariance `Sigma = H diag(lambda) H'`, `R = H H'`, all about mu.
+fn competitors(effects: &[f64], axes: &Axes, node: &Node) -> Competitors {
     let n = effects.len();
     let t = node.tau * node.tau;
-    let (lambda, q) = (&axes.lambda, |i: usize, j: usize| axes.direction(j)[i]);
-    let dual = |i: usize, j: usize| axes.dual(j)[i];
-    let sum = |x: &dyn Fn(usize) -> f64| (0..n).map(x).sum::<f64>();
-    let shrinkage: Vec<f64> = lambda.iter().map(|lambda| lambda / (lambda + t)).collect();
-    let kept: Vec<f64> =
-        (0..n).map(|j| t / (lambda[j] + t) * sum(&|i| dual(i, j) * (effects[i] - node.mu_mean))).collect();
-    let shrunk_ones: Vec<f64> = (0..n).map(|j| shrinkage[j] * sum(&|i| dual(i, j))).collect();
-    let centres: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * kept[j])).collect();
-    let h: Vec<f64> = (0..n).map(|i| sum(&|j| q(i, j) * shrunk_ones[j])).collect();
-    let covariance =
-        |i: usize, k: usize| t * sum(&|j| q(i, j) * q(k, j) * shrinkage[j]) + node.mu_variance * h[i] * h[k];
-    let scales: Vec<f64> = (0..n).map(|i| covariance(i, i).sqrt()).collect();
-    let correlation = Mat::from_fn(n, n, |i, k| covariance(i, k) / (scales[i] * scales[k]));
-    let eigen = correlation.self_adjoint_eigen(Side::Lower).map_err(|_| BlockError::NotPositiveDefinite)?;
-    let (gamma, axes) = (eigen.S().column_vector(), eigen.U());
-
-    let own = gamma[0].max(1e-14);
-    let narrowest = (0..n).fold(0, |narrowest, i| if scales[i] < scales[narrowest] { i } else { narrowest });
-    let factor = |j: usize| {
-        let loading = |i: usize| scales[i] * axes[(i, j)] * (gamma[j] - own).max(0.0).sqrt();
-        let shift = loading(narrowest);
-        Factor { variants: (0..n).map(|i| loading(i) - shift).collect(), control: -shift }
-    };
-    // The first of three or more factors is 0, by the choice of `own`; of two it is kept, as the second factor.
-    let first = usize::from(n > 2);
-    Ok(FactorModel {
-        sds: scales.iter().map(|scale| scale * own.sqrt()).collect(),
-        centres,
-        control: -node.mu_mean,
-        factors: (first..n).rev().map(factor).collect(),
-    })
+    // An effect's mean, and then its standard deviations along the axes and from mu: distances between them are those of
+    // differences. The control is known.
+    let mut means = vec![0.0; n];
+    let mut coordinates = vec![vec![0.0; n + 1]; n + 1];
+    for (j, lambda) in axes.lambda.iter().enumerate() {
+        let along = |x: &dyn Fn(usize) -> f64| axes.dual(j).iter().zip(0..n).map(|(dual, i)| dual * x(i)).sum::<f64>();
+        let residual = t / (lambda + t) * along(&|i| effects[i] - node.mu_mean);
+        let shrinkage = lambda / (lambda + t);
+        let (sd, per_mu) = (node.tau * shrinkage.sqrt(), node.mu_variance.sqrt() * shrinkage * along(&|_| 1.0));
+        for ((mean, coordinates), h) in means.iter_mut().zip(&mut coordinates).zip(axes.direction(j)) {
+            *mean += h * residual;
+            coordinates[j] = h * sd;
+            coordinates[n] += h * per_mu;
+        }
+    }
+    means.push(-node.mu_mean);
+    let squared_distance = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| (x - y) * (x - y)).sum::<f64>();
+    let variances = coordinates.iter().flat_map(|x| coordinates.iter().map(|y| squared_distance(x, y))).collect();
+    Competitors { means, variances }
 }

@@ -1,9 +1,8 @@
 //! A factor model of a block's effects, and the average over its common factors.
 //!
-//! Factors that are weak beside the variants' own standard deviations are averaged by two Gauss-Hermite rules. Strong
-//! factors, and more than two, are averaged by quasi-Monte Carlo over a Kronecker sequence (Richtmyer's generators, as in
-//! Genz & Bretz, Computation of Multivariate Normal and t Probabilities, 2009, section 4.2), made normal by the Box-Muller
-//! transform.
+//! Factors that are weak beside the variants' own standard deviations are averaged by two Gauss-Hermite rules. Strong ones are averaged
+//! by quasi-Monte Carlo over a Kronecker sequence (Richtmyer's generators, as in Genz & Bretz, Computation of Multivariate Normal and t
+//! Probabilities, 2009, section 4.2), made normal by the Box-Muller transform.
 
 use std::f64::consts::PI;
 
@@ -17,7 +16,7 @@ pub(super) struct FactorModel {
     pub(super) centres: Vec<f64>,
     pub(super) sds: Vec<f64>,
     pub(super) control: f64,
-    pub(super) factors: Vec<Factor>,
+    pub(super) factors: [Factor; 2],
 }
 
 /// The loadings on a common factor.
@@ -39,12 +38,11 @@ impl FactorModel {
     /// `probabilities`. `points` counts the points of the sequence used so far, so that the nodes of a posterior share none.
     pub(super) fn add_probabilities(mut self, points: &mut usize, weight: f64, probabilities: &mut [f64]) {
         self.rotate_to_principal_axes();
-        let strengths: Vec<f64> = self.factors.iter().map(|factor| self.strength(factor)).collect();
-        match strengths[..] {
-            [first, second] if first.max(second) <= STRONG => {
-                self.add_by_quadrature([order(first), order(second)], weight, probabilities);
-            }
-            _ => self.add_by_quasi_monte_carlo(points, weight, probabilities),
+        let strengths = self.factors.each_ref().map(|factor| self.strength(factor));
+        if strengths.iter().all(|strength| *strength <= STRONG) {
+            self.add_by_quadrature(strengths.map(order), weight, probabilities);
+        } else {
+            self.add_by_quasi_monte_carlo(points, weight, probabilities);
         }
     }
 
@@ -54,7 +52,7 @@ impl FactorModel {
 
     /// Rotates two factors so that the variants load on the first as much as possible.
     fn rotate_to_principal_axes(&mut self) {
-        let [first, second] = &mut self.factors[..] else { return };
+        let [first, second] = &mut self.factors;
         let (mut xx, mut xy, mut yy) = (0.0, 0.0, 0.0);
         for ((x, y), sd) in first.variants.iter().zip(&second.variants).zip(&self.sds) {
             let (x, y) = (x / sd, y / sd);
@@ -69,7 +67,7 @@ impl FactorModel {
     }
 
     fn add_by_quadrature(&self, orders: [usize; 2], weight: f64, probabilities: &mut [f64]) {
-        let [first, second] = &self.factors[..] else { return };
+        let [first, second] = &self.factors;
         let rules = orders.map(hermite_rule);
         let lanes: Vec<[f64; 2]> =
             rules[0].nodes.iter().flat_map(|&x| rules[1].nodes.iter().map(move |&y| [x, y])).collect();
@@ -83,8 +81,6 @@ impl FactorModel {
     }
 
     fn add_by_quasi_monte_carlo(&self, points: &mut usize, weight: f64, probabilities: &mut [f64]) {
-        let pairs = self.factors.len().div_ceil(2);
-        let generators: Vec<f64> = primes().take(2 * pairs).map(|prime| (prime as f64).sqrt()).collect();
         let count = (POINTS * weight * (POINTS_FULL_UP_TO / probabilities.len() as f64).min(1.0)).ceil() as usize;
         let mut control = Control::new(self.control, [0.0; 2], [hermite_rule(1); 2]);
         let mut centres = Vec::with_capacity(probabilities.len());
@@ -93,15 +89,13 @@ impl FactorModel {
             let along = |generator: f64| ((point as f64 + 0.5) * generator).fract();
             centres.clone_from(&self.centres);
             control.centre = self.control;
-            for (factors, generators) in self.factors.chunks(2).zip(generators.chunks_exact(2)) {
-                // The tent makes the radius continuous where the sequence wraps around.
-                let tent = 1.0 - (2.0 * along(generators[0]) - 1.0).abs();
-                let radius = (-2.0 * tent.max(f64::MIN_POSITIVE).ln()).sqrt();
-                let (sin, cos) = (2.0 * PI * along(generators[1])).sin_cos();
-                for (factor, normal) in factors.iter().zip([radius * cos, radius * sin]) {
-                    centres.iter_mut().zip(&factor.variants).for_each(|(centre, loading)| *centre += loading * normal);
-                    control.centre += factor.control * normal;
-                }
+            // The tent makes the radius continuous where the sequence wraps around.
+            let tent = 1.0 - (2.0 * along(2.0_f64.sqrt()) - 1.0).abs();
+            let radius = (-2.0 * tent.max(f64::MIN_POSITIVE).ln()).sqrt();
+            let (sin, cos) = (2.0 * PI * along(3.0_f64.sqrt())).sin_cos();
+            for (factor, normal) in self.factors.iter().zip([radius * cos, radius * sin]) {
+                centres.iter_mut().zip(&factor.variants).for_each(|(centre, loading)| *centre += loading * normal);
+                control.centre += factor.control * normal;
             }
             let variants = centres.iter().zip(&self.sds).enumerate().map(|(index, (&centre, &sd))| Candidate {
                 index,
@@ -122,8 +116,4 @@ fn order(strength: f64) -> usize {
         return 1;
     }
     ((1.0 + strength * (8.0 + 2.0 * strength)).ceil() as usize).min(MAX_ORDER)
-}
-
-fn primes() -> impl Iterator<Item = usize> {
-    (2..).filter(|&p| (2..).take_while(|d| d * d <= p).all(|d| p % d != 0))
 }

@@ -33,7 +33,7 @@ fn condensed_in_tau(nodes: &[Node]) -> Vec<Node> {
     let middles: Vec<f64> = nodes
         .iter()
         .map(|node| {
-            let share = node.weight.cbrt();
+            let share = libm::cbrt(node.weight);
             total += share;
             total - 0.5 * share
         })

@@ -6,6 +6,7 @@ mod alike_estimates;
 mod alike_left_out;
 mod approximations;
 mod best;
+mod best_dense;
 mod block;
 mod calibration;
 mod design;
